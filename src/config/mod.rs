@@ -1,0 +1,90 @@
+//! The configuration: text in, [`Config`] out. Pure: reads no file and no environment.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::secret::Secret;
+
+/// The whole of pizauth.conf(5), checked: a value of this type cannot be wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Asks the user to sign in. Run again every `auth_notify_interval` while a request is pending.
+    pub auth_notify_cmd: Option<String>,
+    /// How long to wait between two reminders.
+    pub auth_notify_interval: Duration,
+    /// Tells the user of an error; the log does when unset.
+    pub error_notify_cmd: Option<String>,
+    /// Where http redirects are listened for.
+    pub http_listen: Listen,
+    /// Where https redirects are listened for.
+    pub https_listen: Listen,
+    /// Run once, when the server answers.
+    pub startup_cmd: Option<String>,
+    /// Hears of every change of a token.
+    pub token_event_cmd: Option<String>,
+    /// Decides whether a transient error is one.
+    pub transient_error_if_cmd: Option<String>,
+    /// The accounts, in the order of the file, no two of the same name; at least one.
+    pub accounts: Vec<Account>,
+}
+
+/// A listener's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `none`: don't listen.
+    None,
+    /// `"host:port"`; port 0 lets the system choose.
+    On {
+        /// A host name or an IP address (an IPv6 one without its brackets).
+        host: String,
+        /// The TCP port.
+        port: u16,
+    },
+}
+
+/// One `account "name" { … }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As written in the config.
+    pub name: Arc<str>,
+    /// To whom its tokens belong.
+    pub registration: Arc<Registration>,
+    /// What the client proves itself with at the token endpoint (RFC 6749, 2.3.1).
+    pub client_secret: Option<Arc<Secret>>,
+    /// When its tokens are refreshed.
+    pub policy: Policy,
+}
+
+/// Everything that says to whom an account's tokens belong: where they come from, what they are
+/// for and who asked. Reload, dump and restore all compare by this type's one equality; tokens
+/// live with the registration they were issued under and go with it. The client secret isn't
+/// part: renewing an expired one at the provider must not cost a login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// The authorization endpoint (RFC 6749, 3.1).
+    pub auth_uri: Url,
+    /// The token endpoint (RFC 6749, 3.2).
+    pub token_uri: Url,
+    /// The client identifier (RFC 6749, 2.2).
+    pub client_id: String,
+    /// The redirection endpoint (RFC 6749, 3.1.2) as configured; its port is the listener's.
+    pub redirect_uri: Url,
+    /// The scopes asked for, in the order of the file.
+    pub scopes: Vec<String>,
+    /// Further parameters of the authorization request, in the order of the file; a key may repeat.
+    pub auth_uri_fields: Vec<(String, String)>,
+}
+
+/// When an account's tokens are refreshed. A changed policy bites at once and keeps the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Refresh at least so often, however long the provider lets a token live.
+    pub refresh_at_least: Duration,
+    /// Refresh so long before a token's expiry.
+    pub refresh_before_expiry: Duration,
+    /// Wait so long after a refresh that failed, before the next (doubling up to ten minutes).
+    pub refresh_retry: Duration,
+}

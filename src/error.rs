@@ -1,0 +1,104 @@
+//! What a failed command says, and the only place that knows exit codes.
+
+use std::fmt;
+
+/// Why a command failed, as its exit code tells it (sysexits.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Anything that has no code of its own.
+    Other,
+    /// EX_USAGE: the command line is wrong.
+    Usage,
+    /// EX_NOUSER: no such account.
+    NoAccount,
+    /// EX_UNAVAILABLE: no server answers.
+    NoServer,
+    /// EX_TEMPFAIL: try again later (network trouble, a refresh under way, a wait that ran out).
+    TryLater,
+    /// EX_NOPERM: somebody has to sign in.
+    AuthorisationNeeded,
+    /// EX_CONFIG: the configuration is wrong.
+    Config,
+}
+
+impl Exit {
+    const TABLE: [(Exit, u8); 7] = [
+        (Exit::Other, 1),
+        (Exit::Usage, 64),
+        (Exit::NoAccount, 67),
+        (Exit::NoServer, 69),
+        (Exit::TryLater, 75),
+        (Exit::AuthorisationNeeded, 77),
+        (Exit::Config, 78),
+    ];
+
+    /// The process's exit status.
+    pub fn code(self) -> u8 {
+        Self::TABLE
+            .iter()
+            .find(|(exit, _)| *exit == self)
+            .map_or(1, |(_, code)| *code)
+    }
+
+    /// The inverse of [`Exit::code`]; a code that nobody knows is [`Exit::Other`].
+    pub fn from_code(code: u8) -> Self {
+        Self::TABLE
+            .iter()
+            .find(|(_, known)| *known == code)
+            .map_or(Exit::Other, |(exit, _)| *exit)
+    }
+}
+
+/// A command that didn't do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The thing and the cause, on one line (a config error has its source lines below).
+    pub what: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
+    /// The process's exit status.
+    pub exit: Exit,
+}
+
+impl Failure {
+    /// A failure with no hint.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Failure {
+            what: what.into(),
+            hint: None,
+            exit,
+        }
+    }
+
+    /// The same failure with a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_reasons_are_one_to_one() {
+        for (exit, code) in Exit::TABLE {
+            assert_eq!(exit.code(), code);
+            assert_eq!(Exit::from_code(code), exit);
+        }
+        assert_eq!(Exit::from_code(3), Exit::Other);
+    }
+}

@@ -1,0 +1,9 @@
+//! pizauth, an OAuth2 token daemon. The modules, in reading order:
+#![doc = "see DESIGN in README.md's CONTRIBUTING section for the plan that they follow."]
+
+pub mod config;
+pub mod error;
+pub mod oauth;
+pub mod secret;
+pub mod text;
+pub mod time;

@@ -1,0 +1,2 @@
+//! The pizauth binary.
+fn main() {}

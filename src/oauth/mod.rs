@@ -1,0 +1,4 @@
+//! The RFCs as pure functions: what to send, and what the reply means. No I/O, no clock.
+
+pub mod authorization;
+pub mod token;

@@ -1,0 +1,90 @@
+//! Foreign text made safe: what a provider, a web page or a hook says before it reaches a
+//! terminal, a log, an environment variable or a page.
+
+/// How long a foreign sentence may be before it is cut, in characters: enough for the longest
+/// AADSTS description, short enough for a notification and one log line.
+pub const MAX_FOREIGN_CHARS: usize = 800;
+
+/// `text` as one harmless line: control characters (C0, DEL, C1), line separators and
+/// bidirectional overrides become spaces, runs of white space become one space, the ends are
+/// trimmed, and what is longer than [`MAX_FOREIGN_CHARS`] is cut with an ellipsis.
+pub fn sanitize(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MAX_FOREIGN_CHARS));
+    let mut chars = 0;
+    let mut gap = false;
+    for c in text.chars() {
+        if c.is_whitespace() || c.is_control() || is_invisible(c) {
+            gap = chars > 0;
+            continue;
+        }
+        if gap {
+            line.push(' ');
+            chars += 1;
+            gap = false;
+        }
+        if chars >= MAX_FOREIGN_CHARS {
+            line.push('…');
+            break;
+        }
+        line.push(c);
+        chars += 1;
+    }
+    line
+}
+
+/// Characters that change how the text around them is shown, and show nothing themselves.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` for HTML's text and quoted attributes.
+pub fn escape_html(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_and_bidi_characters_become_spaces() {
+        for (foreign, safe) in [
+            ("plain words", "plain words"),
+            ("  two\r\n lines\t", "two lines"),
+            ("\u{1b}[31mred\u{1b}[0m", "[31mred [0m"),
+            ("a\u{202e}b\u{9b}c\u{7f}d\0", "a b c d"),
+            ("\u{feff}é", "é"),
+            ("", ""),
+        ] {
+            assert_eq!(sanitize(foreign), safe);
+        }
+    }
+
+    #[test]
+    fn long_text_is_cut_and_sanitising_twice_changes_nothing() {
+        let once = sanitize(&"x\u{7}".repeat(5_000));
+        assert_eq!(once.chars().count(), MAX_FOREIGN_CHARS + 1);
+        assert_eq!(sanitize("a \u{1b} b"), sanitize(&sanitize("a \u{1b} b")));
+    }
+
+    #[test]
+    fn html_is_escaped() {
+        assert_eq!(
+            escape_html("<a href=\"x\">&'"),
+            "&lt;a href=&quot;x&quot;&gt;&amp;&#39;"
+        );
+    }
+}
