@@ -1,11 +1,44 @@
 //! The configuration: text in, [`Config`] out. Pure: reads no file and no environment.
 
+mod ast;
+mod error;
+mod lower;
+mod options;
+mod secrets;
+mod section;
+mod suggest;
+mod syntax;
+mod value;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::secret::Secret;
+
+pub use error::ConfigError;
+pub use options::{Level, OPTIONS};
+
+/// How large a config file may be, in bytes: room for ten thousand accounts, and whatever is
+/// larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
+pub const MAX_CONFIG_BYTES: usize = 1024 * 1024;
+
+/// The configuration in `text`, which is what `file` holds; the name is for errors only.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    if text.len() > MAX_CONFIG_BYTES {
+        let what = format!("larger than {} KiB", MAX_CONFIG_BYTES / 1024);
+        return Err(ConfigError::of_file(file, what));
+    }
+    // Some editors start a file with a byte order mark.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = error::Source { file, text };
+    let items = syntax::parse(&source)?;
+    lower::lower(&source, &items)
+}
 
 /// The whole of pizauth.conf(5), checked: a value of this type cannot be wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +61,8 @@ pub struct Config {
     pub transient_error_if_cmd: Option<String>,
     /// The accounts, in the order of the file, no two of the same name; at least one.
     pub accounts: Vec<Account>,
+    /// What works but should be changed, each on one line that starts with `file:line: `.
+    pub warnings: Vec<String>,
 }
 
 /// A listener's address.

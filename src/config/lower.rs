@@ -1,0 +1,309 @@
+//! From what the grammar saw to what it means: [`Item`]s to [`Config`].
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+
+use cfgrammar::Span;
+use url::Url;
+
+use super::{
+    Account, Config, Listen, Policy, Registration,
+    ast::{Block, Item, Setting},
+    error::{ConfigError, Source, quoted},
+    options::{Level, RESERVED_FIELDS},
+    section::Section,
+    suggest::nearest,
+    value::{self, Endpoint, Text},
+};
+use crate::secret::Secret;
+
+/// How often a pending request is brought back to mind: often enough not to be forgotten, seldom
+/// enough not to be a nuisance.
+const AUTH_NOTIFY_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// How old a token may get: some providers take a session back that is quiet for longer.
+const REFRESH_AT_LEAST: Duration = Duration::from_secs(90 * 60);
+/// How long before its expiry a token is refreshed: time for one retry, and for a slow client.
+const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(90);
+/// How long to wait after a refresh that failed: a network that comes back is noticed soon.
+const REFRESH_RETRY: Duration = Duration::from_secs(40);
+/// Where the browser is sent back to: any port of this machine (RFC 8252, 7.3).
+const REDIRECT_URI: &str = "http://localhost/";
+
+/// The configuration that `items` mean, or the first thing that is wrong with them.
+pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigError> {
+    let (settings, blocks) = split(items);
+    let globals = Section::new(source, settings, Level::Global)?;
+    let listeners = Listeners::new(&globals)?;
+    let mut warnings = listeners.warnings();
+    let mut config = Config {
+        auth_notify_cmd: globals.command("auth_notify_cmd")?,
+        auth_notify_interval: globals
+            .interval("auth_notify_interval")?
+            .unwrap_or(AUTH_NOTIFY_INTERVAL),
+        error_notify_cmd: globals.command("error_notify_cmd")?,
+        startup_cmd: globals.command("startup_cmd")?,
+        token_event_cmd: globals.command("token_event_cmd")?,
+        transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
+        http_listen: Listen::None,
+        https_listen: Listen::None,
+        accounts: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let defaults = Policy {
+        refresh_at_least: REFRESH_AT_LEAST,
+        refresh_before_expiry: REFRESH_BEFORE_EXPIRY,
+        refresh_retry: REFRESH_RETRY,
+    };
+    let mut lowering = Accounts {
+        source,
+        policy: globals.policy(defaults)?,
+        listeners: &listeners,
+        names: HashMap::new(),
+        warnings: Vec::new(),
+    };
+    for block in blocks {
+        config.accounts.push(lowering.account(block)?);
+    }
+    if config.accounts.is_empty() {
+        let error = ConfigError::of_file(source.file, "no account is configured");
+        return Err(error.hint("add one: account \"name\" { … }"));
+    }
+    warnings.append(&mut lowering.warnings);
+    config.warnings = in_file_order(source, warnings);
+    config.http_listen = listeners.http;
+    config.https_listen = listeners.https;
+    Ok(config)
+}
+
+fn split(items: &[Item]) -> (Vec<&Setting>, Vec<&Block>) {
+    let (mut settings, mut blocks) = (Vec::new(), Vec::new());
+    for item in items {
+        match item {
+            Item::Setting(setting) => settings.push(setting),
+            Item::Block(block) => blocks.push(block),
+        }
+    }
+    (settings, blocks)
+}
+
+/// Something that works but should be changed, and where.
+type Warning = (Span, String);
+
+/// The warnings as lines. One walk through the file finds all their line numbers.
+fn in_file_order(source: &Source, mut warnings: Vec<Warning>) -> Vec<String> {
+    warnings.sort_by_key(|(span, _)| span.start());
+    let file = source.shown_file();
+    let (mut line, mut seen) = (1, 0);
+    let mut lines = Vec::with_capacity(warnings.len());
+    for (span, text) in warnings {
+        let passed = source.slice(Span::new(seen, span.start().max(seen)));
+        line += passed.matches('\n').count();
+        seen = span.start();
+        lines.push(format!("{file}:{line}: {text}"));
+    }
+    lines
+}
+
+/// Both listeners, and where the file speaks of them.
+struct Listeners {
+    http: Listen,
+    https: Listen,
+    http_span: Option<Span>,
+    https_span: Option<Span>,
+}
+
+impl Listeners {
+    fn new(globals: &Section) -> Result<Self, ConfigError> {
+        let span = |name| globals.value(name).map(|value| value.span);
+        let listeners = Listeners {
+            http: globals.listen("http_listen")?,
+            https: globals.listen("https_listen")?,
+            http_span: span("http_listen"),
+            https_span: span("https_listen"),
+        };
+        let spans = [listeners.http_span, listeners.https_span];
+        let later = spans.into_iter().flatten().max_by_key(|span| span.start());
+        match (&listeners.http, &listeners.https, later) {
+            (Listen::None, Listen::None, Some(later)) => {
+                let what = "`http_listen` and `https_listen` can't both be `none`";
+                Err(globals.source.error(later, what))
+            }
+            (http @ Listen::On { port, .. }, https, Some(later)) if http == https && *port > 0 => {
+                let what = "`http_listen` and `https_listen` can't share one port";
+                Err(globals.source.error(later, what))
+            }
+            _ => Ok(listeners),
+        }
+    }
+
+    /// The listener for redirects to `uri`, and the option that it is set by.
+    fn of(&self, uri: &Url) -> (&'static str, &Listen) {
+        match uri.scheme() {
+            "https" => ("https_listen", &self.https),
+            _ => ("http_listen", &self.http),
+        }
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let listeners = [
+            ("http_listen", &self.http, self.http_span),
+            ("https_listen", &self.https, self.https_span),
+        ];
+        let mut warnings = Vec::new();
+        for (name, listen, span) in listeners {
+            if let (Listen::On { host, .. }, Some(span)) = (listen, span)
+                && !value::is_loopback_host(host)
+            {
+                let what = format!("`{name}` can be reached from other machines");
+                warnings.push((span, what));
+            }
+        }
+        warnings
+    }
+}
+
+/// Turns blocks into accounts, one after the other.
+struct Accounts<'s, 'a> {
+    source: &'s Source<'a>,
+    /// What accounts that set no times of their own go by.
+    policy: Policy,
+    listeners: &'s Listeners,
+    /// The accounts so far, and where their names stand.
+    names: HashMap<Cow<'a, str>, Span>,
+    warnings: Vec<Warning>,
+}
+
+impl<'a> Accounts<'_, 'a> {
+    fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
+        let name = self.name(block)?;
+        let section = Section::new(self.source, &block.settings, Level::Account)?;
+        let auth_uri = self.required(&section, &name, "auth_uri")?;
+        let token_uri = self.required(&section, &name, "token_uri")?;
+        let client_id = self.required(&section, &name, "client_id")?;
+        let endpoint =
+            |option, text: &Text| value::uri(self.source, option, text, Endpoint::Provider);
+        let registration = Registration {
+            auth_uri: endpoint("auth_uri", &auth_uri)?,
+            token_uri: endpoint("token_uri", &token_uri)?,
+            client_id: client_id.value.into_owned(),
+            redirect_uri: self.redirect_uri(&section, &name)?,
+            scopes: section.list("scopes")?,
+            auth_uri_fields: self.auth_uri_fields(&section)?,
+        };
+        let secret = section.string("client_secret")?;
+        Ok(Account {
+            name: Arc::from(&*name.value),
+            registration: Arc::new(registration),
+            client_secret: secret.map(|text| Arc::new(Secret::new(text.value.into_owned()))),
+            policy: section.policy(self.policy)?,
+        })
+    }
+
+    /// The name of an account, which no account before it has.
+    fn name(&mut self, block: &Block) -> Result<Text<'a>, ConfigError> {
+        let kind = self.source.slice(block.kind);
+        if kind != "account" {
+            let what = format!("unknown block {}", quoted(kind));
+            let hint = nearest(kind, ["account"]).map(|_| "did you mean `account`?".into());
+            return Err(self.source.error(block.kind, what).maybe_hint(hint));
+        }
+        let name = value::string(self.source, block.name)?;
+        if name.value.is_empty() {
+            return Err(self
+                .source
+                .error(name.span, "an account's name can't be empty"));
+        }
+        // Line separators too: every account has one line in `status`.
+        if name
+            .value
+            .contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+        {
+            let what = "an account's name can't hold control characters";
+            return Err(self.source.error(name.span, what));
+        }
+        if let Some(first) = self.names.insert(name.value.clone(), name.span) {
+            let (shown, line) = (quoted(&name.value), self.source.line(first));
+            let what = format!("there are two accounts {shown}, the first on line {line}");
+            return Err(self.source.error(name.span, what));
+        }
+        Ok(name)
+    }
+
+    fn required(
+        &self,
+        section: &Section<'_, 'a>,
+        account: &Text,
+        option: &str,
+    ) -> Result<Text<'a>, ConfigError> {
+        section.filled(option)?.ok_or_else(|| {
+            let what = format!("account {} has no `{option}`", quoted(&account.value));
+            self.source.error(account.span, what)
+        })
+    }
+
+    /// The redirection endpoint: there must be a listener for it.
+    fn redirect_uri(
+        &mut self,
+        section: &Section<'_, 'a>,
+        account: &Text,
+    ) -> Result<Url, ConfigError> {
+        let written = section.string("redirect_uri")?;
+        let text = written.clone().unwrap_or(Text {
+            value: REDIRECT_URI.into(),
+            span: account.span,
+        });
+        let uri = value::uri(self.source, "redirect_uri", &text, Endpoint::Redirect)?;
+        let (option, listen) = self.listeners.of(&uri);
+        let Listen::On { port, .. } = listen else {
+            let subject = match written {
+                Some(_) => "`redirect_uri`".into(),
+                None => format!(
+                    "account {} with its default `redirect_uri`",
+                    quoted(&account.value)
+                ),
+            };
+            let what = format!("{subject} needs `{option}`, which is `none`");
+            return Err(self.source.error(text.span, what));
+        };
+        if let Some(named) = uri.port().filter(|named| named != port) {
+            let what = format!(
+                "the port {named} of `redirect_uri` gives way to the port of `{option}`; \
+                 to listen on {named}, put it there"
+            );
+            self.warnings.push((text.span, what));
+        }
+        Ok(uri)
+    }
+
+    /// Further parameters of the authorization request, with `login_hint` as the last.
+    fn auth_uri_fields(
+        &mut self,
+        section: &Section<'_, 'a>,
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut fields = Vec::new();
+        for (key, value) in section.fields("auth_uri_fields")? {
+            if key.value.is_empty() {
+                return Err(self.source.error(key.span, "a field's key can't be empty"));
+            }
+            if RESERVED_FIELDS.contains(&&*key.value) {
+                let what = format!("{} is pizauth's own to set", quoted(&key.value));
+                let hint = "leave it out of `auth_uri_fields`";
+                return Err(self.source.error(key.span, what).hint(hint));
+            }
+            fields.push((key.value.into_owned(), value.value.into_owned()));
+        }
+        let Some(login) = section.string("login_hint")? else {
+            return Ok(fields);
+        };
+        let place = section.place("login_hint", login.span);
+        if fields.iter().any(|(key, _)| key == "login_hint") {
+            let what = "`login_hint` is also in `auth_uri_fields`";
+            let hint = "this option is deprecated: leave it out";
+            return Err(self.source.error(place, what).hint(hint));
+        }
+        let what =
+            "`login_hint` is deprecated: write `auth_uri_fields = { \"login_hint\": \"…\" };`";
+        self.warnings.push((place, what.into()));
+        fields.push(("login_hint".into(), login.value.into_owned()));
+        Ok(fields)
+    }
+}

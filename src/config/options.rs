@@ -1,0 +1,125 @@
+//! The names that the language knows: options, where each may stand, and what became of old ones.
+
+use super::{error::quoted, suggest::nearest};
+
+/// Where an option may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Outside every account.
+    Global,
+    /// Inside an account.
+    Account,
+    /// Outside, as the default, and inside an account, as that account's own.
+    Both,
+}
+
+impl Level {
+    /// Whether an option of this level may stand at `place` (which is never [`Level::Both`]).
+    fn allows(self, place: Level) -> bool {
+        self == place || self == Level::Both
+    }
+}
+
+/// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
+pub const OPTIONS: [(&str, Level); 19] = [
+    ("auth_notify_cmd", Level::Global),
+    ("auth_notify_interval", Level::Global),
+    ("error_notify_cmd", Level::Global),
+    ("http_listen", Level::Global),
+    ("https_listen", Level::Global),
+    ("startup_cmd", Level::Global),
+    ("token_event_cmd", Level::Global),
+    ("transient_error_if_cmd", Level::Global),
+    ("refresh_at_least", Level::Both),
+    ("refresh_before_expiry", Level::Both),
+    ("refresh_retry", Level::Both),
+    ("auth_uri", Level::Account),
+    ("token_uri", Level::Account),
+    ("client_id", Level::Account),
+    ("client_secret", Level::Account),
+    ("scopes", Level::Account),
+    ("redirect_uri", Level::Account),
+    ("auth_uri_fields", Level::Account),
+    ("login_hint", Level::Account),
+];
+
+/// Names that were options once, and what to write instead.
+const RETIRED: [(&str, &str); 3] = [
+    ("auth_error_cmd", "use `error_notify_cmd` instead"),
+    ("refresh_retry_interval", "use `refresh_retry` instead"),
+    (
+        "not_transient_error_if",
+        "use `transient_error_if_cmd` instead, with the meaning negated: \
+         its exit status 0 says that the error is transient",
+    ),
+];
+
+/// Parameters of the authorization request that are pizauth's own (RFC 6749, 4.1.1; RFC 7636, 4.3).
+pub(super) const RESERVED_FIELDS: [&str; 7] = [
+    "client_id",
+    "code_challenge",
+    "code_challenge_method",
+    "redirect_uri",
+    "response_type",
+    "scope",
+    "state",
+];
+
+/// Why a name can't stand where it does.
+pub(super) struct Unknown {
+    pub(super) what: String,
+    pub(super) hint: Option<String>,
+}
+
+/// The option `name` at `place`, or why there is none.
+pub(super) fn resolve(name: &str, place: Level) -> Result<&'static str, Unknown> {
+    match OPTIONS.iter().find(|(known, _)| *known == name) {
+        Some((known, level)) if level.allows(place) => Ok(known),
+        Some((known, _)) => Err(misplaced(known, place)),
+        None => Err(unknown(name, place)),
+    }
+}
+
+/// Whether `name` is an option somewhere.
+pub(super) fn is_option(name: &str) -> bool {
+    OPTIONS.iter().any(|(known, _)| *known == name)
+}
+
+fn misplaced(name: &str, place: Level) -> Unknown {
+    let (what, hint) = match place {
+        Level::Account => ("is a global option", "move it out of the account"),
+        Level::Global | Level::Both => (
+            "is an option of an account",
+            "move it into the account that it is for",
+        ),
+    };
+    Unknown {
+        what: format!("`{name}` {what}"),
+        hint: Some(hint.into()),
+    }
+}
+
+fn unknown(name: &str, place: Level) -> Unknown {
+    if let Some((_, instead)) = RETIRED.iter().find(|(old, _)| *old == name) {
+        return Unknown {
+            what: format!("`{name}` is retired"),
+            hint: Some((*instead).into()),
+        };
+    }
+    // Names that are right here come first, so that they win a tie.
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        OPTIONS.iter().partition(|(_, level)| level.allows(place));
+    let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
+    let hint = nearest(name, names).map(|near| {
+        let aside = match (here.iter().any(|(known, _)| *known == near), place) {
+            (true, _) => "",
+            (false, Level::Account) => " (outside the account)",
+            (false, _) => " (inside an account)",
+        };
+        format!("did you mean `{near}`{aside}?")
+    });
+    Unknown {
+        what: format!("unknown option {}", quoted(name)),
+        hint,
+    }
+}

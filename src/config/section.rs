@@ -1,0 +1,190 @@
+//! The settings of one level (the file's, or an account's) by name, each as the kind it must be.
+
+use std::time::Duration;
+
+use cfgrammar::Span;
+
+use super::{
+    Listen, Policy,
+    ast::{Kind, Setting, Value},
+    error::{ConfigError, Source},
+    options::{Level, resolve},
+    value::{self, Text},
+};
+
+/// The least of a time that something is repeated by: zero would be a tight loop.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Where redirects are listened for: this machine only, at a port of the system's choice.
+const LISTEN: &str = "127.0.0.1:0";
+
+/// The settings of one level, each known there and none twice.
+pub(super) struct Section<'s, 'a> {
+    pub(super) source: &'s Source<'a>,
+    settings: Vec<(&'static str, &'s Setting)>,
+}
+
+impl<'s, 'a> Section<'s, 'a> {
+    /// The known ones of `settings`, which stand at `place`.
+    pub(super) fn new(
+        source: &'s Source<'a>,
+        settings: impl IntoIterator<Item = &'s Setting>,
+        place: Level,
+    ) -> Result<Self, ConfigError> {
+        let mut section = Section {
+            source,
+            settings: Vec::new(),
+        };
+        for setting in settings {
+            section.add(setting, place)?;
+        }
+        Ok(section)
+    }
+
+    fn add(&mut self, setting: &'s Setting, place: Level) -> Result<(), ConfigError> {
+        let written = self.source.slice(setting.name);
+        let name = resolve(written, place).map_err(|unknown| {
+            let error = self.source.error(setting.name, unknown.what);
+            error.maybe_hint(unknown.hint)
+        })?;
+        // There are few names, so this list is short, however long the file.
+        if let Some(first) = self.setting(name) {
+            let line = self.source.line(first.name);
+            let what = format!("`{name}` is set twice, first on line {line}");
+            return Err(self.source.error(setting.name, what));
+        }
+        self.settings.push((name, setting));
+        Ok(())
+    }
+
+    fn setting(&self, name: &str) -> Option<&'s Setting> {
+        let found = self.settings.iter().find(|(known, _)| *known == name);
+        found.map(|(_, setting)| *setting)
+    }
+
+    /// What `name` is set to.
+    pub(super) fn value(&self, name: &str) -> Option<&'s Value> {
+        self.setting(name).map(|setting| &setting.value)
+    }
+
+    /// Where `name` is set, or else `other`.
+    pub(super) fn place(&self, name: &str, other: Span) -> Span {
+        self.setting(name).map_or(other, |setting| setting.name)
+    }
+
+    fn mismatch(&self, name: &str, value: &Value, wanted: &str) -> ConfigError {
+        let what = format!("`{name}` takes {wanted}, not {}", value.kind.noun());
+        self.source.error(value.span, what)
+    }
+
+    /// A string.
+    pub(super) fn string(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) => match value.kind {
+                Kind::String => value::string(self.source, value.span).map(Some),
+                _ => Err(self.mismatch(name, value, "a string in double quotes")),
+            },
+        }
+    }
+
+    /// A string that must say something.
+    pub(super) fn filled(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
+        match self.string(name)? {
+            Some(text) if text.value.is_empty() => {
+                Err(self.source.error(text.span, format!("`{name}` is empty")))
+            }
+            text => Ok(text),
+        }
+    }
+
+    /// A command line for the shell. An empty one is a command too: it does nothing, well.
+    pub(super) fn command(&self, name: &str) -> Result<Option<String>, ConfigError> {
+        Ok(self.string(name)?.map(|text| text.value.into_owned()))
+    }
+
+    /// A time.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(value) => match value.kind {
+                Kind::Number => value::time(self.source, value.span).map(Some),
+                _ => Err(self.mismatch(name, value, "a time such as `90s`")),
+            },
+        }
+    }
+
+    /// A time by which something is repeated.
+    pub(super) fn interval(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
+        let time = self.time(name)?;
+        match (time, self.value(name)) {
+            (Some(time), Some(value)) if time < MIN_INTERVAL => {
+                let what = format!("`{name}` must be at least {}s", MIN_INTERVAL.as_secs());
+                Err(self.source.error(value.span, what))
+            }
+            _ => Ok(time),
+        }
+    }
+
+    /// When tokens are refreshed, where it differs from `defaults`.
+    pub(super) fn policy(&self, defaults: Policy) -> Result<Policy, ConfigError> {
+        Ok(Policy {
+            refresh_at_least: self
+                .interval("refresh_at_least")?
+                .unwrap_or(defaults.refresh_at_least),
+            refresh_before_expiry: self
+                .time("refresh_before_expiry")?
+                .unwrap_or(defaults.refresh_before_expiry),
+            refresh_retry: self
+                .interval("refresh_retry")?
+                .unwrap_or(defaults.refresh_retry),
+        })
+    }
+
+    /// A list of strings; none when unset.
+    pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let Some(value) = self.value(name) else {
+            return Ok(Vec::new());
+        };
+        let Kind::List(strings) = &value.kind else {
+            return Err(self.mismatch(name, value, "a list such as [\"a\", \"b\"]"));
+        };
+        let strings = strings.iter();
+        strings
+            .map(|span| Ok(value::string(self.source, *span)?.value.into_owned()))
+            .collect()
+    }
+
+    /// Pairs of strings, in their order; none when unset.
+    pub(super) fn fields(&self, name: &str) -> Result<Vec<(Text<'a>, Text<'a>)>, ConfigError> {
+        let Some(value) = self.value(name) else {
+            return Ok(Vec::new());
+        };
+        let Kind::Fields(fields) = &value.kind else {
+            return Err(self.mismatch(name, value, "fields such as { \"key\": \"value\" }"));
+        };
+        let text = |span| value::string(self.source, span);
+        let fields = fields.iter();
+        fields
+            .map(|(key, value)| Ok((text(*key)?, text(*value)?)))
+            .collect()
+    }
+
+    /// A listener's address.
+    pub(super) fn listen(&self, name: &str) -> Result<Listen, ConfigError> {
+        let Some(value) = self.value(name) else {
+            let default = Text {
+                value: LISTEN.into(),
+                span: Span::new(0, 0),
+            };
+            return value::listen(self.source, name, &default);
+        };
+        match value.kind {
+            Kind::String => {
+                let text = value::string(self.source, value.span)?;
+                value::listen(self.source, name, &text)
+            }
+            Kind::Word if self.source.slice(value.span) == "none" => Ok(Listen::None),
+            _ => Err(self.mismatch(name, value, "`none` or a string such as \"127.0.0.1:0\"")),
+        }
+    }
+}

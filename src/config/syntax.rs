@@ -1,0 +1,290 @@
+//! Text to [`Item`]s by the generated lexer and parser, and what to say when they refuse it.
+
+use cfgrammar::{NewlineCache, Span};
+use lrlex::{DefaultLexeme, DefaultLexerTypes, LRNonStreamingLexer, LexerDef};
+use lrpar::{LexError, LexParseError, Lexeme, Lexer};
+
+use super::{
+    ast::Item,
+    error::{ConfigError, Source},
+};
+
+/// The tables that build.rs makes from lexer.l and grammar.y.
+#[allow(clippy::all, clippy::unwrap_used, clippy::panic, missing_docs)]
+mod tables {
+    use lrlex::lrlex_mod;
+    use lrpar::lrpar_mod;
+
+    lrlex_mod!("config/lexer.l");
+    lrpar_mod!("config/grammar.y");
+
+    pub(super) use grammar_y::parse;
+    pub(super) use lexer_l::lexerdef;
+}
+
+type Token = DefaultLexeme<u32>;
+
+/// The entries of the file, or its first error.
+pub(super) fn parse(source: &Source) -> Result<Vec<Item>, ConfigError> {
+    let language = tables::lexerdef();
+    let lexer = language.lexer(source.text);
+    let (items, errors) = tables::parse(&lexer);
+    match (errors.into_iter().next(), items) {
+        (None, Some(items)) => Ok(items),
+        (None, None) => Err(ConfigError::of_file(source.file, "can't be parsed")),
+        (Some(error), _) => {
+            let failure = Failure {
+                source,
+                names: language
+                    .iter_rules()
+                    .filter_map(|rule| Some((rule.tok_id()?, rule.name()?)))
+                    .collect(),
+                tokens: lexer.iter().map_while(Result::ok).collect(),
+            };
+            Err(failure.explain(&error))
+        }
+    }
+}
+
+/// All that is known about a file that doesn't parse.
+struct Failure<'a> {
+    source: &'a Source<'a>,
+    /// Every kind of token and its name in lexer.l.
+    names: Vec<(u32, &'a str)>,
+    /// The file's tokens, up to where the lexer gave up.
+    tokens: Vec<Token>,
+}
+
+impl Failure<'_> {
+    fn explain(&self, error: &LexParseError<u32, DefaultLexerTypes<u32>>) -> ConfigError {
+        match error {
+            LexParseError::ParseError(error) => self.unexpected(*error.lexeme()),
+            LexParseError::LexError(error) => {
+                // The lexer reads the whole file first: an earlier error of grammar counts more.
+                match self.refused(&self.tokens) {
+                    Some(token) if self.is_real(token) => self.unexpected(token),
+                    _ => self.unreadable(error.span().start()),
+                }
+            }
+        }
+    }
+
+    /// The token at which the grammar refuses `tokens`.
+    fn refused(&self, tokens: &[Token]) -> Option<Token> {
+        let lexemes = tokens.iter().map(|token| Ok(*token)).collect();
+        let lexer = LRNonStreamingLexer::new(self.source.text, lexemes, NewlineCache::new());
+        match tables::parse(&lexer).1.into_iter().next() {
+            Some(LexParseError::ParseError(error)) => Some(*error.lexeme()),
+            Some(LexParseError::LexError(_)) | None => None,
+        }
+    }
+
+    /// Whether `token` is in the file; the end of the file isn't.
+    fn is_real(&self, token: Token) -> bool {
+        self.name(token).is_some()
+    }
+
+    fn name(&self, token: Token) -> Option<&str> {
+        let found = self.names.iter().find(|(id, _)| *id == token.tok_id());
+        found.map(|(_, name)| *name)
+    }
+
+    /// What the grammar would take after `tokens`: each kind of token is tried.
+    fn expected(&self, tokens: &[Token]) -> Vec<&str> {
+        // Whole entries before the one at fault don't matter, and would have to be read each time.
+        let mut tokens = tokens
+            .get(self.last_entry(tokens)..)
+            .unwrap_or_default()
+            .to_vec();
+        let end = tokens.last().map_or(0, |token| token.span().end());
+        let mut fits = Vec::new();
+        for (id, name) in &self.names {
+            tokens.push(Token::new(*id, end, 0));
+            match self.refused(&tokens) {
+                Some(refused) if self.is_real(refused) => {}
+                _ => fits.push(*name),
+            }
+            tokens.pop();
+        }
+        fits
+    }
+
+    /// The index of the token that starts the last entry of the file: a word outside everything
+    /// that follows a `;` or a `}`.
+    fn last_entry(&self, tokens: &[Token]) -> usize {
+        let mut depth = 0_usize;
+        let mut start = 0;
+        let mut before = None;
+        for (index, token) in tokens.iter().enumerate() {
+            let name = self.name(*token);
+            match (name, before) {
+                (Some("{"), _) => depth += 1,
+                (Some("}"), _) => depth = depth.saturating_sub(1),
+                (Some("WORD"), Some(";" | "}")) if depth == 0 => start = index,
+                _ => {}
+            }
+            before = name;
+        }
+        start
+    }
+
+    /// A token, or the end of the file, where the grammar has no place for it.
+    fn unexpected(&self, token: Token) -> ConfigError {
+        let at = token.span();
+        let count = self
+            .tokens
+            .partition_point(|it| it.span().end() <= at.start());
+        let before = self.tokens.get(..count).unwrap_or_default();
+        if let Some(error) = self.usual_slip(before, token) {
+            return error;
+        }
+        let expected = self.expected(before);
+        let what = format!("expected {}", self.phrase(&expected, before));
+        let closing = !expected
+            .iter()
+            .any(|name| matches!(*name, "WORD" | "STRING"));
+        // What is missing at the end of a line is missed there, and not on the next.
+        let place = before.last().map_or(at, |last| last.span());
+        let gap = Span::new(place.end(), place.end());
+        if !self.is_real(token) {
+            let error = self
+                .source
+                .error(gap, format!("{what}, found the end of the file"));
+            return error.maybe_hint(self.unclosed(before));
+        }
+        if closing && self.newline_between(place, at) {
+            return self.source.error(gap, what);
+        }
+        self.source
+            .error(at, format!("{what}, found {}", self.found(token)))
+    }
+
+    /// Errors that the grammar notices late or that have a name of their own.
+    fn usual_slip(&self, before: &[Token], token: Token) -> Option<ConfigError> {
+        let [.., earlier, last] = before else {
+            return None;
+        };
+        let is_word = self.name(*last) == Some("WORD");
+        let (earlier_at, at) = (earlier.span(), last.span());
+        match (self.name(*earlier), self.name(token)) {
+            // `client_id =`, and the next setting was taken for its value.
+            (Some("="), Some("=")) if is_word && self.newline_between(earlier_at, at) => {
+                let gap = Span::new(earlier_at.end(), earlier_at.end());
+                Some(self.source.error(gap, "expected a value"))
+            }
+            (_, Some("STRING")) if is_word && self.source.slice(at) == "account" => {
+                let what = "an account can't be inside an account";
+                let error = self.source.error(at, what);
+                Some(error.hint(self.unclosed(before)?))
+            }
+            _ => None,
+        }
+    }
+
+    fn newline_between(&self, earlier: Span, later: Span) -> bool {
+        let gap = self.source.text.get(earlier.end()..later.start());
+        gap.is_some_and(|gap| gap.contains('\n'))
+    }
+
+    /// The expected tokens in words.
+    fn phrase(&self, expected: &[&str], before: &[Token]) -> String {
+        let has = |name| expected.contains(&name);
+        let last = before
+            .last()
+            .map_or("", |token| self.source.slice(token.span()));
+        match () {
+            () if has("NUMBER") => "a value".into(),
+            () if has("WORD") && has("}") => "an option or `}`".into(),
+            () if has("WORD") => "an option or `account`".into(),
+            () if has("=") && has("STRING") && last == "account" => {
+                "the account's name in double quotes".into()
+            }
+            () if has("=") => "`=`".into(),
+            () => {
+                let nouns = expected.iter().map(|name| match *name {
+                    "STRING" => "a string".to_string(),
+                    mark => format!("`{mark}`"),
+                });
+                nouns.collect::<Vec<_>>().join(" or ")
+            }
+        }
+    }
+
+    /// The token in words. No string is repeated, and no word that may be a secret.
+    fn found(&self, token: Token) -> String {
+        match self.name(token) {
+            Some("STRING") => "a string".into(),
+            _ => match self.source.quote(token.span()) {
+                Some(text) => text,
+                None => "something else".into(),
+            },
+        }
+    }
+
+    /// Which bracket of `before` is still open, if one is.
+    fn unclosed(&self, before: &[Token]) -> Option<String> {
+        let mut open = Vec::new();
+        for token in before {
+            match self.name(*token) {
+                Some("{" | "[") => open.push(token.span()),
+                Some("}" | "]") => {
+                    open.pop();
+                }
+                _ => {}
+            }
+        }
+        let innermost = open.pop()?;
+        let (mark, line) = (self.source.slice(innermost), self.source.line(innermost));
+        Some(format!("the `{mark}` on line {line} isn't closed"))
+    }
+
+    /// A character that starts no token.
+    fn unreadable(&self, at: usize) -> ConfigError {
+        let rest = self.source.text.get(at..).unwrap_or_default();
+        let Some(c) = rest.chars().next() else {
+            return self
+                .source
+                .error(Span::new(at, at), "unexpected end of the file");
+        };
+        if c == '"' {
+            return self.bad_string(at, rest);
+        }
+        let span = Span::new(at, at + c.len_utf8());
+        let what = match self.source.quote(span) {
+            None => "unexpected character".into(),
+            Some(_) if c.is_control() => {
+                format!("unexpected control character U+{:04X}", u32::from(c))
+            }
+            Some(quoted) => format!("unexpected character {quoted}"),
+        };
+        let hint = match c {
+            '#' => Some("a comment starts with `//`"),
+            '/' => Some("a comment starts with `//` and ends with its line"),
+            '\'' | '\u{2018}'..='\u{201f}' | '`' => Some("strings stand in double quotes: \"…\""),
+            _ => None,
+        };
+        self.source
+            .error(span, what)
+            .maybe_hint(hint.map(Into::into))
+    }
+
+    /// A string at `at` that the lexer refused.
+    fn bad_string(&self, at: usize, rest: &str) -> ConfigError {
+        let len = rest.find(['\n', '\r', '\0']).unwrap_or(rest.len());
+        let string = rest.get(..len).unwrap_or_default();
+        if rest.get(len..).is_some_and(|rest| rest.starts_with('\0')) {
+            let nul = Span::new(at + len, at + len + 1);
+            return self
+                .source
+                .error(nul, "a string can't hold a NUL character");
+        }
+        let span = Span::new(at, at + string.trim_end().len());
+        let error = self
+            .source
+            .error(span, "the string isn't closed on its line");
+        match string.contains("\\\"") {
+            true => error.hint(r#"`\"` is a quote inside a string; a backslash is `\\`"#),
+            false => error,
+        }
+    }
+}

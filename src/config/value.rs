@@ -1,0 +1,363 @@
+//! What the text of one value means: strings, times, listeners' addresses, URIs.
+
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use cfgrammar::Span;
+use url::{Host, SyntaxViolation, Url};
+
+use super::{
+    Listen,
+    error::{ConfigError, Source, quoted},
+};
+
+/// A string's value and its place, quotes included. No Debug: it may be a secret.
+#[derive(Clone)]
+pub(super) struct Text<'a> {
+    pub(super) value: Cow<'a, str>,
+    pub(super) span: Span,
+}
+
+/// The string at `span`, its escapes undone.
+pub(super) fn string<'a>(source: &Source<'a>, span: Span) -> Result<Text<'a>, ConfigError> {
+    let inside = Span::new(span.start() + 1, span.end().saturating_sub(1));
+    let raw = source.slice(inside);
+    if !raw.contains('\\') {
+        let value = Cow::Borrowed(raw);
+        return Ok(Text { value, span });
+    }
+    // Enough room from the start: growing would leave copies of a secret behind.
+    let mut value = String::with_capacity(raw.len());
+    let mut chars = raw.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match (c, chars.as_str().chars().next()) {
+            ('\\', Some(escaped @ ('"' | '\\'))) => {
+                value.push(escaped);
+                chars.next();
+            }
+            ('\\', other) => {
+                let start = inside.start() + at;
+                let end = start + 1 + other.map_or(0, char::len_utf8);
+                return Err(bad_escape(source, Span::new(start, end)));
+            }
+            (c, _) => value.push(c),
+        }
+    }
+    let value = Cow::Owned(value);
+    Ok(Text { value, span })
+}
+
+fn bad_escape(source: &Source, span: Span) -> ConfigError {
+    let what = match source.quote(span) {
+        Some(escape) => format!("unknown escape {escape}"),
+        None => "unknown escape".into(),
+    };
+    let hint = r#"strings know `\"` and `\\`; a backslash is `\\`"#;
+    source.error(span, what).hint(hint)
+}
+
+/// The time at `span`: a whole number and one of the units s, m, h, d.
+pub(super) fn time(source: &Source, span: Span) -> Result<Duration, ConfigError> {
+    let text = source.slice(span);
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit_secs: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        "" => {
+            let error = source.error(span, format!("the time {} has no unit", quoted(text)));
+            return Err(error.hint("a unit is one of `s`, `m`, `h`, `d`, as in `90s`"));
+        }
+        _ => {
+            let error = source.error(span, format!("{} isn't a time", quoted(text)));
+            return Err(error.hint("a time is a whole number and a unit: `90s`, `5m`, `2h`, `1d`"));
+        }
+    };
+    let secs = number
+        .parse()
+        .ok()
+        .and_then(|n: u64| n.checked_mul(unit_secs));
+    match secs {
+        Some(secs) => Ok(Duration::from_secs(secs)),
+        None => Err(source.error(span, format!("the time {} is too long", quoted(text)))),
+    }
+}
+
+/// A listener's address: `host:port`, or `[IPv6 address]:port`.
+pub(super) fn listen(source: &Source, name: &str, text: &Text) -> Result<Listen, ConfigError> {
+    let value = &*text.value;
+    let refuse = |why: &str| {
+        let error = source.error(text.span, format!("`{name}` {why}"));
+        Err(error.hint("it is `none` or \"address:port\", as in \"127.0.0.1:0\" or \"[::1]:0\""))
+    };
+    if value == "none" {
+        let error = source.error(text.span, format!("`{name}` has no port"));
+        return Err(error.hint("`none` stands without quotes"));
+    }
+    let Some((host, port)) = value.rsplit_once(':') else {
+        return refuse("has no port");
+    };
+    let bracketed = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let host = match bracketed {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+        None if host.parse::<Ipv4Addr>().is_ok() || is_host_name(host) => host,
+        None if value.parse::<Ipv6Addr>().is_ok() || host.parse::<Ipv6Addr>().is_ok() => {
+            return refuse("needs brackets around its IPv6 address");
+        }
+        _ => return refuse("has no usable address"),
+    };
+    if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return refuse("has no usable port");
+    }
+    match port.parse() {
+        Ok(port) => Ok(Listen::On {
+            host: host.into(),
+            port,
+        }),
+        Err(_) => refuse("has a port above 65535"),
+    }
+}
+
+/// Whether `host` looks like a host name (RFC 1123, 2.1, and underscores); what ends in a number
+/// can only be meant as an address.
+fn is_host_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let good = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.split('.').all(good) && !name.rsplit('.').next().is_some_and(numeric)
+}
+
+/// Which of the protocol's endpoints a URI is, as far as it matters to what it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// The provider's: over TLS, or on this machine.
+    Provider,
+    /// The redirection endpoint: http or https, under any name, since names that providers
+    /// insist on may well resolve to this machine.
+    Redirect,
+}
+
+/// A usable URI for `endpoint`.
+pub(super) fn uri(
+    source: &Source,
+    name: &str,
+    text: &Text,
+    endpoint: Endpoint,
+) -> Result<Url, ConfigError> {
+    let refuse = |why: &str| source.error(text.span, format!("`{name}` {why}"));
+    if text.value.is_empty() {
+        return Err(refuse("is empty"));
+    }
+    let start = match endpoint {
+        Endpoint::Provider => "it starts with `https://`",
+        Endpoint::Redirect => "it starts with `http://` or `https://`",
+    };
+    let url = parse_uri(&text.value).map_err(|why| {
+        let error = refuse(&format!("isn't a usable URI: {why}"));
+        let hint = (!text.value.contains(':')).then(|| start.into());
+        error.maybe_hint(hint)
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        let scheme = quoted(url.scheme());
+        let why = format!("has the scheme {scheme}, which isn't http or https");
+        let hint = (!text.value.contains("://")).then(|| start.into());
+        return Err(refuse(&why).maybe_hint(hint));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("must not hold a user name or a password"));
+    }
+    if url.fragment().is_some() {
+        return Err(source
+            .error(
+                fragment(source, text.span),
+                format!("`{name}` has a fragment"),
+            )
+            .hint("leave out the `#` and what follows it"));
+    }
+    if endpoint == Endpoint::Provider {
+        check_provider(&url, refuse)?;
+    }
+    Ok(url)
+}
+
+/// `text` as a URL; refused are also slips that parsing would silently mend into another host.
+fn parse_uri(text: &str) -> Result<Url, String> {
+    let mended = Cell::new(None);
+    let note = |violation| {
+        if matches!(
+            violation,
+            SyntaxViolation::Backslash | SyntaxViolation::ExpectedDoubleSlash
+        ) {
+            mended.set(Some(violation));
+        }
+    };
+    let url = Url::options()
+        .syntax_violation_callback(Some(&note))
+        .parse(text);
+    match (url, mended.get()) {
+        (Ok(url), Some(slip)) if matches!(url.scheme(), "http" | "https") => {
+            Err(slip.description().into())
+        }
+        (Ok(url), _) => Ok(url),
+        (Err(url::ParseError::RelativeUrlWithoutBase), _) => Err("it has no scheme".into()),
+        (Err(error), _) => Err(error.to_string()),
+    }
+}
+
+fn check_provider(url: &Url, refuse: impl Fn(&str) -> ConfigError) -> Result<(), ConfigError> {
+    if url.scheme() == "http" && !is_loopback(url) {
+        return Err(refuse("must be https, since its host isn't this machine")
+            .hint("http is for localhost, 127.0.0.1 and [::1] only"));
+    }
+    if url.port() == Some(0) {
+        return Err(refuse("has the port 0, which nothing can listen on"));
+    }
+    Ok(())
+}
+
+/// Whether `url` leads to this machine whatever a name server says.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Whether a listener on `host` hears this machine only.
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// Where the fragment of the URI in the string at `span` stands.
+fn fragment(source: &Source, span: Span) -> Span {
+    match source.slice(span).find('#') {
+        Some(at) => Span::new(span.start() + at, span.end().saturating_sub(1)),
+        None => span,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(text: &str) -> (Source<'_>, Span) {
+        (Source { file: "f", text }, Span::new(0, text.len()))
+    }
+
+    #[test]
+    fn times() {
+        for (text, secs) in [
+            ("0s", Some(0)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("2h", Some(7_200)),
+            ("1d", Some(86_400)),
+            ("18446744073709551615s", Some(u64::MAX)),
+            ("18446744073709551616s", None),
+            ("213503982334602d", None),
+            ("99999999999999999999999h", None),
+            ("90", None),
+            ("1.5h", None),
+            ("5min", None),
+            ("1h30m", None),
+        ] {
+            let (source, span) = whole(text);
+            let time = time(&source, span).ok();
+            assert_eq!(time, secs.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn strings() {
+        for (text, value) in [
+            (r#""""#, Some("")),
+            (r#""a b""#, Some("a b")),
+            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
+            (r#""\\\\é""#, Some(r"\\é")),
+            (r#""\n""#, None),
+            (r#""\é""#, None),
+        ] {
+            let (source, span) = whole(text);
+            let string = string(&source, span).ok();
+            assert_eq!(string.as_ref().map(|text| &*text.value), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn listeners() {
+        for (text, wanted) in [
+            ("127.0.0.1:0", Some(("127.0.0.1", 0))),
+            ("localhost:65535", Some(("localhost", 65_535))),
+            ("[::1]:8080", Some(("::1", 8_080))),
+            ("my-host.example.org:1", Some(("my-host.example.org", 1))),
+            ("::1:80", None),
+            ("[127.0.0.1]:80", None),
+            ("127.0.0.1", None),
+            ("127.0.0.1:", None),
+            ("127.0.0.1:+1", None),
+            ("127.0.0.1:65536", None),
+            ("127.0.0.256:1", None),
+            ("127.1:1", None),
+            (":80", None),
+            ("a b:80", None),
+            ("", None),
+        ] {
+            let (source, span) = whole(text);
+            let value = Cow::Borrowed(text);
+            let got = listen(&source, "http_listen", &Text { value, span }).ok();
+            let wanted = wanted.map(|(host, port)| Listen::On {
+                host: host.into(),
+                port,
+            });
+            assert_eq!(got, wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_of_the_provider() {
+        for (text, good) in [
+            ("https://example.com/token", true),
+            ("https://example.com:8443/token?tenant=a", true),
+            ("http://localhost:80/", true),
+            ("http://LOCALHOST/", true),
+            ("http://127.8.9.10:1/", true),
+            ("http://[::1]:1/", true),
+            ("http://example.com/", false),
+            ("http://localhost.example.com/", false),
+            ("http://[::2]/", false),
+            ("https://u@example.com/", false),
+            ("https://:p@example.com/", false),
+            ("https://example.com/#", false),
+            ("https://example.com:0/", false),
+            ("https:///example.com/", false),
+            ("https:\\\\example.com", false),
+            ("ftp://example.com/", false),
+            ("https://", false),
+            ("example.com/token", false),
+            ("", false),
+        ] {
+            let (source, span) = whole(text);
+            let value = Cow::Borrowed(text);
+            let got = uri(&source, "x", &Text { value, span }, Endpoint::Provider);
+            assert_eq!(got.is_ok(), good, "{text}");
+        }
+    }
+}
