@@ -13,7 +13,7 @@ use std::{
 };
 
 use pizauth::{
-    config::{self, Account, Config, Listen, MAX_CONFIG_BYTES},
+    config::{self, Account, Config, Level, Listen, MAX_CONFIG_BYTES},
     secret::Secret,
 };
 
@@ -124,6 +124,31 @@ fn a_file_may_be_as_large_as_it_says_and_no_larger() {
     text.push(' ');
     let error = config::parse(FILE, &text).unwrap_err();
     assert_eq!(error.to_string(), "pizauth.conf:1:1: larger than 1024 KiB");
+}
+
+/// An option that the table names but nothing reads would be taken and ignored.
+#[test]
+fn every_option_is_read() {
+    for (name, level) in config::OPTIONS {
+        let wrong = if name == "auth_uri_fields" {
+            "[]"
+        } else {
+            "{}"
+        };
+        let (mut outside, mut inside) = (String::new(), String::new());
+        for required in ["auth_uri", "token_uri", "client_id"] {
+            if required != name {
+                write!(inside, "{required} = \"https://a.b/\"; ").unwrap();
+            }
+        }
+        match level {
+            Level::Global => write!(outside, "{name} = {wrong};").unwrap(),
+            Level::Account | Level::Both => write!(inside, "{name} = {wrong};").unwrap(),
+        }
+        let text = format!("{outside} account \"a\" {{ {inside} }}");
+        let error = config::parse(FILE, &text).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}` takes ")), "{error}");
+    }
 }
 
 #[test]
