@@ -1,10 +1,33 @@
 //! The token endpoint (RFC 6749, 3.2): request forms, and the verdict on a reply.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use url::Url;
+use jiff::{civil::DateTime, tz::Offset};
+use serde_json::Value;
+use url::{Url, form_urlencoded};
 
-use crate::{secret::Secret, time::Wall};
+use super::{
+    hints::{self, Class},
+    reply::{Members, ProviderError, Unreadable},
+    words,
+};
+use crate::{config::Registration, secret::Secret, time::Wall};
+
+pub use super::reply::MAX_BODY_BYTES;
+
+/// How long a provider may ask to be left alone: longer, and a mistaken header would cost a day's
+/// mail.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How long a token may live at most: longer than any real one, and far from where clocks end.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How long to leave a provider alone that has noticed a loop of requests (AADSTS50196).
+const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// From where on `expires` counts seconds since 1970 rather than from now: a life of 31 years is
+/// none, and 2001 is over.
+const MIN_EPOCH_SECS: f64 = 1e9;
 
 /// What the daemon's HTTP shell brings back from a token endpoint: a reply or how it failed.
 #[derive(Debug)]
@@ -92,21 +115,542 @@ pub enum Verdict {
     },
 }
 
-/// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
-/// registration, `endpoint` names the host in messages, `wall` is needed for a `Retry-After` that
-/// is a date.
-pub fn judge(
-    _grant_type: GrantType,
-    _endpoint: &Url,
-    _requested_scopes: &[String],
-    _outcome: &Outcome,
-    _wall: Wall,
-) -> Verdict {
-    Verdict::Transient {
-        refusal: Refusal {
-            text: String::new(),
-            hint: None,
-        },
-        retry_after: None,
+/// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
+/// `redirect_uri` is the very string of the authorization request. An empty client secret counts
+/// as none: public clients must not send one.
+pub fn exchange_request(
+    registration: &Registration,
+    client_secret: Option<&Secret>,
+    code: &Secret,
+    verifier: &Secret,
+    redirect_uri: &str,
+) -> Request {
+    let fields = [
+        ("grant_type", "authorization_code"),
+        ("code", code.expose()),
+        ("client_id", &registration.client_id),
+        ("code_verifier", verifier.expose()),
+        ("redirect_uri", redirect_uri),
+    ];
+    request(registration, &fields, client_secret)
+}
+
+/// The request that asks for a new access token (RFC 6749, 6).
+pub fn refresh_request(
+    registration: &Registration,
+    client_secret: Option<&Secret>,
+    refresh_token: &Secret,
+) -> Request {
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", refresh_token.expose()),
+        ("client_id", &registration.client_id),
+    ];
+    request(registration, &fields, client_secret)
+}
+
+fn request(
+    registration: &Registration,
+    fields: &[(&str, &str)],
+    client_secret: Option<&Secret>,
+) -> Request {
+    let secret = (client_secret.map(Secret::expose))
+        .filter(|secret| !secret.is_empty())
+        .map(|secret| ("client_secret", secret));
+    let fields = || fields.iter().copied().chain(secret);
+    // Encoding at most triples. A buffer that had to grow would leave its secrets behind.
+    let room = fields().map(|(name, value)| 3 * (name.len() + value.len()) + 2);
+    let buffer = String::with_capacity(room.sum());
+    let form = form_urlencoded::Serializer::new(buffer)
+        .extend_pairs(fields())
+        .finish();
+    Request {
+        endpoint: registration.token_uri.clone(),
+        form: Arc::new(Secret::new(form)),
     }
 }
+
+/// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
+/// registration, `endpoint` names the host in messages, `wall` is needed for a `Retry-After` and
+/// an `expires_on` that are dates.
+///
+/// The error code decides first, the status second. An authorization code is sent at most once
+/// (RFC 6749, 4.1.2), so whatever may have reached the endpoint and brought no tokens ends that
+/// grant: where a refresh is [`Verdict::Transient`], an exchange is [`Verdict::LoginNeeded`].
+pub fn judge(
+    grant_type: GrantType,
+    endpoint: &Url,
+    requested_scopes: &[String],
+    outcome: &Outcome,
+    wall: Wall,
+) -> Verdict {
+    let case = Case {
+        grant_type,
+        endpoint,
+        requested_scopes,
+        wall,
+    };
+    let host = case.host();
+    match outcome {
+        Outcome::NotSent(why) => Verdict::Transient {
+            refusal: plain(words::foreign(&format!("{host}: {why}"))),
+            retry_after: None,
+        },
+        Outcome::Lost(why) => case.later(
+            plain(words::foreign(&format!(
+                "{host}: the request was sent but the reply was lost: {why}"
+            ))),
+            None,
+        ),
+        Outcome::Reply(reply) => case.judge_reply(reply),
+    }
+}
+
+/// What a reply is judged against.
+struct Case<'a> {
+    grant_type: GrantType,
+    endpoint: &'a Url,
+    requested_scopes: &'a [String],
+    wall: Wall,
+}
+
+impl Case<'_> {
+    fn judge_reply(&self, reply: &Reply) -> Verdict {
+        let retry_after =
+            (reply.retry_after.as_deref()).and_then(|value| parse_retry_after(value, self.wall));
+        // Whoever answers with these isn't the provider, or doesn't say what became of the grant.
+        match reply.status {
+            300..=399 => return self.later(self.redirected(reply), retry_after),
+            407 | 511 => return self.later(self.intercepted(reply.status), retry_after),
+            _ => {}
+        }
+        let members = match Members::read(&reply.body) {
+            Ok(members) => members,
+            Err(why) => return self.later(self.unreadable(reply.status, why), retry_after),
+        };
+        if let Some(error) = members.error() {
+            return self.judge_error(reply.status, &members, &error, retry_after);
+        }
+        match reply.status {
+            200..=299 => self.judge_tokens(members, retry_after),
+            status => self.later(self.without_error(status, &members), retry_after),
+        }
+    }
+
+    /// A failure that decides nothing: a refresh is tried again; a code can't be.
+    fn later(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
+        match self.grant_type {
+            GrantType::RefreshToken => Verdict::Transient {
+                refusal,
+                retry_after,
+            },
+            GrantType::AuthorizationCode => Verdict::LoginNeeded(Refusal {
+                text: format!(
+                    "{}; a code can be sent only once, so sign in again",
+                    refusal.text
+                ),
+                ..refusal
+            }),
+        }
+    }
+
+    /// A success reply whose tokens can't be used, though the provider won't change its mind.
+    fn unusable(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
+        match self.grant_type {
+            GrantType::RefreshToken => self.later(refusal, retry_after),
+            GrantType::AuthorizationCode => Verdict::Parked(refusal),
+        }
+    }
+
+    fn judge_error(
+        &self,
+        status: u16,
+        members: &Members,
+        error: &ProviderError,
+        retry_after: Option<Duration>,
+    ) -> Verdict {
+        let description = error.description.as_deref().unwrap_or_default();
+        let subtype = members.text("error_subtype").or(members.text("suberror"));
+        let hint = hints::for_token(
+            self.endpoint,
+            &error.code,
+            description,
+            subtype.unwrap_or_default(),
+        );
+        let words = words::sentence(&error.code, error.description.as_deref());
+        let class = self.classify(status, error, retry_after.is_some());
+        let text = match (class, status) {
+            // Here the status counted, not the words.
+            (Class::Transient, _) | (Class::Config, 404 | 405) => {
+                format!("{} answered {status}: {words}", self.host())
+            }
+            _ => words,
+        };
+        let hint = hint.or_else(|| match class {
+            Class::Config if matches!(status, 404 | 405) => Some("check token_uri"),
+            Class::Transient => hints::on_the_way(status, false),
+            _ => None,
+        });
+        let refusal = Refusal {
+            text,
+            hint: (hint.map(str::to_owned)).or_else(|| words::see(members.text("error_uri"))),
+        };
+        match class {
+            Class::Login => Verdict::LoginNeeded(refusal),
+            Class::Config => Verdict::Parked(refusal),
+            Class::Transient => self.later(refusal, after_loop(description, retry_after)),
+        }
+    }
+
+    /// What an error means. On a refresh, whatever is neither transient nor about the client is
+    /// the provider's way to say that the refresh token is dead: few say invalid_grant.
+    fn classify(&self, status: u16, error: &ProviderError, asked_to_wait: bool) -> Class {
+        let description = error.description.as_deref().unwrap_or_default();
+        let number = hints::aadsts(description).map(|known| known.class);
+        // Rate limits, and an endpoint that says when it will be back.
+        let waiting = status == 429 || (status == 503 && asked_to_wait);
+        if waiting || number == Some(Class::Transient) {
+            return Class::Transient;
+        }
+        let refresh = self.grant_type == GrantType::RefreshToken;
+        let about_client = number == Some(Class::Config) || description.contains("client_secret");
+        match error.code.to_ascii_lowercase().as_str() {
+            "temporarily_unavailable"
+            | "server_error"
+            | "slow_down"
+            | "authorization_pending"
+            | "internal_error"
+            | "internal_failure"
+            | "internal_server_error"
+            | "service_unavailable"
+            | "timeout"
+            | "rate_limited"
+            | "rate_limit_exceeded"
+            | "too_many_requests" => Class::Transient,
+            "invalid_client"
+            | "invalid_client_secret"
+            | "incorrect_client_credentials"
+            | "deleted_client"
+            | "disabled_client"
+            | "invalid_scope"
+            | "invalid_target"
+            | "invalid_resource"
+            | "redirect_uri_mismatch"
+            | "invalid_redirect_uri"
+            | "use_dpop_nonce"
+            | "invalid_dpop_proof" => Class::Config,
+            // A server that doesn't let this client refresh may well let it sign in.
+            "unauthorized_client" | "unsupported_grant_type" if !refresh || about_client => {
+                Class::Config
+            }
+            "invalid_request" if about_client => Class::Config,
+            "invalid_grant"
+            | "invalid_request"
+            | "unauthorized_client"
+            | "unsupported_grant_type"
+            | "access_denied"
+            | "interaction_required"
+            | "login_required"
+            | "consent_required" => Class::Login,
+            _ => by_status(status, description),
+        }
+    }
+
+    fn judge_tokens(&self, mut members: Members, retry_after: Option<Duration>) -> Verdict {
+        let Some(access_token) = members.take_secret("access_token") else {
+            return self.without_access_token(&members, retry_after);
+        };
+        if !access_token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+            let text = "has characters that no token may have";
+            let refusal = plain(format!("{}: the access token {text}", self.host()));
+            return self.unusable(refusal, retry_after);
+        }
+        let mut warnings = Vec::new();
+        if let Some(refused) = check_token_type(&members, &mut warnings) {
+            return Verdict::LoginNeeded(Refusal {
+                text: format!("{}: {refused}", self.host()),
+                hint: Some("only bearer tokens can be used".into()),
+            });
+        }
+        let expires_in = lifetime(&members, self.wall, &mut warnings);
+        let refresh_token = members.take_secret("refresh_token");
+        if members
+            .value("refresh_token")
+            .is_some_and(|v| !v.is_string())
+        {
+            warnings.push("the refresh_token is no text, so it is ignored".into());
+        }
+        if self.grant_type == GrantType::AuthorizationCode && refresh_token.is_none() {
+            warnings.push(format!(
+                "no refresh token came along, so a new sign-in is needed once the access token \
+                 expires: {}",
+                hints::no_refresh_token(self.endpoint, self.requested_scopes)
+            ));
+        }
+        warnings.extend(lacking_scopes(
+            self.requested_scopes,
+            members.value("scope"),
+        ));
+        Verdict::Granted(Tokens {
+            access_token,
+            refresh_token,
+            expires_in,
+            warnings,
+        })
+    }
+
+    fn without_access_token(&self, members: &Members, retry_after: Option<Duration>) -> Verdict {
+        let host = self.host();
+        if members.value("id_token").is_some() {
+            return Verdict::Parked(Refusal {
+                text: format!("{host} gave an id_token but no access token"),
+                hint: Some("add a scope of the resource itself (the mail, say) to scopes".into()),
+            });
+        }
+        self.later(
+            plain(format!("{host} answered without an access token")),
+            retry_after,
+        )
+    }
+
+    fn redirected(&self, reply: &Reply) -> Refusal {
+        let target = (reply.location.as_deref())
+            .and_then(|location| self.endpoint.join(location).ok())
+            .map(|uri| words::foreign(&authority(&uri)));
+        let text = match target {
+            Some(target) => format!(
+                "{} answered {} and points to {target}; it was not followed",
+                self.host(),
+                reply.status
+            ),
+            None => format!(
+                "{} answered {} and points nowhere",
+                self.host(),
+                reply.status
+            ),
+        };
+        Refusal {
+            text,
+            hint: Some(hints::PORTAL.into()),
+        }
+    }
+
+    fn intercepted(&self, status: u16) -> Refusal {
+        let what = match status {
+            407 => "a proxy refused to pass the request on",
+            _ => "the network wants a sign-in of its own",
+        };
+        Refusal {
+            text: format!("{} answered {status}: {what}", self.host()),
+            hint: hints::on_the_way(status, true).map(str::to_owned),
+        }
+    }
+
+    fn unreadable(&self, status: u16, why: Unreadable) -> Refusal {
+        let web_page = why == Unreadable::WebPage;
+        Refusal {
+            text: format!("{} answered {status} with {why}", self.host()),
+            hint: hints::on_the_way(status, web_page).map(str::to_owned),
+        }
+    }
+
+    fn without_error(&self, status: u16, members: &Members) -> Refusal {
+        let host = self.host();
+        let said = members
+            .text("message")
+            .or(members.text("error_description"));
+        Refusal {
+            text: match said {
+                Some(said) => format!("{host} answered {status}: {}", words::foreign(said)),
+                None => format!("{host} answered {status} without an error code"),
+            },
+            hint: hints::on_the_way(status, false).map(str::to_owned),
+        }
+    }
+
+    fn host(&self) -> String {
+        authority(self.endpoint)
+    }
+}
+
+fn plain(text: String) -> Refusal {
+    Refusal { text, hint: None }
+}
+
+/// Host, and port unless it is the scheme's own.
+fn authority(uri: &Url) -> String {
+    let host = uri.host_str().unwrap_or("nowhere");
+    match uri.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// What an error means whose code nobody knows.
+fn by_status(status: u16, description: &str) -> Class {
+    let busy = description
+        .to_ascii_lowercase()
+        .contains("too many requests");
+    match status {
+        404 | 405 => Class::Config,
+        408 | 425 | 429 | 500..=599 => Class::Transient,
+        _ if busy => Class::Transient,
+        _ => Class::Login,
+    }
+}
+
+/// A `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date, at most [`MAX_RETRY_AFTER`];
+/// `None` for one that asks nothing or that nobody understands.
+fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
+    let value = value.trim();
+    let span = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // Digits that don't fit are many seconds.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        parse_http_date(value)?.since(wall)
+    };
+    (!span.is_zero()).then_some(span.min(MAX_RETRY_AFTER))
+}
+
+/// An HTTP date in any of its three forms (RFC 9110, 5.6.7).
+fn parse_http_date(value: &str) -> Option<Wall> {
+    const FORMS: [&str; 3] = [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %d %H:%M:%S %Y",
+    ];
+    let date = FORMS
+        .iter()
+        .find_map(|form| DateTime::strptime(form, value).ok())?;
+    let timestamp = Offset::UTC.to_timestamp(date).ok()?;
+    Some(Wall::from_millis(timestamp.as_millisecond()))
+}
+
+/// A loop that Microsoft noticed takes minutes to forget.
+fn after_loop(description: &str, retry_after: Option<Duration>) -> Option<Duration> {
+    match hints::aadsts(description) {
+        Some(known) if known.number == hints::AADSTS_LOOP => {
+            Some(retry_after.unwrap_or_default().max(LOOP_RETRY_AFTER))
+        }
+        _ => retry_after,
+    }
+}
+
+/// What is wrong with the token type, if anything: a token of a type that one doesn't understand
+/// must not be used (RFC 6749, 7.1).
+fn check_token_type(members: &Members, warnings: &mut Vec<String>) -> Option<String> {
+    match members.value("token_type") {
+        None => {}
+        Some(Value::String(text)) if text.trim().is_empty() => {}
+        Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("bearer") => return None,
+        Some(Value::String(text)) => {
+            let text = words::foreign(text);
+            return Some(format!("the token_type \"{text}\" is not known here"));
+        }
+        Some(_) => return Some("the token_type is no text".into()),
+    }
+    warnings.push("the reply has no token_type; bearer is assumed".into());
+    None
+}
+
+/// How long the access token lives (RFC 6749, 5.1), however the provider spells it.
+fn lifetime(members: &Members, wall: Wall, warnings: &mut Vec<String>) -> Option<Duration> {
+    let member = |name| members.value(name).and_then(seconds);
+    let since_epoch = |epoch: f64| epoch - wall.secs() as f64;
+    let span = member("expires_in").and_then(clamp);
+    if span.is_none() && members.has("expires_in") {
+        let value = members.value("expires_in").unwrap_or(&Value::Null);
+        let value = words::foreign(&value.to_string());
+        warnings.push(format!("expires_in is {value}, which says nothing"));
+    }
+    span.or_else(|| clamp(member("expires_in_sec")?))
+        .or_else(|| {
+            let expires = member("expires")?;
+            let epoch = expires >= MIN_EPOCH_SECS;
+            clamp(if epoch { since_epoch(expires) } else { expires })
+        })
+        .or_else(|| clamp(since_epoch(member("expires_on")?)))
+}
+
+/// A number, or a string that is one.
+fn seconds(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whole seconds from one up to [`MAX_LIFETIME`].
+fn clamp(seconds: f64) -> Option<Duration> {
+    let most = MAX_LIFETIME.as_secs();
+    // The comparison also turns away what is not a number.
+    (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))
+}
+
+/// A warning that names the requested scopes that were not granted, if the provider says what was.
+fn lacking_scopes(requested: &[String], granted: Option<&Value>) -> Option<String> {
+    let granted = match granted? {
+        Value::String(text) => split_scopes(text),
+        Value::Array(list) => (list.iter().filter_map(Value::as_str))
+            .flat_map(split_scopes)
+            .collect(),
+        _ => return None,
+    };
+    if granted.is_empty() {
+        return None;
+    }
+    // Microsoft answers with a URL for a name, or a name for a URL.
+    let names: HashSet<&str> = granted.iter().map(|scope| last_segment(scope)).collect();
+    let urls_or_names = |scope: &str| {
+        granted.contains(scope)
+            || (!scope.contains("://") && names.contains(scope))
+            || granted.contains(last_segment(scope))
+    };
+    let lacking: Vec<&str> = (requested.iter())
+        .filter(|scope| !is_silent(scope) && !urls_or_names(&canonical(scope)))
+        .map(String::as_str)
+        .collect();
+    (!lacking.is_empty()).then(|| {
+        let lacking = words::foreign(&lacking.join(" "));
+        format!("the provider did not grant all scopes; lacking: {lacking}")
+    })
+}
+
+/// A set of scopes, separated by spaces (RFC 6749, 3.3) or commas.
+fn split_scopes(text: &str) -> HashSet<String> {
+    text.split([' ', ',', '\t', '\r', '\n'])
+        .filter(|scope| !scope.is_empty())
+        .map(canonical)
+        .collect()
+}
+
+/// A scope as it is compared: in lower case, without percent-encoding and final slash, and with
+/// one name for the two that Outlook has.
+fn canonical(scope: &str) -> String {
+    let decoded: String = if scope.contains('%') {
+        let pair = format!("={}", scope.replace('+', "%2B"));
+        let mut decoded = form_urlencoded::parse(pair.as_bytes());
+        decoded
+            .next()
+            .map_or_else(String::new, |(_, v)| v.into_owned())
+    } else {
+        scope.to_owned()
+    };
+    let lower = decoded.to_ascii_lowercase();
+    let lower = lower.replace("://outlook.office365.com", "://outlook.office.com");
+    lower.trim_end_matches('/').to_owned()
+}
+
+fn last_segment(scope: &str) -> &str {
+    scope.rsplit_once('/').map_or(scope, |(_, name)| name)
+}
+
+/// Scopes whose absence from a reply says nothing.
+fn is_silent(scope: &str) -> bool {
+    const SILENT: [&str; 4] = ["offline_access", "openid", "profile", "email"];
+    SILENT.iter().any(|name| scope.eq_ignore_ascii_case(name)) || scope.ends_with("/.default")
+}
+
+#[cfg(test)]
+mod tests;

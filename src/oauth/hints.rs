@@ -1,0 +1,406 @@
+//! What the user can do about an error, and the few errors whose number says more than their
+//! name. Everything here comes from the providers' documentation and from watching them.
+
+use url::Url;
+
+/// What an error means for the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Somebody has to sign in.
+    Login,
+    /// The configuration, or the client's registration at the provider, is wrong.
+    Config,
+    /// It passes.
+    Transient,
+}
+
+/// Microsoft's number for a known error. The numbers may change, so the error code decides, with
+/// two exceptions: a [`Class::Transient`] number is always that, and a [`Class::Config`] one says
+/// what the errors that mean anything (such as invalid_request) mean.
+#[derive(Clone, Copy)]
+pub(super) struct Aadsts {
+    pub(super) number: u32,
+    pub(super) class: Class,
+    pub(super) hint: &'static str,
+}
+
+/// A loop of requests was noticed: this one wants to be left alone for minutes.
+pub(super) const AADSTS_LOOP: u32 = 50196;
+
+const BUSY: &str = "trouble on Microsoft's side, which passes";
+const SIGN_IN: &str = "sign in again";
+const MFA: &str = "a second factor is wanted: sign in again and confirm it";
+const PASSWORD: &str = "the password was changed or has expired: sign in again";
+const POLICY: &str = "the organisation's access policy blocked this sign-in: signing in again helps \
+                      only once an administrator allows this program, device or place";
+const ADMIN: &str = "an administrator of the organisation has to allow this program";
+const ACCOUNT: &str = "the account is locked, disabled or not known there: ask an administrator";
+const SECRET: &str = "the client secret is wrong or has expired: get a new one from the \
+                      registration and set client_secret";
+const SPA: &str = "register the redirect_uri under \"Mobile and desktop applications\", not as a \
+                   single-page application (SPA)";
+const ONE_RESOURCE: &str = "ask for the scopes of one resource only, in the spelling that the \
+                            provider's documentation has";
+const NO_CLIENT: &str = "the provider doesn't know this client_id there: check client_id and the \
+                         tenant in auth_uri and token_uri";
+const PERMISSIONS: &str = "the registration lacks a permission that scopes asks for: add it there, \
+                           or take it out of scopes";
+
+/// The numbers worth knowing, by what they ask of the user.
+const AADSTS: [(&[u32], Class, &str); 31] = [
+    (
+        &[16000],
+        Class::Login,
+        "sign in again and choose the account",
+    ),
+    (
+        &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
+        Class::Login,
+        MFA,
+    ),
+    (&[50132, 50133, 50144, 50173], Class::Login, PASSWORD),
+    (
+        &[50058, 50085, 50089, 50125, 50140, 54005, 70000, 700020],
+        Class::Login,
+        SIGN_IN,
+    ),
+    (
+        &[50097],
+        Class::Login,
+        "the organisation wants a registered device: sign in from one",
+    ),
+    (
+        &[65001],
+        Class::Login,
+        "the consent is missing: sign in again and accept what is asked",
+    ),
+    (
+        &[65004],
+        Class::Login,
+        "you refused what the program asks for: sign in again and accept",
+    ),
+    (
+        &[70008, 700082],
+        Class::Login,
+        "the refresh token has expired, unused for too long or revoked: sign in again",
+    ),
+    (
+        &[70043],
+        Class::Login,
+        "the organisation limits how long a sign-in lasts, so this will recur: sign in again",
+    ),
+    (
+        &[700084],
+        Class::Login,
+        "sign-ins of a single-page application (SPA) last a day: register the redirect_uri under \
+         \"Mobile and desktop applications\"",
+    ),
+    (
+        &[53000, 53001, 53002, 53003, 530032, 530034, 530035],
+        Class::Login,
+        POLICY,
+    ),
+    (&[50020, 50034, 50053, 50057], Class::Login, ACCOUNT),
+    (&[50105, 90094], Class::Login, ADMIN),
+    (
+        &[
+            50033, 50087, 50088, 50166, 70012, 80001, 80002, 80005, 80014,
+        ],
+        Class::Transient,
+        BUSY,
+    ),
+    (
+        &[90006, 90012, 90024, 90033, 90055, 90090],
+        Class::Transient,
+        BUSY,
+    ),
+    (
+        &[AADSTS_LOOP],
+        Class::Transient,
+        "too many requests in a row: is another program using the same sign-in?",
+    ),
+    (
+        &[50001, 500011, 650057],
+        Class::Config,
+        "the resource in scopes isn't known in this tenant",
+    ),
+    (
+        &[50011],
+        Class::Config,
+        "register this redirect_uri with the client, path and all, under \"Mobile and desktop \
+         applications\"",
+    ),
+    (
+        &[50194, 9001023],
+        Class::Config,
+        "put the tenant's id instead of common or consumers into auth_uri and token_uri",
+    ),
+    (&[65005, 650052, 650056], Class::Config, PERMISSIONS),
+    (&[70001, 700016, 7000112], Class::Config, NO_CLIENT),
+    (&[70002, 7000215, 7000222], Class::Config, SECRET),
+    (&[70011, 700022], Class::Config, ONE_RESOURCE),
+    (
+        &[700023],
+        Class::Config,
+        "the client's proof of identity is refused: check client_secret",
+    ),
+    (
+        &[700025],
+        Class::Config,
+        "this client is a public one: take client_secret out of the configuration",
+    ),
+    (
+        &[7000218],
+        Class::Config,
+        "set client_secret, or allow public client flows in the registration and register the \
+         redirect_uri under \"Mobile and desktop applications\"",
+    ),
+    (
+        &[90002],
+        Class::Config,
+        "there is no such tenant: check auth_uri and token_uri",
+    ),
+    (
+        &[900144],
+        Class::Config,
+        "the provider misses a parameter: check scopes",
+    ),
+    (
+        &[901002],
+        Class::Config,
+        "take resource out of auth_uri_fields and use scopes",
+    ),
+    (&[9002326], Class::Config, SPA),
+    (&[9002327], Class::Config, SPA),
+];
+
+/// What Microsoft's number in a description, if there is one that is known, means.
+pub(super) fn aadsts(description: &str) -> Option<Aadsts> {
+    let (_, rest) = description.split_once("AADSTS")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit());
+    let number = rest.get(..digits.unwrap_or(rest.len()))?.parse().ok()?;
+    let (_, class, hint) = (AADSTS.iter()).find(|(numbers, ..)| numbers.contains(&number))?;
+    Some(Aadsts {
+        number,
+        class: *class,
+        hint,
+    })
+}
+
+/// What to do about an error of the token endpoint; `subtype` is Google's `error_subtype` or
+/// Microsoft's `suberror`.
+pub(super) fn for_token(
+    endpoint: &Url,
+    code: &str,
+    description: &str,
+    subtype: &str,
+) -> Option<&'static str> {
+    if let Some(known) = aadsts(description) {
+        return Some(known.hint);
+    }
+    let rapt = |text: &str| text.contains("invalid_rapt") || text.contains("rapt_required");
+    if rapt(code) || rapt(subtype) || rapt(description) {
+        return Some(
+            "the Workspace session policy of the administrator limits how long a sign-in lasts, \
+             so this will recur: sign in again",
+        );
+    }
+    match subtype {
+        "basic_action" | "additional_action" => return Some(MFA),
+        "user_password_expired" => return Some(PASSWORD),
+        "consent_required" => return Some("sign in again and accept what is asked"),
+        _ => {}
+    }
+    if code == "invalid_grant" && is_google(endpoint) {
+        return Some(
+            "if Google ends the sign-in every 7 days, the consent screen is in testing: publish \
+             the app; changing the password ends it too",
+        );
+    }
+    for_code(code, description)
+}
+
+/// What to do about an authorization response that is an error.
+pub(super) fn for_callback(code: &str, description: &str) -> Option<&'static str> {
+    if let Some(known) = aadsts(description) {
+        return Some(known.hint);
+    }
+    match code {
+        "access_denied" => Some("you refused or closed the consent page"),
+        "temporarily_unavailable" | "server_error" => Some("try again later"),
+        "unsupported_response_type" => Some("check auth_uri: it refuses authorisation codes"),
+        "admin_policy_enforced" => Some(ADMIN),
+        "login_required" | "interaction_required" | "consent_required" => {
+            Some("take prompt=none out of auth_uri_fields")
+        }
+        _ => for_code(code, description),
+    }
+}
+
+/// What an error code alone says, on either endpoint.
+fn for_code(code: &str, description: &str) -> Option<&'static str> {
+    Some(match code {
+        "invalid_client" | "invalid_client_secret" | "incorrect_client_credentials" => {
+            "check client_id and client_secret; some providers (Google is one) want a secret even \
+             from desktop programs"
+        }
+        "invalid_request" if description.contains("client_secret") => {
+            "set client_secret: this provider wants one even from desktop programs"
+        }
+        "deleted_client" | "disabled_client" => "register a new client and set its client_id",
+        "unauthorized_client" => "check what the client's registration allows",
+        "invalid_scope" => "check scopes: the provider doesn't know one, or doesn't allow it",
+        "invalid_target" => "add the provider's resource to auth_uri_fields, or correct it",
+        "invalid_resource" => "the resource in scopes isn't known in this tenant",
+        "redirect_uri_mismatch" | "invalid_redirect_uri" => {
+            "register this redirect_uri with the client, exactly as configured"
+        }
+        "unsupported_grant_type" => "check token_uri, and which grants the registration allows",
+        "use_dpop_nonce" | "invalid_dpop_proof" => {
+            "the provider binds tokens to a key (DPoP), which mail programs can't use: register \
+             the client without it"
+        }
+        _ => return None,
+    })
+}
+
+/// What to do when somebody on the way to the provider seems to have answered in its place.
+pub(super) fn on_the_way(status: u16, web_page: bool) -> Option<&'static str> {
+    match status {
+        407 => Some("a proxy wants a name and password: set them in the proxy variable"),
+        429 => Some("the provider wants fewer requests"),
+        511 => Some(PORTAL),
+        200..=399 if web_page => Some(PORTAL),
+        400..=499 if web_page => Some("a proxy or firewall may be in the way: check token_uri too"),
+        _ => None,
+    }
+}
+
+/// What to do about a redirect, or about a web page that comes as if all were well.
+pub(super) const PORTAL: &str =
+    "the network may want a sign-in of its own: open any web page to see; else check token_uri";
+
+/// How to get a refresh token from this provider.
+pub(super) fn no_refresh_token(endpoint: &Url, scopes: &[String]) -> &'static str {
+    let path = endpoint.path();
+    let offline = scopes.iter().any(|scope| scope == "offline_access");
+    let by_scope = is_microsoft(endpoint)
+        || path.contains("/protocol/openid-connect/")
+        || path.contains("/application/o/");
+    if is_google(endpoint) {
+        "add \"prompt\": \"consent\" to auth_uri_fields (and leave access_type at offline)"
+    } else if is_host(endpoint, &["dropbox.com", "dropboxapi.com"]) {
+        "add \"token_access_type\": \"offline\" to auth_uri_fields"
+    } else if by_scope && !offline {
+        "add \"offline_access\" to scopes"
+    } else if offline {
+        "the provider may not give one to this client"
+    } else {
+        "if the provider gives one at all, it may want \"offline_access\" in scopes"
+    }
+}
+
+fn is_google(endpoint: &Url) -> bool {
+    is_host(endpoint, &["google.com", "googleapis.com"])
+}
+
+fn is_microsoft(endpoint: &Url) -> bool {
+    const DOMAINS: [&str; 4] = [
+        "microsoftonline.com",
+        "microsoftonline.us",
+        "microsoftonline.cn",
+        "live.com",
+    ];
+    is_host(endpoint, &DOMAINS)
+}
+
+/// Whether the endpoint's host is one of the domains or below it.
+fn is_host(endpoint: &Url, domains: &[&str]) -> bool {
+    let host = endpoint.host_str().unwrap_or_default();
+    domains.iter().any(|domain| {
+        host.strip_suffix(domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_in_the_table_twice() {
+        let mut numbers: Vec<u32> = AADSTS
+            .iter()
+            .flat_map(|(n, ..)| n.iter().copied())
+            .collect();
+        let count = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+    }
+
+    #[test]
+    fn numbers_are_read_from_descriptions() {
+        for (description, class) in [
+            ("AADSTS50076: Due to a change", Some(Class::Login)),
+            ("x AADSTS7000222", Some(Class::Config)),
+            ("AADSTS50196: loop AADSTS50076", Some(Class::Transient)),
+            ("AADSTS99999999999: unheard of", None),
+            ("AADSTS1: unheard of", None),
+            ("AADSTS", None),
+            ("AADSTSé", None),
+            ("50076", None),
+        ] {
+            assert_eq!(aadsts(description).map(|a| a.class), class, "{description}");
+        }
+    }
+
+    #[test]
+    fn hints_are_short_and_plain() {
+        let hints = AADSTS.iter().map(|(.., hint)| *hint);
+        for hint in hints.chain([PORTAL]) {
+            assert!(hint.len() < 200, "{hint}");
+            assert!(!hint.ends_with('.') && !hint.contains("  "), "{hint}");
+        }
+    }
+
+    #[test]
+    fn the_remedy_for_no_refresh_token_is_the_providers() {
+        for (endpoint, scopes, remedy) in [
+            (
+                "https://oauth2.googleapis.com/token",
+                &["https://mail.google.com/"][..],
+                "add \"prompt\": \"consent\" to auth_uri_fields (and leave access_type at offline)",
+            ),
+            (
+                "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+                &["https://outlook.office.com/SMTP.Send"],
+                "add \"offline_access\" to scopes",
+            ),
+            (
+                "https://id.example/realms/r/protocol/openid-connect/token",
+                &[],
+                "add \"offline_access\" to scopes",
+            ),
+            (
+                "https://id.example/application/o/token/",
+                &["offline_access"],
+                "the provider may not give one to this client",
+            ),
+            (
+                "https://api.dropboxapi.com/oauth2/token",
+                &[],
+                "add \"token_access_type\": \"offline\" to auth_uri_fields",
+            ),
+            (
+                "https://notgoogle.com/token",
+                &[],
+                "if the provider gives one at all, it may want \"offline_access\" in scopes",
+            ),
+        ] {
+            let scopes: Vec<String> = scopes.iter().map(|&scope| scope.into()).collect();
+            let endpoint = Url::parse(endpoint).unwrap();
+            assert_eq!(no_refresh_token(&endpoint, &scopes), remedy, "{endpoint}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The body of a token endpoint's reply, read leniently: JSON (RFC 6749, 5.1 and 5.2), or a form
+//! as some providers send. The content type isn't asked: too many are wrong.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use url::form_urlencoded;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::words;
+use crate::secret::Secret;
+
+/// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
+/// look.
+const MEMBERS: [&str; 16] = [
+    "access_token",
+    "error",
+    "error_description",
+    "error_subtype",
+    "error_uri",
+    "errors",
+    "expires",
+    "expires_in",
+    "expires_in_sec",
+    "expires_on",
+    "id_token",
+    "message",
+    "refresh_token",
+    "scope",
+    "suberror",
+    "token_type",
+];
+
+/// A reply's members; their text is wiped when dropped, since some of it is tokens.
+#[derive(Default)]
+pub(super) struct Members {
+    values: BTreeMap<&'static str, Value>,
+    repeated: Option<&'static str>,
+}
+
+/// Why a body has no members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    TooLong,
+    Empty,
+    WebPage,
+    CutShort,
+    Repeated(&'static str),
+    Foreign,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreadable::TooLong => f.write_str("a reply of more than 1 MiB"),
+            Unreadable::Empty => f.write_str("an empty reply"),
+            Unreadable::WebPage => f.write_str("a web page instead of JSON"),
+            Unreadable::CutShort => f.write_str("a reply that is cut short"),
+            Unreadable::Repeated(name) => write!(f, "more than one {name}"),
+            Unreadable::Foreign => f.write_str("something that is not a JSON object"),
+        }
+    }
+}
+
+/// What a reply says went wrong.
+pub(super) struct ProviderError {
+    /// The error code; empty when there is only a description.
+    pub(super) code: String,
+    /// The provider's explanation.
+    pub(super) description: Option<String>,
+}
+
+impl Members {
+    /// Reads a body.
+    pub(super) fn read(body: &[u8]) -> Result<Self, Unreadable> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(Unreadable::TooLong);
+        }
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::read_text(text),
+            // A description in another encoding must not hide the error code beside it.
+            Err(_) => Self::read_text(&Zeroizing::new(String::from_utf8_lossy(body).into_owned())),
+        }
+    }
+
+    fn read_text(text: &str) -> Result<Self, Unreadable> {
+        let text = text.trim_start_matches('\u{feff}').trim();
+        let members = match text.as_bytes().first() {
+            None => return Err(Unreadable::Empty),
+            Some(b'<') => return Err(Unreadable::WebPage),
+            Some(b'{') => serde_json::from_str(text).map_err(|error: serde_json::Error| {
+                if error.is_eof() {
+                    Unreadable::CutShort
+                } else {
+                    Unreadable::Foreign
+                }
+            })?,
+            Some(_) => Self::read_form(text).ok_or(Unreadable::Foreign)?,
+        };
+        match members.repeated {
+            Some(name) => Err(Unreadable::Repeated(name)),
+            None => Ok(members),
+        }
+    }
+
+    /// Nearly every text is a valid form, so only one that has what we look for counts.
+    fn read_form(text: &str) -> Option<Self> {
+        let mut members = Members::default();
+        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
+            if let Some(name) = known(&key) {
+                members.insert(name, Value::String(value.into_owned()));
+            }
+        }
+        let counts = ["access_token", "error"].iter();
+        counts
+            .into_iter()
+            .any(|name| members.values.contains_key(name))
+            .then_some(members)
+    }
+
+    fn insert(&mut self, name: &'static str, value: Value) {
+        if let Some(mut former) = self.values.insert(name, value) {
+            wipe(&mut former);
+            self.repeated = Some(name);
+        }
+    }
+
+    /// The member, unless it is absent or null.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Whether the member is there, if only as null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// The member, if it is a string that isn't empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        let text = self.values.get(name)?.as_str()?;
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The member, if it is a string that isn't empty, taken out without a copy.
+    pub(super) fn take_secret(&mut self, name: &str) -> Option<Secret> {
+        self.text(name)?;
+        match self.values.remove(name)? {
+            Value::String(text) => Some(Secret::new(text)),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, if the reply says that anything did: an `error` that is a string
+    /// (RFC 6749, 5.2), or the objects and lists that some providers send instead.
+    pub(super) fn error(&self) -> Option<ProviderError> {
+        let found = ["error", "errors"].map(|name| self.value(name).and_then(nested_error));
+        let mut error = found.into_iter().flatten().next()?;
+        if error.description.is_none() {
+            let outer = self.text("error_description").or(self.text("message"));
+            error.description = outer.map(str::to_owned);
+        }
+        Some(error)
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        self.values.values_mut().for_each(wipe);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    if let Value::String(text) = value {
+        text.zeroize();
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    MEMBERS.iter().find(|known| **known == name).copied()
+}
+
+/// An error in any of its shapes; `None` for the ways to say that there is none.
+fn nested_error(value: &Value) -> Option<ProviderError> {
+    let code = |code: String| ProviderError {
+        code,
+        description: None,
+    };
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Number(number) if number.as_f64() == Some(0.0) => None,
+        Value::String(text) => (!text.is_empty()).then(|| code(text.clone())),
+        Value::Bool(true) | Value::Number(_) => Some(code(value.to_string())),
+        // serde_json bounds the depth of what it reads, and so this recursion.
+        Value::Array(list) => list.iter().find_map(nested_error),
+        Value::Object(members) if members.is_empty() => None,
+        Value::Object(members) => {
+            let text = |name: &&str| Some(members.get(*name)?.as_str()?.to_owned());
+            let number = || Some(members.get("code")?.as_number()?.to_string());
+            let codes = ["error", "errorType", "code", "type", "status", "reason"];
+            let descriptions = ["message", "error_description", "description", "detail"];
+            let found = codes.iter().find_map(text).or_else(number);
+            let description = descriptions.iter().find_map(text);
+            Some(match (found, description) {
+                (None, None) => code(words::foreign(&value.to_string())),
+                (found, description) => ProviderError {
+                    code: found.unwrap_or_default(),
+                    description,
+                },
+            })
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match known(&key) {
+                        Some(name) => members.insert(name, map.next_value()?),
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: &[u8]) -> Option<Unreadable> {
+        Members::read(body).err()
+    }
+
+    #[test]
+    fn bodies_without_members_say_why() {
+        for (body, why) in [
+            (&b""[..], Unreadable::Empty),
+            (b" \r\n", Unreadable::Empty),
+            (b"\xef\xbb\xbf", Unreadable::Empty),
+            (b"<!DOCTYPE html>", Unreadable::WebPage),
+            (b"\n <?xml?>", Unreadable::WebPage),
+            (b"{\"access_token\":\"a", Unreadable::CutShort),
+            (b"{", Unreadable::CutShort),
+            (b"{} trailing", Unreadable::Foreign),
+            (b"[{\"access_token\":\"a\"}]", Unreadable::Foreign),
+            (b"\"access_token\"", Unreadable::Foreign),
+            (b"Not Found", Unreadable::Foreign),
+            (b"a=b&c=d", Unreadable::Foreign),
+            (b"\x00\xff", Unreadable::Foreign),
+            (
+                b"access_token=a&access_token=a",
+                Unreadable::Repeated("access_token"),
+            ),
+            (
+                b"{\"error\":null,\"error\":\"x\"}",
+                Unreadable::Repeated("error"),
+            ),
+            (
+                b"{\"refresh_token\":\"a\",\"refresh\\u005ftoken\":\"b\"}",
+                Unreadable::Repeated("refresh_token"),
+            ),
+        ] {
+            assert_eq!(fault(body), Some(why), "{}", body.escape_ascii());
+        }
+        assert_eq!(
+            fault(&vec![b'{'; MAX_BODY_BYTES + 1]),
+            Some(Unreadable::TooLong)
+        );
+    }
+
+    #[test]
+    fn unknown_members_are_skipped_whatever_they_are() {
+        let deep = format!(
+            "{{\"x\":{}{},\"scope\":\"a\"}}",
+            "[".repeat(9_000),
+            "]".repeat(9_000)
+        );
+        let members = Members::read(deep.as_bytes()).ok().unwrap();
+        assert_eq!(members.text("scope"), Some("a"));
+        let twice = Members::read(b"{\"x\":1,\"x\":1e999,\"scope\":null}")
+            .ok()
+            .unwrap();
+        assert!(twice.has("scope") && twice.value("scope").is_none());
+        let latin1 = Members::read(b"{\"error\":\"e\",\"error_description\":\"\xe9\"}")
+            .ok()
+            .unwrap();
+        assert_eq!(latin1.text("error_description"), Some("\u{fffd}"));
+    }
+
+    #[test]
+    fn errors_are_found_in_all_their_shapes() {
+        for (body, found) in [
+            ("{}", None),
+            ("{\"error\":null}", None),
+            ("{\"error\":\"\"}", None),
+            ("{\"error\":0,\"errors\":[]}", None),
+            ("{\"error\":false,\"errors\":{}}", None),
+            ("{\"error\":\"e\"}", Some(("e", None))),
+            (
+                "{\"error\":\"e\",\"error_description\":\"d\"}",
+                Some(("e", Some("d"))),
+            ),
+            (
+                "{\"error\":true,\"message\":\"m\"}",
+                Some(("true", Some("m"))),
+            ),
+            (
+                "{\"error\":{\"code\":400,\"message\":\"x\"}}",
+                Some(("400", Some("x"))),
+            ),
+            (
+                "{\"error\":{\"code\":190,\"type\":\"OAuthException\",\"message\":\"x\"}}",
+                Some(("OAuthException", Some("x"))),
+            ),
+            ("{\"error\":{\"message\":\"x\"}}", Some(("", Some("x")))),
+            ("{\"error\":{\"why\":1}}", Some(("{\"why\":1}", None))),
+            (
+                "{\"errors\":[{\"errorType\":\"invalid_grant\"}]}",
+                Some(("invalid_grant", None)),
+            ),
+            ("{\"errors\":[null,\"e\"]}", Some(("e", None))),
+            ("error=e&error_description=d+d", Some(("e", Some("d d")))),
+        ] {
+            let members = Members::read(body.as_bytes()).ok().unwrap();
+            let error = members.error();
+            let error = error
+                .as_ref()
+                .map(|e| (e.code.as_str(), e.description.as_deref()));
+            assert_eq!(error, found, "{body}");
+        }
+    }
+}
