@@ -187,9 +187,9 @@ pub(super) fn aadsts(description: &str) -> Option<Aadsts> {
     })
 }
 
-/// What to do about an error of the token endpoint; `subtype` is Google's `error_subtype` or
-/// Microsoft's `suberror`.
-pub(super) fn for_token(
+/// What to do when the token endpoint wants somebody to sign in; `subtype` is Google's
+/// `error_subtype` or Microsoft's `suberror`.
+pub(super) fn for_login(
     endpoint: &Url,
     code: &str,
     description: &str,
@@ -217,7 +217,22 @@ pub(super) fn for_token(
              the app; changing the password ends it too",
         );
     }
-    for_code(code, description)
+    None
+}
+
+/// What to do when the token endpoint, answering with this status, finds fault with the client.
+pub(super) fn for_config(status: u16, code: &str, description: &str) -> Option<&'static str> {
+    let by_number = aadsts(description).map(|known| known.hint);
+    by_number.or_else(|| match status {
+        404 | 405 => Some("check token_uri"),
+        _ => for_code(code, description),
+    })
+}
+
+/// What to do about trouble that passes.
+pub(super) fn for_transient(status: u16, description: &str) -> Option<&'static str> {
+    let by_number = aadsts(description).map(|known| known.hint);
+    by_number.or_else(|| on_the_way(status, false))
 }
 
 /// What to do about an authorization response that is an error.
@@ -225,7 +240,7 @@ pub(super) fn for_callback(code: &str, description: &str) -> Option<&'static str
     if let Some(known) = aadsts(description) {
         return Some(known.hint);
     }
-    match code {
+    match code.to_ascii_lowercase().as_str() {
         "access_denied" => Some("you refused or closed the consent page"),
         "temporarily_unavailable" | "server_error" => Some("try again later"),
         "unsupported_response_type" => Some("check auth_uri: it refuses authorisation codes"),
@@ -233,7 +248,7 @@ pub(super) fn for_callback(code: &str, description: &str) -> Option<&'static str
         "login_required" | "interaction_required" | "consent_required" => {
             Some("take prompt=none out of auth_uri_fields")
         }
-        _ => for_code(code, description),
+        code => for_code(code, description),
     }
 }
 

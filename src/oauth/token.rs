@@ -11,7 +11,7 @@ use super::{
     reply::{Members, ProviderError, Unreadable},
     words,
 };
-use crate::{config::Registration, secret::Secret, time::Wall};
+use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
 
 pub use super::reply::MAX_BODY_BYTES;
 
@@ -28,6 +28,61 @@ const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// From where on `expires` counts seconds since 1970 rather than from now: a life of 31 years is
 /// none, and 2001 is over.
 const MIN_EPOCH_SECS: f64 = 1e9;
+
+/// Errors that pass, whoever's they are (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
+/// the wild).
+const PASSING_ERRORS: [&str; 12] = [
+    "authorization_pending",
+    "internal_error",
+    "internal_failure",
+    "internal_server_error",
+    "rate_limit_exceeded",
+    "rate_limited",
+    "server_error",
+    "service_unavailable",
+    "slow_down",
+    "temporarily_unavailable",
+    "timeout",
+    "too_many_requests",
+];
+
+/// Errors about the client or what it asks for, which no sign-in mends (RFC 6749, 5.2; RFC 8707;
+/// RFC 9449; GitHub, Google, Microsoft, Zoho).
+const CLIENT_ERRORS: [&str; 12] = [
+    "deleted_client",
+    "disabled_client",
+    "incorrect_client_credentials",
+    "invalid_client",
+    "invalid_client_secret",
+    "invalid_dpop_proof",
+    "invalid_redirect_uri",
+    "invalid_resource",
+    "invalid_scope",
+    "invalid_target",
+    "redirect_uri_mismatch",
+    "use_dpop_nonce",
+];
+
+/// Errors about the grant itself, definite whatever the status (RFC 6749, 5.2; OpenID Connect
+/// Core, 3.1.2.6).
+const GRANT_ERRORS: [&str; 5] = [
+    "access_denied",
+    "consent_required",
+    "interaction_required",
+    "invalid_grant",
+    "login_required",
+];
+
+/// Errors that about anything can be behind, so that the description decides (RFC 6749, 5.2).
+const VAGUE_ERRORS: [&str; 3] = [
+    "invalid_request",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
+/// Errors that forbid the client this grant type: a server that doesn't let it refresh may well
+/// let it sign in, but not the other way round.
+const GRANT_TYPE_ERRORS: [&str; 2] = ["unauthorized_client", "unsupported_grant_type"];
 
 /// What the daemon's HTTP shell brings back from a token endpoint: a reply or how it failed.
 #[derive(Debug)]
@@ -193,15 +248,14 @@ pub fn judge(
     let host = case.host();
     match outcome {
         Outcome::NotSent(why) => Verdict::Transient {
-            refusal: plain(words::foreign(&format!("{host}: {why}"))),
+            refusal: plain(format!("{host}: {}", sanitize(why))),
             retry_after: None,
         },
-        Outcome::Lost(why) => case.later(
-            plain(words::foreign(&format!(
-                "{host}: the request was sent but the reply was lost: {why}"
-            ))),
-            None,
-        ),
+        Outcome::Lost(why) => {
+            let why = sanitize(why);
+            let text = format!("{host}: the request was sent but the reply was lost: {why}");
+            case.later(plain(text), None)
+        }
         Outcome::Reply(reply) => case.judge_reply(reply),
     }
 }
@@ -270,13 +324,6 @@ impl Case<'_> {
         retry_after: Option<Duration>,
     ) -> Verdict {
         let description = error.description.as_deref().unwrap_or_default();
-        let subtype = members.text("error_subtype").or(members.text("suberror"));
-        let hint = hints::for_token(
-            self.endpoint,
-            &error.code,
-            description,
-            subtype.unwrap_or_default(),
-        );
         let words = words::sentence(&error.code, error.description.as_deref());
         let class = self.classify(status, error, retry_after.is_some());
         let text = match (class, status) {
@@ -286,11 +333,16 @@ impl Case<'_> {
             }
             _ => words,
         };
-        let hint = hint.or_else(|| match class {
-            Class::Config if matches!(status, 404 | 405) => Some("check token_uri"),
-            Class::Transient => hints::on_the_way(status, false),
-            _ => None,
-        });
+        let code = error.code.to_ascii_lowercase();
+        let hint = match class {
+            Class::Login => {
+                let subtype = members.text("error_subtype").or(members.text("suberror"));
+                let subtype = subtype.unwrap_or_default();
+                hints::for_login(self.endpoint, &code, description, subtype)
+            }
+            Class::Config => hints::for_config(status, &code, description),
+            Class::Transient => hints::for_transient(status, description),
+        };
         let refusal = Refusal {
             text,
             hint: (hint.map(str::to_owned)).or_else(|| words::see(members.text("error_uri"))),
@@ -314,45 +366,19 @@ impl Case<'_> {
         }
         let refresh = self.grant_type == GrantType::RefreshToken;
         let about_client = number == Some(Class::Config) || description.contains("client_secret");
-        match error.code.to_ascii_lowercase().as_str() {
-            "temporarily_unavailable"
-            | "server_error"
-            | "slow_down"
-            | "authorization_pending"
-            | "internal_error"
-            | "internal_failure"
-            | "internal_server_error"
-            | "service_unavailable"
-            | "timeout"
-            | "rate_limited"
-            | "rate_limit_exceeded"
-            | "too_many_requests" => Class::Transient,
-            "invalid_client"
-            | "invalid_client_secret"
-            | "incorrect_client_credentials"
-            | "deleted_client"
-            | "disabled_client"
-            | "invalid_scope"
-            | "invalid_target"
-            | "invalid_resource"
-            | "redirect_uri_mismatch"
-            | "invalid_redirect_uri"
-            | "use_dpop_nonce"
-            | "invalid_dpop_proof" => Class::Config,
-            // A server that doesn't let this client refresh may well let it sign in.
-            "unauthorized_client" | "unsupported_grant_type" if !refresh || about_client => {
-                Class::Config
-            }
-            "invalid_request" if about_client => Class::Config,
-            "invalid_grant"
-            | "invalid_request"
-            | "unauthorized_client"
-            | "unsupported_grant_type"
-            | "access_denied"
-            | "interaction_required"
-            | "login_required"
-            | "consent_required" => Class::Login,
-            _ => by_status(status, description),
+        let code = error.code.to_ascii_lowercase();
+        let is_among = |codes: &[&str]| codes.contains(&code.as_str());
+        if is_among(&PASSING_ERRORS) {
+            Class::Transient
+        } else if is_among(&CLIENT_ERRORS)
+            || (is_among(&VAGUE_ERRORS) && about_client)
+            || (is_among(&GRANT_TYPE_ERRORS) && !refresh)
+        {
+            Class::Config
+        } else if is_among(&GRANT_ERRORS) || is_among(&VAGUE_ERRORS) {
+            Class::Login
+        } else {
+            by_status(status, description)
         }
     }
 
@@ -416,7 +442,7 @@ impl Case<'_> {
     fn redirected(&self, reply: &Reply) -> Refusal {
         let target = (reply.location.as_deref())
             .and_then(|location| self.endpoint.join(location).ok())
-            .map(|uri| words::foreign(&authority(&uri)));
+            .map(|uri| sanitize(&authority(&uri)));
         let text = match target {
             Some(target) => format!(
                 "{} answered {} and points to {target}; it was not followed",

@@ -14,6 +14,9 @@ const MAX_URI_BYTES: usize = 200;
 /// What stands where something that looks like a token was.
 const CUT: &str = "[cut]";
 
+/// What an error is called that is nothing but unprintable characters.
+const NAMELESS: &str = "an error without a name";
+
 /// Foreign text as one harmless line, without anything that looks like a token: error replies are
 /// known to repeat what they were sent.
 pub(super) fn foreign(text: &str) -> String {
@@ -34,11 +37,15 @@ pub(super) fn foreign(text: &str) -> String {
 
 /// An error and its description (RFC 6749, 4.1.2.1 and 5.2) as one harmless line.
 pub(super) fn sentence(error: &str, description: Option<&str>) -> String {
-    match description.map(str::trim).filter(|text| !text.is_empty()) {
+    let line = match description.map(str::trim).filter(|text| !text.is_empty()) {
         None => foreign(error),
         Some(text) if error.is_empty() || text.eq_ignore_ascii_case(error) => foreign(text),
         Some(text) => foreign(&format!("{error}: {text}")),
+    };
+    if line.is_empty() {
+        return NAMELESS.into();
     }
+    line
 }
 
 /// A hint at an `error_uri`, when it is one that can be shown.
@@ -101,6 +108,7 @@ mod tests {
             ),
             ("Not Found", Some("not found"), "not found"),
             ("", Some("x"), "x"),
+            ("\u{1b}", None, "an error without a name"),
         ] {
             assert_eq!(sentence(error, description), line);
         }
