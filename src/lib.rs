@@ -5,5 +5,6 @@ pub mod config;
 pub mod error;
 pub mod oauth;
 pub mod secret;
+pub mod serve;
 pub mod text;
 pub mod time;

@@ -1,0 +1,423 @@
+//! A small event loop for servers of short conversations: one thread, poll(2), no wake-up
+//! without a reason. The control socket and the redirection endpoint are both built on it.
+//!
+//! A connection sends a request, gets a reply and is closed; or it is parked until another thread
+//! answers it through a [`Remote`]. Nobody else pays for a silent, slow or hostile peer: every
+//! wait has an absolute deadline, every buffer a bound, and when the house is full the one that
+//! has been silent longest leaves.
+
+mod connection;
+mod remote;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use connection::{Connection, Fate};
+use remote::Message;
+pub use remote::{Inbox, Remote, remote};
+pub use socket::{Listener, Socket, Transport, Wrap};
+
+/// How long no connection is accepted after the process or the system ran out of descriptors or
+/// memory and none could be freed: long enough not to spin, short enough not to be felt.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections one listener hands over before those that are open get their turn: a
+/// flood of connections must not starve a peer that has already sent its request.
+const MAX_ACCEPTS_PER_TURN: usize = 128;
+
+/// Names one connection for the life of the process; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        ConnId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What one server may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections that aren't parked; one more, and the one silent longest is dropped for it.
+    pub max_connections: usize,
+    /// Connections that are parked; one more is answered with [`Unparked::Crowded`].
+    pub max_parked: usize,
+    /// Bytes of input held for one connection. A service that still wants more then is not asked
+    /// again: the connection is closed.
+    pub max_input: usize,
+    /// From accepting a connection to its whole request.
+    pub read_timeout: Duration,
+    /// From a reply's first byte to its last.
+    pub write_timeout: Duration,
+}
+
+/// What happens to a connection next.
+#[derive(Debug)]
+pub enum Next {
+    /// The request isn't complete; read on (after the peer's end this closes).
+    More,
+    /// Write this and close, so that the peer gets all of it even if it is still sending.
+    Reply(Vec<u8>),
+    /// Wait for [`Remote::send`], for at most so long ([`Service::unparked`] follows). What the
+    /// peer sends meanwhile is thrown away.
+    Park(Option<Duration>),
+    /// Write this, then stay parked without a deadline.
+    Stream(Vec<u8>),
+    /// Close at once.
+    Close,
+}
+
+/// Why a parked connection gets its last words from [`Service::unparked`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparked {
+    /// Its deadline has passed.
+    Deadline,
+    /// [`Limits::max_parked`] others are waiting already.
+    Crowded,
+    /// [`Remote::stop`] was called.
+    Stopping,
+}
+
+/// A protocol. All calls come from the thread in [`run`]; they must not block. A panic in one
+/// closes its connection and is logged, no more.
+pub trait Service {
+    /// What the protocol knows about one connection.
+    type Conn;
+
+    /// A connection was accepted from the listener with this index; `None` closes it.
+    fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Self::Conn>;
+
+    /// Bytes have arrived at the end of `input` (which may be drained), or, with `end`, the peer
+    /// has finished sending.
+    fn received(&mut self, conn: &mut Self::Conn, input: &mut Vec<u8>, end: bool) -> Next;
+
+    /// A parked connection isn't waited for any more: its last bytes.
+    fn unparked(&mut self, _conn: &mut Self::Conn, _why: Unparked) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// The connection is gone, whoever ended it. Called once for each `Conn`.
+    fn closed(&mut self, _conn: Self::Conn) {}
+}
+
+/// Serves until [`Remote::stop`]: then the listeners are closed, requests in arrival are dropped,
+/// parked connections get their last words, and replies being written are finished.
+///
+/// # Errors
+/// When poll(2) itself fails, which needs a bug.
+pub fn run<S: Service>(
+    listeners: Vec<Listener>,
+    service: S,
+    limits: Limits,
+    inbox: Inbox,
+) -> io::Result<()> {
+    Server {
+        listeners,
+        service,
+        limits,
+        inbox,
+        connections: BTreeMap::new(),
+        spare: spare(),
+        accept_after: None,
+        stopping: false,
+        now: Instant::now(),
+    }
+    .run()
+}
+
+struct Server<S: Service> {
+    listeners: Vec<Listener>,
+    service: S,
+    limits: Limits,
+    inbox: Inbox,
+    connections: BTreeMap<ConnId, Connection<S::Conn>>,
+    /// A descriptor to give up when there are no more, so that a connection can be taken off the
+    /// backlog and closed.
+    spare: Option<File>,
+    accept_after: Option<Instant>,
+    stopping: bool,
+    /// When the present turn began.
+    now: Instant,
+}
+
+/// What a turn has to look at.
+#[derive(Default)]
+struct Ready {
+    inbox: bool,
+    listeners: Vec<usize>,
+    connections: Vec<(ConnId, PollFlags)>,
+}
+
+impl<S: Service> Server<S> {
+    fn run(mut self) -> io::Result<()> {
+        while !(self.stopping && self.connections.is_empty()) {
+            let ready = self.wait()?;
+            self.now = Instant::now();
+            if ready.inbox {
+                self.read_inbox();
+            }
+            for (id, flags) in ready.connections {
+                self.with(id, |connection, turn| connection.attend(turn, flags));
+            }
+            for listener in ready.listeners {
+                self.accept_from(listener);
+            }
+            self.expire();
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a descriptor is ready or a deadline has come.
+    fn wait(&mut self) -> io::Result<Ready> {
+        if self
+            .accept_after
+            .is_some_and(|after| after <= Instant::now())
+        {
+            self.accept_after = None;
+        }
+        let open = if self.accept_after.is_none() {
+            self.listeners.len()
+        } else {
+            0
+        };
+        let mut fds = Vec::with_capacity(1 + open + self.connections.len());
+        fds.push(PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN));
+        let listeners = self.listeners.iter().take(open);
+        fds.extend(listeners.map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
+        let mut wake_at = self.accept_after;
+        for connection in self.connections.values() {
+            fds.push(PollFd::new(connection.as_fd(), connection.interest()));
+            wake_at = earliest(wake_at, connection.deadline());
+        }
+        match poll(&mut fds, timeout(wake_at)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(Ready::default()),
+            Ok(_) => {}
+            // The kernel is short of memory for a moment; it must not end the server.
+            Err(Errno::ENOMEM | Errno::EAGAIN) => {
+                std::thread::sleep(ACCEPT_PAUSE);
+                return Ok(Ready::default());
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut flags = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let inbox = flags.next().is_some_and(|flags| !flags.is_empty());
+        let listeners = (0..open)
+            .zip(flags.by_ref())
+            .filter_map(|(index, flags)| (!flags.is_empty()).then_some(index))
+            .collect();
+        let connections = self
+            .connections
+            .keys()
+            .zip(flags)
+            .filter_map(|(id, flags)| (!flags.is_empty()).then_some((*id, flags)))
+            .collect();
+        Ok(Ready {
+            inbox,
+            listeners,
+            connections,
+        })
+    }
+
+    /// Does `act` to a connection, if it is still there, and draws the conclusions.
+    fn with(
+        &mut self,
+        id: ConnId,
+        act: impl FnOnce(&mut Connection<S::Conn>, &mut Turn<S>) -> Fate,
+    ) {
+        if let Some(mut connection) = self.connections.remove(&id) {
+            let was_parked = connection.is_parked();
+            let fate = act(&mut connection, &mut self.turn());
+            self.settle(connection, was_parked, fate);
+        }
+    }
+
+    /// Keeps a connection or lets it go; one that has just been parked needs a place.
+    fn settle(&mut self, mut connection: Connection<S::Conn>, was_parked: bool, mut fate: Fate) {
+        let parks = fate == Fate::Keep && connection.is_parked() && !was_parked;
+        if parks && self.parked() >= self.limits.max_parked {
+            fate = connection.unpark(&mut self.turn(), Unparked::Crowded);
+        }
+        match fate {
+            Fate::Keep => {
+                self.connections.insert(connection.id(), connection);
+            }
+            Fate::Drop => connection.close(&mut self.service),
+        }
+    }
+
+    fn turn(&mut self) -> Turn<'_, S> {
+        Turn {
+            service: &mut self.service,
+            limits: &self.limits,
+            now: self.now,
+        }
+    }
+
+    fn parked(&self) -> usize {
+        self.connections.values().filter(|c| c.is_parked()).count()
+    }
+
+    fn read_inbox(&mut self) {
+        self.inbox.clear();
+        while let Some(message) = self.inbox.next() {
+            match message {
+                Message::Send { id, bytes, last } => {
+                    self.with(id, |connection, turn| connection.send(turn, bytes, last));
+                }
+                Message::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.listeners.clear();
+        self.accept_after = None;
+        let ids: Vec<ConnId> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.with(id, |connection, turn| connection.stop(turn));
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.now;
+        let late = |c: &Connection<S::Conn>| c.deadline().is_some_and(|deadline| deadline <= now);
+        let ids: Vec<ConnId> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| late(c))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.with(id, |connection, turn| connection.expire(turn));
+        }
+    }
+
+    /// Empties a listener's backlog, within reason.
+    fn accept_from(&mut self, index: usize) {
+        for _ in 0..MAX_ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            match listener.accept() {
+                Ok(socket) => self.admit(index, socket),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => return,
+                    // The peer left before its turn came.
+                    Some(Errno::EINTR | Errno::ECONNABORTED | Errno::EPROTO) => {}
+                    Some(Errno::EMFILE | Errno::ENFILE) if self.free_descriptor(index) => {}
+                    _ => {
+                        log::warn!("can't accept a connection: {error}");
+                        self.accept_after = Some(self.now + ACCEPT_PAUSE);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, index: usize, socket: Socket) {
+        if self.connections.len() - self.parked() >= self.limits.max_connections {
+            self.evict();
+        }
+        let Some(listener) = self.listeners.get(index) else {
+            return;
+        };
+        let transport = match listener.wrap(&socket) {
+            Ok(transport) => transport,
+            Err(error) => return log::debug!("a connection could not be set up: {error}"),
+        };
+        let id = ConnId::next();
+        let service = &mut self.service;
+        let conn = guarded(|| service.connected(id, index, &socket)).flatten();
+        if let Some(conn) = conn {
+            let by = self.now.checked_add(self.limits.read_timeout);
+            let mut connection = Connection::new(id, socket, transport, conn, self.now, by);
+            // The request is often here already: no need to ask poll(2) first.
+            let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);
+            self.settle(connection, false, fate);
+        }
+    }
+
+    /// Drops the connection whose loss hurts least; `false` when there is none to drop.
+    fn evict(&mut self) -> bool {
+        let candidates = self.connections.values().filter(|c| !c.is_parked());
+        let victim = candidates.min_by_key(|c| c.worth()).map(Connection::id);
+        let Some(connection) = victim.and_then(|id| self.connections.remove(&id)) else {
+            return false;
+        };
+        log::debug!("too many connections: the one that was silent longest is dropped");
+        connection.close(&mut self.service);
+        true
+    }
+
+    /// Out of descriptors: frees one, or takes one connection off the backlog and closes it.
+    /// `false` when neither was possible.
+    fn free_descriptor(&mut self, index: usize) -> bool {
+        if self.evict() {
+            return true;
+        }
+        let shed = self.spare.take().is_some()
+            && self
+                .listeners
+                .get(index)
+                .is_some_and(|listener| listener.accept().is_ok());
+        self.spare = spare();
+        shed && self.spare.is_some()
+    }
+}
+
+/// What a connection needs to take its turn.
+struct Turn<'a, S> {
+    service: &'a mut S,
+    limits: &'a Limits,
+    now: Instant,
+}
+
+/// A call of the service's code; a panic there is its connection's end, not the server's.
+fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    if outcome.is_err() {
+        log::error!("a bug: the handling of a request panicked; its connection is closed");
+    }
+    outcome.ok()
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// poll's timeout until `wake_at`, rounded up so that it isn't woken a moment too early.
+fn timeout(wake_at: Option<Instant>) -> PollTimeout {
+    let Some(wake_at) = wake_at else {
+        return PollTimeout::NONE;
+    };
+    let millis = wake_at
+        .saturating_duration_since(Instant::now())
+        .as_micros()
+        .div_ceil(1_000);
+    i32::try_from(millis)
+        .ok()
+        .and_then(|ms| PollTimeout::try_from(ms).ok())
+        .unwrap_or(PollTimeout::MAX)
+}

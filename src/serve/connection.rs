@@ -1,0 +1,420 @@
+//! One connection's life: a request arrives, perhaps it is parked, a reply leaves.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::PollFlags;
+use zeroize::Zeroizing;
+
+use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, earliest, guarded};
+
+/// How many bytes are read at once: a request nearly always fits.
+const CHUNK: usize = 4 * 1024;
+
+/// How long a peer that has its reply may go on sending before it is cut off. A TCP socket that is
+/// closed with bytes unread resets the connection, and the reply may be lost with it.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How many bytes are thrown away for one connection: a browser's form or a client's oversized
+/// request, not a stream.
+const MAX_DISCARDED: usize = 256 * 1024;
+
+/// How many bytes may wait for a parked peer that doesn't read.
+const MAX_BACKLOG: usize = 4 * 1024 * 1024;
+
+/// Whether a connection lives on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Keep,
+    Drop,
+}
+
+enum Phase {
+    /// The request is arriving.
+    Reading { by: Option<Instant> },
+    /// The answer isn't known yet, or there will be several.
+    Parked { by: Option<Instant> },
+    /// All that will be said is in `output`.
+    Replying,
+    /// All is said; the peer may need a moment to take it.
+    Lingering { by: Instant },
+}
+
+pub(super) struct Connection<C> {
+    id: ConnId,
+    socket: Socket,
+    transport: Option<Box<dyn Transport>>,
+    conn: C,
+    phase: Phase,
+    /// The request; wiped, because it may hold an authorization code or a dump.
+    input: Zeroizing<Vec<u8>>,
+    /// The reply; wiped, because it may hold a token.
+    output: Zeroizing<Vec<u8>>,
+    /// How much of the output is gone already.
+    written: usize,
+    /// When the output must be gone; `Some` while there is any.
+    write_by: Option<Instant>,
+    /// When a byte last went either way.
+    stirred: Instant,
+    /// The peer sends no more.
+    ended: bool,
+    /// The peer has sent more than was wanted.
+    excess: bool,
+    discarded: usize,
+}
+
+impl<C> AsFd for Connection<C> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl<C> Connection<C> {
+    pub(super) fn new(
+        id: ConnId,
+        socket: Socket,
+        transport: Option<Box<dyn Transport>>,
+        conn: C,
+        now: Instant,
+        by: Option<Instant>,
+    ) -> Self {
+        Connection {
+            id,
+            socket,
+            transport,
+            conn,
+            phase: Phase::Reading { by },
+            input: Zeroizing::default(),
+            output: Zeroizing::default(),
+            written: 0,
+            write_by: None,
+            stirred: now,
+            ended: false,
+            excess: false,
+            discarded: 0,
+        }
+    }
+
+    pub(super) fn id(&self) -> ConnId {
+        self.id
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        matches!(self.phase, Phase::Parked { .. })
+    }
+
+    /// What the loss of this connection would cost; the least is dropped when there are too many.
+    pub(super) fn worth(&self) -> (u8, Instant) {
+        let class = match self.phase {
+            Phase::Lingering { .. } => 0,
+            Phase::Reading { .. } => 1,
+            Phase::Replying => 2,
+            Phase::Parked { .. } => 3,
+        };
+        (class, self.stirred)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Reading { by } => by,
+            Phase::Lingering { by } => Some(by),
+            Phase::Parked { by } => earliest(by, self.write_by),
+            Phase::Replying => self.write_by,
+        }
+    }
+
+    /// What to ask poll(2) about; it tells about a hang-up unasked.
+    pub(super) fn interest(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        if !self.ended && !matches!(self.phase, Phase::Replying) {
+            flags |= PollFlags::POLLIN;
+        }
+        if self.write_by.is_some() || self.transport.as_ref().is_some_and(|t| t.wants_write()) {
+            flags |= PollFlags::POLLOUT;
+        }
+        flags
+    }
+
+    /// Ends it; the service hears of it.
+    pub(super) fn close<S: Service<Conn = C>>(self, service: &mut S) {
+        drop(self.socket);
+        let conn = self.conn;
+        guarded(|| service.closed(conn));
+    }
+
+    /// Does what poll(2) said can be done.
+    pub(super) fn attend<S>(&mut self, turn: &mut Turn<S>, flags: PollFlags) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+        if flags.intersects(PollFlags::POLLOUT | gone) && self.flush(turn) == Fate::Drop {
+            return Fate::Drop;
+        }
+        if !flags.intersects(PollFlags::POLLIN | gone) {
+            return Fate::Keep;
+        }
+        match self.phase {
+            Phase::Reading { .. } => self.read_request(turn),
+            // Nobody is left to answer.
+            Phase::Parked { .. } if flags.intersects(gone) => Fate::Drop,
+            Phase::Parked { .. } => self.discard(),
+            Phase::Lingering { .. } => match self.discard() {
+                Fate::Keep if !self.ended => Fate::Keep,
+                _ => Fate::Drop,
+            },
+            Phase::Replying => Fate::Keep,
+        }
+    }
+
+    /// Takes a deadline's consequences.
+    pub(super) fn expire<S>(&mut self, turn: &mut Turn<S>) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        match self.phase {
+            Phase::Parked { .. } if self.write_by.is_none_or(|by| by > turn.now) => {
+                self.unpark(turn, Unparked::Deadline)
+            }
+            Phase::Parked { .. } | Phase::Replying => {
+                log::debug!("a peer that doesn't take its reply is dropped");
+                Fate::Drop
+            }
+            Phase::Reading { .. } => {
+                log::debug!("a peer that doesn't finish its request is dropped");
+                Fate::Drop
+            }
+            Phase::Lingering { .. } => Fate::Drop,
+        }
+    }
+
+    /// The server ends: only what is being said is still finished.
+    pub(super) fn stop<S>(&mut self, turn: &mut Turn<S>) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        match self.phase {
+            Phase::Reading { .. } => Fate::Drop,
+            Phase::Parked { .. } => self.unpark(turn, Unparked::Stopping),
+            Phase::Replying | Phase::Lingering { .. } => Fate::Keep,
+        }
+    }
+
+    /// The service's last words to a parked connection.
+    pub(super) fn unpark<S>(&mut self, turn: &mut Turn<S>, why: Unparked) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        let (service, conn) = (&mut *turn.service, &mut self.conn);
+        match guarded(|| service.unparked(conn, why)) {
+            Some(bytes) => self.say(turn, bytes, true),
+            None => Fate::Drop,
+        }
+    }
+
+    /// Another thread's words to a parked connection.
+    pub(super) fn send<S>(&mut self, turn: &mut Turn<S>, bytes: Vec<u8>, last: bool) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        if self.is_parked() {
+            self.say(turn, bytes, last)
+        } else {
+            Fate::Keep
+        }
+    }
+
+    /// Reads what has arrived and asks the service about it.
+    fn read_request<S>(&mut self, turn: &mut Turn<S>) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        while matches!(self.phase, Phase::Reading { .. }) {
+            let more = match self.fill(turn.limits.max_input) {
+                Ok(more) => more,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+                Err(error) => return self.abandon(turn, &error),
+            };
+            self.stirred = turn.now;
+            let (service, conn) = (&mut *turn.service, &mut self.conn);
+            let (input, ended) = (&mut *self.input, self.ended);
+            let next = guarded(|| service.received(conn, input, ended)).unwrap_or(Next::Close);
+            let fate = self.follow(turn, next);
+            if fate == Fate::Drop || !more {
+                return fate;
+            }
+        }
+        Fate::Keep
+    }
+
+    /// Reads once to the end of the input; whether more may be had at once.
+    fn fill(&mut self, max_input: usize) -> io::Result<bool> {
+        let start = self.input.len();
+        let wanted = CHUNK.min(max_input.saturating_sub(start));
+        make_room(&mut self.input, wanted);
+        self.input.resize(start + wanted, 0);
+        let free = self.input.get_mut(start..).unwrap_or_default();
+        let outcome = match &mut self.transport {
+            None => self.socket.recv(free),
+            Some(transport) => transport.read(&self.socket, free),
+        };
+        self.input
+            .truncate(start + outcome.as_ref().copied().unwrap_or(0));
+        let read = outcome?;
+        self.ended = read == 0;
+        self.excess = self.input.len() >= max_input;
+        // A transport may hold plain bytes that poll(2) doesn't know about.
+        Ok(read == wanted || (read > 0 && self.transport.is_some()))
+    }
+
+    fn follow<S>(&mut self, turn: &mut Turn<S>, next: Next) -> Fate
+    where
+        S: Service<Conn = C>,
+    {
+        match next {
+            Next::More if self.ended || self.input.len() >= turn.limits.max_input => Fate::Drop,
+            Next::More => Fate::Keep,
+            Next::Reply(bytes) => self.say(turn, bytes, true),
+            Next::Park(limit) => {
+                self.park(limit.and_then(|limit| turn.now.checked_add(limit)));
+                Fate::Keep
+            }
+            Next::Stream(bytes) => {
+                self.park(None);
+                self.say(turn, bytes, false)
+            }
+            Next::Close => Fate::Drop,
+        }
+    }
+
+    fn park(&mut self, by: Option<Instant>) {
+        self.phase = Phase::Parked { by };
+        self.input = Zeroizing::default();
+    }
+
+    fn say<S>(&mut self, turn: &mut Turn<S>, mut bytes: Vec<u8>, last: bool) -> Fate {
+        if last {
+            self.phase = Phase::Replying;
+            self.input = Zeroizing::default();
+        }
+        if self.output.is_empty() {
+            self.output = Zeroizing::new(bytes);
+        } else if self.output.len() - self.written + bytes.len() > MAX_BACKLOG {
+            log::debug!("a peer that doesn't read what it waits for is dropped");
+            return Fate::Drop;
+        } else {
+            make_room(&mut self.output, bytes.len());
+            self.output.append(&mut bytes);
+        }
+        self.write_by = self
+            .write_by
+            .or(turn.now.checked_add(turn.limits.write_timeout));
+        self.flush(turn)
+    }
+
+    /// Writes what can be written; a reply's last byte ends the conversation.
+    fn flush<S>(&mut self, turn: &mut Turn<S>) -> Fate {
+        match self.write_all(turn.now) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+            Err(_) => return Fate::Drop,
+        }
+        self.output = Zeroizing::default();
+        self.written = 0;
+        match self.phase {
+            Phase::Replying => self.finish(turn),
+            Phase::Reading { .. } | Phase::Parked { .. } | Phase::Lingering { .. } => {
+                self.write_by = None;
+                Fate::Keep
+            }
+        }
+    }
+
+    fn write_all(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(rest) = self
+            .output
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let written = match &mut self.transport {
+                None => self.socket.send(rest)?,
+                Some(transport) => transport.write(&self.socket, rest)?,
+            };
+            self.written += written;
+            self.stirred = now;
+        }
+        self.transport
+            .as_mut()
+            .map_or(Ok(()), |transport| transport.flush(&self.socket))
+    }
+
+    /// All is said: takes leave so that the peer gets it.
+    fn finish<S>(&mut self, turn: &mut Turn<S>) -> Fate {
+        if let Some(transport) = &mut self.transport {
+            transport.end();
+            match transport.flush(&self.socket) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+                Err(_) => return Fate::Drop,
+            }
+        }
+        self.write_by = None;
+        let fate = self.discard();
+        // A Unix socket keeps what was written for its peer, unless something is left unread.
+        let safe = matches!(self.socket, Socket::Unix(_)) && !self.excess;
+        if fate == Fate::Drop || self.ended || safe {
+            return Fate::Drop;
+        }
+        self.socket.end();
+        self.phase = Phase::Lingering {
+            by: turn.now + LINGER,
+        };
+        Fate::Keep
+    }
+
+    /// The transport has failed: its last words (an alert), then the end.
+    fn abandon<S>(&mut self, turn: &mut Turn<S>, error: &io::Error) -> Fate {
+        log::debug!("a connection is given up: {error}");
+        if self
+            .transport
+            .as_ref()
+            .is_some_and(|transport| transport.wants_write())
+        {
+            // From here on the bytes are nobody's: they are only kept from resetting the connection.
+            self.say(turn, Vec::new(), true)
+        } else {
+            Fate::Drop
+        }
+    }
+
+    /// Throws away what the peer still sends, within reason.
+    fn discard(&mut self) -> Fate {
+        let mut buffer = [0; CHUNK];
+        while !self.ended {
+            match self.socket.recv(&mut buffer) {
+                Ok(read) => {
+                    self.ended = read == 0;
+                    self.discarded += read;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => return Fate::Drop,
+            }
+            if self.discarded > MAX_DISCARDED {
+                log::debug!("a peer that goes on sending is dropped");
+                return Fate::Drop;
+            }
+        }
+        Fate::Keep
+    }
+}
+
+/// Room for `more` bytes. A buffer that must move is wiped where it was.
+fn make_room(buffer: &mut Zeroizing<Vec<u8>>, more: usize) {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let mut moved = Vec::with_capacity(needed.max(2 * buffer.capacity()));
+        moved.extend_from_slice(buffer);
+        *buffer = Zeroizing::new(moved);
+    }
+}

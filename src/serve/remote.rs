@@ -1,0 +1,155 @@
+//! How other threads reach a server's connections.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::ConnId;
+
+/// Answers parked connections from any thread. Clones speak to the same server.
+#[derive(Clone)]
+pub struct Remote {
+    sender: Sender<Message>,
+    alarm: Arc<Alarm>,
+}
+
+/// The server's end of a [`Remote`], for [`super::run`].
+pub struct Inbox {
+    receiver: Receiver<Message>,
+    alarm: Arc<Alarm>,
+}
+
+pub(super) enum Message {
+    Send {
+        id: ConnId,
+        bytes: Vec<u8>,
+        last: bool,
+    },
+    Stop,
+}
+
+/// Both ends of the line to a server that is about to [`super::run`].
+///
+/// # Errors
+/// When the process has no descriptor left.
+pub fn remote() -> io::Result<(Remote, Inbox)> {
+    let (sender, receiver) = channel();
+    let alarm = Arc::new(Alarm::new()?);
+    let inbox = Inbox {
+        receiver,
+        alarm: Arc::clone(&alarm),
+    };
+    Ok((Remote { sender, alarm }, inbox))
+}
+
+impl Remote {
+    /// Writes `bytes` to a parked connection, which stays parked unless they are the `last`.
+    /// Nothing happens when it has left, or isn't parked; one that is being handed to the service
+    /// just now may be answered before the service has returned.
+    pub fn send(&self, id: ConnId, bytes: Vec<u8>, last: bool) {
+        self.post(Message::Send { id, bytes, last });
+    }
+
+    /// Ends the server, after everything that was sent before.
+    pub fn stop(&self) {
+        self.post(Message::Stop);
+    }
+
+    fn post(&self, message: Message) {
+        // A server that has ended has no connections to answer.
+        if self.sender.send(message).is_ok() {
+            self.alarm.ring();
+        }
+    }
+}
+
+impl Inbox {
+    pub(super) fn next(&mut self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
+
+    /// Forgets the alarm; to be done before the messages are read, so that none is overlooked.
+    pub(super) fn clear(&self) {
+        self.alarm.clear();
+    }
+}
+
+impl AsFd for Inbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod alarm {
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd};
+
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    /// A descriptor that is readable once it has been rung.
+    pub struct Alarm(EventFd);
+
+    impl Alarm {
+        pub fn new() -> io::Result<Self> {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            Ok(Alarm(EventFd::from_value_and_flags(0, flags)?))
+        }
+
+        pub fn ring(&self) {
+            // It can fail only when it has been rung 2^64 times already.
+            let _ = self.0.write(1);
+        }
+
+        pub fn clear(&self) {
+            let _ = self.0.read();
+        }
+    }
+
+    impl AsFd for Alarm {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod alarm {
+    use std::io::{self, Read, Write};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
+
+    /// A descriptor that is readable once it has been rung.
+    pub struct Alarm {
+        rung: UnixStream,
+        bell: UnixStream,
+    }
+
+    impl Alarm {
+        pub fn new() -> io::Result<Self> {
+            let (rung, bell) = UnixStream::pair()?;
+            rung.set_nonblocking(true)?;
+            bell.set_nonblocking(true)?;
+            Ok(Alarm { rung, bell })
+        }
+
+        pub fn ring(&self) {
+            // A full buffer is loud enough.
+            let _ = (&self.bell).write(&[0]);
+        }
+
+        pub fn clear(&self) {
+            let mut buffer = [0; 256];
+            while matches!((&self.rung).read(&mut buffer), Ok(n) if n > 0) {}
+        }
+    }
+
+    impl AsFd for Alarm {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.rung.as_fd()
+        }
+    }
+}
+
+use alarm::Alarm;
