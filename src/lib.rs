@@ -4,6 +4,7 @@
 pub mod config;
 pub mod error;
 pub mod oauth;
+pub mod redirect;
 pub mod secret;
 pub mod serve;
 pub mod text;

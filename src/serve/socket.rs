@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, recv, send};
 
 /// A write to a peer that has left is an error, not a signal. Apple's systems lack the flag;
 /// there the runtime's ignored SIGPIPE does the same.
@@ -51,6 +51,20 @@ impl Socket {
             match send(self.as_fd().as_raw_fd(), bytes, SEND_FLAGS) {
                 Err(Errno::EINTR) => {}
                 outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// The first byte that has arrived, which stays to be read; `None` is the peer's end.
+    ///
+    /// # Errors
+    /// As those of [`Socket::recv`].
+    pub fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        loop {
+            match recv(self.as_fd().as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK) {
+                Err(Errno::EINTR) => {}
+                outcome => return Ok((outcome? > 0).then_some(byte[0])),
             }
         }
     }

@@ -1,0 +1,642 @@
+//! As much of HTTP/1.1 (RFC 9112) as a redirection endpoint needs: one request from bytes that
+//! arrive in any pieces, and one reply. Pure.
+
+/// The longest request line that is read, in bytes: authorization codes of 2 KiB exist, and
+/// browsers send more only by mistake.
+pub const MAX_REQUEST_LINE: usize = 8 * 1024;
+
+/// The longest head that is read, in bytes: cookies that other programs have set for `localhost`
+/// come along, and this is what common servers bear.
+pub const MAX_HEAD: usize = 16 * 1024;
+
+/// The longest form that is read, in bytes: an authorization response sent as a form may carry
+/// more than one in a query, but not by much.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// The first byte of a TLS record that begins a handshake (RFC 8446 5.1); no HTTP method's.
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What a request asks to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// OPTIONS
+    Options,
+    /// POST
+    Post,
+    /// Anything else, which isn't for us.
+    Other,
+}
+
+/// A reply's status, with the reason phrase of RFC 9110.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// 200
+    Ok,
+    /// 202
+    Accepted,
+    /// 204
+    NoContent,
+    /// 400
+    BadRequest,
+    /// 403
+    Forbidden,
+    /// 404
+    NotFound,
+    /// 405
+    MethodNotAllowed,
+    /// 411
+    LengthRequired,
+    /// 413
+    ContentTooLarge,
+    /// 414
+    UriTooLong,
+    /// 415
+    UnsupportedMediaType,
+    /// 421
+    MisdirectedRequest,
+    /// 431
+    HeadTooLarge,
+    /// 503
+    ServiceUnavailable,
+    /// 505
+    VersionNotSupported,
+}
+
+impl Status {
+    /// The status code and its phrase, as in a status line.
+    pub fn line(self) -> &'static str {
+        match self {
+            Status::Ok => "200 OK",
+            Status::Accepted => "202 Accepted",
+            Status::NoContent => "204 No Content",
+            Status::BadRequest => "400 Bad Request",
+            Status::Forbidden => "403 Forbidden",
+            Status::NotFound => "404 Not Found",
+            Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::LengthRequired => "411 Length Required",
+            Status::ContentTooLarge => "413 Content Too Large",
+            Status::UriTooLong => "414 URI Too Long",
+            Status::UnsupportedMediaType => "415 Unsupported Media Type",
+            Status::MisdirectedRequest => "421 Misdirected Request",
+            Status::HeadTooLarge => "431 Request Header Fields Too Large",
+            Status::ServiceUnavailable => "503 Service Unavailable",
+            Status::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+}
+
+/// A whole request. It has no `Debug`, since its query or body may hold an authorization code.
+pub struct Request<'a> {
+    /// What to do.
+    pub method: Method,
+    /// The target's path, as it was sent; `*` for OPTIONS.
+    pub path: &'a str,
+    /// The target's query, without its question mark; may be empty.
+    pub query: &'a str,
+    /// The authority that is asked: the absolute target's, else the Host field's.
+    pub host: &'a str,
+    /// A POST's form; empty for every other method.
+    pub body: &'a str,
+}
+
+/// Reads one request, and remembers how far it has looked so that a request that dribbles in costs
+/// no more than one that comes at once.
+#[derive(Default)]
+pub struct Parser {
+    scanned: usize,
+    /// Where the request ends, once its head is known.
+    end: Option<usize>,
+}
+
+impl Parser {
+    /// The request at the start of `input`, which holds everything that has arrived so far.
+    ///
+    /// # Errors
+    /// The status to refuse it with.
+    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<Option<Request<'a>>, Status> {
+        if self.end.is_some_and(|end| input.len() < end) {
+            return Ok(None);
+        }
+        let blank = skip_empty_line(input);
+        let message = input.get(blank..).unwrap_or_default();
+        if message.first() == Some(&b'\n') || (blank > 0 && message.first() == Some(&b'\r')) {
+            return Err(Status::BadRequest);
+        }
+        let head_end = match head_end(message, self.scanned.saturating_sub(blank)) {
+            Some(end) if end <= MAX_HEAD => end,
+            Some(_) => return Err(Status::HeadTooLarge),
+            None => {
+                // A line end that was cut in two must be seen again.
+                self.scanned = input.len().saturating_sub(3);
+                return unfinished(message).map(|()| None);
+            }
+        };
+        let head = message.get(..head_end).unwrap_or_default();
+        let (mut request, length) = parse_head(head)?;
+        let end = blank + head_end + length;
+        self.end = Some(end);
+        let Some(body) = input.get(blank + head_end..end) else {
+            return Ok(None);
+        };
+        request.body = std::str::from_utf8(body).map_err(|_| Status::BadRequest)?;
+        Ok(Some(request))
+    }
+}
+
+/// Some senders put an empty line before a request (RFC 9112 2.2).
+fn skip_empty_line(input: &[u8]) -> usize {
+    match input {
+        [b'\r', b'\n', ..] => 2,
+        _ => 0,
+    }
+}
+
+/// Where the body begins: after the first empty line at or after `from`.
+fn head_end(message: &[u8], from: usize) -> Option<usize> {
+    let line_ends = message
+        .iter()
+        .enumerate()
+        .skip(from)
+        .filter(|(_, byte)| **byte == b'\n');
+    line_ends
+        .map(|(at, _)| at + 1)
+        .find_map(|next| match message.get(next..) {
+            Some([b'\n', ..]) => Some(next + 1),
+            Some([b'\r', b'\n', ..]) => Some(next + 2),
+            _ => None,
+        })
+}
+
+/// Whether a head that hasn't ended yet may still become a good one.
+fn unfinished(message: &[u8]) -> Result<(), Status> {
+    let line = message.get(..=MAX_REQUEST_LINE).unwrap_or(message);
+    if line.len() > MAX_REQUEST_LINE && !line.contains(&b'\n') {
+        return Err(Status::UriTooLong);
+    }
+    if message.len() > MAX_HEAD {
+        Err(Status::HeadTooLarge)
+    } else {
+        Ok(())
+    }
+}
+
+/// A whole head, and how long its body is.
+fn parse_head(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
+    let mut lines = head
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = lines.next().unwrap_or_default();
+    if line.len() > MAX_REQUEST_LINE {
+        return Err(Status::UriTooLong);
+    }
+    let (method, target) = parse_request_line(line)?;
+    let fields = Fields::parse(lines)?;
+    let (authority, path, query) = match method {
+        // CONNECT and its like have targets of their own; they are refused for their method.
+        Method::Other => (None, "", ""),
+        _ => parse_target(method, target)?,
+    };
+    let host = authority
+        .or(fields.host)
+        .filter(|host| !host.is_empty())
+        .ok_or(Status::BadRequest)?;
+    let length = if method == Method::Post {
+        fields.form_length()?
+    } else {
+        0
+    };
+    Ok((
+        Request {
+            method,
+            path,
+            query,
+            host,
+            body: "",
+        },
+        length,
+    ))
+}
+
+fn parse_request_line(line: &[u8]) -> Result<(Method, &str), Status> {
+    let line = std::str::from_utf8(line).map_err(|_| Status::BadRequest)?;
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Status::BadRequest);
+    };
+    if !is_token(method.as_bytes()) || target.is_empty() || target.contains(is_unfit) {
+        return Err(Status::BadRequest);
+    }
+    match version.strip_prefix("HTTP/").map(str::as_bytes) {
+        Some([b'1', b'.', minor]) if minor.is_ascii_digit() => {}
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            return Err(Status::VersionNotSupported);
+        }
+        _ => return Err(Status::BadRequest),
+    }
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "OPTIONS" => Method::Options,
+        "POST" => Method::Post,
+        _ => Method::Other,
+    };
+    Ok((method, target))
+}
+
+/// What no request target holds: browsers never send a fragment, and escape the rest.
+fn is_unfit(c: char) -> bool {
+    c.is_control() || c.is_whitespace() || c == '#'
+}
+
+/// A target's authority (of an absolute one), path and query.
+fn parse_target(method: Method, target: &str) -> Result<(Option<&str>, &str, &str), Status> {
+    if method == Method::Options && target == "*" {
+        return Ok((None, "*", ""));
+    }
+    let (authority, rest) = if target.starts_with('/') {
+        (None, target)
+    } else {
+        let rest = strip_scheme(target).ok_or(Status::BadRequest)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        (Some(authority), rest)
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    Ok((authority, if path.is_empty() { "/" } else { path }, query))
+}
+
+fn strip_scheme(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+        .then_some(rest)
+}
+
+/// The header fields that matter here.
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a str>,
+    length: Option<usize>,
+    media_type: Option<&'a str>,
+    chunked: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn parse(lines: impl Iterator<Item = &'a [u8]>) -> Result<Self, Status> {
+        let mut fields = Fields::default();
+        for line in lines.take_while(|line| !line.is_empty()) {
+            fields.add(line).ok_or(Status::BadRequest)?;
+        }
+        Ok(fields)
+    }
+
+    /// One field line; `None` when it isn't one, or contradicts another.
+    fn add(&mut self, line: &'a [u8]) -> Option<()> {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+        if !is_token(name) || value.iter().any(|byte| matches!(byte, 0 | b'\r')) {
+            return None;
+        }
+        let value = value.trim_ascii();
+        if name.eq_ignore_ascii_case(b"host") {
+            let host = std::str::from_utf8(value).ok()?;
+            return self.host.replace(host).is_none().then_some(());
+        }
+        if name.eq_ignore_ascii_case(b"content-length") {
+            return self
+                .length
+                .replace(parse_length(value)?)
+                .is_none()
+                .then_some(());
+        }
+        if name.eq_ignore_ascii_case(b"content-type") {
+            self.media_type = Some(std::str::from_utf8(value).ok()?);
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.chunked = true;
+        }
+        Some(())
+    }
+
+    /// How long a POST's form is; only what says that it is a form, and how long, is read.
+    fn form_length(&self) -> Result<usize, Status> {
+        if self.chunked {
+            return Err(Status::LengthRequired);
+        }
+        let length = self.length.ok_or(Status::LengthRequired)?;
+        let media_type = self
+            .media_type
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default();
+        if !media_type
+            .trim()
+            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        {
+            return Err(Status::UnsupportedMediaType);
+        }
+        if length > MAX_BODY {
+            Err(Status::ContentTooLarge)
+        } else {
+            Ok(length)
+        }
+    }
+}
+
+/// Digits only: `+5`, `5, 5` and the like are how requests are smuggled. A number too great for
+/// the type is as good as the greatest.
+fn parse_length(value: &[u8]) -> Option<usize> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = std::str::from_utf8(value).ok()?;
+    Some(digits.parse().unwrap_or(usize::MAX))
+}
+
+/// A token of RFC 9110 5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(fits)
+}
+
+/// The name and the port in an authority; `None` when it isn't one. The name keeps the brackets
+/// of an IPv6 address.
+pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let name_end = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => authority.find(':').unwrap_or(authority.len()),
+    };
+    let (name, port) = authority.split_at(name_end);
+    if name.is_empty() || name.contains(['@', '/']) {
+        return None;
+    }
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((name, None)),
+        // `host:` is `host` (RFC 3986 3.2.3).
+        Some("") => Some((name, None)),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((name, Some(digits.parse().ok()?)))
+        }
+        _ => None,
+    }
+}
+
+/// What every reply says besides its length: nothing in it may be kept, framed, sniffed, run, or
+/// tell the next site where the browser came from.
+const FIELDS: &str = "Content-Type: text/html; charset=utf-8\r\n\
+    Cache-Control: no-store\r\n\
+    Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n\
+    Referrer-Policy: no-referrer\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    Cross-Origin-Resource-Policy: same-origin\r\n\
+    Connection: close\r\n";
+
+/// A reply with a page; for HEAD without it (`bare`), but with its length.
+pub fn reply(status: Status, page: &str, bare: bool) -> Vec<u8> {
+    let allow = match status {
+        Status::NoContent | Status::MethodNotAllowed => "Allow: GET, HEAD, POST, OPTIONS\r\n",
+        _ => "",
+    };
+    // RFC 9110 8.6: a reply that can't have a body has no length either.
+    let length = match status {
+        Status::NoContent => String::new(),
+        _ => format!("Content-Length: {}\r\n", page.len()),
+    };
+    let line = status.line();
+    let body = if bare { "" } else { page };
+    format!("HTTP/1.1 {line}\r\n{length}{allow}{FIELDS}\r\n{body}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request as one string, or the refusal's status line.
+    fn show(input: &[u8]) -> String {
+        match Parser::default().parse(input) {
+            Ok(Some(r)) => format!(
+                "{:?} {} {} {} {}",
+                r.method, r.host, r.path, r.query, r.body
+            ),
+            Ok(None) => "more".into(),
+            Err(status) => status.line().chars().take(3).collect(),
+        }
+    }
+
+    #[test]
+    fn requests_are_read_or_refused() {
+        let form = "Content-Type: application/x-www-form-urlencoded";
+        for (input, expected) in [
+            (
+                "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "Get localhost /  ",
+            ),
+            (
+                "GET /a?b=c?d HTTP/1.1\nhost:\tx:1 \n\n",
+                "Get x:1 /a b=c?d ",
+            ),
+            ("\r\nGET / HTTP/1.0\r\nHost: x\r\n\r\nrest", "Get x /  "),
+            (
+                "GET http://y:2/p?q HTTP/1.1\r\nHost: x\r\n\r\n",
+                "Get y:2 /p q ",
+            ),
+            ("GET HTTPS://y?q HTTP/1.1\r\nHost: x\r\n\r\n", "Get y / q "),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "Options x *  "),
+            ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "Other x   "),
+            ("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", "Other x   "),
+            ("HEAD /?é HTTP/1.1\r\nHost: x\r\n\r\n", "Head x / é "),
+            (
+                "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n",
+                "Get x /  ",
+            ),
+            (
+                &format!("POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nContent-Length: 3\r\n\r\na=bc"),
+                "Post x /  a=b",
+            ),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\n{form};charset=utf-8\r\nContent-Length: 3\r\n\r\na="
+                ),
+                "more",
+            ),
+            (
+                &format!("POST / HTTP/1.1\r\nHost: x\r\n{form}\r\n\r\na=b"),
+                "411",
+            ),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nTransfer-Encoding: chunked\r\n\r\n"
+                ),
+                "411",
+            ),
+            (
+                &format!("POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nContent-Length: 16385\r\n\r\n"),
+                "413",
+            ),
+            (
+                &format!(
+                    "POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nContent-Length: 99999999999999999999\r\n\r\n"
+                ),
+                "413",
+            ),
+            (
+                &format!("POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nContent-Length: +3\r\n\r\na=b"),
+                "400",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na=b",
+                "415",
+            ),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r", "more"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", "400"),
+            (
+                "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\nHost: x\r\n\r\n",
+                "400",
+            ),
+            ("GET / HTTP/1.1\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: \r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\0\r\n\r\n", "400"),
+            ("GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", "400"),
+            ("GET  / HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET /#x HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET /\u{1} HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET x HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
+            ("GET /\r\n\r\n", "400"),
+            ("GET / HTTP/11\r\nHost: x\r\n\r\n", "400"),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
+            ("\r\n\r\n", "400"),
+            ("", "more"),
+        ] {
+            assert_eq!(show(input.as_bytes()), expected, "{input:?}");
+        }
+        assert_eq!(show(b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n"), "400");
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let long = "x".repeat(MAX_REQUEST_LINE);
+        assert_eq!(show(format!("GET /{long}").as_bytes()), "414");
+        assert_eq!(
+            show(format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()),
+            "414"
+        );
+        let fits = "x".repeat(MAX_REQUEST_LINE - 14);
+        let expected = format!("Get x /{fits}  ");
+        assert_eq!(
+            show(format!("GET /{fits} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()),
+            expected
+        );
+        let cookies = format!("Cookie: {}\r\n", "y".repeat(4_000)).repeat(5);
+        assert_eq!(
+            show(format!("GET / HTTP/1.1\r\n{cookies}").as_bytes()),
+            "431"
+        );
+        assert_eq!(
+            show(format!("GET / HTTP/1.1\r\nHost: x\r\n{cookies}\r\n").as_bytes()),
+            "431"
+        );
+    }
+
+    #[test]
+    fn every_way_of_cutting_a_request_reads_the_same() {
+        for end in ["\r\n", "\n"] {
+            let head = [
+                "\r\nPOST /cb HTTP/1.1",
+                "Host: localhost:8080",
+                "Content-Length: 11",
+            ];
+            let media = format!("Content-Type: application/x-www-form-urlencoded{end}{end}");
+            let text = format!("{}{end}{media}state=a&b=c", head.join(end));
+            let (mut parser, mut seen) = (Parser::default(), 0);
+            for length in 0..=text.len() {
+                let Ok(Some(request)) = parser.parse(&text.as_bytes()[..length]) else {
+                    continue;
+                };
+                assert_eq!((length, request.body), (text.len(), "state=a&b=c"));
+                seen += 1;
+            }
+            assert_eq!(seen, 1);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused_without_a_panic() {
+        let alphabet: [&[u8]; 12] = [
+            b"GET",
+            b"POST",
+            b" ",
+            b"/",
+            b"?",
+            b" HTTP/1.1",
+            b"\r\n",
+            b"\n",
+            b"Host: x",
+            b":",
+            b"Content-Length: 9",
+            b"\xff\0\r",
+        ];
+        let mut seed = 1_u64;
+        for _ in 0..20_000 {
+            let mut input = Vec::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                input.extend_from_slice(alphabet[(seed >> 33) as usize % alphabet.len()]);
+            }
+            let whole = show(&input);
+            let mut parser = Parser::default();
+            let early = (0..=input.len()).find_map(|n| match parser.parse(&input[..n]) {
+                Ok(None) => None,
+                Ok(Some(_)) => Some(true),
+                Err(_) => Some(false),
+            });
+            assert_eq!(early.is_none(), whole == "more", "{input:?}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_split() {
+        for (authority, expected) in [
+            ("localhost", Some(("localhost", None))),
+            ("localhost:", Some(("localhost", None))),
+            ("127.0.0.1:80", Some(("127.0.0.1", Some(80)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[::1]:65535", Some(("[::1]", Some(65_535)))),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("::1", None),
+            ("x:65536", None),
+            ("x:+1", None),
+            ("u@x", None),
+            (":80", None),
+            ("", None),
+        ] {
+            assert_eq!(split_authority(authority), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn a_bare_reply_tells_the_length_of_what_it_leaves_out() {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (full, bare) = (
+            text(reply(Status::Ok, "page", false)),
+            text(reply(Status::Ok, "page", true)),
+        );
+        assert_eq!(full, format!("{bare}page"));
+        assert!(
+            bare.starts_with("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n")
+                && bare.ends_with("\r\n\r\n")
+        );
+        assert!(!text(reply(Status::NoContent, "", true)).contains("Content-Length"));
+    }
+}

@@ -1,0 +1,286 @@
+//! The redirection endpoint (RFC 6749 3.1.2, RFC 8252 7.3): where a browser brings an
+//! authorization response. It reads requests and shows pages; what a response means, and whose it
+//! is, its [`Endpoint`] decides.
+
+mod bind;
+mod http;
+mod page;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Socket, Unparked};
+
+pub use bind::{Bound, bind};
+use http::{Method, Parser, Request, Status};
+pub use page::Outcome;
+pub use tls::Identity;
+
+/// What a stranger on the loopback interface may cost us. A browser opens a handful of connections
+/// and needs milliseconds, so all of these are generous.
+const LIMITS: Limits = Limits {
+    max_connections: 64,
+    max_parked: 32,
+    // The two more are an empty line that may come first.
+    max_input: http::MAX_HEAD + http::MAX_BODY + 2,
+    read_timeout: Duration::from_secs(10),
+    write_timeout: Duration::from_secs(10),
+};
+
+/// How long a browser waits for the exchange: a little longer than a request to a token endpoint
+/// may take.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A fatal alert (RFC 8446 6: protocol_version) for a peer that greets the http port with TLS: a
+/// browser that tries https first falls back at once.
+const TLS_ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 70];
+
+/// How the browser came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Over plain TCP.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// A port to serve.
+pub struct Site {
+    /// Its sockets.
+    pub bound: Bound,
+    /// Its certificate: with one it is https, without one http.
+    pub identity: Option<Arc<Identity>>,
+}
+
+/// An authorization response, as it arrived. It has no `Debug`, since it holds secrets.
+pub struct Callback<'a> {
+    /// How it came.
+    pub scheme: Scheme,
+    /// To which host, in lower case, without the port (IPv6 addresses in brackets).
+    pub host: &'a str,
+    /// To which path, as sent (`/` when there was none).
+    pub path: &'a str,
+    /// The query, or the form of a POST: `application/x-www-form-urlencoded`, not yet decoded.
+    pub params: &'a str,
+}
+
+/// What the browser gets for a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This page, now.
+    Page(Outcome),
+    /// The outcome, once it is known: [`response`], sent to the connection through
+    /// [`serve::Remote::send`] as its last bytes.
+    Wait {
+        /// Whose sign-in it is, for the page that the browser gets if it takes too long.
+        account: String,
+    },
+    /// There is nothing here after all.
+    NotFound,
+}
+
+/// Knows the redirect URIs, and takes the callbacks. Its calls must not block.
+pub trait Endpoint {
+    /// Whether a redirect URI of this scheme has this host (lower case, no port). The loopback
+    /// names needn't be asked about.
+    fn has_host(&self, scheme: Scheme, host: &str) -> bool;
+
+    /// Whether a redirect URI of this scheme has this path.
+    fn has_path(&self, scheme: Scheme, path: &str) -> bool;
+
+    /// A browser has brought parameters of an authorization response to such a path.
+    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer;
+
+    /// A connection that was told to wait is gone, answered or not.
+    fn left(&mut self, _id: ConnId) {}
+}
+
+/// The reply with an outcome's page, for [`serve::Remote::send`].
+pub fn response(outcome: &Outcome) -> Vec<u8> {
+    let (status, page) = page::outcome(outcome);
+    http::reply(status, &page, false)
+}
+
+/// Serves these ports until [`serve::Remote::stop`].
+///
+/// # Errors
+/// When a socket can't be made non-blocking, and those of [`serve::run`].
+pub fn run(sites: Vec<Site>, endpoint: impl Endpoint, inbox: Inbox) -> io::Result<()> {
+    run_with(LIMITS, WAIT_TIMEOUT, sites, endpoint, inbox)
+}
+
+fn run_with(
+    limits: Limits,
+    wait_timeout: Duration,
+    sites: Vec<Site>,
+    endpoint: impl Endpoint,
+    inbox: Inbox,
+) -> io::Result<()> {
+    let (mut listeners, mut origins) = (Vec::new(), Vec::new());
+    for Site { bound, identity } in sites {
+        let scheme = if identity.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        };
+        for socket in bound.sockets {
+            let listener = Listener::tcp(socket)?;
+            listeners.push(match &identity {
+                Some(identity) => listener.wrapped(identity.wrap()),
+                None => listener,
+            });
+            origins.push(Origin {
+                scheme,
+                port: bound.port,
+            });
+        }
+    }
+    serve::run(
+        listeners,
+        Redirects {
+            origins,
+            endpoint,
+            wait_timeout,
+        },
+        limits,
+        inbox,
+    )
+}
+
+/// What a listener is to browsers.
+#[derive(Clone, Copy)]
+struct Origin {
+    scheme: Scheme,
+    port: u16,
+}
+
+struct Redirects<E> {
+    /// One for each listener.
+    origins: Vec<Origin>,
+    endpoint: E,
+    wait_timeout: Duration,
+}
+
+struct Conn {
+    id: ConnId,
+    origin: Origin,
+    parser: Parser,
+    /// The account that it waits for.
+    waiting: Option<String>,
+}
+
+impl<E: Endpoint> Service for Redirects<E> {
+    type Conn = Conn;
+
+    fn connected(&mut self, id: ConnId, listener: usize, _peer: &Socket) -> Option<Conn> {
+        let origin = *self.origins.get(listener)?;
+        Some(Conn {
+            id,
+            origin,
+            parser: Parser::default(),
+            waiting: None,
+        })
+    }
+
+    fn received(&mut self, conn: &mut Conn, input: &mut Vec<u8>, end: bool) -> Next {
+        if input.first() == Some(&http::TLS_HANDSHAKE) {
+            log::debug!("a redirect connection speaks TLS on the port of http");
+            return Next::Reply(TLS_ALERT.to_vec());
+        }
+        match conn.parser.parse(input) {
+            Ok(Some(request)) => match self.answer(conn, &request) {
+                Some(reply) => Next::Reply(reply),
+                None => Next::Park(Some(self.wait_timeout)),
+            },
+            Ok(None) if !end => Next::More,
+            // A browser connects ahead of need, and thinks better of it.
+            Ok(None) if input.is_empty() => Next::Close,
+            Ok(None) => Next::Reply(refuse(Status::BadRequest, false)),
+            Err(status) => Next::Reply(refuse(status, false)),
+        }
+    }
+
+    fn unparked(&mut self, conn: &mut Conn, why: Unparked) -> Vec<u8> {
+        let account = conn.waiting.clone().unwrap_or_default();
+        response(&match why {
+            // In a crowd too the sign-in goes on, and only the page can't wait for it.
+            Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut { account },
+            Unparked::Stopping => Outcome::Stopping,
+        })
+    }
+
+    fn closed(&mut self, conn: Conn) {
+        if conn.waiting.is_some() {
+            self.endpoint.left(conn.id);
+        }
+    }
+}
+
+impl<E: Endpoint> Redirects<E> {
+    /// The reply to a request; `None` when it must wait. Only a GET or a form with parameters of an
+    /// authorization response, to one of our hosts and paths, goes to the endpoint: whatever else
+    /// browsers send of their own accord must consume nothing.
+    fn answer(&mut self, conn: &mut Conn, request: &Request) -> Option<Vec<u8>> {
+        let scheme = conn.origin.scheme;
+        let bare = request.method == Method::Head;
+        let Some(host) = self.host(conn.origin, request.host) else {
+            log::debug!("a redirect connection asks for another host");
+            return Some(refuse(Status::MisdirectedRequest, bare));
+        };
+        let params = match request.method {
+            Method::Other => return Some(refuse(Status::MethodNotAllowed, false)),
+            Method::Options => return Some(http::reply(Status::NoContent, "", true)),
+            _ if !self.endpoint.has_path(scheme, request.path) => {
+                return Some(refuse(Status::NotFound, bare));
+            }
+            Method::Head => "",
+            Method::Get => request.query,
+            Method::Post => request.body,
+        };
+        if !is_response(params) {
+            return Some(http::reply(Status::Ok, &page::idle(), bare));
+        }
+        let callback = Callback {
+            scheme,
+            host: &host,
+            path: request.path,
+            params,
+        };
+        match self.endpoint.callback(conn.id, &callback) {
+            Answer::Page(outcome) => Some(response(&outcome)),
+            Answer::NotFound => Some(refuse(Status::NotFound, false)),
+            Answer::Wait { account } => {
+                conn.waiting = Some(account);
+                None
+            }
+        }
+    }
+
+    /// The host that is asked, in lower case, if it is one of ours: a page of another site, whose
+    /// name has been made to point here (DNS rebinding), must get nothing.
+    fn host(&self, origin: Origin, authority: &str) -> Option<String> {
+        let (name, port) = http::split_authority(authority)?;
+        let name = name.to_ascii_lowercase();
+        let known = matches!(name.as_str(), "localhost" | "127.0.0.1" | "[::1]")
+            || self.endpoint.has_host(origin.scheme, &name);
+        (known && port.is_none_or(|port| port == origin.port)).then_some(name)
+    }
+}
+
+/// Whether there is anything of an authorization response (RFC 6749 4.1.2) in `params`.
+fn is_response(params: &str) -> bool {
+    let names = params
+        .split('&')
+        .map(|pair| pair.split('=').next().unwrap_or_default());
+    names
+        .into_iter()
+        .any(|name| matches!(name, "code" | "error" | "state"))
+}
+
+fn refuse(status: Status, bare: bool) -> Vec<u8> {
+    http::reply(status, &page::refusal(status), bare)
+}

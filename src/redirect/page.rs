@@ -1,0 +1,312 @@
+//! What the browser shows. Pure; everything foreign is escaped.
+
+use crate::text::{escape_html, sanitize};
+
+use super::http::Status;
+
+/// What became of a callback, for whoever looks at the browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The account has its tokens.
+    Authorised {
+        /// The account's name.
+        account: String,
+    },
+    /// There are no tokens, and this sign-in can't be completed any more.
+    Refused {
+        /// The account's name.
+        account: String,
+        /// What went wrong, in the provider's words where there are some.
+        reason: String,
+        /// What the user can do about it.
+        hint: Option<String>,
+    },
+    /// The page was loaded again after the sign-in had ended.
+    Already {
+        /// The account's name.
+        account: String,
+        /// Why it was refused; `None` when it was authorised.
+        refused: Option<String>,
+    },
+    /// Nothing waits for this callback. The page says no more than that.
+    Stale,
+    /// The token endpoint hasn't answered yet; the daemon goes on without the browser.
+    TimedOut {
+        /// The account's name.
+        account: String,
+    },
+    /// The daemon is being stopped before the sign-in was completed.
+    Stopping,
+}
+
+/// The page about an outcome, and the status to send it with.
+pub fn outcome(outcome: &Outcome) -> (Status, String) {
+    match outcome {
+        Outcome::Authorised { account } => (Status::Ok, authorised(account, false)),
+        Outcome::Already {
+            account,
+            refused: None,
+        } => (Status::Ok, authorised(account, true)),
+        Outcome::Refused {
+            account,
+            reason,
+            hint,
+        } => (Status::Forbidden, refused(account, reason, hint.as_deref())),
+        Outcome::Already {
+            account,
+            refused: Some(reason),
+        } => (Status::Ok, refused(account, reason, None)),
+        Outcome::Stale => (Status::NotFound, stale()),
+        Outcome::TimedOut { account } => (Status::Accepted, timed_out(account)),
+        Outcome::Stopping => (Status::ServiceUnavailable, stopping()),
+    }
+}
+
+fn authorised(account: &str, already: bool) -> String {
+    let title = format!("Account {} is authorised", quoted(account));
+    let how = if already {
+        "It already was, so nothing has changed. "
+    } else {
+        ""
+    };
+    render(
+        Tone::Good,
+        &title,
+        &[format!("{how}You can close this window.")],
+    )
+}
+
+fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
+    let title = format!("Account {} was not authorised", quoted(account));
+    let reason = format!("<strong>Reason:</strong> {}", safe(reason));
+    let again = format!(
+        "To try again, run <code>pizauth refresh {}</code>, or let your mail program ask for a token.",
+        safe(account)
+    );
+    let paragraphs = match hint {
+        Some(hint) => vec![reason, safe(hint), again],
+        None => vec![reason, again],
+    };
+    render(Tone::Bad, &title, &paragraphs)
+}
+
+fn stale() -> String {
+    let paragraphs = [
+        "It may have been used before, or a newer request may have taken its place.".to_owned(),
+        "<code>pizauth status</code> shows how your accounts stand.".to_owned(),
+    ];
+    render(Tone::Neutral, "This link is no longer valid", &paragraphs)
+}
+
+fn timed_out(account: &str) -> String {
+    let title = format!("Account {} is still being authorised", quoted(account));
+    let paragraphs = [
+        "Your part is done. The provider has not answered yet; pizauth keeps at it.".to_owned(),
+        "You can close this window and run <code>pizauth status</code> to see the outcome."
+            .to_owned(),
+    ];
+    render(Tone::Neutral, &title, &paragraphs)
+}
+
+fn stopping() -> String {
+    let paragraph =
+        "Start it again and run <code>pizauth status</code> to see how your accounts stand.";
+    render(
+        Tone::Neutral,
+        "pizauth is being stopped",
+        &[paragraph.to_owned()],
+    )
+}
+
+/// For somebody who has come to the right address without an authorization response.
+pub fn idle() -> String {
+    let paragraphs = [
+        "This is the address to which a sign-in returns. There is nothing to do here.".to_owned(),
+        "To sign in, open the address that pizauth gave you.".to_owned(),
+    ];
+    render(Tone::Neutral, "pizauth is listening", &paragraphs)
+}
+
+/// For a request that isn't served. It says nothing that the status doesn't.
+pub fn refusal(status: Status) -> String {
+    let phrase = status
+        .line()
+        .split_once(' ')
+        .map_or("", |(_, phrase)| phrase);
+    render(
+        Tone::Neutral,
+        phrase,
+        &["pizauth does not serve this request.".to_owned()],
+    )
+}
+
+/// For plain http on the port of https.
+pub fn use_https() -> String {
+    let paragraph = "Change <code>http://</code> at the start of the address to <code>https://</code>, \
+        and accept the certificate if its fingerprint is the one that <code>pizauth info</code> shows.";
+    render(
+        Tone::Neutral,
+        "This address needs https",
+        &[paragraph.to_owned()],
+    )
+}
+
+fn quoted(account: &str) -> String {
+    format!("“{}”", safe(account))
+}
+
+fn safe(foreign: &str) -> String {
+    escape_html(&sanitize(foreign))
+}
+
+#[derive(Clone, Copy)]
+enum Tone {
+    Good,
+    Bad,
+    Neutral,
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--paper:#f6f5f2;--card:#fff;--ink:#1d1d1f;--quiet:#5a5a62;--line:#dddbd5;\
+--good:#1a7f37;--bad:#b3261e;--neutral:#3b5b92}\
+@media(prefers-color-scheme:dark){:root{--paper:#17181a;--card:#212327;--ink:#ececee;--quiet:#a9abb2;\
+--line:#36383d;--good:#5bd07f;--bad:#ff8a80;--neutral:#9db8ee}}\
+*{box-sizing:border-box}\
+body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;background:var(--paper);\
+color:var(--ink);font:1.0625rem/1.55 system-ui,sans-serif}\
+main{width:100%;max-width:36rem;padding:2rem;background:var(--card);border:1px solid var(--line);\
+border-top:.3rem solid var(--tone);border-radius:.6rem;overflow-wrap:anywhere}\
+h1{margin:0 0 1rem;font-size:1.45rem;line-height:1.25;color:var(--tone)}\
+p{margin:.75rem 0 0}\
+footer{margin-top:1.75rem;color:var(--quiet);font-size:.875rem}\
+code{font:.92em ui-monospace,monospace;padding:.1em .35em;border-radius:.3em;background:var(--paper)}";
+
+/// One page. `title` and `paragraphs` are HTML already.
+fn render(tone: Tone, title: &str, paragraphs: &[String]) -> String {
+    let tone = match tone {
+        Tone::Good => "good",
+        Tone::Bad => "bad",
+        Tone::Neutral => "neutral",
+    };
+    let text: String = paragraphs
+        .iter()
+        .map(|html| format!("<p>{html}</p>\n"))
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+        <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+        <meta name=\"color-scheme\" content=\"light dark\">\n\
+        <title>{title} - pizauth</title>\n<style>{STYLE}:root{{--tone:var(--{tone})}}</style>\n\
+        </head>\n<body>\n<main>\n<h1>{title}</h1>\n{text}<footer>pizauth</footer>\n</main>\n</body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_page() -> Vec<String> {
+        let account = || "work <b>&\"\u{1b}[31m\u{202e}".to_owned();
+        let reason = || "<script>alert('x')</script>\u{7}".to_owned();
+        let outcomes = [
+            Outcome::Authorised { account: account() },
+            Outcome::Refused {
+                account: account(),
+                reason: reason(),
+                hint: Some(reason()),
+            },
+            Outcome::Refused {
+                account: account(),
+                reason: reason(),
+                hint: None,
+            },
+            Outcome::Already {
+                account: account(),
+                refused: None,
+            },
+            Outcome::Already {
+                account: account(),
+                refused: Some(reason()),
+            },
+            Outcome::Stale,
+            Outcome::TimedOut { account: account() },
+            Outcome::Stopping,
+        ];
+        let mut pages: Vec<String> = outcomes.iter().map(|known| outcome(known).1).collect();
+        pages.extend([idle(), refusal(Status::NotFound), use_https()]);
+        pages
+    }
+
+    #[test]
+    fn every_page_is_well_formed_and_holds_nothing_foreign_unescaped() {
+        for page in every_page() {
+            for part in [
+                "<title>",
+                "<h1>",
+                "</html>",
+                "lang=\"en\"",
+                "viewport",
+                "prefers-color-scheme",
+            ] {
+                assert_eq!(page.matches(part).count(), 1, "{part} in {page}");
+            }
+            for part in [
+                "<script",
+                "<b>",
+                "http-equiv",
+                "src=",
+                "href=",
+                "url(",
+                "@import",
+                "on=\"",
+            ] {
+                assert!(!page.contains(part), "{part} in {page}");
+            }
+            assert!(!page.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+            for tag in [
+                "html", "head", "title", "style", "body", "main", "h1", "p", "code", "footer",
+                "strong",
+            ] {
+                let opened = page.matches(&format!("<{tag}>")).count()
+                    + page.matches(&format!("<{tag} ")).count();
+                assert_eq!(
+                    opened,
+                    page.matches(&format!("</{tag}>")).count(),
+                    "{tag} in {page}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn pages_say_what_happened_and_what_to_do() {
+        let (status, page) = outcome(&Outcome::Authorised {
+            account: "work".into(),
+        });
+        assert_eq!(status, Status::Ok);
+        assert!(
+            page.contains("Account “work” is authorised") && page.contains("close this window")
+        );
+        let (status, page) = outcome(&Outcome::Refused {
+            account: "work".into(),
+            reason: "access_denied: no".into(),
+            hint: Some("ask the administrator".into()),
+        });
+        assert_eq!(status, Status::Forbidden);
+        for part in [
+            "was not authorised",
+            "access_denied: no",
+            "ask the administrator",
+            "pizauth refresh work",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(
+            outcome(&Outcome::TimedOut {
+                account: "work".into()
+            })
+            .1
+            .contains("pizauth status")
+        );
+    }
+}

@@ -1,0 +1,521 @@
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::*;
+use crate::serve::{Remote, remote};
+
+/// How long a test waits for what must happen before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length";
+
+/// A scripted endpoint with the paths `/` and `/cb`; its answer is in the parameters.
+struct Script {
+    calls: Sender<(ConnId, String)>,
+    left: Sender<ConnId>,
+}
+
+impl Endpoint for Script {
+    fn has_host(&self, _scheme: Scheme, host: &str) -> bool {
+        host == "mail.example.org"
+    }
+
+    fn has_path(&self, _scheme: Scheme, path: &str) -> bool {
+        path == "/" || path == "/cb"
+    }
+
+    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer {
+        let Callback {
+            scheme,
+            host,
+            path,
+            params,
+        } = callback;
+        self.calls
+            .send((id, format!("{scheme:?} {host} {path} {params}")))
+            .unwrap();
+        let account = "work".to_owned();
+        match params.split('=').next_back().unwrap() {
+            "stale" => Answer::Page(Outcome::Stale),
+            "wait" => Answer::Wait { account },
+            "nothing" => Answer::NotFound,
+            _ => Answer::Page(Outcome::Authorised { account }),
+        }
+    }
+
+    fn left(&mut self, id: ConnId) {
+        let _ = self.left.send(id);
+    }
+}
+
+struct Server {
+    http: u16,
+    https: u16,
+    has_v6: bool,
+    identity: Arc<Identity>,
+    remote: Remote,
+    calls: Receiver<(ConnId, String)>,
+    left: Receiver<ConnId>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::start_with(LIMITS, WAIT_TIMEOUT)
+    }
+
+    fn start_with(limits: Limits, wait_timeout: Duration) -> Self {
+        let identity = Arc::new(Identity::generate(&["mail.example.org"]).unwrap());
+        let plain = Site {
+            bound: bind("127.0.0.1", 0).unwrap(),
+            identity: None,
+        };
+        let secure = Site {
+            bound: bind("localhost", 0).unwrap(),
+            identity: Some(identity.clone()),
+        };
+        let (http, https) = (plain.bound.port, secure.bound.port);
+        let has_v6 = plain.bound.sockets.len() == 2;
+        let (call_sender, calls) = mpsc::channel();
+        let (left_sender, left) = mpsc::channel();
+        let script = Script {
+            calls: call_sender,
+            left: left_sender,
+        };
+        let (remote, inbox) = remote().unwrap();
+        let sites = vec![plain, secure];
+        let thread =
+            std::thread::spawn(move || run_with(limits, wait_timeout, sites, script, inbox));
+        Server {
+            http,
+            https,
+            has_v6,
+            identity,
+            remote,
+            calls,
+            left,
+            thread: Some(thread),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        patient(TcpStream::connect((Ipv4Addr::LOCALHOST, self.http)).unwrap())
+    }
+
+    /// The reply's status code and the endpoint's call, if there was one.
+    fn ask(&self, request: &str) -> (String, Option<String>) {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let reply = rest(stream);
+        (
+            status(&reply),
+            self.calls.try_recv().ok().map(|(_, call)| call),
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.remote.stop();
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn rest(mut stream: impl Read) -> String {
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+fn status(reply: &str) -> String {
+    reply.split(' ').nth(1).unwrap_or("none").to_owned()
+}
+
+#[test]
+fn only_callbacks_reach_the_endpoint() {
+    let server = Server::start();
+    let port = server.http;
+    let called =
+        |host: &str, path: &str, params: &str| Some(format!("Http {host} {path} {params}"));
+    let ok = "code=c&state=ok";
+    let long = "x".repeat(9_000);
+    for (request, expected, call) in [
+        (
+            format!("GET /?{ok} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"),
+            "200",
+            called("localhost", "/", ok),
+        ),
+        (
+            format!("GET /cb?{ok} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+            "200",
+            called("127.0.0.1", "/cb", ok),
+        ),
+        (
+            format!("GET /?{ok} HTTP/1.1\r\nHost: [::1]:{port}\r\n\r\n"),
+            "200",
+            called("[::1]", "/", ok),
+        ),
+        (
+            format!("GET /?{ok} HTTP/1.1\r\nHost: Mail.Example.org\r\n\r\n"),
+            "200",
+            called("mail.example.org", "/", ok),
+        ),
+        (
+            format!("GET http://localhost:{port}?{ok} HTTP/1.1\r\nHost: x\r\n\r\n"),
+            "200",
+            called("localhost", "/", ok),
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: localhost\r\n{FORM}: 15\r\n\r\n{ok}"),
+            "200",
+            called("localhost", "/", ok),
+        ),
+        (
+            "GET /?error=no HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "200",
+            called("localhost", "/", "error=no"),
+        ),
+        (
+            "GET /?state=stale HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "404",
+            called("localhost", "/", "state=stale"),
+        ),
+        (
+            "GET /?state=nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "404",
+            called("localhost", "/", "state=nothing"),
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "200",
+            None,
+        ),
+        (
+            "GET /?statement=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "200",
+            None,
+        ),
+        (
+            "GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
+            "404",
+            None,
+        ),
+        (
+            format!("GET /other?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "404",
+            None,
+        ),
+        (
+            format!("HEAD /?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "200",
+            None,
+        ),
+        (
+            format!("HEAD /other?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "404",
+            None,
+        ),
+        (
+            format!("OPTIONS /?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "204",
+            None,
+        ),
+        (
+            format!("PUT /?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "405",
+            None,
+        ),
+        (
+            format!("GET /?{ok} HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
+            "421",
+            None,
+        ),
+        (
+            format!("GET /?{ok} HTTP/1.1\r\nHost: localhost:1\r\n\r\n"),
+            "421",
+            None,
+        ),
+        (
+            format!("GET http://evil.example/?{ok} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "421",
+            None,
+        ),
+        (format!("GET /?{ok} HTTP/1.1\r\n\r\n"), "400", None),
+        (
+            format!("GET /?{ok}&x={long} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+            "414",
+            None,
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{ok}"),
+            "415",
+            None,
+        ),
+        (
+            format!("POST /?{ok} HTTP/1.1\r\nHost: localhost\r\n{FORM}: 0\r\n\r\n"),
+            "200",
+            None,
+        ),
+    ] {
+        assert_eq!(
+            server.ask(&request),
+            (expected.to_owned(), call),
+            "{request}"
+        );
+    }
+}
+
+#[test]
+fn every_reply_is_guarded() {
+    let server = Server::start();
+    for target in ["/?state=ok", "/?state=stale", "/", "/nothing"] {
+        let mut stream = server.connect();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let reply = rest(stream);
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        for field in [
+            &format!("Content-Length: {}", body.len()),
+            "Content-Type: text/html; charset=utf-8",
+            "Cache-Control: no-store",
+            "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "Referrer-Policy: no-referrer",
+            "X-Content-Type-Options: nosniff",
+            "Cross-Origin-Resource-Policy: same-origin",
+            "Connection: close",
+        ] {
+            assert!(
+                head.split("\r\n").any(|line| line == field),
+                "{field} in {head}"
+            );
+        }
+        assert!(!reply.contains("ok") || target != "/nothing");
+    }
+    let mut stream = server.connect();
+    stream
+        .write_all(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let reply = rest(stream);
+    assert!(
+        reply.ends_with("\r\n\r\n") && !reply.contains("Content-Length: 0"),
+        "{reply}"
+    );
+}
+
+#[test]
+fn a_request_may_arrive_byte_by_byte() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream.set_nodelay(true).unwrap();
+    for byte in b"GET /cb?code=c&state=ok HTTP/1.1\r\nHost: localhost\r\nCookie: a=b\r\n\r\n" {
+        stream.write_all(&[*byte]).unwrap();
+    }
+    assert!(rest(stream).contains("is authorised"));
+    assert_eq!(
+        server.calls.try_recv().unwrap().1,
+        "Http localhost /cb code=c&state=ok"
+    );
+}
+
+#[test]
+fn both_loopback_addresses_are_served() {
+    let server = Server::start();
+    if !server.has_v6 {
+        return;
+    }
+    let mut stream = patient(TcpStream::connect((Ipv6Addr::LOCALHOST, server.http)).unwrap());
+    write!(
+        stream,
+        "GET /?state=ok HTTP/1.1\r\nHost: [::1]:{}\r\n\r\n",
+        server.http
+    )
+    .unwrap();
+    assert!(rest(stream).contains("is authorised"));
+}
+
+#[test]
+fn half_open_connections_keep_no_callback_out() {
+    // Both ends of each connection are in this process: what the server doesn't keep, the test does.
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(4_096)), hard).unwrap();
+    let server = Server::start();
+    let mut silent = Vec::new();
+    for number in 0..1_100 {
+        let mut stream = server.connect();
+        if number % 2 == 0 {
+            // One that was dropped already may refuse it.
+            let _ = stream.write_all(b"GET /?state=");
+        }
+        silent.push(stream);
+    }
+    let ok = "GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(
+        server.ask(ok),
+        ("200".into(), Some("Http localhost / state=ok".into()))
+    );
+}
+
+#[test]
+fn an_oversized_head_is_refused_and_cut() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    let cookies = format!("Cookie: {}\r\n", "y".repeat(1_000)).repeat(40);
+    write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{cookies}").unwrap();
+    assert_eq!(status(&rest(stream)), "431");
+}
+
+#[test]
+fn waiting_browsers_get_the_outcome() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream
+        .write_all(b"GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let (id, _) = server.calls.recv_timeout(PATIENCE).unwrap();
+    let outcome = Outcome::Refused {
+        account: "work".into(),
+        reason: "denied".into(),
+        hint: None,
+    };
+    server.remote.send(id, response(&outcome), true);
+    let reply = rest(stream);
+    assert_eq!(status(&reply), "403");
+    assert!(reply.contains("denied"));
+    assert_eq!(server.left.recv_timeout(PATIENCE), Ok(id));
+}
+
+#[test]
+fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
+    let wait = "GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let hurried = Server::start_with(LIMITS, Duration::from_millis(1));
+    assert_eq!(hurried.ask(wait).0, "202");
+    let crowded = Server::start_with(
+        Limits {
+            max_parked: 0,
+            ..LIMITS
+        },
+        WAIT_TIMEOUT,
+    );
+    assert_eq!(crowded.ask(wait).0, "202");
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream.write_all(wait.as_bytes()).unwrap();
+    server.calls.recv_timeout(PATIENCE).unwrap();
+    server.remote.stop();
+    assert_eq!(status(&rest(stream)), "503");
+}
+
+#[test]
+fn tls_on_the_http_port_gets_an_alert_and_consumes_nothing() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream
+        .write_all(&[0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0])
+        .unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    assert_eq!(reply, TLS_ALERT);
+    assert!(server.calls.try_recv().is_err());
+}
+
+#[test]
+fn http_on_the_https_port_is_told_to_use_https() {
+    let server = Server::start();
+    let mut stream = patient(TcpStream::connect((Ipv4Addr::LOCALHOST, server.https)).unwrap());
+    stream
+        .write_all(b"GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let reply = rest(stream);
+    assert_eq!(status(&reply), "400");
+    assert!(reply.contains("needs https"));
+    assert!(server.calls.try_recv().is_err());
+}
+
+/// A client that trusts the server's certificate and nothing else.
+fn secure(
+    server: &Server,
+    name: &str,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from(server.identity.certificate().to_vec()))
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.https)).unwrap();
+    StreamOwned::new(client, patient(stream))
+}
+
+#[test]
+fn https_serves_callbacks_and_says_goodbye() {
+    let server = Server::start();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for name in ["localhost", "127.0.0.1", "::1", "mail.example.org"] {
+            let mut stream = secure(&server, name, version);
+            stream
+                .write_all(b"GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap();
+            // Without close_notify this would be an error.
+            assert!(rest(&mut stream).contains("is authorised"), "{name}");
+            assert_eq!(
+                server.calls.try_recv().unwrap().1,
+                "Https localhost / state=ok"
+            );
+        }
+    }
+}
+
+#[test]
+fn https_waits_too_and_takes_its_request_in_pieces() {
+    let server = Server::start();
+    let mut stream = secure(&server, "localhost", &rustls::version::TLS13);
+    for piece in [
+        "POST /cb HTTP/1.1\r\nHost: loc",
+        "alhost\r\n",
+        &format!("{FORM}: 15000\r\n\r\n"),
+    ] {
+        stream.write_all(piece.as_bytes()).unwrap();
+        stream.flush().unwrap();
+    }
+    let body = format!("x={}&state=wait", "y".repeat(15_000 - 13));
+    stream.write_all(body.as_bytes()).unwrap();
+    let (id, call) = server.calls.recv_timeout(PATIENCE).unwrap();
+    assert!(call.ends_with("yy&state=wait"));
+    server.remote.send(
+        id,
+        response(&Outcome::Authorised {
+            account: "work".into(),
+        }),
+        true,
+    );
+    assert!(rest(&mut stream).contains("is authorised"));
+}
+
+#[test]
+fn a_client_that_rejects_the_certificate_harms_nobody() {
+    let server = Server::start();
+    let mut stream = secure(&server, "other.example", &rustls::version::TLS13);
+    assert!(stream.write_all(b"GET / HTTP/1.1\r\n\r\n").is_err());
+    let mut stream = secure(&server, "localhost", &rustls::version::TLS13);
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    assert_eq!(status(&rest(&mut stream)), "200");
+}

@@ -1,0 +1,251 @@
+//! TLS for `https://` redirects, with a certificate that is made at start and never stored.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData, date_time_ymd,
+};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, ServerConnection};
+use sha2::{Digest, Sha256};
+
+use crate::serve::{Socket, Transport, Wrap};
+
+use super::http::{self, Status, TLS_HANDSHAKE};
+use super::page;
+
+/// The names that every certificate has.
+const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// The certificate's days: from before any clock that is merely wrong, to the last one that the
+/// common date format of certificates holds. It dies with the daemon, long before.
+const NOT_BEFORE: (i32, u8, u8) = (2000, 1, 1);
+const NOT_AFTER: (i32, u8, u8) = (2049, 12, 31);
+
+/// A key, its self-signed certificate, and what TLS needs of them.
+pub struct Identity {
+    config: Arc<ServerConfig>,
+    certificate: CertificateDer<'static>,
+    /// The certificate's SHA-256 fingerprint, as browsers show it: upper-case hex with colons.
+    pub certificate_sha256: String,
+    /// The SHA-256 fingerprint of its SubjectPublicKeyInfo, in the same form.
+    pub public_key_sha256: String,
+}
+
+impl Identity {
+    /// A new key (ECDSA on P-256) with a certificate for the loopback names and for `hosts`
+    /// (names or addresses, IPv6 ones with or without brackets).
+    ///
+    /// # Errors
+    /// When a host can't stand in a certificate.
+    pub fn generate(hosts: &[&str]) -> io::Result<Self> {
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        let certificate = parameters(hosts)?
+            .self_signed(&key)
+            .map_err(io::Error::other)?;
+        let certificate = certificate.der().clone();
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .map_err(io::Error::other)?;
+        // A browser comes once or twice: there is nothing to gain from sessions.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Identity {
+            config: Arc::new(config),
+            certificate_sha256: fingerprint(&certificate),
+            public_key_sha256: fingerprint(&key.subject_public_key_info()),
+            certificate,
+        })
+    }
+
+    /// The certificate, in DER.
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Puts TLS around a listener's connections.
+    pub fn wrap(&self) -> Wrap {
+        let config = Arc::clone(&self.config);
+        Box::new(move |_| {
+            let tls = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+            Ok(Box::new(Tls {
+                tls,
+                begun: false,
+                ended: false,
+                refusal: Vec::new(),
+            }))
+        })
+    }
+}
+
+fn parameters(hosts: &[&str]) -> io::Result<CertificateParams> {
+    let mut names: Vec<String> = LOOPBACK_NAMES.map(String::from).to_vec();
+    for host in hosts {
+        let name = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_ascii_lowercase();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut parameters = CertificateParams::new(names).map_err(|error| {
+        io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("a certificate for the redirect hosts: {error}"),
+        )
+    })?;
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, "pizauth (self-signed)");
+    parameters.not_before = date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2);
+    parameters.not_after = date_time_ymd(NOT_AFTER.0, NOT_AFTER.1, NOT_AFTER.2);
+    // Somebody may tell a browser to trust it; it must not be able to vouch for others then.
+    parameters.is_ca = IsCa::ExplicitNoCa;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(parameters)
+}
+
+fn fingerprint(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
+    pairs.join(":")
+}
+
+struct Tls {
+    tls: ServerConnection,
+    /// The first byte was one of TLS.
+    begun: bool,
+    ended: bool,
+    /// What is left to say, in clear, to a peer that doesn't speak TLS.
+    refusal: Vec<u8>,
+}
+
+impl Tls {
+    /// Looks whether it is TLS at all. A person who has typed `http://` deserves an answer.
+    fn begin(&mut self, socket: &Socket) -> io::Result<()> {
+        match socket.peek()? {
+            Some(TLS_HANDSHAKE) | None => {
+                self.begun = true;
+                Ok(())
+            }
+            Some(_) => {
+                self.refusal = http::reply(Status::BadRequest, &page::use_https(), false);
+                Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    "plain http on the port of https",
+                ))
+            }
+        }
+    }
+}
+
+impl Transport for Tls {
+    fn read(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.begun {
+            self.begin(socket)?;
+        }
+        loop {
+            match self.tls.reader().read(buffer) {
+                Ok(read) => return Ok(read),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // An end without close_notify; what is missing shows in the request.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                Err(error) => return Err(error),
+            }
+            if self.tls.read_tls(&mut Stream(socket))? == 0 {
+                return Ok(0);
+            }
+            let progress = self.tls.process_new_packets();
+            // The handshake's next flight, or an alert. What doesn't fit now is flushed later.
+            match self.flush(socket) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            progress.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        }
+    }
+
+    fn write(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+        self.flush(socket)?;
+        self.tls.writer().write(bytes)
+    }
+
+    fn flush(&mut self, socket: &Socket) -> io::Result<()> {
+        while !self.refusal.is_empty() {
+            let written = socket.send(&self.refusal)?;
+            self.refusal.drain(..written);
+        }
+        while self.begun && self.tls.wants_write() {
+            self.tls.write_tls(&mut Stream(socket))?;
+        }
+        Ok(())
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.refusal.is_empty() || (self.begun && self.tls.wants_write())
+    }
+
+    fn end(&mut self) {
+        if self.begun && !self.ended {
+            self.ended = true;
+            self.tls.send_close_notify();
+        }
+    }
+}
+
+/// A socket as rustls wants it.
+struct Stream<'a>(&'a Socket);
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(buffer)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_of_what_they_say_and_differ_each_time() {
+        let (one, two) = (
+            Identity::generate(&[]).unwrap(),
+            Identity::generate(&["Example.ORG", "[::1]"]).unwrap(),
+        );
+        assert_eq!(one.certificate_sha256, fingerprint(one.certificate()));
+        assert_eq!(one.certificate_sha256.len(), 32 * 3 - 1);
+        assert_eq!(one.public_key_sha256.len(), 32 * 3 - 1);
+        assert_ne!(one.public_key_sha256, two.public_key_sha256);
+        assert!(
+            two.certificate()
+                .windows(11)
+                .any(|window| window == b"example.org")
+        );
+        assert!(Identity::generate(&["bü"]).is_err());
+    }
+}
