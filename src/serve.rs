@@ -330,9 +330,6 @@ impl<S: Service> Server<S> {
     }
 
     fn admit(&mut self, index: usize, socket: Socket) {
-        if self.connections.len() - self.parked() >= self.limits.max_connections {
-            self.evict();
-        }
         let Some(listener) = self.listeners.get(index) else {
             return;
         };
@@ -344,6 +341,9 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
+            if self.connections.len() - self.parked() >= self.limits.max_connections {
+                self.evict();
+            }
             let by = self.now.checked_add(self.limits.read_timeout);
             let mut connection = Connection::new(id, socket, transport, conn, self.now, by);
             // The request is often here already: no need to ask poll(2) first.

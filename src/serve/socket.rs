@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{Backlog, MsgFlags, listen, recv, send};
 
 /// A write to a peer that has left is an error, not a signal. Apple's systems lack the flag;
 /// there the runtime's ignored SIGPIPE does the same.
@@ -133,22 +133,27 @@ enum Accepting {
 impl Listener {
     /// A listening Unix socket. Its file is the caller's business.
     ///
+    /// Its backlog becomes the longest that the system has: a peer that finds it full is held up for
+    /// a second, and so a flood would cost others something after all.
+    ///
     /// # Errors
-    /// When it can't be made non-blocking.
+    /// When it can't be made non-blocking, or doesn't listen.
     pub fn unix(socket: UnixListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        listen(&socket, Backlog::MAXCONN)?;
         Ok(Listener {
             socket: Accepting::Unix(socket),
             wrap: None,
         })
     }
 
-    /// A listening TCP socket.
+    /// A listening TCP socket, as [`Listener::unix`].
     ///
     /// # Errors
-    /// When it can't be made non-blocking.
+    /// When it can't be made non-blocking, or doesn't listen.
     pub fn tcp(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        listen(&socket, Backlog::MAXCONN)?;
         Ok(Listener {
             socket: Accepting::Tcp(socket),
             wrap: None,
