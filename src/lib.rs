@@ -1,6 +1,7 @@
 //! pizauth, an OAuth2 token daemon. The modules, in reading order:
 #![doc = "see DESIGN in README.md's CONTRIBUTING section for the plan that they follow."]
 
+pub mod alarm;
 pub mod config;
 pub mod error;
 pub mod oauth;

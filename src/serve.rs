@@ -44,6 +44,16 @@ impl ConnId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         ConnId(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// As a number, for those who name a connection without knowing of connections.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The connection with this number.
+    pub fn from_number(number: u64) -> Self {
+        ConnId(number)
+    }
 }
 
 /// What one server may cost.

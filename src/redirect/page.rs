@@ -28,6 +28,11 @@ pub enum Outcome {
         /// Why it was refused; `None` when it was authorised.
         refused: Option<String>,
     },
+    /// The callback names another issuer (RFC 9207) and was ignored: the sign-in is still pending.
+    OtherIssuer {
+        /// The account's name.
+        account: String,
+    },
     /// Nothing waits for this callback. The page says no more than that.
     Stale,
     /// The token endpoint hasn't answered yet; the daemon goes on without the browser.
@@ -56,6 +61,7 @@ pub fn outcome(outcome: &Outcome) -> (Status, String) {
             account,
             refused: Some(reason),
         } => (Status::Ok, refused(account, reason, None)),
+        Outcome::OtherIssuer { account } => (Status::BadRequest, other_issuer(account)),
         Outcome::Stale => (Status::NotFound, stale()),
         Outcome::TimedOut { account } => (Status::Accepted, timed_out(account)),
         Outcome::Stopping => (Status::ServiceUnavailable, stopping()),
@@ -87,6 +93,17 @@ fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
         Some(hint) => vec![reason, safe(hint), again],
         None => vec![reason, again],
     };
+    render(Tone::Bad, &title, &paragraphs)
+}
+
+fn other_issuer(account: &str) -> String {
+    let title = format!("Account {} was not authorised", quoted(account));
+    let paragraphs = [
+        "<strong>Warning:</strong> this answer comes from another provider than the one that was \
+         asked, so it was ignored. Somebody may be trying to mix up your accounts."
+            .to_owned(),
+        "The sign-in is still pending: open the address that pizauth gave you again.".to_owned(),
+    ];
     render(Tone::Bad, &title, &paragraphs)
 }
 
