@@ -3,6 +3,7 @@
 
 pub mod alarm;
 pub mod config;
+pub mod core;
 pub mod error;
 pub mod oauth;
 pub mod redirect;
@@ -10,3 +11,4 @@ pub mod secret;
 pub mod serve;
 pub mod text;
 pub mod time;
+pub mod view;

@@ -154,6 +154,13 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
     })
 }
 
+/// Whether an authorization response with this `iss` may be the registration's (RFC 9207, 2.4).
+/// Without knowing the issuer it must have the origin of the authorization endpoint, as every
+/// server's that is known to send one.
+pub fn is_issuer(registration: &Registration, iss: &str) -> bool {
+    Url::parse(iss).is_ok_and(|iss| iss.origin() == registration.auth_uri.origin())
+}
+
 /// What to tell the user about an authorization response that brought no code.
 pub fn refusal(error: &str, description: Option<&str>, uri: Option<&str>) -> Refusal {
     Refusal {

@@ -1,0 +1,1056 @@
+//! One account: the tokens held, the sign-in under way, and how every event changes them.
+
+use std::{sync::Arc, time::Duration};
+
+use log::Level;
+
+use super::{
+    AttemptId, Effect, TokenEvent, Waiter,
+    dump::{Saved, SavedAccess},
+    env::Env,
+    schedule::{self, Pauses},
+};
+use crate::{
+    config::{self, Config, Policy, Registration},
+    oauth::{
+        authorization::{self, Callback, CallbackResult},
+        token::{self, GrantType, Outcome, Refusal, Tokens, Verdict},
+    },
+    secret::Secret,
+    time::{Instant, Now, Wall},
+    view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+};
+
+/// The answer to `show`.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Show {
+    /// The access token.
+    Token(Arc<Secret>),
+    /// Somebody has to sign in there.
+    SignIn {
+        /// The authorization request's URI.
+        uri: String,
+        /// Why the tokens that were held, or the last sign-in, didn't do.
+        reason: Option<Refusal>,
+    },
+    /// Somebody is just signing in.
+    Exchanging,
+    /// The token has expired and is being refreshed.
+    Refreshing {
+        /// Why the last refresh failed, if it did.
+        trouble: Option<Refusal>,
+    },
+    /// The token has expired and the configuration keeps it from being refreshed.
+    Parked(Refusal),
+}
+
+/// The answer to `refresh`.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// A refresh has been started, was under way, or is about to start.
+    Refreshing,
+    /// Somebody has to sign in there.
+    SignIn {
+        /// The authorization request's URI.
+        uri: String,
+        /// Why the tokens that were held, or the last sign-in, didn't do.
+        reason: Option<Refusal>,
+    },
+    /// Somebody is just signing in.
+    Exchanging,
+}
+
+/// What became of an authorization response.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    Wait,
+    Refused(Refusal),
+    OtherIssuer,
+    Stale,
+}
+
+/// One account of the config.
+#[derive(Debug)]
+pub(super) struct Account {
+    name: Arc<str>,
+    registration: Arc<Registration>,
+    client_secret: Option<Arc<Secret>>,
+    policy: Policy,
+    held: Held,
+    sign_in: SignIn,
+    /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
+    last_request: Option<Instant>,
+    /// The deadline under which the core has filed this account.
+    pub filed: Option<Instant>,
+}
+
+/// The tokens held. They were issued under the account's registration: a changed one makes a new
+/// account.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Grant(Grant),
+}
+
+#[derive(Debug)]
+struct Grant {
+    access: Option<Access>,
+    renewal: Renewal,
+    /// When the tokens were asked for.
+    obtained: Now,
+}
+
+#[derive(Debug)]
+struct Access {
+    token: Arc<Secret>,
+    expires: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Renewal {
+    /// The provider gave no refresh token.
+    Impossible,
+    With {
+        refresh_token: Arc<Secret>,
+        phase: Phase,
+    },
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The schedule says when.
+    Waiting,
+    /// Somebody wants it as soon as the floor allows.
+    Wanted,
+    /// The request is with the shell.
+    InFlight {
+        attempt: AttemptId,
+        trouble: Option<Trouble>,
+    },
+    /// The last one failed in a way that may pass.
+    Failing { trouble: Trouble, retry_at: Instant },
+    /// `transient_error_if_cmd` is being asked about the last failure.
+    Probing {
+        attempt: AttemptId,
+        trouble: Option<Trouble>,
+        refusal: Refusal,
+        retry_after: Option<Duration>,
+    },
+    /// The provider's definite word: the refresh token is kept, but no longer used.
+    Rejected { refusal: Refusal, since: Wall },
+    /// The configuration is wrong: no retry before a reload or `refresh`.
+    Parked { refusal: Refusal, since: Wall },
+}
+
+/// A row of transient failures.
+#[derive(Clone, Debug)]
+struct Trouble {
+    since: Now,
+    failures: u32,
+    refusal: Refusal,
+    /// Whether the user has heard of it.
+    told: bool,
+}
+
+#[derive(Debug)]
+enum SignIn {
+    None { failed: Option<Refusal> },
+    Pending(Pending),
+    Exchanging(Exchanging),
+}
+
+/// An authorization request that waits for the user.
+#[derive(Debug)]
+struct Pending {
+    attempt: AttemptId,
+    state: Arc<Secret>,
+    verifier: Arc<Secret>,
+    redirect_uri: String,
+    uri: String,
+    since: Now,
+    reminded: Option<Now>,
+}
+
+/// An authorization code on its way to the token endpoint. It owns everything that the exchange
+/// needs, so that nothing but revoke and reload can cost it.
+#[derive(Debug)]
+struct Exchanging {
+    state: Arc<Secret>,
+    code: Arc<Secret>,
+    verifier: Arc<Secret>,
+    redirect_uri: String,
+    since: Now,
+    waiters: Vec<Waiter>,
+    phase: ExchangePhase,
+}
+
+#[derive(Debug)]
+enum ExchangePhase {
+    InFlight(AttemptId),
+    /// Nothing of the request was sent, so the code is still good.
+    RetryAt(Instant),
+}
+
+impl Account {
+    pub fn new(described: &config::Account) -> Self {
+        Account {
+            name: described.name.clone(),
+            registration: described.registration.clone(),
+            client_secret: described.client_secret.clone(),
+            policy: described.policy,
+            held: Held::Nothing,
+            sign_in: SignIn::None { failed: None },
+            last_request: None,
+            filed: None,
+        }
+    }
+
+    /// As [`Account::new`], for an account whose registration was another before the reload.
+    pub fn new_after_change(described: &config::Account) -> Self {
+        let why = Refusal {
+            text: "the account's registration was changed in the config".into(),
+            hint: None,
+        };
+        Account {
+            sign_in: SignIn::None { failed: Some(why) },
+            ..Account::new(described)
+        }
+    }
+
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub fn registration(&self) -> &Arc<Registration> {
+        &self.registration
+    }
+
+    /// When this account wants [`Account::tick`] next.
+    pub fn deadline(&self, config: &Config, pauses: &Pauses) -> Option<Instant> {
+        let refresh = self.refresh_due(pauses);
+        let sign_in = self.sign_in_due(config);
+        match (refresh, sign_in) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    // ---- what users ask for -------------------------------------------------------------------
+
+    pub fn show(&mut self, env: &mut Env) -> Show {
+        if let Some(token) = self.valid_access(env.now.instant) {
+            return Show::Token(token);
+        }
+        let Held::Grant(Grant {
+            renewal: Renewal::With { phase, .. },
+            ..
+        }) = &self.held
+        else {
+            return self.ask_to_show(env, None);
+        };
+        match phase {
+            Phase::Waiting | Phase::Wanted => {
+                self.refresh_soon(env);
+                Show::Refreshing { trouble: None }
+            }
+            Phase::Failing { trouble, .. } => {
+                let trouble = Some(trouble.refusal.clone());
+                self.refresh_soon(env);
+                Show::Refreshing { trouble }
+            }
+            Phase::InFlight { trouble, .. } => Show::Refreshing {
+                trouble: trouble.as_ref().map(|trouble| trouble.refusal.clone()),
+            },
+            Phase::Probing { refusal, .. } => Show::Refreshing {
+                trouble: Some(refusal.clone()),
+            },
+            Phase::Rejected { refusal, .. } => {
+                let refusal = refusal.clone();
+                self.ask_to_show(env, Some(refusal))
+            }
+            Phase::Parked { refusal, .. } => Show::Parked(refusal.clone()),
+        }
+    }
+
+    pub fn refresh(&mut self, env: &mut Env) -> Progress {
+        let Held::Grant(Grant {
+            renewal: Renewal::With { phase, .. },
+            ..
+        }) = &self.held
+        else {
+            return self.ask(env, None);
+        };
+        match phase {
+            Phase::Waiting | Phase::Wanted | Phase::Failing { .. } | Phase::Parked { .. } => {
+                self.refresh_soon(env);
+                Progress::Refreshing
+            }
+            Phase::InFlight { .. } | Phase::Probing { .. } => Progress::Refreshing,
+            Phase::Rejected { refusal, .. } => {
+                let refusal = refusal.clone();
+                self.ask(env, Some(refusal))
+            }
+        }
+    }
+
+    pub fn revoke(&mut self, env: &mut Env) {
+        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            self.announce(env, TokenEvent::Revoked);
+        }
+        let why = Refusal {
+            text: "the account's tokens were revoked".into(),
+            hint: None,
+        };
+        self.end_sign_in(env, Err(why));
+        self.sign_in = SignIn::None { failed: None };
+    }
+
+    /// The account as this registration ends: its tokens go nowhere else.
+    pub fn end(&mut self, env: &mut Env) {
+        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            self.announce(env, TokenEvent::Invalidated);
+        }
+        let why = Refusal {
+            text: "the account was changed or removed in the config".into(),
+            hint: None,
+        };
+        self.end_sign_in(env, Err(why));
+    }
+
+    /// The same registration, described anew: what isn't part of it bites at once, and a parked
+    /// refresh gets another chance.
+    pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
+        self.client_secret = described.client_secret.clone();
+        self.policy = described.policy;
+        if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
+            *phase = Phase::Wanted;
+            env.log(Level::Info, &self.name, "config reloaded: trying to refresh again");
+        }
+    }
+
+    // ---- time ---------------------------------------------------------------------------------
+
+    /// Does what is due.
+    pub fn tick(&mut self, env: &mut Env) {
+        let now = env.now.instant;
+        if self.refresh_due(&env.common.pauses).is_some_and(|at| at <= now) {
+            self.start_refresh(env);
+        }
+        if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
+            match &self.sign_in {
+                SignIn::Pending(_) => self.remind(env),
+                SignIn::Exchanging(_) => self.retry_exchange(env),
+                SignIn::None { .. } => {}
+            }
+        }
+    }
+
+    fn refresh_due(&self, pauses: &Pauses) -> Option<Instant> {
+        let Held::Grant(grant) = &self.held else {
+            return None;
+        };
+        let Renewal::With { phase, .. } = &grant.renewal else {
+            return None;
+        };
+        let wish = match phase {
+            Phase::Waiting => schedule::refresh_at(
+                &self.policy,
+                grant.obtained.instant,
+                grant.access.as_ref().and_then(|access| access.expires),
+            ),
+            Phase::Wanted => Instant::from_millis(0),
+            Phase::Failing { retry_at, .. } => *retry_at,
+            Phase::InFlight { .. }
+            | Phase::Probing { .. }
+            | Phase::Rejected { .. }
+            | Phase::Parked { .. } => return None,
+        };
+        Some(wish.max(self.earliest_request(pauses)))
+    }
+
+    fn sign_in_due(&self, config: &Config) -> Option<Instant> {
+        match &self.sign_in {
+            SignIn::None { .. } => None,
+            SignIn::Pending(pending) => {
+                config.auth_notify_cmd.as_ref()?;
+                if !self.needs_person() {
+                    return None;
+                }
+                let last = pending.reminded.map(|now| now.instant);
+                Some(last.map_or(pending.since.instant, |at| {
+                    at.after(config.auth_notify_interval)
+                }))
+            }
+            SignIn::Exchanging(exchanging) => match exchanging.phase {
+                ExchangePhase::InFlight(_) => None,
+                ExchangePhase::RetryAt(at) => Some(at),
+            },
+        }
+    }
+
+    fn earliest_request(&self, pauses: &Pauses) -> Instant {
+        schedule::earliest(self.last_request, pauses.until(&self.registration.token_uri))
+    }
+
+    /// Whether only a sign-in brings a working account. A reminder is in order only then: tokens
+    /// may have come by another way (`restore`) since the request was made.
+    fn needs_person(&self) -> bool {
+        match &self.held {
+            Held::Nothing => true,
+            Held::Grant(grant) => match &grant.renewal {
+                Renewal::Impossible => true,
+                Renewal::With { phase, .. } => matches!(phase, Phase::Rejected { .. }),
+            },
+        }
+    }
+
+    // ---- signing in ---------------------------------------------------------------------------
+
+    fn ask_to_show(&mut self, env: &mut Env, reason: Option<Refusal>) -> Show {
+        match self.ask(env, reason) {
+            Progress::SignIn { uri, reason } => Show::SignIn { uri, reason },
+            Progress::Exchanging => Show::Exchanging,
+            Progress::Refreshing => Show::Refreshing { trouble: None },
+        }
+    }
+
+    /// Starts a sign-in, or joins the one under way.
+    fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
+        match &self.sign_in {
+            SignIn::Exchanging(_) => Progress::Exchanging,
+            SignIn::Pending(pending) => Progress::SignIn {
+                uri: pending.uri.clone(),
+                reason,
+            },
+            SignIn::None { failed } => {
+                let reason = reason.or_else(|| failed.clone());
+                let uri = self.begin_sign_in(env);
+                Progress::SignIn { uri, reason }
+            }
+        }
+    }
+
+    fn begin_sign_in(&mut self, env: &mut Env) -> String {
+        let state = Arc::new(authorization::token_text(&env.bytes32()));
+        let verifier = Arc::new(authorization::token_text(&env.bytes32()));
+        let port = env.common.ports.of(&self.registration.redirect_uri);
+        let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
+        let uri = authorization::authorization_uri(
+            &self.registration,
+            &redirect_uri,
+            state.expose(),
+            &authorization::code_challenge(verifier.expose()),
+        );
+        self.sign_in = SignIn::Pending(Pending {
+            attempt: env.attempt(),
+            state,
+            verifier,
+            redirect_uri,
+            uri: uri.clone(),
+            since: env.now,
+            reminded: None,
+        });
+        env.log(Level::Info, &self.name, "authorisation needed");
+        self.remind(env);
+        uri
+    }
+
+    fn remind(&mut self, env: &mut Env) {
+        let Some(command) = env.config().auth_notify_cmd.clone() else {
+            return;
+        };
+        let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        pending.reminded = Some(env.now);
+        let notify = Effect::Notify {
+            account: self.name.clone(),
+            attempt: pending.attempt,
+            command,
+            uri: pending.uri.clone(),
+            limit: env.config().auth_notify_interval,
+        };
+        env.emit(notify);
+    }
+
+    /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
+    pub fn awaits(&self, state: &Secret) -> bool {
+        match &self.sign_in {
+            SignIn::None { .. } => false,
+            SignIn::Pending(pending) => *pending.state == *state,
+            SignIn::Exchanging(exchanging) => *exchanging.state == *state,
+        }
+    }
+
+    /// An authorization response whose state is this account's.
+    pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
+        if let Some(iss) = &callback.iss
+            && !authorization::is_issuer(&self.registration, iss)
+        {
+            let message = "an authorization response of another issuer was ignored";
+            env.log(Level::Warn, &self.name, message);
+            return Delivery::OtherIssuer;
+        }
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::None { failed } => {
+                self.sign_in = SignIn::None { failed };
+                Delivery::Stale
+            }
+            SignIn::Exchanging(mut exchanging) => {
+                exchanging.waiters.push(waiter);
+                self.sign_in = SignIn::Exchanging(exchanging);
+                Delivery::Wait
+            }
+            SignIn::Pending(pending) => {
+                env.emit(Effect::NotifyEnd {
+                    attempt: pending.attempt,
+                });
+                match callback.result {
+                    CallbackResult::Code(code) => {
+                        self.begin_exchange(env, pending, Arc::new(code), waiter);
+                        Delivery::Wait
+                    }
+                    CallbackResult::Error {
+                        error,
+                        description,
+                        uri,
+                    } => {
+                        let refusal =
+                            authorization::refusal(&error, description.as_deref(), uri.as_deref());
+                        env.spend(pending.state, &self.name, Err(refusal.clone()));
+                        self.sign_in_failed(env, refusal.clone());
+                        Delivery::Refused(refusal)
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_exchange(&mut self, env: &mut Env, pending: Pending, code: Arc<Secret>, to: Waiter) {
+        let attempt = env.attempt();
+        let exchanging = Exchanging {
+            state: pending.state,
+            code,
+            verifier: pending.verifier,
+            redirect_uri: pending.redirect_uri,
+            since: env.now,
+            waiters: vec![to],
+            phase: ExchangePhase::InFlight(attempt),
+        };
+        self.request_exchange(env, attempt, &exchanging);
+        self.sign_in = SignIn::Exchanging(exchanging);
+    }
+
+    fn request_exchange(&mut self, env: &mut Env, attempt: AttemptId, exchanging: &Exchanging) {
+        self.last_request = Some(env.now.instant);
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request: token::exchange_request(
+                &self.registration,
+                self.client_secret.as_deref(),
+                &exchanging.code,
+                &exchanging.verifier,
+                &exchanging.redirect_uri,
+            ),
+        });
+    }
+
+    fn retry_exchange(&mut self, env: &mut Env) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Exchanging(mut exchanging) => {
+                let attempt = env.attempt();
+                self.request_exchange(env, attempt, &exchanging);
+                exchanging.phase = ExchangePhase::InFlight(attempt);
+                self.sign_in = SignIn::Exchanging(exchanging);
+            }
+            other @ (SignIn::None { .. } | SignIn::Pending(_)) => self.sign_in = other,
+        }
+    }
+
+    fn exchange_outcome(
+        &mut self,
+        env: &mut Env,
+        mut exchanging: Exchanging,
+        sent: Instant,
+        verdict: Verdict,
+    ) {
+        let refusal = match verdict {
+            Verdict::Granted(tokens) => {
+                self.sign_in = SignIn::Exchanging(exchanging);
+                self.end_sign_in(env, Ok(()));
+                self.granted(env, tokens, sent);
+                self.announce(env, TokenEvent::New);
+                return;
+            }
+            Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
+            Verdict::Transient { refusal, .. } => {
+                let waited = env.now.instant.since(exchanging.since.instant);
+                if waited + schedule::EXCHANGE_RETRY < schedule::CODE_LIFETIME {
+                    let message = format!("will try again to exchange the code: {}", refusal.text);
+                    env.log(Level::Warn, &self.name, message);
+                    let retry_at = env.now.instant.after(schedule::EXCHANGE_RETRY);
+                    exchanging.phase = ExchangePhase::RetryAt(retry_at);
+                    self.sign_in = SignIn::Exchanging(exchanging);
+                    return;
+                }
+                refusal
+            }
+        };
+        self.sign_in = SignIn::Exchanging(exchanging);
+        self.end_sign_in(env, Err(refusal.clone()));
+        self.sign_in_failed(env, refusal);
+    }
+
+    /// Ends the sign-in under way: its reminder, its state and whoever waits for it.
+    fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            none @ SignIn::None { .. } => self.sign_in = none,
+            SignIn::Pending(pending) => env.emit(Effect::NotifyEnd {
+                attempt: pending.attempt,
+            }),
+            SignIn::Exchanging(exchanging) => {
+                env.spend(exchanging.state, &self.name, result.clone());
+                env.emit(Effect::Settled {
+                    waiters: exchanging.waiters,
+                    account: self.name.clone(),
+                    result,
+                });
+            }
+        }
+    }
+
+    fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
+        env.error(&self.name, format!("authorisation failed: {}", told(&refusal)));
+        self.sign_in = SignIn::None {
+            failed: Some(refusal),
+        };
+    }
+
+    // ---- refreshing ---------------------------------------------------------------------------
+
+    /// Refreshes now, or as soon as the floor and the provider allow.
+    fn refresh_soon(&mut self, env: &mut Env) {
+        let earliest = self.earliest_request(&env.common.pauses);
+        match self.phase_mut() {
+            Some(Phase::Failing { retry_at, .. }) => *retry_at = earliest,
+            Some(phase) => *phase = Phase::Wanted,
+            None => return,
+        }
+        if earliest <= env.now.instant {
+            self.start_refresh(env);
+        }
+    }
+
+    fn start_refresh(&mut self, env: &mut Env) {
+        let attempt = env.attempt();
+        let Held::Grant(Grant {
+            renewal:
+                Renewal::With {
+                    refresh_token,
+                    phase,
+                },
+            ..
+        }) = &mut self.held
+        else {
+            return;
+        };
+        let trouble = match std::mem::replace(phase, Phase::Wanted) {
+            Phase::Failing { trouble, .. } => Some(trouble),
+            Phase::Waiting | Phase::Wanted | Phase::Rejected { .. } | Phase::Parked { .. } => None,
+            busy @ (Phase::InFlight { .. } | Phase::Probing { .. }) => {
+                *phase = busy;
+                return;
+            }
+        };
+        *phase = Phase::InFlight { attempt, trouble };
+        self.last_request = Some(env.now.instant);
+        let request = token::refresh_request(
+            &self.registration,
+            self.client_secret.as_deref(),
+            refresh_token,
+        );
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request,
+        });
+    }
+
+    /// What came back from the token endpoint.
+    pub fn token_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Exchanging(exchanging)
+                if matches!(exchanging.phase, ExchangePhase::InFlight(id) if id == attempt) =>
+            {
+                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
+                return self.exchange_outcome(env, exchanging, sent, verdict);
+            }
+            other => self.sign_in = other,
+        }
+        let Some(phase) = self.phase_mut() else {
+            return;
+        };
+        match std::mem::replace(phase, Phase::Wanted) {
+            Phase::InFlight {
+                attempt: id,
+                trouble,
+            } if id == attempt => {
+                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
+                self.refresh_outcome(env, trouble, sent, verdict);
+            }
+            other => *phase = other,
+        }
+    }
+
+    fn judge(&self, env: &mut Env, grant_type: GrantType, outcome: &Outcome) -> Verdict {
+        let registration = &self.registration;
+        let (endpoint, scopes) = (&registration.token_uri, &registration.scopes);
+        let verdict = token::judge(grant_type, endpoint, scopes, outcome, env.now.wall);
+        match &verdict {
+            Verdict::Granted(tokens) => {
+                for warning in &tokens.warnings {
+                    env.log(Level::Warn, &self.name, warning.clone());
+                }
+            }
+            Verdict::Transient {
+                retry_after: Some(span),
+                ..
+            } => env.set_pause(endpoint, *span),
+            Verdict::Transient { .. } | Verdict::LoginNeeded(_) | Verdict::Parked(_) => {}
+        }
+        verdict
+    }
+
+    fn refresh_outcome(
+        &mut self,
+        env: &mut Env,
+        trouble: Option<Trouble>,
+        sent: Instant,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Granted(tokens) => {
+                self.granted(env, tokens, sent);
+                self.announce(env, TokenEvent::Refreshed);
+            }
+            Verdict::LoginNeeded(refusal) => self.rejected(env, refusal),
+            Verdict::Parked(refusal) => {
+                env.error(&self.name, format!("refreshing has stopped: {}", told(&refusal)));
+                let since = env.now.wall;
+                self.set_phase(Phase::Parked { refusal, since });
+            }
+            Verdict::Transient {
+                refusal,
+                retry_after,
+            } => match env.config().transient_error_if_cmd.clone() {
+                Some(command) => {
+                    let attempt = env.attempt();
+                    env.emit(Effect::Probe {
+                        account: self.name.clone(),
+                        attempt,
+                        command,
+                    });
+                    self.set_phase(Phase::Probing {
+                        attempt,
+                        trouble,
+                        refusal,
+                        retry_after,
+                    });
+                }
+                None => self.failing(env, trouble, refusal, retry_after),
+            },
+        }
+    }
+
+    /// `transient_error_if_cmd` has judged the last failure.
+    pub fn probe_outcome(&mut self, env: &mut Env, attempt: AttemptId, transient: bool) {
+        let Some(phase) = self.phase_mut() else {
+            return;
+        };
+        match std::mem::replace(phase, Phase::Wanted) {
+            Phase::Probing {
+                attempt: id,
+                trouble,
+                refusal,
+                retry_after,
+            } if id == attempt => {
+                if transient {
+                    return self.failing(env, trouble, refusal, retry_after);
+                }
+                if let Held::Grant(grant) = &mut self.held {
+                    grant.access = None;
+                }
+                self.rejected(env, refusal);
+            }
+            other => *phase = other,
+        }
+    }
+
+    fn failing(
+        &mut self,
+        env: &mut Env,
+        trouble: Option<Trouble>,
+        refusal: Refusal,
+        retry_after: Option<Duration>,
+    ) {
+        let mut trouble = match trouble {
+            Some(trouble) => Trouble {
+                failures: trouble.failures.saturating_add(1),
+                refusal,
+                ..trouble
+            },
+            None => Trouble {
+                since: env.now,
+                failures: 1,
+                refusal,
+                told: false,
+            },
+        };
+        let [jitter, ..] = env.bytes32();
+        let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
+        let delay = delay.max(retry_after.unwrap_or_default());
+        let message = format!(
+            "refresh failed, trying again in {}: {}",
+            crate::time::humane(delay),
+            told(&trouble.refusal)
+        );
+        let span = env.now.instant.since(trouble.since.instant);
+        if !trouble.told && span >= schedule::TROUBLE_NOTICE_AFTER {
+            trouble.told = true;
+            env.error(&self.name, message);
+        } else {
+            env.log(Level::Warn, &self.name, message);
+        }
+        self.set_phase(Phase::Failing {
+            trouble,
+            retry_at: env.now.instant.after(delay),
+        });
+    }
+
+    fn rejected(&mut self, env: &mut Env, refusal: Refusal) {
+        env.error(&self.name, format!("authorisation needed again: {}", told(&refusal)));
+        self.set_phase(Phase::Rejected {
+            refusal,
+            since: env.now.wall,
+        });
+        self.announce(env, TokenEvent::Invalidated);
+    }
+
+    /// New tokens. A refresh token is given up only for another one.
+    fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        let old = match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Grant(Grant {
+                renewal: Renewal::With { refresh_token, phase },
+                ..
+            }) => Some((refresh_token, phase)),
+            Held::Grant(Grant {
+                renewal: Renewal::Impossible,
+                ..
+            })
+            | Held::Nothing => None,
+        };
+        let renewal = match (tokens.refresh_token, old) {
+            (Some(new), _) => Renewal::With {
+                refresh_token: Arc::new(new),
+                phase: Phase::Waiting,
+            },
+            // Of no use, but only a successor ends it.
+            (None, Some((refresh_token, phase @ Phase::Rejected { .. }))) => Renewal::With {
+                refresh_token,
+                phase,
+            },
+            (None, Some((refresh_token, _))) => Renewal::With {
+                refresh_token,
+                phase: Phase::Waiting,
+            },
+            (None, None) => Renewal::Impossible,
+        };
+        self.held = Held::Grant(Grant {
+            access: Some(Access {
+                token: Arc::new(tokens.access_token),
+                expires: tokens.expires_in.map(|life| sent.after(life)),
+            }),
+            renewal,
+            obtained: Now {
+                instant: sent,
+                wall: env.now.wall_at(sent),
+            },
+        });
+    }
+
+    // ---- dump, restore, status ----------------------------------------------------------------
+
+    /// What a dump carries of this account.
+    pub fn saved(&self, now: Now) -> Option<Saved> {
+        let Held::Grant(grant) = &self.held else {
+            return None;
+        };
+        Some(Saved {
+            account: self.name.clone(),
+            registration: self.registration.clone(),
+            access: grant.access.as_ref().map(|access| SavedAccess {
+                token: access.token.clone(),
+                expires: access.expires.map(|at| now.wall_at(at)),
+            }),
+            refresh_token: match &grant.renewal {
+                Renewal::Impossible => None,
+                Renewal::With { refresh_token, .. } => Some(refresh_token.clone()),
+            },
+            obtained: now.wall_at(grant.obtained.instant),
+        })
+    }
+
+    /// Takes `saved` if it is of this registration and newer than what is held.
+    pub fn restore(&mut self, env: &mut Env, saved: Saved) -> bool {
+        if saved.registration != self.registration {
+            return false;
+        }
+        let obtained = env.now.instant_at(saved.obtained);
+        if let Held::Grant(grant) = &self.held
+            && grant.obtained.instant >= obtained
+        {
+            return false;
+        }
+        self.held = Held::Grant(Grant {
+            access: saved.access.map(|access| Access {
+                token: access.token,
+                expires: access.expires.map(|at| env.now.instant_at(at)),
+            }),
+            renewal: match saved.refresh_token {
+                Some(refresh_token) => Renewal::With {
+                    refresh_token,
+                    phase: Phase::Waiting,
+                },
+                None => Renewal::Impossible,
+            },
+            obtained: Now {
+                instant: obtained,
+                wall: saved.obtained,
+            },
+        });
+        true
+    }
+
+    /// What `status` shows.
+    pub fn view(&self, now: Now, pauses: &Pauses) -> AccountView {
+        let grant = match &self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => Some(grant),
+        };
+        AccountView {
+            account: self.name.to_string(),
+            access: grant.and_then(|grant| {
+                let access = grant.access.as_ref()?;
+                Some(AccessView {
+                    valid: self.valid_access(now.instant).is_some(),
+                    obtained: now.wall_at(grant.obtained.instant),
+                    expires: access.expires.map(|at| now.wall_at(at)),
+                })
+            }),
+            renewal: grant.map(|grant| self.renewal_view(grant, now, pauses)),
+            sign_in: self.sign_in_view(),
+        }
+    }
+
+    fn renewal_view(&self, grant: &Grant, now: Now, pauses: &Pauses) -> RenewalView {
+        let Renewal::With { phase, .. } = &grant.renewal else {
+            return RenewalView::Impossible;
+        };
+        let at = now.wall_at(self.refresh_due(pauses).unwrap_or(now.instant).max(now.instant));
+        match phase {
+            Phase::Waiting | Phase::Wanted => RenewalView::Scheduled { at },
+            Phase::InFlight { .. } | Phase::Probing { .. } => RenewalView::UnderWay,
+            Phase::Failing { trouble, .. } => RenewalView::Failing {
+                since: trouble.since.wall,
+                failures: trouble.failures,
+                at,
+                reason: reason(&trouble.refusal),
+            },
+            Phase::Rejected { refusal, since } => RenewalView::Rejected {
+                since: *since,
+                reason: reason(refusal),
+            },
+            Phase::Parked { refusal, since } => RenewalView::Parked {
+                since: *since,
+                reason: reason(refusal),
+            },
+        }
+    }
+
+    fn sign_in_view(&self) -> SignInView {
+        match &self.sign_in {
+            SignIn::None { failed } => SignInView::None {
+                failed: failed.as_ref().map(reason),
+            },
+            SignIn::Pending(pending) => SignInView::Pending {
+                since: pending.since.wall,
+                reminded: pending.reminded.map(|now| now.wall),
+            },
+            SignIn::Exchanging(exchanging) => SignInView::Exchanging {
+                since: exchanging.since.wall,
+            },
+        }
+    }
+
+    // ---- small parts --------------------------------------------------------------------------
+
+    fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
+        let Held::Grant(grant) = &self.held else {
+            return None;
+        };
+        let access = grant.access.as_ref()?;
+        let valid = access.expires.is_none_or(|expires| now < expires);
+        valid.then(|| access.token.clone())
+    }
+
+    fn phase_mut(&mut self) -> Option<&mut Phase> {
+        match &mut self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => match &mut grant.renewal {
+                Renewal::Impossible => None,
+                Renewal::With { phase, .. } => Some(phase),
+            },
+        }
+    }
+
+    fn set_phase(&mut self, new: Phase) {
+        if let Some(phase) = self.phase_mut() {
+            *phase = new;
+        }
+    }
+
+    fn announce(&self, env: &mut Env, event: TokenEvent) {
+        env.log(Level::Info, &self.name, event.name());
+        if let Some(command) = env.config().token_event_cmd.clone() {
+            env.emit(Effect::Announce {
+                account: self.name.clone(),
+                command,
+                event,
+            });
+        }
+    }
+}
+
+/// A refusal and its hint as one line.
+fn told(refusal: &Refusal) -> String {
+    match &refusal.hint {
+        Some(hint) => format!("{} ({hint})", refusal.text),
+        None => refusal.text.clone(),
+    }
+}
+
+fn reason(refusal: &Refusal) -> ReasonView {
+    ReasonView {
+        text: refusal.text.clone(),
+        hint: refusal.hint.clone(),
+    }
+}

@@ -1,0 +1,286 @@
+//! The dump: every account's tokens, to be restored later or elsewhere. Sealed under a key that
+//! is part of the program: a dump can't be searched or altered by accident, but whoever has it has
+//! the tokens. It is not encryption.
+//!
+//! Layout: [`MAGIC`], the version in decimal, a newline; a nonce; ChaCha20-Poly1305 (RFC 8439)
+//! over canonical JSON, with the first line as associated data.
+
+use std::{collections::HashSet, fmt, sync::Arc};
+
+use ring::aead;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::{config::Registration, secret::Secret, time::Wall};
+
+/// What every dump starts with.
+const MAGIC: &[u8] = b"pizauth dump ";
+
+/// The layout written and read by this program; bumped by hand when it changes.
+const VERSION: u32 = 1;
+
+/// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit four times.
+pub const MAX_DUMP_BYTES: usize = 256 << 20;
+
+/// The key that every copy of the program knows.
+const KEY: &[u8; 32] = b"known to all: this hides nothing";
+
+/// The tokens of some accounts at some time.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dump {
+    /// One entry an account.
+    pub grants: Vec<Saved>,
+}
+
+/// One account's tokens.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// The account's name.
+    pub account: Arc<str>,
+    /// What the tokens were issued under.
+    pub registration: Arc<Registration>,
+    /// The access token, unless a probe has ended it.
+    pub access: Option<SavedAccess>,
+    /// The refresh token, if the provider gave one.
+    #[serde(with = "optional_secret")]
+    pub refresh_token: Option<Arc<Secret>>,
+    /// When the tokens were asked for.
+    pub obtained: Wall,
+}
+
+/// An access token with its life.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedAccess {
+    /// The token.
+    #[serde(with = "secret")]
+    pub token: Arc<Secret>,
+    /// When it expires, if the provider said.
+    pub expires: Option<Wall>,
+}
+
+/// Why bytes aren't a dump that can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpError {
+    /// Nothing at all: most likely the command that should have printed a dump failed.
+    Empty,
+    /// Larger than [`MAX_DUMP_BYTES`].
+    TooLarge,
+    /// Something else, or a dump of another program.
+    Foreign,
+    /// Made by a version that this one doesn't know.
+    Newer,
+    /// Cut off or altered.
+    Damaged,
+}
+
+impl fmt::Display for DumpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DumpError::Empty => "the dump is empty",
+            DumpError::TooLarge => "the dump is too large",
+            DumpError::Foreign => "this is not a pizauth dump",
+            DumpError::Newer => "the dump was made by a newer version of pizauth",
+            DumpError::Damaged => "the dump is truncated or corrupted",
+        })
+    }
+}
+
+/// The dump as bytes. `random` makes two dumps of the same state differ.
+pub fn seal(dump: &Dump, random: [u8; 32]) -> Vec<u8> {
+    let [nonce @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = random;
+    let header = header(VERSION);
+    // Plain structs of strings and numbers always serialise.
+    let mut body = Zeroizing::new(serde_json::to_vec(dump).unwrap_or_default());
+    let key = key();
+    let aad = aead::Aad::from(&header);
+    let nonce_value = aead::Nonce::assume_unique_for_key(nonce);
+    let tag = match key.map(|key| key.seal_in_place_separate_tag(nonce_value, aad, &mut body)) {
+        Some(Ok(tag)) => tag,
+        // Only a body of more than 64 GiB can't be sealed; an empty dump restores nothing.
+        Some(Err(ring::error::Unspecified)) | None => return Vec::new(),
+    };
+    let mut sealed = header;
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(&body);
+    sealed.extend_from_slice(tag.as_ref());
+    sealed
+}
+
+/// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes of the result.
+pub fn open(bytes: &[u8]) -> Result<Dump, DumpError> {
+    if bytes.is_empty() {
+        return Err(DumpError::Empty);
+    }
+    if bytes.len() > MAX_DUMP_BYTES {
+        return Err(DumpError::TooLarge);
+    }
+    let sealed = versioned(bytes)?;
+    let (nonce, sealed) = sealed
+        .split_first_chunk::<{ aead::NONCE_LEN }>()
+        .ok_or(DumpError::Damaged)?;
+    let mut body = Zeroizing::new(sealed.to_vec());
+    let plain = key()
+        .ok_or(DumpError::Damaged)?
+        .open_in_place(
+            aead::Nonce::assume_unique_for_key(*nonce),
+            aead::Aad::from(&header(VERSION)),
+            &mut body,
+        )
+        .map_err(|ring::error::Unspecified| DumpError::Damaged)?;
+    let dump: Dump = serde_json::from_slice(plain).map_err(|_| DumpError::Damaged)?;
+    check(&dump, plain)?;
+    Ok(dump)
+}
+
+/// The part of `bytes` behind a first line that this version knows.
+fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
+        // A dump that was cut off within its first word is still one.
+        match MAGIC.starts_with(bytes) {
+            true => DumpError::Damaged,
+            false => DumpError::Foreign,
+        }
+    })?;
+    let end = rest.iter().position(|byte| *byte == b'\n').ok_or(DumpError::Damaged)?;
+    let (version, sealed) = rest.split_at(end);
+    let version: u32 = std::str::from_utf8(version)
+        .ok()
+        .and_then(|version| version.parse().ok())
+        .ok_or(DumpError::Damaged)?;
+    match version.cmp(&VERSION) {
+        std::cmp::Ordering::Less => Err(DumpError::Foreign),
+        std::cmp::Ordering::Equal => sealed.get(1..).ok_or(DumpError::Damaged),
+        std::cmp::Ordering::Greater => Err(DumpError::Newer),
+    }
+}
+
+/// What a forger who knows the key could get wrong: names twice, tokens that would break the
+/// line they are printed on, JSON that isn't written as ours.
+fn check(dump: &Dump, plain: &[u8]) -> Result<(), DumpError> {
+    let mut names = HashSet::new();
+    let printable = |token: &Arc<Secret>| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    let sound = dump.grants.iter().all(|saved| {
+        names.insert(&*saved.account)
+            && saved.access.as_ref().is_none_or(|access| printable(&access.token))
+    });
+    let again = Zeroizing::new(serde_json::to_vec(dump).unwrap_or_default());
+    match sound && *again == plain {
+        true => Ok(()),
+        false => Err(DumpError::Damaged),
+    }
+}
+
+fn header(version: u32) -> Vec<u8> {
+    [MAGIC, version.to_string().as_bytes(), b"\n"].concat()
+}
+
+fn key() -> Option<aead::LessSafeKey> {
+    let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, KEY).ok()?;
+    Some(aead::LessSafeKey::new(key))
+}
+
+mod secret {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(secret: &Arc<Secret>, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(secret.expose())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Secret>, D::Error> {
+        String::deserialize(d).map(|text| Arc::new(Secret::new(text)))
+    }
+}
+
+mod optional_secret {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(secret: &Option<Arc<Secret>>, s: S) -> Result<S::Ok, S::Error> {
+        secret.as_ref().map(|secret| secret.expose()).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Arc<Secret>>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        Ok(text.map(|text| Arc::new(Secret::new(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dump() -> Dump {
+        Dump {
+            grants: vec![Saved {
+                account: "work".into(),
+                registration: Arc::new(Registration {
+                    auth_uri: "https://a.example/auth".parse().unwrap(),
+                    token_uri: "https://a.example/token".parse().unwrap(),
+                    client_id: "id".into(),
+                    redirect_uri: "http://localhost/".parse().unwrap(),
+                    scopes: vec!["mail".into()],
+                    auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
+                }),
+                access: Some(SavedAccess {
+                    token: Arc::new(Secret::new("access".into())),
+                    expires: Some(Wall::from_millis(2_000)),
+                }),
+                refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
+                obtained: Wall::from_millis(1_000),
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_cannot_be_searched() {
+        let sealed = seal(&dump(), [7; 32]);
+        assert_eq!(open(&sealed), Ok(dump()));
+        for word in ["access", "refresh", "work", "a.example"] {
+            assert!(!sealed.windows(word.len()).any(|part| part == word.as_bytes()));
+        }
+        assert_ne!(seal(&dump(), [8; 32]), sealed);
+    }
+
+    #[test]
+    fn every_changed_or_missing_byte_is_noticed() {
+        let sealed = seal(&dump(), [7; 32]);
+        for at in 0..sealed.len() {
+            let mut altered = sealed.clone();
+            altered[at] ^= 1;
+            assert!(open(&altered).is_err(), "byte {at}");
+            assert!(open(&sealed[..at]).is_err(), "cut at {at}");
+        }
+        let mut longer = sealed.clone();
+        longer.push(0);
+        assert_eq!(open(&longer), Err(DumpError::Damaged));
+    }
+
+    #[test]
+    fn what_is_no_dump_is_told_apart() {
+        for (bytes, error) in [
+            (&b""[..], DumpError::Empty),
+            (b"hello", DumpError::Foreign),
+            (b"pizauth du", DumpError::Damaged),
+            (b"pizauth dump 2\nxyz", DumpError::Newer),
+            (b"pizauth dump 1\nxyz", DumpError::Damaged),
+            (b"pizauth dump one\nxyz", DumpError::Damaged),
+        ] {
+            assert_eq!(open(bytes), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_forged_dump_with_a_name_twice_or_a_broken_token_is_refused() {
+        let mut twice = dump();
+        twice.grants.extend(dump().grants);
+        assert_eq!(open(&seal(&twice, [0; 32])), Err(DumpError::Damaged));
+        let mut broken = dump();
+        broken.grants[0].access = Some(SavedAccess {
+            token: Arc::new(Secret::new("two\nlines".into())),
+            expires: None,
+        });
+        assert_eq!(open(&seal(&broken, [0; 32])), Err(DumpError::Damaged));
+    }
+}

@@ -1,0 +1,115 @@
+//! What the core wants done. The shells do it and decide nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::oauth::token::{Refusal, Request};
+
+/// Names one operation in flight, and nothing else. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttemptId(pub(super) u64);
+
+/// Whoever waits for the end of a sign-in; means something only to the shell that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiter(pub u64);
+
+/// What `token_event_cmd` hears of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenEvent {
+    /// Somebody signed in.
+    New,
+    /// A refresh brought a new access token.
+    Refreshed,
+    /// The provider, the user's own probe or a changed registration ended the tokens.
+    Invalidated,
+    /// `pizauth revoke`.
+    Revoked,
+}
+
+impl TokenEvent {
+    /// The value of PIZAUTH_EVENT.
+    pub fn name(self) -> &'static str {
+        match self {
+            TokenEvent::New => "token_new",
+            TokenEvent::Refreshed => "token_refreshed",
+            TokenEvent::Invalidated => "token_invalidated",
+            TokenEvent::Revoked => "token_revoked",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// POST this; exactly one [`super::Core::token_outcome`] answers it.
+    Request {
+        /// Whose.
+        account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// What and where to.
+        request: Request,
+    },
+    /// Run `auth_notify_cmd`.
+    Notify {
+        /// Whose sign-in.
+        account: Arc<str>,
+        /// The pending sign-in: [`Effect::NotifyEnd`] with it ends the command.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+        /// The authorization request's URI.
+        uri: String,
+        /// How long the command may run: until the next reminder.
+        limit: Duration,
+    },
+    /// The sign-in is over: end its `auth_notify_cmd` if it still runs.
+    NotifyEnd {
+        /// As in [`Effect::Notify`].
+        attempt: AttemptId,
+    },
+    /// Run `error_notify_cmd`, or log the message when there is none.
+    Error {
+        /// Whose trouble.
+        account: Arc<str>,
+        /// `$SHELL -c` it.
+        command: Option<String>,
+        /// Safe to show, on one line.
+        message: String,
+    },
+    /// Run `token_event_cmd`, in order.
+    Announce {
+        /// Whose token.
+        account: Arc<str>,
+        /// `$SHELL -c` it.
+        command: String,
+        /// What happened.
+        event: TokenEvent,
+    },
+    /// Run `transient_error_if_cmd`; exactly one [`super::Core::probe_outcome`] answers it.
+    Probe {
+        /// Whose refresh failed.
+        account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
+    /// A sign-in that somebody waits for has ended.
+    Settled {
+        /// Who waits.
+        waiters: Vec<Waiter>,
+        /// Whose sign-in.
+        account: Arc<str>,
+        /// How it ended.
+        result: Result<(), Refusal>,
+    },
+    /// Log this.
+    Log {
+        /// How loudly.
+        level: log::Level,
+        /// Whose.
+        account: Arc<str>,
+        /// Safe to show, on one line.
+        message: String,
+    },
+}

@@ -1,0 +1,127 @@
+//! What a transition of one account may see and do beside its own state.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::Duration,
+};
+
+use log::Level;
+use url::Url;
+
+use super::{AttemptId, Cx, Effect, Entropy, Ports, schedule::Pauses};
+use crate::{
+    config::Config,
+    oauth::token::Refusal,
+    secret::Secret,
+    time::{Instant, Now},
+};
+
+/// How many states of finished sign-ins are remembered, so that a reloaded page says "already
+/// done" instead of "unknown": more than anyone has open in tabs.
+const MAX_SPENT: usize = 64;
+
+/// A sign-in whose state has been used, and how it ended.
+pub struct Spent {
+    pub state: Arc<Secret>,
+    pub account: Arc<str>,
+    pub result: Result<(), Refusal>,
+}
+
+/// What all accounts share.
+pub struct Common {
+    pub config: Arc<Config>,
+    pub ports: Ports,
+    pub pauses: Pauses,
+    pub spent: VecDeque<Spent>,
+    pub effects: VecDeque<Effect>,
+    attempts: u64,
+}
+
+impl Common {
+    pub fn new(config: Config, ports: Ports) -> Self {
+        Common {
+            config: Arc::new(config),
+            ports,
+            pauses: Pauses::default(),
+            spent: VecDeque::new(),
+            effects: VecDeque::new(),
+            attempts: 0,
+        }
+    }
+}
+
+/// One event's view of [`Common`], with the time and the random numbers that came along.
+pub struct Env<'a> {
+    pub now: Now,
+    entropy: &'a mut dyn Entropy,
+    pub common: &'a mut Common,
+}
+
+impl<'a> Env<'a> {
+    pub fn new(cx: &'a mut Cx, common: &'a mut Common) -> Self {
+        Env {
+            now: cx.now,
+            entropy: &mut *cx.entropy,
+            common,
+        }
+    }
+
+    /// A name that no operation has had.
+    pub fn attempt(&mut self) -> AttemptId {
+        self.common.attempts += 1;
+        AttemptId(self.common.attempts)
+    }
+
+    pub fn bytes32(&mut self) -> [u8; 32] {
+        self.entropy.bytes32()
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.common.config
+    }
+
+    pub fn emit(&mut self, effect: Effect) {
+        self.common.effects.push_back(effect);
+    }
+
+    pub fn log(&mut self, level: Level, account: &Arc<str>, message: impl Into<String>) {
+        self.emit(Effect::Log {
+            level,
+            account: account.clone(),
+            message: message.into(),
+        });
+    }
+
+    /// The user must hear this.
+    pub fn error(&mut self, account: &Arc<str>, message: String) {
+        let command = self.config().error_notify_cmd.clone();
+        self.emit(Effect::Error {
+            account: account.clone(),
+            command,
+            message,
+        });
+    }
+
+    /// When a token request may be made at the earliest, as far as `endpoint` is concerned.
+    pub fn pause(&self, endpoint: &Url) -> Option<Instant> {
+        self.common.pauses.until(endpoint)
+    }
+
+    /// `endpoint` asked to be left alone for so long.
+    pub fn set_pause(&mut self, endpoint: &Url, span: Duration) {
+        let until = self.now.instant.after(span);
+        self.common.pauses.set(endpoint.clone(), until);
+    }
+
+    /// Remembers how the sign-in with this state ended.
+    pub fn spend(&mut self, state: Arc<Secret>, account: &Arc<str>, result: Result<(), Refusal>) {
+        let spent = &mut self.common.spent;
+        spent.truncate(MAX_SPENT - 1);
+        spent.push_front(Spent {
+            state,
+            account: account.clone(),
+            result,
+        });
+    }
+}

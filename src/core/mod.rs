@@ -1,0 +1,320 @@
+//! The program: whose token, still valid, refresh now, remind now, does this redirect belong to
+//! us? A pure state machine: requests, outcomes and the time go in, answers and effects come out.
+//! It knows no socket, thread, lock, clock, file, process or random number.
+
+mod account;
+pub mod dump;
+mod effect;
+mod env;
+mod schedule;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+pub use account::{Progress, Show};
+pub use effect::{AttemptId, Effect, TokenEvent, Waiter};
+use url::Url;
+
+use self::{
+    account::{Account, Delivery},
+    env::{Common, Env},
+};
+use crate::{
+    config::Config,
+    oauth::{
+        authorization::Callback,
+        token::{Outcome, Refusal},
+    },
+    secret::Secret,
+    time::{Instant, Now},
+    view::AccountView,
+};
+
+/// Where random numbers come from: the kernel in the daemon, a seed in a test.
+pub trait Entropy {
+    /// 32 unpredictable bytes.
+    fn bytes32(&mut self) -> [u8; 32];
+}
+
+/// What every event brings along: the time and a source of random numbers.
+pub struct Cx<'a> {
+    /// When the event happened.
+    pub now: Now,
+    /// Random numbers for states, verifiers, nonces and jitter.
+    pub entropy: &'a mut dyn Entropy,
+}
+
+/// The ports that redirects arrive at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// The http listener's, unless it is `none`.
+    pub http: Option<u16>,
+    /// The https listener's, unless it is `none`.
+    pub https: Option<u16>,
+}
+
+impl Ports {
+    /// The port that a redirect to `uri` arrives at. A config whose redirect has no listener is
+    /// refused, so 0 is never seen by a provider.
+    fn of(self, uri: &Url) -> u16 {
+        let port = match uri.scheme() {
+            "https" => self.https,
+            _ => self.http,
+        };
+        port.unwrap_or(0)
+    }
+}
+
+/// The answer to an authorization response that arrived at the redirection endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum CallbackAnswer {
+    /// The code is being exchanged: the waiter given with the callback hears of the end.
+    Wait {
+        /// Whose sign-in it is.
+        account: Arc<str>,
+    },
+    /// The provider sent the user back with an error.
+    Refused {
+        /// Whose sign-in it was.
+        account: Arc<str>,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// This response was delivered before, and this is how it ended.
+    Already {
+        /// Whose sign-in it was.
+        account: Arc<str>,
+        /// How it ended.
+        result: Result<(), Refusal>,
+    },
+    /// The response names another issuer (RFC 9207) and was ignored; the sign-in stays pending.
+    OtherIssuer {
+        /// Whose sign-in it claims to be.
+        account: Arc<str>,
+    },
+    /// Nobody waits for this response.
+    Stale,
+}
+
+/// The state of every account, and what is to be done next.
+pub struct Core {
+    accounts: BTreeMap<Arc<str>, Account>,
+    /// Each account that has a deadline, by deadline.
+    deadlines: BTreeSet<(Instant, Arc<str>)>,
+    common: Common,
+}
+
+impl Core {
+    /// Every account of `config`, without tokens.
+    pub fn new(config: Config, ports: Ports) -> Self {
+        let accounts = config
+            .accounts
+            .iter()
+            .map(|account| (account.name.clone(), Account::new(account)))
+            .collect();
+        Core {
+            accounts,
+            deadlines: BTreeSet::new(),
+            common: Common::new(config, ports),
+        }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.common.config
+    }
+
+    /// The next thing to do, in order; call until `None` after every event.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.common.effects.pop_front()
+    }
+
+    /// When [`Core::tick`] wants to be called next; changes with every event.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
+    pub fn tick(&mut self, cx: &mut Cx) {
+        self.common.pauses.expire(cx.now.instant);
+        while let Some((at, name)) = self.deadlines.first()
+            && *at <= cx.now.instant
+        {
+            let name = name.clone();
+            self.on(cx, &name, |account, env| account.tick(env));
+        }
+    }
+
+    /// `show`: the access token, or why there is none; starts what brings one.
+    pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
+        self.on(cx, name, Account::show)
+    }
+
+    /// `refresh`: a new token now, by refresh or by a new authorization request.
+    pub fn refresh(&mut self, cx: &mut Cx, name: &str) -> Option<Progress> {
+        self.on(cx, name, Account::refresh)
+    }
+
+    /// `revoke`: forget the tokens, cancel a pending request. False when there is no such account.
+    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
+        self.on(cx, name, Account::revoke).is_some()
+    }
+
+    /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
+    /// is [`CallbackAnswer::Wait`].
+    pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
+        if let Some(spent) = self.common.spent.iter().find(|spent| *spent.state == callback.state) {
+            return CallbackAnswer::Already {
+                account: spent.account.clone(),
+                result: spent.result.clone(),
+            };
+        }
+        let Some(name) = self.awaiting(&callback.state) else {
+            return CallbackAnswer::Stale;
+        };
+        match self.on(cx, &name, |account, env| account.deliver(env, callback, waiter)) {
+            Some(Delivery::Wait) => CallbackAnswer::Wait { account: name },
+            Some(Delivery::Refused(refusal)) => CallbackAnswer::Refused {
+                account: name,
+                refusal,
+            },
+            Some(Delivery::OtherIssuer) => CallbackAnswer::OtherIssuer { account: name },
+            Some(Delivery::Stale) | None => CallbackAnswer::Stale,
+        }
+    }
+
+    /// What came back for an [`Effect::Request`]; `sent` is when its bytes left. An outcome whose
+    /// attempt is no longer wanted changes nothing.
+    pub fn token_outcome(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        self.on(cx, name, |account, env| {
+            account.token_outcome(env, attempt, sent, outcome);
+        });
+    }
+
+    /// `transient_error_if_cmd` ended; `transient` is whether it said to ignore the error.
+    pub fn probe_outcome(&mut self, cx: &mut Cx, name: &str, attempt: AttemptId, transient: bool) {
+        self.on(cx, name, |account, env| {
+            account.probe_outcome(env, attempt, transient);
+        });
+    }
+
+    /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
+    /// the others start anew.
+    pub fn reload(&mut self, cx: &mut Cx, config: Config) {
+        let mut old = std::mem::take(&mut self.accounts);
+        self.deadlines.clear();
+        let config = Arc::new(config);
+        self.common.config = config.clone();
+        for described in &config.accounts {
+            let mut env = Env::new(cx, &mut self.common);
+            let account = match old.remove(&described.name) {
+                Some(mut kept) if kept.registration() == &described.registration => {
+                    kept.reconfigure(&mut env, described);
+                    kept
+                }
+                Some(mut changed) => {
+                    changed.end(&mut env);
+                    Account::new_after_change(described)
+                }
+                None => Account::new(described),
+            };
+            self.accounts.insert(described.name.clone(), account);
+        }
+        for mut gone in old.into_values() {
+            gone.end(&mut Env::new(cx, &mut self.common));
+        }
+        self.refile();
+    }
+
+    /// Every account's tokens, sealed; see [`dump`].
+    pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
+        let now = cx.now;
+        let grants = self.accounts.values().filter_map(|account| account.saved(now)).collect();
+        dump::seal(&dump::Dump { grants }, cx.entropy.bytes32())
+    }
+
+    /// Takes over what `dump` has and is better than what is held: tokens of an account with the
+    /// same registration that has none, or older ones. Returns how many accounts took tokens.
+    pub fn restore(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
+        let mut taken = 0;
+        for saved in dump.grants {
+            let name = saved.account.clone();
+            let took = self.on(cx, &name, |account, env| account.restore(env, saved));
+            taken += usize::from(took == Some(true));
+        }
+        taken
+    }
+
+    /// Every account, by name.
+    pub fn status(&self, now: Now) -> Vec<AccountView> {
+        self.accounts
+            .values()
+            .map(|account| account.view(now, &self.common.pauses))
+            .collect()
+    }
+
+    /// The account that waits for an authorization response with this state. Looks at every
+    /// pending account, so that the time taken says nothing about the state.
+    fn awaiting(&self, state: &Secret) -> Option<Arc<str>> {
+        let mut found = None;
+        for account in self.accounts.values() {
+            if account.awaits(state) {
+                found = Some(account.name().clone());
+            }
+        }
+        found
+    }
+
+    /// Runs one transition of one account and files its next deadline.
+    fn on<T>(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        transition: impl FnOnce(&mut Account, &mut Env) -> T,
+    ) -> Option<T> {
+        let account = self.accounts.get_mut(name)?;
+        let value = transition(account, &mut Env::new(cx, &mut self.common));
+        if self.common.pauses.take_changed() {
+            self.refile();
+        } else {
+            file(&mut self.deadlines, account, &self.common);
+        }
+        Some(value)
+    }
+
+    /// Files every account's deadline anew, after something that they share has changed.
+    fn refile(&mut self) {
+        for account in self.accounts.values_mut() {
+            file(&mut self.deadlines, account, &self.common);
+        }
+    }
+}
+
+/// Keeps `deadlines` in step with what `account` wants now.
+fn file(deadlines: &mut BTreeSet<(Instant, Arc<str>)>, account: &mut Account, common: &Common) {
+    let wanted = account.deadline(&common.config, &common.pauses);
+    if wanted == account.filed {
+        return;
+    }
+    if let Some(old) = account.filed.take() {
+        deadlines.remove(&(old, account.name().clone()));
+    }
+    if let Some(new) = wanted {
+        deadlines.insert((new, account.name().clone()));
+    }
+    account.filed = wanted;
+}

@@ -1,0 +1,121 @@
+//! What `status` and `info` show: the JSON that daemon and client share. No secrets, no URIs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Wall;
+
+/// One account as a user sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// Its name.
+    pub account: String,
+    /// The access token, if one is held.
+    pub access: Option<AccessView>,
+    /// What is known about refreshing it; `None` when no tokens are held.
+    pub renewal: Option<RenewalView>,
+    /// Whether somebody is signing in.
+    pub sign_in: SignInView,
+}
+
+/// An access token's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessView {
+    /// Whether `show` would print it now.
+    pub valid: bool,
+    /// When it was asked for, in milliseconds since 1970.
+    pub obtained: Wall,
+    /// When it expires, unless the provider didn't say.
+    pub expires: Option<Wall>,
+}
+
+/// Why something didn't work, in the provider's words, and what can be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonView {
+    /// The provider's words, made safe.
+    pub text: String,
+    /// What the user can do.
+    pub hint: Option<String>,
+}
+
+/// How the access token will be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RenewalView {
+    /// The provider gave no refresh token.
+    Impossible,
+    /// A refresh is due then.
+    Scheduled {
+        /// When.
+        at: Wall,
+    },
+    /// A refresh is under way, or a failed one is being judged by `transient_error_if_cmd`.
+    UnderWay,
+    /// Refreshes fail; the next is due then.
+    Failing {
+        /// Since when.
+        since: Wall,
+        /// How often in a row.
+        failures: u32,
+        /// When the next is due.
+        at: Wall,
+        /// Why the last failed.
+        reason: ReasonView,
+    },
+    /// The provider refused: somebody has to sign in.
+    Rejected {
+        /// When.
+        since: Wall,
+        /// Why.
+        reason: ReasonView,
+    },
+    /// The configuration is wrong.
+    Parked {
+        /// Since when.
+        since: Wall,
+        /// Why.
+        reason: ReasonView,
+    },
+}
+
+/// Whether somebody is signing in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SignInView {
+    /// Nobody.
+    None {
+        /// Why the last try ended without tokens.
+        failed: Option<ReasonView>,
+    },
+    /// A request waits for the user.
+    Pending {
+        /// Since when.
+        since: Wall,
+        /// When the user was last asked.
+        reminded: Option<Wall>,
+    },
+    /// The user is back and the code is being exchanged.
+    Exchanging {
+        /// Since when.
+        since: Wall,
+    },
+}
+
+/// What a server says of itself. A client of another version may know other fields.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerInfo {
+    /// The configuration in force.
+    pub config_file: String,
+    /// The http listener's port; null when it is `none`.
+    pub http_port: Option<u16>,
+    /// The https listener's port; null when it is `none`.
+    pub https_port: Option<u16>,
+    /// The https listener's public key (SubjectPublicKeyInfo), in hexadecimal.
+    pub https_pub_key: Option<String>,
+    /// The SHA-256 fingerprint of the https listener's certificate.
+    pub https_fingerprint: Option<String>,
+    /// The daemon's process.
+    pub pid: u32,
+    /// The daemon's version.
+    pub pizauth_version: String,
+}
