@@ -1,0 +1,132 @@
+//! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
+
+mod info;
+mod status;
+
+use std::{
+    io::{self, ErrorKind, IsTerminal, Read, Write},
+    os::unix::net::UnixStream,
+};
+
+use nix::unistd::Uid;
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{AccountOptions, Verb},
+    error::{Exit, Failure},
+    paths::{self, peer_uid},
+    wire::{self, AccountArgs, Request},
+};
+
+/// Carries out `verb`, which is not `server` or help.
+pub fn run(verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Dump => dump(),
+        Verb::Help(text) => print(text.as_bytes()),
+        Verb::Info { json } => info::run(*json),
+        Verb::Refresh(options) => say(Request::Refresh(account(options))),
+        Verb::Reload => say(Request::Reload),
+        Verb::Restore => restore(),
+        Verb::Revoke(options) => say(Request::Revoke(account(options))),
+        Verb::Server(_) => Ok(()),
+        Verb::Show(options) => show(options),
+        Verb::Shutdown => say(Request::Shutdown),
+        Verb::Status => status::run(),
+    }
+}
+
+fn account(options: &AccountOptions) -> AccountArgs {
+    AccountArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+    }
+}
+
+/// One request and its reply's body.
+fn ask(request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    wire::ask(&mut connect()?, request)
+}
+
+/// Sends a request whose reply is at most a remark.
+fn say(request: Request) -> Result<(), Failure> {
+    let body = ask(&request)?;
+    match body.is_empty() {
+        true => Ok(()),
+        false => print(&body),
+    }
+}
+
+fn show(options: &AccountOptions) -> Result<(), Failure> {
+    let mut token = ask(&Request::Show(account(options)))?;
+    token.push(b'\n');
+    print(&token)
+}
+
+fn dump() -> Result<(), Failure> {
+    if io::stdout().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "a dump holds tokens: not writing it to a terminal")
+            .hint("redirect the output into a file or a command"));
+    }
+    print(&ask(&Request::Dump)?)
+}
+
+fn restore() -> Result<(), Failure> {
+    let mut dump = Zeroizing::new(Vec::new());
+    io::stdin()
+        .take(wire::MAX_RESTORE_BYTES as u64 + 1)
+        .read_to_end(&mut dump)
+        .map_err(|error| Failure::new(Exit::Other, format!("can't read the dump: {error}")))?;
+    if dump.len() > wire::MAX_RESTORE_BYTES {
+        return Err(Failure::new(Exit::Other, "the dump is too large"));
+    }
+    say(Request::Restore(dump))
+}
+
+/// A connection to this user's server.
+fn connect() -> Result<UnixStream, Failure> {
+    let dir = paths::runtime_dir();
+    let socket = paths::socket(&dir);
+    match UnixStream::connect(&socket) {
+        Ok(stream) => {
+            paths::check_runtime_dir(&dir)?;
+            match peer_uid(&stream) {
+                Some(uid) if uid == Uid::effective() => Ok(stream),
+                _ => Err(no_server("the socket's server runs as somebody else")),
+            }
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                Err(no_server("pizauth is not running")
+                    .hint("start it with `pizauth server`"))
+            }
+            _ => Err(no_server(&format!("can't reach the server at {}: {error}", socket.display()))),
+        },
+    }
+}
+
+fn no_server(what: &str) -> Failure {
+    Failure::new(Exit::NoServer, what)
+}
+
+/// Writes to stdout, and means it: a full disk or a closed pipe is an error.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    // Straight to the descriptor: std's buffer would keep a copy of a token.
+    let mut left = bytes;
+    while !left.is_empty() {
+        match nix::unistd::write(io::stdout(), left) {
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => {
+                let error = io::Error::from(errno);
+                return Err(Failure::new(Exit::Other, format!("can't write to stdout: {error}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints why a command failed, on stderr.
+pub fn complain(failure: &Failure) {
+    // With stderr closed there is nobody left to tell; the exit status does.
+    let _ = io::stderr().write_all(format!("ERROR - {failure}\n").as_bytes());
+}

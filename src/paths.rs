@@ -1,0 +1,115 @@
+//! Where things are: the config, the runtime directory and the socket in it, and whether they may
+//! be trusted. Both ends use this, so that they agree.
+
+use std::{
+    env, fs,
+    io::ErrorKind,
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Uid, User};
+
+use crate::error::{Exit, Failure};
+
+/// The socket's name in the runtime directory.
+const SOCKET: &str = "pizauth.sock";
+
+/// The config's name in its directory.
+const CONFIG: &str = "pizauth.conf";
+
+/// `$XDG_CONFIG_HOME/pizauth.conf`, else `~/.config/pizauth.conf`.
+pub fn config() -> Result<PathBuf, Failure> {
+    if let Some(dir) = absolute("XDG_CONFIG_HOME") {
+        return Ok(dir.join(CONFIG));
+    }
+    let home = absolute("HOME").or_else(|| {
+        let user = User::from_uid(Uid::current()).ok().flatten()?;
+        Some(user.dir).filter(|dir| dir.is_absolute())
+    });
+    match home {
+        Some(home) => Ok(home.join(".config").join(CONFIG)),
+        None => Err(Failure::new(
+            Exit::Other,
+            "no home directory: where the configuration is can't be told",
+        )
+        .hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`")),
+    }
+}
+
+/// The directory that the socket is in: `$XDG_RUNTIME_DIR/pizauth`, else
+/// `${TMPDIR:-/tmp}/pizauth-<uid>`.
+pub fn runtime_dir() -> PathBuf {
+    match absolute("XDG_RUNTIME_DIR") {
+        Some(dir) => dir.join("pizauth"),
+        None => absolute("TMPDIR")
+            .unwrap_or_else(|| "/tmp".into())
+            .join(format!("pizauth-{}", Uid::effective())),
+    }
+}
+
+/// The control socket.
+pub fn socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SOCKET)
+}
+
+/// Makes the runtime directory, or checks the one that is there.
+pub fn make_runtime_dir(dir: &Path) -> Result<(), Failure> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            let what = format!("can't make the directory {}: {error}", dir.display());
+            return Err(Failure::new(Exit::Other, what));
+        }
+    }
+    check_runtime_dir(dir)
+}
+
+/// Refuses a runtime directory that somebody else could have planted or can write to.
+pub fn check_runtime_dir(dir: &Path) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        let what = format!("refusing to use the directory {}: {why}", dir.display());
+        Err(Failure::new(Exit::Other, what))
+    };
+    let Ok(found) = fs::symlink_metadata(dir) else {
+        return refuse("it can't be looked at");
+    };
+    if found.file_type().is_symlink() {
+        return refuse("it is a symbolic link");
+    }
+    if !found.is_dir() {
+        return refuse("it is no directory");
+    }
+    if found.uid() != Uid::effective().as_raw() {
+        return refuse("it belongs to somebody else");
+    }
+    if found.mode() & 0o077 != 0 {
+        return refuse("others may enter it (its mode should be 0700)");
+    }
+    Ok(())
+}
+
+/// An environment variable that names an absolute path; anything else is as good as unset (XDG
+/// Base Directory Specification).
+fn absolute(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env::var_os(variable)?);
+    path.is_absolute().then_some(path)
+}
+
+/// Whose process is at the other end.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    let credentials = getsockopt(&peer.as_fd(), PeerCredentials).ok()?;
+    Some(Uid::from_raw(credentials.uid()))
+}
+
+/// Whose process is at the other end.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
+    nix::unistd::getpeereid(peer).ok().map(|(uid, _)| uid)
+}

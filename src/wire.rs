@@ -1,0 +1,324 @@
+//! The control socket's language, for both ends.
+//!
+//! A client sends one request and reads one reply, each a line of words and a body of so many
+//! bytes:
+//!
+//! ```text
+//! pizauth 1 show 18\n{"account":"work"}
+//! pizauth 1 0 5\ntoken
+//! ```
+//!
+//! The second word is the protocol's version, bumped by hand. The third is the verb, or in a reply
+//! the exit code (0, or one of [`crate::error::Exit`] with the error's text as the body). A
+//! request's body is a JSON object with the verb's arguments, except that of `restore`, which is
+//! a dump. A reply that ends before its length is an error, never a short success.
+
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Exit, Failure},
+    secret::Secret,
+};
+
+/// The version spoken here.
+pub const VERSION: &str = "1";
+
+/// How long a first line may be, in bytes: the longest that this version writes is 40.
+const MAX_HEAD_BYTES: usize = 128;
+
+/// How large a request may be, in bytes, `restore` aside: an account's name fits many times.
+pub const MAX_REQUEST_BYTES: usize = 64 << 10;
+
+/// How large a dump sent with `restore` may be, in bytes: 10,000 accounts with tokens of two
+/// kilobytes each fit.
+pub const MAX_RESTORE_BYTES: usize = 64 << 20;
+
+/// What a client asks.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Every token, sealed.
+    Dump,
+    /// What this server is, as JSON.
+    Info,
+    /// A new token now.
+    Refresh(AccountArgs),
+    /// Read the config again.
+    Reload,
+    /// Take over this dump.
+    Restore(Zeroizing<Vec<u8>>),
+    /// Forget an account's tokens.
+    Revoke(AccountArgs),
+    /// The access token.
+    Show(AccountArgs),
+    /// End the server.
+    Shutdown,
+    /// Every account, as JSON.
+    Status,
+}
+
+/// The arguments of a verb about one account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountArgs {
+    /// The account's name.
+    pub account: String,
+    /// Leave the authorisation URL out of the error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_url: bool,
+}
+
+/// What the server answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// Done; the body is what the verb prints.
+    Bytes(Zeroizing<Vec<u8>>),
+    /// Done; the body is this token.
+    Token(Arc<Secret>),
+    /// Not done.
+    Failure(Failure),
+}
+
+impl Reply {
+    /// Done, with nothing to print.
+    pub fn done() -> Self {
+        Reply::text(String::new())
+    }
+
+    /// Done, with this to print.
+    pub fn text(text: String) -> Self {
+        Reply::Bytes(Zeroizing::new(text.into_bytes()))
+    }
+}
+
+/// What the bytes received so far are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The beginning of a request.
+    Part,
+    /// A request.
+    Whole(Request),
+    /// No request of this version; why.
+    Bad(String),
+}
+
+/// Reads the request at the beginning of `input`.
+pub fn parse_request(input: &[u8]) -> Received {
+    let (verb, length, body) = match split_head(input) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Received::Part,
+        Err(why) => return Received::Bad(why),
+    };
+    let limit = match verb {
+        "restore" => MAX_RESTORE_BYTES,
+        _ => MAX_REQUEST_BYTES,
+    };
+    if length > limit {
+        return Received::Bad(format!("a request of {length} bytes is too large"));
+    }
+    match body.get(..length) {
+        None => Received::Part,
+        Some(body) => match request(verb, body) {
+            Ok(request) => Received::Whole(request),
+            Err(why) => Received::Bad(why),
+        },
+    }
+}
+
+fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
+    let account = || {
+        serde_json::from_slice(body).map_err(|error| format!("bad arguments of `{verb}`: {error}"))
+    };
+    match verb {
+        "dump" => Ok(Request::Dump),
+        "info" => Ok(Request::Info),
+        "refresh" => account().map(Request::Refresh),
+        "reload" => Ok(Request::Reload),
+        "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
+        "revoke" => account().map(Request::Revoke),
+        "show" => account().map(Request::Show),
+        "shutdown" => Ok(Request::Shutdown),
+        "status" => Ok(Request::Status),
+        _ => Err("unknown request: is the client newer than the server?".into()),
+    }
+}
+
+/// The request as bytes.
+pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
+    // A struct of a string and a flag always serialises.
+    let json = |args: &AccountArgs| serde_json::to_vec(args).unwrap_or_default();
+    match request {
+        Request::Dump => frame("dump", b""),
+        Request::Info => frame("info", b""),
+        Request::Refresh(args) => frame("refresh", &json(args)),
+        Request::Reload => frame("reload", b""),
+        Request::Restore(dump) => frame("restore", dump),
+        Request::Revoke(args) => frame("revoke", &json(args)),
+        Request::Show(args) => frame("show", &json(args)),
+        Request::Shutdown => frame("shutdown", b""),
+        Request::Status => frame("status", b""),
+    }
+}
+
+/// The reply as bytes.
+pub fn encode_reply(reply: &Reply) -> Zeroizing<Vec<u8>> {
+    match reply {
+        Reply::Bytes(body) => frame("0", body),
+        Reply::Token(token) => frame("0", token.expose().as_bytes()),
+        Reply::Failure(failure) => frame(
+            &failure.exit.code().to_string(),
+            failure.to_string().as_bytes(),
+        ),
+    }
+}
+
+/// Sends `request` and reads the reply's body.
+pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    stream
+        .write_all(&encode_request(request))
+        // A server that has already answered (say, "too many clients") is worth hearing.
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+            _ => Err(trouble(&error.to_string())),
+        })?;
+    let mut input = Zeroizing::new(Vec::with_capacity(4096));
+    stream
+        .read_to_end(&mut input)
+        .map_err(|error| trouble(&error.to_string()))?;
+    parse_reply(input)
+}
+
+fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let (code, length, body) = match split_head(&input) {
+        Ok(Some(head)) => head,
+        Ok(None) => return Err(trouble("it hung up before it had answered")),
+        Err(why) => return Err(trouble(&why)),
+    };
+    if body.len() != length {
+        return Err(trouble("its answer is incomplete"));
+    }
+    let start = input.len().saturating_sub(length);
+    match code {
+        "0" => {
+            input.drain(..start);
+            Ok(input)
+        }
+        code => {
+            let exit = code.parse().map_or(Exit::Other, Exit::from_code);
+            let text = String::from_utf8_lossy(body);
+            Err(match text.split_once("\nhint: ") {
+                Some((what, hint)) => Failure::new(exit, what).hint(hint),
+                None => Failure::new(exit, text),
+            })
+        }
+    }
+}
+
+/// The third word of the first line, the body's length, and what there is of the body.
+fn split_head(input: &[u8]) -> Result<Option<(&str, usize, &[u8])>, String> {
+    let window = input.get(..MAX_HEAD_BYTES).unwrap_or(input);
+    let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
+        return match input.len() < MAX_HEAD_BYTES {
+            true => Ok(None),
+            false => Err("this is not pizauth's protocol".into()),
+        };
+    };
+    let (line, body) = input.split_at(end);
+    let line = std::str::from_utf8(line).map_err(|_| "this is not pizauth's protocol")?;
+    let mut words = line.split(' ');
+    let mut word = || words.next().unwrap_or_default();
+    if word() != "pizauth" {
+        return Err("this is not pizauth's protocol".into());
+    }
+    if word() != VERSION {
+        return Err("client and server speak different versions of the protocol".into());
+    }
+    let third = word();
+    let length = word().parse().map_err(|_| "this is not pizauth's protocol")?;
+    Ok(Some((third, length, body.get(1..).unwrap_or_default())))
+}
+
+fn frame(word: &str, body: &[u8]) -> Zeroizing<Vec<u8>> {
+    let head = format!("pizauth {VERSION} {word} {}\n", body.len());
+    // Reserved at once: a vector that grows leaves copies of a token behind.
+    let mut frame = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
+    frame.extend_from_slice(head.as_bytes());
+    frame.extend_from_slice(body);
+    frame
+}
+
+fn trouble(why: &str) -> Failure {
+    Failure::new(Exit::NoServer, format!("trouble with the server: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account() -> AccountArgs {
+        AccountArgs {
+            account: "wörk \"x\"\n".into(),
+            no_url: true,
+        }
+    }
+
+    #[test]
+    fn every_request_survives_the_wire_whole_and_no_part_of_it_does() {
+        for request in [
+            Request::Dump,
+            Request::Info,
+            Request::Refresh(account()),
+            Request::Reload,
+            Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),
+            Request::Revoke(account()),
+            Request::Show(account()),
+            Request::Shutdown,
+            Request::Status,
+        ] {
+            let bytes = encode_request(&request);
+            for end in 0..bytes.len() {
+                assert_eq!(parse_request(&bytes[..end]), Received::Part);
+            }
+            assert_eq!(parse_request(&bytes), Received::Whole(request));
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_the_reason() {
+        let long = [b'x'; MAX_HEAD_BYTES];
+        for (bytes, why) in [
+            (&b"GET / HTTP/1.1\r\n"[..], "this is not pizauth's protocol"),
+            (&long, "this is not pizauth's protocol"),
+            (b"\xff\n", "this is not pizauth's protocol"),
+            (b"pizauth 1 show many\n", "this is not pizauth's protocol"),
+            (b"pizauth 2 show 0\n", "client and server speak different versions of the protocol"),
+            (b"pizauth 1 frob 0\n", "unknown request: is the client newer than the server?"),
+            (b"pizauth 1 show 65537\n", "a request of 65537 bytes is too large"),
+            (b"pizauth 1 restore 67108865\n", "a request of 67108865 bytes is too large"),
+        ] {
+            assert_eq!(parse_request(bytes), Received::Bad(why.into()));
+        }
+        let Received::Bad(why) = parse_request(b"pizauth 1 show 2\n{}") else {
+            panic!("accepted");
+        };
+        assert!(why.starts_with("bad arguments of `show`: missing field `account`"), "{why}");
+    }
+
+    #[test]
+    fn replies_come_back_and_a_short_one_is_an_error() {
+        let token = Reply::Token(Arc::new(Secret::new("t0ken".into())));
+        let bytes = encode_reply(&token);
+        assert_eq!(parse_reply(bytes.clone()).unwrap().as_slice(), b"t0ken");
+        for end in 0..bytes.len() {
+            let failure = parse_reply(Zeroizing::new(bytes[..end].to_vec())).unwrap_err();
+            assert_eq!(failure.exit, Exit::NoServer);
+        }
+        let failure = Failure::new(Exit::TryLater, "what").hint("do this");
+        let bytes = encode_reply(&Reply::Failure(failure.clone()));
+        assert_eq!(parse_reply(bytes).unwrap_err(), failure);
+    }
+}
