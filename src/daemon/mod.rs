@@ -1,0 +1,387 @@
+//! The shells around the core: start-up, threads, and what the core wants done.
+
+mod clock;
+mod endpoint;
+mod hooks;
+mod log;
+mod process;
+mod provider;
+mod runner;
+mod shared;
+mod signals;
+mod timer;
+mod verbs;
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    poll::{PollFd, PollFlags, poll},
+    sys::stat::{Mode, umask},
+};
+use sd_notify::NotifyState;
+
+use self::{
+    hooks::Hooks,
+    process::{Detached, Starter},
+    shared::Shared,
+    signals::{Wish, Wishes},
+    timer::Timer,
+};
+use crate::{
+    alarm::Alarm,
+    cli::ServerOptions,
+    config::{Config, Listen},
+    control::{self, Control},
+    core::{Core, Ports},
+    error::{Exit, Failure},
+    paths,
+    redirect::{self, Identity, Site},
+    serve::{self, Inbox, Listener, Remote},
+};
+
+/// How long a server that is just ending may keep a new one waiting.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the new one looks meanwhile.
+const TAKEOVER_POLL: Duration = Duration::from_millis(20);
+
+/// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
+const SERVER_STACK: usize = 1 << 20;
+
+/// A daemon that runs.
+pub struct Daemon {
+    shared: Arc<Shared>,
+    config_file: PathBuf,
+    ports: Ports,
+    https: Option<Arc<Identity>>,
+    socket: SocketFile,
+    stopping: AtomicBool,
+    alarm: Arc<Alarm>,
+}
+
+/// `pizauth server`.
+pub fn start(options: &ServerOptions) -> Result<(), Failure> {
+    let config_file = match &options.config {
+        // The daemon reads it again at every reload, wherever it is then.
+        Some(file) => std::path::absolute(file)
+            .map_err(|error| other(&format!("can't tell the configuration's path: {error}")))?,
+        None => paths::config()?,
+    };
+    if options.foreground {
+        return run(options, config_file, &mut Starter::none());
+    }
+    match process::detach().map_err(|error| other(&format!("can't start a process: {error}")))? {
+        Detached::Command(outcome) => outcome,
+        Detached::Daemon(mut starter) => {
+            let outcome = run(options, config_file, &mut starter);
+            if let Err(failure) = &outcome {
+                starter.failed(failure);
+            }
+            // It has been told; stderr is the user's terminal no longer.
+            std::process::exit(i32::from(outcome.is_err()));
+        }
+    }
+}
+
+/// The daemon from its first breath to its last.
+fn run(options: &ServerOptions, config_file: PathBuf, starter: &mut Starter) -> Result<(), Failure> {
+    umask(Mode::from_bits_truncate(0o077));
+    let cant = |error: io::Error| other(&format!("can't start: {error}"));
+    let line = process::fork_runner(starter).map_err(cant)?;
+    signals::block().map_err(cant)?;
+    log::start(options.verbose, !options.foreground);
+    let config = verbs::read_config(&config_file)?;
+    let runtime_dir = paths::runtime_dir();
+    paths::make_runtime_dir(&runtime_dir)?;
+    let _lock = lock(&runtime_dir)?;
+    let startup_cmd = config.startup_cmd.clone();
+    let sites = Sites::bind(&config)?;
+    let (listener, socket) = listen(&paths::socket(&runtime_dir))?;
+
+    let alarm = Arc::new(Alarm::new().map_err(cant)?);
+    let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
+    let shared = Shared::new(
+        Core::new(config, sites.ports),
+        Hooks::new(line).map_err(cant)?,
+        endpoint::settle(browsers.clone()),
+        alarm.clone(),
+    );
+    let daemon = Arc::new(Daemon {
+        shared,
+        config_file,
+        ports: sites.ports,
+        https: sites.identity.clone(),
+        socket,
+        stopping: AtomicBool::new(false),
+        alarm,
+    });
+    let wishes = Wishes::watch().map_err(cant)?;
+    let mut timer = Timer::new().map_err(cant)?;
+    let (clients, clients_inbox) = serve::remote().map_err(cant)?;
+    let threads = [
+        serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
+        serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
+    ];
+
+    if !options.foreground {
+        process::let_go().map_err(cant)?;
+    }
+    notify(&[NotifyState::Ready]);
+    starter.ready();
+    if let Some(command) = startup_cmd {
+        daemon.shared.hooks().startup(command);
+    }
+    let outcome = daemon.main_loop(&wishes, &mut timer);
+    notify(&[NotifyState::Stopping]);
+    daemon.socket.remove();
+    end(threads, &[clients, browsers]);
+    outcome.map_err(|error| other(&format!("the server has ended: {error}")))
+}
+
+impl Daemon {
+    /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
+    fn stop(&self) {
+        self.socket.remove();
+        self.stopping.store(true, Ordering::Release);
+        self.alarm.ring();
+    }
+
+    /// The refresher: sleeps until a deadline, a signal, a hook's end or a change of plan.
+    fn main_loop(self: &Arc<Self>, wishes: &Wishes, timer: &mut Timer) -> io::Result<()> {
+        let hooks = self.shared.hooks();
+        while !self.stopping.load(Ordering::Acquire) {
+            timer.arm(self.shared.deadline())?;
+            let mut fds = vec![
+                PollFd::new(std::os::fd::AsFd::as_fd(&*self.alarm), PollFlags::POLLIN),
+                PollFd::new(wishes.fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let flags = match hooks.wants_write() {
+                true => PollFlags::POLLIN | PollFlags::POLLOUT,
+                false => PollFlags::POLLIN,
+            };
+            fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
+            match poll(&mut fds, timer.timeout()) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            self.alarm.clear();
+            timer.clear();
+            while let Some(wish) = wishes.next() {
+                match wish {
+                    Wish::Stop => self.stop(),
+                    Wish::Reload => self.reload_by_signal(),
+                }
+            }
+            self.shared.with(|core, cx| core.tick(cx));
+            hooks.exchange(&self.shared);
+        }
+        Ok(())
+    }
+
+    fn reload_by_signal(self: &Arc<Self>) {
+        match verbs::reload(self) {
+            Ok(remark) if remark.is_empty() => {}
+            Ok(remark) => ::log::warn!("{remark}"),
+            Err(failure) => ::log::error!("the configuration was not reloaded: {failure}"),
+        }
+    }
+}
+
+/// The redirect listeners.
+struct Sites {
+    sites: Vec<Site>,
+    ports: Ports,
+    identity: Option<Arc<Identity>>,
+}
+
+impl Sites {
+    fn bind(config: &Config) -> Result<Self, Failure> {
+        let mut sites = Sites {
+            sites: Vec::new(),
+            ports: Ports::default(),
+            identity: None,
+        };
+        if let Listen::On { host, port } = &config.http_listen {
+            let bound = bind("http_listen", host, *port)?;
+            sites.ports.http = Some(bound.port);
+            sites.sites.push(Site {
+                bound,
+                identity: None,
+            });
+        }
+        if let Listen::On { host, port } = &config.https_listen {
+            let bound = bind("https_listen", host, *port)?;
+            let hosts = https_hosts(config);
+            let identity = Identity::generate(&hosts)
+                .map_err(|error| other(&format!("can't make a certificate: {error}")))?;
+            let identity = Arc::new(identity);
+            sites.ports.https = Some(bound.port);
+            sites.identity = Some(identity.clone());
+            sites.sites.push(Site {
+                bound,
+                identity: Some(identity),
+            });
+        }
+        Ok(sites)
+    }
+}
+
+fn bind(option: &str, host: &str, port: u16) -> Result<redirect::Bound, Failure> {
+    redirect::bind(host, port).map_err(|error| other(&format!("{option}: {error}")))
+}
+
+/// The hosts that https redirects go to, beside the loopback's names.
+fn https_hosts(config: &Config) -> Vec<&str> {
+    let uris = config.accounts.iter().map(|account| &account.registration.redirect_uri);
+    let mut hosts: Vec<&str> = uris
+        .filter(|uri| uri.scheme() == "https")
+        .filter_map(|uri| uri.host_str())
+        .collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+/// The one daemon's lock, held for life.
+fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
+    let path = runtime_dir.join("pizauth.lock");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&path);
+    let mut file =
+        file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))?;
+    let give_up = Instant::now() + TAKEOVER_TIMEOUT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        // A server that answers is running; one without a socket is just ending.
+        let answers = UnixStream::connect(paths::socket(runtime_dir)).is_ok();
+        if answers || Instant::now() >= give_up {
+            return Err(other("a server is already running"));
+        }
+        thread::sleep(TAKEOVER_POLL);
+    }
+}
+
+/// The control socket's file.
+struct SocketFile {
+    path: PathBuf,
+    dev: u64,
+    ino: u64,
+}
+
+impl SocketFile {
+    /// Removes it, if it is still this server's.
+    fn remove(&self) {
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.dev, self.ino)) {
+            // Somebody may just have removed it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Listens on the control socket. A file that nobody listens on is replaced.
+fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    let cant = |error: io::Error| {
+        other(&format!("can't listen on the socket {}: {error}", path.display()))
+    };
+    match UnixStream::connect(path) {
+        // Its lock was removed from under it.
+        Ok(_) => return Err(other("a server is already running")),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(cant)?;
+        }
+        Err(error) => return Err(cant(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(cant)?;
+    let file = fs::symlink_metadata(path).map_err(cant)?;
+    let socket = SocketFile {
+        path: path.to_owned(),
+        dev: file.dev(),
+        ino: file.ino(),
+    };
+    Ok((listener, socket))
+}
+
+fn serve_clients(
+    daemon: &Arc<Daemon>,
+    listener: UnixListener,
+    inbox: Inbox,
+) -> io::Result<JoinHandle<()>> {
+    let listener = Listener::unix(listener)?;
+    let theirs = daemon.clone();
+    let control = Control::new(Box::new(move |request| verbs::answer(&theirs, request)));
+    let theirs = daemon.clone();
+    spawn("control", move || {
+        let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);
+        theirs.ended("control socket", outcome);
+    })
+}
+
+fn serve_browsers(daemon: &Arc<Daemon>, sites: Sites, inbox: Inbox) -> io::Result<JoinHandle<()>> {
+    let endpoint = endpoint::Endpoint(daemon.shared.clone());
+    let theirs = daemon.clone();
+    spawn("redirect", move || {
+        let outcome = redirect::run(sites.sites, endpoint, inbox);
+        theirs.ended("redirect listener", outcome);
+    })
+}
+
+impl Daemon {
+    fn ended(&self, what: &str, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            ::log::error!("the {what} has ended: {error}");
+            self.stop();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name(name.into()).stack_size(SERVER_STACK);
+    thread.spawn(work)
+}
+
+/// Lets the servers finish the replies that they are writing.
+fn end(threads: [JoinHandle<()>; 2], remotes: &[Remote]) {
+    for remote in remotes {
+        remote.stop();
+    }
+    for thread in threads {
+        // A thread that has panicked has nothing left to finish.
+        let _ = thread.join();
+    }
+}
+
+fn notify(state: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(state) {
+        ::log::warn!("the service manager can't be told: {error}");
+    }
+}
+
+fn other(what: &str) -> Failure {
+    Failure::new(Exit::Other, what)
+}

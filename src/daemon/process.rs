@@ -1,0 +1,127 @@
+//! fork(2): the only unsafe code. Both forks happen while the process has one thread.
+#![allow(unsafe_code)]
+
+use std::{
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
+};
+
+use nix::{
+    sys::wait::waitpid,
+    unistd::{ForkResult, fork, setsid},
+};
+
+use super::{runner, signals};
+use crate::error::{Exit, Failure};
+
+/// What a daemon that answers tells the command that started it; anything else is an error.
+const READY: &[u8] = b"ready";
+
+/// The detached daemon's line to the command that started it.
+pub struct Starter(Option<UnixStream>);
+
+impl Starter {
+    /// Nobody waits: the daemon stays in the foreground.
+    pub fn none() -> Self {
+        Starter(None)
+    }
+
+    /// The daemon answers: `pizauth server` may exit 0.
+    pub fn ready(&mut self) {
+        self.say(READY);
+    }
+
+    /// The daemon doesn't start: `pizauth server` says why.
+    pub fn failed(&mut self, failure: &Failure) {
+        self.say(format!("{} {failure}", failure.exit.code()).as_bytes());
+    }
+
+    fn say(&mut self, bytes: &[u8]) {
+        if let Some(mut line) = self.0.take() {
+            // A starter that was killed hears nothing.
+            let _ = line.write_all(bytes);
+        }
+    }
+}
+
+/// Which process this is after [`detach`].
+pub enum Detached {
+    /// The command; the daemon has answered so.
+    Command(Result<(), Failure>),
+    /// The daemon, without a controlling terminal.
+    Daemon(Starter),
+}
+
+/// Forks the daemon; the command waits until it answers or fails (daemon(7)).
+pub fn detach() -> io::Result<Detached> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // SAFETY: the process has one thread, so the child's memory is consistent.
+    if let ForkResult::Parent { child } = unsafe { fork() }? {
+        drop(theirs);
+        waitpid(child, None)?;
+        return Ok(Detached::Command(verdict(ours)));
+    }
+    drop(ours);
+    setsid()?;
+    // The session's leader ends, so that no terminal can become the daemon's.
+    // SAFETY: as above.
+    if unsafe { fork() }?.is_parent() {
+        std::process::exit(0);
+    }
+    Ok(Detached::Daemon(Starter(Some(theirs))))
+}
+
+fn verdict(mut line: UnixStream) -> Result<(), Failure> {
+    let mut said = Vec::new();
+    let read = line.read_to_end(&mut said);
+    if said == READY {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&said);
+    match said.split_once(' ') {
+        Some((code, text)) if read.is_ok() => {
+            let exit = code.parse().map_or(Exit::Other, Exit::from_code);
+            Err(match text.split_once("\nhint: ") {
+                Some((what, hint)) => Failure::new(exit, what).hint(hint),
+                None => Failure::new(exit, text),
+            })
+        }
+        _ => Err(Failure::new(Exit::Other, "the server ended while it was starting")),
+    }
+}
+
+/// Forks the hook runner, before anything secret is in memory. Returns the line to it.
+pub fn fork_runner(starter: &mut Starter) -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    // SAFETY: the process has one thread, so the child's memory is consistent.
+    if unsafe { fork() }?.is_parent() {
+        return Ok(ours);
+    }
+    drop(ours);
+    let outcome = become_runner(starter, theirs);
+    std::process::exit(i32::from(outcome.is_err()));
+}
+
+fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
+    // Whoever started a detached daemon waits for the end of its line and of its output.
+    if starter.0.take().is_some() {
+        close_stdio()?;
+    }
+    // A ^C at the terminal is for the daemon; the runner ends with it.
+    signals::block()?;
+    runner::run(line)
+}
+
+/// Lets the starting command's terminal, its files and its directory go.
+pub fn let_go() -> io::Result<()> {
+    close_stdio()?;
+    std::env::set_current_dir("/")
+}
+
+fn close_stdio() -> io::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! The hook runner: a process of its own, forked before the daemon has read anything, that runs
+//! the user's commands. It has all of the user's rights and none of the secrets. One thread, one
+//! poll(2); it ends with the daemon, and ends its hooks then.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    process::{Child, ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use super::{
+    hooks::{End, Job, Lane, Order, Report, take_line},
+    signals::Children,
+};
+
+/// How much of a hook's stderr is kept for the log, in bytes: the last words say why.
+const MAX_STDERR_BYTES: usize = 2048;
+
+/// How many jobs may wait in a lane; a hook that hangs for a minute at every token of 10,000
+/// accounts stays below it.
+const MAX_WAITING: usize = 20_000;
+
+/// Runs hooks until the daemon at the other end of `line` is gone.
+pub fn run(line: UnixStream) -> io::Result<()> {
+    line.set_nonblocking(true)?;
+    let mut runner = Runner {
+        line,
+        children: Children::watch()?,
+        incoming: Vec::new(),
+        outgoing: VecDeque::new(),
+        waiting: HashMap::new(),
+        running: Vec::new(),
+    };
+    let outcome = runner.serve();
+    for hook in &runner.running {
+        hook.kill();
+    }
+    outcome
+}
+
+struct Runner {
+    line: UnixStream,
+    children: Children,
+    incoming: Vec<u8>,
+    outgoing: VecDeque<u8>,
+    waiting: HashMap<Lane, VecDeque<Job>>,
+    running: Vec<Hook>,
+}
+
+/// A command that runs.
+struct Hook {
+    id: u64,
+    lane: Lane,
+    child: Child,
+    stderr: Option<ChildStderr>,
+    said: Vec<u8>,
+    /// When it is killed; `None` when the limit is beyond the clock's end.
+    deadline: Option<Instant>,
+    /// It is being killed, and this is why.
+    killed: Option<End>,
+}
+
+impl Runner {
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            self.flush()?;
+            if !self.read_orders()? {
+                return Ok(());
+            }
+            self.children.clear();
+            let now = Instant::now();
+            for hook in &mut self.running {
+                hook.listen();
+                if hook.deadline.is_some_and(|at| at <= now) {
+                    hook.end(End::TimedOut);
+                }
+            }
+            self.reap();
+            self.start_waiting();
+            self.flush()?;
+        }
+    }
+
+    /// Sleeps until something is to be done.
+    fn wait(&self) -> io::Result<()> {
+        let mut flags = PollFlags::POLLIN;
+        if !self.outgoing.is_empty() {
+            flags |= PollFlags::POLLOUT;
+        }
+        let mut fds = vec![PollFd::new(self.line.as_fd(), flags)];
+        fds.extend(self.children.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let stderrs = self.running.iter().filter_map(Hook::fd);
+        fds.extend(stderrs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
+        let mut timeout = deadline.map(|at| {
+            // Rounded up, so that it isn't woken a moment too early.
+            at.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+        });
+        if let Some(interval) = self.children.must_ask()
+            && !self.running.is_empty()
+        {
+            timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
+        }
+        let timeout = match timeout {
+            None => PollTimeout::NONE,
+            Some(timeout) => PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX),
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// False when the daemon is gone.
+    fn read_orders(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.line.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.incoming.extend(buffer.iter().take(count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        while let Some(line) = take_line(&mut self.incoming) {
+            match serde_json::from_slice(&line)? {
+                Order::Run(job) => self.enqueue(job),
+                Order::End(id) => self.end(id),
+            }
+        }
+        Ok(true)
+    }
+
+    fn enqueue(&mut self, job: Job) {
+        let queue = self.waiting.entry(job.lane).or_default();
+        if queue.len() < MAX_WAITING {
+            queue.push_back(job);
+        } else {
+            let end = End::NotStarted("too many are waiting".into());
+            self.report(job.id, end, String::new());
+        }
+    }
+
+    fn end(&mut self, id: u64) {
+        if let Some(hook) = self.running.iter_mut().find(|hook| hook.id == id) {
+            return hook.end(End::Ended);
+        }
+        let mut found = false;
+        for queue in self.waiting.values_mut() {
+            let before = queue.len();
+            queue.retain(|job| job.id != id);
+            found |= queue.len() < before;
+        }
+        if found {
+            self.report(id, End::Ended, String::new());
+        }
+    }
+
+    fn start_waiting(&mut self) {
+        for lane in [Lane::Startup, Lane::Event, Lane::Error, Lane::Probe, Lane::Notify] {
+            while self.running.iter().filter(|hook| hook.lane == lane).count() < room(lane) {
+                let Some(job) = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) else {
+                    break;
+                };
+                match start(&job) {
+                    Ok(hook) => self.running.push(hook),
+                    Err(error) => {
+                        self.report(job.id, End::NotStarted(error.to_string()), String::new());
+                    }
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut at = 0;
+        while let Some(hook) = self.running.get_mut(at) {
+            match hook.child.try_wait() {
+                Ok(None) => at += 1,
+                Ok(Some(status)) => {
+                    hook.listen();
+                    let end = hook.killed.take().unwrap_or(match status.code() {
+                        Some(code) => End::Exit(code),
+                        None => End::Signal(status.signal().unwrap_or_default()),
+                    });
+                    let said = String::from_utf8_lossy(&hook.said).into_owned();
+                    let id = hook.id;
+                    self.running.swap_remove(at);
+                    self.report(id, end, said);
+                }
+                Err(error) => {
+                    let id = hook.id;
+                    self.running.swap_remove(at);
+                    self.report(id, End::NotStarted(error.to_string()), String::new());
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, id: u64, end: End, stderr: String) {
+        let report = Report { id, end, stderr };
+        if let Ok(line) = serde_json::to_vec(&report) {
+            self.outgoing.extend(line);
+            self.outgoing.push_back(b'\n');
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.outgoing.is_empty() {
+            let (front, _) = self.outgoing.as_slices();
+            match self.line.write(front) {
+                Ok(written) => {
+                    self.outgoing.drain(..written);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many hooks of a lane run at once.
+fn room(lane: Lane) -> usize {
+    match lane {
+        // Their order is promised.
+        Lane::Event | Lane::Error | Lane::Startup => 1,
+        // A network that is down fails every account at once.
+        Lane::Probe => 4,
+        // Each may wait for a click for a quarter of an hour.
+        Lane::Notify => 64,
+    }
+}
+
+fn start(job: &Job) -> io::Result<Hook> {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
+        .arg("-c")
+        .arg(&job.command)
+        .envs(job.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let stderr = child.stderr.take();
+    if let Some(stderr) = &stderr {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    Ok(Hook {
+        id: job.id,
+        lane: job.lane,
+        child,
+        stderr,
+        said: Vec::new(),
+        deadline: Instant::now().checked_add(job.limit),
+        killed: None,
+    })
+}
+
+impl Hook {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.stderr.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what it wrote to stderr, so that it never waits for a reader, and keeps the end.
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(stderr) = &mut self.stderr {
+            match stderr.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    self.said.extend(buffer.iter().take(count));
+                    let excess = self.said.len().saturating_sub(MAX_STDERR_BYTES);
+                    self.said.drain(..excess);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => self.stderr = None,
+            }
+        }
+    }
+
+    fn end(&mut self, why: End) {
+        self.kill();
+        self.deadline = None;
+        self.killed.get_or_insert(why);
+    }
+
+    /// Kills its process group. The leader hasn't been reaped, so the number is still its own.
+    fn kill(&self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // It may just have ended by itself.
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}

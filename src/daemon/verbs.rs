@@ -1,0 +1,191 @@
+//! What the control socket's requests mean: the core's answers as replies.
+
+use std::{fs, io::Read, path::Path, sync::Arc};
+
+use super::{Daemon, shared::Shared};
+use crate::{
+    config::{self, Config},
+    core::{Progress, Show, dump},
+    error::{Exit, Failure},
+    oauth::token::Refusal,
+    view::ServerInfo,
+    wire::{AccountArgs, Reply, Request},
+};
+
+/// Answers one request.
+pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
+    let shared = &daemon.shared;
+    match request {
+        Request::Dump => {
+            let dump = shared.with(|core, cx| core.dump(cx));
+            Reply::Bytes(zeroize::Zeroizing::new(dump))
+        }
+        Request::Info => json(&info(daemon)),
+        Request::Refresh(args) => refresh(shared, &args),
+        Request::Reload => match reload(daemon) {
+            Ok(remark) => Reply::text(remark),
+            Err(failure) => Reply::Failure(failure),
+        },
+        Request::Restore(bytes) => restore(shared, &bytes),
+        Request::Revoke(args) => match shared.with(|core, cx| core.revoke(cx, &args.account)) {
+            true => Reply::done(),
+            false => no_account(&args),
+        },
+        Request::Show(args) => show(shared, &args),
+        Request::Shutdown => {
+            daemon.stop();
+            Reply::done()
+        }
+        Request::Status => json(&shared.with(|core, cx| core.status(cx.now))),
+    }
+}
+
+fn show(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
+    match shared.with(|core, cx| core.show(cx, &args.account)) {
+        None => no_account(args),
+        Some(Show::Token(token)) => Reply::Token(token),
+        Some(Show::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
+        Some(Show::Exchanging) => being_completed(),
+        Some(Show::Refreshing { trouble: None }) => failure(
+            Exit::TryLater,
+            "the access token has expired and is being refreshed",
+        ),
+        Some(Show::Refreshing {
+            trouble: Some(refusal),
+        }) => refused(
+            Exit::TryLater,
+            "the access token has expired and could not be refreshed yet",
+            refusal,
+        ),
+        Some(Show::Parked(refusal)) => refused(
+            Exit::Config,
+            "the access token has expired and can not be refreshed",
+            refusal,
+        ),
+    }
+}
+
+fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
+    match shared.with(|core, cx| core.refresh(cx, &args.account)) {
+        None => no_account(args),
+        Some(Progress::Refreshing) => Reply::done(),
+        Some(Progress::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
+        Some(Progress::Exchanging) => being_completed(),
+    }
+}
+
+fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
+    match dump::open(bytes) {
+        Ok(dump) => {
+            let taken = shared.with(|core, cx| core.restore(cx, dump));
+            log::info!("restored the tokens of {taken} accounts");
+            Reply::done()
+        }
+        Err(error) => failure(Exit::Other, &format!("nothing was restored: {error}")),
+    }
+}
+
+/// Reads the config again: all of it, or nothing. The remark says what needs a restart.
+pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
+    let config = read_config(&daemon.config_file)?;
+    let remark = daemon.shared.with(|core, cx| {
+        let old = core.config().clone();
+        let moved = old.http_listen != config.http_listen || old.https_listen != config.https_listen;
+        core.reload(cx, config);
+        moved
+    });
+    log::info!("the configuration was reloaded");
+    Ok(match remark {
+        true => "http_listen and https_listen take effect when pizauth is restarted\n".into(),
+        false => String::new(),
+    })
+}
+
+/// Reads and checks the configuration.
+pub fn read_config(file: &Path) -> Result<Config, Failure> {
+    let cant = |error: std::io::Error| {
+        let what = format!("can't read the configuration {}: {error}", file.display());
+        Failure::new(Exit::Other, what)
+    };
+    let opened = fs::File::open(file).map_err(cant)?;
+    if !opened.metadata().map_err(cant)?.is_file() {
+        let what = format!("the configuration {} is no regular file", file.display());
+        return Err(Failure::new(Exit::Other, what));
+    }
+    let mut text = String::new();
+    opened
+        .take(config::MAX_CONFIG_BYTES as u64 + 1)
+        .read_to_string(&mut text)
+        .map_err(cant)?;
+    let config = config::parse(&file.display().to_string(), &text)
+        .map_err(|error| Failure {
+            what: error.report(),
+            hint: error.advice().map(str::to_owned),
+            exit: Exit::Other,
+        })?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+fn info(daemon: &Daemon) -> ServerInfo {
+    ServerInfo {
+        config_file: daemon.config_file.display().to_string(),
+        http_port: daemon.ports.http,
+        https_port: daemon.ports.https,
+        https_pub_key: daemon.https.as_ref().map(|https| https.public_key_sha256.clone()),
+        https_fingerprint: daemon.https.as_ref().map(|https| https.certificate_sha256.clone()),
+        pid: std::process::id(),
+        pizauth_version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+fn sign_in_needed(args: &AccountArgs, uri: &str, reason: Option<Refusal>) -> Reply {
+    // Scripts read this line; it stays as it is.
+    let what = match args.no_url {
+        true => "Token unavailable until authorised".into(),
+        false => format!("Token unavailable until authorised with URL {uri}"),
+    };
+    let failure = Failure::new(Exit::AuthorisationNeeded, what);
+    Reply::Failure(match reason {
+        Some(refusal) => failure.hint(told(&refusal)),
+        None => failure,
+    })
+}
+
+fn being_completed() -> Reply {
+    failure(Exit::TryLater, "the authorisation is just being completed")
+}
+
+fn no_account(args: &AccountArgs) -> Reply {
+    let name = crate::text::sanitize(&args.account);
+    failure(Exit::NoAccount, &format!("no account `{name}` in the configuration"))
+}
+
+fn failure(exit: Exit, what: &str) -> Reply {
+    Reply::Failure(Failure::new(exit, what))
+}
+
+fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
+    let failure = Failure::new(exit, format!("{what}: {}", refusal.text));
+    Reply::Failure(match refusal.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// A refusal and its hint as one line.
+fn told(refusal: &Refusal) -> String {
+    match &refusal.hint {
+        Some(hint) => format!("{} ({hint})", refusal.text),
+        None => refusal.text.clone(),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Reply {
+    match serde_json::to_string(value) {
+        Ok(text) => Reply::text(text),
+        Err(error) => failure(Exit::Other, &error.to_string()),
+    }
+}
