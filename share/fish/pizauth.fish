@@ -1,0 +1,37 @@
+# Completion of pizauth(1) for fish.
+
+function __pizauth_accounts
+    # "pizauth status" prints "name: state" lines.
+    pizauth status 2>/dev/null </dev/null | string replace --filter --regex ': .*$' ''
+end
+
+# True where an account is expected and none has been given yet.
+function __pizauth_wants_account
+    set --local words
+    for word in (commandline --cut-at-cursor --current-process --tokenize)[2..]
+        string match --quiet -- '-*' $word; or set --append words $word
+    end
+    test (count $words) -eq 1; and contains -- $words[1] refresh revoke show
+end
+
+complete --command pizauth --no-files
+complete --command pizauth --short-option h --long-option help --description 'Print a usage message'
+complete --command pizauth --condition __fish_use_subcommand --short-option V --long-option version --description 'Print the version'
+
+complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output'
+complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
+complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
+complete --command pizauth --condition __fish_use_subcommand --arguments reload --description 'Read the configuration again'
+complete --command pizauth --condition __fish_use_subcommand --arguments restore --description 'Read a state from standard input'
+complete --command pizauth --condition __fish_use_subcommand --arguments revoke --description 'Forget the tokens of an account'
+complete --command pizauth --condition __fish_use_subcommand --arguments server --description 'Start the server'
+complete --command pizauth --condition __fish_use_subcommand --arguments show --description 'Print the access token of an account'
+complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
+complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
+
+complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --description 'Print JSON'
+complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --require-parameter --force-files --description 'Read this configuration'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --description 'Stay in the foreground, log to standard error'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --description 'Log more'
+complete --command pizauth --condition __pizauth_wants_account --arguments '(__pizauth_accounts)' --description Account
