@@ -1,4 +1,8 @@
-//! Everything that is tested from outside, in one target.
+//! Black-box tests: they drive the built binary against a scripted provider. One target, so that
+//! the suite links once; each file of this directory is a module.
 #![allow(missing_docs)]
+// A test says what went wrong by panicking, its helpers included.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod config;
+mod support;

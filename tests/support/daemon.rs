@@ -1,0 +1,341 @@
+//! A daemon in a world of its own: directories, configuration and environment that vanish with
+//! it. Whatever a test does, dropping the guard ends the daemon.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::browser::{self, Page};
+use super::command::{Capture, Output, Running};
+use super::hooks::Record;
+use super::wait;
+
+/// Names another binary to test, for instance an installed one.
+const BINARY_VAR: &str = "PIZAUTH_UNDER_TEST";
+/// What a command gets of the environment of the tests: where programs are, and where a coverage
+/// build writes.
+const PASSED_ON: [&str; 2] = ["PATH", "LLVM_PROFILE_FILE"];
+
+/// The guard. The daemon runs from [`Daemon::start`] or [`Daemon::start_forked`] on.
+#[derive(Debug)]
+pub struct Daemon {
+    home: TempDir,
+    binary: PathBuf,
+    env: BTreeMap<String, String>,
+    running: Server,
+}
+
+#[derive(Debug)]
+enum Server {
+    Down,
+    /// `server -d`, our child.
+    Foreground(Running),
+    /// It went into the background. Without a pid it can only be asked to go.
+    Forked(Option<Pid>),
+}
+
+impl Daemon {
+    /// A world with `config` in it; the daemon doesn't run yet.
+    pub fn new(config: &str) -> Self {
+        let binary = std::env::var_os(BINARY_VAR)
+            .map_or_else(|| env!("CARGO_BIN_EXE_pizauth").into(), PathBuf::from);
+        Daemon::of_binary(&binary, config)
+    }
+
+    /// The same with another binary.
+    pub fn of_binary(binary: &Path, config: &str) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let mut env = BTreeMap::from([
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+            ("TZ".to_owned(), "UTC".to_owned()),
+        ]);
+        env.extend(
+            PASSED_ON
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))),
+        );
+        for (name, directory) in [
+            ("HOME", "home"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_RUNTIME_DIR", "run"),
+            ("TMPDIR", "tmp"),
+        ] {
+            let path = home.path().join(directory);
+            fs::create_dir(&path).expect("a directory");
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).expect("its mode");
+            env.insert(name.into(), path.to_str().expect("a path in UTF-8").into());
+        }
+        let daemon = Daemon {
+            home,
+            binary: binary.into(),
+            env,
+            running: Server::Down,
+        };
+        daemon.write_config(config);
+        daemon
+    }
+
+    /// A path in the world's top directory, which is the commands' working directory too.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.path("config/pizauth.conf")
+    }
+
+    pub fn socket_path(&self) -> PathBuf {
+        self.path("run/pizauth/pizauth.sock")
+    }
+
+    /// Replaces the configuration.
+    pub fn write_config(&self, config: &str) {
+        fs::write(self.config_path(), config).expect("to write the configuration");
+    }
+
+    /// A record for hooks to write to.
+    pub fn record(&self, name: &str) -> Record {
+        Record::new(self.home.path(), name)
+    }
+
+    /// Sets a variable for the commands that start from now on, the daemon included.
+    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Takes a variable away from them.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.env.remove(name);
+        self
+    }
+
+    /// `pizauth` with `args`, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(args)
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(self.home.path());
+        command
+    }
+
+    /// Runs `pizauth` with `args` and an empty stdin.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.run_with(args, b"")
+    }
+
+    /// Runs `pizauth` with `args` and `input` on its stdin.
+    #[track_caller]
+    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut running = self.spawn(args);
+        running.feed(input);
+        running.finish()
+    }
+
+    /// Starts `pizauth` with `args` beside the test.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        Running::start(&mut self.command(args))
+    }
+
+    /// Runs `pizauth` with `args` again and again until `good` likes what it says.
+    pub fn eventually(&self, args: &[&str], good: impl Fn(&Output) -> bool) -> Output {
+        wait::until(&format!("the right answer of {args:?}"), || {
+            Some(self.run(args)).filter(|output| good(output))
+        })
+    }
+
+    /// Starts the daemon in the foreground, with all that it can log, and waits until it listens.
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.start_with(&["-vvvv"]);
+    }
+
+    /// Starts the daemon in the foreground with `flags`, and waits until it listens.
+    #[track_caller]
+    pub fn start_with(&mut self, flags: &[&str]) {
+        assert!(
+            matches!(self.running, Server::Down),
+            "the server runs already"
+        );
+        let mut server = self.spawn(&[&["server", "-d"], flags].concat());
+        wait::until("the server to listen", || {
+            assert!(
+                server.is_running(),
+                "the server went: {}",
+                server.stderr.text()
+            );
+            UnixStream::connect(self.socket_path()).ok()
+        });
+        self.running = Server::Foreground(server);
+    }
+
+    /// Starts the daemon the normal way: the command has to succeed, in silence, when it answers.
+    #[track_caller]
+    pub fn start_forked(&mut self) {
+        assert!(
+            matches!(self.running, Server::Down),
+            "the server runs already"
+        );
+        // The path says in the process list whose daemon it is.
+        let config = self.config_path();
+        let output = self.run(&["server", "-c", config.to_str().expect("a path in UTF-8")]);
+        // Whatever it said, there may be a daemon now, and it is ours to end.
+        self.running = Server::Forked(self.find_pid());
+        assert_eq!(output.ok(), "");
+    }
+
+    /// The daemon's process, as far as that can be known.
+    pub fn pid(&self) -> Option<Pid> {
+        match &self.running {
+            Server::Down => None,
+            Server::Foreground(server) => Some(server.pid()),
+            Server::Forked(pid) => *pid,
+        }
+    }
+
+    /// What the daemon has logged until now; only in the foreground.
+    pub fn log(&self) -> Capture {
+        match &self.running {
+            Server::Foreground(server) => server.stderr.clone(),
+            Server::Down | Server::Forked(_) => Capture::nothing(),
+        }
+    }
+
+    /// Asks the daemon to go, checks that it goes as it should, and gives what it had logged.
+    #[track_caller]
+    pub fn shutdown(&mut self) -> String {
+        let log = self.log();
+        self.run(&["shutdown"]).ok();
+        match std::mem::replace(&mut self.running, Server::Down) {
+            Server::Down | Server::Forked(None) => {}
+            Server::Foreground(server) => assert_eq!(server.finish().status, 0, "{}", log.text()),
+            Server::Forked(Some(pid)) => wait::until("the daemon's end", || gone(pid)),
+        }
+        log.text()
+    }
+
+    /// Kills the daemon without a word, as a crash would.
+    pub fn kill(&mut self) {
+        match std::mem::replace(&mut self.running, Server::Down) {
+            Server::Down | Server::Forked(None) => {}
+            Server::Foreground(mut server) => server.kill(),
+            Server::Forked(Some(pid)) => self.kill_forked(pid),
+        }
+    }
+
+    /// The URL that `show` says has to be visited. Panics unless it fails in the way for that.
+    #[track_caller]
+    pub fn authorization_url(&self, account: &str) -> String {
+        browser::url_in(self.run(&["show", account]).failed(77))
+    }
+
+    /// Signs in, up to the page that tells so.
+    #[track_caller]
+    pub fn sign_in(&self, account: &str) -> Page {
+        let page = browser::visit(&self.authorization_url(account));
+        assert_eq!(page.status(), 200, "{page:?}");
+        page
+    }
+
+    /// The token that `show` prints, in its one line.
+    #[track_caller]
+    pub fn token(&self, account: &str) -> String {
+        let output = self.run(&["show", account]);
+        let token = output.ok().strip_suffix('\n').expect("a whole line");
+        assert!(!token.is_empty() && !token.contains('\n'), "{output:?}");
+        token.into()
+    }
+
+    /// The pid of a daemon in the background: its own word, or the kernel's.
+    fn find_pid(&self) -> Option<Pid> {
+        let info = self.run(&["info", "-j"]).stdout;
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap_or_default();
+        let told = info["server_info"]["pid"]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok());
+        told.map(Pid::from_raw)
+            .or_else(|| listener_of(&self.socket_path()))
+            .filter(|pid| self.owns(*pid))
+    }
+
+    /// Whether `pid` is a daemon that this guard started: a number that was taken over by another
+    /// process must not cost that one its life. Where nothing tells, nobody is killed.
+    fn owns(&self, pid: Pid) -> bool {
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let home = self.home.path().to_string_lossy();
+        String::from_utf8_lossy(&command_line).contains(&*home)
+    }
+
+    fn kill_forked(&self, pid: Pid) {
+        if self.owns(pid) {
+            let _ = kill(pid, Signal::SIGKILL);
+            wait::try_until(|| gone(pid));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    /// Asks first, so that the daemon can end its hooks.
+    fn drop(&mut self) {
+        if matches!(self.running, Server::Down) {
+            return;
+        }
+        // Not by `run`: that panics.
+        let mut command = self.command(&["shutdown"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let asked = command
+            .spawn()
+            .ok()
+            .and_then(|child| Running::of(child).wait());
+        let asked = asked.is_some_and(|status| status.success());
+        match std::mem::replace(&mut self.running, Server::Down) {
+            Server::Foreground(mut server) if asked => {
+                server.wait();
+            }
+            Server::Forked(Some(pid)) => {
+                if !asked || wait::try_until(|| gone(pid)).is_none() {
+                    self.kill_forked(pid);
+                }
+            }
+            // A child that wasn't asked dies with its guard.
+            Server::Down | Server::Foreground(_) | Server::Forked(None) => {}
+        }
+    }
+}
+
+/// Whether the process has ended; one that nobody has waited for yet, has.
+fn gone(pid: Pid) -> Option<()> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let zombie = stat
+        .rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    (zombie || kill(pid, None).is_err()).then_some(())
+}
+
+/// The process that listens on `socket`, by the kernel's word.
+#[cfg(target_os = "linux")]
+fn listener_of(socket: &Path) -> Option<Pid> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    let stream = UnixStream::connect(socket).ok()?;
+    let peer = getsockopt(&stream, PeerCredentials).ok()?;
+    Some(Pid::from_raw(peer.pid()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn listener_of(_socket: &Path) -> Option<Pid> {
+    None
+}

@@ -1,0 +1,336 @@
+//! An authorization server's honest half: what RFC 6749, 7636 and 9700 say that it must check and
+//! answer. No sockets here; provider.rs has those, and the faults.
+
+use std::collections::HashMap;
+
+use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::http::{Pairs, Request, Response};
+
+/// How the server behaves; a test may change it at any time.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `expires_in` of the tokens minted from now on, in seconds; `None` leaves it out.
+    pub expires_in: Option<u64>,
+    /// Whether tokens come with a refresh token at all.
+    pub refresh_tokens: bool,
+    /// Whether a refresh gives a new refresh token.
+    pub rotate: bool,
+    /// Whether the second use of a rotated refresh token ends the whole grant (RFC 9700, 4.14.2).
+    /// Without it, older refresh tokens stay good.
+    pub reuse_detection: bool,
+    /// The client secret that the token endpoint asks for, in the form or as Basic.
+    pub client_secret: Option<String>,
+    /// Added to every callback, for instance `iss`.
+    pub callback_extras: Vec<(String, String)>,
+    /// Added to every successful reply of the token endpoint, and replacing what has their name.
+    pub token_extras: Vec<(String, serde_json::Value)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            expires_in: Some(3600),
+            refresh_tokens: true,
+            rotate: true,
+            reuse_detection: true,
+            client_secret: None,
+            callback_extras: Vec::new(),
+            token_extras: Vec::new(),
+        }
+    }
+}
+
+/// What one authorisation by the user became.
+#[derive(Debug)]
+struct Grant {
+    client_id: String,
+    scope: Option<String>,
+    live: bool,
+}
+
+#[derive(Debug)]
+struct Code {
+    grant: usize,
+    redirect_uri: String,
+    challenge: String,
+    used: bool,
+}
+
+#[derive(Debug)]
+struct RefreshToken {
+    grant: usize,
+    replaced: bool,
+}
+
+/// The server's memory.
+#[derive(Debug, Default)]
+pub struct Issuer {
+    pub settings: Settings,
+    /// Before every token and code, so that those of two servers can be told apart.
+    tag: String,
+    grants: Vec<Grant>,
+    codes: HashMap<String, Code>,
+    access_tokens: HashMap<String, usize>,
+    refresh_tokens: HashMap<String, RefreshToken>,
+    minted_codes: usize,
+    minted_access: usize,
+    minted_refresh: usize,
+}
+
+/// An error reply of the token endpoint (RFC 6749, 5.2).
+pub fn token_error(error: &str, description: &str) -> Response {
+    let body = serde_json::json!({ "error": error, "error_description": description });
+    Response::new(400, "application/json", body.to_string())
+}
+
+/// Where the user's browser goes with `pairs` added to the query of `redirect_uri`.
+pub fn callback(redirect_uri: &str, pairs: &[(String, String)]) -> Response {
+    match Url::parse(redirect_uri) {
+        Ok(mut url) => {
+            url.query_pairs_mut().extend_pairs(pairs);
+            Response::redirect(303, url.as_str())
+        }
+        Err(error) => bad_request(&format!("redirect_uri: {error}")),
+    }
+}
+
+fn bad_request(why: &str) -> Response {
+    Response::new(400, "text/plain", format!("{why}\n"))
+}
+
+impl Issuer {
+    pub fn new(tag: &str) -> Self {
+        Issuer {
+            tag: tag.into(),
+            ..Issuer::default()
+        }
+    }
+
+    /// The authorization endpoint, with a user who agrees at once.
+    pub fn authorize(&mut self, query: &Pairs) -> Response {
+        let (redirect_uri, state) = match check_authorization_request(query) {
+            Ok(found) => found,
+            Err(why) => return bad_request(&why),
+        };
+        self.minted_codes += 1;
+        let code = format!("{}code-{}", self.tag, self.minted_codes);
+        self.grants.push(Grant {
+            client_id: query.get("client_id").unwrap_or_default().into(),
+            scope: query.get("scope").map(str::to_owned),
+            live: true,
+        });
+        self.codes.insert(
+            code.clone(),
+            Code {
+                grant: self.grants.len() - 1,
+                redirect_uri: redirect_uri.clone(),
+                challenge: query.get("code_challenge").unwrap_or_default().into(),
+                used: false,
+            },
+        );
+        let mut pairs = vec![("code".into(), code), ("state".into(), state)];
+        pairs.extend(self.settings.callback_extras.clone());
+        callback(&redirect_uri, &pairs)
+    }
+
+    /// The authorization endpoint, with a user (or a policy) that refuses.
+    pub fn refuse(&self, query: &Pairs, error: &str, description: &str) -> Response {
+        let (redirect_uri, state) = match check_authorization_request(query) {
+            Ok(found) => found,
+            Err(why) => return bad_request(&why),
+        };
+        let mut pairs = vec![
+            ("error".into(), error.into()),
+            ("error_description".into(), description.into()),
+            ("state".into(), state),
+        ];
+        pairs.extend(self.settings.callback_extras.clone());
+        callback(&redirect_uri, &pairs)
+    }
+
+    /// The token endpoint.
+    pub fn token(&mut self, request: &Request) -> Response {
+        let form = request.form();
+        let result =
+            self.authenticate(request, &form)
+                .and_then(|client_id| match form.get("grant_type") {
+                    Some("authorization_code") => self.exchange(&form, &client_id),
+                    Some("refresh_token") => self.refresh(&form, &client_id),
+                    _ => Err(token_error("unsupported_grant_type", "no such grant type")),
+                });
+        result.unwrap_or_else(|refusal| refusal)
+    }
+
+    /// Ends every grant: from now on each code and refresh token is an `invalid_grant`.
+    pub fn end_grants(&mut self) {
+        for grant in &mut self.grants {
+            grant.live = false;
+        }
+    }
+
+    /// Whether a resource server would accept `access_token`; its expiry is left to the caller.
+    pub fn accepts(&self, access_token: &str) -> bool {
+        self.access_tokens
+            .get(access_token)
+            .and_then(|grant| self.grants.get(*grant))
+            .is_some_and(|grant| grant.live)
+    }
+
+    /// Checks the client's secret, if one is asked for, and gives its id.
+    fn authenticate(&self, request: &Request, form: &Pairs) -> Result<String, Response> {
+        let basic = request.headers.header("Authorization").and_then(read_basic);
+        let (client_id, secret) = match basic {
+            Some((client_id, secret)) => (Some(client_id), Some(secret)),
+            None => (
+                form.get("client_id").map(str::to_owned),
+                form.get("client_secret").map(str::to_owned),
+            ),
+        };
+        if self.settings.client_secret.is_some() && self.settings.client_secret != secret {
+            return Err(token_error("invalid_client", "the client secret is wrong"));
+        }
+        client_id.ok_or_else(|| token_error("invalid_client", "no client_id"))
+    }
+
+    fn exchange(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {
+        let refuse = |why| Err(token_error("invalid_grant", why));
+        let Some(code) = form.get("code").and_then(|code| self.codes.get_mut(code)) else {
+            return refuse("no such code");
+        };
+        let grant = code.grant;
+        if code.used {
+            self.end(grant);
+            return refuse("the code was used before");
+        }
+        code.used = true;
+        if form.get("redirect_uri") != Some(&code.redirect_uri) {
+            return refuse("redirect_uri is not that of the authorization request");
+        }
+        let verifier = form.get("code_verifier").unwrap_or_default();
+        if !is_verifier(verifier) || challenge_of(verifier) != code.challenge {
+            return refuse("code_verifier does not match");
+        }
+        self.mint(grant, client_id, self.settings.refresh_tokens)
+    }
+
+    fn refresh(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {
+        let refuse = |why| Err(token_error("invalid_grant", why));
+        let Some(token) = form
+            .get("refresh_token")
+            .and_then(|token| self.refresh_tokens.get_mut(token))
+        else {
+            return refuse("no such refresh token");
+        };
+        let grant = token.grant;
+        if token.replaced && self.settings.reuse_detection {
+            self.end(grant);
+            return refuse("the refresh token was used before");
+        }
+        token.replaced = self.settings.rotate;
+        self.mint(grant, client_id, self.settings.rotate)
+    }
+
+    /// The tokens of `grant` (RFC 6749, 5.1).
+    fn mint(
+        &mut self,
+        grant: usize,
+        client_id: &str,
+        with_refresh_token: bool,
+    ) -> Result<Response, Response> {
+        let granted = match self.grants.get(grant) {
+            Some(granted) if !granted.live => {
+                return Err(token_error("invalid_grant", "the grant has ended"));
+            }
+            Some(granted) if granted.client_id == client_id => granted,
+            _ => return Err(token_error("invalid_grant", "another client's grant")),
+        };
+        let mut reply = serde_json::Map::new();
+        reply.insert("token_type".into(), "Bearer".into());
+        if let Some(scope) = &granted.scope {
+            reply.insert("scope".into(), scope.as_str().into());
+        }
+        if let Some(secs) = self.settings.expires_in {
+            reply.insert("expires_in".into(), secs.into());
+        }
+        self.minted_access += 1;
+        let access = format!("{}at-{}", self.tag, self.minted_access);
+        self.access_tokens.insert(access.clone(), grant);
+        reply.insert("access_token".into(), access.into());
+        if with_refresh_token {
+            self.minted_refresh += 1;
+            let refresh = format!("{}rt-{}", self.tag, self.minted_refresh);
+            let replaced = false;
+            self.refresh_tokens
+                .insert(refresh.clone(), RefreshToken { grant, replaced });
+            reply.insert("refresh_token".into(), refresh.into());
+        }
+        reply.extend(self.settings.token_extras.clone());
+        let body = serde_json::Value::Object(reply).to_string();
+        Ok(Response::new(200, "application/json", body))
+    }
+
+    fn end(&mut self, grant: usize) {
+        if let Some(grant) = self.grants.get_mut(grant) {
+            grant.live = false;
+        }
+    }
+}
+
+/// The redirect_uri and the state of an authorization request that has all it needs, each once.
+fn check_authorization_request(query: &Pairs) -> Result<(String, String), String> {
+    let one = |name: &str| match query.all(name).collect::<Vec<_>>()[..] {
+        [value] if !value.is_empty() => Ok(value.to_owned()),
+        [] => Err(format!("{name} is missing")),
+        _ => Err(format!("{name} is empty or repeated")),
+    };
+    if one("response_type")? != "code" {
+        return Err("response_type is not code".into());
+    }
+    if one("code_challenge_method")? != "S256" {
+        return Err("code_challenge_method is not S256".into());
+    }
+    let challenge = one("code_challenge")?;
+    if !matches!(BASE64_URL_SAFE_NO_PAD.decode(challenge), Ok(hash) if hash.len() == 32) {
+        return Err("code_challenge is not a SHA-256 in base64url".into());
+    }
+    one("client_id")?;
+    if query.all("scope").count() > 1 {
+        return Err("scope is repeated".into());
+    }
+    let redirect_uri = one("redirect_uri")?;
+    Url::parse(&redirect_uri).map_err(|error| format!("redirect_uri: {error}"))?;
+    Ok((redirect_uri, one("state")?))
+}
+
+/// PKCE's S256 (RFC 7636, 4.2).
+pub fn challenge_of(verifier: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier))
+}
+
+/// RFC 7636, 4.1.
+fn is_verifier(text: &str) -> bool {
+    (43..=128).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+}
+
+/// The client's id and secret in an `Authorization: Basic`, form-decoded (RFC 6749, 2.3.1).
+fn read_basic(header: &str) -> Option<(String, String)> {
+    let decoded = BASE64_STANDARD
+        .decode(header.strip_prefix("Basic ")?)
+        .ok()?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (id, secret) = text.split_once(':')?;
+    let decode = |part: &str| {
+        Some(
+            Pairs::decode(format!("x={part}").as_bytes())
+                .get("x")?
+                .to_owned(),
+        )
+    };
+    Some((decode(id)?, decode(secret)?))
+}
