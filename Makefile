@@ -1,0 +1,126 @@
+# The targets: all (or build), demo, test, check, sim, bench, install, uninstall, clean.
+# Both GNU make and BSD make read this file.
+
+CARGO = cargo
+INSTALL = install
+PREFIX = /usr/local
+# For packagers: everything goes below it, and nothing that is installed names it.
+DESTDIR =
+
+BINDIR = $(PREFIX)/bin
+MANDIR = $(PREFIX)/share/man
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+EXAMPLEDIR = $(PREFIX)/share/examples/pizauth
+UNITDIR = $(PREFIX)/lib/systemd/user
+
+MANPAGES = pizauth.1 pizauth.conf.5
+BASH_COMPLETION = share/bash/pizauth
+ZSH_COMPLETION = share/zsh/_pizauth
+FISH_COMPLETION = share/fish/pizauth.fish
+UNIT = lib/systemd/user/pizauth.service
+# What users are to copy; the demo isn't.
+EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/providers
+SCRIPTS = examples/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
+
+# The simulation's seed and number of steps; without them it chooses.
+SEED =
+STEPS =
+
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim bench install uninstall clean
+# A check's last words are those of the tests.
+.NOTPARALLEL:
+
+all: build
+
+build:
+	$(CARGO) build --locked --release
+
+# A sign-in from start to end on this machine alone; OPEN=1 uses your own browser.
+demo:
+	@OPEN='$(OPEN)' examples/demo.sh
+
+test:
+	$(CARGO) test --locked
+
+check: lint test
+
+lint: lint-rust lint-man lint-shell
+
+lint-rust:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Without mandoc (shellcheck, zsh, fish) there is nothing to say, except where CI is set.
+lint-man:
+	@if command -v mandoc >/dev/null; then \
+		echo mandoc -Tlint -Wwarning $(MANPAGES); \
+		mandoc -Tlint -Wwarning $(MANPAGES); \
+	else \
+		echo 'mandoc is missing: the man pages are not checked' >&2; [ -z "$$CI" ]; \
+	fi
+
+lint-shell:
+	@if command -v shellcheck >/dev/null; then \
+		echo shellcheck $(SCRIPTS) $(BASH_COMPLETION); \
+		shellcheck $(SCRIPTS) && shellcheck --shell=bash $(BASH_COMPLETION); \
+	else \
+		echo 'shellcheck is missing: the scripts are not checked' >&2; [ -z "$$CI" ]; \
+	fi
+	@for shell in zsh fish; do \
+		case $$shell in zsh) file=$(ZSH_COMPLETION) ;; fish) file=$(FISH_COMPLETION) ;; esac; \
+		if command -v $$shell >/dev/null; then \
+			echo $$shell -n $$file; $$shell -n $$file || exit 1; \
+		else \
+			echo "$$shell is missing: its completion is not checked" >&2; \
+			[ -z "$$CI" ] || exit 1; \
+		fi; \
+	done
+
+sim:
+	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
+	[ -z '$(STEPS)' ] || export PIZAUTH_SIM_STEPS='$(STEPS)'; \
+	$(CARGO) test --locked --release --lib core::sim -- --nocapture
+
+bench:
+	$(CARGO) bench --locked
+
+# Where root has no compiler, it installs what `make` has built before.
+install:
+	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release; \
+	elif [ ! -x "$${CARGO_TARGET_DIR:-target}/release/pizauth" ]; then \
+		echo 'there is no $(CARGO) here: run make first' >&2; exit 1; \
+	fi
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
+		'$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(UNITDIR)'
+	$(INSTALL) -m 755 "$${CARGO_TARGET_DIR:-target}/release/pizauth" '$(DESTDIR)$(BINDIR)/pizauth'
+	for page in $(MANPAGES); do \
+		dir='$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
+		$(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir/$$page" || exit 1; \
+	done
+	$(INSTALL) -m 644 $(BASH_COMPLETION) '$(DESTDIR)$(BASHDIR)/pizauth'
+	$(INSTALL) -m 644 $(ZSH_COMPLETION) '$(DESTDIR)$(ZSHDIR)/_pizauth'
+	$(INSTALL) -m 644 $(FISH_COMPLETION) '$(DESTDIR)$(FISHDIR)/pizauth.fish'
+	find $(EXAMPLES) -type f | while read -r file; do \
+		dir='$(DESTDIR)$(EXAMPLEDIR)'/$$(dirname "$${file#examples/}"); \
+		if [ -x "$$file" ]; then mode=755; else mode=644; fi; \
+		$(INSTALL) -d "$$dir" && $(INSTALL) -m $$mode "$$file" "$$dir" || exit 1; \
+	done
+	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >'$(DESTDIR)$(UNITDIR)/pizauth.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/pizauth.service'
+
+# Takes away what this version installs; directories that others may share stay.
+uninstall:
+	for page in $(MANPAGES); do rm -f '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page || exit 1; done
+	find $(EXAMPLES) -type f | while read -r file; do \
+		rm -f '$(DESTDIR)$(EXAMPLEDIR)'/"$${file#examples/}" || exit 1; \
+	done
+	[ ! -d '$(DESTDIR)$(EXAMPLEDIR)' ] || \
+		find '$(DESTDIR)$(EXAMPLEDIR)' -depth -type d -exec rmdir {} \; 2>/dev/null || :
+	rm -f '$(DESTDIR)$(BINDIR)/pizauth' '$(DESTDIR)$(BASHDIR)/pizauth' \
+		'$(DESTDIR)$(ZSHDIR)/_pizauth' '$(DESTDIR)$(FISHDIR)/pizauth.fish' \
+		'$(DESTDIR)$(UNITDIR)/pizauth.service'
+
+clean:
+	$(CARGO) clean
