@@ -182,7 +182,9 @@ pub const VERBS: &[Spec] = &[
 /// Understands the words behind the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> {
     let mut parser = lexopt::Parser::from_args(args);
-    let first = parser.next().map_err(|error| usage(None, &error.to_string()))?;
+    let first = parser
+        .next()
+        .map_err(|error| usage(None, &error.to_string()))?;
     match first {
         None => Err(usage(None, "no command given")),
         Some(Short('h') | Long("help")) => Ok(Verb::Help(overview())),
@@ -194,7 +196,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
             }
             match VERBS.iter().find(|spec| spec.name == word) {
                 Some(spec) => parse_verb(spec, parser),
-                None => Err(usage(None, &format!("unknown command `{}`", crate::text::sanitize(&word)))),
+                None => Err(usage(
+                    None,
+                    &format!("unknown command `{}`", crate::text::sanitize(&word)),
+                )),
             }
         }
         Some(other) => Err(usage(None, &other.unexpected().to_string())),
@@ -227,7 +232,9 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 }
             }
             (None, Value(word)) if spec.operand.is_some() && given.operand.is_none() => {
-                let word = word.string().map_err(|_| wrong("an account's name is UTF-8"))?;
+                let word = word
+                    .string()
+                    .map_err(|_| wrong("an account's name is UTF-8"))?;
                 given.operand = Some(word);
             }
             (None, other) => return Err(wrong(&other.unexpected().to_string())),
@@ -295,7 +302,10 @@ fn help(spec: &Spec) -> String {
         text.push('\n');
     }
     for opt in spec.options {
-        let value = opt.value.map(|value| format!(" <{value}>")).unwrap_or_default();
+        let value = opt
+            .value
+            .map(|value| format!(" <{value}>"))
+            .unwrap_or_default();
         let names = format!("-{}, --{}{value}", opt.short, opt.long);
         text.push_str(&format!("  {names:<22} {}\n", opt.summary));
     }
@@ -309,7 +319,9 @@ fn overview() -> String {
         let line = line.strip_prefix("pizauth ").unwrap_or(&line);
         text.push_str(&format!("  {line:<36} {}\n", spec.summary));
     }
-    text.push_str("\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n");
+    text.push_str(
+        "\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n",
+    );
     text
 }
 
@@ -374,7 +386,11 @@ mod tests {
             ("server -c", "missing argument for option '-c'"),
         ] {
             let failure = parsed(line).unwrap_err();
-            assert_eq!((failure.exit, failure.what.as_str()), (Exit::Usage, what), "{line}");
+            assert_eq!(
+                (failure.exit, failure.what.as_str()),
+                (Exit::Usage, what),
+                "{line}"
+            );
         }
     }
 

@@ -177,7 +177,10 @@ pub fn encode_reply(reply: &Reply) -> Zeroizing<Vec<u8>> {
 }
 
 /// Sends `request` and reads the reply's body.
-pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub fn ask(
+    stream: &mut (impl Read + Write),
+    request: &Request,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
     stream
         .write_all(&encode_request(request))
         // A server that has already answered (say, "too many clients") is worth hearing.
@@ -218,8 +221,11 @@ fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Fail
     }
 }
 
-/// The third word of the first line, the body's length, and what there is of the body.
-fn split_head(input: &[u8]) -> Result<Option<(&str, usize, &[u8])>, String> {
+/// The third word of a first line, the body's length, and what there is of the body.
+type Head<'a> = (&'a str, usize, &'a [u8]);
+
+/// The first line's words, once it is whole.
+fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
     let window = input.get(..MAX_HEAD_BYTES).unwrap_or(input);
     let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
         return match input.len() < MAX_HEAD_BYTES {
@@ -238,7 +244,9 @@ fn split_head(input: &[u8]) -> Result<Option<(&str, usize, &[u8])>, String> {
         return Err("client and server speak different versions of the protocol".into());
     }
     let third = word();
-    let length = word().parse().map_err(|_| "this is not pizauth's protocol")?;
+    let length = word()
+        .parse()
+        .map_err(|_| "this is not pizauth's protocol")?;
     Ok(Some((third, length, body.get(1..).unwrap_or_default())))
 }
 
@@ -295,17 +303,32 @@ mod tests {
             (&long, "this is not pizauth's protocol"),
             (b"\xff\n", "this is not pizauth's protocol"),
             (b"pizauth 1 show many\n", "this is not pizauth's protocol"),
-            (b"pizauth 2 show 0\n", "client and server speak different versions of the protocol"),
-            (b"pizauth 1 frob 0\n", "unknown request: is the client newer than the server?"),
-            (b"pizauth 1 show 65537\n", "a request of 65537 bytes is too large"),
-            (b"pizauth 1 restore 67108865\n", "a request of 67108865 bytes is too large"),
+            (
+                b"pizauth 2 show 0\n",
+                "client and server speak different versions of the protocol",
+            ),
+            (
+                b"pizauth 1 frob 0\n",
+                "unknown request: is the client newer than the server?",
+            ),
+            (
+                b"pizauth 1 show 65537\n",
+                "a request of 65537 bytes is too large",
+            ),
+            (
+                b"pizauth 1 restore 67108865\n",
+                "a request of 67108865 bytes is too large",
+            ),
         ] {
             assert_eq!(parse_request(bytes), Received::Bad(why.into()));
         }
         let Received::Bad(why) = parse_request(b"pizauth 1 show 2\n{}") else {
             panic!("accepted");
         };
-        assert!(why.starts_with("bad arguments of `show`: missing field `account`"), "{why}");
+        assert!(
+            why.starts_with("bad arguments of `show`: missing field `account`"),
+            "{why}"
+        );
     }
 
     #[test]

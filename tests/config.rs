@@ -123,7 +123,7 @@ fn a_file_may_be_as_large_as_it_says_and_no_larger() {
     assert_eq!(config::parse(FILE, &text).unwrap().accounts.len(), 10_000);
     text.push(' ');
     let error = config::parse(FILE, &text).unwrap_err();
-    assert_eq!(error.to_string(), "pizauth.conf:1:1: larger than 1024 KiB");
+    assert_eq!(error.to_string(), "pizauth.conf:1:1: larger than 16384 KiB");
 }
 
 /// An option that the table names but nothing reads would be taken and ignored.

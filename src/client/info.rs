@@ -39,7 +39,10 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
 fn gather() -> Result<Info, Failure> {
     let server_info = match ask(&Request::Info) {
         Ok(body) => Some(serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(Exit::Other, format!("the server's answer makes no sense: {error}"))
+            Failure::new(
+                Exit::Other,
+                format!("the server's answer makes no sense: {error}"),
+            )
         })?),
         Err(failure) if failure.exit == Exit::NoServer => None,
         Err(failure) => return Err(failure),

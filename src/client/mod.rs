@@ -64,8 +64,11 @@ fn show(options: &AccountOptions) -> Result<(), Failure> {
 
 fn dump() -> Result<(), Failure> {
     if io::stdout().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "a dump holds tokens: not writing it to a terminal")
-            .hint("redirect the output into a file or a command"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "a dump holds tokens: not writing it to a terminal",
+        )
+        .hint("redirect the output into a file or a command"));
     }
     print(&ask(&Request::Dump)?)
 }
@@ -96,10 +99,12 @@ fn connect() -> Result<UnixStream, Failure> {
         }
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                Err(no_server("pizauth is not running")
-                    .hint("start it with `pizauth server`"))
+                Err(no_server("pizauth is not running").hint("start it with `pizauth server`"))
             }
-            _ => Err(no_server(&format!("can't reach the server at {}: {error}", socket.display()))),
+            _ => Err(no_server(&format!(
+                "can't reach the server at {}: {error}",
+                socket.display()
+            ))),
         },
     }
 }
@@ -118,7 +123,10 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => {
                 let error = io::Error::from(errno);
-                return Err(Failure::new(Exit::Other, format!("can't write to stdout: {error}")));
+                return Err(Failure::new(
+                    Exit::Other,
+                    format!("can't write to stdout: {error}"),
+                ));
             }
         }
     }

@@ -15,13 +15,22 @@ use crate::{
 pub(super) fn run() -> Result<(), Failure> {
     let body = ask(&Request::Status)?;
     let views: Vec<AccountView> = serde_json::from_slice(&body).map_err(|error| {
-        Failure::new(Exit::Other, format!("the server's answer makes no sense: {error}"))
+        Failure::new(
+            Exit::Other,
+            format!("the server's answer makes no sense: {error}"),
+        )
     })?;
     let now = Wall::from_millis(Timestamp::now().as_millisecond());
     let zone = TimeZone::system();
     let lines: Vec<String> = views
         .iter()
-        .map(|view| format!("{}: {}\n", crate::text::sanitize(&view.account), line(view, now, &zone)))
+        .map(|view| {
+            format!(
+                "{}: {}\n",
+                crate::text::sanitize(&view.account),
+                line(view, now, &zone)
+            )
+        })
         .collect();
     print(lines.concat().as_bytes())
 }
@@ -91,9 +100,9 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
     match sign_in {
         SignInView::None { failed: None } if held => None,
         SignInView::None { failed: None } => Some("sign in with `pizauth show`".into()),
-        SignInView::None { failed: Some(reason) } => {
-            Some(format!("the last authorisation failed: {}", why(reason)))
-        }
+        SignInView::None {
+            failed: Some(reason),
+        } => Some(format!("the last authorisation failed: {}", why(reason))),
         SignInView::Pending { since, reminded } => Some(format!(
             "authorisation pending{}{}",
             ago(*since, now),
@@ -125,5 +134,7 @@ fn moment(at: Wall, zone: &TimeZone) -> String {
     let Ok(at) = Timestamp::from_millisecond(at.millis()) else {
         return "a time out of range".into();
     };
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(zone.clone())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }

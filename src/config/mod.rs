@@ -20,9 +20,9 @@ use crate::secret::Secret;
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
 
-/// How large a config file may be, in bytes: room for ten thousand accounts, and whatever is
-/// larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
-pub const MAX_CONFIG_BYTES: usize = 1024 * 1024;
+/// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
+/// is larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
+pub const MAX_CONFIG_BYTES: usize = 16 * 1024 * 1024;
 
 /// The configuration in `text`, which is what `file` holds; the name is for errors only.
 ///

@@ -326,7 +326,11 @@ impl Account {
         self.policy = described.policy;
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
             *phase = Phase::Wanted;
-            env.log(Level::Info, &self.name, "config reloaded: trying to refresh again");
+            env.log(
+                Level::Info,
+                &self.name,
+                "config reloaded: trying to refresh again",
+            );
         }
     }
 
@@ -335,7 +339,10 @@ impl Account {
     /// Does what is due.
     pub fn tick(&mut self, env: &mut Env) {
         let now = env.now.instant;
-        if self.refresh_due(&env.common.pauses).is_some_and(|at| at <= now) {
+        if self
+            .refresh_due(&env.common.pauses)
+            .is_some_and(|at| at <= now)
+        {
             self.start_refresh(env);
         }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
@@ -391,7 +398,10 @@ impl Account {
     }
 
     fn earliest_request(&self, pauses: &Pauses) -> Instant {
-        schedule::earliest(self.last_request, pauses.until(&self.registration.token_uri))
+        schedule::earliest(
+            self.last_request,
+            pauses.until(&self.registration.token_uri),
+        )
     }
 
     /// Whether only a sign-in brings a working account. A reminder is in order only then: tokens
@@ -623,7 +633,10 @@ impl Account {
     }
 
     fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
-        env.error(&self.name, format!("authorisation failed: {}", told(&refusal)));
+        env.error(
+            &self.name,
+            format!("authorisation failed: {}", told(&refusal)),
+        );
         self.sign_in = SignIn::None {
             failed: Some(refusal),
         };
@@ -688,8 +701,7 @@ impl Account {
         outcome: &Outcome,
     ) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::Exchanging(exchanging)
-                if matches!(exchanging.phase, ExchangePhase::InFlight(id) if id == attempt) =>
+            SignIn::Exchanging(exchanging) if matches!(exchanging.phase, ExchangePhase::InFlight(id) if id == attempt) =>
             {
                 let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
                 return self.exchange_outcome(env, exchanging, sent, verdict);
@@ -744,7 +756,10 @@ impl Account {
             }
             Verdict::LoginNeeded(refusal) => self.rejected(env, refusal),
             Verdict::Parked(refusal) => {
-                env.error(&self.name, format!("refreshing has stopped: {}", told(&refusal)));
+                env.error(
+                    &self.name,
+                    format!("refreshing has stopped: {}", told(&refusal)),
+                );
                 let since = env.now.wall;
                 self.set_phase(Phase::Parked { refusal, since });
             }
@@ -837,7 +852,10 @@ impl Account {
     }
 
     fn rejected(&mut self, env: &mut Env, refusal: Refusal) {
-        env.error(&self.name, format!("authorisation needed again: {}", told(&refusal)));
+        env.error(
+            &self.name,
+            format!("authorisation needed again: {}", told(&refusal)),
+        );
         self.set_phase(Phase::Rejected {
             refusal,
             since: env.now.wall,
@@ -849,7 +867,11 @@ impl Account {
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         let old = match std::mem::replace(&mut self.held, Held::Nothing) {
             Held::Grant(Grant {
-                renewal: Renewal::With { refresh_token, phase },
+                renewal:
+                    Renewal::With {
+                        refresh_token,
+                        phase,
+                    },
                 ..
             }) => Some((refresh_token, phase)),
             Held::Grant(Grant {
@@ -965,7 +987,11 @@ impl Account {
         let Renewal::With { phase, .. } = &grant.renewal else {
             return RenewalView::Impossible;
         };
-        let at = now.wall_at(self.refresh_due(pauses).unwrap_or(now.instant).max(now.instant));
+        let at = now.wall_at(
+            self.refresh_due(pauses)
+                .unwrap_or(now.instant)
+                .max(now.instant),
+        );
         match phase {
             Phase::Waiting | Phase::Wanted => RenewalView::Scheduled { at },
             Phase::InFlight { .. } | Phase::Probing { .. } => RenewalView::UnderWay,

@@ -90,7 +90,29 @@ impl fmt::Display for DumpError {
 
 /// The dump as bytes. `random` makes two dumps of the same state differ.
 pub fn seal(dump: &Dump, random: [u8; 32]) -> Vec<u8> {
-    let [nonce @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = random;
+    let [
+        nonce @ ..,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+    ] = random;
     let header = header(VERSION);
     // Plain structs of strings and numbers always serialise.
     let mut body = Zeroizing::new(serde_json::to_vec(dump).unwrap_or_default());
@@ -144,7 +166,10 @@ fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
             false => DumpError::Foreign,
         }
     })?;
-    let end = rest.iter().position(|byte| *byte == b'\n').ok_or(DumpError::Damaged)?;
+    let end = rest
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or(DumpError::Damaged)?;
     let (version, sealed) = rest.split_at(end);
     let version: u32 = std::str::from_utf8(version)
         .ok()
@@ -161,10 +186,14 @@ fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
 /// line they are printed on, JSON that isn't written as ours.
 fn check(dump: &Dump, plain: &[u8]) -> Result<(), DumpError> {
     let mut names = HashSet::new();
-    let printable = |token: &Arc<Secret>| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    let printable =
+        |token: &Arc<Secret>| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
     let sound = dump.grants.iter().all(|saved| {
         names.insert(&*saved.account)
-            && saved.access.as_ref().is_none_or(|access| printable(&access.token))
+            && saved
+                .access
+                .as_ref()
+                .is_none_or(|access| printable(&access.token))
     });
     let again = Zeroizing::new(serde_json::to_vec(dump).unwrap_or_default());
     match sound && *again == plain {
@@ -238,7 +267,11 @@ mod tests {
         let sealed = seal(&dump(), [7; 32]);
         assert_eq!(open(&sealed), Ok(dump()));
         for word in ["access", "refresh", "work", "a.example"] {
-            assert!(!sealed.windows(word.len()).any(|part| part == word.as_bytes()));
+            assert!(
+                !sealed
+                    .windows(word.len())
+                    .any(|part| part == word.as_bytes())
+            );
         }
         assert_ne!(seal(&dump(), [8; 32]), sealed);
     }

@@ -1,10 +1,6 @@
 //! What a transition of one account may see and do beside its own state.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use log::Level;
 use url::Url;
@@ -14,7 +10,7 @@ use crate::{
     config::Config,
     oauth::token::Refusal,
     secret::Secret,
-    time::{Instant, Now},
+    time::Now,
 };
 
 /// How many states of finished sign-ins are remembered, so that a reloaded page says "already
@@ -101,11 +97,6 @@ impl<'a> Env<'a> {
             command,
             message,
         });
-    }
-
-    /// When a token request may be made at the earliest, as far as `endpoint` is concerned.
-    pub fn pause(&self, endpoint: &Url) -> Option<Instant> {
-        self.common.pauses.until(endpoint)
     }
 
     /// `endpoint` asked to be left alone for so long.

@@ -170,7 +170,12 @@ impl Core {
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
     /// is [`CallbackAnswer::Wait`].
     pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
-        if let Some(spent) = self.common.spent.iter().find(|spent| *spent.state == callback.state) {
+        if let Some(spent) = self
+            .common
+            .spent
+            .iter()
+            .find(|spent| *spent.state == callback.state)
+        {
             return CallbackAnswer::Already {
                 account: spent.account.clone(),
                 result: spent.result.clone(),
@@ -179,7 +184,9 @@ impl Core {
         let Some(name) = self.awaiting(&callback.state) else {
             return CallbackAnswer::Stale;
         };
-        match self.on(cx, &name, |account, env| account.deliver(env, callback, waiter)) {
+        match self.on(cx, &name, |account, env| {
+            account.deliver(env, callback, waiter)
+        }) {
             Some(Delivery::Wait) => CallbackAnswer::Wait { account: name },
             Some(Delivery::Refused(refusal)) => CallbackAnswer::Refused {
                 account: name,
@@ -243,7 +250,11 @@ impl Core {
     /// Every account's tokens, sealed; see [`dump`].
     pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
         let now = cx.now;
-        let grants = self.accounts.values().filter_map(|account| account.saved(now)).collect();
+        let grants = self
+            .accounts
+            .values()
+            .filter_map(|account| account.saved(now))
+            .collect();
         dump::seal(&dump::Dump { grants }, cx.entropy.bytes32())
     }
 

@@ -16,7 +16,8 @@ pub struct Endpoint(pub Arc<Shared>);
 impl redirect::Endpoint for Endpoint {
     fn has_host(&self, scheme: Scheme, host: &str) -> bool {
         self.any_redirect(scheme, |uri| {
-            uri.host_str().is_some_and(|known| known.eq_ignore_ascii_case(host))
+            uri.host_str()
+                .is_some_and(|known| known.eq_ignore_ascii_case(host))
         })
     }
 
@@ -82,6 +83,10 @@ pub fn settle(remote: Remote) -> Settle {
                 hint: hint.clone(),
             },
         };
-        remote.send(ConnId::from_number(number), redirect::response(&outcome), true);
+        remote.send(
+            ConnId::from_number(number),
+            redirect::response(&outcome),
+            true,
+        );
     })
 }

@@ -190,7 +190,14 @@ impl Hooks {
                 command,
             } => {
                 let env = vec![("PIZAUTH_ACCOUNT".into(), account.to_string())];
-                self.run(Lane::Probe, account, Some(attempt), command, env, PROBE_LIMIT);
+                self.run(
+                    Lane::Probe,
+                    account,
+                    Some(attempt),
+                    command,
+                    env,
+                    PROBE_LIMIT,
+                );
             }
             Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
         }
@@ -198,7 +205,14 @@ impl Hooks {
 
     /// Queues `startup_cmd`.
     pub fn startup(&self, command: String) {
-        self.run(Lane::Startup, "startup".into(), None, command, Vec::new(), LIMIT);
+        self.run(
+            Lane::Startup,
+            "startup".into(),
+            None,
+            command,
+            Vec::new(),
+            LIMIT,
+        );
     }
 
     fn run(
@@ -353,7 +367,11 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
     };
     if let (Some(how), false) = (failed, usual) {
         let stderr = crate::text::sanitize(&report.stderr);
-        let said = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
+        let said = if stderr.is_empty() {
+            String::new()
+        } else {
+            format!(": {stderr}")
+        };
         let (option, account) = (running.lane.option(), &running.account);
         log::error!("{account}: {option} {how}{said}");
     }

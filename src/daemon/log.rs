@@ -46,7 +46,11 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            let line = format!("{} - {}\n", record.level(), text::sanitize(&record.args().to_string()));
+            let line = format!(
+                "{} - {}\n",
+                record.level(),
+                text::sanitize(&record.args().to_string())
+            );
             // With stderr closed there is nobody to tell.
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
@@ -72,7 +76,10 @@ impl Log for Syslog {
             };
             let priority = Priority::new(severity, Facility::LOG_DAEMON);
             // Without a syslog the daemon works as well.
-            let _ = syslog(priority, text::sanitize(&record.args().to_string()).as_str());
+            let _ = syslog(
+                priority,
+                text::sanitize(&record.args().to_string()).as_str(),
+            );
         }
     }
 
@@ -82,7 +89,11 @@ impl Log for Syslog {
 #[cfg(target_os = "linux")]
 fn open_syslog() {
     // As above.
-    let _ = openlog(None::<&std::ffi::CStr>, LogFlags::LOG_PID, Facility::LOG_DAEMON);
+    let _ = openlog(
+        None::<&std::ffi::CStr>,
+        LogFlags::LOG_PID,
+        Facility::LOG_DAEMON,
+    );
 }
 
 #[cfg(not(target_os = "linux"))]

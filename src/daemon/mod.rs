@@ -99,7 +99,11 @@ pub fn start(options: &ServerOptions) -> Result<(), Failure> {
 }
 
 /// The daemon from its first breath to its last.
-fn run(options: &ServerOptions, config_file: PathBuf, starter: &mut Starter) -> Result<(), Failure> {
+fn run(
+    options: &ServerOptions,
+    config_file: PathBuf,
+    starter: &mut Starter,
+) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
     let cant = |error: io::Error| other(&format!("can't start: {error}"));
     let line = process::fork_runner(starter).map_err(cant)?;
@@ -248,7 +252,10 @@ fn bind(option: &str, host: &str, port: u16) -> Result<redirect::Bound, Failure>
 
 /// The hosts that https redirects go to, beside the loopback's names.
 fn https_hosts(config: &Config) -> Vec<&str> {
-    let uris = config.accounts.iter().map(|account| &account.registration.redirect_uri);
+    let uris = config
+        .accounts
+        .iter()
+        .map(|account| &account.registration.redirect_uri);
     let mut hosts: Vec<&str> = uris
         .filter(|uri| uri.scheme() == "https")
         .filter_map(|uri| uri.host_str())
@@ -306,7 +313,10 @@ impl SocketFile {
 /// Listens on the control socket. A file that nobody listens on is replaced.
 fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let cant = |error: io::Error| {
-        other(&format!("can't listen on the socket {}: {error}", path.display()))
+        other(&format!(
+            "can't listen on the socket {}: {error}",
+            path.display()
+        ))
     };
     match UnixStream::connect(path) {
         // Its lock was removed from under it.
@@ -361,7 +371,9 @@ impl Daemon {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let thread = thread::Builder::new().name(name.into()).stack_size(SERVER_STACK);
+    let thread = thread::Builder::new()
+        .name(name.into())
+        .stack_size(SERVER_STACK);
     thread.spawn(work)
 }
 

@@ -86,7 +86,10 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
                 None => Failure::new(exit, text),
             })
         }
-        _ => Err(Failure::new(Exit::Other, "the server ended while it was starting")),
+        _ => Err(Failure::new(
+            Exit::Other,
+            "the server ended while it was starting",
+        )),
     }
 }
 
@@ -119,7 +122,10 @@ pub fn let_go() -> io::Result<()> {
 }
 
 fn close_stdio() -> io::Result<()> {
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;

@@ -119,7 +119,11 @@ impl Provider {
         };
         drop(queue);
         for job in orphans {
-            report(shared, &job, Outcome::NotSent(format!("no thread to ask with: {error}")));
+            report(
+                shared,
+                &job,
+                Outcome::NotSent(format!("no thread to ask with: {error}")),
+            );
         }
     }
 
@@ -141,7 +145,8 @@ impl Provider {
         let mut queue = self.lock();
         let at = queue.waiting.iter().position(|job| {
             let busy = queue.busy.iter().flatten();
-            busy.filter(|endpoint| **endpoint == job.request.endpoint).count()
+            busy.filter(|endpoint| **endpoint == job.request.endpoint)
+                .count()
                 < MAX_WORKERS_AN_ENDPOINT
         });
         let job = at.and_then(|at| queue.waiting.remove(at));
@@ -162,7 +167,11 @@ impl Provider {
 
     fn done(&self, endpoint: &Url) {
         let mut queue = self.lock();
-        if let Some(slot) = queue.busy.iter_mut().find(|busy| busy.as_ref() == Some(endpoint)) {
+        if let Some(slot) = queue
+            .busy
+            .iter_mut()
+            .find(|busy| busy.as_ref() == Some(endpoint))
+        {
             *slot = None;
         }
     }
@@ -178,7 +187,10 @@ impl Provider {
             .toward(&request.endpoint)
             .post(request.endpoint.as_str())
             .header(http::header::ACCEPT, "application/json")
-            .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(
+                http::header::CONTENT_TYPE,
+                "application/x-www-form-urlencoded",
+            )
             .send(request.form.expose().as_bytes());
         match sent {
             Ok(response) => read(response),
@@ -234,7 +246,11 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
     let location = header(http::header::LOCATION);
-    let body = response.into_body().into_with_config().limit(MAX_BODY_BYTES).read_to_vec();
+    let body = response
+        .into_body()
+        .into_with_config()
+        .limit(MAX_BODY_BYTES)
+        .read_to_vec();
     match body {
         Ok(body) => Outcome::Reply(Reply {
             status,

@@ -103,7 +103,11 @@ impl Runner {
             flags |= PollFlags::POLLOUT;
         }
         let mut fds = vec![PollFd::new(self.line.as_fd(), flags)];
-        fds.extend(self.children.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(
+            self.children
+                .fd()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         let stderrs = self.running.iter().filter_map(Hook::fd);
         fds.extend(stderrs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
@@ -173,7 +177,13 @@ impl Runner {
     }
 
     fn start_waiting(&mut self) {
-        for lane in [Lane::Startup, Lane::Event, Lane::Error, Lane::Probe, Lane::Notify] {
+        for lane in [
+            Lane::Startup,
+            Lane::Event,
+            Lane::Error,
+            Lane::Probe,
+            Lane::Notify,
+        ] {
             while self.running.iter().filter(|hook| hook.lane == lane).count() < room(lane) {
                 let Some(job) = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) else {
                     break;

@@ -120,18 +120,20 @@ mod sys {
         pub fn watch() -> io::Result<Self> {
             let (ours, mut theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
-            thread::Builder::new().name("signals".into()).spawn(move || {
-                while let Ok(signal) = answered().wait() {
-                    let byte = match signal {
-                        Signal::SIGTERM | Signal::SIGINT => b's',
-                        Signal::SIGHUP => b'r',
-                        _ => continue,
-                    };
-                    if theirs.write_all(&[byte]).is_err() {
-                        return;
+            thread::Builder::new()
+                .name("signals".into())
+                .spawn(move || {
+                    while let Ok(signal) = answered().wait() {
+                        let byte = match signal {
+                            Signal::SIGTERM | Signal::SIGINT => b's',
+                            Signal::SIGHUP => b'r',
+                            _ => continue,
+                        };
+                        if theirs.write_all(&[byte]).is_err() {
+                            return;
+                        }
                     }
-                }
-            })?;
+                })?;
             Ok(Wishes(ours))
         }
 

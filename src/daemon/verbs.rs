@@ -90,7 +90,8 @@ pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     let config = read_config(&daemon.config_file)?;
     let remark = daemon.shared.with(|core, cx| {
         let old = core.config().clone();
-        let moved = old.http_listen != config.http_listen || old.https_listen != config.https_listen;
+        let moved =
+            old.http_listen != config.http_listen || old.https_listen != config.https_listen;
         core.reload(cx, config);
         moved
     });
@@ -117,12 +118,11 @@ pub fn read_config(file: &Path) -> Result<Config, Failure> {
         .take(config::MAX_CONFIG_BYTES as u64 + 1)
         .read_to_string(&mut text)
         .map_err(cant)?;
-    let config = config::parse(&file.display().to_string(), &text)
-        .map_err(|error| Failure {
-            what: error.report(),
-            hint: error.advice().map(str::to_owned),
-            exit: Exit::Other,
-        })?;
+    let config = config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
+        what: error.report(),
+        hint: error.advice().map(str::to_owned),
+        exit: Exit::Other,
+    })?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
@@ -134,8 +134,14 @@ fn info(daemon: &Daemon) -> ServerInfo {
         config_file: daemon.config_file.display().to_string(),
         http_port: daemon.ports.http,
         https_port: daemon.ports.https,
-        https_pub_key: daemon.https.as_ref().map(|https| https.public_key_sha256.clone()),
-        https_fingerprint: daemon.https.as_ref().map(|https| https.certificate_sha256.clone()),
+        https_pub_key: daemon
+            .https
+            .as_ref()
+            .map(|https| https.public_key_sha256.clone()),
+        https_fingerprint: daemon
+            .https
+            .as_ref()
+            .map(|https| https.certificate_sha256.clone()),
         pid: std::process::id(),
         pizauth_version: env!("CARGO_PKG_VERSION").into(),
     }
@@ -160,7 +166,10 @@ fn being_completed() -> Reply {
 
 fn no_account(args: &AccountArgs) -> Reply {
     let name = crate::text::sanitize(&args.account);
-    failure(Exit::NoAccount, &format!("no account `{name}` in the configuration"))
+    failure(
+        Exit::NoAccount,
+        &format!("no account `{name}` in the configuration"),
+    )
 }
 
 fn failure(exit: Exit, what: &str) -> Reply {
