@@ -21,5 +21,6 @@ pub mod alarm;
 pub mod control;
 pub mod redirect;
 pub mod serve;
+pub mod sys;
 
 pub mod daemon;

@@ -6,12 +6,7 @@ use log::Level;
 use url::Url;
 
 use super::{AttemptId, Cx, Effect, Entropy, Ports, schedule::Pauses};
-use crate::{
-    config::Config,
-    oauth::token::Refusal,
-    secret::Secret,
-    time::Now,
-};
+use crate::{config::Config, oauth::token::Refusal, secret::Secret, time::Now};
 
 /// How many states of finished sign-ins are remembered, so that a reloaded page says "already
 /// done" instead of "unknown": more than anyone has open in tabs.

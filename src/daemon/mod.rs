@@ -2,6 +2,7 @@
 
 mod clock;
 mod endpoint;
+mod harden;
 mod hooks;
 mod log;
 mod process;
@@ -109,6 +110,7 @@ fn run(
     let line = process::fork_runner(starter).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
+    harden::harden();
     let config = verbs::read_config(&config_file)?;
     let runtime_dir = paths::runtime_dir();
     paths::make_runtime_dir(&runtime_dir)?;
