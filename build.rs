@@ -1,37 +1,48 @@
-//! Makes the config language's lexer and parser tables at build time, and tells the linker how to
+//! Makes the config language's parser tables at build time, and tells the linker how to
 //! make a binary that starts fast.
 
-use std::{env, error::Error, fs, path::PathBuf, process::Command};
+use std::{collections::HashMap, env, error::Error, fs, path::PathBuf, process::Command};
 
 use cfgrammar::yacc::YaccKind;
-use lrlex::CTLexerBuilder;
-use lrpar::RecoveryKind;
+use lrlex::DefaultLexerTypes;
+use lrpar::{CTParserBuilder, RecoveryKind};
 
 const GRAMMAR: &str = "src/config/grammar.y";
-const LEXER: &str = "src/config/lexer.l";
 
 fn main() -> Result<(), Box<dyn Error>> {
     link_for_a_fast_start();
-    for input in ["build.rs", GRAMMAR, LEXER] {
+    for input in ["build.rs", GRAMMAR] {
         println!("cargo:rerun-if-changed={input}");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("config");
     fs::create_dir_all(&out)?;
-    let parser = out.join("grammar.y.rs");
     // Paths are relative, so that the tables don't depend on where the source lies. There is no
     // error recovery: it costs up to half a second, and the first error is the one to mend.
-    CTLexerBuilder::new()
-        .lrpar_config(move |builder| {
-            builder
-                .yacckind(YaccKind::Grmtools)
-                .recoverer(RecoveryKind::None)
-                .grammar_path(GRAMMAR)
-                .output_path(&parser)
-        })
-        .lexer_path(LEXER)
-        .output_path(out.join("lexer.l.rs"))
+    let parser = CTParserBuilder::<DefaultLexerTypes<u32>>::new()
+        .yacckind(YaccKind::Grmtools)
+        .recoverer(RecoveryKind::None)
+        .grammar_path(GRAMMAR)
+        .output_path(out.join("grammar.y.rs"))
         .build()?;
+    fs::write(out.join("tokens.rs"), tokens(parser.token_map()))?;
     Ok(())
+}
+
+/// The grammar's tokens as Rust, for src/config/lexer.rs: every name with its number, and a
+/// constant for each name that is a word.
+fn tokens(map: &HashMap<String, u32>) -> String {
+    let mut names: Vec<(&String, &u32)> = map.iter().collect();
+    names.sort();
+    let mut rows = String::new();
+    let mut constants = String::new();
+    for (name, id) in &names {
+        rows.push_str(&format!("({id}, {name:?}), "));
+        if name.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            constants.push_str(&format!("pub const {name}: u32 = {id};\n"));
+        }
+    }
+    let count = names.len();
+    format!("pub const NAMES: [(u32, &str); {count}] = [{rows}];\n{constants}")
 }
 
 /// A mail program runs `pizauth show` for every connection, and most of what that costs is the

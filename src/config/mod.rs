@@ -2,6 +2,7 @@
 
 mod ast;
 mod error;
+mod lexer;
 mod lower;
 mod options;
 mod secrets;

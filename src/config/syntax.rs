@@ -1,56 +1,58 @@
-//! Text to [`Item`]s by the generated lexer and parser, and what to say when they refuse it.
+//! Text to [`Item`]s by the lexer and the generated parser, and what to say when they refuse it.
 
 use cfgrammar::{NewlineCache, Span};
-use lrlex::{DefaultLexeme, DefaultLexerTypes, LRNonStreamingLexer, LexerDef};
-use lrpar::{LexError, LexParseError, Lexeme, Lexer};
+use lrlex::{DefaultLexerTypes, LRLexError, LRNonStreamingLexer};
+use lrpar::{LexError, LexParseError, Lexeme};
 
 use super::{
     ast::Item,
     error::{ConfigError, Source},
+    lexer::{self, Token},
 };
 
-/// The tables that build.rs makes from lexer.l and grammar.y.
+/// The tables that build.rs makes from grammar.y.
 #[allow(clippy::all, clippy::unwrap_used, clippy::panic, missing_docs)]
 mod tables {
-    use lrlex::lrlex_mod;
     use lrpar::lrpar_mod;
 
-    lrlex_mod!("config/lexer.l");
     lrpar_mod!("config/grammar.y");
 
     pub(super) use grammar_y::parse;
-    pub(super) use lexer_l::lexerdef;
 }
-
-type Token = DefaultLexeme<u32>;
 
 /// The entries of the file, or its first error.
 pub(super) fn parse(source: &Source) -> Result<Vec<Item>, ConfigError> {
-    let language = tables::lexerdef();
-    let lexer = language.lexer(source.text);
-    let (items, errors) = tables::parse(&lexer);
+    let tokens = lexer::tokens(source.text);
+    let known = tokens
+        .iter()
+        .map_while(|token| token.as_ref().ok().copied())
+        .collect();
+    let (items, errors) = parse_tokens(source.text, tokens);
     match (errors.into_iter().next(), items) {
         (None, Some(items)) => Ok(items),
         (None, None) => Err(ConfigError::of_file(source.file, "can't be parsed")),
         (Some(error), _) => {
             let failure = Failure {
                 source,
-                names: language
-                    .iter_rules()
-                    .filter_map(|rule| Some((rule.tok_id()?, rule.name()?)))
-                    .collect(),
-                tokens: lexer.iter().map_while(Result::ok).collect(),
+                tokens: known,
             };
             Err(failure.explain(&error))
         }
     }
 }
 
+type Parsed = (
+    Option<Vec<Item>>,
+    Vec<LexParseError<u32, DefaultLexerTypes<u32>>>,
+);
+
+fn parse_tokens(text: &str, tokens: Vec<Result<Token, LRLexError>>) -> Parsed {
+    tables::parse(&LRNonStreamingLexer::new(text, tokens, NewlineCache::new()))
+}
+
 /// All that is known about a file that doesn't parse.
 struct Failure<'a> {
     source: &'a Source<'a>,
-    /// Every kind of token and its name in lexer.l.
-    names: Vec<(u32, &'a str)>,
     /// The file's tokens, up to where the lexer gave up.
     tokens: Vec<Token>,
 }
@@ -72,8 +74,7 @@ impl Failure<'_> {
     /// The token at which the grammar refuses `tokens`.
     fn refused(&self, tokens: &[Token]) -> Option<Token> {
         let lexemes = tokens.iter().map(|token| Ok(*token)).collect();
-        let lexer = LRNonStreamingLexer::new(self.source.text, lexemes, NewlineCache::new());
-        match tables::parse(&lexer).1.into_iter().next() {
+        match parse_tokens(self.source.text, lexemes).1.into_iter().next() {
             Some(LexParseError::ParseError(error)) => Some(*error.lexeme()),
             Some(LexParseError::LexError(_)) | None => None,
         }
@@ -85,7 +86,7 @@ impl Failure<'_> {
     }
 
     fn name(&self, token: Token) -> Option<&str> {
-        let found = self.names.iter().find(|(id, _)| *id == token.tok_id());
+        let found = lexer::NAMES.iter().find(|(id, _)| *id == token.tok_id());
         found.map(|(_, name)| *name)
     }
 
@@ -98,11 +99,11 @@ impl Failure<'_> {
             .to_vec();
         let end = tokens.last().map_or(0, |token| token.span().end());
         let mut fits = Vec::new();
-        for (id, name) in &self.names {
-            tokens.push(Token::new(*id, end, 0));
+        for (id, name) in lexer::NAMES {
+            tokens.push(Token::new(id, end, 0));
             match self.refused(&tokens) {
                 Some(refused) if self.is_real(refused) => {}
-                _ => fits.push(*name),
+                _ => fits.push(name),
             }
             tokens.pop();
         }
