@@ -110,7 +110,7 @@ pub struct ServerInfo {
     pub http_port: Option<u16>,
     /// The https listener's port; null when it is `none`.
     pub https_port: Option<u16>,
-    /// The https listener's public key (SubjectPublicKeyInfo), in hexadecimal.
+    /// The SHA-256 fingerprint of the https listener's public key (its SubjectPublicKeyInfo).
     pub https_pub_key: Option<String>,
     /// The SHA-256 fingerprint of the https listener's certificate.
     pub https_fingerprint: Option<String>,

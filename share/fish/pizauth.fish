@@ -29,9 +29,9 @@ complete --command pizauth --condition __fish_use_subcommand --arguments show --
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
 
-complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --description 'Print JSON'
-complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --description 'Leave the URL out of errors'
-complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --require-parameter --force-files --description 'Read this configuration'
-complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --description 'Stay in the foreground, log to standard error'
-complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --description 'Log more'
+complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --long-option json --description 'Print JSON'
+complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'
+complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --long-option verbose --description 'Log more'
 complete --command pizauth --condition __pizauth_wants_account --arguments '(__pizauth_accounts)' --description Account

@@ -193,6 +193,13 @@ enum ExchangePhase {
     RetryAt(Instant),
 }
 
+impl ExchangePhase {
+    /// Whether `attempt` is the one that is in flight.
+    fn is(&self, attempt: AttemptId) -> bool {
+        matches!(self, ExchangePhase::InFlight(id) if *id == attempt)
+    }
+}
+
 impl Account {
     pub fn new(described: &config::Account) -> Self {
         Account {
@@ -701,8 +708,7 @@ impl Account {
         outcome: &Outcome,
     ) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::Exchanging(exchanging) if matches!(exchanging.phase, ExchangePhase::InFlight(id) if id == attempt) =>
-            {
+            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
                 let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
                 return self.exchange_outcome(env, exchanging, sent, verdict);
             }

@@ -214,7 +214,8 @@ fn render(tone: Tone, title: &str, paragraphs: &[String]) -> String {
         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
         <meta name=\"color-scheme\" content=\"light dark\">\n\
         <title>{title} - pizauth</title>\n<style>{STYLE}:root{{--tone:var(--{tone})}}</style>\n\
-        </head>\n<body>\n<main>\n<h1>{title}</h1>\n{text}<footer>pizauth</footer>\n</main>\n</body>\n</html>\n"
+        </head>\n<body>\n<main>\n<h1>{title}</h1>\n{text}<footer>pizauth</footer>\n</main>\n\
+        </body>\n</html>\n"
     )
 }
 

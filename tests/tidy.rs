@@ -1,0 +1,406 @@
+//! Rules as tests, each with its reason in its message. A rule is a function over files; beside
+//! every test of the tree stands one that plants a violation, so that no rule sleeps.
+
+mod papers;
+mod rules;
+mod tree;
+
+use std::collections::BTreeSet;
+
+use pizauth::{config, error::Exit, view::ServerInfo};
+
+use self::{
+    papers::{Names, Options},
+    tree::{File, file, tree},
+};
+
+/// Fails with one line for each violation.
+fn none(violations: Vec<String>) {
+    assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// The violations in one planted file.
+fn planted(rule: impl Fn(&[File]) -> Vec<String>, path: &str, text: &str) -> usize {
+    rule(&[File::planted(path, text)]).len()
+}
+
+#[test]
+fn arrows_between_modules_point_one_way() {
+    none(rules::arrows(&tree()));
+}
+
+#[test]
+fn a_wrong_arrow_is_found() {
+    for (path, text, count) in [
+        ("src/core/mod.rs", "use crate::daemon::clock;\n", 1),
+        (
+            "src/core/mod.rs",
+            "use crate::{\n    config::{self, Config},\n    serve,\n};\n",
+            1,
+        ),
+        ("src/time.rs", "fn f() {\n    super::view::g();\n}\n", 1),
+        (
+            "src/redirect/page.rs",
+            "fn f() {\n    crate::core::g();\n}\n",
+            1,
+        ),
+        ("src/redirect/page.rs", "use super::super::core;\n", 1),
+        ("src/client/mod.rs", "use crate::core::Core;\n", 1),
+        ("src/novel.rs", "", 1),
+        ("src/main.rs", "use pizauth::{cli, core::Core};\n", 1),
+        (
+            "src/core/mod.rs",
+            "use crate::config;\n// crate::daemon\n",
+            0,
+        ),
+        (
+            "src/core/mod.rs",
+            "#[cfg(test)]\nmod tests {\n    use crate::daemon;\n}\n",
+            0,
+        ),
+    ] {
+        assert_eq!(planted(rules::arrows, path, text), count, "{path}: {text}");
+    }
+}
+
+#[test]
+fn pure_modules_act_on_nothing() {
+    none(rules::purity(&tree()));
+}
+
+#[test]
+fn an_action_in_a_pure_module_is_found() {
+    for (path, text, count) in [
+        ("src/core/account.rs", "use std::{fmt, fs};\n", 1),
+        (
+            "src/oauth/mod.rs",
+            "fn f() {\n    std::thread::spawn(g);\n}\n",
+            1,
+        ),
+        ("src/core/mod.rs", "use std::sync::Mutex;\n", 1),
+        ("src/config/mod.rs", "use nix::unistd;\n", 1),
+        ("src/daemon/mod.rs", "use std::fs;\n", 0),
+    ] {
+        assert_eq!(planted(rules::purity, path, text), count, "{path}: {text}");
+    }
+}
+
+#[test]
+fn locks_clocks_randomness_secrets_printing_and_unsafe_have_their_places() {
+    let files = tree();
+    let found = rules::BANS
+        .iter()
+        .flat_map(|ban| rules::banned(ban, &files));
+    none(found.collect());
+}
+
+#[test]
+fn whatever_is_banned_is_found_elsewhere() {
+    for ban in &rules::BANS {
+        for pattern in ban.patterns {
+            // As a planted file it is the only one, so all the exceptions are stale.
+            let text = format!("fn f() {{\n    {pattern} y\n}}\n");
+            let found = planted(|files| rules::banned(ban, files), "src/novel.rs", &text);
+            assert_eq!(found, 1 + ban.only_in.len(), "{pattern}");
+        }
+        for (path, _) in ban.only_in {
+            let text = format!("fn f() {{ {} }}\n", ban.patterns[0]);
+            let found = planted(|files| rules::banned(ban, files), path, &text);
+            assert_eq!(found, ban.only_in.len() - 1, "{path}");
+        }
+    }
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    none(rules::long_functions(&tree()));
+}
+
+#[test]
+fn a_long_function_is_found() {
+    let body = "    g();\n".repeat(rules::MAX_FUNCTION_LINES - 1);
+    for (text, count) in [
+        (format!("fn f() {{\n{body}}}\n"), 1),
+        (format!("fn f() {{\n{}}}\n", &body[9..]), 0),
+        (format!("#[test]\nfn f() {{\n{body}}}\n"), 0),
+        (format!("    pub(super) fn f(\n{body}    ) {{\n    }}\n"), 1),
+    ] {
+        assert_eq!(planted(rules::long_functions, "src/a.rs", &text), count);
+    }
+}
+
+#[test]
+fn lines_fit_side_by_side() {
+    none(rules::long_lines(&tree()));
+}
+
+#[test]
+fn a_long_line_is_found() {
+    let line = "é".repeat(rules::MAX_COLUMNS);
+    let literal = format!("    \"{line}\"");
+    assert_eq!(planted(rules::long_lines, "src/a.rs", &literal), 0);
+    assert_eq!(planted(rules::long_lines, "src/a.rs", &line), 0);
+    assert_eq!(planted(rules::long_lines, "src/a.rs", &(line + "é")), 1);
+}
+
+#[test]
+fn nothing_is_left_over() {
+    none(rules::leftovers(&tree()));
+}
+
+#[test]
+fn a_leftover_is_found() {
+    for (path, text) in [
+        ("README.md", concat!("TO", "DO: write")),
+        ("src/a.rs", concat!("// FIX", "ME")),
+        ("src/a.rs", concat!("fn f() { todo", "!() }")),
+        ("tests/a.rs", concat!("dbg", "!(x);")),
+        ("tests/a.rs", concat!("#[ig", "nore]\nfn f() {}")),
+    ] {
+        assert_eq!(planted(rules::leftovers, path, text), 1, "{text}");
+    }
+    assert_eq!(
+        planted(rules::leftovers, "a.rs", "#[ignore = \"a measurement\"]"),
+        0
+    );
+}
+
+#[test]
+fn tests_wait_for_conditions_and_never_hope() {
+    none(rules::hopeful_sleeps(&tree()));
+}
+
+#[test]
+fn a_hopeful_sleep_is_found() {
+    for (text, count) in [
+        ("thread::sleep(SECOND);\n", 1),
+        ("// why: nothing tells when\nthread::sleep(SECOND);\n", 0),
+        (
+            "std::thread::sleep(SECOND); // why: nothing tells when\n",
+            0,
+        ),
+        ("command(\"sleep(3)\");\n", 0),
+    ] {
+        assert_eq!(
+            planted(rules::hopeful_sleeps, "tests/a.rs", text),
+            count,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_only_true_of_one_machine() {
+    none(rules::machine_paths(&tree()));
+}
+
+#[test]
+fn a_machine_of_one_is_found() {
+    for (path, text) in [
+        ("README.md", concat!("cd /ho", "me/me/pizauth")),
+        ("src/a.rs", concat!("// as DES", "IGN.md says")),
+        (
+            "Cargo.lock",
+            "source = \"registry+https://crates.example/index\"",
+        ),
+    ] {
+        assert_eq!(planted(rules::machine_paths, path, text), 1, "{text}");
+    }
+}
+
+#[test]
+fn scripts_can_be_run() {
+    none(rules::scripts(&tree()));
+}
+
+#[test]
+fn a_script_that_can_not_be_run_is_found() {
+    assert_eq!(planted(rules::scripts, "a.sh", "#!/bin/sh\n"), 1);
+    assert_eq!(planted(rules::scripts, "a.sh", "echo\n"), 1);
+    let mut plain = File::planted("README.md", "# pizauth\n");
+    plain.executable = true;
+    assert_eq!(rules::scripts(&[plain]).len(), 1);
+}
+
+#[test]
+fn every_dependency_says_what_it_is_for() {
+    let files = tree();
+    none(rules::dependencies(file(&files, "Cargo.toml")));
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_found() {
+    let text =
+        "[package]\nname = \"x\"\n[dependencies]\n# Why.\na = \"1\"\nb = \"1\"\n[lints]\nc = 1\n";
+    assert_eq!(
+        rules::dependencies(&File::planted("Cargo.toml", text)).len(),
+        1
+    );
+}
+
+#[test]
+fn the_manual_has_every_command_and_option() {
+    let files = tree();
+    let manual = file(&files, "pizauth.1");
+    let synopsis = papers::synopsis(manual);
+    none(papers::differences(
+        "pizauth.1, SYNOPSIS",
+        &synopsis,
+        &papers::table(Names::Shortest),
+    ));
+    none(papers::differences(
+        "pizauth.1, COMMANDS",
+        &papers::commands(manual),
+        &papers::table(Names::All),
+    ));
+}
+
+#[test]
+fn the_completions_have_every_command_and_option() {
+    let files = tree();
+    let all = papers::table(Names::All);
+    for (path, read) in [
+        ("share/bash/pizauth", papers::bash as fn(&File) -> Options),
+        ("share/zsh/_pizauth", papers::zsh),
+        ("share/fish/pizauth.fish", papers::fish),
+    ] {
+        none(papers::differences(path, &read(file(&files, path)), &all));
+    }
+}
+
+/// Takes `-u`, `--no-url` and `status` out of each paper, and adds what doesn't exist.
+#[test]
+fn a_command_or_option_that_is_missing_or_too_many_is_found() {
+    let files = tree();
+    let all = papers::table(Names::All);
+    type Reader = fn(&File) -> Options;
+    let cases: [(&str, Reader, &str, &str); 9] = [
+        (
+            "pizauth.1",
+            papers::commands,
+            ".It Cm status",
+            ".It Cm statis",
+        ),
+        ("pizauth.1", papers::commands, "Fl Fl no-url", "Ar no-url"),
+        ("pizauth.1", papers::synopsis, ".Cm status", ".Ar status"),
+        ("share/bash/pizauth", papers::bash, "status)", ")"),
+        ("share/bash/pizauth", papers::bash, "--no-url", "--no-uri"),
+        ("share/zsh/_pizauth", papers::zsh, "'status:", "'statis:"),
+        ("share/zsh/_pizauth", papers::zsh, "--no-url", "--no-uri"),
+        (
+            "share/fish/pizauth.fish",
+            papers::fish,
+            "--arguments status",
+            "--arguments statis",
+        ),
+        (
+            "share/fish/pizauth.fish",
+            papers::fish,
+            "--long-option no-url",
+            "--long-option no-uri",
+        ),
+    ];
+    for (path, read, old, new) in cases {
+        let mut paper = file(&files, path).clone();
+        assert!(paper.text.contains(old), "{path} has no `{old}`");
+        let before = papers::differences(path, &read(&paper), &all).len();
+        paper.text = paper.text.replace(old, new);
+        let after = papers::differences(path, &read(&paper), &all).len();
+        assert!(after > before, "{path}: `{old}` -> `{new}`");
+    }
+}
+
+#[test]
+fn the_manual_has_every_exit_status() {
+    let files = tree();
+    let items = papers::section(file(&files, "pizauth.1"), "EXIT STATUS");
+    let items = items.filter_map(|line| line.strip_prefix(".It "));
+    let documented: BTreeSet<&str> = items.collect();
+    let known = (1..=u8::MAX).filter(|code| Exit::from_code(*code).code() == *code);
+    let known: BTreeSet<String> = known.chain([0]).map(|code| code.to_string()).collect();
+    assert_eq!(documented, known.iter().map(String::as_str).collect());
+}
+
+#[test]
+fn the_manual_has_every_member_of_info() {
+    let files = tree();
+    let manual = file(&files, "pizauth.1");
+    let info = serde_json::to_value(ServerInfo::default()).unwrap();
+    let mut members = info.as_object().unwrap().keys();
+    assert_eq!(members.clone().count(), 7);
+    let items = papers::section(manual, "COMMANDS").filter_map(|line| line.strip_prefix(".It Va "));
+    let documented: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();
+    assert_eq!(
+        members.find(|name| !documented.contains(name.as_str())),
+        None
+    );
+}
+
+#[test]
+fn the_manual_has_every_option_of_the_configuration() {
+    let files = tree();
+    none(papers::config_options(file(&files, "pizauth.conf.5")));
+    let general = &file(&files, "examples/pizauth.conf").text;
+    let lacks = config::OPTIONS
+        .iter()
+        .filter(|(name, _)| !general.contains(&format!("{name} =")));
+    // It is deprecated, and nobody shall start with it.
+    let lacks: Vec<&str> = lacks
+        .map(|(name, _)| *name)
+        .filter(|name| *name != "login_hint")
+        .collect();
+    assert!(
+        lacks.is_empty(),
+        "examples/pizauth.conf says that it has every option: {lacks:?}"
+    );
+}
+
+#[test]
+fn an_option_of_the_configuration_that_is_missing_or_too_many_is_found() {
+    let files = tree();
+    let mut manual = file(&files, "pizauth.conf.5").clone();
+    manual.text = manual
+        .text
+        .replacen(".It Ic scopes No", ".It Ic scope No", 1);
+    assert_eq!(papers::config_options(&manual).len(), 2);
+}
+
+/// Whatever users are to copy must be understood.
+#[test]
+fn the_examples_are_understood() {
+    let files = tree();
+    let mut examples: Vec<(String, String)> = files
+        .iter()
+        .filter(|file| {
+            file.path == "examples/pizauth.conf" || file.path.starts_with("examples/providers/")
+        })
+        .map(|file| (file.path.clone(), file.text.clone()))
+        .collect();
+    assert_eq!(examples.len(), 8);
+    let manual = manual_examples(file(&files, "pizauth.conf.5"));
+    assert_eq!(
+        manual.len(),
+        2,
+        "the smallest one, and the one with everything"
+    );
+    examples.extend(
+        manual
+            .into_iter()
+            .map(|text| ("pizauth.conf.5".into(), text)),
+    );
+    for (path, text) in examples {
+        let config =
+            config::parse(&path, &text).unwrap_or_else(|error| panic!("{}", error.report()));
+        assert!(config.warnings.is_empty(), "{path}: {:?}", config.warnings);
+    }
+}
+
+/// The whole configurations in the manual, without mdoc's escapes.
+fn manual_examples(manual: &File) -> Vec<String> {
+    let displays = manual.text.split(".Bd -literal").skip(1);
+    let displays = displays.filter_map(|rest| rest.split_once('\n')?.1.split_once("\n.Ed"));
+    let displays = displays.map(|(text, _)| text.replace("\\e", "\\"));
+    displays
+        .filter(|text| text.contains("account \""))
+        .collect()
+}
