@@ -37,39 +37,42 @@ pub(super) fn run() -> Result<(), Failure> {
 
 /// What there is to say of one account.
 fn line(view: &AccountView, now: Wall, zone: &TimeZone) -> String {
-    let access = view.access.as_ref();
-    let mut parts = vec![match (access, &view.renewal) {
-        (Some(access), _) if access.valid => valid(access, now, zone),
-        (Some(access), _) => format!(
-            "access token expired{}",
-            access.expires.map(|at| ago(at, now)).unwrap_or_default()
-        ),
-        (None, _) => "no access token".into(),
+    let mut parts = vec![match &view.access {
+        Some(access) => token(access, now, zone),
+        None => "no access token".into(),
     }];
+    let valid = view.access.as_ref().is_some_and(|access| access.valid);
     if let Some(renewal) = &view.renewal {
-        parts.extend(renewed(renewal, now));
+        parts.extend(renewed(renewal, valid, now));
     }
     parts.extend(signing_in(&view.sign_in, view.renewal.is_some(), now));
     parts.join("; ")
 }
 
-fn valid(access: &AccessView, now: Wall, zone: &TimeZone) -> String {
-    match access.expires {
-        Some(at) => format!(
+fn token(access: &AccessView, now: Wall, zone: &TimeZone) -> String {
+    match (access.valid, access.expires) {
+        (true, Some(at)) => format!(
             "access token valid for {} (until {})",
             humane(at.since(now)),
-            moment(at, zone)
+            moment(at, now, zone)
         ),
-        None => format!(
-            "access token obtained {}, valid until the provider says otherwise",
-            moment(access.obtained, zone)
+        (true, None) => format!(
+            "access token valid until the provider says otherwise (obtained {})",
+            moment(access.obtained, now, zone)
         ),
+        (false, Some(at)) if at <= now => format!("access token expired {}", ago(at, now)),
+        (false, _) => "access token no longer valid".into(),
     }
 }
 
-fn renewed(renewal: &RenewalView, now: Wall) -> Option<String> {
+fn renewed(renewal: &RenewalView, valid: bool, now: Wall) -> Option<String> {
     match renewal {
-        RenewalView::Impossible => Some("no refresh token: sign in again when it expires".into()),
+        RenewalView::Impossible if valid => {
+            Some("no refresh token: sign in again when it expires".into())
+        }
+        RenewalView::Impossible => {
+            Some("no refresh token: sign in again with `pizauth show`".into())
+        }
         RenewalView::Scheduled { .. } => None,
         RenewalView::UnderWay => Some("refresh under way".into()),
         RenewalView::Failing {
@@ -78,18 +81,19 @@ fn renewed(renewal: &RenewalView, now: Wall) -> Option<String> {
             at,
             reason,
         } => Some(format!(
-            "refresh failing since {} ({failures} times, next try in {}): {}",
-            humane(now.since(*since)),
-            humane(at.since(now)),
+            "refresh failing {} ({}, next {}): {}",
+            lasting(*since, now),
+            attempts(*failures),
+            ahead(*at, now),
             why(reason)
         )),
         RenewalView::Rejected { since, reason } => Some(format!(
-            "refused by the provider{}, sign in again with `pizauth refresh`: {}",
+            "refused by the provider {}, sign in again with `pizauth refresh`: {}",
             ago(*since, now),
             why(reason)
         )),
         RenewalView::Parked { since, reason } => Some(format!(
-            "refreshing stopped{}, correct the config and `pizauth reload`: {}",
+            "refreshing stopped {}, correct the configuration and run `pizauth reload`: {}",
             ago(*since, now),
             why(reason)
         )),
@@ -103,14 +107,13 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
         SignInView::None {
             failed: Some(reason),
         } => Some(format!("the last authorisation failed: {}", why(reason))),
-        SignInView::Pending { since, reminded } => Some(format!(
-            "authorisation pending{}{}",
-            ago(*since, now),
-            match reminded {
-                Some(at) => format!(" (last reminder{})", ago(*at, now)),
-                None => String::new(),
-            }
-        )),
+        SignInView::Pending { since, reminded } => {
+            let pending = format!("authorisation pending {}", lasting(*since, now));
+            Some(match reminded {
+                Some(at) => format!("{pending} (last reminder {})", ago(*at, now)),
+                None => pending,
+            })
+        }
         SignInView::Exchanging { .. } => Some("authorisation being completed".into()),
     }
 }
@@ -122,19 +125,190 @@ fn why(reason: &ReasonView) -> String {
     }
 }
 
-fn ago(at: Wall, now: Wall) -> String {
-    match now.since(at) {
-        Duration::ZERO => " just now".into(),
-        span => format!(" {} ago", humane(span)),
+fn attempts(count: u32) -> String {
+    match count {
+        1 => "1 attempt".into(),
+        many => format!("{many} attempts"),
     }
 }
 
+/// A span as it is shown, if a second of it has passed.
+fn passed(span: Duration) -> Option<String> {
+    (span.as_secs() > 0).then(|| humane(span))
+}
+
+fn ago(at: Wall, now: Wall) -> String {
+    passed(now.since(at)).map_or("just now".into(), |span| format!("{span} ago"))
+}
+
+fn lasting(since: Wall, now: Wall) -> String {
+    passed(now.since(since)).map_or("since just now".into(), |span| format!("for {span}"))
+}
+
+fn ahead(at: Wall, now: Wall) -> String {
+    passed(at.since(now)).map_or("at once".into(), |span| format!("in {span}"))
+}
+
 /// A moment in the user's own time; with the day when it isn't today.
-fn moment(at: Wall, zone: &TimeZone) -> String {
-    let Ok(at) = Timestamp::from_millisecond(at.millis()) else {
+fn moment(at: Wall, now: Wall, zone: &TimeZone) -> String {
+    let zoned = |at: Wall| {
+        let at = Timestamp::from_millisecond(at.millis()).ok()?;
+        Some(at.to_zoned(zone.clone()))
+    };
+    let Some(at) = zoned(at) else {
         return "a time out of range".into();
     };
-    at.to_zoned(zone.clone())
-        .strftime("%Y-%m-%d %H:%M:%S")
-        .to_string()
+    let today = zoned(now).is_some_and(|now| now.date() == at.date());
+    let format = if today {
+        "%H:%M:%S"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    at.strftime(format).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22 12:00:00 UTC.
+    const NOW: Wall = Wall::from_millis(1_795_348_800_000);
+
+    fn past(secs: u64) -> Wall {
+        NOW.before(Duration::from_secs(secs))
+    }
+
+    fn future(secs: u64) -> Wall {
+        NOW.after(Duration::from_secs(secs))
+    }
+
+    fn view(access: Option<(bool, Option<Wall>)>, renewal: Option<RenewalView>) -> AccountView {
+        AccountView {
+            account: "work".into(),
+            access: access.map(|(valid, expires)| AccessView {
+                valid,
+                obtained: past(600),
+                expires,
+            }),
+            renewal,
+            sign_in: SignInView::None { failed: None },
+        }
+    }
+
+    fn reason(hint: Option<&str>) -> ReasonView {
+        ReasonView {
+            text: "invalid_grant: gone".into(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    #[track_caller]
+    fn says(view: &AccountView, text: &str) {
+        assert_eq!(line(view, NOW, &TimeZone::UTC), text);
+    }
+
+    #[test]
+    fn a_token_is_described_by_what_is_left_of_it() {
+        let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
+        let soon = view(Some((true, Some(future(3_599)))), scheduled());
+        says(&soon, "access token valid for 59m 59s (until 12:59:59)");
+        let tomorrow = view(Some((true, Some(future(86_400)))), scheduled());
+        says(
+            &tomorrow,
+            "access token valid for 1d (until 2026-11-23 12:00:00)",
+        );
+        let silent = view(Some((true, None)), scheduled());
+        says(
+            &silent,
+            "access token valid until the provider says otherwise (obtained 11:50:00)",
+        );
+        let over = view(Some((false, Some(past(5)))), Some(RenewalView::UnderWay));
+        says(&over, "access token expired 5s ago; refresh under way");
+        let just = NOW.before(Duration::from_millis(400));
+        let just = view(Some((false, Some(just))), scheduled());
+        says(&just, "access token expired just now");
+        let refused = view(Some((false, Some(future(60)))), scheduled());
+        says(&refused, "access token no longer valid");
+    }
+
+    #[test]
+    fn trouble_comes_with_its_reason_and_a_way_out() {
+        let valid = Some((true, Some(future(60))));
+        let start = "access token valid for 1m (until 12:01:00)";
+        let failing = |failures, since, at| RenewalView::Failing {
+            since,
+            failures,
+            at,
+            reason: reason(None),
+        };
+        for (renewal, text) in [
+            (
+                RenewalView::Impossible,
+                "no refresh token: sign in again when it expires",
+            ),
+            (
+                failing(3, past(300), future(40)),
+                "refresh failing for 5m (3 attempts, next in 40s): invalid_grant: gone",
+            ),
+            (
+                failing(1, NOW, NOW),
+                "refresh failing since just now (1 attempt, next at once): invalid_grant: gone",
+            ),
+            (
+                RenewalView::Rejected {
+                    since: past(60),
+                    reason: reason(Some("sign in")),
+                },
+                "refused by the provider 1m ago, sign in again with `pizauth refresh`: \
+                 invalid_grant: gone (sign in)",
+            ),
+            (
+                RenewalView::Parked {
+                    since: NOW,
+                    reason: reason(None),
+                },
+                "refreshing stopped just now, correct the configuration and run \
+                 `pizauth reload`: invalid_grant: gone",
+            ),
+        ] {
+            says(&view(valid, Some(renewal)), &format!("{start}; {text}"));
+        }
+        let over = view(Some((false, Some(past(60)))), Some(RenewalView::Impossible));
+        says(
+            &over,
+            "access token expired 1m ago; no refresh token: sign in again with `pizauth show`",
+        );
+    }
+
+    #[test]
+    fn a_sign_in_is_described_by_how_far_it_is() {
+        let pending = |since, reminded| SignInView::Pending { since, reminded };
+        for (sign_in, text) in [
+            (
+                SignInView::None { failed: None },
+                "sign in with `pizauth show`",
+            ),
+            (
+                SignInView::None {
+                    failed: Some(reason(None)),
+                },
+                "the last authorisation failed: invalid_grant: gone",
+            ),
+            (pending(NOW, None), "authorisation pending since just now"),
+            (
+                pending(past(300), Some(past(120))),
+                "authorisation pending for 5m (last reminder 2m ago)",
+            ),
+            (
+                SignInView::Exchanging { since: NOW },
+                "authorisation being completed",
+            ),
+        ] {
+            let view = AccountView {
+                sign_in,
+                ..view(None, None)
+            };
+            says(&view, &format!("no access token; {text}"));
+        }
+    }
 }
