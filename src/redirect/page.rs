@@ -87,10 +87,14 @@ fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
     let reason = format!("<strong>Reason:</strong> {}", safe(reason));
     let again = format!(
         "To try again, run <code>pizauth refresh {}</code>, or let your mail program ask for a token.",
-        safe(account)
+        safe(&shell_word(account))
     );
     let paragraphs = match hint {
-        Some(hint) => vec![reason, safe(hint), again],
+        Some(hint) => vec![
+            reason,
+            format!("<strong>Hint:</strong> {}", safe(hint)),
+            again,
+        ],
         None => vec![reason, again],
     };
     render(Tone::Bad, &title, &paragraphs)
@@ -170,6 +174,19 @@ pub fn use_https() -> String {
 
 fn quoted(account: &str) -> String {
     format!("“{}”", safe(account))
+}
+
+/// An account's name as one types it behind a command in a shell.
+fn shell_word(account: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "@._+:/-".contains(c);
+    let word = match account.chars().all(plain) {
+        true => account.to_owned(),
+        false => format!("'{}'", account.replace('\'', r"'\''")),
+    };
+    match account.starts_with('-') {
+        true => format!("-- {word}"),
+        false => word,
+    }
 }
 
 fn safe(foreign: &str) -> String {
@@ -297,6 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn the_command_to_try_again_can_be_typed_as_it_is_shown() {
+        for (account, word) in [
+            ("work", "work"),
+            ("me@example.com", "me@example.com"),
+            ("my work", "'my work'"),
+            ("it's", r"'it'\''s'"),
+            ("-u", "-- -u"),
+        ] {
+            assert_eq!(shell_word(account), word);
+        }
+    }
+
+    #[test]
     fn pages_say_what_happened_and_what_to_do() {
         let (status, page) = outcome(&Outcome::Authorised {
             account: "work".into(),
@@ -314,7 +344,7 @@ mod tests {
         for part in [
             "was not authorised",
             "access_denied: no",
-            "ask the administrator",
+            "<strong>Hint:</strong> ask the administrator",
             "pizauth refresh work",
         ] {
             assert!(page.contains(part), "{part}");
