@@ -112,6 +112,29 @@ fn whatever_is_banned_is_found_elsewhere() {
 }
 
 #[test]
+fn unsafe_code_says_why_it_is_sound() {
+    none(rules::unexplained_unsafe(&tree()));
+}
+
+#[test]
+fn unexplained_unsafe_code_is_found() {
+    for (text, count) in [
+        ("let x = unsafe { f() };\n", 1),
+        (
+            "// SAFETY: f has no contract.\nlet x = unsafe { f() };\n",
+            0,
+        ),
+        ("// unsafe { f() }\n", 0),
+    ] {
+        assert_eq!(
+            planted(rules::unexplained_unsafe, "src/a.rs", text),
+            count,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn functions_fit_on_a_screen() {
     none(rules::long_functions(&tree()));
 }

@@ -5,7 +5,7 @@ use super::tree::{File, code, indent, shipped};
 
 /// Which module may name which; `daemon` is where they all meet. Whoever adds an arrow adds it
 /// here, and turns none around.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     // The leaves: words that all share.
     ("alarm", &[]),
     ("error", &[]),
@@ -38,7 +38,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "secret", "serve", "text", "time", "view", "wire",
         ],
     ),
-    ("main", &["cli", "client", "daemon"]),
+    // The allocator and the entry, below everything.
+    ("sys", &[]),
+    ("main", &["cli", "client", "daemon", "sys"]),
 ];
 
 /// Uses between modules that [`ARROWS`] has no arrow for.
@@ -286,8 +288,17 @@ pub const BANS: [Ban; 7] = [
             "unsafe extern",
             "allow(unsafe_code)",
         ],
-        why: "what the compiler can't check, a reader must; keep it in one place",
-        only_in: &[("src/daemon/process.rs", "fork(2)")],
+        why: "what the compiler can't check, a reader must; keep it in few",
+        only_in: &[
+            ("src/daemon/process.rs", "fork(2)"),
+            ("src/main.rs", "the entry's name"),
+            ("src/sys/alloc.rs", "the allocator that wipes"),
+            (
+                "src/sys/entry.rs",
+                "what the standard library would have done",
+            ),
+            ("src/sys/mod.rs", "its two modules"),
+        ],
     },
     Ban {
         patterns: &["sleep("],
@@ -327,6 +338,32 @@ pub fn banned(ban: &Ban, files: &[File]) -> Vec<String> {
                 "{path} no longer has any of {:?}: take it off the list",
                 ban.patterns
             ));
+        }
+    }
+    found
+}
+
+/// How far above unsafe code the comment on it may stand, in lines.
+const SAFETY_LINES: usize = 4;
+
+/// Unsafe code without its `SAFETY`.
+pub fn unexplained_unsafe(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust()) {
+        let code = code(&file.text);
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (at, line) in code.lines().enumerate() {
+            let uses = ["unsafe {", "unsafe impl", "unsafe("];
+            let explained = &lines[at.saturating_sub(SAFETY_LINES)..=at];
+            if uses.iter().any(|it| places(line, it).next().is_some())
+                && !explained.iter().any(|line| line.contains("// SAFETY:"))
+            {
+                found.push(format!(
+                    "{}:{}: unsafe: say above it why it is sound: // SAFETY: ...",
+                    file.path,
+                    at + 1
+                ));
+            }
         }
     }
     found
