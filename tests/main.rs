@@ -4,6 +4,11 @@
 // A test says what went wrong by panicking, its helpers included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cli;
+mod compat;
 mod config;
+mod control;
+mod hooks;
+mod persist;
 mod support;
 mod tidy;

@@ -73,6 +73,10 @@ impl Capture {
         self.0.read(Captured::text)
     }
 
+    pub fn bytes(&self) -> Vec<u8> {
+        self.0.read(|captured| captured.bytes.clone())
+    }
+
     /// Waits for a whole line that contains `words`, and gives the first.
     #[track_caller]
     pub fn wait_line(&self, words: &str) -> String {

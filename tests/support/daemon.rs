@@ -147,6 +147,20 @@ impl Daemon {
         Running::start(&mut self.command(args))
     }
 
+    /// Whether it is this project's own binary that is tested.
+    pub fn is_ours() -> bool {
+        std::env::var_os(BINARY_VAR).is_none()
+    }
+
+    /// The state as `dump` prints it, byte by byte.
+    #[track_caller]
+    pub fn dump(&self) -> Vec<u8> {
+        let running = self.spawn(&["dump"]);
+        let stdout = running.stdout.clone();
+        running.finish().ok();
+        stdout.bytes()
+    }
+
     /// Runs `pizauth` with `args` again and again until `good` likes what it says.
     pub fn eventually(&self, args: &[&str], good: impl Fn(&Output) -> bool) -> Output {
         wait::until(&format!("the right answer of {args:?}"), || {
@@ -192,6 +206,28 @@ impl Daemon {
         // Whatever it said, there may be a daemon now, and it is ours to end.
         self.running = Server::Forked(self.find_pid());
         assert_eq!(output.ok(), "");
+    }
+
+    /// Takes over a daemon that the test has started in the background itself.
+    pub fn adopt(&mut self) {
+        assert!(
+            matches!(self.running, Server::Down),
+            "the server runs already"
+        );
+        self.running = Server::Forked(self.find_pid());
+    }
+
+    /// Waits until the daemon has ended by itself; its exit status, when it is our child.
+    #[track_caller]
+    pub fn wait_end(&mut self) -> Option<i32> {
+        match std::mem::replace(&mut self.running, Server::Down) {
+            Server::Down | Server::Forked(None) => None,
+            Server::Foreground(server) => Some(server.finish().status),
+            Server::Forked(Some(pid)) => {
+                wait::until("the daemon's end", || gone(pid));
+                None
+            }
+        }
     }
 
     /// The daemon's process, as far as that can be known.
@@ -317,7 +353,7 @@ impl Drop for Daemon {
 }
 
 /// Whether the process has ended; one that nobody has waited for yet, has.
-fn gone(pid: Pid) -> Option<()> {
+pub fn gone(pid: Pid) -> Option<()> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let zombie = stat
         .rsplit(')')

@@ -1,0 +1,616 @@
+//! The command line and the server's life from outside: help, usage errors, what stops a start,
+//! who gets the socket, signals, and what the log says.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Uid;
+
+use crate::support::PATIENCE;
+use crate::support::browser;
+use crate::support::command::{Output, Running};
+use crate::support::daemon::Daemon;
+use crate::support::provider::Provider;
+use crate::support::wait;
+
+/// A configuration whose provider nobody asks.
+const CONFIG: &str = r#"account "work" {
+    auth_uri = "https://login.example/authorize";
+    token_uri = "https://login.example/token";
+    client_id = "id";
+}
+"#;
+
+const VERBS: [&str; 10] = [
+    "dump", "info", "refresh", "reload", "restore", "revoke", "server", "show", "shutdown",
+    "status",
+];
+
+#[test]
+fn help_is_on_stdout_with_exit_0_everywhere() {
+    let daemon = Daemon::new(CONFIG);
+    for flag in ["-h", "--help", "help"] {
+        let output = daemon.run(&[flag]);
+        let text = output.ok();
+        assert!(text.starts_with("usage: pizauth <command>\n"), "{text}");
+        for verb in VERBS {
+            assert!(text.contains(&format!("\n  {verb}")), "{verb}: {text}");
+        }
+    }
+    for verb in VERBS {
+        for args in [&[verb, "-h"], &[verb, "--help"]] {
+            let output = daemon.run(args);
+            let start = format!("usage: pizauth {verb}");
+            assert!(output.ok().starts_with(&start), "{output:?}");
+        }
+    }
+    // Even where the rest of the line makes no sense yet.
+    daemon.run(&["show", "work", "--help"]).ok();
+    for flag in ["-V", "--version"] {
+        let version = format!("pizauth {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(daemon.run(&[flag]).ok(), version);
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_64_and_say_what_is_wrong() {
+    let daemon = Daemon::new(CONFIG);
+    let list = "hint: `pizauth --help` lists the commands\n";
+    let show = "hint: usage: pizauth show [-u] <account>\n";
+    for (args, what, hint) in [
+        (&[][..], "no command given", list),
+        (&["frob"], "unknown command `frob`", list),
+        (&["\u{1b}[31m"], "unknown command `[31m`", list),
+        (&["-x"], "invalid option '-x'", list),
+        (&["--frob"], "invalid option '--frob'", list),
+        (&["show"], "no account given", show),
+        (&["show", "a", "b"], "unexpected argument \"b\"", show),
+        (&["show", "-x", "a"], "invalid option '-x'", show),
+        (
+            &["dump", "x"],
+            "unexpected argument \"x\"",
+            "hint: usage: pizauth dump\n",
+        ),
+        (
+            &["server", "-c"],
+            "missing argument for option '-c'",
+            "hint: usage: pizauth server [-c <file>] [-d] [-v]\n",
+        ),
+    ] {
+        let stderr = format!("ERROR - {what}\n{hint}");
+        assert_eq!(daemon.run(args).failed(64), stderr, "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_server_every_verb_but_info_says_so() {
+    let daemon = Daemon::new(CONFIG);
+    let absent = "ERROR - pizauth is not running\nhint: start it with `pizauth server`\n";
+    for args in [
+        &["dump"][..],
+        &["refresh", "work"],
+        &["reload"],
+        &["restore"],
+        &["revoke", "work"],
+        &["show", "work"],
+        &["shutdown"],
+        &["status"],
+    ] {
+        assert_eq!(daemon.run(args).failed(69), absent, "{args:?}");
+    }
+    let info = info(&daemon);
+    assert_eq!(info["server_running"], false);
+    assert_eq!(info["server_info"], serde_json::Value::Null);
+    let output = daemon.run(&["info"]);
+    assert!(output.ok().ends_with("server: not running\n"), "{output:?}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    for args in [
+        &["show", "work"][..],
+        &["dump"],
+        &["info"],
+        &["info", "-j"],
+        &["status"],
+        &["--help"],
+        &["--version"],
+    ] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(
+            with_stdout(&daemon, args, writer.into()).failed(1),
+            "ERROR - can't write to stdout: Broken pipe (os error 32)\n",
+            "{args:?}"
+        );
+        let Ok(full) = File::options().write(true).open("/dev/full") else {
+            continue;
+        };
+        assert_eq!(
+            with_stdout(&daemon, args, full.into()).failed(1),
+            "ERROR - can't write to stdout: No space left on device (os error 28)\n",
+            "{args:?}"
+        );
+    }
+    // A command that started without any descriptors at all harms nobody either.
+    let mut command = std::process::Command::new("/bin/sh");
+    let program = daemon.command(&[]).get_program().to_owned();
+    command
+        .args(["-c", "\"$0\" show work <&- >&- 2>&-"])
+        .arg(program)
+        .envs(daemon.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+    Running::start(&mut command).finish();
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+fn with_stdout(daemon: &Daemon, args: &[&str], stdout: Stdio) -> Output {
+    let mut command = daemon.command(args);
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    // The command's own copy of the descriptor must go too.
+    drop(command);
+    Running::of(child).finish()
+}
+
+#[test]
+fn it_works_without_home_shell_and_xdg_variables() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.unset("HOME").unset("SHELL");
+    daemon.start_forked();
+    assert_eq!(
+        daemon.run(&["status"]).ok(),
+        "work: no access token; sign in with `pizauth show`\n"
+    );
+    daemon.shutdown();
+
+    // Without HOME there is still the user database, and `-c` needs neither.
+    daemon.unset("XDG_CONFIG_HOME").unset("XDG_RUNTIME_DIR");
+    daemon.start_forked();
+    let runtime_dir = daemon.path(&format!("tmp/pizauth-{}", Uid::effective()));
+    assert_eq!(fs::metadata(&runtime_dir).unwrap().mode() & 0o7777, 0o700);
+    let info = info(&daemon);
+    assert_eq!(info["cache_directory"], runtime_dir.to_str().unwrap());
+    assert_eq!(info["server_running"], true);
+    daemon.shutdown();
+    assert_eq!(fs::read_dir(&runtime_dir).unwrap().flatten().filter(|entry| entry.file_name() == "pizauth.sock").count(), 0);
+
+    // The default place; variables that aren't absolute paths are as good as unset.
+    fs::create_dir(daemon.path("home/.config")).unwrap();
+    fs::copy(daemon.config_path(), daemon.path("home/.config/pizauth.conf")).unwrap();
+    let home = daemon.path("home");
+    daemon
+        .env("HOME", home.to_str().unwrap())
+        .env("XDG_CONFIG_HOME", "config")
+        .env("XDG_RUNTIME_DIR", "run");
+    assert_eq!(daemon.run(&["server"]).ok(), "");
+    daemon.adopt();
+    let info = self::info(&daemon);
+    let config = daemon.path("home/.config/pizauth.conf");
+    assert_eq!(info["config_file"], config.to_str().unwrap());
+    assert_eq!(info["server_info"]["config_file"], config.to_str().unwrap());
+    assert_eq!(info["cache_directory"], runtime_dir.to_str().unwrap());
+    daemon.shutdown();
+}
+
+#[test]
+fn what_the_server_makes_is_the_users_alone() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.start_forked();
+    for entry in fs::read_dir(daemon.path("run/pizauth")).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}: {mode:o}", entry.file_name());
+    }
+    assert_eq!(fs::metadata(daemon.path("run/pizauth")).unwrap().mode() & 0o7777, 0o700);
+}
+
+#[test]
+fn a_runtime_directory_that_others_could_enter_is_refused() {
+    let daemon = Daemon::new(CONFIG);
+    let dir = daemon.path("run/pizauth");
+    let refused = |why: &str| {
+        format!("ERROR - refusing to use the directory {}: {why}\n", dir.display())
+    };
+    let both = |stderr: &str| {
+        for args in [&["server"][..], &["server", "-d"]] {
+            assert_eq!(daemon.run(args).failed(1), stderr, "{args:?}");
+        }
+    };
+
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o750)).unwrap();
+    both(&refused("others may enter it (its mode should be 0700)"));
+    fs::remove_dir(&dir).unwrap();
+
+    symlink(daemon.path("home"), &dir).unwrap();
+    both(&refused("it is a symbolic link"));
+    fs::remove_file(&dir).unwrap();
+
+    symlink(daemon.path("nowhere"), &dir).unwrap();
+    both(&refused("it is a symbolic link"));
+    fs::remove_file(&dir).unwrap();
+
+    fs::write(&dir, "").unwrap();
+    both(&refused("it is no directory"));
+    fs::remove_file(&dir).unwrap();
+
+    if Uid::effective().is_root() {
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
+        both(&refused("it belongs to somebody else"));
+        fs::remove_dir(&dir).unwrap();
+    }
+
+    fs::remove_dir(daemon.path("run")).unwrap();
+    both(&format!(
+        "ERROR - can't make the directory {}: No such file or directory (os error 2)\n",
+        dir.display()
+    ));
+}
+
+#[test]
+fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.start();
+    let dir = daemon.path("run/pizauth");
+    let refused = |daemon: &Daemon, why: &str| {
+        for args in [&["show", "work"][..], &["dump"], &["info"]] {
+            let stderr = format!("ERROR - refusing to use the directory {}: {why}\n", dir.display());
+            assert_eq!(daemon.run(args).failed(1), stderr, "{args:?}");
+        }
+    };
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o701)).unwrap();
+    refused(&daemon, "others may enter it (its mode should be 0700)");
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+
+    if Uid::effective().is_root() {
+        std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
+        refused(&daemon, "it belongs to somebody else");
+        std::os::unix::fs::chown(&dir, Some(0), None).unwrap();
+    }
+
+    let aside = daemon.path("run/aside");
+    fs::rename(&dir, &aside).unwrap();
+    symlink(&aside, &dir).unwrap();
+    refused(&daemon, "it is a symbolic link");
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&aside, &dir).unwrap();
+    daemon.shutdown();
+}
+
+#[test]
+fn a_stale_socket_is_replaced() {
+    let mut daemon = Daemon::new(CONFIG);
+    fs::create_dir(daemon.path("run/pizauth")).unwrap();
+    fs::set_permissions(daemon.path("run/pizauth"), PermissionsExt::from_mode(0o700)).unwrap();
+    drop(UnixListener::bind(daemon.socket_path()).unwrap());
+    assert!(daemon.socket_path().exists());
+    daemon.start_forked();
+    daemon.run(&["status"]).ok();
+    // A crash leaves one too.
+    daemon.kill();
+    assert!(daemon.socket_path().exists());
+    daemon.start_forked();
+    daemon.run(&["status"]).ok();
+    daemon.shutdown();
+    assert!(!daemon.socket_path().exists());
+}
+
+#[test]
+fn a_second_server_is_refused_and_the_first_goes_on() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start_forked();
+    daemon.sign_in("work");
+    for args in [&["server"][..], &["server", "-d"], &["server", "-dvvvv"]] {
+        let output = daemon.run(args);
+        assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+    }
+    // Also when somebody has tidied the lock away.
+    fs::remove_file(daemon.path("run/pizauth/pizauth.lock")).unwrap();
+    let output = daemon.run(&["server"]);
+    assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+#[test]
+fn of_twenty_servers_started_at_once_exactly_one_wins() {
+    let mut daemon = Daemon::new(CONFIG);
+    let config = daemon.config_path();
+    let args = ["server", "-c", config.to_str().unwrap()];
+    let started: Vec<Running> = (0..20).map(|_| daemon.spawn(&args)).collect();
+    let outputs: Vec<Output> = started.into_iter().map(Running::finish).collect();
+    daemon.adopt();
+    let (won, lost): (Vec<_>, Vec<_>) = outputs.iter().partition(|output| output.status == 0);
+    assert_eq!(won.len(), 1, "{outputs:?}");
+    assert_eq!(won[0].ok(), "");
+    for output in lost {
+        assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+    }
+    daemon.run(&["status"]).ok();
+}
+
+#[test]
+fn exit_0_means_that_it_answers_also_right_after_a_shutdown() {
+    let mut daemon = Daemon::new(CONFIG);
+    for _ in 0..5 {
+        daemon.start_forked();
+        daemon.authorization_url("work");
+        // The one that goes may take a moment; a new one waits for it.
+        daemon.run(&["shutdown"]).ok();
+        assert!(!daemon.socket_path().exists());
+        let config = daemon.config_path();
+        let output = daemon.run(&["server", "-c", config.to_str().unwrap()]);
+        assert_eq!(output.ok(), "");
+        daemon.authorization_url("work");
+        daemon.run(&["shutdown"]).ok();
+        daemon.wait_end();
+    }
+}
+
+#[test]
+fn what_stops_a_start_is_said_before_it_detaches() {
+    let mut daemon = Daemon::new("account \"work\" {\n    client_idd = \"x\";\n}\n");
+    let path = daemon.config_path();
+    let path = path.to_str().unwrap();
+    let wrong = format!(
+        "ERROR - {path}:2:5: unknown option `client_idd`\n    client_idd = \"x\";\n    \
+         ^^^^^^^^^^\nhint: did you mean `client_id`?\n"
+    );
+    assert_eq!(daemon.run(&["server"]).failed(1), wrong);
+    assert_eq!(daemon.run(&["server", "-d"]).failed(1), wrong);
+
+    fs::remove_file(path).unwrap();
+    let missing = format!(
+        "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\n"
+    );
+    assert_eq!(daemon.run(&["server"]).failed(1), missing);
+    assert_eq!(daemon.run(&["server", "-d"]).failed(1), missing);
+    let elsewhere = daemon.path("run");
+    assert_eq!(
+        daemon.run(&["server", "-c", "run"]).failed(1),
+        format!("ERROR - the configuration {} is no regular file\n", elsewhere.display())
+    );
+
+    for option in ["http_listen", "https_listen"] {
+        let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = busy.local_addr().unwrap();
+        daemon.write_config(&format!("{option} = \"{address}\";\n{CONFIG}"));
+        let output = daemon.run(&["server"]);
+        let stderr = output.failed(1);
+        assert!(stderr.starts_with(&format!("ERROR - {option}: ")), "{stderr}");
+        assert!(stderr.contains(&address.to_string()), "{stderr}");
+    }
+
+    // Nothing of all that is left behind.
+    assert!(!daemon.socket_path().exists());
+    daemon.write_config(CONFIG);
+    daemon.start_forked();
+    daemon.run(&["status"]).ok();
+}
+
+#[test]
+fn a_configuration_given_by_a_relative_path_is_found_again() {
+    let mut daemon = Daemon::new(CONFIG);
+    assert_eq!(daemon.run(&["server", "-c", "config/pizauth.conf"]).ok(), "");
+    daemon.adopt();
+    daemon.write_config(&CONFIG.replace("work", "play"));
+    assert_eq!(daemon.run(&["reload"]).ok(), "");
+    assert_eq!(
+        daemon.run(&["status"]).ok(),
+        "play: no access token; sign in with `pizauth show`\n"
+    );
+    daemon.run(&["shutdown"]).ok();
+    daemon.wait_end();
+}
+
+#[test]
+fn a_pipe_of_the_starting_command_ends_with_it() {
+    let mut daemon = Daemon::new(&format!("startup_cmd = \"sleep 30\";\n{CONFIG}"));
+    let program = daemon.command(&[]).get_program().to_owned();
+    let mut command = std::process::Command::new("/bin/sh");
+    let config = daemon.config_path();
+    command
+        .args(["-c", "\"$0\" server -c \"$1\" 2>&1 | cat; echo done"])
+        .arg(program)
+        .arg(config)
+        .env_clear()
+        .envs(daemon.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .current_dir(daemon.path(""));
+    let output = Running::start(&mut command).finish();
+    daemon.adopt();
+    assert_eq!(output.ok(), "done\n");
+    daemon.run(&["status"]).ok();
+}
+
+#[test]
+fn sighup_reloads_and_an_error_in_the_config_changes_nothing() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.start_with(&["-vv"]);
+    let log = daemon.log();
+    let hang_up = |daemon: &Daemon| kill(daemon.pid().unwrap(), Signal::SIGHUP).unwrap();
+    daemon.write_config(&format!("{CONFIG}{}", CONFIG.replace("work", "play")));
+    hang_up(&daemon);
+    log.wait_line("INFO - the configuration was reloaded");
+    let both = daemon.run(&["status"]).ok().to_owned();
+    assert_eq!(both.lines().count(), 2);
+
+    daemon.write_config("nonsense");
+    hang_up(&daemon);
+    let line = log.wait_line("ERROR - the configuration was not reloaded: ");
+    assert!(line.contains("pizauth.conf:1:"), "{line}");
+    assert_eq!(daemon.run(&["status"]).ok(), both);
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_cleanly_and_sigusr1_does_nothing() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut daemon = Daemon::new(CONFIG);
+        daemon.start_with(&["-vv"]);
+        let pid = daemon.pid().unwrap();
+        for ignored in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGPIPE] {
+            kill(pid, ignored).unwrap();
+        }
+        // Whatever those do, they do before this.
+        kill(pid, Signal::SIGHUP).unwrap();
+        daemon.log().wait_line("the configuration was reloaded");
+        daemon.run(&["status"]).ok();
+        kill(pid, signal).unwrap();
+        assert_eq!(daemon.wait_end(), Some(0));
+        assert!(!daemon.socket_path().exists());
+    }
+}
+
+#[test]
+fn sigterm_ends_a_detached_server_too() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.start_forked();
+    let Some(pid) = daemon.pid() else {
+        return;
+    };
+    kill(pid, Signal::SIGTERM).unwrap();
+    daemon.wait_end();
+    assert!(!daemon.socket_path().exists());
+    let output = daemon.run(&["status"]);
+    assert!(output.failed(69).starts_with("ERROR - pizauth is not running\n"));
+}
+
+#[test]
+fn a_detached_server_needs_no_syslog() {
+    // Where there is one, this shows only that every level of logging starts.
+    let mut daemon = Daemon::new(CONFIG);
+    let config = daemon.config_path();
+    let output = daemon.run(&["server", "-vvvv", "-c", config.to_str().unwrap()]);
+    assert_eq!(output.ok(), "");
+    daemon.adopt();
+    daemon.authorization_url("work");
+    daemon.shutdown();
+}
+
+#[test]
+fn the_service_manager_hears_of_the_start_and_the_end() {
+    for foreground in [true, false] {
+        let mut daemon = Daemon::new(CONFIG);
+        let manager = UnixDatagram::bind(daemon.path("notify")).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        let told = || {
+            let mut buffer = [0; 256];
+            let count = manager.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned()
+        };
+        let socket = daemon.path("notify");
+        daemon.env("NOTIFY_SOCKET", socket.to_str().unwrap());
+        match foreground {
+            true => daemon.start(),
+            false => daemon.start_forked(),
+        }
+        assert_eq!(told(), "READY=1");
+        // By then it answers.
+        daemon.authorization_url("work");
+        daemon.shutdown();
+        assert_eq!(told(), "STOPPING=1");
+    }
+}
+
+#[test]
+fn the_log_says_as_much_as_was_asked_for_and_never_a_secret() {
+    let secret = "the-secret-of-the-client";
+    let mut logs = Vec::new();
+    for flags in [&[][..], &["-v"], &["-vv"], &["-vvv"], &["-vvvv"]] {
+        let provider = Provider::tagged("a-token-that-nobody-may-see-");
+        provider.set(|settings| settings.client_secret = Some(secret.into()));
+        let option = format!("client_secret = \"{secret}\";");
+        let mut daemon = Daemon::new(&provider.account_with("work", &option));
+        daemon.start_with(flags);
+        let url = url::Url::parse(&daemon.authorization_url("work")).unwrap();
+        browser::visit(url.as_str());
+        let token = daemon.token("work");
+        assert!(provider.accepts(&token));
+        daemon.run(&["reload"]).ok();
+        daemon.run(&["show", "nobody"]).failed(67);
+        let form = provider.requests("/token")[0].form.clone();
+        let log = daemon.shutdown();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1;
+        for hidden in [
+            &state,
+            secret,
+            form.get("code").unwrap(),
+            form.get("code_verifier").unwrap(),
+            "a-token-that-nobody-may-see-",
+        ] {
+            assert!(!log.contains(hidden), "{hidden} is in:\n{log}");
+        }
+        logs.push(log);
+    }
+    // A sign-in that works is no news to who asked for errors and warnings alone.
+    assert_eq!(logs[..2], ["", ""]);
+    for log in &logs[2..] {
+        let lines: Vec<&str> = log.lines().collect();
+        let at = |line: &str| lines.iter().position(|found| *found == line);
+        let events = [
+            "INFO - work: authorisation needed",
+            "INFO - work: token_new",
+            "INFO - the configuration was reloaded",
+        ]
+        .map(|line| at(line).unwrap_or_else(|| panic!("no {line:?} in:\n{log}")));
+        assert!(events.is_sorted(), "{log}");
+    }
+}
+
+#[test]
+fn info_tells_programs_and_people_the_same() {
+    let mut daemon = Daemon::new(CONFIG);
+    daemon.start_forked();
+    let info = info(&daemon);
+    let keys: Vec<&String> = info.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "cache_directory",
+            "config_file",
+            "executed_as",
+            "info_format_version",
+            "pizauth_version",
+            "server_info",
+            "server_running",
+        ]
+    );
+    let server = &info["server_info"];
+    for port in ["http_port", "https_port"] {
+        assert!(server[port].as_u64().is_some_and(|port| port > 0), "{info}");
+    }
+    let output = daemon.run(&["info"]);
+    for fact in [
+        &server["http_port"],
+        &server["https_port"],
+        &server["https_pub_key"],
+        &server["https_fingerprint"],
+        &info["config_file"],
+        &info["cache_directory"],
+        &info["pizauth_version"],
+    ] {
+        let fact = fact.to_string();
+        assert!(output.ok().contains(fact.trim_matches('"')), "{fact}: {output:?}");
+    }
+    // Its sockets are bound to loopback alone.
+    wait::until("the http port", || {
+        std::net::TcpStream::connect(("127.0.0.1", u16::try_from(server["http_port"].as_u64()?).ok()?)).ok()
+    });
+}
+
+fn info(daemon: &Daemon) -> serde_json::Value {
+    serde_json::from_str(daemon.run(&["info", "-j"]).ok()).unwrap()
+}
