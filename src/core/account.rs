@@ -14,7 +14,7 @@ use crate::{
     config::{self, Config, Policy, Registration},
     oauth::{
         authorization::{self, Callback, CallbackResult},
-        token::{self, GrantType, Outcome, Refusal, Tokens, Verdict},
+        token::{self, Cause, GrantType, Outcome, Refusal, Tokens, Verdict},
     },
     secret::Secret,
     time::{Instant, Now, Wall},
@@ -82,6 +82,8 @@ pub(super) struct Account {
     sign_in: SignIn,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
     last_request: Option<Instant>,
+    /// The oddities of the last reply, so that a provider's habit is logged once.
+    warned: Vec<String>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -135,8 +137,7 @@ enum Phase {
     Probing {
         attempt: AttemptId,
         trouble: Option<Trouble>,
-        refusal: Refusal,
-        retry_after: Option<Duration>,
+        failure: Failure,
     },
     /// The provider's definite word: the refresh token is kept, but no longer used.
     Rejected { refusal: Refusal, since: Wall },
@@ -144,11 +145,23 @@ enum Phase {
     Parked { refusal: Refusal, since: Wall },
 }
 
+/// A refresh that has failed in a way that may pass.
+#[derive(Debug)]
+struct Failure {
+    refusal: Refusal,
+    retry_after: Option<Duration>,
+    cause: Cause,
+}
+
 /// A row of transient failures.
 #[derive(Clone, Debug)]
 struct Trouble {
     since: Now,
     failures: u32,
+    /// How many of the last were the very same refusal that nobody explained.
+    unexplained: u32,
+    /// Whether a reply was lost among them, and with it perhaps a new refresh token.
+    lost: bool,
     refusal: Refusal,
     /// Whether the user has heard of it.
     told: bool,
@@ -210,6 +223,7 @@ impl Account {
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
             last_request: None,
+            warned: Vec::new(),
             filed: None,
         }
     }
@@ -270,8 +284,8 @@ impl Account {
             Phase::InFlight { trouble, .. } => Show::Refreshing {
                 trouble: trouble.as_ref().map(|trouble| trouble.refusal.clone()),
             },
-            Phase::Probing { refusal, .. } => Show::Refreshing {
-                trouble: Some(refusal.clone()),
+            Phase::Probing { failure, .. } => Show::Refreshing {
+                trouble: Some(failure.refusal.clone()),
             },
             Phase::Rejected { refusal, .. } => {
                 let refusal = refusal.clone();
@@ -729,15 +743,18 @@ impl Account {
         }
     }
 
-    fn judge(&self, env: &mut Env, grant_type: GrantType, outcome: &Outcome) -> Verdict {
-        let registration = &self.registration;
+    fn judge(&mut self, env: &mut Env, grant_type: GrantType, outcome: &Outcome) -> Verdict {
+        let registration = self.registration.clone();
         let (endpoint, scopes) = (&registration.token_uri, &registration.scopes);
         let verdict = token::judge(grant_type, endpoint, scopes, outcome, env.now.wall);
         match &verdict {
             Verdict::Granted(tokens) => {
                 for warning in &tokens.warnings {
-                    env.log(Level::Warn, &self.name, warning.clone());
+                    if !self.warned.contains(warning) {
+                        env.log(Level::Warn, &self.name, warning.clone());
+                    }
                 }
+                self.warned.clone_from(&tokens.warnings);
             }
             Verdict::Transient {
                 retry_after: Some(span),
@@ -760,7 +777,7 @@ impl Account {
                 self.granted(env, tokens, sent);
                 self.announce(env, TokenEvent::Refreshed);
             }
-            Verdict::LoginNeeded(refusal) => self.rejected(env, refusal),
+            Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
             Verdict::Parked(refusal) => {
                 env.error(
                     &self.name,
@@ -772,24 +789,39 @@ impl Account {
             Verdict::Transient {
                 refusal,
                 retry_after,
-            } => match env.config().transient_error_if_cmd.clone() {
-                Some(command) => {
-                    let attempt = env.attempt();
-                    env.emit(Effect::Probe {
-                        account: self.name.clone(),
-                        attempt,
-                        command,
-                    });
-                    self.set_phase(Phase::Probing {
-                        attempt,
-                        trouble,
-                        refusal,
-                        retry_after,
-                    });
+                cause,
+            } => {
+                let failure = Failure {
+                    refusal,
+                    retry_after,
+                    cause,
+                };
+                match env.config().transient_error_if_cmd.clone() {
+                    Some(command) => self.probe(env, command, trouble, failure),
+                    None => self.failing(env, trouble, failure),
                 }
-                None => self.failing(env, trouble, refusal, retry_after),
-            },
+            }
         }
+    }
+
+    fn probe(
+        &mut self,
+        env: &mut Env,
+        command: String,
+        trouble: Option<Trouble>,
+        failure: Failure,
+    ) {
+        let attempt = env.attempt();
+        env.emit(Effect::Probe {
+            account: self.name.clone(),
+            attempt,
+            command,
+        });
+        self.set_phase(Phase::Probing {
+            attempt,
+            trouble,
+            failure,
+        });
     }
 
     /// `transient_error_if_cmd` has judged the last failure.
@@ -801,51 +833,34 @@ impl Account {
             Phase::Probing {
                 attempt: id,
                 trouble,
-                refusal,
-                retry_after,
+                failure,
             } if id == attempt => {
                 if transient {
-                    return self.failing(env, trouble, refusal, retry_after);
+                    return self.failing(env, trouble, failure);
                 }
                 if let Held::Grant(grant) = &mut self.held {
                     grant.access = None;
                 }
-                self.rejected(env, refusal);
+                self.rejected(env, None, failure.refusal);
             }
             other => *phase = other,
         }
     }
 
-    fn failing(
-        &mut self,
-        env: &mut Env,
-        trouble: Option<Trouble>,
-        refusal: Refusal,
-        retry_after: Option<Duration>,
-    ) {
-        let mut trouble = match trouble {
-            Some(trouble) => Trouble {
-                failures: trouble.failures.saturating_add(1),
-                refusal,
-                ..trouble
-            },
-            None => Trouble {
-                since: env.now,
-                failures: 1,
-                refusal,
-                told: false,
-            },
-        };
+    fn failing(&mut self, env: &mut Env, before: Option<Trouble>, failure: Failure) {
+        let mut trouble = Trouble::after(before, &failure, env.now);
         let [jitter, ..] = env.bytes32();
         let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
-        let delay = delay.max(retry_after.unwrap_or_default());
+        let delay = delay.max(failure.retry_after.unwrap_or_default());
         let message = format!(
             "refresh failed, trying again in {}: {}",
             crate::time::humane(delay),
             told(&trouble.refusal)
         );
         let span = env.now.instant.since(trouble.since.instant);
-        if !trouble.told && span >= schedule::TROUBLE_NOTICE_AFTER {
+        let lasts = span >= schedule::TROUBLE_NOTICE_AFTER
+            || trouble.unexplained >= schedule::MAX_UNEXPLAINED;
+        if !trouble.told && lasts {
             trouble.told = true;
             env.error(&self.name, message);
         } else {
@@ -857,7 +872,10 @@ impl Account {
         });
     }
 
-    fn rejected(&mut self, env: &mut Env, refusal: Refusal) {
+    fn rejected(&mut self, env: &mut Env, before: Option<&Trouble>, mut refusal: Refusal) {
+        if before.is_some_and(|trouble| trouble.lost) {
+            refusal.text += LOST_BEFORE;
+        }
         env.error(
             &self.name,
             format!("authorisation needed again: {}", told(&refusal)),
@@ -1072,6 +1090,35 @@ impl Account {
     }
 }
 
+impl Trouble {
+    /// The row of failures with one more.
+    fn after(before: Option<Trouble>, failure: &Failure, now: Now) -> Self {
+        let mut trouble = before.unwrap_or_else(|| Trouble {
+            since: now,
+            failures: 0,
+            unexplained: 0,
+            lost: false,
+            refusal: failure.refusal.clone(),
+            told: false,
+        });
+        let same = trouble.refusal == failure.refusal;
+        trouble.unexplained = match (failure.cause, same) {
+            (Cause::Unexplained, true) => trouble.unexplained.saturating_add(1),
+            (Cause::Unexplained, false) => 1,
+            (Cause::Passing | Cause::Lost, _) => 0,
+        };
+        trouble.lost |= failure.cause == Cause::Lost;
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.refusal = failure.refusal.clone();
+        trouble
+    }
+}
+
+/// What a refusal after a lost reply may come from: a provider that replaces its refresh tokens
+/// takes the second use of one for theft (RFC 9700, 4.14.2).
+const LOST_BEFORE: &str =
+    "; an earlier reply was lost on the way, and a new refresh token perhaps with it";
+
 /// A refusal and its hint as one line.
 fn told(refusal: &Refusal) -> String {
     match &refusal.hint {
@@ -1086,3 +1133,6 @@ fn reason(refusal: &Refusal) -> ReasonView {
         hint: refusal.hint.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

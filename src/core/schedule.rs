@@ -18,6 +18,11 @@ pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 /// How long refreshes must have failed before the user hears of it.
 pub const TROUBLE_NOTICE_AFTER: Duration = Duration::from_secs(60 * 60);
 
+/// How many times in a row the same refusal may come without an explanation before the user hears
+/// of it: with the usual `refresh_retry` after ten minutes, longer than a captive portal is left
+/// unattended.
+pub const MAX_UNEXPLAINED: u32 = 5;
+
 /// How long an authorization code is worth retrying when nothing of the request was sent
 /// (RFC 6749, 4.1.2 recommends that codes live ten minutes at most).
 pub const CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);

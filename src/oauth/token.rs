@@ -167,7 +167,22 @@ pub enum Verdict {
         refusal: Refusal,
         /// The provider asked to be left alone for so long.
         retry_after: Option<Duration>,
+        /// What it says about the next try.
+        cause: Cause,
     },
+}
+
+/// What a transient failure says about the tries that follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing: it passes.
+    Passing,
+    /// The endpoint may have done what was asked, and replaced the refresh token (RFC 9700, 4.14.2),
+    /// without our hearing of it.
+    Lost,
+    /// Something refused the request (a status of the 400s) without saying why. It passes when a
+    /// proxy or a portal did, and never when the endpoint itself did.
+    Unexplained,
 }
 
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
@@ -250,11 +265,12 @@ pub fn judge(
         Outcome::NotSent(why) => Verdict::Transient {
             refusal: plain(format!("{host}: {}", sanitize(why))),
             retry_after: None,
+            cause: Cause::Passing,
         },
         Outcome::Lost(why) => {
             let why = sanitize(why);
             let text = format!("{host}: the request was sent but the reply was lost: {why}");
-            case.later(plain(text), None)
+            case.later(plain(text), None).because(Cause::Lost)
         }
         Outcome::Reply(reply) => case.judge_reply(reply),
     }
@@ -280,14 +296,22 @@ impl Case<'_> {
         }
         let members = match Members::read(&reply.body) {
             Ok(members) => members,
-            Err(why) => return self.later(self.unreadable(reply.status, why), retry_after),
+            Err(why) => {
+                let refusal = self.unreadable(reply.status, why);
+                return self
+                    .later(refusal, retry_after)
+                    .because(cause(reply.status));
+            }
         };
         if let Some(error) = members.error() {
             return self.judge_error(reply.status, &members, &error, retry_after);
         }
         match reply.status {
             200..=299 => self.judge_tokens(members, retry_after),
-            status => self.later(self.without_error(status, &members), retry_after),
+            status => {
+                let refusal = self.without_error(status, &members);
+                self.later(refusal, retry_after).because(cause(status))
+            }
         }
     }
 
@@ -297,6 +321,7 @@ impl Case<'_> {
             GrantType::RefreshToken => Verdict::Transient {
                 refusal,
                 retry_after,
+                cause: Cause::Passing,
             },
             GrantType::AuthorizationCode => Verdict::LoginNeeded(Refusal {
                 text: format!(
@@ -496,6 +521,25 @@ impl Case<'_> {
 
     fn host(&self) -> String {
         authority(self.endpoint)
+    }
+}
+
+impl Verdict {
+    /// The same, if it is transient, for another cause.
+    fn because(mut self, why: Cause) -> Self {
+        if let Verdict::Transient { cause, .. } = &mut self {
+            *cause = why;
+        }
+        self
+    }
+}
+
+/// What the status of a reply says in which nothing can be read.
+fn cause(status: u16) -> Cause {
+    match status {
+        408 | 425 | 429 => Cause::Passing,
+        400..=499 => Cause::Unexplained,
+        _ => Cause::Passing,
     }
 }
 

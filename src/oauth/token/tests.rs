@@ -59,10 +59,12 @@ fn show(verdict: &Verdict) -> String {
         Verdict::Transient {
             refusal,
             retry_after: None,
+            ..
         } => refused("transient", refusal),
         Verdict::Transient {
             refusal,
             retry_after: Some(span),
+            ..
         } => refused(&format!("transient {}s", span.as_secs()), refusal),
     }
 }
@@ -1163,5 +1165,33 @@ fn no_reply_makes_it_panic_or_say_anything_unsafe() {
         if said.chars().count() < crate::text::MAX_FOREIGN_CHARS {
             assert_eq!(sanitize(&said), said);
         }
+    }
+}
+
+#[test]
+fn causes_of_transient_failures() {
+    let body = |status, body: &str| Outcome::Reply(reply(status, body.as_bytes()));
+    for (outcome, expected) in [
+        (Outcome::NotSent("x".into()), Cause::Passing),
+        (Outcome::Lost("x".into()), Cause::Lost),
+        (body(400, ""), Cause::Unexplained),
+        (body(403, "<html>"), Cause::Unexplained),
+        (body(404, "{}"), Cause::Unexplained),
+        (body(407, ""), Cause::Passing),
+        (body(408, ""), Cause::Passing),
+        (body(429, "{}"), Cause::Passing),
+        (body(302, ""), Cause::Passing),
+        (body(200, "<html>"), Cause::Passing),
+        (body(500, ""), Cause::Passing),
+        (
+            body(400, r#"{"error":"temporarily_unavailable"}"#),
+            Cause::Passing,
+        ),
+    ] {
+        let verdict = judge(Refresh, &endpoint(), &[], &outcome, WALL);
+        let Verdict::Transient { cause, .. } = verdict else {
+            panic!("{outcome:?}: {verdict:?}");
+        };
+        assert_eq!(cause, expected, "{outcome:?}");
     }
 }

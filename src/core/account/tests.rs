@@ -1,0 +1,185 @@
+//! What a row of failures makes of an account, through the core's own events.
+
+use std::time::Duration;
+
+use crate::{
+    config,
+    core::{AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Waiter},
+    oauth::{
+        authorization,
+        token::{Outcome, Reply},
+    },
+    time::{Instant, Now, Wall},
+};
+
+const CONFIG: &str = r#"
+account "work" {
+    auth_uri = "https://login.example/authorize";
+    token_uri = "https://login.example/token";
+    client_id = "id";
+}"#;
+
+const TOKENS: &str = r#"{"access_token":"a","expires_in":60,"refresh_token":"r"}"#;
+
+/// The same bytes for ever; no two accounts here need to differ.
+struct Zeros;
+
+impl Entropy for Zeros {
+    fn bytes32(&mut self) -> [u8; 32] {
+        [0; 32]
+    }
+}
+
+/// One account, its clock, and what it has asked for.
+struct World {
+    core: Core,
+    secs: u64,
+    request: Option<AttemptId>,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl World {
+    fn signed_in() -> Self {
+        let mut world = World {
+            core: Core::new(config::parse("c", CONFIG).unwrap(), Ports::default()),
+            secs: 1_000_000,
+            request: None,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let _ = world.on(|core, cx| core.show(cx, "work"));
+        let state = "0".repeat(64);
+        let query = format!("code=c&state={state}");
+        let callback = authorization::parse_callback(&query).unwrap();
+        let answer = world.on(|core, cx| core.callback(cx, callback, Waiter(1)));
+        assert!(matches!(answer, CallbackAnswer::Wait { .. }));
+        world.answer(&reply(200, TOKENS));
+        world
+    }
+
+    fn on<T>(&mut self, event: impl FnOnce(&mut Core, &mut Cx) -> T) -> T {
+        let mut cx = Cx {
+            now: Now {
+                instant: Instant::from_millis(self.secs * 1000),
+                wall: Wall::from_millis(1_700_000_000_000),
+            },
+            entropy: &mut Zeros,
+        };
+        let value = event(&mut self.core, &mut cx);
+        while let Some(effect) = self.core.next_effect() {
+            match effect {
+                Effect::Request { attempt, .. } => self.request = Some(attempt),
+                Effect::Error { message, .. } => self.errors.push(message),
+                Effect::Log {
+                    level: log::Level::Warn,
+                    message,
+                    ..
+                } => self.warnings.push(message),
+                _ => {}
+            }
+        }
+        value
+    }
+
+    /// The request under way ends so.
+    fn answer(&mut self, outcome: &Outcome) {
+        let attempt = self.request.take().expect("a request under way");
+        let sent = Instant::from_millis(self.secs * 1000);
+        self.on(|core, cx| core.token_outcome(cx, "work", attempt, sent, outcome));
+    }
+
+    /// The next refresh comes when it is due, and ends so.
+    fn refresh(&mut self, outcome: &Outcome) {
+        let due = self.core.poll_timeout().expect("a deadline");
+        let wait = due.since(Instant::from_millis(self.secs * 1000));
+        self.secs += wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.on(|core, cx| core.tick(cx));
+        self.answer(outcome);
+    }
+}
+
+fn reply(status: u16, body: &str) -> Outcome {
+    Outcome::Reply(Reply {
+        status,
+        retry_after: None,
+        location: None,
+        body: zeroize::Zeroizing::new(body.into()),
+    })
+}
+
+fn dead() -> Outcome {
+    reply(400, r#"{"error":"invalid_grant"}"#)
+}
+
+fn lost() -> Outcome {
+    Outcome::Lost("timeout".into())
+}
+
+#[test]
+fn the_same_refusal_without_an_explanation_is_told_once_at_the_fifth() {
+    let mut world = World::signed_in();
+    for failures in 1..=9 {
+        world.refresh(&reply(400, ""));
+        let told = usize::from(failures >= 5);
+        assert_eq!(world.errors.len(), told, "{failures}: {:?}", world.errors);
+    }
+    let words =
+        "refresh failed, trying again in 10m: login.example answered 400 with an empty reply";
+    assert_eq!(world.errors, [words]);
+    world.refresh(&reply(200, TOKENS));
+    world.refresh(&reply(400, ""));
+    assert_eq!(world.errors.len(), 1, "a new row of failures counts anew");
+}
+
+#[test]
+fn refusals_that_differ_or_pass_are_not_counted() {
+    let mut world = World::signed_in();
+    for _ in 0..2 {
+        world.refresh(&reply(400, ""));
+        world.refresh(&reply(400, ""));
+        world.refresh(&reply(400, "<html>"));
+    }
+    assert!(world.errors.is_empty());
+    let mut world = World::signed_in();
+    for _ in 0..6 {
+        world.refresh(&reply(503, ""));
+    }
+    assert!(world.errors.is_empty());
+}
+
+#[test]
+fn a_refusal_after_a_lost_reply_says_so() {
+    let note = "; an earlier reply was lost on the way, and a new refresh token perhaps with it";
+    for (before, noted) in [
+        (vec![], false),
+        (vec![lost()], true),
+        (vec![lost(), reply(503, "")], true),
+        (vec![Outcome::NotSent("no route".into())], false),
+        (vec![lost(), reply(200, TOKENS)], false),
+    ] {
+        let mut world = World::signed_in();
+        for outcome in &before {
+            world.refresh(outcome);
+        }
+        world.refresh(&dead());
+        let note = if noted { note } else { "" };
+        let words = format!("authorisation needed again: invalid_grant{note}");
+        assert_eq!(world.errors, [words], "{before:?}");
+    }
+}
+
+#[test]
+fn a_providers_habit_is_warned_of_once() {
+    let mut world = World::signed_in();
+    for _ in 0..3 {
+        world.refresh(&reply(200, TOKENS));
+    }
+    let words = "the reply has no token_type; bearer is assumed";
+    assert_eq!(world.warnings, [words]);
+    let typed = TOKENS.replace('{', r#"{"token_type":"bearer","#);
+    world.refresh(&reply(200, &typed));
+    world.refresh(&reply(200, TOKENS));
+    assert_eq!(world.warnings, [words, words], "it is news again");
+    assert!(world.secs < 1_000_000 + Duration::from_secs(600).as_secs());
+}
