@@ -147,7 +147,12 @@ fn output_that_cannot_be_written_is_an_error() {
     command
         .args(["-c", "\"$0\" show work <&- >&- 2>&-"])
         .arg(program)
-        .envs(daemon.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))));
+        .envs(
+            daemon
+                .command(&[])
+                .get_envs()
+                .filter_map(|(k, v)| Some((k, v?))),
+        );
     Running::start(&mut command).finish();
     assert_eq!(daemon.token("work"), "at-1");
 }
@@ -184,11 +189,22 @@ fn it_works_without_home_shell_and_xdg_variables() {
     assert_eq!(info["cache_directory"], runtime_dir.to_str().unwrap());
     assert_eq!(info["server_running"], true);
     daemon.shutdown();
-    assert_eq!(fs::read_dir(&runtime_dir).unwrap().flatten().filter(|entry| entry.file_name() == "pizauth.sock").count(), 0);
+    assert_eq!(
+        fs::read_dir(&runtime_dir)
+            .unwrap()
+            .flatten()
+            .filter(|entry| entry.file_name() == "pizauth.sock")
+            .count(),
+        0
+    );
 
     // The default place; variables that aren't absolute paths are as good as unset.
     fs::create_dir(daemon.path("home/.config")).unwrap();
-    fs::copy(daemon.config_path(), daemon.path("home/.config/pizauth.conf")).unwrap();
+    fs::copy(
+        daemon.config_path(),
+        daemon.path("home/.config/pizauth.conf"),
+    )
+    .unwrap();
     let home = daemon.path("home");
     daemon
         .env("HOME", home.to_str().unwrap())
@@ -213,7 +229,10 @@ fn what_the_server_makes_is_the_users_alone() {
         let mode = entry.metadata().unwrap().mode();
         assert_eq!(mode & 0o077, 0, "{:?}: {mode:o}", entry.file_name());
     }
-    assert_eq!(fs::metadata(daemon.path("run/pizauth")).unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(
+        fs::metadata(daemon.path("run/pizauth")).unwrap().mode() & 0o7777,
+        0o700
+    );
 }
 
 #[test]
@@ -221,7 +240,10 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
     let daemon = Daemon::new(CONFIG);
     let dir = daemon.path("run/pizauth");
     let refused = |why: &str| {
-        format!("ERROR - refusing to use the directory {}: {why}\n", dir.display())
+        format!(
+            "ERROR - refusing to use the directory {}: {why}\n",
+            dir.display()
+        )
     };
     let both = |stderr: &str| {
         for args in [&["server"][..], &["server", "-d"]] {
@@ -268,7 +290,10 @@ fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
     let dir = daemon.path("run/pizauth");
     let refused = |daemon: &Daemon, why: &str| {
         for args in [&["show", "work"][..], &["dump"], &["info"]] {
-            let stderr = format!("ERROR - refusing to use the directory {}: {why}\n", dir.display());
+            let stderr = format!(
+                "ERROR - refusing to use the directory {}: {why}\n",
+                dir.display()
+            );
             assert_eq!(daemon.run(args).failed(1), stderr, "{args:?}");
         }
     };
@@ -382,7 +407,10 @@ fn what_stops_a_start_is_said_before_it_detaches() {
     let elsewhere = daemon.path("run");
     assert_eq!(
         daemon.run(&["server", "-c", "run"]).failed(1),
-        format!("ERROR - the configuration {} is no regular file\n", elsewhere.display())
+        format!(
+            "ERROR - the configuration {} is no regular file\n",
+            elsewhere.display()
+        )
     );
 
     for option in ["http_listen", "https_listen"] {
@@ -391,7 +419,10 @@ fn what_stops_a_start_is_said_before_it_detaches() {
         daemon.write_config(&format!("{option} = \"{address}\";\n{CONFIG}"));
         let output = daemon.run(&["server"]);
         let stderr = output.failed(1);
-        assert!(stderr.starts_with(&format!("ERROR - {option}: ")), "{stderr}");
+        assert!(
+            stderr.starts_with(&format!("ERROR - {option}: ")),
+            "{stderr}"
+        );
         assert!(stderr.contains(&address.to_string()), "{stderr}");
     }
 
@@ -405,7 +436,10 @@ fn what_stops_a_start_is_said_before_it_detaches() {
 #[test]
 fn a_configuration_given_by_a_relative_path_is_found_again() {
     let mut daemon = Daemon::new(CONFIG);
-    assert_eq!(daemon.run(&["server", "-c", "config/pizauth.conf"]).ok(), "");
+    assert_eq!(
+        daemon.run(&["server", "-c", "config/pizauth.conf"]).ok(),
+        ""
+    );
     daemon.adopt();
     daemon.write_config(&CONFIG.replace("work", "play"));
     assert_eq!(daemon.run(&["reload"]).ok(), "");
@@ -428,7 +462,12 @@ fn a_pipe_of_the_starting_command_ends_with_it() {
         .arg(program)
         .arg(config)
         .env_clear()
-        .envs(daemon.command(&[]).get_envs().filter_map(|(k, v)| Some((k, v?))))
+        .envs(
+            daemon
+                .command(&[])
+                .get_envs()
+                .filter_map(|(k, v)| Some((k, v?))),
+        )
         .current_dir(daemon.path(""));
     let output = Running::start(&mut command).finish();
     daemon.adopt();
@@ -485,7 +524,11 @@ fn sigterm_ends_a_detached_server_too() {
     daemon.wait_end();
     assert!(!daemon.socket_path().exists());
     let output = daemon.run(&["status"]);
-    assert!(output.failed(69).starts_with("ERROR - pizauth is not running\n"));
+    assert!(
+        output
+            .failed(69)
+            .starts_with("ERROR - pizauth is not running\n")
+    );
 }
 
 #[test]
@@ -509,7 +552,9 @@ fn the_service_manager_hears_of_the_start_and_the_end() {
         let told = || {
             let mut buffer = [0; 256];
             let count = manager.recv(&mut buffer).unwrap();
-            String::from_utf8_lossy(&buffer[..count]).trim_end().to_owned()
+            String::from_utf8_lossy(&buffer[..count])
+                .trim_end()
+                .to_owned()
         };
         let socket = daemon.path("notify");
         daemon.env("NOTIFY_SOCKET", socket.to_str().unwrap());
@@ -543,7 +588,11 @@ fn the_log_says_as_much_as_was_asked_for_and_never_a_secret() {
         daemon.run(&["show", "nobody"]).failed(67);
         let form = provider.requests("/token")[0].form.clone();
         let log = daemon.shutdown();
-        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1;
+        let state = url
+            .query_pairs()
+            .find(|(name, _)| name == "state")
+            .unwrap()
+            .1;
         for hidden in [
             &state,
             secret,
@@ -603,11 +652,18 @@ fn info_tells_programs_and_people_the_same() {
         &info["pizauth_version"],
     ] {
         let fact = fact.to_string();
-        assert!(output.ok().contains(fact.trim_matches('"')), "{fact}: {output:?}");
+        assert!(
+            output.ok().contains(fact.trim_matches('"')),
+            "{fact}: {output:?}"
+        );
     }
     // Its sockets are bound to loopback alone.
     wait::until("the http port", || {
-        std::net::TcpStream::connect(("127.0.0.1", u16::try_from(server["http_port"].as_u64()?).ok()?)).ok()
+        std::net::TcpStream::connect((
+            "127.0.0.1",
+            u16::try_from(server["http_port"].as_u64()?).ok()?,
+        ))
+        .ok()
     });
 }
 

@@ -167,18 +167,73 @@ const CASES: &[Case] = &[
         name: "every command explains itself on stdout",
         config: WORK,
         steps: &[
-            Run(&["-h"], Success, Words(&["dump", "info", "refresh", "reload", "restore"]), Nothing),
-            Run(&["--help"], Success, Words(&["revoke", "server", "show", "shutdown", "status"]), Nothing),
+            Run(
+                &["-h"],
+                Success,
+                Words(&["dump", "info", "refresh", "reload", "restore"]),
+                Nothing,
+            ),
+            Run(
+                &["--help"],
+                Success,
+                Words(&["revoke", "server", "show", "shutdown", "status"]),
+                Nothing,
+            ),
             Run(&["dump", "-h"], Success, Words(&["pizauth dump"]), Nothing),
-            Run(&["info", "-h"], Success, Words(&["pizauth info [-j]"]), Nothing),
-            Run(&["refresh", "-h"], Success, Words(&["pizauth refresh [-u] <account>"]), Nothing),
-            Run(&["reload", "-h"], Success, Words(&["pizauth reload"]), Nothing),
-            Run(&["restore", "-h"], Success, Words(&["pizauth restore"]), Nothing),
-            Run(&["revoke", "-h"], Success, Words(&["pizauth revoke <account>"]), Nothing),
-            Run(&["server", "--help"], Success, Words(&["pizauth server", "-c", "-d", "-v"]), Nothing),
-            Run(&["show", "--help"], Success, Words(&["pizauth show [-u] <account>"]), Nothing),
-            Run(&["shutdown", "--help"], Success, Words(&["pizauth shutdown"]), Nothing),
-            Run(&["status", "--help"], Success, Words(&["pizauth status"]), Nothing),
+            Run(
+                &["info", "-h"],
+                Success,
+                Words(&["pizauth info [-j]"]),
+                Nothing,
+            ),
+            Run(
+                &["refresh", "-h"],
+                Success,
+                Words(&["pizauth refresh [-u] <account>"]),
+                Nothing,
+            ),
+            Run(
+                &["reload", "-h"],
+                Success,
+                Words(&["pizauth reload"]),
+                Nothing,
+            ),
+            Run(
+                &["restore", "-h"],
+                Success,
+                Words(&["pizauth restore"]),
+                Nothing,
+            ),
+            Run(
+                &["revoke", "-h"],
+                Success,
+                Words(&["pizauth revoke <account>"]),
+                Nothing,
+            ),
+            Run(
+                &["server", "--help"],
+                Success,
+                Words(&["pizauth server", "-c", "-d", "-v"]),
+                Nothing,
+            ),
+            Run(
+                &["show", "--help"],
+                Success,
+                Words(&["pizauth show [-u] <account>"]),
+                Nothing,
+            ),
+            Run(
+                &["shutdown", "--help"],
+                Success,
+                Words(&["pizauth shutdown"]),
+                Nothing,
+            ),
+            Run(
+                &["status", "--help"],
+                Success,
+                Words(&["pizauth status"]),
+                Nothing,
+            ),
         ],
         differs: Some("help is an answer, not a failure: it is on stdout with exit 0 everywhere"),
     },
@@ -245,8 +300,18 @@ const CASES: &[Case] = &[
         config: WORK,
         steps: &[
             Start,
-            Run(&["show", "nobody"], Fails(67), Nothing, Words(&["ERROR", "nobody"])),
-            Run(&["refresh", "nobody"], Fails(67), Nothing, Words(&["ERROR", "nobody"])),
+            Run(
+                &["show", "nobody"],
+                Fails(67),
+                Nothing,
+                Words(&["ERROR", "nobody"]),
+            ),
+            Run(
+                &["refresh", "nobody"],
+                Fails(67),
+                Nothing,
+                Words(&["ERROR", "nobody"]),
+            ),
         ],
         differs: None,
     },
@@ -273,7 +338,13 @@ const CASES: &[Case] = &[
     Case {
         name: "shutdown leaves nothing to connect to, and a new server may come",
         config: WORK,
-        steps: &[Start, Stop, Run(&["status"], Fails(69), Nothing, Text::Any), Start, Stop],
+        steps: &[
+            Start,
+            Stop,
+            Run(&["status"], Fails(69), Nothing, Text::Any),
+            Start,
+            Stop,
+        ],
         differs: None,
     },
     // ---- signing in ----------------------------------------------------------------------------
@@ -305,8 +376,18 @@ const CASES: &[Case] = &[
         config: WORK,
         steps: &[
             Start,
-            Run(&["show", "-u", "work"], Fails(77), Nothing, Text::Is("ERROR - Token unavailable until authorised\n")),
-            Run(&["refresh", "-u", "work"], Fails(77), Nothing, Text::Is("ERROR - Token unavailable until authorised\n")),
+            Run(
+                &["show", "-u", "work"],
+                Fails(77),
+                Nothing,
+                Text::Is("ERROR - Token unavailable until authorised\n"),
+            ),
+            Run(
+                &["refresh", "-u", "work"],
+                Fails(77),
+                Nothing,
+                Text::Is("ERROR - Token unavailable until authorised\n"),
+            ),
         ],
         differs: Some("one wording for one situation, with or without its URL"),
     },
@@ -317,7 +398,12 @@ const CASES: &[Case] = &[
             Start,
             SignIn("work"),
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
-            Run(&["show", "-u", "work"], Success, Text::Is("at-1\n"), Nothing),
+            Run(
+                &["show", "-u", "work"],
+                Success,
+                Text::Is("at-1\n"),
+                Nothing,
+            ),
             Asked(1),
         ],
         differs: None,
@@ -363,7 +449,10 @@ const CASES: &[Case] = &[
                     ("code_challenge", Value::Any),
                     ("code_challenge_method", Value::Is("S256")),
                     ("client_id", Value::Is("id &=? ü")),
-                    ("redirect_uri", Value::Redirect("http://127.0.0.1", "/some/path")),
+                    (
+                        "redirect_uri",
+                        Value::Redirect("http://127.0.0.1", "/some/path"),
+                    ),
                     ("response_type", Value::Is("code")),
                     ("state", Value::Any),
                     ("prompt", Value::Is("consent")),
@@ -445,7 +534,9 @@ const CASES: &[Case] = &[
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
             Lines(&["auth work @AUTH@", "event work token_new"]),
         ],
-        differs: Some("a token that is still valid is shown whatever a proxy or a server in trouble says"),
+        differs: Some(
+            "a token that is still valid is shown whatever a proxy or a server in trouble says",
+        ),
     },
     Case {
         name: "a refused refresh keeps the access token for the rest of its life",
@@ -457,7 +548,10 @@ const CASES: &[Case] = &[
             Stop,
             Start,
             Restore,
-            Answer(400, r#"{"error": "invalid_grant", "error_description": "the grant has ended"}"#),
+            Answer(
+                400,
+                r#"{"error": "invalid_grant", "error_description": "the grant has ended"}"#,
+            ),
             Run(&["refresh", "work"], Success, Nothing, Nothing),
             Lines(&[
                 "auth work @AUTH@",
@@ -466,9 +560,16 @@ const CASES: &[Case] = &[
                 "event work token_invalidated",
             ]),
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
-            Run(&["refresh", "work"], Fails(77), Nothing, Words(&[AVAILABLE, "the grant has ended"])),
+            Run(
+                &["refresh", "work"],
+                Fails(77),
+                Nothing,
+                Words(&[AVAILABLE, "the grant has ended"]),
+            ),
         ],
-        differs: Some("only the refresh token was refused: mail goes on while the user gets round to it"),
+        differs: Some(
+            "only the refresh token was refused: mail goes on while the user gets round to it",
+        ),
     },
     Case {
         name: "revoke forgets the token",
@@ -493,7 +594,11 @@ const CASES: &[Case] = &[
             SignIn("work"),
             Lines(&["auth work @AUTH@", "event work token_new"]),
             Run(&["revoke", "work"], Success, Nothing, Nothing),
-            Lines(&["auth work @AUTH@", "event work token_new", "event work token_revoked"]),
+            Lines(&[
+                "auth work @AUTH@",
+                "event work token_new",
+                "event work token_revoked",
+            ]),
         ],
         differs: None,
     },
@@ -551,9 +656,16 @@ account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
             Run(&["reload"], Success, Nothing, Nothing),
             Run(&["status"], Success, LineEach(&["play", "work"]), Nothing),
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
-            Config(r#"account "play" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id-of-play"; }"#),
+            Config(
+                r#"account "play" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id-of-play"; }"#,
+            ),
             Run(&["reload"], Success, Nothing, Nothing),
-            Run(&["show", "work"], Fails(67), Nothing, Words(&["ERROR", "work"])),
+            Run(
+                &["show", "work"],
+                Fails(67),
+                Nothing,
+                Words(&["ERROR", "work"]),
+            ),
         ],
         differs: None,
     },
@@ -681,10 +793,20 @@ account "work" {
         name: "a bad config stops the server before it detaches",
         config: "account \"work\" { }\n",
         steps: &[
-            Run(&["server"], Fails(1), Nothing, Words(&["ERROR", "pizauth.conf"])),
+            Run(
+                &["server"],
+                Fails(1),
+                Nothing,
+                Words(&["ERROR", "pizauth.conf"]),
+            ),
             Run(&["status"], Fails(69), Nothing, Text::Any),
             Config("acount \"work\" { }\n"),
-            Run(&["server"], Fails(1), Nothing, Words(&["ERROR", "pizauth.conf:1:1"])),
+            Run(
+                &["server"],
+                Fails(1),
+                Nothing,
+                Words(&["ERROR", "pizauth.conf:1:1"]),
+            ),
             Config(WORK),
             Start,
         ],
@@ -703,7 +825,9 @@ account "work" {
             Nothing,
             Words(&["ERROR", "pizauth.conf:3:", "http://login.example/token"]),
         )],
-        differs: Some("a refresh token in clear over a network is everybody's; loopback alone may do without TLS"),
+        differs: Some(
+            "a refresh token in clear over a network is everybody's; loopback alone may do without TLS",
+        ),
     },
 ];
 
@@ -722,7 +846,9 @@ fn the_table_holds() {
                 })
             })
             .collect();
-        let failed = workers.into_iter().flat_map(|worker| worker.join().unwrap());
+        let failed = workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap());
         failed.collect::<Vec<_>>()
     });
     assert!(failed.is_empty(), "rows that don't hold: {failed:#?}");
@@ -731,14 +857,22 @@ fn the_table_holds() {
 /// A name for each row, so that a failure says which it is.
 #[test]
 fn the_rows_can_be_told_apart() {
-    let names: BTreeMap<&str, usize> = CASES.iter().zip(0..).map(|(case, at)| (case.name, at)).collect();
+    let names: BTreeMap<&str, usize> = CASES
+        .iter()
+        .zip(0..)
+        .map(|(case, at)| (case.name, at))
+        .collect();
     assert_eq!(names.len(), CASES.len());
 }
 
 /// Runs one row; its name and the step, if it doesn't hold.
 fn run(case: &Case) -> Option<String> {
     if case.differs.is_some() && !Daemon::is_ours() {
-        println!("skipped: {} ({})", case.name, case.differs.unwrap_or_default());
+        println!(
+            "skipped: {} ({})",
+            case.name,
+            case.differs.unwrap_or_default()
+        );
         return None;
     }
     let mut step = 0;
@@ -795,7 +929,8 @@ impl World {
             SignIn(account) => {
                 let page = browser::visit(&self.url(account));
                 assert_eq!(page.status(), 200, "{page:?}");
-                self.daemon.eventually(&["show", account], |output| output.status == 0);
+                self.daemon
+                    .eventually(&["show", account], |output| output.status == 0);
             }
             Refuse(account) => {
                 let error = Scripted::Error("access_denied", "no");
@@ -875,8 +1010,13 @@ fn check(expected: &Text, found: &str) {
         Text::Is(text) => assert_eq!(found, *text),
         LineWithUrl(words) => {
             let line = found.strip_suffix('\n').expect("a whole line");
-            let url = line.strip_prefix(words).unwrap_or_else(|| panic!("{found:?}"));
-            assert!(Url::parse(url).is_ok() && !url.contains([' ', '\n']), "{found:?}");
+            let url = line
+                .strip_prefix(words)
+                .unwrap_or_else(|| panic!("{found:?}"));
+            assert!(
+                Url::parse(url).is_ok() && !url.contains([' ', '\n']),
+                "{found:?}"
+            );
         }
         NoUrl => assert!(!found.is_empty() && !found.contains("http"), "{found:?}"),
         LineEach(accounts) => {
@@ -914,7 +1054,10 @@ fn is_value(expected: &Value, found: &str) -> bool {
         Value::Any => !found.is_empty(),
         Value::Is(text) => found == *text,
         Value::Sha256 => {
-            found.len() == 43 && found.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            found.len() == 43
+                && found
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         }
         // 22 letters and digits carry at least 128 bits.
         Value::Random => found.len() >= 22 && found.bytes().all(|b| b.is_ascii_alphanumeric()),

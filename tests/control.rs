@@ -190,7 +190,9 @@ fn many_that_connect_and_go_leave_nothing_behind() {
 fn a_slow_reader_gets_all_and_holds_up_nobody() {
     let provider = Provider::start();
     // An answer larger than what a socket takes without a reader.
-    let names: Vec<String> = (0..4000).map(|number| format!("account-{number:04}")).collect();
+    let names: Vec<String> = (0..4000)
+        .map(|number| format!("account-{number:04}"))
+        .collect();
     let accounts: String = names.iter().map(|name| provider.account(name)).collect();
     let mut daemon = Daemon::new(&(provider.account("work") + &accounts));
     daemon.start_with(&[]);

@@ -61,7 +61,9 @@ fn auth_notify_cmd_gets_the_account_and_the_url() {
 fn reminders_come_every_interval_until_the_attempt_ends() {
     let provider = Provider::start();
     let mut daemon = world(|daemon| {
-        let record = daemon.record("notified").option("auth_notify_cmd", &ALL[..2]);
+        let record = daemon
+            .record("notified")
+            .option("auth_notify_cmd", &ALL[..2]);
         let accounts = provider.account("here") + &provider.account("there");
         format!("auth_notify_interval = 1s;\n{record}{accounts}")
     });
@@ -93,15 +95,22 @@ fn a_hook_is_killed_with_all_its_children() {
     let mut daemon = world(|daemon| {
         // Two processes that would stay for long, one of them in the background.
         let file = daemon.path("pids");
-        let command = format!("sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait", file.display());
+        let command = format!(
+            "sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait",
+            file.display()
+        );
         let hook = option("auth_notify_cmd", &command);
-        format!("auth_notify_interval = 2s;\n{hook}{}", provider.account("work"))
+        format!(
+            "auth_notify_interval = 2s;\n{hook}{}",
+            provider.account("work")
+        )
     });
     daemon.start();
     let run = |number: usize| -> Vec<Pid> {
         let lines = daemon.record("pids").wait_lines(number);
         let pids = lines[number - 1].split(' ');
-        pids.map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+        pids.map(|pid| Pid::from_raw(pid.parse().unwrap()))
+            .collect()
     };
     let end = |pids: &[Pid], why: &str| {
         for pid in pids {
@@ -134,7 +143,10 @@ fn a_reminder_that_waits_for_its_click_is_no_failure() {
     let mut daemon = world(|daemon| {
         let started = daemon.record("started").command(&["PIZAUTH_ACCOUNT"]);
         let hook = option("auth_notify_cmd", &format!("{started}; sleep 300"));
-        format!("auth_notify_interval = 1s;\n{hook}{}", provider.account("work"))
+        format!(
+            "auth_notify_interval = 1s;\n{hook}{}",
+            provider.account("work")
+        )
     });
     daemon.start();
     let url = daemon.authorization_url("work");
@@ -162,7 +174,10 @@ fn hooks_run_by_the_users_shell_where_the_server_was_started() {
     let here = fs::canonicalize(daemon.path("")).unwrap();
     let lines = daemon.record("where").wait_lines(1);
     assert_eq!(lines, [here.to_str().unwrap()]);
-    assert_eq!(fs::read_to_string(record).unwrap(), format!("2|-c|{command}|"));
+    assert_eq!(
+        fs::read_to_string(record).unwrap(),
+        format!("2|-c|{command}|")
+    );
 }
 
 #[test]
@@ -212,12 +227,17 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
     });
     daemon.start();
     daemon.sign_in("work");
-    let env = wait::until("the hook's end", || fs::read_to_string(daemon.path("env")).ok());
+    let env = wait::until("the hook's end", || {
+        fs::read_to_string(daemon.path("env")).ok()
+    });
     let read = |name: &str| fs::read_to_string(daemon.path(name)).unwrap();
     assert_eq!(read("stdin").trim(), "0");
     if cfg!(target_os = "linux") {
         let fds = read("fds");
-        let open: Vec<&str> = fds.split_whitespace().filter_map(|fd| fd.rsplit('/').next()).collect();
+        let open: Vec<&str> = fds
+            .split_whitespace()
+            .filter_map(|fd| fd.rsplit('/').next())
+            .collect();
         assert_eq!(open, ["0", "1", "2"]);
         let signals = read("signals");
         let mask = |name: &str| {
@@ -227,7 +247,10 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
         assert_eq!(mask("SigBlk:"), 0);
         assert_eq!(mask("SigIgn:") & 1 << (Signal::SIGPIPE as u64 - 1), 0);
     }
-    let mut added: Vec<&str> = env.lines().filter(|line| line.starts_with("PIZAUTH")).collect();
+    let mut added: Vec<&str> = env
+        .lines()
+        .filter(|line| line.starts_with("PIZAUTH"))
+        .collect();
     added.sort_unstable();
     assert_eq!(added, ["PIZAUTH_ACCOUNT=work", "PIZAUTH_EVENT=token_new"]);
     let form = provider.requests(TOKEN)[0].form.clone();
@@ -309,11 +332,15 @@ fn a_hook_that_floods_its_output_is_neither_stuck_nor_quoted_whole() {
     let provider = Provider::start();
     let flood = "yes flood | head -c 5000000";
     let command = format!("{flood}; {flood} >&2; echo last words >&2; exit 5");
-    let mut daemon = Daemon::new(&(option("token_event_cmd", &command) + &provider.account("work")));
+    let mut daemon =
+        Daemon::new(&(option("token_event_cmd", &command) + &provider.account("work")));
     daemon.start_with(&[]);
     daemon.sign_in("work");
     let line = daemon.log().wait_line("token_event_cmd");
-    assert!(line.starts_with("ERROR - work: token_event_cmd exited with status 5: "), "{line}");
+    assert!(
+        line.starts_with("ERROR - work: token_event_cmd exited with status 5: "),
+        "{line}"
+    );
     assert!(line.ends_with("last words"), "{line}");
     assert!(line.chars().count() < 1000, "{line}");
 }
@@ -330,7 +357,10 @@ fn a_hook_that_leaves_a_process_behind_holds_up_nobody() {
     daemon.start();
     daemon.sign_in("work");
     daemon.run(&["revoke", "work"]).ok();
-    assert_eq!(daemon.record("events").wait_lines(2), ["token_new", "token_revoked"]);
+    assert_eq!(
+        daemon.record("events").wait_lines(2),
+        ["token_new", "token_revoked"]
+    );
     daemon.shutdown();
     for pid in daemon.record("left").wait_lines(2) {
         let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
@@ -341,7 +371,12 @@ fn a_hook_that_leaves_a_process_behind_holds_up_nobody() {
 fn a_hook_may_call_pizauth() {
     let provider = Provider::start();
     let mut daemon = world(|daemon| {
-        let program = daemon.command(&[]).get_program().to_str().unwrap().to_owned();
+        let program = daemon
+            .command(&[])
+            .get_program()
+            .to_str()
+            .unwrap()
+            .to_owned();
         let home = daemon.path("");
         let home = home.display();
         // By the time that startup_cmd runs, the server answers.
@@ -355,12 +390,17 @@ fn a_hook_may_call_pizauth() {
     });
     daemon.start();
     let status = daemon.record("status").wait_lines(1);
-    assert_eq!(status, ["work: no access token; sign in with `pizauth show`"]);
+    assert_eq!(
+        status,
+        ["work: no access token; sign in with `pizauth show`"]
+    );
     let url = daemon.authorization_url("work");
     let told = daemon.record("urls").wait_lines(1);
     assert_eq!(
         told,
-        [format!("ERROR - Token unavailable until authorised with URL {url}")]
+        [format!(
+            "ERROR - Token unavailable until authorised with URL {url}"
+        )]
     );
     browser::visit(&url);
     assert_eq!(daemon.record("tokens").wait_lines(1), ["at-1"]);
@@ -372,7 +412,9 @@ fn startup_cmd_runs_once() {
         let provider = Provider::start();
         let mut daemon = world(|daemon| {
             let started = daemon.record("started").option("startup_cmd", &ALL);
-            let notified = daemon.record("notified").option("auth_notify_cmd", &ALL[..1]);
+            let notified = daemon
+                .record("notified")
+                .option("auth_notify_cmd", &ALL[..1]);
             started + &notified + &provider.account("work")
         });
         match foreground {
@@ -399,7 +441,10 @@ fn error_notify_cmd_gets_the_providers_words_made_safe() {
     daemon.start_with(&[]);
     provider.script(
         AUTHORIZE,
-        Scripted::Error("access_denied", "not\u{1b}[31m\r\n today\u{202e}, \"friend\" $(id)"),
+        Scripted::Error(
+            "access_denied",
+            "not\u{1b}[31m\r\n today\u{202e}, \"friend\" $(id)",
+        ),
     );
     let page = browser::visit(&daemon.authorization_url("work"));
     assert!(page.text().contains("access_denied"), "{page:?}");
@@ -433,8 +478,12 @@ fn with_probe(provider: &Provider, command: impl FnOnce(&Record) -> String) -> D
     let mut daemon = world(|daemon| {
         let probed = daemon.record("probed");
         option("transient_error_if_cmd", &command(&probed))
-            + &daemon.record("events").option("token_event_cmd", &["PIZAUTH_EVENT"])
-            + &daemon.record("errors").option("error_notify_cmd", &["PIZAUTH_MSG"])
+            + &daemon
+                .record("events")
+                .option("token_event_cmd", &["PIZAUTH_EVENT"])
+            + &daemon
+                .record("errors")
+                .option("error_notify_cmd", &["PIZAUTH_MSG"])
             + &provider.account("work")
     });
     daemon.start();
@@ -452,7 +501,9 @@ fn with_probe(provider: &Provider, command: impl FnOnce(&Record) -> String) -> D
 fn transient_error_if_cmd_with_status_0_ignores_the_error() {
     let provider = Provider::start();
     let daemon = with_probe(&provider, |probed| probed.command(&ALL));
-    daemon.log().wait_line("WARN - work: refresh failed, trying again in ");
+    daemon
+        .log()
+        .wait_line("WARN - work: refresh failed, trying again in ");
     assert_eq!(daemon.token("work"), "at-1");
     assert!(daemon.record("errors").lines().is_empty());
     assert!(daemon.record("events").lines().is_empty());
@@ -461,10 +512,15 @@ fn transient_error_if_cmd_with_status_0_ignores_the_error() {
 #[test]
 fn transient_error_if_cmd_with_another_status_invalidates_the_token() {
     let provider = Provider::start();
-    let daemon = with_probe(&provider, |probed| format!("{}; exit 1", probed.command(&ALL)));
+    let daemon = with_probe(&provider, |probed| {
+        format!("{}; exit 1", probed.command(&ALL))
+    });
     assert_eq!(daemon.record("events").wait_lines(1), ["token_invalidated"]);
     let errors = daemon.record("errors").wait_lines(1);
-    assert!(errors[0].starts_with("authorisation needed again: "), "{errors:?}");
+    assert!(
+        errors[0].starts_with("authorisation needed again: "),
+        "{errors:?}"
+    );
     assert!(errors[0].contains("503"), "{errors:?}");
     browser::visit(&daemon.authorization_url("work"));
     assert_eq!(daemon.token("work"), "at-2");
@@ -475,18 +531,30 @@ fn transient_error_if_cmd_with_another_status_invalidates_the_token() {
 #[test]
 fn nobody_waits_while_the_probe_thinks() {
     let provider = Provider::start();
-    let daemon = with_probe(&provider, |probed| format!("{}; sleep 300", probed.command(&ALL)));
+    let daemon = with_probe(&provider, |probed| {
+        format!("{}; sleep 300", probed.command(&ALL))
+    });
     assert_eq!(daemon.token("work"), "at-1");
     assert_eq!(daemon.run(&["refresh", "work"]).ok(), "");
-    assert!(daemon.run(&["status"]).ok().ends_with("; refresh under way\n"));
+    assert!(
+        daemon
+            .run(&["status"])
+            .ok()
+            .ends_with("; refresh under way\n")
+    );
 }
 
 #[test]
 fn nobody_waits_for_a_hook_that_hangs() {
     let provider = Provider::start();
-    let config = ["token_event_cmd", "auth_notify_cmd", "startup_cmd", "error_notify_cmd"]
-        .map(|name| option(name, "sleep 300"))
-        .concat();
+    let config = [
+        "token_event_cmd",
+        "auth_notify_cmd",
+        "startup_cmd",
+        "error_notify_cmd",
+    ]
+    .map(|name| option(name, "sleep 300"))
+    .concat();
     let mut daemon = Daemon::new(&(config + &provider.account("work")));
     daemon.start_forked();
     daemon.sign_in("work");
@@ -506,8 +574,13 @@ fn a_changed_hook_bites_at_once() {
     daemon.start();
     let url = daemon.authorization_url("work");
     // The pending request gets its first notification from the new config.
-    let hook = daemon.record("notified").option("auth_notify_cmd", &ALL[..2]);
+    let hook = daemon
+        .record("notified")
+        .option("auth_notify_cmd", &ALL[..2]);
     daemon.write_config(&(hook + &provider.account("work")));
     daemon.run(&["reload"]).ok();
-    assert_eq!(daemon.record("notified").wait_lines(1), [format!("work\t{url}")]);
+    assert_eq!(
+        daemon.record("notified").wait_lines(1),
+        [format!("work\t{url}")]
+    );
 }

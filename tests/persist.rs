@@ -69,7 +69,10 @@ fn restore_ignores_what_belongs_to_another_registration() {
     let dump = before.dump();
     let asked = provider.requests(TOKEN).len();
 
-    let config = provider.account("work").replace("client-of-work", "another") + &provider.account("play");
+    let config = provider
+        .account("work")
+        .replace("client-of-work", "another")
+        + &provider.account("play");
     let after = started(&config);
     restore(&after, &dump);
     after.authorization_url("work");
@@ -111,7 +114,10 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
     daemon.sign_in("work");
     let status = |daemon: &Daemon| {
         let status = daemon.run(&["status"]).ok().to_owned();
-        status.split_once(" (until ").map(|(_, until)| until.to_owned()).unwrap()
+        status
+            .split_once(" (until ")
+            .map(|(_, until)| until.to_owned())
+            .unwrap()
     };
     let before = status(&daemon);
 
@@ -122,7 +128,10 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
         (b"{\"version\": 1}".to_vec(), "this is not a pizauth dump"),
         (vec![0; 1000], "this is not a pizauth dump"),
         (newer, "the dump was made by a newer version of pizauth"),
-        ([&dump[..], b"\n"].concat(), "the dump is truncated or corrupted"),
+        (
+            [&dump[..], b"\n"].concat(),
+            "the dump is truncated or corrupted",
+        ),
     ];
     for cut in [5, 14, 15, 20, dump.len() / 2, dump.len() - 1] {
         refused.push((dump[..cut].to_vec(), "the dump is truncated or corrupted"));
@@ -182,10 +191,18 @@ fn reload_keeps_the_tokens_of_an_unchanged_registration_and_drops_all_others() {
     for (what, from, to) in [
         ("client_id", "client-of-work", "another-client"),
         ("scopes", "[\"mail\", \"offline\"]", "[\"mail\"]"),
-        ("redirect_uri", "// here", "redirect_uri = \"http://localhost/other\";"),
+        (
+            "redirect_uri",
+            "// here",
+            "redirect_uri = \"http://localhost/other\";",
+        ),
         ("auth_uri", "/authorize", "/authorize2"),
         ("token_uri", "/token\"", "/token2\""),
-        ("auth_uri_fields", "// here", "auth_uri_fields = { \"tenant\": \"x\" };"),
+        (
+            "auth_uri_fields",
+            "// here",
+            "auth_uri_fields = { \"tenant\": \"x\" };",
+        ),
         ("login_hint", "// here", "login_hint = \"me@example.com\";"),
     ] {
         let account = provider.account_with("work", "// here");
@@ -240,7 +257,10 @@ fn a_token_is_never_sent_to_another_server() {
     assert_eq!(old.requests(TOKEN).len(), 1);
     for request in new.requests(TOKEN) {
         let values: Vec<&String> = request.form.0.iter().map(|(_, value)| value).collect();
-        assert!(!values.iter().any(|value| value.contains("old-")), "{request:?}");
+        assert!(
+            !values.iter().any(|value| value.contains("old-")),
+            "{request:?}"
+        );
     }
 }
 
@@ -283,7 +303,8 @@ fn an_account_that_was_removed_comes_back_without_tokens() {
 #[test]
 fn a_changed_client_secret_keeps_the_tokens_and_is_used_from_then_on() {
     let provider = Provider::start();
-    let account = |secret: &str| provider.account_with("work", &format!("client_secret = \"{secret}\";"));
+    let account =
+        |secret: &str| provider.account_with("work", &format!("client_secret = \"{secret}\";"));
     let before = started(&account("first"));
     before.sign_in("work");
     let after = started(&account("first"));
@@ -314,7 +335,10 @@ fn a_changed_policy_bites_at_once() {
     after.run(&["reload"]).ok();
     // Older than that by the time it is asked, or soon.
     after.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
-    assert_eq!(provider.requests(TOKEN)[1].form.get("grant_type"), Some("refresh_token"));
+    assert_eq!(
+        provider.requests(TOKEN)[1].form.get("grant_type"),
+        Some("refresh_token")
+    );
 }
 
 #[test]
@@ -347,7 +371,9 @@ fn a_config_with_an_error_changes_nothing() {
     fs::remove_file(daemon.config_path()).unwrap();
     assert_eq!(
         daemon.run(&["reload"]).failed(1),
-        format!("ERROR - can't read the configuration {path}: No such file or directory (os error 2)\n")
+        format!(
+            "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\n"
+        )
     );
     assert_eq!(daemon.token("work"), "at-1");
     assert!(url.starts_with("work: access token valid for "));
@@ -363,7 +389,10 @@ fn listeners_that_would_move_are_said_to_need_a_restart() {
     let provider = Provider::start();
     let daemon = started(&provider.account("work"));
     daemon.sign_in("work");
-    daemon.write_config(&format!("https_listen = none;\n{}", provider.account("work")));
+    daemon.write_config(&format!(
+        "https_listen = none;\n{}",
+        provider.account("work")
+    ));
     assert_eq!(
         daemon.run(&["reload"]).ok(),
         "http_listen and https_listen take effect when pizauth is restarted\n"

@@ -91,6 +91,8 @@ pub(super) struct Account {
 /// The tokens held. They were issued under the account's registration: a changed one makes a new
 /// account.
 #[derive(Debug)]
+// Nearly every account holds a grant nearly always: there is nothing to save by a box.
+#[allow(clippy::large_enum_variant)]
 enum Held {
     Nothing,
     Grant(Grant),
