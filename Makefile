@@ -13,7 +13,8 @@ BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 EXAMPLEDIR = $(PREFIX)/share/examples/pizauth
-UNITDIR = $(PREFIX)/lib/systemd/user
+# Below a home, systemd looks into share, not lib. The shell says which it is.
+UNITDIR = $(PREFIX)/$$(case '$(PREFIX)' in ("$${HOME:-/-}"/*) echo share ;; (*) echo lib ;; esac)/systemd/user
 
 MANPAGES = pizauth.1 pizauth.conf.5
 BASH_COMPLETION = share/bash/pizauth
@@ -93,7 +94,7 @@ install:
 		echo 'there is no $(CARGO) here: run make first' >&2; exit 1; \
 	fi
 	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
-		'$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(UNITDIR)'
+		'$(DESTDIR)$(FISHDIR)' "$(DESTDIR)$(UNITDIR)"
 	$(INSTALL) -m 755 "$${CARGO_TARGET_DIR:-target}/release/pizauth" '$(DESTDIR)$(BINDIR)/pizauth'
 	for page in $(MANPAGES); do \
 		dir='$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
@@ -107,8 +108,8 @@ install:
 		if [ -x "$$file" ]; then mode=755; else mode=644; fi; \
 		$(INSTALL) -d "$$dir" && $(INSTALL) -m $$mode "$$file" "$$dir" || exit 1; \
 	done
-	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >'$(DESTDIR)$(UNITDIR)/pizauth.service'
-	chmod 644 '$(DESTDIR)$(UNITDIR)/pizauth.service'
+	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >"$(DESTDIR)$(UNITDIR)/pizauth.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/pizauth.service"
 
 # Takes away what this version installs; directories that others may share stay.
 uninstall:
@@ -120,7 +121,7 @@ uninstall:
 		find '$(DESTDIR)$(EXAMPLEDIR)' -depth -type d -exec rmdir {} \; 2>/dev/null || :
 	rm -f '$(DESTDIR)$(BINDIR)/pizauth' '$(DESTDIR)$(BASHDIR)/pizauth' \
 		'$(DESTDIR)$(ZSHDIR)/_pizauth' '$(DESTDIR)$(FISHDIR)/pizauth.fish' \
-		'$(DESTDIR)$(UNITDIR)/pizauth.service'
+		"$(DESTDIR)$(UNITDIR)/pizauth.service"
 
 clean:
 	$(CARGO) clean
