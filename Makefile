@@ -1,4 +1,4 @@
-# The targets: all (or build), demo, test, check, sim, bench, install, uninstall, clean.
+# The targets: all (or build), demo, test, check, sim, browser, bench, install, uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -23,13 +23,13 @@ FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/providers
-SCRIPTS = examples/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
+SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
 STEPS =
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim bench install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim browser bench install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -83,6 +83,10 @@ sim:
 	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
 	[ -z '$(STEPS)' ] || export PIZAUTH_SIM_STEPS='$(STEPS)'; \
 	$(CARGO) test --locked --release --lib core::sim -- --nocapture
+
+# A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
+browser:
+	@SHOTS='$(SHOTS)' tests/browser.sh
 
 bench:
 	$(CARGO) bench --locked
