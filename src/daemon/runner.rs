@@ -27,8 +27,9 @@ use super::{
     signals::Children,
 };
 
-/// How much of a hook's stderr is kept for the log, in bytes: the last words say why.
-const MAX_STDERR_BYTES: usize = 2048;
+/// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
+/// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
+const MAX_STDERR_BYTES: usize = 512;
 
 /// How many jobs may wait in a lane; a hook that hangs for a minute at every token of 10,000
 /// accounts stays below it.
