@@ -458,7 +458,7 @@ fn a_pipe_of_the_starting_command_ends_with_it() {
     let mut command = std::process::Command::new("/bin/sh");
     let config = daemon.config_path();
     command
-        .args(["-c", "\"$0\" server -c \"$1\" 2>&1 | cat; echo done"])
+        .args(["-c", "\"$0\" server -c \"$1\" 2>&1 9>&1 | cat; echo done"])
         .arg(program)
         .arg(config)
         .env_clear()

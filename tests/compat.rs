@@ -52,7 +52,8 @@ enum Step {
     Answer(u16, &'static str),
     /// `show` prints this in the end.
     Becomes(&'static str, &'static str),
-    /// The file that hooks write to has these lines, sooner or later, and no others.
+    /// The file that hooks write to has these lines, sooner or later, and no others. Hooks of
+    /// different kinds run side by side, so their order says nothing.
     Lines(&'static [&'static str]),
     /// So many requests have reached the token endpoint.
     Asked(usize),
@@ -524,6 +525,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
             Dump,
             Stop,
@@ -543,6 +546,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
             Dump,
             Stop,
@@ -591,6 +596,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
             Lines(&["auth work @AUTH@", "event work token_new"]),
             Run(&["revoke", "work"], Success, Nothing, Nothing),
@@ -607,6 +614,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             Refuse("work"),
             Lines(&["auth work @AUTH@", "error work has a message"]),
         ],
@@ -952,8 +961,10 @@ impl World {
                 self.daemon.eventually(&["show", account], good);
             }
             Lines(lines) => {
-                let expected: Vec<String> = lines.iter().map(|line| self.fill(line)).collect();
-                let found = self.daemon.record("lines").wait_lines(lines.len());
+                let mut expected: Vec<String> = lines.iter().map(|line| self.fill(line)).collect();
+                let mut found = self.daemon.record("lines").wait_lines(lines.len());
+                expected.sort_unstable();
+                found.sort_unstable();
                 assert_eq!(found, expected);
             }
             Asked(count) => assert_eq!(self.provider.requests(TOKEN).len(), *count),
