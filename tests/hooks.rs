@@ -220,7 +220,7 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
         // What it reads, what is open, which signals are blocked, and its environment.
         let command = format!(
             "cd '{home}' && wc -c >stdin && (exec ls /proc/self/fd >fds) && \
-             grep -E '^Sig(Blk|Ign)' /proc/$$/status >signals; env >env.new && mv env.new env"
+             grep -E '^Sig(Blk|Ign)' /proc/self/status >signals; env >env.new && mv env.new env"
         );
         option("token_event_cmd", &command)
             + &provider.account_with("work", &format!("client_secret = \"{secret}\";"))
