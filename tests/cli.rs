@@ -293,6 +293,13 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
         fs::remove_dir(&dir).unwrap();
     }
 
+    if !Uid::effective().is_root() {
+        fs::set_permissions(daemon.path("run"), PermissionsExt::from_mode(0o500)).unwrap();
+        both(&format!(
+            "ERROR - can't make the directory {}: Permission denied (os error 13)\n",
+            dir.display()
+        ));
+    }
     fs::remove_dir(daemon.path("run")).unwrap();
     both(&format!(
         "ERROR - can't make the directory {}: No such file or directory (os error 2)\n",

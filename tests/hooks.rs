@@ -138,6 +138,33 @@ fn a_hook_is_killed_with_all_its_children() {
 }
 
 #[test]
+fn a_hook_is_killed_at_its_deadline_when_nobody_ends_it() {
+    let provider = Provider::start();
+    let mut daemon = world(|daemon| {
+        let file = daemon.path("pids");
+        let command = format!(
+            "sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait",
+            file.display()
+        );
+        let hook = option("auth_notify_cmd", &command);
+        format!(
+            "auth_notify_interval = 3s;\n{hook}{}",
+            provider.account("work")
+        )
+    });
+    daemon.start();
+    daemon.authorization_url("work");
+    // The next reminder, which would end it, is not due before tomorrow.
+    let config = fs::read_to_string(daemon.config_path()).unwrap();
+    daemon.write_config(&config.replace("= 3s", "= 1d"));
+    daemon.run(&["reload"]).ok();
+    for pid in daemon.record("pids").wait_lines(1)[0].split(' ') {
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        wait::until("the hook's end at its deadline", || gone(pid));
+    }
+}
+
+#[test]
 fn a_reminder_that_waits_for_its_click_is_no_failure() {
     let provider = Provider::start();
     let mut daemon = world(|daemon| {
