@@ -7,6 +7,7 @@
 mod cli;
 mod compat;
 mod config;
+mod conformance;
 mod control;
 mod hooks;
 mod persist;

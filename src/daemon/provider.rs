@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{clock, shared::Shared};
 use crate::{
     core::AttemptId,
-    oauth::token::{Outcome, Reply, Request},
+    oauth::token::{MAX_BODY_BYTES, Outcome, Reply, Request},
 };
 
 /// How many requests are under way at once: 3,000 tokens due together are done within a minute
@@ -39,8 +39,9 @@ const WORKER_STACK: usize = 512 << 10;
 /// How long a request may take from name lookup to the last byte.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a reply is read, in bytes: the largest real one is a few kilobytes.
-const MAX_BODY_BYTES: u64 = 1 << 20;
+/// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
+/// long can be told from one that was lost.
+const MAX_READ: u64 = MAX_BODY_BYTES as u64 + 1;
 
 /// One request that waits for a worker or is with one.
 struct Job {
@@ -246,17 +247,16 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
     let location = header(http::header::LOCATION);
-    let body = response
-        .into_body()
-        .into_with_config()
-        .limit(MAX_BODY_BYTES)
-        .read_to_vec();
-    match body {
-        Ok(body) => Outcome::Reply(Reply {
+    // ureq's own limit is an error; here the rest just isn't read.
+    let mut reader = response.into_body().into_reader().take(MAX_READ);
+    // Room for any usual reply: a buffer that grew would leave its secrets behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+    match reader.read_to_end(&mut body) {
+        Ok(_) => Outcome::Reply(Reply {
             status,
             retry_after,
             location,
-            body: Zeroizing::new(body),
+            body,
         }),
         Err(error) => Outcome::Lost(format!("the reply couldn't be read: {error}")),
     }

@@ -26,6 +26,9 @@ pub const AUTHORIZE: &str = "/authorize";
 /// The path of the token endpoint.
 pub const TOKEN: &str = "/token";
 
+/// The start of the paths of the accounts' own token endpoints.
+const TOKEN_OF: &str = "/token/";
+
 /// How long a reply waits at its gate: the test opens it, or ends and takes the provider along.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -186,6 +189,13 @@ impl Provider {
         )
     }
 
+    /// The same with a token endpoint of its own, so that a script meets that account's requests
+    /// and no other's: `path` is [`TOKEN`], a slash and more.
+    pub fn account_at(&self, name: &str, path: &str, options: &str) -> String {
+        self.account_with(name, options)
+            .replace(&self.token_uri(), &self.url(path))
+    }
+
     /// Changes how the honest half behaves from now on.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         self.state
@@ -247,6 +257,13 @@ impl Provider {
             .unwrap_or_else(|| panic!("waited in vain for hang-up {count}"));
     }
 
+    /// The server goes down; its port refuses connections from now on.
+    pub fn sleep(self) -> Dormant {
+        let port = self.port();
+        drop(self);
+        Dormant::at(port)
+    }
+
     /// Closes every connection, in use or idle, as a server's or a router's timeout does.
     pub fn drop_connections(&self) {
         self.state.change(State::drop_connections);
@@ -279,6 +296,11 @@ pub struct Dormant {
 impl Dormant {
     /// Binds a port without listening on it.
     pub fn new() -> Self {
+        Dormant::at(0)
+    }
+
+    /// The same with a port that was just given up.
+    fn at(port: u16) -> Self {
         let socket = socket(
             AddressFamily::Inet,
             SockType::Stream,
@@ -287,7 +309,8 @@ impl Dormant {
         )
         .expect("a socket");
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("close-on-exec");
-        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a port on loopback");
+        setsockopt(&socket, sockopt::ReuseAddr, &true).expect("to take a port that was in use");
+        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).expect("a port on loopback");
         let bound: SockaddrIn = getsockname(socket.as_raw_fd()).expect("the socket's address");
         Dormant {
             socket,
@@ -330,7 +353,11 @@ impl State {
     }
 
     fn happy(&mut self, request: &Request) -> Response {
-        match (request.path(), request.method.as_str()) {
+        let path = match request.path() {
+            path if path.starts_with(TOKEN_OF) => TOKEN,
+            path => path,
+        };
+        match (path, request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
             (AUTHORIZE | TOKEN, _) => Response::new(405, "text/plain", "not by this method\n"),
