@@ -474,6 +474,61 @@ fn passing(elsewhere: &str) -> Vec<Case> {
     ]
 }
 
+/// Statuses that the list doesn't have a row for, as a web page or a redirect.
+fn more_statuses(elsewhere: &str) -> Vec<Case> {
+    const PAGES: [(&str, u16); 13] = [
+        ("s400", 400),
+        ("s404", 404),
+        ("s408", 408),
+        ("s425", 425),
+        ("s429", 429),
+        ("s451", 451),
+        ("s503", 503),
+        ("s520", 520),
+        ("s521", 521),
+        ("s522", 522),
+        ("s524", 524),
+        ("s525", 525),
+        ("s527", 527),
+    ];
+    const REDIRECTS: [(&str, u16); 3] = [("s301", 301), ("s303", 303), ("s308", 308)];
+    let page = |status| Scripted::reply(status, "text/html", WEB_PAGE);
+    let pages = PAGES.map(|(row, status)| refresh(row, page(status), Later("with a web page")));
+    let redirects = REDIRECTS.map(|(row, status)| {
+        let answer = Scripted::Redirect(status, elsewhere.into());
+        refresh(row, answer, Later("it was not followed"))
+    });
+    let absurd = with_header(page(429), "Retry-After", "99999999999999999999");
+    let mut cases = vec![
+        refresh("s204", body(204, ""), Later("answered 204")),
+        refresh(
+            "s511",
+            page(511),
+            Later("the network wants a sign-in of its own"),
+        ),
+        refresh("s429-absurd", absurd, Later("next try in 59m 5")),
+        refresh(
+            "garbage",
+            body(200, "\u{0}\u{1b}[2J what?"),
+            Later("is not a JSON object"),
+        ),
+        refresh("no-object", body(200, "[1]"), Later("is not a JSON object")),
+        refresh(
+            "twice",
+            body(200, &ONE.replace('{', "{\"access_token\":\"x\",")),
+            Later("more than one access_token"),
+        ),
+        refresh(
+            "nest",
+            body(200, &"[".repeat(100_000)),
+            Later("is not a JSON object"),
+        ),
+    ];
+    cases.extend(pages);
+    cases.extend(redirects);
+    cases
+}
+
 /// Rows 53 to 56: no whole reply, or too much of one.
 fn broken() -> Vec<Case> {
     const LOST: &str = "the request was sent but the reply was lost";
@@ -498,6 +553,7 @@ fn cases(elsewhere: &str) -> Vec<Case> {
     cases.extend(no_tokens());
     cases.extend(refusals());
     cases.extend(passing(elsewhere));
+    cases.extend(more_statuses(elsewhere));
     cases.extend(broken());
     let mut rows: Vec<_> = cases.iter().map(|case| case.row).collect();
     rows.sort_unstable();
@@ -825,14 +881,7 @@ fn every_answer_to_a_refresh_has_its_outcome_while_the_token_is_valid() {
         };
         faults.check(shown == wanted, case.row, "show", &shown);
     }
-    let file = world.daemon.path("dump");
-    let dump = std::fs::File::create(&file).expect("a file for the dump");
-    let status = world.daemon.command(&["dump"]).stdout(dump).status();
-    assert!(status.expect("to run dump").success());
-    world.daemon.shutdown();
-    world.daemon.start();
-    let dump = std::fs::read(&file).expect("the dump");
-    world.daemon.run_with(&["restore"], &dump).ok();
+    world.daemon.restart();
     for case in &world.cases {
         world.provider.unscript(&case.path());
         world.daemon.run(&["refresh", &case.account()]).ok();

@@ -9,6 +9,8 @@ mod compat;
 mod config;
 mod conformance;
 mod control;
+mod faults;
+mod flow;
 mod hooks;
 mod persist;
 mod support;

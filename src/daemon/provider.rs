@@ -36,8 +36,9 @@ const MAX_WORKERS_AN_ENDPOINT: usize = 7;
 /// A worker's stack, in bytes: TLS needs a few tens of kilobytes.
 const WORKER_STACK: usize = 512 << 10;
 
-/// How long a request may take from name lookup to the last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may take from name lookup to the last byte: half a minute with the second
+/// that ureq takes longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
 
 /// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
 /// long can be told from one that was lost.

@@ -252,9 +252,14 @@ impl Provider {
 
     /// Waits until `count` clients have hung up on a [`Scripted::Hang`].
     pub fn wait_for_hangups(&self, count: usize) {
-        self.state
-            .try_wait(PATIENCE, |state| (state.hangups >= count).then_some(()))
+        self.try_wait_for_hangups(count, PATIENCE)
             .unwrap_or_else(|| panic!("waited in vain for hang-up {count}"));
+    }
+
+    /// The same with another deadline; `None` when they don't hang up in time.
+    pub fn try_wait_for_hangups(&self, count: usize, patience: Duration) -> Option<()> {
+        self.state
+            .try_wait(patience, |state| (state.hangups >= count).then_some(()))
     }
 
     /// The server goes down; its port refuses connections from now on.
