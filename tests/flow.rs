@@ -332,6 +332,19 @@ fn two_accounts_sign_in_at_once() {
     assert_ne!(daemon.token("a"), daemon.token("b"));
 }
 
+/// A code is sent once, so it gets a connection of its own: the server may be closing any other.
+#[test]
+fn a_code_has_a_connection_of_its_own() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&[provider.account("a"), provider.account("b")].concat());
+    daemon.start();
+    for name in ["a", "b"] {
+        daemon.sign_in(name);
+    }
+    let sent = provider.requests(TOKEN);
+    assert_ne!(sent[0].connection, sent[1].connection);
+}
+
 /// What a browser asks for beside the callback consumes nothing, and what comes too late or too
 /// often says so.
 #[test]

@@ -40,6 +40,11 @@ const WORKER_STACK: usize = 512 << 10;
 /// that ureq takes longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
 
+/// How long a connection is kept for the next request: long enough for accounts that are due
+/// together, shorter than any server keeps it. One that the server closes while a request is on its
+/// way looks like a lost reply.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
 /// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
 /// long can be told from one that was lost.
 const MAX_READ: u64 = MAX_BODY_BYTES as u64 + 1;
@@ -185,9 +190,16 @@ impl Provider {
     /// POSTs one form.
     fn ask(&self, request: &Request) -> Outcome {
         let agents = self.agents.get_or_init(Agents::new);
+        let idle = match request.only_once {
+            true => Duration::ZERO,
+            false => MAX_IDLE,
+        };
         let sent = agents
             .toward(&request.endpoint)
             .post(request.endpoint.as_str())
+            .config()
+            .max_idle_age(idle)
+            .build()
             .header(http::header::ACCEPT, "application/json")
             .header(
                 http::header::CONTENT_TYPE,
@@ -209,6 +221,7 @@ impl Agents {
             Config::builder()
                 .timeout_global(Some(REQUEST_TIMEOUT))
                 .http_status_as_error(false)
+                .max_idle_age(MAX_IDLE)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .user_agent(concat!("pizauth/", env!("CARGO_PKG_VERSION")))

@@ -125,6 +125,9 @@ pub struct Request {
     pub endpoint: Url,
     /// `application/x-www-form-urlencoded` body, encoded.
     pub form: Arc<Secret>,
+    /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
+    /// by the server while the request is on its way.
+    pub only_once: bool,
 }
 
 /// The tokens of a successful reply (RFC 6749, 5.1).
@@ -202,7 +205,10 @@ pub fn exchange_request(
         ("code_verifier", verifier.expose()),
         ("redirect_uri", redirect_uri),
     ];
-    request(registration, &fields, client_secret)
+    Request {
+        only_once: true,
+        ..request(registration, &fields, client_secret)
+    }
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).
@@ -237,6 +243,7 @@ fn request(
     Request {
         endpoint: registration.token_uri.clone(),
         form: Arc::new(Secret::new(form)),
+        only_once: false,
     }
 }
 
