@@ -373,7 +373,9 @@ pub fn gone(pid: Pid) -> Option<()> {
         .rsplit(')')
         .next()
         .is_some_and(|rest| rest.trim_start().starts_with('Z'));
-    (zombie || kill(pid, None).is_err()).then_some(())
+    // The first thread may be through while others still hold the process's files open.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    ((zombie && threads <= 1) || kill(pid, None).is_err()).then_some(())
 }
 
 /// The process that listens on `socket`, by the kernel's word.
