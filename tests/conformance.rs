@@ -178,13 +178,11 @@ fn forty_strangers() -> Scripted {
     Scripted::json(200, &serde_json::Value::Object(reply))
 }
 
-/// Rows 1 to 21: tokens, however they come.
+/// Rows 1 to 9: types and lifetimes.
 fn tokens() -> Vec<Case> {
     const UNTYPED: &str = "the reply has no token_type; bearer is assumed";
     const SAYS_NOTHING: &str = "which says nothing";
     let life = |text: &str| but("7200", text);
-    let renamed = |to: &str| but("\"refresh_token\":\"new-rt\"", to);
-    let and = |text: &str| but("\"token_type\"", &format!("{text},\"token_type\""));
     vec![
         both("1", body(200, ONE), ACTIVE),
         both("2-lower", but("Bearer", "bearer"), ACTIVE),
@@ -219,6 +217,14 @@ fn tokens() -> Vec<Case> {
             life("1e20"),
             active("valid for 3649d 23h", "", "new-rt"),
         ),
+    ]
+}
+
+/// Rows 10 to 17: refresh tokens, scopes, and members that nobody knows.
+fn token_bodies() -> Vec<Case> {
+    let renamed = |to: &str| but("\"refresh_token\":\"new-rt\"", to);
+    let and = |text: &str| but("\"token_type\"", &format!("{text},\"token_type\""));
+    vec![
         refresh("10", renamed("\"x\":1"), active(FOR_2_HOURS, "", "")),
         refresh(
             "11-empty",
@@ -267,6 +273,13 @@ fn tokens() -> Vec<Case> {
         both("15-null", and("\"scope\":null"), ACTIVE),
         both("16", and("\"scope\":\"mail\""), odd("lacking: offline")),
         both("17", forty_strangers(), ACTIVE),
+    ]
+}
+
+/// Rows 18 to 21: tokens that aren't labelled, or aren't written, as the RFC has it.
+fn mislabelled() -> Vec<Case> {
+    const UNTYPED: &str = "the reply has no token_type; bearer is assumed";
+    vec![
         both(
             "18",
             Scripted::reply(
@@ -330,7 +343,7 @@ fn no_tokens() -> Vec<Case> {
     ]
 }
 
-/// Rows 27 to 35: the provider's definite word, and a wrong configuration.
+/// Rows 27 to 31: the provider's definite word.
 fn refusals() -> Vec<Case> {
     let rapt = json!({
         "error": "invalid_grant",
@@ -343,9 +356,6 @@ fn refusals() -> Vec<Case> {
         "error_codes": [50076],
         "suberror": "basic_action",
     });
-    let expired = |status| error(status, "invalid_client", "AADSTS7000222: expired keys");
-    const SECRET: &str = "the client secret is wrong or has expired";
-    const ONE_RESOURCE: &str = "ask for the scopes of one resource only";
     vec![
         both(
             "27",
@@ -372,6 +382,15 @@ fn refusals() -> Vec<Case> {
             error(400, "invalid_grant", "AADSTS53003: blocked"),
             Login("access policy blocked this sign-in"),
         ),
+    ]
+}
+
+/// Rows 32 to 35, and 48 to 51: the configuration is wrong, and errors in odd places.
+fn odd_errors() -> Vec<Case> {
+    const SECRET: &str = "the client secret is wrong or has expired";
+    const ONE_RESOURCE: &str = "ask for the scopes of one resource only";
+    let expired = |status| error(status, "invalid_client", "AADSTS7000222: expired keys");
+    vec![
         both("32-400", expired(400), Parked(SECRET)),
         both("32-401", expired(401), Parked(SECRET)),
         both(
@@ -434,7 +453,7 @@ fn passing(elsewhere: &str) -> Vec<Case> {
         refresh(
             "38-50196",
             error(400, "invalid_grant", "AADSTS50196: a loop"),
-            Later("next try in 4m 5"),
+            Later("next in 4m 5"),
         ),
         both(
             "39",
@@ -461,12 +480,12 @@ fn passing(elsewhere: &str) -> Vec<Case> {
         refresh(
             "45",
             with_header(page(429), "Retry-After", "120"),
-            Later("next try in 1m 5"),
+            Later("next in 1m 5"),
         ),
         refresh(
             "46",
             with_header(page(503), "Retry-After", &date_in(3000)),
-            Later("next try in 49m"),
+            Later("next in 49m"),
         ),
         both("47-500", page(500), Later("answered 500 with a web page")),
         both("47-502", page(502), Later("answered 502 with a web page")),
@@ -506,7 +525,7 @@ fn more_statuses(elsewhere: &str) -> Vec<Case> {
             page(511),
             Later("the network wants a sign-in of its own"),
         ),
-        refresh("s429-absurd", absurd, Later("next try in 59m 5")),
+        refresh("s429-absurd", absurd, Later("next in 59m 5")),
         refresh(
             "garbage",
             body(200, "\u{0}\u{1b}[2J what?"),
@@ -550,8 +569,11 @@ fn broken() -> Vec<Case> {
 
 fn cases(elsewhere: &str) -> Vec<Case> {
     let mut cases = tokens();
+    cases.extend(token_bodies());
+    cases.extend(mislabelled());
     cases.extend(no_tokens());
     cases.extend(refusals());
+    cases.extend(odd_errors());
     cases.extend(passing(elsewhere));
     cases.extend(more_statuses(elsewhere));
     cases.extend(broken());
@@ -922,7 +944,7 @@ fn every_answer_to_a_refresh_has_its_outcome_once_the_token_has_expired() {
             Login(says) => (77, says),
             Parked(says) => (78, says),
             // How long it will take isn't said here.
-            Later(says) if says.starts_with("next try") => (75, ""),
+            Later(says) if says.starts_with("next in") => (75, ""),
             Later(says) => (75, says),
         };
         let good = shown.status == code
@@ -1012,7 +1034,7 @@ fn row_52_refused_connections_cost_nothing() {
     daemon.start();
     doomed.script(TOKEN, but("7200", "1"));
     daemon.sign_in("refresh");
-    let down = doomed.sleep();
+    let down = doomed.go_down();
     let url = daemon.authorization_url("code");
     let browser = thread::spawn(move || browser::visit(&url));
     daemon

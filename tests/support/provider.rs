@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use super::PATIENCE;
 use super::http::{Pairs, Request, Response, read_request};
 use super::issuer::{Issuer, Settings, token_error};
-use super::wait::Watched;
+use super::wait::{self, Watched};
 
 /// The path of the authorization endpoint.
 pub const AUTHORIZE: &str = "/authorize";
@@ -263,7 +263,7 @@ impl Provider {
     }
 
     /// The server goes down; its port refuses connections from now on.
-    pub fn sleep(self) -> Dormant {
+    pub fn go_down(self) -> Dormant {
         let port = self.port();
         drop(self);
         Dormant::at(port)
@@ -315,7 +315,11 @@ impl Dormant {
         .expect("a socket");
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("close-on-exec");
         setsockopt(&socket, sockopt::ReuseAddr, &true).expect("to take a port that was in use");
-        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).expect("a port on loopback");
+        // A child that another thread has just forked holds the old socket until it runs its program.
+        let address = SockaddrIn::new(127, 0, 0, 1, port);
+        wait::until("a port on loopback", || {
+            bind(socket.as_raw_fd(), &address).ok()
+        });
         let bound: SockaddrIn = getsockname(socket.as_raw_fd()).expect("the socket's address");
         Dormant {
             socket,
