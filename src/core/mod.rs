@@ -104,6 +104,7 @@ pub enum CallbackAnswer {
 }
 
 /// The state of every account, and what is to be done next.
+#[cfg_attr(test, derive(Clone))]
 pub struct Core {
     accounts: BTreeMap<Arc<str>, Account>,
     /// Each account that has a deadline, by deadline.
@@ -222,26 +223,28 @@ impl Core {
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
-        let mut old = std::mem::take(&mut self.accounts);
+        let mut before = std::mem::take(&mut self.accounts);
         self.deadlines.clear();
         let config = Arc::new(config);
         self.common.config = config.clone();
         for described in &config.accounts {
             let mut env = Env::new(cx, &mut self.common);
-            let account = match old.remove(&described.name) {
+            let account = match before.remove(&described.name) {
                 Some(mut kept) if kept.registration() == &described.registration => {
                     kept.reconfigure(&mut env, described);
+                    // Its deadline was thrown away with all others.
+                    kept.filed = None;
                     kept
                 }
-                Some(mut changed) => {
-                    changed.end(&mut env);
-                    Account::new_after_change(described)
+                Some(mut old) => {
+                    old.end(&mut env);
+                    old.changed(described)
                 }
                 None => Account::new(described),
             };
             self.accounts.insert(described.name.clone(), account);
         }
-        for mut gone in old.into_values() {
+        for mut gone in before.into_values() {
             gone.end(&mut Env::new(cx, &mut self.common));
         }
         self.refile();

@@ -119,7 +119,7 @@ pub enum GrantType {
 }
 
 /// A request to a token endpoint: an HTTP POST of `form` to `endpoint`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Where to, and nowhere else.
     pub endpoint: Url,
