@@ -1,4 +1,5 @@
-# The targets: all (or build), demo, test, check, sim, browser, bench, install, uninstall, clean.
+# The targets: all (or build), demo, test, check, sim, sim-canaries, model, browser, bench, install,
+# uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -28,8 +29,10 @@ SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/clients/meli/piz
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
 STEPS =
+# How many events in a row the model tries in every order.
+DEPTH = 6
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim browser bench install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model browser bench install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -82,7 +85,14 @@ lint-shell:
 sim:
 	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
 	[ -z '$(STEPS)' ] || export PIZAUTH_SIM_STEPS='$(STEPS)'; \
-	$(CARGO) test --locked --release --lib core::sim -- --nocapture
+	$(CARGO) test --locked --release --lib core::sim::every_promise -- --nocapture
+
+# Whether the simulator finds the bugs that it must find.
+sim-canaries:
+	$(CARGO) test --locked --release --lib core::sim::every_planted_bug -- --nocapture
+
+model:
+	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --release --lib core::model -- --nocapture
 
 # A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
 browser:

@@ -6,6 +6,8 @@ mod account;
 pub mod dump;
 mod effect;
 mod env;
+#[cfg(test)]
+mod model;
 mod schedule;
 #[cfg(test)]
 mod sim;
