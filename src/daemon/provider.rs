@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::errno::Errno;
 use ureq::{
     Agent, Error, Timeout,
     config::Config,
@@ -286,8 +287,11 @@ fn failed(error: &Error) -> Outcome {
         | Error::InvalidProxyUrl
         | Error::ConnectProxyFailed(_)
         | Error::Tls(_)
+        // No certificates to trust, or no name to check: a handshake's errors come as Io.
+        | Error::Rustls(_)
         | Error::BadUri(_)
         | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        Error::Io(error) if is_famine(error) => true,
         Error::Io(error) => matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -305,6 +309,12 @@ fn failed(error: &Error) -> Outcome {
         true => Outcome::NotSent(text),
         false => Outcome::Lost(text),
     }
+}
+
+/// Whether there was no descriptor for a socket: one that exists never says so.
+fn is_famine(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 fn report(shared: &Arc<Shared>, job: &Job, outcome: Outcome) {
