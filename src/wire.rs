@@ -195,7 +195,11 @@ pub fn ask(
     parse_reply(input)
 }
 
-fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// The body of a whole reply, which `input` is.
+///
+/// # Errors
+/// The server's own, or why this is no reply.
+pub fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (code, length, body) = match split_head(&input) {
         Ok(Some(head)) => head,
         Ok(None) => return Err(trouble("it hung up before it had answered")),

@@ -9,6 +9,7 @@ mod compat;
 mod config;
 mod conformance;
 mod control;
+mod corpus;
 mod faults;
 mod flow;
 mod hooks;
