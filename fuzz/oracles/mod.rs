@@ -159,28 +159,28 @@ pub fn http_request(data: &[u8]) {
     let (step, data) = data.split_first().map_or((1, data), |(first, rest)| {
         (usize::from(*first).max(1), rest)
     });
+    let fresh = |end: usize| Parser::default().parse(data.get(..end).unwrap_or(data));
     let mut slow = Parser::default();
-    let mut end = 0;
+    let (mut end, mut before) = (0, 0);
     loop {
-        let part = data.get(..end).unwrap_or(data);
-        let seen = slow.parse(part);
-        let fresh = Parser::default().parse(part);
-        match (&seen, &fresh) {
-            (Ok(None), Ok(None)) => {}
-            (Ok(Some(a)), Ok(Some(b))) => assert_same(a, b),
-            (Err(a), Err(b)) => assert_eq!(a, b),
-            _ => panic!("cut at {end}, it is another request"),
+        let seen = slow.parse(data.get(..end).unwrap_or(data));
+        if matches!(seen, Ok(None)) && end < data.len() {
+            before = end;
+            end = end.saturating_add(step).min(data.len());
+            continue;
         }
-        match (seen, Parser::default().parse(data)) {
-            (Ok(Some(part)), Ok(Some(all))) => return assert_same(&part, &all),
+        return match (seen, fresh(data.len())) {
+            (Ok(None), whole) => assert!(matches!(whole, Ok(None)), "a request was missed"),
+            (Ok(Some(part)), Ok(Some(whole))) => {
+                assert_same(&part, &whole);
+                assert!(end == 0 || matches!(fresh(before), Ok(None)), "too late");
+            }
             (Ok(Some(_)), _) => panic!("what follows a request changed it"),
-            (Err(_), all) => return assert!(all.is_err(), "a refused request became good"),
-            (Ok(None), _) => {}
-        }
-        if end >= data.len() {
-            return;
-        }
-        end = end.saturating_add(step).min(data.len());
+            (Err(status), whole) => {
+                assert!(whole.is_err(), "a refused request became good");
+                assert!(matches!(fresh(end), Err(same) if same == status));
+            }
+        };
     }
 }
 
@@ -276,6 +276,7 @@ pub fn token_response(data: &[u8]) {
             Verdict::Transient {
                 refusal,
                 retry_after,
+                ..
             } => {
                 assert_eq!(grant_type, GrantType::RefreshToken, "a code is sent once");
                 assert_plain(&refusal);

@@ -1,5 +1,5 @@
-//! HTTP to the token endpoints: a few worker threads and one agent, so that connections and TLS
-//! sessions are reused. Workers start when there is work and end when there is none.
+//! HTTP to the token endpoints: a few worker threads and one agent, so that the trust store is
+//! loaded once and TLS sessions are resumed. Workers start when there is work and end when there is none.
 
 use std::{
     collections::VecDeque,
@@ -225,6 +225,9 @@ impl Agents {
                 .max_idle_age(MAX_IDLE)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
+                // An idle connection would keep the last request and its reply in its buffers,
+                // and may be dead when a code is sent on it. TLS sessions are resumed all the same.
+                .max_idle_connections(0)
                 .user_agent(concat!("pizauth/", env!("CARGO_PKG_VERSION")))
                 .proxy(proxy)
                 .tls_config(
