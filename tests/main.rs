@@ -14,5 +14,6 @@ mod faults;
 mod flow;
 mod hooks;
 mod persist;
+mod promises;
 mod support;
 mod tidy;
