@@ -105,7 +105,7 @@ model:
 
 # The corpus is only read: what is found goes below fuzz/target, what breaks to fuzz/artifacts.
 fuzz:
-	host=$$(rustc -vV | sed -n 's/^host: //p'); dir="$${CARGO_TARGET_DIR:-fuzz/target}"; \
+	failed=; host=$$(rustc -vV | sed -n 's/^host: //p'); dir="$${CARGO_TARGET_DIR:-fuzz/target}"; \
 	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --locked --release --manifest-path fuzz/Cargo.toml \
 		--target "$$host" --target-dir "$$dir/fuzz" || exit 1; \
 	for target in $(FUZZ); do \
@@ -115,9 +115,10 @@ fuzz:
 		"$$dir/fuzz/$$host/release/$$target" -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 \
 			-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$$target-" \
 			"$$found" "fuzz/corpus/$$target" 2>"$$dir/found/$$target.log" || \
-			{ tail -n 40 "$$dir/found/$$target.log"; exit 1; }; \
+			{ tail -n 40 "$$dir/found/$$target.log"; failed="$$failed $$target"; }; \
 		sed -n '/stat::number_of_executed_units/p; /DONE/p' "$$dir/found/$$target.log"; \
-	done
+	done; \
+	[ -z "$$failed" ] || { echo "broken:$$failed" >&2; exit 1; }
 
 # A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
 browser:

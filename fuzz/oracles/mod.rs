@@ -62,23 +62,28 @@ pub fn client_reply(data: &[u8]) {
     assert!(wire::parse_reply(short.to_vec().into()).is_err());
 }
 
-/// A config is good, or its error is plain text that shows no secret.
+/// A config is good, or its error is plain text; neither shows a secret.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    match config::parse("pizauth.conf", text) {
-        Ok(config) => sound(&config),
+    let said = match config::parse("pizauth.conf", text) {
+        Ok(config) => {
+            sound(&config);
+            format!("{config:?}")
+        }
         Err(error) => {
             let said = error.to_string();
             let harmless = |c: char| c == '\n' || !c.is_control();
             assert!(said.chars().all(harmless), "{said:?}");
             assert!(error.line() >= 1 && error.column() >= 1);
-            let secret = format!("client_secret = \"{CLIENT_SECRET}\"");
-            if text.contains(&secret) && text.matches(CLIENT_SECRET).count() == 1 {
-                assert!(!said.contains(CLIENT_SECRET), "{said}");
-            }
+            said
         }
+    };
+    // Elsewhere in a config the same word is no secret.
+    let secret = format!("client_secret = \"{CLIENT_SECRET}\"");
+    if text.contains(&secret) && text.matches(CLIENT_SECRET).count() == 1 {
+        assert!(!said.contains(CLIENT_SECRET), "{said}");
     }
 }
 
@@ -99,7 +104,6 @@ fn sound(config: &config::Config) {
         assert!(policy.refresh_retry > Duration::ZERO && policy.refresh_at_least > Duration::ZERO);
     }
     assert!(config.warnings.iter().all(|line| !line.contains('\n')));
-    assert!(!format!("{config:?}").contains(CLIENT_SECRET));
 }
 
 /// However a request is cut, it is read the same, and what is read can be written and read again.
