@@ -13,8 +13,8 @@ use crate::error::{Exit, Failure};
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Print the sealed tokens.
-    Dump,
+    /// Print the sealed tokens, or save them in a file.
+    Dump(DumpOptions),
     /// Print this, on stdout, with exit 0.
     Help(String),
     /// Print paths, version, ports.
@@ -38,6 +38,15 @@ pub enum Verb {
     Shutdown,
     /// Print the state of every account.
     Status,
+}
+
+/// What `dump` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// `-o`: the file to write, instead of stdout.
+    pub file: Option<PathBuf>,
+    /// `-f`: write to a terminal, too.
+    pub force: bool,
 }
 
 /// What verbs about one account take.
@@ -95,9 +104,22 @@ const NO_URL: Opt = Opt {
 pub const VERBS: &[Spec] = &[
     Spec {
         name: "dump",
-        options: &[],
+        options: &[
+            Opt {
+                short: 'f',
+                long: "force",
+                value: None,
+                summary: "write to a terminal, too",
+            },
+            Opt {
+                short: 'o',
+                long: "output",
+                value: Some("file"),
+                summary: "write this file, all of it or nothing, for your eyes only",
+            },
+        ],
         operand: None,
-        summary: "write the state, tokens included, to stdout",
+        summary: "write the state, tokens included, to stdout or a file",
     },
     Spec {
         name: "info",
@@ -253,7 +275,10 @@ fn verb(name: &str, given: Given) -> Verb {
         no_url: has('u'),
     };
     match name {
-        "dump" => Verb::Dump,
+        "dump" => Verb::Dump(DumpOptions {
+            force: has('f'),
+            file: given.value.map(PathBuf::from),
+        }),
         "info" => Verb::Info { json: has('j') },
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
@@ -347,7 +372,14 @@ mod tests {
     #[test]
     fn command_lines_mean_what_the_manual_says() {
         for (line, verb) in [
-            ("dump", Verb::Dump),
+            ("dump", Verb::Dump(DumpOptions::default())),
+            (
+                "dump -fo x",
+                Verb::Dump(DumpOptions {
+                    file: Some("x".into()),
+                    force: true,
+                }),
+            ),
             ("info", Verb::Info { json: false }),
             ("info -j", Verb::Info { json: true }),
             ("refresh work", Verb::Refresh(account(false))),

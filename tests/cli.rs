@@ -74,7 +74,7 @@ fn usage_errors_exit_with_64_and_say_what_is_wrong() {
         (
             &["dump", "x"],
             "unexpected argument \"x\"",
-            "hint: usage: pizauth dump\n",
+            "hint: usage: pizauth dump [-f] [-o <file>]\n",
         ),
         (
             &["server", "-c"],

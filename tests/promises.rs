@@ -7,7 +7,7 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     net::{Ipv6Addr, TcpListener, TcpStream},
     os::unix::{
-        fs::PermissionsExt,
+        fs::{PermissionsExt, symlink},
         net::{UnixListener, UnixStream},
         process::CommandExt,
     },
@@ -515,4 +515,52 @@ fn slow_redirect_client() {
     assert_eq!(browser::visit(&url).status(), 200);
     daemon.token("work");
     drop(silent);
+}
+
+#[test]
+fn a_dump_in_a_file() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let file = daemon.path("home/state");
+    let name = file.to_str().unwrap();
+    let names = |daemon: &Daemon| {
+        let files = fs::read_dir(daemon.path("home")).unwrap();
+        files
+            .map(|file| file.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    fs::write(&file, "an older one").unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(daemon.run(&["dump", "-o", name]).ok(), "");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(names(&daemon), ["state"]);
+    let dump = fs::read(&file).unwrap();
+    assert!(dump.starts_with(b"pizauth dump 1\n"));
+    // A link stays one, and a device isn't replaced.
+    symlink(&file, daemon.path("home/link")).unwrap();
+    daemon.run(&["dump", "--output", "home/link"]).ok();
+    assert!(daemon.path("home/link").is_symlink());
+    assert_ne!(fs::read(&file).unwrap(), dump);
+    assert_eq!(
+        daemon.run(&["dump", "-o", "/dev/full"]).failed(1),
+        "ERROR - can't write the dump to /dev/full: it is there and no regular file\n"
+    );
+    let nowhere = daemon.run(&["dump", "-o", "nowhere/state"]);
+    assert_eq!(
+        nowhere.failed(1),
+        "ERROR - can't write the dump to nowhere/state: No such file or directory (os error 2)\n"
+    );
+    // A server that is gone costs no older dump.
+    let dump = fs::read(&file).unwrap();
+    daemon.shutdown();
+    daemon.run(&["dump", "-o", name]).failed(69);
+    assert_eq!(fs::read(&file).unwrap(), dump);
+    daemon.start();
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-1");
 }

@@ -18,7 +18,7 @@ complete --command pizauth --no-files
 complete --command pizauth --short-option h --long-option help --description 'Print a usage message'
 complete --command pizauth --condition __fish_use_subcommand --short-option V --long-option version --description 'Print the version'
 
-complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output'
+complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output or a file'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
 complete --command pizauth --condition __fish_use_subcommand --arguments reload --description 'Read the configuration again'
@@ -29,6 +29,8 @@ complete --command pizauth --condition __fish_use_subcommand --arguments show --
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
 
+complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option f --long-option force --description 'Write to a terminal, too'
+complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option o --long-option output --require-parameter --force-files --description 'Write this file'
 complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'

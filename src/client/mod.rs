@@ -1,5 +1,6 @@
 //! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
 
+mod dump;
 mod info;
 mod status;
 
@@ -21,7 +22,7 @@ use crate::{
 /// Carries out `verb`, which is not `server` or help.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Dump => dump(),
+        Verb::Dump(options) => dump::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
@@ -62,17 +63,6 @@ fn show(options: &AccountOptions) -> Result<(), Failure> {
     print(&token)
 }
 
-fn dump() -> Result<(), Failure> {
-    if io::stdout().is_terminal() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "a dump holds tokens: not writing it to a terminal",
-        )
-        .hint("redirect the output into a file or a command"));
-    }
-    print(&ask(&Request::Dump)?)
-}
-
 fn restore() -> Result<(), Failure> {
     let mut dump = Zeroizing::new(Vec::new());
     io::stdin()
@@ -111,6 +101,11 @@ fn connect() -> Result<UnixStream, Failure> {
 
 fn no_server(what: &str) -> Failure {
     Failure::new(Exit::NoServer, what)
+}
+
+/// Whether stdout is shown to somebody.
+fn on_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes to stdout, and means it: a full disk or a closed pipe is an error.
