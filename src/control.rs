@@ -1,5 +1,5 @@
-//! The control socket: who may speak, and one request and reply a connection. Knows no core: what
-//! a request means is the caller's closure.
+//! The control socket: who may speak, and one request a connection. Knows no core: what a request
+//! means is the [`Handler`]'s.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use crate::{
     error::{Exit, Failure},
     paths::peer_uid,
-    serve::{ConnId, Limits, Next, Service, Socket},
+    serve::{ConnId, Limits, Next, Service, Socket, Unparked},
     wire::{self, Received, Reply, Request},
 };
 
@@ -22,27 +22,53 @@ pub const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(5),
 };
 
-/// Answers one request.
-pub type Handler = Box<dyn Fn(Request) -> Reply + Send>;
-
-/// The control socket's protocol, for [`crate::serve::run`].
-pub struct Control {
-    handler: Handler,
+/// What follows a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// This, and the end.
+    Reply(Reply),
+    /// A reply that somebody will send, in so long at most.
+    Wait(Duration),
+    /// This, and then whatever is published.
+    Stream(Reply),
 }
 
-impl Control {
+/// Answers requests.
+pub trait Handler: Send {
+    /// A whole request.
+    fn request(&mut self, id: ConnId, request: Request) -> Answer;
+
+    /// A client isn't kept waiting any longer: its last words.
+    fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply;
+
+    /// A client that waited is gone, answered or not.
+    fn left(&mut self, id: ConnId);
+}
+
+/// The control socket's protocol, for [`crate::serve::run`].
+pub struct Control<H> {
+    handler: H,
+}
+
+/// One client.
+pub struct Client {
+    id: ConnId,
+    waits: bool,
+}
+
+impl<H: Handler> Control<H> {
     /// `handler` answers the requests of this user's processes; nobody else is heard.
-    pub fn new(handler: Handler) -> Self {
+    pub fn new(handler: H) -> Self {
         Control { handler }
     }
 }
 
-impl Service for Control {
-    type Conn = ();
+impl<H: Handler> Service for Control<H> {
+    type Conn = Client;
 
-    fn connected(&mut self, _id: ConnId, _listener: usize, peer: &Socket) -> Option<()> {
+    fn connected(&mut self, id: ConnId, _listener: usize, peer: &Socket) -> Option<Client> {
         match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() => Some(()),
+            Some(uid) if uid == Uid::effective() => Some(Client { id, waits: false }),
             Some(uid) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
@@ -54,15 +80,35 @@ impl Service for Control {
         }
     }
 
-    fn received(&mut self, (): &mut (), input: &mut Vec<u8>, end: bool) -> Next {
-        let reply = match wire::parse_request(input) {
+    fn received(&mut self, client: &mut Client, input: &mut Vec<u8>, end: bool) -> Next {
+        let answer = match wire::parse_request(input) {
             Received::Part if !end => return Next::More,
-            Received::Part => failure("the request is incomplete"),
-            Received::Bad(why) => failure(&why),
-            Received::Whole(request) => (self.handler)(request),
+            Received::Part => Answer::Reply(failure("the request is incomplete")),
+            Received::Bad(why) => Answer::Reply(failure(&why)),
+            Received::Whole(request) => self.handler.request(client.id, request),
         };
-        Next::Reply(std::mem::take(&mut *wire::encode_reply(&reply)))
+        client.waits = !matches!(answer, Answer::Reply(_));
+        match answer {
+            Answer::Reply(reply) => Next::Reply(encode(&reply)),
+            Answer::Wait(limit) => Next::Park(Some(limit)),
+            Answer::Stream(reply) => Next::Stream(encode(&reply)),
+        }
     }
+
+    fn unparked(&mut self, client: &mut Client, why: Unparked) -> Vec<u8> {
+        encode(&self.handler.unparked(client.id, why))
+    }
+
+    fn closed(&mut self, client: Client) {
+        if client.waits {
+            self.handler.left(client.id);
+        }
+    }
+}
+
+/// The bytes of a reply; the connection wipes them when they are sent.
+pub fn encode(reply: &Reply) -> Vec<u8> {
+    std::mem::take(&mut *wire::encode_reply(reply))
 }
 
 fn failure(why: &str) -> Reply {

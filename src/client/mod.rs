@@ -3,25 +3,31 @@
 mod dump;
 mod info;
 mod status;
+mod watch;
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
 };
 
-use nix::unistd::Uid;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::Uid,
+};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountOptions, Verb},
+    cli::{AccountOptions, ShowOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer_uid},
-    wire::{self, AccountArgs, Request},
+    wire::{self, AccountArgs, Request, ShowArgs},
 };
 
-/// Carries out `verb`, which is not `server` or help.
+/// Carries out `verb`, which is one for the server.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
+        // The daemon's own.
+        Verb::Check(_) | Verb::Server(_) => Ok(()),
         Verb::Dump(options) => dump::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
@@ -29,10 +35,10 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Reload => say(Request::Reload),
         Verb::Restore => restore(),
         Verb::Revoke(options) => say(Request::Revoke(account(options))),
-        Verb::Server(_) => Ok(()),
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
-        Verb::Status => status::run(),
+        Verb::Status { json } => status::run(*json),
+        Verb::Watch { json } => watch::run(*json),
     }
 }
 
@@ -57,10 +63,17 @@ fn say(request: Request) -> Result<(), Failure> {
     }
 }
 
-fn show(options: &AccountOptions) -> Result<(), Failure> {
-    let mut token = ask(&Request::Show(account(options)))?;
-    token.push(b'\n');
-    print(&token)
+fn show(options: &ShowOptions) -> Result<(), Failure> {
+    let args = ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        wait_secs: options.wait.map(|span| span.as_secs()),
+        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
+        form: options.form.clone(),
+    };
+    let mut line = ask(&Request::Show(args))?;
+    line.push(b'\n');
+    print(&line)
 }
 
 fn restore() -> Result<(), Failure> {
@@ -77,11 +90,10 @@ fn restore() -> Result<(), Failure> {
 
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
-    let dir = paths::runtime_dir();
-    let socket = paths::socket(&dir);
-    match UnixStream::connect(&socket) {
+    let address = paths::address()?;
+    match UnixStream::connect(&address.socket) {
         Ok(stream) => {
-            paths::check_runtime_dir(&dir)?;
+            address.check()?;
             match peer_uid(&stream) {
                 Some(uid) if uid == Uid::effective() => Ok(stream),
                 _ => Err(no_server("the socket's server runs as somebody else")),
@@ -93,7 +105,7 @@ fn connect() -> Result<UnixStream, Failure> {
             }
             _ => Err(no_server(&format!(
                 "can't reach the server at {}: {error}",
-                socket.display()
+                address.socket.display()
             ))),
         },
     }
@@ -126,6 +138,35 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Sleeps until there is something to read from `stream`; false when nobody reads what is printed
+/// any more.
+fn wait_for(stream: &UnixStream) -> bool {
+    let stdout = io::stdout();
+    let mut fds = [
+        PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+        // Its end is told unasked.
+        PollFd::new(stdout.as_fd(), PollFlags::empty()),
+    ];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            // The read that follows says what is wrong.
+            Err(_) => return true,
+            Ok(_) => {
+                let [_, stdout] = &fds;
+                let ended = PollFlags::POLLERR | PollFlags::POLLHUP;
+                return !stdout
+                    .revents()
+                    .is_some_and(|flags| flags.intersects(ended));
+            }
+        }
+    }
 }
 
 /// Prints why a command failed, on stderr.

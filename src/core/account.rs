@@ -1,6 +1,8 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
-use std::sync::Arc;
+mod waiting;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use log::Level;
 
@@ -18,11 +20,15 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now, Wall},
-    view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+    view::{AccessView, AccountView, Happening, ReasonView, RenewalView, SignInView},
 };
+
+use waiting::Waiting;
+pub use waiting::{Answer, Ask, Asker, Handed, Patience};
 
 /// The answer to `show`.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use]
 pub enum Show {
     /// The access token.
@@ -85,6 +91,8 @@ pub(super) struct Account {
     last_request: Option<Instant>,
     /// The oddities of the last reply, so that a provider's habit is logged once.
     warned: Vec<String>,
+    /// Who waits for a token.
+    waiting: BTreeMap<Waiter, Waiting>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -114,6 +122,8 @@ struct Grant {
 struct Access {
     token: Arc<Secret>,
     expires: Option<Instant>,
+    /// Those granted; `None` when the provider didn't say, and so those asked for.
+    scopes: Option<Arc<[String]>>,
 }
 
 #[derive(Debug)]
@@ -243,6 +253,7 @@ impl Account {
             sign_in: SignIn::None { failed: None },
             last_request: None,
             warned: Vec::new(),
+            waiting: BTreeMap::new(),
             filed: None,
         }
     }
@@ -281,9 +292,14 @@ impl Account {
     // ---- what users ask for -------------------------------------------------------------------
 
     pub fn show(&mut self, env: &mut Env) -> Show {
-        if let Some(token) = self.valid_access(env.now.instant) {
-            return Show::Token(token);
+        match self.valid_access(env.now.instant) {
+            Some(token) => Show::Token(token),
+            None => self.bring(env),
         }
+    }
+
+    /// Starts what brings a token, or joins it; what that is.
+    fn bring(&mut self, env: &mut Env) -> Show {
         let Held::Grant(Grant {
             renewal: Renewal::With { phase, .. },
             ..
@@ -344,8 +360,9 @@ impl Account {
             text: "the account's tokens were revoked".into(),
             hint: None,
         };
-        self.end_sign_in(env, Err(why));
+        self.cancel_sign_in(env, why.clone());
         self.sign_in = SignIn::None { failed: None };
+        self.answer_failed(env, &why);
     }
 
     /// The account as this registration ends: its tokens go nowhere else.
@@ -357,7 +374,7 @@ impl Account {
             text: "the account was changed or removed in the config".into(),
             hint: None,
         };
-        self.end_sign_in(env, Err(why));
+        self.cancel_sign_in(env, why);
     }
 
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
@@ -526,6 +543,7 @@ impl Account {
             reminded: None,
         });
         env.log(Level::Info, &self.name, "authorisation needed");
+        env.news(&self.name, Happening::AuthorisationPending);
         self.remind(env);
         uri
     }
@@ -614,6 +632,7 @@ impl Account {
         };
         self.request_exchange(env, attempt, &exchanging);
         self.sign_in = SignIn::Exchanging(exchanging);
+        env.news(&self.name, Happening::AuthorisationCompleting);
     }
 
     fn request_exchange(&mut self, env: &mut Env, attempt: AttemptId, exchanging: &Exchanging) {
@@ -656,6 +675,7 @@ impl Account {
                 self.end_sign_in(env, Ok(()));
                 self.granted(env, tokens, sent);
                 self.announce(env, TokenEvent::New);
+                self.answer_after_grant(env);
                 return;
             }
             Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
@@ -695,11 +715,26 @@ impl Account {
         }
     }
 
+    /// Ends a sign-in that may be under way, because of what the user did here.
+    fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
+        if !matches!(self.sign_in, SignIn::None { .. }) {
+            let reason = reason(&why);
+            env.news(&self.name, Happening::AuthorisationCancelled { reason });
+        }
+        self.end_sign_in(env, Err(why));
+    }
+
     fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
         env.error(
             &self.name,
             format!("authorisation failed: {}", told(&refusal)),
         );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationFailed { reason });
+        // Those who wait for a refresh go on waiting for it.
+        if self.needs_person() {
+            self.answer_failed(env, &refusal);
+        }
         self.sign_in = SignIn::None {
             failed: Some(refusal),
         };
@@ -817,7 +852,11 @@ impl Account {
         match verdict {
             Verdict::Granted(tokens) => {
                 self.granted(env, tokens, sent);
+                if trouble.is_some() {
+                    env.news(&self.name, Happening::RefreshRecovered);
+                }
                 self.announce(env, TokenEvent::Refreshed);
+                self.answer_after_grant(env);
             }
             Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
             Verdict::Parked(refusal) => {
@@ -825,6 +864,9 @@ impl Account {
                     &self.name,
                     format!("refreshing has stopped: {}", told(&refusal)),
                 );
+                let reason = reason(&refusal);
+                env.news(&self.name, Happening::RefreshStopped { reason });
+                self.answer_parked(env, &refusal);
                 let since = env.now.wall;
                 self.set_phase(Phase::Parked { refusal, since });
             }
@@ -902,6 +944,17 @@ impl Account {
         } else {
             env.log(Level::Warn, &self.name, message);
         }
+        env.news(
+            &self.name,
+            Happening::RefreshFailing {
+                failures: trouble.failures,
+                at: env.now.wall_at(env.now.instant.after(delay)),
+                reason: reason(&trouble.refusal),
+            },
+        );
+        self.answer_impatient(env, || Show::Refreshing {
+            trouble: Some(trouble.refusal.clone()),
+        });
         self.set_phase(Phase::Failing {
             trouble,
             failed: env.now.instant,
@@ -918,11 +971,14 @@ impl Account {
             &self.name,
             format!("authorisation needed again: {}", told(&refusal)),
         );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationNeeded { reason });
         self.set_phase(Phase::Rejected {
-            refusal,
+            refusal: refusal.clone(),
             since: env.now.wall,
         });
         self.announce(env, TokenEvent::Invalidated);
+        self.ask_for_waiting(env, refusal);
     }
 
     /// New tokens.
@@ -932,6 +988,7 @@ impl Account {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
                 expires: tokens.expires_in.map(|life| sent.after(life)),
+                scopes: tokens.scopes.map(Arc::from),
             }),
             renewal,
             obtained: Now {
@@ -1025,6 +1082,8 @@ impl Account {
                 expires: access
                     .expires
                     .map(|at| env.now.instant_at(at).before(ahead)),
+                // A dump doesn't say.
+                scopes: None,
             }),
             renewal,
             obtained: Now {
@@ -1032,6 +1091,9 @@ impl Account {
                 wall: env.now.wall_at(obtained),
             },
         });
+        let expires = self.expires(env.now);
+        env.news(&self.name, Happening::TokenRestored { expires });
+        self.bring_for_waiting(env);
         true
     }
 
@@ -1134,6 +1196,7 @@ impl Account {
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {
         env.log(Level::Info, &self.name, event.name());
+        self.token_news(env, event);
         if let Some(command) = env.config().token_event_cmd.clone() {
             env.emit(Effect::Announce {
                 account: self.name.clone(),

@@ -2,14 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::account::{Answer, Asker};
 use crate::oauth::token::{Refusal, Request};
 
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
-/// Whoever waits for the end of a sign-in; means something only to the shell that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Whoever waits for the end of a sign-in or for a token; means something only to the shell that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter(pub u64);
 
 /// What `token_event_cmd` hears of.
@@ -103,6 +104,15 @@ pub enum Effect {
         account: Arc<str>,
         /// How it ended.
         result: Result<(), Refusal>,
+    },
+    /// The answer that somebody has waited for.
+    Answer {
+        /// Who, and how it is to be put.
+        asker: Asker,
+        /// Whose token.
+        account: Arc<str>,
+        /// The answer.
+        answer: Answer,
     },
     /// Log this.
     Log {

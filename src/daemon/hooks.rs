@@ -199,7 +199,10 @@ impl Hooks {
                     PROBE_LIMIT,
                 );
             }
-            Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
+            Effect::Request { .. }
+            | Effect::Settled { .. }
+            | Effect::Answer { .. }
+            | Effect::Log { .. } => {}
         }
     }
 

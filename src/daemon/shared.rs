@@ -1,12 +1,14 @@
-//! The core behind its mutex. [`Shared::with`] is the only place that locks it.
+//! The core behind its mutex. [`Shared::with`] is the only place that locks it; the other lock
+//! here holds one end of a line.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clock, hooks::Hooks, provider::Provider};
+use super::{clients, clock, hooks::Hooks, provider::Provider};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Waiter},
     oauth::token::Refusal,
+    serve::Remote,
     time::Instant,
 };
 
@@ -19,6 +21,8 @@ pub struct Shared {
     provider: Provider,
     hooks: Hooks,
     settle: Settle,
+    /// Those of the control socket, which may be made anew.
+    clients: Mutex<Option<Remote>>,
     alarm: Arc<Alarm>,
 }
 
@@ -30,8 +34,19 @@ impl Shared {
             provider: Provider::new(),
             hooks,
             settle,
+            clients: Mutex::new(None),
             alarm,
         })
+    }
+
+    /// From now on, clients are answered and told of news through `remote`.
+    pub fn serve(&self, remote: Remote) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = Some(remote);
+    }
+
+    fn clients(&self) -> Option<Remote> {
+        let clients = self.clients.lock();
+        clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Feeds the core one event, and has done what follows from it.
@@ -48,10 +63,16 @@ impl Shared {
         while let Some(effect) = core.next_effect() {
             effects.push(effect);
         }
+        let news: Vec<_> = std::iter::from_fn(|| core.next_news()).collect();
         let after = core.poll_timeout();
         drop(core);
         for effect in effects {
             self.perform(effect);
+        }
+        if !news.is_empty()
+            && let Some(remote) = self.clients()
+        {
+            news.iter().for_each(|news| clients::publish(&remote, news));
         }
         if after != before {
             self.alarm.ring();
@@ -78,6 +99,15 @@ impl Shared {
             } => {
                 for waiter in waiters {
                     (self.settle)(waiter, &account, &result);
+                }
+            }
+            Effect::Answer {
+                asker,
+                account,
+                answer,
+            } => {
+                if let Some(remote) = self.clients() {
+                    clients::answer(&remote, &asker, &account, answer);
                 }
             }
             Effect::Log {

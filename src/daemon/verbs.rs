@@ -5,14 +5,15 @@ use std::{fs, io::Read, path::Path, sync::Arc};
 use super::{Daemon, shared::Shared};
 use crate::{
     config::{self, Config},
-    core::{Progress, Show, dump},
+    core::{Progress, dump},
     error::{Exit, Failure},
     oauth::token::Refusal,
+    report,
     view::ServerInfo,
     wire::{AccountArgs, Reply, Request},
 };
 
-/// Answers one request.
+/// Answers a request that needs no waiting.
 pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
     let shared = &daemon.shared;
     match request {
@@ -29,47 +30,26 @@ pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
         Request::Restore(bytes) => restore(shared, &bytes),
         Request::Revoke(args) => match shared.with(|core, cx| core.revoke(cx, &args.account)) {
             true => Reply::done(),
-            false => no_account(&args),
+            false => no_account(&args.account),
         },
-        Request::Show(args) => show(shared, &args),
         Request::Shutdown => {
             daemon.stop();
             Reply::done()
         }
-        Request::Status => json(&shared.with(|core, cx| core.status(cx.now))),
-    }
-}
-
-fn show(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
-    match shared.with(|core, cx| core.show(cx, &args.account)) {
-        None => no_account(args),
-        Some(Show::Token(token)) => Reply::Token(token),
-        Some(Show::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
-        Some(Show::Exchanging) => being_completed(),
-        Some(Show::Refreshing { trouble: None }) => failure(
-            Exit::TryLater,
-            "the access token has expired and is being refreshed",
-        ),
-        Some(Show::Refreshing {
-            trouble: Some(refusal),
-        }) => refused(
-            Exit::TryLater,
-            "the access token has expired and could not be refreshed yet",
-            refusal,
-        ),
-        Some(Show::Parked(refusal)) => refused(
-            Exit::Config,
-            "the access token has expired and can not be refreshed",
-            refusal,
-        ),
+        Request::Status => {
+            let views = shared.with(|core, cx| core.status(cx.now));
+            json(&report::status(&views))
+        }
+        // clients.rs answers these.
+        Request::Show(_) | Request::Watch => failure(Exit::Other, "not here"),
     }
 }
 
 fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.refresh(cx, &args.account)) {
-        None => no_account(args),
+        None => no_account(&args.account),
         Some(Progress::Refreshing) => Reply::done(),
-        Some(Progress::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
+        Some(Progress::SignIn { uri, reason }) => sign_in_needed(args.no_url, &uri, reason),
         Some(Progress::Exchanging) => being_completed(),
     }
 }
@@ -102,8 +82,17 @@ pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     })
 }
 
-/// Reads and checks the configuration.
+/// Reads and checks the configuration, and logs what should be changed in it.
 pub fn read_config(file: &Path) -> Result<Config, Failure> {
+    let config = load_config(file)?;
+    for warning in &config.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(config)
+}
+
+/// Reads and checks the configuration.
+pub fn load_config(file: &Path) -> Result<Config, Failure> {
     let cant = |error: std::io::Error| {
         let what = format!("can't read the configuration {}: {error}", file.display());
         Failure::new(Exit::Other, what)
@@ -118,15 +107,11 @@ pub fn read_config(file: &Path) -> Result<Config, Failure> {
         .take(config::MAX_CONFIG_BYTES as u64 + 1)
         .read_to_string(&mut text)
         .map_err(cant)?;
-    let config = config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
+    config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
         what: error.report(),
         hint: error.advice().map(str::to_owned),
         exit: Exit::Other,
-    })?;
-    for warning in &config.warnings {
-        log::warn!("{warning}");
-    }
-    Ok(config)
+    })
 }
 
 fn info(daemon: &Daemon) -> ServerInfo {
@@ -147,9 +132,10 @@ fn info(daemon: &Daemon) -> ServerInfo {
     }
 }
 
-fn sign_in_needed(args: &AccountArgs, uri: &str, reason: Option<Refusal>) -> Reply {
+/// Somebody has to sign in there.
+pub fn sign_in_needed(no_url: bool, uri: &str, reason: Option<Refusal>) -> Reply {
     // Scripts read this line; it stays as it is.
-    let what = match args.no_url {
+    let what = match no_url {
         true => "Token unavailable until authorised".into(),
         false => format!("Token unavailable until authorised with URL {uri}"),
     };
@@ -164,8 +150,9 @@ fn being_completed() -> Reply {
     failure(Exit::TryLater, "the authorisation is just being completed")
 }
 
-fn no_account(args: &AccountArgs) -> Reply {
-    let name = crate::text::sanitize(&args.account);
+/// The config has no such account.
+pub fn no_account(name: &str) -> Reply {
+    let name = crate::text::sanitize(name);
     failure(
         Exit::NoAccount,
         &format!("no account `{name}` in the configuration"),
@@ -176,7 +163,8 @@ fn failure(exit: Exit, what: &str) -> Reply {
     Reply::Failure(Failure::new(exit, what))
 }
 
-fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
+/// Not done, in the provider's words.
+pub fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
     let failure = Failure::new(exit, format!("{what}: {}", refusal.text));
     Reply::Failure(match refusal.hint {
         Some(hint) => failure.hint(hint),
@@ -192,7 +180,8 @@ fn told(refusal: &Refusal) -> String {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Reply {
+/// Done, with this to print.
+pub fn json(value: &impl serde::Serialize) -> Reply {
     match serde_json::to_string(value) {
         Ok(text) => Reply::text(text),
         Err(error) => failure(Exit::Other, &error.to_string()),

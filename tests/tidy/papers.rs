@@ -22,8 +22,10 @@ pub enum Names {
 }
 
 fn names(opt: &Opt, which: Names) -> Vec<String> {
-    let all = [format!("-{}", opt.short), format!("--{}", opt.long)];
-    all.into_iter()
+    let short = opt.short.map(|letter| format!("-{letter}"));
+    short
+        .into_iter()
+        .chain([format!("--{}", opt.long)])
         .take(if which == Names::All { 2 } else { 1 })
         .collect()
 }
@@ -156,7 +158,7 @@ pub fn bash(file: &File) -> Options {
     let mut options = Options::new();
     let verbs = file
         .text
-        .split("printf '%s\\n' dump")
+        .split("printf '%s\\n' check")
         .nth(1)
         .unwrap_or_default();
     let verbs = verbs
@@ -164,7 +166,7 @@ pub fn bash(file: &File) -> Options {
         .next()
         .unwrap_or_default()
         .replace('\\', " ");
-    for verb in verbs.split_whitespace().chain(["dump"]) {
+    for verb in verbs.split_whitespace().chain(["check"]) {
         options.entry(verb.to_owned()).or_default();
     }
     let joined = file.text.replace("\\\n", " ");

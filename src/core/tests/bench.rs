@@ -318,6 +318,14 @@ fn line(effect: &Effect) -> String {
                 .map_or_else(|why| because(Some(why)), |()| ": done".into());
             format!("settled {account} {waiters:?}{result}")
         }
+        Effect::Answer {
+            asker,
+            account,
+            answer,
+        } => {
+            let answer = super::waiting::told(answer);
+            format!("answer {account} {}: {answer}", asker.waiter.0)
+        }
         Effect::Log {
             level,
             account,
