@@ -16,5 +16,6 @@ mod hooks;
 mod persist;
 mod promises;
 mod show;
+mod sock;
 mod support;
 mod tidy;
