@@ -71,8 +71,13 @@ fn a_hanging_endpoint_keeps_nobody_else_waiting() {
     provider.wait_for("/token/hung", 7);
     daemon.sign_in("work");
     assert_eq!(daemon.token("work"), daemon.token("work"));
-    let status = daemon.run(&["status"]).ok().to_owned();
-    assert_eq!(status.matches("authorisation being completed").count(), 8);
+    daemon.eventually(&["status"], |status| {
+        status
+            .stdout
+            .matches("authorisation being completed")
+            .count()
+            == 8
+    });
     let shown = daemon.run(&["show", "hung-0"]);
     assert!(
         shown
