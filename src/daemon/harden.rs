@@ -32,11 +32,7 @@ pub fn harden() -> Vec<&'static str> {
         "set-user-ID programs can't be given up",
         system::no_new_privs(),
     );
-    told(
-        "seccomp",
-        "system calls can't be given up",
-        system::deny_calls(),
-    );
+    told("seccomp", "system calls can't be given up", calls::deny());
     if let Err(why) = more_descriptors() {
         log::warn!("the limit of descriptors stays: {why}");
     }
@@ -60,20 +56,51 @@ fn more_descriptors() -> nix::Result<()> {
 /// What only Linux has. Each says whether it is in force.
 #[cfg(target_os = "linux")]
 mod system {
-    use std::collections::BTreeMap;
-
-    use nix::{
-        libc::{self, c_long},
-        sys::prctl,
-    };
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+    use nix::sys::prctl;
 
     use super::done;
+
+    /// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).
+    pub fn undumpable() -> Result<bool, String> {
+        done(prctl::set_dumpable(false))
+    }
+
+    /// No program that is run has more rights than this one; a seccomp filter needs it.
+    pub fn no_new_privs() -> Result<bool, String> {
+        done(prctl::set_no_new_privs())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub fn undumpable() -> Result<bool, String> {
+        Ok(false)
+    }
+
+    pub fn no_new_privs() -> Result<bool, String> {
+        Ok(false)
+    }
+}
+
+/// The architectures whose system calls the filter knows.
+#[cfg(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+))]
+mod calls {
+    use std::collections::BTreeMap;
+
+    use nix::libc;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
     /// What the daemon never does itself: run a program (the runner does), look into another
     /// process or be helped by the kernel in unusual ways. All else stays allowed: name lookup and
     /// the C library may need what nobody foresees.
-    const DENIED: [c_long; 17] = [
+    const DENIED: [i64; 17] = [
         libc::SYS_execve,
         libc::SYS_execveat,
         libc::SYS_ptrace,
@@ -93,24 +120,10 @@ mod system {
         libc::SYS_init_module,
     ];
 
-    /// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).
-    pub fn undumpable() -> Result<bool, String> {
-        done(prctl::set_dumpable(false))
-    }
-
-    /// No program that is run has more rights than this one; a seccomp filter needs it.
-    pub fn no_new_privs() -> Result<bool, String> {
-        done(prctl::set_no_new_privs())
-    }
-
     /// The calls of [`DENIED`] fail with EPERM from now on, in every thread to come.
-    pub fn deny_calls() -> Result<bool, String> {
-        let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
-            return Ok(false);
-        };
-        let rules: BTreeMap<i64, Vec<_>> = (DENIED.iter())
-            .map(|call| (i64::from(*call), Vec::new()))
-            .collect();
+    pub fn deny() -> Result<bool, String> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
+        let rules: BTreeMap<i64, Vec<_>> = DENIED.map(|call| (call, Vec::new())).into();
         let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)
             .and_then(BpfProgram::try_from)
@@ -122,22 +135,21 @@ mod system {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-mod system {
-    pub fn undumpable() -> Result<bool, String> {
-        Ok(false)
-    }
-
-    pub fn no_new_privs() -> Result<bool, String> {
-        Ok(false)
-    }
-
-    pub fn deny_calls() -> Result<bool, String> {
+#[cfg(not(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+)))]
+mod calls {
+    pub fn deny() -> Result<bool, String> {
         Ok(false)
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use std::{
         io::ErrorKind,
@@ -148,7 +160,7 @@ mod tests {
 
     use nix::{errno::Errno, libc, sys::uio};
 
-    use super::system;
+    use super::{calls, system};
 
     #[test]
     fn the_calls_of_an_intruder_are_denied_and_a_daemons_are_not() {
@@ -156,7 +168,7 @@ mod tests {
         let thread = thread::spawn(|| {
             Command::new("/bin/true").status().unwrap();
             assert_eq!(system::no_new_privs(), Ok(true));
-            assert_eq!(system::deny_calls(), Ok(true));
+            assert_eq!(calls::deny(), Ok(true));
             let error = Command::new("/bin/true").status().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::PermissionDenied);
             let ourselves = nix::unistd::Pid::this();
