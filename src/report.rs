@@ -418,7 +418,8 @@ mod tests {
                 "{{\"status_format_version\":1,\"accounts\":[{{\"account\":\"work\",\"valid\":true,\
                  \"needs\":\"none\",\"obtained\":{at},\"obtained_unix\":1700000000,\
                  \"expires\":{at},\"expires_unix\":1700000000,\"refresh\":\"failing\",\
-                 \"refresh_at\":\"2023-11-14T22:13:21Z\",\"refresh_at_unix\":1700000001,\"refresh_since\":{at},\
+                 \"refresh_at\":\"2023-11-14T22:13:21Z\",\"refresh_at_unix\":1700000001,\
+                 \"refresh_since\":{at},\
                  \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\
