@@ -170,6 +170,8 @@ fn render(config: &Config) -> String {
         ("auth_notify_cmd", &config.auth_notify_cmd),
         ("error_notify_cmd", &config.error_notify_cmd),
         ("startup_cmd", &config.startup_cmd),
+        ("state_load_cmd", &config.state_load_cmd),
+        ("state_save_cmd", &config.state_save_cmd),
         ("token_event_cmd", &config.token_event_cmd),
         ("transient_error_if_cmd", &config.transient_error_if_cmd),
     ];

@@ -15,5 +15,6 @@ mod flow;
 mod hooks;
 mod persist;
 mod promises;
+mod state;
 mod support;
 mod tidy;

@@ -41,6 +41,8 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
             .unwrap_or(AUTH_NOTIFY_INTERVAL),
         error_notify_cmd: globals.command("error_notify_cmd")?,
         startup_cmd: globals.command("startup_cmd")?,
+        state_load_cmd: globals.command("state_load_cmd")?,
+        state_save_cmd: globals.command("state_save_cmd")?,
         token_event_cmd: globals.command("token_event_cmd")?,
         transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
         http_listen: Listen::None,

@@ -56,6 +56,10 @@ pub struct Config {
     pub https_listen: Listen,
     /// Run once, when the server answers.
     pub startup_cmd: Option<String>,
+    /// Prints what `state_save_cmd` was given; run before the server answers.
+    pub state_load_cmd: Option<String>,
+    /// Gets the dump on its standard input after every change of a token, and at shutdown.
+    pub state_save_cmd: Option<String>,
     /// Hears of every change of a token.
     pub token_event_cmd: Option<String>,
     /// Decides whether a transient error is one.

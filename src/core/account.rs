@@ -264,6 +264,33 @@ impl Account {
         &self.name
     }
 
+    /// Whether a request of it is with the shell.
+    pub fn awaits_reply(&self) -> bool {
+        let exchanging = matches!(
+            &self.sign_in,
+            SignIn::Exchanging(Exchanging {
+                phase: ExchangePhase::InFlight(_),
+                ..
+            })
+        );
+        let refreshing = matches!(
+            &self.held,
+            Held::Grant(Grant {
+                renewal: Renewal::With {
+                    phase: Phase::InFlight { .. },
+                    ..
+                },
+                ..
+            })
+        );
+        exchanging || refreshing
+    }
+
+    /// Whether it has tokens.
+    pub fn holds(&self) -> bool {
+        matches!(self.held, Held::Grant(_))
+    }
+
     pub fn registration(&self) -> &Arc<Registration> {
         &self.registration
     }
@@ -338,6 +365,7 @@ impl Account {
 
     pub fn revoke(&mut self, env: &mut Env) {
         if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            env.tokens_changed();
             self.announce(env, TokenEvent::Revoked);
         }
         let why = Refusal {
@@ -351,6 +379,7 @@ impl Account {
     /// The account as this registration ends: its tokens go nowhere else.
     pub fn end(&mut self, env: &mut Env) {
         if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            env.tokens_changed();
             self.announce(env, TokenEvent::Invalidated);
         }
         let why = Refusal {
@@ -603,16 +632,19 @@ impl Account {
 
     fn begin_exchange(&mut self, env: &mut Env, pending: Pending, code: Arc<Secret>, to: Waiter) {
         let attempt = env.attempt();
-        let exchanging = Exchanging {
+        let mut exchanging = Exchanging {
             state: pending.state,
             code,
             verifier: pending.verifier,
             redirect_uri: pending.redirect_uri,
             since: env.now,
             waiters: vec![to],
-            phase: ExchangePhase::InFlight(attempt),
+            phase: ExchangePhase::RetryAt(env.now.instant),
         };
-        self.request_exchange(env, attempt, &exchanging);
+        if !env.common.held {
+            self.request_exchange(env, attempt, &exchanging);
+            exchanging.phase = ExchangePhase::InFlight(attempt);
+        }
         self.sign_in = SignIn::Exchanging(exchanging);
     }
 
@@ -715,7 +747,7 @@ impl Account {
             Some(phase) => *phase = Phase::Wanted,
             None => return,
         }
-        if earliest <= env.now.instant && !self.is_exchanging() {
+        if earliest <= env.now.instant && !self.is_exchanging() && !env.common.held {
             self.start_refresh(env);
         }
     }
@@ -875,6 +907,7 @@ impl Account {
                 }
                 if let Held::Grant(grant) = &mut self.held {
                     grant.access = None;
+                    env.tokens_changed();
                 }
                 self.rejected(env, None, failure.refusal);
             }
@@ -927,6 +960,7 @@ impl Account {
 
     /// New tokens.
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        env.tokens_changed();
         let renewal = self.succeed(tokens.refresh_token.map(Arc::new));
         self.held = Held::Grant(Grant {
             access: Some(Access {
@@ -1018,6 +1052,7 @@ impl Account {
         {
             return false;
         }
+        env.tokens_changed();
         let renewal = self.succeed(saved.refresh_token);
         self.held = Held::Grant(Grant {
             access: saved.access.map(|access| Access {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::dump::Sealed;
 use crate::oauth::token::{Refusal, Request};
 
 /// Names one operation in flight, and nothing else. Never reused.
@@ -90,6 +91,22 @@ pub enum Effect {
     Probe {
         /// Whose refresh failed.
         account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
+    /// Run `state_save_cmd`; exactly one [`super::Core::save_outcome`] answers it.
+    Save {
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+        /// For its standard input.
+        dump: Arc<Sealed>,
+    },
+    /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
+    Load {
         /// To be given back with the outcome.
         attempt: AttemptId,
         /// `$SHELL -c` it.

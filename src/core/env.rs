@@ -28,6 +28,10 @@ pub struct Common {
     pub pauses: Pauses,
     pub spent: VecDeque<Spent>,
     pub effects: VecDeque<Effect>,
+    /// Nothing is to be sent for now.
+    pub held: bool,
+    /// Whether what a dump would hold has changed since somebody last looked.
+    pub tokens_changed: bool,
     attempts: u64,
 }
 
@@ -39,6 +43,8 @@ impl Common {
             pauses: Pauses::default(),
             spent: VecDeque::new(),
             effects: VecDeque::new(),
+            held: false,
+            tokens_changed: false,
             attempts: 0,
         }
     }
@@ -84,6 +90,11 @@ impl<'a> Env<'a> {
             account: account.clone(),
             message: message.into(),
         });
+    }
+
+    /// What a dump would hold of an account has changed.
+    pub fn tokens_changed(&mut self) {
+        self.common.tokens_changed = true;
     }
 
     /// The user must hear this.

@@ -6,6 +6,7 @@ mod account;
 pub mod dump;
 mod effect;
 mod env;
+mod keeper;
 #[cfg(test)]
 mod model;
 mod schedule;
@@ -26,6 +27,7 @@ use url::Url;
 use self::{
     account::{Account, Delivery},
     env::{Common, Env},
+    keeper::Keeper,
 };
 use crate::{
     config::Config,
@@ -112,6 +114,7 @@ pub struct Core {
     /// Each account that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
+    keeper: Keeper,
 }
 
 impl Core {
@@ -126,6 +129,7 @@ impl Core {
             accounts,
             deadlines: BTreeSet::new(),
             common: Common::new(config, ports),
+            keeper: Keeper::default(),
         }
     }
 
@@ -141,18 +145,47 @@ impl Core {
 
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let accounts = self.deadlines.first().map(|(at, _)| *at);
+        let accounts = accounts.filter(|_| !self.common.held);
+        match (accounts, self.keeper.deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
     pub fn tick(&mut self, cx: &mut Cx) {
         self.common.pauses.expire(cx.now.instant);
         while let Some((at, name)) = self.deadlines.first()
+            && !self.common.held
             && *at <= cx.now.instant
         {
             let name = name.clone();
             self.on(cx, &name, |account, env| account.tick(env));
         }
+        self.keep(cx);
+    }
+
+    /// From now on nothing is sent to a provider: whatever came back could come too late. What is
+    /// under way may still end, see [`Core::awaits_reply`].
+    pub fn hold(&mut self) {
+        self.common.held = true;
+    }
+
+    /// [`Core::hold`] is over.
+    pub fn release(&mut self) {
+        self.common.held = false;
+    }
+
+    /// Whether nothing is sent at present.
+    pub fn is_held(&self) -> bool {
+        self.common.held
+    }
+
+    /// Whether a token endpoint's reply is outstanding. To lose it may be to lose a login: the
+    /// refresh token that was sent may already have been replaced.
+    pub fn awaits_reply(&self) -> bool {
+        self.accounts.values().any(Account::awaits_reply)
     }
 
     /// `show`: the access token, or why there is none; starts what brings one.
@@ -167,7 +200,9 @@ impl Core {
 
     /// `revoke`: forget the tokens, cancel a pending request. False when there is no such account.
     pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        self.on(cx, name, Account::revoke).is_some()
+        let found = self.on(cx, name, Account::revoke).is_some();
+        self.keep(cx);
+        found
     }
 
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
@@ -213,6 +248,7 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.token_outcome(env, attempt, sent, outcome);
         });
+        self.keep(cx);
     }
 
     /// `transient_error_if_cmd` ended; `transient` is whether it said to ignore the error.
@@ -220,11 +256,15 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.probe_outcome(env, attempt, transient);
         });
+        self.keep(cx);
     }
 
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
+        if config.state_save_cmd != self.common.config.state_save_cmd {
+            self.save_by_another();
+        }
         let mut before = std::mem::take(&mut self.accounts);
         self.deadlines.clear();
         let config = Arc::new(config);
@@ -250,6 +290,8 @@ impl Core {
             gone.end(&mut Env::new(cx, &mut self.common));
         }
         self.refile();
+        self.keep(cx);
+        self.load_again(cx);
     }
 
     /// Every account's tokens, sealed; see [`dump`].
@@ -266,6 +308,12 @@ impl Core {
     /// Takes over what `dump` has and is better than what is held: tokens of an account with the
     /// same registration that has none, or older ones. Returns how many accounts took tokens.
     pub fn restore(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
+        let taken = self.take_over(cx, dump);
+        self.keep(cx);
+        taken
+    }
+
+    fn take_over(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
         let mut taken = 0;
         for saved in dump.grants {
             let name = saved.account.clone();

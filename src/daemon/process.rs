@@ -1,16 +1,18 @@
-//! fork(2): the only unsafe code. Both forks happen while the process has one thread.
+//! fork(2), and descriptors that arrive as numbers: the only unsafe code. Both forks happen while
+//! the process has one thread.
 #![allow(unsafe_code)]
 
 use std::{
     fs,
     io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
 };
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     sys::wait::waitpid,
     unistd::{ForkResult, fork, setsid},
 };
@@ -119,6 +121,17 @@ fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
     signals::block()?;
     close_inherited(&line);
     runner::run(line)
+}
+
+/// Takes over a descriptor that has just come into the process, by its number. It is closed on
+/// exec from now on.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel or whoever started this process has said that the number is ours, and
+    // each caller gets to see it once.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // It can fail only for a descriptor that isn't open, which the first use will tell.
+    let _ = fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    fd
 }
 
 /// Lets the starting command's terminal, its files and its directory go.

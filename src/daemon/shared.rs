@@ -43,12 +43,14 @@ impl Shared {
         let mut effects = Vec::new();
         // The core changes state by whole values, so one that a panic left behind is sound.
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = core.poll_timeout();
+        // Whoever holds it back waits for the end of what is under way.
+        let waits = |core: &Core| core.is_held() && core.awaits_reply();
+        let before = (core.poll_timeout(), waits(&core));
         let value = event(&mut core, &mut cx);
         while let Some(effect) = core.next_effect() {
             effects.push(effect);
         }
-        let after = core.poll_timeout();
+        let after = (core.poll_timeout(), waits(&core));
         drop(core);
         for effect in effects {
             self.perform(effect);
@@ -89,7 +91,9 @@ impl Shared {
             | Effect::NotifyEnd { .. }
             | Effect::Error { .. }
             | Effect::Announce { .. }
-            | Effect::Probe { .. } => {
+            | Effect::Probe { .. }
+            | Effect::Save { .. }
+            | Effect::Load { .. } => {
                 self.hooks.perform(effect);
                 self.alarm.ring();
             }
