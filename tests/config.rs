@@ -212,6 +212,9 @@ fn render_account(account: &Account, out: &mut String) {
     ] {
         writeln!(out, "  {name} {value}").unwrap();
     }
+    if let Some(file) = &account.token_file {
+        writeln!(out, "  token_file {} {:?}", file.path, file.format).unwrap();
+    }
     for scope in &registration.scopes {
         writeln!(out, "  scope {scope}").unwrap();
     }

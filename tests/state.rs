@@ -456,3 +456,156 @@ fn the_example_for_secret_tool_survives_a_reboot_and_tells_locked_from_empty() {
         "{told}"
     );
 }
+
+// ---- token files ------------------------------------------------------------------------------
+
+/// Waits until `path` holds what `good` likes, and gives it.
+fn file_with(path: &Path, good: impl Fn(&str) -> bool) -> String {
+    wait::until(&format!("the right {}", path.display()), || {
+        fs::read_to_string(path).ok().filter(|text| good(text))
+    })
+}
+
+fn no_file(path: &Path) {
+    wait::until(&format!("{} to go", path.display()), || {
+        (!path.exists()).then_some(())
+    });
+}
+
+#[test]
+fn a_token_file_holds_the_token_and_goes_with_it() {
+    let provider = Provider::start();
+    let account = provider.account_with("work", "token_file = \"~/token\";\n");
+    let mut daemon = daemon(&(plain("tokens") + &account));
+    let file = daemon.path("home/token");
+    fs::write(&file, "left behind\n").unwrap();
+    daemon.start();
+    no_file(&file);
+    daemon.sign_in("work");
+    let first = daemon.token("work");
+    assert_eq!(file_with(&file, |_| true), format!("{first}\n"));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+
+    // A killed server leaves it behind; the next one knows that the token is the same.
+    daemon.log().wait_line("the tokens have been saved");
+    daemon.kill();
+    assert!(file.exists());
+    daemon.start();
+    let reader = fs::File::open(&file).unwrap();
+    daemon.run(&["refresh", "work"]).ok();
+    let second = file_with(&file, |text| text != format!("{first}\n"));
+    assert_eq!(second, format!("{}\n", daemon.token("work")));
+    // It was replaced and not written over: whoever is reading the old one reads it to its end.
+    assert_eq!(
+        std::io::read_to_string(reader).unwrap(),
+        format!("{first}\n")
+    );
+
+    daemon.run(&["revoke", "work"]).ok();
+    no_file(&file);
+    daemon.sign_in("work");
+    file_with(&file, |_| true);
+    daemon.shutdown();
+    assert!(!file.exists());
+    let left: Vec<_> = fs::read_dir(daemon.path("home")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_token_file_has_the_format_that_was_asked_for() {
+    let provider = Provider::start();
+    provider.set(|settings| {
+        settings.token_extras = vec![("access_token".into(), "t0k\"en\\".into())];
+    });
+    let options = |name: &str, format: &str| {
+        format!(
+            "token_file = \"~/{name}\"; token_file_format = {format}; \
+             auth_uri_fields = {{ \"login_hint\": \"me@example.com\" }};\n"
+        )
+    };
+    let config = provider.account_with("json", &options("json", "json"))
+        + &provider.account_with("sasl", &options("sasl", "xoauth2"));
+    let mut daemon = daemon(&config);
+    daemon.start();
+    daemon.sign_in("json");
+    daemon.sign_in("sasl");
+    let json = file_with(&daemon.path("home/json"), |_| true);
+    let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let expires = json["expires_at"].take().as_i64().unwrap();
+    assert!(expires > 1_600_000_000, "{expires}");
+    assert_eq!(json["account"], "json");
+    assert_eq!(json["access_token"], "t0k\"en\\");
+    assert_eq!(json["token_type"], "Bearer");
+    assert!(json["scopes"].is_array());
+    // user=me@example.com^Aauth=Bearer t0k"en\^A^A
+    assert_eq!(
+        file_with(&daemon.path("home/sasl"), |_| true),
+        "dXNlcj1tZUBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciB0MGsiZW5cAQE=\n"
+    );
+}
+
+#[test]
+fn an_expired_token_is_in_no_file() {
+    let provider = Provider::start();
+    provider.set(|settings| {
+        // Long enough to be seen, however busy the machine is.
+        settings.expires_in = Some(5);
+        settings.refresh_tokens = false;
+    });
+    let account = provider.account_with("work", "token_file = \"~/token\";\n");
+    let mut daemon = daemon(&account);
+    daemon.start();
+    daemon.sign_in("work");
+    file_with(&daemon.path("home/token"), |_| true);
+    no_file(&daemon.path("home/token"));
+    daemon.run(&["show", "work"]).failed(77);
+}
+
+#[test]
+fn a_reload_moves_and_removes_token_files() {
+    let provider = Provider::start();
+    let account = |name: &str, options: &str| provider.account_with(name, options);
+    let mut daemon = daemon(
+        &(account("a", "token_file = \"~/one\";\n") + &account("b", "token_file = \"~/two\";\n")),
+    );
+    let (one, two) = (daemon.path("home/one"), daemon.path("home/two"));
+    daemon.start();
+    daemon.sign_in("a");
+    daemon.sign_in("b");
+    let (a, b) = (daemon.token("a"), daemon.token("b"));
+    file_with(&one, |_| true);
+    file_with(&two, |_| true);
+    // Each takes the other's.
+    daemon.write_config(
+        &(account("a", "token_file = \"~/two\";\n") + &account("b", "token_file = \"~/one\";\n")),
+    );
+    daemon.run(&["reload"]).ok();
+    file_with(&one, |text| text == format!("{b}\n"));
+    file_with(&two, |text| text == format!("{a}\n"));
+    // One stays without, and one is no account any more.
+    daemon.write_config(&account("a", ""));
+    daemon.run(&["reload"]).ok();
+    no_file(&one);
+    no_file(&two);
+    assert_eq!(daemon.token("a"), a);
+}
+
+#[test]
+fn a_token_file_that_cannot_be_written_is_reported() {
+    let provider = Provider::start();
+    let mut daemon = daemon("");
+    let errors = daemon.record("errors");
+    daemon.write_config(
+        &(errors.option("error_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_MSG"])
+            + &provider.account_with("work", "token_file = \"~/missing/token\";\n")),
+    );
+    daemon.start();
+    daemon.sign_in("work");
+    assert_eq!(
+        errors.wait_lines(1),
+        ["work\tthe token file could not be kept: ~/missing/token: \
+          No such file or directory (os error 2)"]
+    );
+    daemon.token("work");
+}

@@ -6,7 +6,7 @@ use cfgrammar::Span;
 use url::Url;
 
 use super::{
-    Account, Config, Listen, Policy, Registration,
+    Account, Config, Listen, Policy, Registration, TokenFile, TokenFormat,
     ast::{Block, Item, Setting},
     error::{ConfigError, Source, quoted},
     options::{Level, RESERVED_FIELDS},
@@ -60,6 +60,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         policy: globals.policy(defaults)?,
         listeners: &listeners,
         names: HashMap::new(),
+        token_files: HashMap::new(),
         warnings: Vec::new(),
     };
     for block in blocks {
@@ -171,6 +172,8 @@ struct Accounts<'s, 'a> {
     listeners: &'s Listeners,
     /// The accounts so far, and where their names stand.
     names: HashMap<Cow<'a, str>, Span>,
+    /// The token files so far, and where they stand.
+    token_files: HashMap<Cow<'a, str>, Span>,
     warnings: Vec<Warning>,
 }
 
@@ -192,12 +195,61 @@ impl<'a> Accounts<'_, 'a> {
             auth_uri_fields: self.auth_uri_fields(&section)?,
         };
         let secret = section.string("client_secret")?;
+        let token_file = self.token_file(&section, &registration)?;
         Ok(Account {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
             client_secret: secret.map(|text| Arc::new(Secret::new(text.value.into_owned()))),
             policy: section.policy(self.policy)?,
+            token_file: token_file.map(Arc::new),
         })
+    }
+
+    /// Where the access token is written to: no two accounts may share a file.
+    fn token_file(
+        &mut self,
+        section: &Section<'_, 'a>,
+        registration: &Registration,
+    ) -> Result<Option<TokenFile>, ConfigError> {
+        let formats = ["raw", "json", "xoauth2"];
+        let format = section.word("token_file_format", &formats)?;
+        let Some(path) = section.filled("token_file")? else {
+            return match format {
+                None => Ok(None),
+                Some((_, span)) => {
+                    let what = "`token_file_format` without `token_file`";
+                    Err(self.source.error(span, what))
+                }
+            };
+        };
+        if !path.value.starts_with('/') && !path.value.starts_with("~/")
+            || path.value.ends_with('/')
+            || path.value.contains('\0')
+        {
+            let error = self
+                .source
+                .error(path.span, "`token_file` is no absolute path of a file");
+            return Err(error.hint("it starts with `/` or `~/`"));
+        }
+        if let Some(first) = self.token_files.insert(path.value.clone(), path.span) {
+            let line = self.source.line(first);
+            let what = format!("two accounts have this `token_file`, the first on line {line}");
+            return Err(self.source.error(path.span, what));
+        }
+        let user = registration.auth_uri_fields.iter().rev();
+        let user = user.clone().find(|(key, _)| key == "login_hint");
+        let format = match (format, user) {
+            (None | Some(("raw", _)), _) => TokenFormat::Raw,
+            (Some(("xoauth2", _)), Some((_, user))) => TokenFormat::Xoauth2 { user: user.clone() },
+            (Some(("xoauth2", span)), None) => {
+                let what = "`token_file_format = xoauth2` needs to know the user";
+                let error = self.source.error(span, what);
+                return Err(error.hint("add `auth_uri_fields = { \"login_hint\": \"…\" };`"));
+            }
+            (Some(_), _) => TokenFormat::Json,
+        };
+        let path = Arc::from(&*path.value);
+        Ok(Some(TokenFile { path, format }))
     }
 
     /// The name of an account, which no account before it has.

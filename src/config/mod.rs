@@ -95,6 +95,31 @@ pub struct Account {
     pub client_secret: Option<Arc<Secret>>,
     /// When its tokens are refreshed.
     pub policy: Policy,
+    /// Where its access token is written to, for programs that can't ask.
+    pub token_file: Option<Arc<TokenFile>>,
+}
+
+/// A file that holds an account's access token for as long as there is a valid one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Absolute, or below `~/`.
+    pub path: Arc<str>,
+    /// What stands in it.
+    pub format: TokenFormat,
+}
+
+/// What stands in a token file, always one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// The token.
+    Raw,
+    /// An object with the token and what is known about it.
+    Json,
+    /// The initial response of SASL's XOAUTH2.
+    Xoauth2 {
+        /// The mailbox's user: the account's `login_hint`.
+        user: String,
+    },
 }
 
 /// Everything that says to whom an account's tokens belong: where they come from, what they are

@@ -21,7 +21,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 21] = [
+pub const OPTIONS: [(&str, Level); 23] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -42,6 +42,8 @@ pub const OPTIONS: [(&str, Level); 21] = [
     ("scopes", Level::Account),
     ("redirect_uri", Level::Account),
     ("auth_uri_fields", Level::Account),
+    ("token_file", Level::Account),
+    ("token_file_format", Level::Account),
     ("login_hint", Level::Account),
 ];
 

@@ -169,6 +169,36 @@ impl<'s, 'a> Section<'s, 'a> {
             .collect()
     }
 
+    /// One of `words`, without quotes, and where it stands.
+    pub(super) fn word(
+        &self,
+        name: &str,
+        words: &[&'static str],
+    ) -> Result<Option<(&'static str, Span)>, ConfigError> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        let found = match value.kind {
+            Kind::Word => words
+                .iter()
+                .find(|word| **word == self.source.slice(value.span)),
+            _ => None,
+        };
+        match found {
+            Some(word) => Ok(Some((word, value.span))),
+            None => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                let wanted = format!("one of {} without quotes", words.join(", "));
+                match value.kind {
+                    Kind::Word => Err(self
+                        .source
+                        .error(value.span, format!("`{name}` takes {wanted}"))),
+                    _ => Err(self.mismatch(name, value, &wanted)),
+                }
+            }
+        }
+    }
+
     /// A listener's address.
     pub(super) fn listen(&self, name: &str) -> Result<Listen, ConfigError> {
         let Some(value) = self.value(name) else {

@@ -8,10 +8,11 @@ use super::{
     AttemptId, Effect, TokenEvent, Waiter,
     dump::{Saved, SavedAccess},
     env::Env,
+    publish::Published,
     schedule::{self, Pauses},
 };
 use crate::{
-    config::{self, Config, Policy, Registration},
+    config::{self, Config, Policy, Registration, TokenFile},
     oauth::{
         authorization::{self, Callback, CallbackResult},
         token::{self, Cause, GrantType, Outcome, Refusal, Tokens, Verdict},
@@ -79,6 +80,8 @@ pub(super) struct Account {
     registration: Arc<Registration>,
     client_secret: Option<Arc<Secret>>,
     policy: Policy,
+    pub(super) token_file: Option<Arc<TokenFile>>,
+    pub(super) published: Published,
     held: Held,
     sign_in: SignIn,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
@@ -239,6 +242,8 @@ impl Account {
             registration: described.registration.clone(),
             client_secret: described.client_secret.clone(),
             policy: described.policy,
+            token_file: described.token_file.clone(),
+            published: Published::default(),
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
             last_request: None,
@@ -299,9 +304,23 @@ impl Account {
     pub fn deadline(&self, config: &Config, pauses: &Pauses) -> Option<Instant> {
         let refresh = self.refresh_due(pauses);
         let sign_in = self.sign_in_due(config);
-        match (refresh, sign_in) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let due = [refresh, sign_in, self.token_file_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// When the token in the file has expired.
+    fn token_file_due(&self) -> Option<Instant> {
+        match self.published {
+            Published::Token(_) => self.access_expires(),
+            Published::Unknown | Published::Nothing => None,
+        }
+    }
+
+    /// When the access token expires, as far as that is known.
+    pub(super) fn access_expires(&self) -> Option<Instant> {
+        match &self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => grant.access.as_ref()?.expires,
         }
     }
 
@@ -387,6 +406,7 @@ impl Account {
             hint: None,
         };
         self.end_sign_in(env, Err(why));
+        self.withdraw(env);
     }
 
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
@@ -394,6 +414,11 @@ impl Account {
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         self.client_secret = described.client_secret.clone();
         self.policy = described.policy;
+        if self.token_file != described.token_file {
+            self.withdraw(env);
+            self.token_file = described.token_file.clone();
+            self.published = Published::default();
+        }
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
             *phase = Phase::Wanted;
             env.log(
@@ -1137,7 +1162,7 @@ impl Account {
 
     // ---- small parts --------------------------------------------------------------------------
 
-    fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
+    pub(super) fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
         let Held::Grant(grant) = &self.held else {
             return None;
         };

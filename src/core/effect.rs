@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::dump::Sealed;
-use crate::oauth::token::{Refusal, Request};
+use crate::{
+    oauth::token::{Refusal, Request},
+    secret::Secret,
+};
 
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +114,17 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
+    },
+    /// Write or remove a token file. [`super::Core::publish_failed`] hears when that didn't work.
+    TokenFile {
+        /// Whose.
+        account: Arc<str>,
+        /// As written in the config: absolute, or below `~/`.
+        path: Arc<str>,
+        /// A later effect has a greater one; an earlier one must not undo it.
+        order: AttemptId,
+        /// What stands in it; without, it is to go.
+        content: Option<Arc<Secret>>,
     },
     /// A sign-in that somebody waits for has ended.
     Settled {

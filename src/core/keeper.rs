@@ -90,6 +90,10 @@ impl Core {
     /// no, or when it can't wait any longer.
     pub fn close(&mut self, cx: &mut Cx) {
         self.keeper.closing = true;
+        for account in self.accounts.values_mut() {
+            account.withdraw(&mut Env::new(cx, &mut self.common));
+            account.token_file = None;
+        }
         if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {
             self.keeper.changed();
         }

@@ -9,6 +9,7 @@ mod env;
 mod keeper;
 #[cfg(test)]
 mod model;
+mod publish;
 mod schedule;
 #[cfg(test)]
 mod sim;
@@ -289,9 +290,24 @@ impl Core {
         for mut gone in before.into_values() {
             gone.end(&mut Env::new(cx, &mut self.common));
         }
+        // After all removals, since a file may have gone from one account to another.
+        self.publish(cx);
         self.refile();
         self.keep(cx);
         self.load_again(cx);
+    }
+
+    /// Brings every token file in step; to be called before the first answer, too, when a file may
+    /// be there that a server left behind that was killed.
+    pub fn publish(&mut self, cx: &mut Cx) {
+        for account in self.accounts.values_mut() {
+            account.publish(&mut Env::new(cx, &mut self.common));
+        }
+    }
+
+    /// The token file of this account couldn't be written or removed.
+    pub fn publish_failed(&mut self, cx: &mut Cx, name: &str, why: &str) {
+        self.on(cx, name, |account, env| account.publish_failed(env, why));
     }
 
     /// Every account's tokens, sealed; see [`dump`].
@@ -351,7 +367,9 @@ impl Core {
         transition: impl FnOnce(&mut Account, &mut Env) -> T,
     ) -> Option<T> {
         let account = self.accounts.get_mut(name)?;
-        let value = transition(account, &mut Env::new(cx, &mut self.common));
+        let mut env = Env::new(cx, &mut self.common);
+        let value = transition(account, &mut env);
+        account.publish(&mut env);
         if self.common.pauses.take_changed() {
             self.refile();
         } else {

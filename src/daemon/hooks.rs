@@ -250,7 +250,10 @@ impl Hooks {
                 dump,
             } => self.save(attempt, command, dump),
             Effect::Load { attempt, command } => self.load(attempt, command),
-            Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
+            Effect::Request { .. }
+            | Effect::TokenFile { .. }
+            | Effect::Settled { .. }
+            | Effect::Log { .. } => {}
         }
     }
 

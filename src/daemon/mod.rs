@@ -2,6 +2,7 @@
 
 mod clock;
 mod endpoint;
+mod files;
 mod harden;
 mod hooks;
 mod log;
@@ -63,6 +64,10 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(70);
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
 const REPLY_GRACE: Duration = Duration::from_secs(10);
+
+/// How long an ending server waits until its token files are removed: disks are faster, but a
+/// network may be in between.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an ending server lets `error_notify_cmd` tell that the last save has failed.
 const TELL_GRACE: Duration = Duration::from_secs(5);
@@ -143,6 +148,7 @@ fn run(
     load(&shared, &alarm, &wishes, &mut timer)?;
     // Not before: `state_load_cmd` would wait for ever for an answer of this server.
     let (listener, socket) = listen(&paths::socket(&runtime_dir))?;
+    shared.with(|core, cx| core.publish(cx));
     let daemon = Arc::new(Daemon {
         shared,
         config_file,
@@ -209,6 +215,9 @@ impl Daemon {
         let keeping = |shared: &Arc<Shared>| shared.with(|core, _| core.is_keeping());
         if !self.wait_while(wishes, timer, CLOSE_TIMEOUT, keeping) {
             ::log::error!("the tokens could not be saved in time");
+        }
+        if !shared.files().finish(FILES_TIMEOUT) {
+            ::log::error!("the token files could not be removed in time");
         }
         let telling = |shared: &Arc<Shared>| shared.hooks().tells_errors();
         self.wait_while(wishes, timer, TELL_GRACE, telling);

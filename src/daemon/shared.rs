@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clock, hooks::Hooks, provider::Provider};
+use super::{clock, files::TokenFiles, hooks::Hooks, provider::Provider};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Waiter},
@@ -18,6 +18,7 @@ pub struct Shared {
     core: Mutex<Core>,
     provider: Provider,
     hooks: Hooks,
+    files: TokenFiles,
     settle: Settle,
     alarm: Arc<Alarm>,
 }
@@ -29,6 +30,7 @@ impl Shared {
             core: Mutex::new(core),
             provider: Provider::new(),
             hooks,
+            files: TokenFiles::default(),
             settle,
             alarm,
         })
@@ -82,6 +84,12 @@ impl Shared {
                     (self.settle)(waiter, &account, &result);
                 }
             }
+            Effect::TokenFile {
+                account,
+                path,
+                order,
+                content,
+            } => self.files.submit(self, account, path, order, content),
             Effect::Log {
                 level,
                 account,
@@ -103,6 +111,11 @@ impl Shared {
     /// The workers.
     pub fn provider(&self) -> &Provider {
         &self.provider
+    }
+
+    /// The writer of token files.
+    pub fn files(&self) -> &TokenFiles {
+        &self.files
     }
 
     /// The hooks' end of the runner.

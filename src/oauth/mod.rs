@@ -3,5 +3,6 @@
 pub mod authorization;
 mod hints;
 mod reply;
+pub mod sasl;
 pub mod token;
 mod words;
