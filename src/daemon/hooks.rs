@@ -103,9 +103,9 @@ pub struct Job {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pipe {
     /// It reads what the daemon writes.
-    Stdin,
+    Input,
     /// It writes what the daemon reads.
-    Stdout,
+    Output,
 }
 
 /// What the runner tells the daemon, a JSON object a line, once for each job.
@@ -204,20 +204,9 @@ impl Hooks {
             Effect::NotifyEnd { attempt } => self.end(attempt),
             Effect::Error {
                 account,
-                command: Some(command),
+                command,
                 message,
-            } => {
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_MSG".into(), message),
-                ];
-                self.run(Lane::Error, account, None, command, env, LIMIT);
-            }
-            Effect::Error {
-                account,
-                command: None,
-                message,
-            } => log::error!("{account}: {message}"),
+            } => self.error(account, command, message),
             Effect::Announce {
                 account,
                 command,
@@ -257,10 +246,21 @@ impl Hooks {
         }
     }
 
+    fn error(&self, account: Arc<str>, command: Option<String>, message: String) {
+        let Some(command) = command else {
+            return log::error!("{account}: {message}");
+        };
+        let env = vec![
+            ("PIZAUTH_ACCOUNT".into(), account.to_string()),
+            ("PIZAUTH_MSG".into(), message),
+        ];
+        self.run(Lane::Error, account, None, command, env, LIMIT);
+    }
+
     fn save(&self, attempt: AttemptId, command: String, dump: Arc<Sealed>) {
         let piped = io::pipe().and_then(|(theirs, ours)| {
             feed(ours, dump)?;
-            Ok((Pipe::Stdin, theirs.into()))
+            Ok((Pipe::Input, theirs.into()))
         });
         self.run_piped(Lane::Save, attempt, command, piped, None);
     }
@@ -268,7 +268,7 @@ impl Hooks {
     fn load(&self, attempt: AttemptId, command: String) {
         let (piped, output) = match io::pipe().and_then(|(ours, theirs)| {
             let output = collect(ours)?;
-            Ok(((Pipe::Stdout, theirs.into()), output))
+            Ok(((Pipe::Output, theirs.into()), output))
         }) {
             Ok((piped, output)) => (Ok(piped), Some(output)),
             Err(error) => (Err(error), None),
@@ -367,10 +367,11 @@ impl Hooks {
         }
     }
 
-    /// Whether the user is being told of an error.
-    pub fn tells_errors(&self) -> bool {
+    /// Whether somebody is still being told of what has happened.
+    pub fn tells(&self) -> bool {
         let state = self.lock();
-        state.running.values().any(|job| job.lane == Lane::Error)
+        let told = |job: &Running| matches!(job.lane, Lane::Error | Lane::Event);
+        state.running.values().any(told)
     }
 
     /// Whether orders wait to be written.

@@ -69,8 +69,9 @@ const REPLY_GRACE: Duration = Duration::from_secs(10);
 /// network may be in between.
 const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an ending server lets `error_notify_cmd` tell that the last save has failed.
-const TELL_GRACE: Duration = Duration::from_secs(5);
+/// How long an ending server lets hooks tell what has happened: the end must not come before its
+/// reason, and hooks that hang have other limits.
+const TELL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the last save may take: as long as any (the manual's minute).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -219,7 +220,7 @@ impl Daemon {
         if !shared.files().finish(FILES_TIMEOUT) {
             ::log::error!("the token files could not be removed in time");
         }
-        let telling = |shared: &Arc<Shared>| shared.hooks().tells_errors();
+        let telling = |shared: &Arc<Shared>| shared.hooks().tells();
         self.wait_while(wishes, timer, TELL_GRACE, telling);
     }
 

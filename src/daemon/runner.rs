@@ -277,8 +277,8 @@ fn room(lane: Lane) -> usize {
 fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
     let (mut stdin, mut stdout) = (Stdio::null(), Stdio::null());
     match (job.pipe, pipe) {
-        (Some(Pipe::Stdin), Some(end)) => stdin = end.into(),
-        (Some(Pipe::Stdout), Some(end)) => stdout = end.into(),
+        (Some(Pipe::Input), Some(end)) => stdin = end.into(),
+        (Some(Pipe::Output), Some(end)) => stdout = end.into(),
         (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
         (None, _) => {}
     }

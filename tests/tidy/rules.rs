@@ -206,6 +206,7 @@ pub const BANS: [Ban; 7] = [
                 "src/daemon/mod.rs",
                 "the control socket's file, which the main thread makes again and `shutdown` removes",
             ),
+            ("src/daemon/files.rs", "the queue of token files"),
         ],
     },
     Ban {
@@ -267,6 +268,12 @@ pub const BANS: [Ban; 7] = [
                 "the state in the authorisation URL, the verifier's hash",
             ),
             ("src/core/dump.rs", "the dump, before it is sealed"),
+            ("src/core/publish.rs", "the line in a token file"),
+            (
+                "src/daemon/files.rs",
+                "the token file, on its way to the disk",
+            ),
+            ("src/oauth/sasl.rs", "the initial response of SASL"),
             ("src/daemon/provider.rs", "the body of the request"),
             ("src/wire.rs", "the token, on its way to the client"),
         ],
