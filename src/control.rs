@@ -7,7 +7,7 @@ use nix::unistd::Uid;
 
 use crate::{
     error::{Exit, Failure},
-    paths::peer_uid,
+    paths::{self, peer_uid},
     serve::{ConnId, Limits, Next, Service, Socket},
     wire::{self, Received, Reply, Request},
 };
@@ -22,8 +22,22 @@ pub const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(5),
 };
 
+/// The listener that gives access to everything; any other is a restricted one.
+pub const FULL: usize = 0;
+
+/// Who asks, and through which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// [`FULL`], or the number of a restricted one.
+    pub listener: usize,
+    /// Whose process it is.
+    pub uid: Uid,
+    /// Which one, where the system tells.
+    pub pid: Option<i32>,
+}
+
 /// Answers one request.
-pub type Handler = Box<dyn Fn(Request) -> Reply + Send>;
+pub type Handler = Box<dyn Fn(&Asker, Request) -> Reply + Send>;
 
 /// The control socket's protocol, for [`crate::serve::run`].
 pub struct Control {
@@ -31,18 +45,22 @@ pub struct Control {
 }
 
 impl Control {
-    /// `handler` answers the requests of this user's processes; nobody else is heard.
+    /// `handler` answers the requests of this user's processes, and through restricted listeners
+    /// those of root, who may be in a container; nobody else is heard.
     pub fn new(handler: Handler) -> Self {
         Control { handler }
     }
 }
 
 impl Service for Control {
-    type Conn = ();
+    type Conn = Asker;
 
-    fn connected(&mut self, _id: ConnId, _listener: usize, peer: &Socket) -> Option<()> {
+    fn connected(&mut self, _id: ConnId, listener: usize, peer: &Socket) -> Option<Asker> {
+        let pid = paths::peer_pid(peer);
         match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() => Some(()),
+            Some(uid) if uid == Uid::effective() || (listener != FULL && uid.is_root()) => {
+                Some(Asker { listener, uid, pid })
+            }
             Some(uid) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
@@ -54,12 +72,12 @@ impl Service for Control {
         }
     }
 
-    fn received(&mut self, (): &mut (), input: &mut Vec<u8>, end: bool) -> Next {
+    fn received(&mut self, asker: &mut Asker, input: &mut Vec<u8>, end: bool) -> Next {
         let reply = match wire::parse_request(input) {
             Received::Part if !end => return Next::More,
             Received::Part => failure("the request is incomplete"),
             Received::Bad(why) => failure(&why),
-            Received::Whole(request) => (self.handler)(request),
+            Received::Whole(request) => (self.handler)(asker, request),
         };
         Next::Reply(std::mem::take(&mut *wire::encode_reply(&reply)))
     }

@@ -120,6 +120,19 @@ pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
     Some(Uid::from_raw(credentials.uid()))
 }
 
+/// Which process is at the other end, where the system tells.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn peer_pid(peer: &impl AsFd) -> Option<i32> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    Some(getsockopt(&peer.as_fd(), PeerCredentials).ok()?.pid())
+}
+
+/// Which process is at the other end, where the system tells.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn peer_pid(_peer: &impl AsFd) -> Option<i32> {
+    None
+}
+
 /// Whose process is at the other end.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {

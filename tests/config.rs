@@ -143,6 +143,10 @@ fn every_option_is_read() {
         }
         match level {
             Level::Global => write!(outside, "{name} = {wrong};").unwrap(),
+            Level::Socket => {
+                let others = ["accounts = [\"a\"];", ""][usize::from(name == "accounts")];
+                write!(outside, "socket \"/s\" {{ {others} {name} = {wrong}; }}").unwrap();
+            }
             Level::Account | Level::Both => write!(inside, "{name} = {wrong};").unwrap(),
         }
         let text = format!("{outside} account \"a\" {{ {inside} }}");
@@ -184,6 +188,15 @@ fn render(config: &Config) -> String {
     line("https_listen", listen(&config.https_listen));
     for account in &config.accounts {
         render_account(account, &mut out);
+    }
+    for socket in &config.sockets {
+        let names = socket.accounts.join(", ");
+        writeln!(
+            out,
+            "\nsocket {} {:?} for {names}",
+            socket.path, socket.allow
+        )
+        .unwrap();
     }
     for warning in &config.warnings {
         writeln!(out, "warning {warning}").unwrap();

@@ -12,6 +12,7 @@ mod control;
 mod corpus;
 mod faults;
 mod flow;
+mod doors;
 mod hooks;
 mod persist;
 mod promises;

@@ -11,6 +11,7 @@ use super::{
     error::{ConfigError, Source, quoted},
     options::{Level, RESERVED_FIELDS},
     section::Section,
+    socket,
     suggest::nearest,
     value::{self, Endpoint, Text},
 };
@@ -48,6 +49,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         http_listen: Listen::None,
         https_listen: Listen::None,
         accounts: Vec::new(),
+        sockets: Vec::new(),
         warnings: Vec::new(),
     };
     let defaults = Policy {
@@ -63,13 +65,16 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         token_files: HashMap::new(),
         warnings: Vec::new(),
     };
-    for block in blocks {
+    let is_socket = |block: &&Block| source.slice(block.kind) == "socket";
+    let (sockets, accounts): (Vec<_>, Vec<_>) = blocks.into_iter().partition(is_socket);
+    for block in accounts {
         config.accounts.push(lowering.account(block)?);
     }
     if config.accounts.is_empty() {
         let error = ConfigError::of_file(source.file, "no account is configured");
         return Err(error.hint("add one: account \"name\" { … }"));
     }
+    config.sockets = socket::sockets(source, &sockets, &config.accounts)?;
     warnings.append(&mut lowering.warnings);
     config.warnings = in_file_order(source, warnings);
     config.http_listen = listeners.http;
@@ -222,15 +227,7 @@ impl<'a> Accounts<'_, 'a> {
                 }
             };
         };
-        if !path.value.starts_with('/') && !path.value.starts_with("~/")
-            || path.value.ends_with('/')
-            || path.value.contains('\0')
-        {
-            let error = self
-                .source
-                .error(path.span, "`token_file` is no absolute path of a file");
-            return Err(error.hint("it starts with `/` or `~/`"));
-        }
+        value::absolute_file(self.source, "`token_file`", &path)?;
         if let Some(first) = self.token_files.insert(path.value.clone(), path.span) {
             let line = self.source.line(first);
             let what = format!("two accounts have this `token_file`, the first on line {line}");
@@ -257,7 +254,8 @@ impl<'a> Accounts<'_, 'a> {
         let kind = self.source.slice(block.kind);
         if kind != "account" {
             let what = format!("unknown block {}", quoted(kind));
-            let hint = nearest(kind, ["account"]).map(|_| "did you mean `account`?".into());
+            let near = nearest(kind, ["account", "socket"]);
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
             return Err(self.source.error(block.kind, what).maybe_hint(hint));
         }
         let name = value::string(self.source, block.name)?;

@@ -142,6 +142,12 @@ impl<'s, 'a> Section<'s, 'a> {
 
     /// A list of strings; none when unset.
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let texts = self.texts(name)?.into_iter();
+        Ok(texts.map(|text| text.value.into_owned()).collect())
+    }
+
+    /// The same, with the places.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<Text<'a>>, ConfigError> {
         let Some(value) = self.value(name) else {
             return Ok(Vec::new());
         };
@@ -150,7 +156,7 @@ impl<'s, 'a> Section<'s, 'a> {
         };
         let strings = strings.iter();
         strings
-            .map(|span| Ok(value::string(self.source, *span)?.value.into_owned()))
+            .map(|span| value::string(self.source, *span))
             .collect()
     }
 

@@ -1,6 +1,7 @@
 //! The shells around the core: start-up, threads, and what the core wants done.
 
 mod clock;
+mod doors;
 mod endpoint;
 mod files;
 mod harden;
@@ -20,7 +21,7 @@ use std::{
     io::{self, ErrorKind},
     os::fd::AsFd,
     os::unix::{
-        fs::{MetadataExt, OpenOptionsExt},
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -40,6 +41,7 @@ use nix::{
 use sd_notify::NotifyState;
 
 use self::{
+    doors::Doors,
     hooks::Hooks,
     process::{Detached, Starter},
     shared::Shared,
@@ -89,6 +91,7 @@ pub struct Daemon {
     ports: Ports,
     https: Option<Arc<Identity>>,
     socket: SocketFile,
+    doors: Doors,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
 }
@@ -124,7 +127,6 @@ fn run(
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
-    let cant = |error: io::Error| other(&format!("can't start: {error}"));
     let line = process::fork_runner(starter).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
@@ -136,35 +138,13 @@ fn run(
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
 
-    let alarm = Arc::new(Alarm::new().map_err(cant)?);
-    let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
-    let shared = Shared::new(
-        Core::new(config, sites.ports),
-        Hooks::new(line).map_err(cant)?,
-        endpoint::settle(browsers.clone()),
-        alarm.clone(),
-    );
-    let wishes = Wishes::watch().map_err(cant)?;
-    let mut timer = Timer::new().map_err(cant)?;
-    load(&shared, &alarm, &wishes, &mut timer)?;
-    // Not before: `state_load_cmd` would wait for ever for an answer of this server.
-    let (listener, socket) = listen(&paths::socket(&runtime_dir))?;
-    shared.with(|core, cx| core.publish(cx));
-    let daemon = Arc::new(Daemon {
-        shared,
-        config_file,
-        ports: sites.ports,
-        https: sites.identity.clone(),
-        socket,
-        stopping: AtomicBool::new(false),
-        alarm,
-    });
-    let (clients, clients_inbox) = serve::remote().map_err(cant)?;
+    let mut parts = Parts::new(config, &sites, line).map_err(cant)?;
+    parts.load()?;
+    let (daemon, listener) = parts.open(config_file, &sites, &runtime_dir)?;
     let threads = [
-        serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
-        serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
+        serve_clients(&daemon, listener, parts.clients_inbox).map_err(cant)?,
+        serve_browsers(&daemon, sites, parts.browsers_inbox).map_err(cant)?,
     ];
-
     if !options.foreground {
         process::let_go().map_err(cant)?;
     }
@@ -173,18 +153,95 @@ fn run(
     if let Some(command) = startup_cmd {
         daemon.shared.hooks().startup(command);
     }
-    let outcome = daemon.main_loop(&wishes, &mut timer);
+    let outcome = daemon.main_loop(&parts.wishes, &mut parts.timer);
     notify(&[NotifyState::Stopping]);
-    daemon.socket.remove();
-    end(threads, &[clients, browsers]);
-    daemon.close(&wishes, &mut timer);
+    daemon.stop();
+    end(threads, &[parts.clients, parts.browsers]);
+    daemon.close(&parts.wishes, &mut parts.timer);
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
+}
+
+/// What the daemon is made of, before it answers.
+struct Parts {
+    shared: Arc<Shared>,
+    alarm: Arc<Alarm>,
+    wishes: Wishes,
+    timer: Timer,
+    clients: Remote,
+    clients_inbox: Inbox,
+    browsers: Remote,
+    browsers_inbox: Inbox,
+}
+
+impl Parts {
+    fn new(config: Config, sites: &Sites, line: UnixStream) -> io::Result<Self> {
+        let alarm = Arc::new(Alarm::new()?);
+        let (clients, clients_inbox) = serve::remote()?;
+        let (browsers, browsers_inbox) = serve::remote()?;
+        let shared = Shared::new(
+            Core::new(config, sites.ports),
+            Hooks::new(line)?,
+            endpoint::settle(browsers.clone()),
+            alarm.clone(),
+        );
+        Ok(Parts {
+            shared,
+            alarm,
+            wishes: Wishes::watch()?,
+            timer: Timer::new()?,
+            clients,
+            clients_inbox,
+            browsers,
+            browsers_inbox,
+        })
+    }
+
+    /// Takes over what `state_load_cmd` prints. There is no socket yet: that command would wait
+    /// for ever for an answer of this server.
+    fn load(&mut self) -> Result<(), Failure> {
+        let shared = &self.shared;
+        shared.with(|core, cx| core.start(cx));
+        while shared.with(|core, _| core.is_keeping()) {
+            let wishes = turn(shared, &self.alarm, &self.wishes, &mut self.timer, None);
+            if wishes.map_err(cant)?.contains(&Wish::Stop) {
+                return Err(other("stopped while the saved tokens were being loaded"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets; the control socket as the last, so that who finds it finds all.
+    fn open(
+        &self,
+        config_file: PathBuf,
+        sites: &Sites,
+        runtime_dir: &Path,
+    ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
+        let doors = Doors::new(self.clients.clone());
+        let sockets = self.shared.with(|core, _| core.config().sockets.clone());
+        let plan = doors.prepare(&sockets)?;
+        let (listener, socket) = listen_for_all(&paths::socket(runtime_dir))?;
+        doors.commit(plan);
+        self.shared.with(|core, cx| core.publish(cx));
+        let daemon = Daemon {
+            shared: self.shared.clone(),
+            config_file,
+            ports: sites.ports,
+            https: sites.identity.clone(),
+            socket,
+            doors,
+            stopping: AtomicBool::new(false),
+            alarm: self.alarm.clone(),
+        };
+        Ok((Arc::new(daemon), listener))
+    }
 }
 
 impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
         self.socket.remove();
+        self.doors.remove();
         self.stopping.store(true, Ordering::Release);
         self.alarm.ring();
     }
@@ -284,24 +341,6 @@ fn turn(
     shared.with(|core, cx| core.tick(cx));
     hooks.exchange(shared);
     Ok(std::iter::from_fn(|| wishes.next()).collect())
-}
-
-/// Takes over what `state_load_cmd` prints, before anybody is answered.
-fn load(
-    shared: &Arc<Shared>,
-    alarm: &Alarm,
-    wishes: &Wishes,
-    timer: &mut Timer,
-) -> Result<(), Failure> {
-    shared.with(|core, cx| core.start(cx));
-    while shared.with(|core, _| core.is_keeping()) {
-        let wishes = turn(shared, alarm, wishes, timer, None)
-            .map_err(|error| other(&format!("can't start: {error}")))?;
-        if wishes.contains(&Wish::Stop) {
-            return Err(other("stopped while the saved tokens were being loaded"));
-        }
-    }
-    Ok(())
 }
 
 /// The redirect listeners.
@@ -407,7 +446,16 @@ impl SocketFile {
     }
 }
 
-/// Listens on the control socket. A file that nobody listens on is replaced.
+/// Listens on the control socket.
+fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    // Its lock was removed from under it.
+    if UnixStream::connect(path).is_ok() {
+        return Err(other("a server is already running"));
+    }
+    listen(path)
+}
+
+/// Listens on a Unix socket. A socket that nobody listens on is replaced.
 fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let cant = |error: io::Error| {
         other(&format!(
@@ -416,10 +464,17 @@ fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
         ))
     };
     match UnixStream::connect(path) {
-        // Its lock was removed from under it.
-        Ok(_) => return Err(other("a server is already running")),
+        Ok(_) => {
+            let error = "something else listens there";
+            return Err(cant(io::Error::other(error)));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // A file that was never a socket refuses connections, too.
+            let found = fs::symlink_metadata(path).map_err(cant)?;
+            if !found.file_type().is_socket() {
+                return Err(cant(io::Error::other("there is a file that is no socket")));
+            }
             fs::remove_file(path).map_err(cant)?;
         }
         Err(error) => return Err(cant(error)),
@@ -441,7 +496,9 @@ fn serve_clients(
 ) -> io::Result<JoinHandle<()>> {
     let listener = Listener::unix(listener)?;
     let theirs = daemon.clone();
-    let control = Control::new(Box::new(move |request| verbs::answer(&theirs, request)));
+    let control = Control::new(Box::new(move |asker, request| {
+        verbs::answer(&theirs, asker, request)
+    }));
     let theirs = daemon.clone();
     spawn("control", move || {
         let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);
@@ -489,6 +546,10 @@ fn notify(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
         ::log::warn!("the service manager can't be told: {error}");
     }
+}
+
+fn cant(error: io::Error) -> Failure {
+    other(&format!("can't start: {error}"))
 }
 
 fn other(what: &str) -> Failure {

@@ -2,9 +2,10 @@
 
 use std::{fs, io::Read, path::Path, sync::Arc};
 
-use super::{Daemon, shared::Shared};
+use super::{Daemon, doors::Admitted, shared::Shared};
 use crate::{
     config::{self, Config},
+    control::Asker,
     core::{Progress, Show, dump},
     error::{Exit, Failure},
     oauth::token::Refusal,
@@ -12,8 +13,15 @@ use crate::{
     wire::{AccountArgs, Reply, Request},
 };
 
-/// Answers one request.
-pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
+/// Answers one request, if it may be asked there.
+pub fn answer(daemon: &Arc<Daemon>, asker: &Asker, mut request: Request) -> Reply {
+    match daemon.doors.admit(asker, &mut request) {
+        Ok(admitted) => answer_admitted(daemon, &admitted, request),
+        Err(reply) => reply,
+    }
+}
+
+fn answer_admitted(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Reply {
     let shared = &daemon.shared;
     match request {
         Request::Dump => {
@@ -36,7 +44,11 @@ pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
             daemon.stop();
             Reply::done()
         }
-        Request::Status => json(&shared.with(|core, cx| core.status(cx.now))),
+        Request::Status => {
+            let mut views = shared.with(|core, cx| core.status(cx.now));
+            views.retain(|view| admitted.sees(&view.account));
+            json(&views)
+        }
     }
 }
 
@@ -88,6 +100,7 @@ fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
 /// Reads the config again: all of it, or nothing. The remark says what needs a restart.
 pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     let config = read_config(&daemon.config_file)?;
+    let doors = daemon.doors.prepare(&config.sockets)?;
     let remark = daemon.shared.with(|core, cx| {
         let old = core.config().clone();
         let moved =
@@ -95,6 +108,7 @@ pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
         core.reload(cx, config);
         moved
     });
+    daemon.doors.commit(doors);
     log::info!("the configuration was reloaded");
     Ok(match remark {
         true => "http_listen and https_listen take effect when pizauth is restarted\n".into(),
@@ -164,7 +178,8 @@ fn being_completed() -> Reply {
     failure(Exit::TryLater, "the authorisation is just being completed")
 }
 
-fn no_account(args: &AccountArgs) -> Reply {
+/// The config has no such account.
+pub fn no_account(args: &AccountArgs) -> Reply {
     let name = crate::text::sanitize(&args.account);
     failure(
         Exit::NoAccount,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::ConnId;
+use super::{ConnId, Listener};
 use crate::alarm::Alarm;
 
 /// Answers parked connections from any thread. Clones speak to the same server.
@@ -26,6 +26,13 @@ pub(super) enum Message {
         id: ConnId,
         bytes: Vec<u8>,
         last: bool,
+    },
+    Open {
+        number: usize,
+        listener: Listener,
+    },
+    Close {
+        number: usize,
     },
     Stop,
 }
@@ -50,6 +57,16 @@ impl Remote {
     /// just now may be answered before the service has returned.
     pub fn send(&self, id: ConnId, bytes: Vec<u8>, last: bool) {
         self.post(Message::Send { id, bytes, last });
+    }
+
+    /// Accepts connections from another listener, too.
+    pub fn open(&self, number: usize, listener: Listener) {
+        self.post(Message::Open { number, listener });
+    }
+
+    /// Accepts no more from it; connections that are open stay so.
+    pub fn close(&self, number: usize) {
+        self.post(Message::Close { number });
     }
 
     /// Ends the server, after everything that was sent before.

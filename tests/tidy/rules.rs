@@ -207,6 +207,7 @@ pub const BANS: [Ban; 7] = [
                 "the control socket's file, which the main thread makes again and `shutdown` removes",
             ),
             ("src/daemon/files.rs", "the queue of token files"),
+            ("src/daemon/doors.rs", "which restricted sockets are open"),
         ],
     },
     Ban {
