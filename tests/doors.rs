@@ -60,18 +60,15 @@ fn a_restricted_socket_shows_its_account_and_nothing_else() {
     assert_eq!(ask(&door, "revoke", &account("work")).0, 1);
     daemon.token("work");
 
-    let log = daemon.log().text();
     let uid = nix::unistd::Uid::effective();
     let pid = std::process::id();
     for line in [
-        format!("INFO - socket ~/door: show work by process {pid} of user {uid}\n"),
-        format!("WARN - socket ~/door: show home by process {pid} of user {uid} was refused\n"),
-        format!("WARN - socket ~/door: status by process {pid} of user {uid} was refused\n"),
-        format!(
-            "WARN - socket ~/door: another command by process {pid} of user {uid} was refused\n"
-        ),
+        format!("INFO - socket ~/door: show work by process {pid} of user {uid}"),
+        format!("WARN - socket ~/door: show home by process {pid} of user {uid} was refused"),
+        format!("WARN - socket ~/door: status by process {pid} of user {uid} was refused"),
+        format!("WARN - socket ~/door: another command by process {pid} of user {uid} was refused"),
     ] {
-        assert!(log.contains(&line), "{line} in {log}");
+        assert_eq!(daemon.log().wait_line(&line), line);
     }
     daemon.shutdown();
     assert!(!door.exists());

@@ -16,6 +16,7 @@ mod doors;
 mod hooks;
 mod persist;
 mod promises;
+mod services;
 mod state;
 mod support;
 mod tidy;

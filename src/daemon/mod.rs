@@ -1,5 +1,6 @@
 //! The shells around the core: start-up, threads, and what the core wants done.
 
+mod activation;
 mod clock;
 mod doors;
 mod endpoint;
@@ -19,7 +20,7 @@ mod verbs;
 use std::{
     fs,
     io::{self, ErrorKind},
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
         net::{UnixListener, UnixStream},
@@ -90,7 +91,8 @@ pub struct Daemon {
     config_file: PathBuf,
     ports: Ports,
     https: Option<Arc<Identity>>,
-    socket: SocketFile,
+    /// The control socket's file, unless that is a service manager's.
+    socket: Option<SocketFile>,
     doors: Doors,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
@@ -104,13 +106,14 @@ pub fn start(options: &ServerOptions) -> Result<(), Failure> {
             .map_err(|error| other(&format!("can't tell the configuration's path: {error}")))?,
         None => paths::config()?,
     };
+    let given = activation::descriptors();
     if options.foreground {
-        return run(options, config_file, &mut Starter::none());
+        return run(options, config_file, given, &mut Starter::none());
     }
     match process::detach().map_err(|error| other(&format!("can't start a process: {error}")))? {
         Detached::Command(outcome) => outcome,
         Detached::Daemon(mut starter) => {
-            let outcome = run(options, config_file, &mut starter);
+            let outcome = run(options, config_file, given, &mut starter);
             if let Err(failure) = &outcome {
                 starter.failed(failure);
             }
@@ -124,10 +127,11 @@ pub fn start(options: &ServerOptions) -> Result<(), Failure> {
 fn run(
     options: &ServerOptions,
     config_file: PathBuf,
+    given: Vec<OwnedFd>,
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
-    let line = process::fork_runner(starter).map_err(cant)?;
+    let (line, given) = process::fork_runner(starter, given).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
     harden::harden();
@@ -140,7 +144,9 @@ fn run(
 
     let mut parts = Parts::new(config, &sites, line).map_err(cant)?;
     parts.load()?;
-    let (daemon, listener) = parts.open(config_file, &sites, &runtime_dir)?;
+    let path = paths::socket(&runtime_dir);
+    let given = activation::control_socket(given, &path)?;
+    let (daemon, listener) = parts.open(config_file, &sites, &path, given)?;
     let threads = [
         serve_clients(&daemon, listener, parts.clients_inbox).map_err(cant)?,
         serve_browsers(&daemon, sites, parts.browsers_inbox).map_err(cant)?,
@@ -215,12 +221,17 @@ impl Parts {
         &self,
         config_file: PathBuf,
         sites: &Sites,
-        runtime_dir: &Path,
+        path: &Path,
+        given: Option<UnixListener>,
     ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
         let doors = Doors::new(self.clients.clone());
         let sockets = self.shared.with(|core, _| core.config().sockets.clone());
         let plan = doors.prepare(&sockets)?;
-        let (listener, socket) = listen_for_all(&paths::socket(runtime_dir))?;
+        let (listener, socket) = match given {
+            // Its file is the service manager's.
+            Some(listener) => (listener, None),
+            None => listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
+        };
         doors.commit(plan);
         self.shared.with(|core, cx| core.publish(cx));
         let daemon = Daemon {
@@ -240,7 +251,9 @@ impl Parts {
 impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
-        self.socket.remove();
+        if let Some(socket) = &self.socket {
+            socket.remove();
+        }
         self.doors.remove();
         self.stopping.store(true, Ordering::Release);
         self.alarm.ring();
@@ -539,6 +552,13 @@ fn end(threads: [JoinHandle<()>; 2], remotes: &[Remote]) {
     for thread in threads {
         // A thread that has panicked has nothing left to finish.
         let _ = thread.join();
+    }
+}
+
+/// The service manager hears of a reload from its beginning to its end.
+fn notify_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 

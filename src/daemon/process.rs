@@ -100,14 +100,15 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     }
 }
 
-/// Forks the hook runner, before anything secret is in memory. Returns the line to it.
-pub fn fork_runner(starter: &mut Starter) -> io::Result<UnixStream> {
+/// Forks the hook runner, before anything secret is in memory. Returns the line to it, and what it
+/// has no use for.
+pub fn fork_runner<T>(starter: &mut Starter, not_for_it: T) -> io::Result<(UnixStream, T)> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if unsafe { fork() }?.is_parent() {
-        return Ok(ours);
+        return Ok((ours, not_for_it));
     }
-    drop(ours);
+    drop((ours, not_for_it));
     let outcome = become_runner(starter, theirs);
     std::process::exit(i32::from(outcome.is_err()));
 }

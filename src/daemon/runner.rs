@@ -23,6 +23,7 @@ use nix::{
 };
 
 use super::{
+    activation,
     hooks::{End, Job, Lane, Order, Pipe, Report, take_line},
     pass,
     signals::Children,
@@ -283,7 +284,11 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         (None, _) => {}
     }
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-    let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
+    let mut command = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
+    for variable in activation::VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .arg("-c")
         .arg(&job.command)
         .envs(job.env.iter().map(|(name, value)| (name, value)))

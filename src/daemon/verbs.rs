@@ -2,6 +2,8 @@
 
 use std::{fs, io::Read, path::Path, sync::Arc};
 
+use sd_notify::NotifyState;
+
 use super::{Daemon, doors::Admitted, shared::Shared};
 use crate::{
     config::{self, Config},
@@ -99,6 +101,13 @@ fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
 
 /// Reads the config again: all of it, or nothing. The remark says what needs a restart.
 pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
+    super::notify_reloading();
+    let outcome = try_reload(daemon);
+    super::notify(&[NotifyState::Ready]);
+    outcome
+}
+
+fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     let config = read_config(&daemon.config_file)?;
     let doors = daemon.doors.prepare(&config.sockets)?;
     let remark = daemon.shared.with(|core, cx| {
