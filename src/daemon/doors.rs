@@ -6,7 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{SocketFile, listen, other, verbs};
+use super::{
+    other,
+    place::{SocketFile, listen},
+    verbs,
+};
 use crate::{
     config::{Allowed, RestrictedSocket},
     control::{Asker, FULL},

@@ -9,6 +9,8 @@ mod harden;
 mod hooks;
 mod log;
 mod pass;
+mod place;
+mod presence;
 mod process;
 mod provider;
 mod runner;
@@ -18,16 +20,12 @@ mod timer;
 mod verbs;
 
 use std::{
-    fs,
-    io::{self, ErrorKind},
+    io,
     os::fd::{AsFd, OwnedFd},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-        net::{UnixListener, UnixStream},
-    },
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -35,7 +33,6 @@ use std::{
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::{Mode, umask},
 };
@@ -44,6 +41,8 @@ use sd_notify::NotifyState;
 use self::{
     doors::Doors,
     hooks::Hooks,
+    place::{Place, SocketFile},
+    presence::Presence,
     process::{Detached, Starter},
     shared::Shared,
     signals::{Wish, Wishes},
@@ -61,9 +60,6 @@ use crate::{
     serve::{self, Inbox, Listener, Remote},
 };
 
-/// How long a server that is just ending may keep a new one waiting: it may have a last save to do.
-const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(70);
-
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
 const REPLY_GRACE: Duration = Duration::from_secs(10);
@@ -79,9 +75,6 @@ const TELL_GRACE: Duration = Duration::from_secs(2);
 /// How long the last save may take: as long as any (the manual's minute).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often the new one looks meanwhile.
-const TAKEOVER_POLL: Duration = Duration::from_millis(20);
-
 /// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
 const SERVER_STACK: usize = 1 << 20;
 
@@ -92,7 +85,8 @@ pub struct Daemon {
     ports: Ports,
     https: Option<Arc<Identity>>,
     /// The control socket's file, unless that is a service manager's.
-    socket: Option<SocketFile>,
+    socket: Mutex<Option<SocketFile>>,
+    clients: Remote,
     doors: Doors,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
@@ -110,7 +104,9 @@ pub fn start(options: &ServerOptions) -> Result<(), Failure> {
     if options.foreground {
         return run(options, config_file, given, &mut Starter::none());
     }
-    match process::detach().map_err(|error| other(&format!("can't start a process: {error}")))? {
+    match process::detach(&given)
+        .map_err(|error| other(&format!("can't start a process: {error}")))?
+    {
         Detached::Command(outcome) => outcome,
         Detached::Daemon(mut starter) => {
             let outcome = run(options, config_file, given, &mut starter);
@@ -138,7 +134,7 @@ fn run(
     let config = verbs::read_config(&config_file)?;
     let runtime_dir = paths::runtime_dir();
     paths::make_runtime_dir(&runtime_dir)?;
-    let _lock = lock(&runtime_dir)?;
+    let lock = place::lock(&runtime_dir)?;
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
 
@@ -151,6 +147,9 @@ fn run(
         serve_clients(&daemon, listener, parts.clients_inbox).map_err(cant)?,
         serve_browsers(&daemon, sites, parts.browsers_inbox).map_err(cant)?,
     ];
+    let mut place = Place::new(runtime_dir, lock);
+    // Whatever happened before anybody watched.
+    place.look(&daemon).map_err(cant)?;
     if !options.foreground {
         process::let_go().map_err(cant)?;
     }
@@ -159,7 +158,7 @@ fn run(
     if let Some(command) = startup_cmd {
         daemon.shared.hooks().startup(command);
     }
-    let outcome = daemon.main_loop(&parts.wishes, &mut parts.timer);
+    let outcome = daemon.main_loop(&parts.wishes, &mut parts.timer, &mut place);
     notify(&[NotifyState::Stopping]);
     daemon.stop();
     end(threads, &[parts.clients, parts.browsers]);
@@ -208,7 +207,13 @@ impl Parts {
         let shared = &self.shared;
         shared.with(|core, cx| core.start(cx));
         while shared.with(|core, _| core.is_keeping()) {
-            let wishes = turn(shared, &self.alarm, &self.wishes, &mut self.timer, None);
+            let wishes = turn(
+                shared,
+                &self.alarm,
+                &self.wishes,
+                &mut self.timer,
+                Rest::Long,
+            );
             if wishes.map_err(cant)?.contains(&Wish::Stop) {
                 return Err(other("stopped while the saved tokens were being loaded"));
             }
@@ -230,7 +235,7 @@ impl Parts {
         let (listener, socket) = match given {
             // Its file is the service manager's.
             Some(listener) => (listener, None),
-            None => listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
+            None => place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
         };
         doors.commit(plan);
         self.shared.with(|core, cx| core.publish(cx));
@@ -239,7 +244,8 @@ impl Parts {
             config_file,
             ports: sites.ports,
             https: sites.identity.clone(),
-            socket,
+            socket: Mutex::new(socket),
+            clients: self.clients.clone(),
             doors,
             stopping: AtomicBool::new(false),
             alarm: self.alarm.clone(),
@@ -251,7 +257,7 @@ impl Parts {
 impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = &*self.socket() {
             socket.remove();
         }
         self.doors.remove();
@@ -260,16 +266,30 @@ impl Daemon {
     }
 
     /// The refresher: sleeps until a deadline, a signal, a hook's end or a change of plan.
-    fn main_loop(self: &Arc<Self>, wishes: &Wishes, timer: &mut Timer) -> io::Result<()> {
+    fn main_loop(
+        self: &Arc<Self>,
+        wishes: &Wishes,
+        timer: &mut Timer,
+        place: &mut Place,
+    ) -> io::Result<()> {
         while !self.stopping.load(Ordering::Acquire) {
-            for wish in turn(&self.shared, &self.alarm, wishes, timer, None)? {
+            let rest = Rest::Watching(&place.presence);
+            for wish in turn(&self.shared, &self.alarm, wishes, timer, rest)? {
                 match wish {
                     Wish::Stop => self.stop(),
                     Wish::Reload => self.reload_by_signal(),
                 }
             }
+            // One that ends has taken its socket away itself.
+            if !self.stopping.load(Ordering::Acquire) && place.presence.is_due() {
+                place.look(self)?;
+            }
         }
         Ok(())
+    }
+
+    fn socket(&self) -> MutexGuard<'_, Option<SocketFile>> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last save. Nobody is answered any more.
@@ -306,7 +326,8 @@ impl Daemon {
         while busy(&self.shared) {
             let left = give_up.saturating_duration_since(Instant::now());
             // Signals are nothing to it: it ends already.
-            if left.is_zero() || turn(&self.shared, &self.alarm, wishes, timer, Some(left)).is_err()
+            if left.is_zero()
+                || turn(&self.shared, &self.alarm, wishes, timer, Rest::AtMost(left)).is_err()
             {
                 return false;
             }
@@ -323,14 +344,24 @@ impl Daemon {
     }
 }
 
-/// One turn of the main thread: sleeps until there is something to do (at most so long), and does
-/// it. Returns the signals that have come.
+/// What else may end the main thread's sleep.
+enum Rest<'a> {
+    /// Nothing.
+    Long,
+    /// A change around the control socket.
+    Watching(&'a Presence),
+    /// It takes so long.
+    AtMost(Duration),
+}
+
+/// One turn of the main thread: sleeps until there is something to do, and does it. Returns the
+/// signals that have come.
 fn turn(
     shared: &Arc<Shared>,
     alarm: &Alarm,
     wishes: &Wishes,
     timer: &mut Timer,
-    limit: Option<Duration>,
+    rest: Rest,
 ) -> io::Result<Vec<Wish>> {
     let hooks = shared.hooks();
     timer.arm(shared.deadline())?;
@@ -344,8 +375,15 @@ fn turn(
         false => PollFlags::POLLIN,
     };
     fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
-    let limit = limit.and_then(|limit| PollTimeout::try_from(limit).ok());
-    match poll(&mut fds, limit.unwrap_or(timer.timeout())) {
+    let timeout = match rest {
+        Rest::Long => timer.timeout(),
+        Rest::Watching(presence) => {
+            fds.extend(presence.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            presence.timeout(timer.timeout())
+        }
+        Rest::AtMost(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    match poll(&mut fds, timeout) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
@@ -412,94 +450,6 @@ fn https_hosts(config: &Config) -> Vec<&str> {
     hosts.sort_unstable();
     hosts.dedup();
     hosts
-}
-
-/// The one daemon's lock, held for life.
-fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
-    let path = runtime_dir.join("pizauth.lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&path);
-    let mut file =
-        file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))?;
-    let give_up = Instant::now() + TAKEOVER_TIMEOUT;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, _)) => file,
-        };
-        // A server that answers is running; one without a socket is just ending.
-        let answers = UnixStream::connect(paths::socket(runtime_dir)).is_ok();
-        if answers || Instant::now() >= give_up {
-            return Err(other("a server is already running"));
-        }
-        thread::sleep(TAKEOVER_POLL);
-    }
-}
-
-/// The control socket's file.
-struct SocketFile {
-    path: PathBuf,
-    dev: u64,
-    ino: u64,
-}
-
-impl SocketFile {
-    /// Removes it, if it is still this server's.
-    fn remove(&self) {
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.dev, self.ino)) {
-            // Somebody may just have removed it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Listens on the control socket.
-fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
-    // Its lock was removed from under it.
-    if UnixStream::connect(path).is_ok() {
-        return Err(other("a server is already running"));
-    }
-    listen(path)
-}
-
-/// Listens on a Unix socket. A socket that nobody listens on is replaced.
-fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
-    let cant = |error: io::Error| {
-        other(&format!(
-            "can't listen on the socket {}: {error}",
-            path.display()
-        ))
-    };
-    match UnixStream::connect(path) {
-        Ok(_) => {
-            let error = "something else listens there";
-            return Err(cant(io::Error::other(error)));
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            // A file that was never a socket refuses connections, too.
-            let found = fs::symlink_metadata(path).map_err(cant)?;
-            if !found.file_type().is_socket() {
-                return Err(cant(io::Error::other("there is a file that is no socket")));
-            }
-            fs::remove_file(path).map_err(cant)?;
-        }
-        Err(error) => return Err(cant(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(cant)?;
-    let file = fs::symlink_metadata(path).map_err(cant)?;
-    let socket = SocketFile {
-        path: path.to_owned(),
-        dev: file.dev(),
-        ino: file.ino(),
-    };
-    Ok((listener, socket))
 }
 
 fn serve_clients(

@@ -59,7 +59,7 @@ pub enum Detached {
 }
 
 /// Forks the daemon; the command waits until it answers or fails (daemon(7)).
-pub fn detach() -> io::Result<Detached> {
+pub fn detach(given: &[OwnedFd]) -> io::Result<Detached> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
@@ -74,7 +74,9 @@ pub fn detach() -> io::Result<Detached> {
     if unsafe { fork() }?.is_parent() {
         std::process::exit(0);
     }
-    close_inherited(&theirs);
+    let mut kept: Vec<RawFd> = given.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.push(theirs.as_raw_fd());
+    close_inherited(&kept);
     Ok(Detached::Daemon(Starter(Some(theirs))))
 }
 
@@ -120,7 +122,7 @@ fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
     }
     // A ^C at the terminal is for the daemon; the runner ends with it.
     signals::block()?;
-    close_inherited(&line);
+    close_inherited(&[line.as_raw_fd()]);
     runner::run(line)
 }
 
@@ -144,7 +146,7 @@ pub fn let_go() -> io::Result<()> {
 /// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
 /// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
 /// that this program has opened itself.
-fn close_inherited(kept: &impl AsRawFd) {
+fn close_inherited(kept: &[RawFd]) {
     // Where there is no such directory, descriptors stay as they are.
     let Ok(open) = fs::read_dir("/dev/fd") else {
         return;
@@ -153,7 +155,7 @@ fn close_inherited(kept: &impl AsRawFd) {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for fd in open {
-        if fd > 2 && fd != kept.as_raw_fd() {
+        if fd > 2 && !kept.contains(&fd) {
             // SAFETY: nothing in this process owns it. (The directory's own descriptor was in the
             // list and is closed by now, which close(2) merely says.)
             unsafe { nix::libc::close(fd) };

@@ -208,6 +208,7 @@ pub const BANS: [Ban; 7] = [
             ),
             ("src/daemon/files.rs", "the queue of token files"),
             ("src/daemon/doors.rs", "which restricted sockets are open"),
+            ("src/daemon/mod.rs", "the control socket's file"),
         ],
     },
     Ban {
@@ -232,9 +233,14 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
-                "src/daemon/mod.rs",
+                "src/daemon/presence.rs",
+                "when the control socket is to be looked at",
+            ),
+            (
+                "src/daemon/place.rs",
                 "how long to wait for a server that is just ending",
             ),
+            ("src/daemon/mod.rs", "how long the last save may take"),
             (
                 "src/daemon/presence.rs",
                 "when to look after the control socket, which the core never learns",
@@ -325,7 +331,7 @@ pub const BANS: [Ban; 7] = [
                 "a pause when descriptors have run out: no event tells when there are more",
             ),
             (
-                "src/daemon/mod.rs",
+                "src/daemon/place.rs",
                 "a lock of another process that is just ending: nothing tells when",
             ),
         ],
