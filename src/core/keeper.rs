@@ -21,6 +21,7 @@ const ALL: &str = "all accounts";
 
 /// What is known about the saved state.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Keeper {
     work: Work,
     /// `state_load_cmd` has succeeded.
@@ -36,6 +37,7 @@ pub(super) struct Keeper {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 enum Work {
     #[default]
     None,

@@ -16,6 +16,7 @@ use crate::{
 
 /// What is known about an account's token file.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Published {
     /// A server that was killed may have left it behind.
     #[default]

@@ -208,7 +208,6 @@ pub const BANS: [Ban; 7] = [
             ),
             ("src/daemon/files.rs", "the queue of token files"),
             ("src/daemon/doors.rs", "which restricted sockets are open"),
-            ("src/daemon/mod.rs", "the control socket's file"),
         ],
     },
     Ban {
