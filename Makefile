@@ -22,10 +22,13 @@ BASH_COMPLETION = share/bash/pizauth
 ZSH_COMPLETION = share/zsh/_pizauth
 FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
+SOCKET_UNIT = lib/systemd/user/pizauth.socket
+PLIST = lib/launchd/pizauth.plist
 # What users are to copy; the demo isn't.
-EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/providers \
-	examples/statusbars
-SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/statusbars/*.sh \
+EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/persistence \
+	examples/providers examples/services examples/statusbars
+SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/persistence/*.sh \
+	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
 	examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.
@@ -152,6 +155,10 @@ install:
 	done
 	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >"$(DESTDIR)$(UNITDIR)/pizauth.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/pizauth.service"
+	$(INSTALL) -m 644 $(SOCKET_UNIT) "$(DESTDIR)$(UNITDIR)/pizauth.socket"
+	$(INSTALL) -d '$(DESTDIR)$(EXAMPLEDIR)/services'
+	sed 's|@BINDIR@|$(BINDIR)|g' $(PLIST) >'$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
+	chmod 644 '$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
 
 # Takes away what this version installs; directories that others may share stay.
 uninstall:
@@ -159,11 +166,12 @@ uninstall:
 	find $(EXAMPLES) -type f | while read -r file; do \
 		rm -f '$(DESTDIR)$(EXAMPLEDIR)'/"$${file#examples/}" || exit 1; \
 	done
+	rm -f '$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
 	[ ! -d '$(DESTDIR)$(EXAMPLEDIR)' ] || \
 		find '$(DESTDIR)$(EXAMPLEDIR)' -depth -type d -exec rmdir {} \; 2>/dev/null || :
 	rm -f '$(DESTDIR)$(BINDIR)/pizauth' '$(DESTDIR)$(BASHDIR)/pizauth' \
 		'$(DESTDIR)$(ZSHDIR)/_pizauth' '$(DESTDIR)$(FISHDIR)/pizauth.fish' \
-		"$(DESTDIR)$(UNITDIR)/pizauth.service"
+		"$(DESTDIR)$(UNITDIR)/pizauth.service" "$(DESTDIR)$(UNITDIR)/pizauth.socket"
 
 clean:
 	$(CARGO) clean

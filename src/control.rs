@@ -7,7 +7,7 @@ use nix::unistd::Uid;
 
 use crate::{
     error::{Exit, Failure},
-    paths::peer_uid,
+    paths::{self, peer_uid},
     serve::{ConnId, Limits, Next, Service, Socket, Unparked},
     wire::{self, Received, Reply, Request},
 };
@@ -33,10 +33,24 @@ pub enum Answer {
     Stream(Reply),
 }
 
+/// The listener that gives access to everything; any other is a restricted one.
+pub const FULL: usize = 0;
+
+/// Who asks, and through which listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// [`FULL`], or the number of a restricted one.
+    pub listener: usize,
+    /// Whose process it is.
+    pub uid: Uid,
+    /// Which one, where the system tells.
+    pub pid: Option<i32>,
+}
+
 /// Answers requests.
 pub trait Handler: Send {
     /// A whole request.
-    fn request(&mut self, id: ConnId, request: Request) -> Answer;
+    fn request(&mut self, id: ConnId, asker: &Asker, request: Request) -> Answer;
 
     /// A client isn't kept waiting any longer: its last words.
     fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply;
@@ -53,11 +67,13 @@ pub struct Control<H> {
 /// One client.
 pub struct Client {
     id: ConnId,
+    asker: Asker,
     waits: bool,
 }
 
 impl<H: Handler> Control<H> {
-    /// `handler` answers the requests of this user's processes; nobody else is heard.
+    /// `handler` answers the requests of this user's processes, and through restricted listeners
+    /// those of root, who may be in a container; nobody else is heard.
     pub fn new(handler: H) -> Self {
         Control { handler }
     }
@@ -66,9 +82,17 @@ impl<H: Handler> Control<H> {
 impl<H: Handler> Service for Control<H> {
     type Conn = Client;
 
-    fn connected(&mut self, id: ConnId, _listener: usize, peer: &Socket) -> Option<Client> {
+    fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Client> {
+        let pid = paths::peer_pid(peer);
         match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() => Some(Client { id, waits: false }),
+            Some(uid) if uid == Uid::effective() || (listener != FULL && uid.is_root()) => {
+                let asker = Asker { listener, uid, pid };
+                Some(Client {
+                    id,
+                    asker,
+                    waits: false,
+                })
+            }
             Some(uid) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
@@ -85,7 +109,7 @@ impl<H: Handler> Service for Control<H> {
             Received::Part if !end => return Next::More,
             Received::Part => Answer::Reply(failure("the request is incomplete")),
             Received::Bad(why) => Answer::Reply(failure(&why)),
-            Received::Whole(request) => self.handler.request(client.id, request),
+            Received::Whole(request) => self.handler.request(client.id, &client.asker, request),
         };
         client.waits = !matches!(answer, Answer::Reply(_));
         match answer {

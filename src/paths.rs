@@ -29,11 +29,7 @@ pub fn config() -> Result<PathBuf, Failure> {
     if let Some(dir) = absolute("XDG_CONFIG_HOME") {
         return Ok(dir.join(CONFIG));
     }
-    let home = absolute("HOME").or_else(|| {
-        let user = User::from_uid(Uid::current()).ok().flatten()?;
-        Some(user.dir).filter(|dir| dir.is_absolute())
-    });
-    match home {
+    match home() {
         Some(home) => Ok(home.join(".config").join(CONFIG)),
         None => Err(Failure::new(
             Exit::Other,
@@ -41,6 +37,22 @@ pub fn config() -> Result<PathBuf, Failure> {
         )
         .hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`")),
     }
+}
+
+/// `path`, with the home directory in the place of a leading `~`; `None` without one.
+pub fn expand(path: &str) -> Option<PathBuf> {
+    match path.strip_prefix("~/") {
+        Some(rest) => Some(home()?.join(rest)),
+        None => Some(path.into()),
+    }
+}
+
+/// `$HOME`, else what the system's user database says.
+fn home() -> Option<PathBuf> {
+    absolute("HOME").or_else(|| {
+        let user = User::from_uid(Uid::current()).ok().flatten()?;
+        Some(user.dir).filter(|dir| dir.is_absolute())
+    })
 }
 
 /// The directory that the socket is in: `$XDG_RUNTIME_DIR/pizauth`, else
@@ -190,6 +202,19 @@ pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
     let credentials = getsockopt(&peer.as_fd(), PeerCredentials).ok()?;
     Some(Uid::from_raw(credentials.uid()))
+}
+
+/// Which process is at the other end, where the system tells.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn peer_pid(peer: &impl AsFd) -> Option<i32> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    Some(getsockopt(&peer.as_fd(), PeerCredentials).ok()?.pid())
+}
+
+/// Which process is at the other end, where the system tells.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn peer_pid(_peer: &impl AsFd) -> Option<i32> {
+    None
 }
 
 /// Whose process is at the other end.

@@ -105,7 +105,8 @@ pub trait Service {
     /// What the protocol knows about one connection.
     type Conn;
 
-    /// A connection was accepted from the listener with this index; `None` closes it.
+    /// A connection was accepted from the listener with this number: its place among those that
+    /// [`run`] began with, or that of [`Remote::open`]. `None` closes it.
     fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Self::Conn>;
 
     /// Bytes have arrived at the end of `input` (which may be drained), or, with `end`, the peer
@@ -133,7 +134,7 @@ pub fn run<S: Service>(
     inbox: Inbox,
 ) -> io::Result<()> {
     Server {
-        listeners,
+        listeners: listeners.into_iter().enumerate().collect(),
         service,
         limits,
         inbox,
@@ -147,7 +148,8 @@ pub fn run<S: Service>(
 }
 
 struct Server<S: Service> {
-    listeners: Vec<Listener>,
+    /// By the number that the service knows each by.
+    listeners: BTreeMap<usize, Listener>,
     service: S,
     limits: Limits,
     inbox: Inbox,
@@ -196,14 +198,13 @@ impl<S: Service> Server<S> {
         {
             self.accept_after = None;
         }
-        let open = if self.accept_after.is_none() {
-            self.listeners.len()
-        } else {
-            0
+        let open: Vec<usize> = match self.accept_after {
+            None => self.listeners.keys().copied().collect(),
+            Some(_) => Vec::new(),
         };
-        let mut fds = Vec::with_capacity(1 + open + self.connections.len());
+        let mut fds = Vec::with_capacity(1 + open.len() + self.connections.len());
         fds.push(PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN));
-        let listeners = self.listeners.iter().take(open);
+        let listeners = self.listeners.values().take(open.len());
         fds.extend(listeners.map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
         let mut wake_at = self.accept_after;
         for connection in self.connections.values() {
@@ -224,7 +225,8 @@ impl<S: Service> Server<S> {
             .iter()
             .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         let inbox = flags.next().is_some_and(|flags| !flags.is_empty());
-        let listeners = (0..open)
+        let listeners = open
+            .into_iter()
             .zip(flags.by_ref())
             .filter_map(|(index, flags)| (!flags.is_empty()).then_some(index))
             .collect();
@@ -288,6 +290,13 @@ impl<S: Service> Server<S> {
                     self.with(id, |connection, turn| connection.send(turn, bytes, last));
                 }
                 Message::Publish(bytes) => self.publish(&bytes),
+                Message::Open { number, listener } if !self.stopping => {
+                    self.listeners.insert(number, listener);
+                }
+                Message::Open { .. } => {}
+                Message::Close { number } => {
+                    self.listeners.remove(&number);
+                }
                 Message::Stop => self.stop(),
             }
         }
@@ -330,7 +339,7 @@ impl<S: Service> Server<S> {
     /// Empties a listener's backlog, within reason.
     fn accept_from(&mut self, index: usize) {
         for _ in 0..MAX_ACCEPTS_PER_TURN {
-            let Some(listener) = self.listeners.get(index) else {
+            let Some(listener) = self.listeners.get(&index) else {
                 return;
             };
             match listener.accept() {
@@ -351,7 +360,7 @@ impl<S: Service> Server<S> {
     }
 
     fn admit(&mut self, index: usize, socket: Socket) {
-        let Some(listener) = self.listeners.get(index) else {
+        let Some(listener) = self.listeners.get(&index) else {
             return;
         };
         let transport = match listener.wrap(&socket) {
@@ -394,7 +403,7 @@ impl<S: Service> Server<S> {
         let shed = self.spare.take().is_some()
             && self
                 .listeners
-                .get(index)
+                .get(&index)
                 .is_some_and(|listener| listener.accept().is_ok());
         self.spare = spare();
         shed && self.spare.is_some()

@@ -143,6 +143,10 @@ fn every_option_is_read() {
         }
         match level {
             Level::Global => write!(outside, "{name} = {wrong};").unwrap(),
+            Level::Socket => {
+                let others = ["accounts = [\"a\"];", ""][usize::from(name == "accounts")];
+                write!(outside, "socket \"/s\" {{ {others} {name} = {wrong}; }}").unwrap();
+            }
             Level::Account | Level::Both => write!(inside, "{name} = {wrong};").unwrap(),
         }
         let text = format!("{outside} account \"a\" {{ {inside} }}");
@@ -170,6 +174,8 @@ fn render(config: &Config) -> String {
         ("auth_notify_cmd", &config.auth_notify_cmd),
         ("error_notify_cmd", &config.error_notify_cmd),
         ("startup_cmd", &config.startup_cmd),
+        ("state_load_cmd", &config.state_load_cmd),
+        ("state_save_cmd", &config.state_save_cmd),
         ("token_event_cmd", &config.token_event_cmd),
         ("transient_error_if_cmd", &config.transient_error_if_cmd),
     ];
@@ -182,6 +188,15 @@ fn render(config: &Config) -> String {
     line("https_listen", listen(&config.https_listen));
     for account in &config.accounts {
         render_account(account, &mut out);
+    }
+    for socket in &config.sockets {
+        let names = socket.accounts.join(", ");
+        writeln!(
+            out,
+            "\nsocket {} {:?} for {names}",
+            socket.path, socket.allow
+        )
+        .unwrap();
     }
     for warning in &config.warnings {
         writeln!(out, "warning {warning}").unwrap();
@@ -209,6 +224,9 @@ fn render_account(account: &Account, out: &mut String) {
         ("refresh", &times),
     ] {
         writeln!(out, "  {name} {value}").unwrap();
+    }
+    if let Some(file) = &account.token_file {
+        writeln!(out, "  token_file {} {:?}", file.path, file.format).unwrap();
     }
     for scope in &registration.scopes {
         writeln!(out, "  scope {scope}").unwrap();

@@ -6,11 +6,12 @@ use cfgrammar::Span;
 use url::Url;
 
 use super::{
-    Account, Config, Listen, Policy, Registration,
+    Account, Config, Listen, Policy, Registration, TokenFile, TokenFormat,
     ast::{Block, Item, Setting},
     error::{ConfigError, Source, quoted},
     options::{Level, RESERVED_FIELDS},
     section::Section,
+    socket,
     suggest::nearest,
     value::{self, Endpoint, Text},
 };
@@ -41,11 +42,14 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
             .unwrap_or(AUTH_NOTIFY_INTERVAL),
         error_notify_cmd: globals.command("error_notify_cmd")?,
         startup_cmd: globals.command("startup_cmd")?,
+        state_load_cmd: globals.command("state_load_cmd")?,
+        state_save_cmd: globals.command("state_save_cmd")?,
         token_event_cmd: globals.command("token_event_cmd")?,
         transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
         http_listen: Listen::None,
         https_listen: Listen::None,
         accounts: Vec::new(),
+        sockets: Vec::new(),
         warnings: Vec::new(),
     };
     let defaults = Policy {
@@ -58,15 +62,19 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         policy: globals.policy(defaults)?,
         listeners: &listeners,
         names: HashMap::new(),
+        token_files: HashMap::new(),
         warnings: Vec::new(),
     };
-    for block in blocks {
+    let is_socket = |block: &&Block| source.slice(block.kind) == "socket";
+    let (sockets, accounts): (Vec<_>, Vec<_>) = blocks.into_iter().partition(is_socket);
+    for block in accounts {
         config.accounts.push(lowering.account(block)?);
     }
     if config.accounts.is_empty() {
         let error = ConfigError::of_file(source.file, "no account is configured");
         return Err(error.hint("add one: account \"name\" { … }"));
     }
+    config.sockets = socket::sockets(source, &sockets, &config.accounts)?;
     warnings.append(&mut lowering.warnings);
     config.warnings = in_file_order(source, warnings);
     config.http_listen = listeners.http;
@@ -169,6 +177,8 @@ struct Accounts<'s, 'a> {
     listeners: &'s Listeners,
     /// The accounts so far, and where their names stand.
     names: HashMap<Cow<'a, str>, Span>,
+    /// The token files so far, and where they stand.
+    token_files: HashMap<Cow<'a, str>, Span>,
     warnings: Vec<Warning>,
 }
 
@@ -190,12 +200,53 @@ impl<'a> Accounts<'_, 'a> {
             auth_uri_fields: self.auth_uri_fields(&section)?,
         };
         let secret = section.string("client_secret")?;
+        let token_file = self.token_file(&section, &registration)?;
         Ok(Account {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
             client_secret: secret.map(|text| Arc::new(Secret::new(text.value.into_owned()))),
             policy: section.policy(self.policy)?,
+            token_file: token_file.map(Arc::new),
         })
+    }
+
+    /// Where the access token is written to: no two accounts may share a file.
+    fn token_file(
+        &mut self,
+        section: &Section<'_, 'a>,
+        registration: &Registration,
+    ) -> Result<Option<TokenFile>, ConfigError> {
+        let formats = ["raw", "json", "xoauth2"];
+        let format = section.word("token_file_format", &formats)?;
+        let Some(path) = section.filled("token_file")? else {
+            return match format {
+                None => Ok(None),
+                Some((_, span)) => {
+                    let what = "`token_file_format` without `token_file`";
+                    Err(self.source.error(span, what))
+                }
+            };
+        };
+        value::absolute_file(self.source, "`token_file`", &path)?;
+        if let Some(first) = self.token_files.insert(path.value.clone(), path.span) {
+            let line = self.source.line(first);
+            let what = format!("two accounts have this `token_file`, the first on line {line}");
+            return Err(self.source.error(path.span, what));
+        }
+        let user = registration.auth_uri_fields.iter().rev();
+        let user = user.clone().find(|(key, _)| key == "login_hint");
+        let format = match (format, user) {
+            (None | Some(("raw", _)), _) => TokenFormat::Raw,
+            (Some(("xoauth2", _)), Some((_, user))) => TokenFormat::Xoauth2 { user: user.clone() },
+            (Some(("xoauth2", span)), None) => {
+                let what = "`token_file_format = xoauth2` needs to know the user";
+                let error = self.source.error(span, what);
+                return Err(error.hint("add `auth_uri_fields = { \"login_hint\": \"…\" };`"));
+            }
+            (Some(_), _) => TokenFormat::Json,
+        };
+        let path = Arc::from(&*path.value);
+        Ok(Some(TokenFile { path, format }))
     }
 
     /// The name of an account, which no account before it has.
@@ -203,7 +254,8 @@ impl<'a> Accounts<'_, 'a> {
         let kind = self.source.slice(block.kind);
         if kind != "account" {
             let what = format!("unknown block {}", quoted(kind));
-            let hint = nearest(kind, ["account"]).map(|_| "did you mean `account`?".into());
+            let near = nearest(kind, ["account", "socket"]);
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
             return Err(self.source.error(block.kind, what).maybe_hint(hint));
         }
         let name = value::string(self.source, block.name)?;

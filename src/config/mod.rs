@@ -7,6 +7,7 @@ mod lower;
 mod options;
 mod secrets;
 mod section;
+mod socket;
 mod suggest;
 mod syntax;
 mod value;
@@ -56,12 +57,18 @@ pub struct Config {
     pub https_listen: Listen,
     /// Run once, when the server answers.
     pub startup_cmd: Option<String>,
+    /// Prints what `state_save_cmd` was given; run before the server answers.
+    pub state_load_cmd: Option<String>,
+    /// Gets the dump on its standard input after every change of a token, and at shutdown.
+    pub state_save_cmd: Option<String>,
     /// Hears of every change of a token.
     pub token_event_cmd: Option<String>,
     /// Decides whether a transient error is one.
     pub transient_error_if_cmd: Option<String>,
     /// The accounts, in the order of the file, no two of the same name; at least one.
     pub accounts: Vec<Account>,
+    /// Further ways in, in the order of the file, no two of the same path.
+    pub sockets: Vec<RestrictedSocket>,
     /// What works but should be changed, each on one line that starts with `file:line: `.
     pub warnings: Vec<String>,
 }
@@ -91,6 +98,67 @@ pub struct Account {
     pub client_secret: Option<Arc<Secret>>,
     /// When its tokens are refreshed.
     pub policy: Policy,
+    /// Where its access token is written to, for programs that can't ask.
+    pub token_file: Option<Arc<TokenFile>>,
+}
+
+/// One `socket "path" { … }`: whoever gets there may do this and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictedSocket {
+    /// Absolute, or below `~/`.
+    pub path: Arc<str>,
+    /// The accounts that exist as far as its clients can tell; at least one.
+    pub accounts: Vec<Arc<str>>,
+    /// What they may ask; at least one.
+    pub allow: Vec<Allowed>,
+}
+
+/// What a restricted socket may allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// `pizauth refresh`.
+    Refresh,
+    /// `pizauth show`.
+    Show,
+    /// `pizauth status`, of its accounts.
+    Status,
+}
+
+impl Allowed {
+    /// All there are, by name.
+    pub const ALL: [Allowed; 3] = [Allowed::Refresh, Allowed::Show, Allowed::Status];
+
+    /// As in the config, and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Allowed::Refresh => "refresh",
+            Allowed::Show => "show",
+            Allowed::Status => "status",
+        }
+    }
+}
+
+/// A file that holds an account's access token for as long as there is a valid one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenFile {
+    /// Absolute, or below `~/`.
+    pub path: Arc<str>,
+    /// What stands in it.
+    pub format: TokenFormat,
+}
+
+/// What stands in a token file, always one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// The token.
+    Raw,
+    /// An object with the token and what is known about it.
+    Json,
+    /// The initial response of SASL's XOAUTH2.
+    Xoauth2 {
+        /// The mailbox's user: the account's `login_hint`.
+        user: String,
+    },
 }
 
 /// Everything that says to whom an account's tokens belong: where they come from, what they are

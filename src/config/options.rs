@@ -9,6 +9,8 @@ pub enum Level {
     Global,
     /// Inside an account.
     Account,
+    /// Inside a restricted socket.
+    Socket,
     /// Outside, as the default, and inside an account, as that account's own.
     Both,
 }
@@ -16,18 +18,20 @@ pub enum Level {
 impl Level {
     /// Whether an option of this level may stand at `place` (which is never [`Level::Both`]).
     fn allows(self, place: Level) -> bool {
-        self == place || self == Level::Both
+        self == place || self == Level::Both && place != Level::Socket
     }
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 19] = [
+pub const OPTIONS: [(&str, Level); 25] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
     ("http_listen", Level::Global),
     ("https_listen", Level::Global),
     ("startup_cmd", Level::Global),
+    ("state_load_cmd", Level::Global),
+    ("state_save_cmd", Level::Global),
     ("token_event_cmd", Level::Global),
     ("transient_error_if_cmd", Level::Global),
     ("refresh_at_least", Level::Both),
@@ -40,7 +44,11 @@ pub const OPTIONS: [(&str, Level); 19] = [
     ("scopes", Level::Account),
     ("redirect_uri", Level::Account),
     ("auth_uri_fields", Level::Account),
+    ("token_file", Level::Account),
+    ("token_file_format", Level::Account),
     ("login_hint", Level::Account),
+    ("accounts", Level::Socket),
+    ("allow", Level::Socket),
 ];
 
 /// Names that were options once, and what to write instead.
@@ -75,7 +83,7 @@ pub(super) struct Unknown {
 pub(super) fn resolve(name: &str, place: Level) -> Result<&'static str, Unknown> {
     match OPTIONS.iter().find(|(known, _)| *known == name) {
         Some((known, level)) if level.allows(place) => Ok(known),
-        Some((known, _)) => Err(misplaced(known, place)),
+        Some((known, level)) => Err(misplaced(known, *level)),
         None => Err(unknown(name, place)),
     }
 }
@@ -85,13 +93,19 @@ pub(super) fn is_option(name: &str) -> bool {
     OPTIONS.iter().any(|(known, _)| *known == name)
 }
 
-fn misplaced(name: &str, place: Level) -> Unknown {
-    let (what, hint) = match place {
-        Level::Account => ("is a global option", "move it out of the account"),
-        Level::Global | Level::Both => (
+/// An option of `level` stands where it can't.
+fn misplaced(name: &str, level: Level) -> Unknown {
+    let (what, hint) = match level {
+        Level::Global => ("is a global option", "move it out of the block"),
+        Level::Socket => (
+            "is an option of a socket",
+            "move it into a block: socket \"path\" { … }",
+        ),
+        Level::Account => (
             "is an option of an account",
             "move it into the account that it is for",
         ),
+        Level::Both => ("is no option of a socket", "move it out of the block"),
     };
     Unknown {
         what: format!("`{name}` {what}"),
@@ -111,10 +125,12 @@ fn unknown(name: &str, place: Level) -> Unknown {
         OPTIONS.iter().partition(|(_, level)| level.allows(place));
     let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
     let hint = nearest(name, names).map(|near| {
-        let aside = match (here.iter().any(|(known, _)| *known == near), place) {
-            (true, _) => "",
-            (false, Level::Account) => " (outside the account)",
-            (false, _) => " (inside an account)",
+        let level = OPTIONS.iter().find(|(known, _)| *known == near);
+        let aside = match (level, here.iter().any(|(known, _)| *known == near)) {
+            (_, true) | (None, _) => "",
+            (Some((_, Level::Socket)), false) => " (inside a socket)",
+            (Some((_, Level::Account)), false) => " (inside an account)",
+            (Some((_, Level::Global | Level::Both)), false) => " (outside the block)",
         };
         format!("did you mean `{near}`{aside}?")
     });

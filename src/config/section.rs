@@ -142,6 +142,12 @@ impl<'s, 'a> Section<'s, 'a> {
 
     /// A list of strings; none when unset.
     pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let texts = self.texts(name)?.into_iter();
+        Ok(texts.map(|text| text.value.into_owned()).collect())
+    }
+
+    /// The same, with the places.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<Text<'a>>, ConfigError> {
         let Some(value) = self.value(name) else {
             return Ok(Vec::new());
         };
@@ -150,7 +156,7 @@ impl<'s, 'a> Section<'s, 'a> {
         };
         let strings = strings.iter();
         strings
-            .map(|span| Ok(value::string(self.source, *span)?.value.into_owned()))
+            .map(|span| value::string(self.source, *span))
             .collect()
     }
 
@@ -167,6 +173,36 @@ impl<'s, 'a> Section<'s, 'a> {
         fields
             .map(|(key, value)| Ok((text(*key)?, text(*value)?)))
             .collect()
+    }
+
+    /// One of `words`, without quotes, and where it stands.
+    pub(super) fn word(
+        &self,
+        name: &str,
+        words: &[&'static str],
+    ) -> Result<Option<(&'static str, Span)>, ConfigError> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        let found = match value.kind {
+            Kind::Word => words
+                .iter()
+                .find(|word| **word == self.source.slice(value.span)),
+            _ => None,
+        };
+        match found {
+            Some(word) => Ok(Some((word, value.span))),
+            None => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                let wanted = format!("one of {} without quotes", words.join(", "));
+                match value.kind {
+                    Kind::Word => Err(self
+                        .source
+                        .error(value.span, format!("`{name}` takes {wanted}"))),
+                    _ => Err(self.mismatch(name, value, &wanted)),
+                }
+            }
+        }
     }
 
     /// A listener's address.

@@ -60,6 +60,17 @@ fn bad_escape(source: &Source, span: Span) -> ConfigError {
     source.error(span, what).hint(hint)
 }
 
+/// Checks that `text` names a file wherever the server was started: it is absolute, or below `~/`.
+pub(super) fn absolute_file(source: &Source, name: &str, text: &Text) -> Result<(), ConfigError> {
+    let path = &*text.value;
+    let rooted = path.starts_with('/') || path.starts_with("~/");
+    if rooted && !path.ends_with('/') && !path.contains('\0') {
+        return Ok(());
+    }
+    let error = source.error(text.span, format!("{name} is no absolute path of a file"));
+    Err(error.hint("it starts with `/` or `~/`"))
+}
+
 /// The time at `span`: a whole number and one of the units s, m, h, d.
 pub(super) fn time(source: &Source, span: Span) -> Result<Duration, ConfigError> {
     let text = source.slice(span);

@@ -10,10 +10,11 @@ use super::{
     AttemptId, Effect, TokenEvent, Waiter,
     dump::{Saved, SavedAccess},
     env::Env,
+    publish::Published,
     schedule::{self, Pauses},
 };
 use crate::{
-    config::{self, Config, Policy, Registration},
+    config::{self, Config, Policy, Registration, TokenFile},
     oauth::{
         authorization::{self, Callback, CallbackResult},
         token::{self, Cause, GrantType, Outcome, Refusal, Tokens, Verdict},
@@ -85,6 +86,8 @@ pub(super) struct Account {
     registration: Arc<Registration>,
     client_secret: Option<Arc<Secret>>,
     policy: Policy,
+    pub(super) token_file: Option<Arc<TokenFile>>,
+    pub(super) published: Published,
     held: Held,
     sign_in: SignIn,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
@@ -249,6 +252,8 @@ impl Account {
             registration: described.registration.clone(),
             client_secret: described.client_secret.clone(),
             policy: described.policy,
+            token_file: described.token_file.clone(),
+            published: Published::default(),
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
             last_request: None,
@@ -275,6 +280,33 @@ impl Account {
         &self.name
     }
 
+    /// Whether a request of it is with the shell.
+    pub fn awaits_reply(&self) -> bool {
+        let exchanging = matches!(
+            &self.sign_in,
+            SignIn::Exchanging(Exchanging {
+                phase: ExchangePhase::InFlight(_),
+                ..
+            })
+        );
+        let refreshing = matches!(
+            &self.held,
+            Held::Grant(Grant {
+                renewal: Renewal::With {
+                    phase: Phase::InFlight { .. },
+                    ..
+                },
+                ..
+            })
+        );
+        exchanging || refreshing
+    }
+
+    /// Whether it has tokens.
+    pub fn holds(&self) -> bool {
+        matches!(self.held, Held::Grant(_))
+    }
+
     pub fn registration(&self) -> &Arc<Registration> {
         &self.registration
     }
@@ -283,9 +315,23 @@ impl Account {
     pub fn deadline(&self, config: &Config, pauses: &Pauses) -> Option<Instant> {
         let refresh = self.refresh_due(pauses);
         let sign_in = self.sign_in_due(config);
-        match (refresh, sign_in) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        let due = [refresh, sign_in, self.token_file_due()];
+        due.into_iter().flatten().min()
+    }
+
+    /// When the token in the file has expired.
+    fn token_file_due(&self) -> Option<Instant> {
+        match self.published {
+            Published::Token(_) => self.access_expires(),
+            Published::Unknown | Published::Nothing => None,
+        }
+    }
+
+    /// When the access token expires, as far as that is known.
+    pub(super) fn access_expires(&self) -> Option<Instant> {
+        match &self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => grant.access.as_ref()?.expires,
         }
     }
 
@@ -354,6 +400,7 @@ impl Account {
 
     pub fn revoke(&mut self, env: &mut Env) {
         if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            env.tokens_changed();
             self.announce(env, TokenEvent::Revoked);
         }
         let why = Refusal {
@@ -368,6 +415,7 @@ impl Account {
     /// The account as this registration ends: its tokens go nowhere else.
     pub fn end(&mut self, env: &mut Env) {
         if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+            env.tokens_changed();
             self.announce(env, TokenEvent::Invalidated);
         }
         let why = Refusal {
@@ -375,6 +423,7 @@ impl Account {
             hint: None,
         };
         self.cancel_sign_in(env, why);
+        self.withdraw(env);
     }
 
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
@@ -382,6 +431,11 @@ impl Account {
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         self.client_secret = described.client_secret.clone();
         self.policy = described.policy;
+        if self.token_file != described.token_file {
+            self.withdraw(env);
+            self.token_file = described.token_file.clone();
+            self.published = Published::default();
+        }
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
             *phase = Phase::Wanted;
             env.log(
@@ -621,16 +675,19 @@ impl Account {
 
     fn begin_exchange(&mut self, env: &mut Env, pending: Pending, code: Arc<Secret>, to: Waiter) {
         let attempt = env.attempt();
-        let exchanging = Exchanging {
+        let mut exchanging = Exchanging {
             state: pending.state,
             code,
             verifier: pending.verifier,
             redirect_uri: pending.redirect_uri,
             since: env.now,
             waiters: vec![to],
-            phase: ExchangePhase::InFlight(attempt),
+            phase: ExchangePhase::RetryAt(env.now.instant),
         };
-        self.request_exchange(env, attempt, &exchanging);
+        if !env.common.held {
+            self.request_exchange(env, attempt, &exchanging);
+            exchanging.phase = ExchangePhase::InFlight(attempt);
+        }
         self.sign_in = SignIn::Exchanging(exchanging);
         env.news(&self.name, Happening::AuthorisationCompleting);
     }
@@ -750,7 +807,7 @@ impl Account {
             Some(phase) => *phase = Phase::Wanted,
             None => return,
         }
-        if earliest <= env.now.instant && !self.is_exchanging() {
+        if earliest <= env.now.instant && !self.is_exchanging() && !env.common.held {
             self.start_refresh(env);
         }
     }
@@ -917,6 +974,7 @@ impl Account {
                 }
                 if let Held::Grant(grant) = &mut self.held {
                     grant.access = None;
+                    env.tokens_changed();
                 }
                 self.rejected(env, None, failure.refusal);
             }
@@ -983,6 +1041,7 @@ impl Account {
 
     /// New tokens.
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        env.tokens_changed();
         let renewal = self.succeed(tokens.refresh_token.map(Arc::new));
         self.held = Held::Grant(Grant {
             access: Some(Access {
@@ -1075,6 +1134,7 @@ impl Account {
         {
             return false;
         }
+        env.tokens_changed();
         let renewal = self.succeed(saved.refresh_token);
         self.held = Held::Grant(Grant {
             access: saved.access.map(|access| Access {
@@ -1164,7 +1224,7 @@ impl Account {
 
     // ---- small parts --------------------------------------------------------------------------
 
-    fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
+    pub(super) fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
         let Held::Grant(grant) = &self.held else {
             return None;
         };

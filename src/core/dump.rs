@@ -64,6 +64,27 @@ pub struct SavedAccess {
     pub expires: Option<Wall>,
 }
 
+/// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
+pub struct Sealed(Zeroizing<Vec<u8>>);
+
+impl Sealed {
+    /// Takes `bytes` over.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Sealed(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for a pipe.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Why bytes aren't a dump that can be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DumpError {

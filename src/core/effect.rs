@@ -2,8 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::account::{Answer, Asker};
-use crate::oauth::token::{Refusal, Request};
+use super::{
+    account::{Answer, Asker},
+    dump::Sealed,
+};
+use crate::{
+    oauth::token::{Refusal, Request},
+    secret::Secret,
+};
 
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +101,33 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
+    },
+    /// Run `state_save_cmd`; exactly one [`super::Core::save_outcome`] answers it.
+    Save {
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+        /// For its standard input.
+        dump: Arc<Sealed>,
+    },
+    /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
+    Load {
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
+    /// Write or remove a token file. [`super::Core::publish_failed`] hears when that didn't work.
+    TokenFile {
+        /// Whose.
+        account: Arc<str>,
+        /// As written in the config: absolute, or below `~/`.
+        path: Arc<str>,
+        /// A later effect has a greater one; an earlier one must not undo it.
+        order: AttemptId,
+        /// What stands in it; without, it is to go.
+        content: Option<Arc<Secret>>,
     },
     /// A sign-in that somebody waits for has ended.
     Settled {

@@ -39,6 +39,10 @@ pub struct Common {
     pub spent: VecDeque<Spent>,
     pub effects: VecDeque<Effect>,
     pub news: VecDeque<News>,
+    /// Nothing is to be sent for now.
+    pub held: bool,
+    /// Whether what a dump would hold has changed since somebody last looked.
+    pub tokens_changed: bool,
     attempts: u64,
 }
 
@@ -51,6 +55,8 @@ impl Common {
             spent: VecDeque::new(),
             effects: VecDeque::new(),
             news: VecDeque::new(),
+            held: false,
+            tokens_changed: false,
             attempts: 0,
         }
     }
@@ -111,6 +117,11 @@ impl<'a> Env<'a> {
             account: Some(account.clone()),
             what,
         });
+    }
+
+    /// What a dump would hold of an account has changed.
+    pub fn tokens_changed(&mut self) {
+        self.common.tokens_changed = true;
     }
 
     /// The user must hear this.

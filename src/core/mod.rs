@@ -6,8 +6,10 @@ mod account;
 pub mod dump;
 mod effect;
 mod env;
+mod keeper;
 #[cfg(test)]
 mod model;
+mod publish;
 mod schedule;
 #[cfg(test)]
 mod sim;
@@ -26,6 +28,7 @@ use url::Url;
 use self::{
     account::{Account, Delivery},
     env::{Common, Env},
+    keeper::Keeper,
 };
 use crate::{
     config::Config,
@@ -112,6 +115,7 @@ pub struct Core {
     /// Each account that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
+    keeper: Keeper,
 }
 
 impl Core {
@@ -126,6 +130,7 @@ impl Core {
             accounts,
             deadlines: BTreeSet::new(),
             common: Common::new(config, ports),
+            keeper: Keeper::default(),
         }
     }
 
@@ -146,18 +151,47 @@ impl Core {
 
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let accounts = self.deadlines.first().map(|(at, _)| *at);
+        let accounts = accounts.filter(|_| !self.common.held);
+        match (accounts, self.keeper.deadline()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
     pub fn tick(&mut self, cx: &mut Cx) {
         self.common.pauses.expire(cx.now.instant);
         while let Some((at, name)) = self.deadlines.first()
+            && !self.common.held
             && *at <= cx.now.instant
         {
             let name = name.clone();
             self.on(cx, &name, |account, env| account.tick(env));
         }
+        self.keep(cx);
+    }
+
+    /// From now on nothing is sent to a provider: whatever came back could come too late. What is
+    /// under way may still end, see [`Core::awaits_reply`].
+    pub fn hold(&mut self) {
+        self.common.held = true;
+    }
+
+    /// [`Core::hold`] is over.
+    pub fn release(&mut self) {
+        self.common.held = false;
+    }
+
+    /// Whether nothing is sent at present.
+    pub fn is_held(&self) -> bool {
+        self.common.held
+    }
+
+    /// Whether a token endpoint's reply is outstanding. To lose it may be to lose a login: the
+    /// refresh token that was sent may already have been replaced.
+    pub fn awaits_reply(&self) -> bool {
+        self.accounts.values().any(Account::awaits_reply)
     }
 
     /// `show`: the access token, or why there is none; starts what brings one.
@@ -195,7 +229,9 @@ impl Core {
 
     /// `revoke`: forget the tokens, cancel a pending request. False when there is no such account.
     pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        self.on(cx, name, Account::revoke).is_some()
+        let found = self.on(cx, name, Account::revoke).is_some();
+        self.keep(cx);
+        found
     }
 
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
@@ -241,6 +277,7 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.token_outcome(env, attempt, sent, outcome);
         });
+        self.keep(cx);
     }
 
     /// `transient_error_if_cmd` ended; `transient` is whether it said to ignore the error.
@@ -248,11 +285,15 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.probe_outcome(env, attempt, transient);
         });
+        self.keep(cx);
     }
 
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
+        if config.state_save_cmd != self.common.config.state_save_cmd {
+            self.save_by_another();
+        }
         let mut before = std::mem::take(&mut self.accounts);
         self.deadlines.clear();
         let config = Arc::new(config);
@@ -286,7 +327,24 @@ impl Core {
             account: None,
             what: Happening::Reloaded,
         });
+        // After all removals, since a file may have gone from one account to another.
+        self.publish(cx);
         self.refile();
+        self.keep(cx);
+        self.load_again(cx);
+    }
+
+    /// Brings every token file in step; to be called before the first answer, too, when a file may
+    /// be there that a server left behind that was killed.
+    pub fn publish(&mut self, cx: &mut Cx) {
+        for account in self.accounts.values_mut() {
+            account.publish(&mut Env::new(cx, &mut self.common));
+        }
+    }
+
+    /// The token file of this account couldn't be written or removed.
+    pub fn publish_failed(&mut self, cx: &mut Cx, name: &str, why: &str) {
+        self.on(cx, name, |account, env| account.publish_failed(env, why));
     }
 
     /// Every account's tokens, sealed; see [`dump`].
@@ -303,6 +361,12 @@ impl Core {
     /// Takes over what `dump` has and is better than what is held: tokens of an account with the
     /// same registration that has none, or older ones. Returns how many accounts took tokens.
     pub fn restore(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
+        let taken = self.take_over(cx, dump);
+        self.keep(cx);
+        taken
+    }
+
+    fn take_over(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
         let mut taken = 0;
         for saved in dump.grants {
             let name = saved.account.clone();
@@ -340,7 +404,9 @@ impl Core {
         transition: impl FnOnce(&mut Account, &mut Env) -> T,
     ) -> Option<T> {
         let account = self.accounts.get_mut(name)?;
-        let value = transition(account, &mut Env::new(cx, &mut self.common));
+        let mut env = Env::new(cx, &mut self.common);
+        let value = transition(account, &mut env);
+        account.publish(&mut env);
         if self.common.pauses.take_changed() {
             self.refile();
         } else {

@@ -72,14 +72,18 @@ impl Clients {
 }
 
 impl Handler for Clients {
-    fn request(&mut self, id: ConnId, request: Request) -> Answer {
+    fn request(&mut self, id: ConnId, asker: &control::Asker, mut request: Request) -> Answer {
+        let admitted = match self.daemon.doors.admit(asker, &mut request) {
+            Ok(admitted) => admitted,
+            Err(reply) => return Answer::Reply(reply),
+        };
         match request {
             Request::Show(args) => self.show(id, args),
             Request::Watch => {
                 let first = report::watching(clock::now().wall);
                 Answer::Stream(verbs::json(&first))
             }
-            other => Answer::Reply(verbs::answer(&self.daemon, other)),
+            other => Answer::Reply(verbs::answer(&self.daemon, &admitted, other)),
         }
     }
 

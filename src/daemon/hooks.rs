@@ -4,22 +4,37 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::shared::Shared;
-use crate::core::{AttemptId, Effect};
+use super::{pass, shared::Shared};
+use crate::core::{
+    AttemptId, Effect,
+    dump::{MAX_DUMP_BYTES, Sealed},
+};
 
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the end of a command's output may take to arrive when the command has ended: it is in
+/// the pipe then, unless something that it left behind holds that open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The stack of the thread that fills or empties a pipe, in bytes.
+const PIPE_STACK: usize = 256 << 10;
 
 /// How long `transient_error_if_cmd` may think: the manual's three minutes.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
@@ -37,6 +52,10 @@ pub enum Lane {
     Probe,
     /// `startup_cmd`.
     Startup,
+    /// `state_load_cmd`.
+    Load,
+    /// `state_save_cmd`.
+    Save,
 }
 
 impl Lane {
@@ -48,6 +67,8 @@ impl Lane {
             Lane::Event => "token_event_cmd",
             Lane::Probe => "transient_error_if_cmd",
             Lane::Startup => "startup_cmd",
+            Lane::Load => "state_load_cmd",
+            Lane::Save => "state_save_cmd",
         }
     }
 }
@@ -74,6 +95,17 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// When it has run so long, its process group is killed.
     pub limit: Duration,
+    /// What a descriptor that came along with the order is for.
+    pub pipe: Option<Pipe>,
+}
+
+/// Which of a command's streams leads to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pipe {
+    /// It reads what the daemon writes.
+    Input,
+    /// It writes what the daemon reads.
+    Output,
 }
 
 /// What the runner tells the daemon, a JSON object a line, once for each job.
@@ -111,19 +143,32 @@ pub struct Hooks {
 #[derive(Default)]
 struct State {
     jobs: u64,
-    /// Bytes that the runner hasn't taken yet.
-    outgoing: VecDeque<u8>,
+    /// Orders that the runner hasn't taken yet, each with what comes along.
+    outgoing: VecDeque<Outgoing>,
     incoming: Vec<u8>,
     /// What to do when a job ends.
     running: HashMap<u64, Running>,
+    /// What couldn't even be ordered.
+    failed: Vec<Report>,
     closed: bool,
+}
+
+/// The rest of an order, and the descriptor that goes with its first byte.
+struct Outgoing {
+    bytes: Vec<u8>,
+    fd: Option<OwnedFd>,
 }
 
 struct Running {
     lane: Lane,
     account: Arc<str>,
     attempt: Option<AttemptId>,
+    /// Where its output arrives, if that is wanted.
+    output: Option<Receiver<Output>>,
 }
+
+/// What a command has printed.
+type Output = io::Result<Zeroizing<Vec<u8>>>;
 
 impl Hooks {
     /// `line` leads to a runner.
@@ -159,20 +204,9 @@ impl Hooks {
             Effect::NotifyEnd { attempt } => self.end(attempt),
             Effect::Error {
                 account,
-                command: Some(command),
+                command,
                 message,
-            } => {
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_MSG".into(), message),
-                ];
-                self.run(Lane::Error, account, None, command, env, LIMIT);
-            }
-            Effect::Error {
-                account,
-                command: None,
-                message,
-            } => log::error!("{account}: {message}"),
+            } => self.error(account, command, message),
             Effect::Announce {
                 account,
                 command,
@@ -199,11 +233,48 @@ impl Hooks {
                     PROBE_LIMIT,
                 );
             }
+            Effect::Save {
+                attempt,
+                command,
+                dump,
+            } => self.save(attempt, command, dump),
+            Effect::Load { attempt, command } => self.load(attempt, command),
             Effect::Request { .. }
+            | Effect::TokenFile { .. }
             | Effect::Settled { .. }
             | Effect::Answer { .. }
             | Effect::Log { .. } => {}
         }
+    }
+
+    fn error(&self, account: Arc<str>, command: Option<String>, message: String) {
+        let Some(command) = command else {
+            return log::error!("{account}: {message}");
+        };
+        let env = vec![
+            ("PIZAUTH_ACCOUNT".into(), account.to_string()),
+            ("PIZAUTH_MSG".into(), message),
+        ];
+        self.run(Lane::Error, account, None, command, env, LIMIT);
+    }
+
+    fn save(&self, attempt: AttemptId, command: String, dump: Arc<Sealed>) {
+        let piped = io::pipe().and_then(|(theirs, ours)| {
+            feed(ours, dump)?;
+            Ok((Pipe::Input, theirs.into()))
+        });
+        self.run_piped(Lane::Save, attempt, command, piped, None);
+    }
+
+    fn load(&self, attempt: AttemptId, command: String) {
+        let (piped, output) = match io::pipe().and_then(|(ours, theirs)| {
+            let output = collect(ours)?;
+            Ok(((Pipe::Output, theirs.into()), output))
+        }) {
+            Ok((piped, output)) => (Ok(piped), Some(output)),
+            Err(error) => (Err(error), None),
+        };
+        self.run_piped(Lane::Load, attempt, command, piped, output);
     }
 
     /// Queues `startup_cmd`.
@@ -227,22 +298,61 @@ impl Hooks {
         env: Vec<(String, String)>,
         limit: Duration,
     ) {
-        let mut state = self.lock();
-        state.jobs += 1;
-        let id = state.jobs;
         let running = Running {
             lane,
             account,
             attempt,
+            output: None,
         };
-        state.running.insert(id, running);
-        state.order(&Order::Run(Job {
+        let mut state = self.lock();
+        let id = state.begin(running);
+        let job = Job {
             id,
             lane,
             command,
             env,
             limit,
-        }));
+            pipe: None,
+        };
+        state.order(&Order::Run(job), None);
+    }
+
+    /// Queues a command that is about all accounts. One whose pipe couldn't be made fails to start,
+    /// like any other without it.
+    fn run_piped(
+        &self,
+        lane: Lane,
+        attempt: AttemptId,
+        command: String,
+        piped: io::Result<(Pipe, OwnedFd)>,
+        output: Option<Receiver<Output>>,
+    ) {
+        let running = Running {
+            lane,
+            account: "all accounts".into(),
+            attempt: Some(attempt),
+            output,
+        };
+        let mut state = self.lock();
+        let id = state.begin(running);
+        match piped {
+            Ok((pipe, fd)) => {
+                let job = Job {
+                    id,
+                    lane,
+                    command,
+                    env: Vec::new(),
+                    limit: LIMIT,
+                    pipe: Some(pipe),
+                };
+                state.order(&Order::Run(job), Some(fd));
+            }
+            Err(error) => state.failed.push(Report {
+                id,
+                end: End::NotStarted(error.to_string()),
+                stderr: String::new(),
+            }),
+        }
     }
 
     fn end(&self, attempt: AttemptId) {
@@ -254,8 +364,15 @@ impl Hooks {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            state.order(&Order::End(id));
+            state.order(&Order::End(id), None);
         }
+    }
+
+    /// Whether somebody is still being told of what has happened.
+    pub fn tells(&self) -> bool {
+        let state = self.lock();
+        let told = |job: &Running| matches!(job.lane, Lane::Error | Lane::Event);
+        state.running.values().any(told)
     }
 
     /// Whether orders wait to be written.
@@ -279,13 +396,16 @@ impl Hooks {
 
     fn write(&self) {
         let mut state = self.lock();
-        while !state.outgoing.is_empty() && !state.closed {
-            let (front, _) = state.outgoing.as_slices();
-            match (&self.line).write(front) {
+        while let Some(front) = state.outgoing.front_mut() {
+            let fds: Vec<_> = front.fd.iter().map(AsFd::as_fd).collect();
+            match pass::send(&self.line, &front.bytes, &fds) {
                 Ok(written) => {
-                    state.outgoing.drain(..written);
+                    front.fd = None;
+                    front.bytes.drain(..written);
+                    if front.bytes.is_empty() {
+                        state.outgoing.pop_front();
+                    }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => state.gone(&error.to_string()),
             }
@@ -305,6 +425,11 @@ impl Hooks {
             }
         }
         let mut reports = Vec::new();
+        for report in state.lost() {
+            if let Some(running) = state.running.remove(&report.id) {
+                reports.push((report, running));
+            }
+        }
         while let Some(line) = take_line(&mut state.incoming) {
             match serde_json::from_slice::<Report>(&line) {
                 Ok(report) => {
@@ -324,17 +449,38 @@ impl Hooks {
 }
 
 impl State {
-    fn order(&mut self, order: &Order) {
+    /// Takes note of a job; returns its number.
+    fn begin(&mut self, running: Running) -> u64 {
+        self.jobs += 1;
+        self.running.insert(self.jobs, running);
+        self.jobs
+    }
+
+    fn order(&mut self, order: &Order, fd: Option<OwnedFd>) {
         if self.closed {
             return;
         }
         match serde_json::to_vec(order) {
-            Ok(line) => {
-                self.outgoing.extend(line);
-                self.outgoing.push_back(b'\n');
+            Ok(mut bytes) => {
+                bytes.push(b'\n');
+                self.outgoing.push_back(Outgoing { bytes, fd });
             }
             Err(error) => log::error!("a hook can't be described: {error}"),
         }
+    }
+
+    /// The jobs that nobody will report on: those that couldn't be handed over and, when the runner
+    /// is gone, all.
+    fn lost(&mut self) -> Vec<Report> {
+        let mut lost = std::mem::take(&mut self.failed);
+        if self.closed {
+            lost.extend(self.running.keys().map(|id| Report {
+                id: *id,
+                end: End::NotStarted("the hook runner is gone".into()),
+                stderr: String::new(),
+            }));
+        }
+        lost
     }
 
     fn gone(&mut self, why: &str) {
@@ -342,6 +488,45 @@ impl State {
         self.closed = true;
         self.outgoing.clear();
     }
+}
+
+/// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
+fn feed(mut pipe: PipeWriter, dump: Arc<Sealed>) -> io::Result<()> {
+    make_room(&pipe, dump.bytes().len());
+    let thread = thread::Builder::new().name("save".into());
+    thread.stack_size(PIPE_STACK).spawn(move || {
+        // A command that doesn't want it says by its exit status whether that is well.
+        let _ = pipe.write_all(dump.bytes());
+    })?;
+    Ok(())
+}
+
+/// Lets the pipe hold so many bytes, if the system can: then it takes the dump in one step, and a
+/// server that is killed just then can't leave a command with half of it.
+#[cfg(target_os = "linux")]
+fn make_room(pipe: &PipeWriter, bytes: usize) {
+    use nix::fcntl::{FcntlArg, fcntl};
+    if let Ok(bytes) = i32::try_from(bytes) {
+        // Above the system's limit, it stays as it is.
+        let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_room(_pipe: &PipeWriter, _bytes: usize) {}
+
+/// Reads a command's output to its end, from a thread.
+fn collect(pipe: PipeReader) -> io::Result<Receiver<Output>> {
+    let (sender, receiver) = sync_channel(1);
+    let thread = thread::Builder::new().name("load".into());
+    thread.stack_size(PIPE_STACK).spawn(move || {
+        let mut output = Zeroizing::new(Vec::new());
+        let limit = MAX_DUMP_BYTES as u64 + 1;
+        let outcome = pipe.take(limit).read_to_end(&mut output);
+        // Nobody listens when the command has failed.
+        let _ = sender.send(outcome.map(|_| output));
+    })?;
+    Ok(receiver)
 }
 
 /// Takes the first whole line out of `input`.
@@ -366,8 +551,9 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
     let usual = match running.lane {
         Lane::Notify => report.end == End::TimedOut,
         Lane::Probe => matches!(report.end, End::Exit(_)),
-        Lane::Error | Lane::Event | Lane::Startup => false,
+        Lane::Error | Lane::Event | Lane::Startup | Lane::Load | Lane::Save => false,
     };
+    let mut trouble = None;
     if let (Some(how), false) = (failed, usual) {
         let stderr = crate::text::sanitize(&report.stderr);
         let said = if stderr.is_empty() {
@@ -376,10 +562,39 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
             format!(": {stderr}")
         };
         let (option, account) = (running.lane.option(), &running.account);
-        log::error!("{account}: {option} {how}{said}");
+        match running.lane {
+            Lane::Load | Lane::Save => trouble = Some(format!("{option} {how}{said}")),
+            _ => log::error!("{account}: {option} {how}{said}"),
+        }
     }
-    if let (Lane::Probe, Some(attempt)) = (running.lane, running.attempt) {
-        let transient = report.end == End::Exit(0);
-        shared.with(|core, cx| core.probe_outcome(cx, &running.account, attempt, transient));
+    let Some(attempt) = running.attempt else {
+        return;
+    };
+    match running.lane {
+        Lane::Probe => {
+            let transient = report.end == End::Exit(0);
+            shared.with(|core, cx| core.probe_outcome(cx, &running.account, attempt, transient));
+        }
+        Lane::Save => {
+            let outcome = trouble.map_or(Ok(()), Err);
+            shared.with(|core, cx| core.save_outcome(cx, attempt, outcome));
+        }
+        Lane::Load => {
+            let output = trouble.map_or_else(|| output(running), Err);
+            let outcome = output.as_ref().map(|bytes| bytes.as_slice());
+            let outcome = outcome.map_err(Clone::clone);
+            shared.with(|core, cx| core.load_outcome(cx, attempt, outcome));
+        }
+        Lane::Notify | Lane::Error | Lane::Event | Lane::Startup => {}
+    }
+}
+
+/// All that a command has printed which has ended.
+fn output(running: &Running) -> Result<Zeroizing<Vec<u8>>, String> {
+    let received = running.output.as_ref();
+    match received.map(|output| output.recv_timeout(OUTPUT_TIMEOUT)) {
+        Some(Ok(Ok(bytes))) => Ok(bytes),
+        Some(Ok(Err(error))) => Err(format!("its output can't be read: {error}")),
+        Some(Err(_)) | None => Err("something that it left behind holds its output open".into()),
     }
 }

@@ -1,12 +1,17 @@
 //! The shells around the core: start-up, threads, and what the core wants done.
 
+mod activation;
 mod check;
 mod clients;
 mod clock;
+mod doors;
 mod endpoint;
+mod files;
 mod harden;
 mod hooks;
 mod log;
+mod pass;
+mod place;
 mod presence;
 mod process;
 mod provider;
@@ -18,12 +23,9 @@ mod timer;
 mod verbs;
 
 use std::{
-    fs,
-    io::{self, ErrorKind},
-    os::unix::{
-        fs::{MetadataExt, OpenOptionsExt},
-        net::{UnixListener, UnixStream},
-    },
+    io,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -34,15 +36,16 @@ use std::{
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
-    poll::{PollFd, PollFlags, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::{Mode, umask},
 };
 use sd_notify::NotifyState;
 
 use self::{
     clients::Clients,
+    doors::Doors,
     hooks::Hooks,
+    place::{Place, SocketFile},
     presence::Presence,
     process::{Detached, Starter},
     shared::Shared,
@@ -56,21 +59,27 @@ use crate::{
     control::{self, Control},
     core::{Core, Ports},
     error::{Exit, Failure},
-    paths::{self, Address},
+    paths,
     redirect::{self, Identity, Site},
     serve::{self, Inbox, Listener, Remote},
 };
 
 pub use check::check;
 
-/// How long a server that is just ending may keep a new one waiting.
-const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an ending server waits for replies of token endpoints, in order to save them: most come
+/// within a second, and a network that is down must not hold up a logout.
+const REPLY_GRACE: Duration = Duration::from_secs(10);
 
-/// How often the new one looks meanwhile.
-const TAKEOVER_POLL: Duration = Duration::from_millis(20);
+/// How long an ending server waits until its token files are removed: disks are faster, but a
+/// network may be in between.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a second server is told.
-const ALREADY_RUNNING: &str = "a server is already running";
+/// How long an ending server lets hooks tell what has happened: the end must not come before its
+/// reason, and hooks that hang have other limits.
+const TELL_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last save may take: as long as any (the manual's minute).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
 const SERVER_STACK: usize = 1 << 20;
@@ -81,7 +90,10 @@ pub struct Daemon {
     config_file: PathBuf,
     ports: Ports,
     https: Option<Arc<Identity>>,
-    socket: Mutex<SocketFile>,
+    /// The control socket's file, unless that is a service manager's.
+    socket: Mutex<Option<SocketFile>>,
+    clients: Remote,
+    doors: Doors,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
     /// What the process has given up, as `info` shows it.
@@ -91,13 +103,16 @@ pub struct Daemon {
 /// `pizauth server`.
 pub fn start(options: &ServerOptions) -> Result<(), Failure> {
     let config_file = config_file(options.config.as_deref())?;
+    let given = activation::descriptors();
     if options.foreground {
-        return run(options, config_file, &mut Starter::none());
+        return run(options, config_file, given, &mut Starter::none());
     }
-    match process::detach().map_err(|error| other(&format!("can't start a process: {error}")))? {
+    match process::detach(&given)
+        .map_err(|error| other(&format!("can't start a process: {error}")))?
+    {
         Detached::Command(outcome) => outcome,
         Detached::Daemon(mut starter) => {
-            let outcome = run(options, config_file, &mut starter);
+            let outcome = run(options, config_file, given, &mut starter);
             if let Err(failure) = &outcome {
                 starter.failed(failure);
             }
@@ -121,55 +136,30 @@ fn config_file(given: Option<&Path>) -> Result<PathBuf, Failure> {
 fn run(
     options: &ServerOptions,
     config_file: PathBuf,
+    given: Vec<OwnedFd>,
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
-    let cant = |error: io::Error| other(&format!("can't start: {error}"));
-    let line = process::fork_runner(starter).map_err(cant)?;
+    let (line, given) = process::fork_runner(starter, given).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
     let sandbox = harden::harden();
     let config = verbs::read_config(&config_file)?;
     let address = paths::address()?;
     address.prepare()?;
-    let lock = lock(&address)?;
+    let lock = place::lock(&address)?;
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
-    let (listener, socket) = listen(&address.socket)?;
 
-    let alarm = Arc::new(Alarm::new().map_err(cant)?);
-    let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
-    let shared = Shared::new(
-        Core::new(config, sites.ports),
-        Hooks::new(line).map_err(cant)?,
-        endpoint::settle(browsers.clone()),
-        alarm.clone(),
-    );
-    let daemon = Arc::new(Daemon {
-        shared,
-        config_file,
-        ports: sites.ports,
-        https: sites.identity.clone(),
-        socket: Mutex::new(socket),
-        stopping: AtomicBool::new(false),
-        alarm,
-        sandbox,
-    });
-    let wishes = Wishes::watch().map_err(cant)?;
-    let mut timer = Timer::new().map_err(cant)?;
-    let mut place = Place {
-        presence: Presence::new(&address.socket),
-        clients: serve_clients(&daemon, listener).map_err(cant)?,
-        address,
-        lock,
-        former: Vec::new(),
-        complaint: String::new(),
-    };
-    let browsers = Server {
-        thread: serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
-        remote: browsers,
-    };
-
+    let mut parts = Parts::new(config, &sites, line).map_err(cant)?;
+    parts.load()?;
+    let given = activation::control_socket(given, &address.socket)?;
+    let (daemon, listener) = parts.open(config_file, &sites, &address.socket, given, sandbox)?;
+    let threads = [
+        serve_clients(&daemon, listener, parts.clients_inbox).map_err(cant)?,
+        serve_browsers(&daemon, sites, parts.browsers_inbox).map_err(cant)?,
+    ];
+    let mut place = Place::new(address, lock);
     // Whatever happened before anybody watched.
     place.look(&daemon).map_err(cant)?;
     if !options.foreground {
@@ -180,17 +170,112 @@ fn run(
     if let Some(command) = startup_cmd {
         daemon.shared.hooks().startup(command);
     }
-    let outcome = daemon.main_loop(&wishes, &mut timer, &mut place);
+    let outcome = daemon.main_loop(&parts.wishes, &mut parts.timer, &mut place);
     notify(&[NotifyState::Stopping]);
-    daemon.socket().remove();
-    end([place.clients, browsers], place.former);
+    daemon.stop();
+    end(threads, &[parts.clients, parts.browsers]);
+    daemon.close(&parts.wishes, &mut parts.timer);
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
+}
+
+/// What the daemon is made of, before it answers.
+struct Parts {
+    shared: Arc<Shared>,
+    alarm: Arc<Alarm>,
+    wishes: Wishes,
+    timer: Timer,
+    clients: Remote,
+    clients_inbox: Inbox,
+    browsers: Remote,
+    browsers_inbox: Inbox,
+}
+
+impl Parts {
+    fn new(config: Config, sites: &Sites, line: UnixStream) -> io::Result<Self> {
+        let alarm = Arc::new(Alarm::new()?);
+        let (clients, clients_inbox) = serve::remote()?;
+        let (browsers, browsers_inbox) = serve::remote()?;
+        let shared = Shared::new(
+            Core::new(config, sites.ports),
+            Hooks::new(line)?,
+            endpoint::settle(browsers.clone()),
+            alarm.clone(),
+        );
+        shared.serve(clients.clone());
+        Ok(Parts {
+            shared,
+            alarm,
+            wishes: Wishes::watch()?,
+            timer: Timer::new()?,
+            clients,
+            clients_inbox,
+            browsers,
+            browsers_inbox,
+        })
+    }
+
+    /// Takes over what `state_load_cmd` prints. There is no socket yet: that command would wait
+    /// for ever for an answer of this server.
+    fn load(&mut self) -> Result<(), Failure> {
+        let shared = &self.shared;
+        shared.with(|core, cx| core.start(cx));
+        while shared.with(|core, _| core.is_keeping()) {
+            let wishes = turn(
+                shared,
+                &self.alarm,
+                &self.wishes,
+                &mut self.timer,
+                Rest::Long,
+            );
+            if wishes.map_err(cant)?.contains(&Wish::Stop) {
+                return Err(other("stopped while the saved tokens were being loaded"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets; the control socket as the last, so that who finds it finds all.
+    fn open(
+        &self,
+        config_file: PathBuf,
+        sites: &Sites,
+        path: &Path,
+        given: Option<UnixListener>,
+        sandbox: Vec<&'static str>,
+    ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
+        let doors = Doors::new(self.clients.clone());
+        let sockets = self.shared.with(|core, _| core.config().sockets.clone());
+        let plan = doors.prepare(&sockets)?;
+        let (listener, socket) = match given {
+            // Its file is the service manager's.
+            Some(listener) => (listener, None),
+            None => place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
+        };
+        doors.commit(plan);
+        self.shared.with(|core, cx| core.publish(cx));
+        let daemon = Daemon {
+            shared: self.shared.clone(),
+            config_file,
+            ports: sites.ports,
+            https: sites.identity.clone(),
+            socket: Mutex::new(socket),
+            clients: self.clients.clone(),
+            doors,
+            stopping: AtomicBool::new(false),
+            alarm: self.alarm.clone(),
+            sandbox,
+        };
+        Ok((Arc::new(daemon), listener))
+    }
 }
 
 impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
-        self.socket().remove();
+        if let Some(socket) = &*self.socket() {
+            socket.remove();
+        }
+        self.doors.remove();
         self.stopping.store(true, Ordering::Release);
         self.alarm.ring();
     }
@@ -202,43 +287,67 @@ impl Daemon {
         timer: &mut Timer,
         place: &mut Place,
     ) -> io::Result<()> {
-        let hooks = self.shared.hooks();
         while !self.stopping.load(Ordering::Acquire) {
-            timer.arm(self.shared.deadline())?;
-            let mut fds = vec![
-                PollFd::new(std::os::fd::AsFd::as_fd(&*self.alarm), PollFlags::POLLIN),
-                PollFd::new(wishes.fd(), PollFlags::POLLIN),
-            ];
-            fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            fds.extend((place.presence.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            let flags = match hooks.wants_write() {
-                true => PollFlags::POLLIN | PollFlags::POLLOUT,
-                false => PollFlags::POLLIN,
-            };
-            fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
-            match poll(&mut fds, place.presence.timeout(timer.timeout())) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            self.alarm.clear();
-            timer.clear();
-            while let Some(wish) = wishes.next() {
+            let rest = Rest::Watching(&place.presence);
+            for wish in turn(&self.shared, &self.alarm, wishes, timer, rest)? {
                 match wish {
                     Wish::Stop => self.stop(),
                     Wish::Reload => self.reload_by_signal(),
                 }
             }
-            if place.presence.is_due() {
+            // One that ends has taken its socket away itself.
+            if !self.stopping.load(Ordering::Acquire) && place.presence.is_due() {
                 place.look(self)?;
             }
-            self.shared.with(|core, cx| core.tick(cx));
-            hooks.exchange(&self.shared);
         }
         Ok(())
     }
 
-    fn socket(&self) -> MutexGuard<'_, SocketFile> {
+    fn socket(&self) -> MutexGuard<'_, Option<SocketFile>> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last save. Nobody is answered any more.
+    fn close(&self, wishes: &Wishes, timer: &mut Timer) {
+        let shared = &self.shared;
+        shared.with(|core, _| core.hold());
+        let saves = shared.with(|core, _| core.config().state_save_cmd.is_some());
+        if saves {
+            self.wait_while(wishes, timer, REPLY_GRACE, |shared| {
+                shared.with(|core, _| core.awaits_reply())
+            });
+        }
+        shared.with(|core, cx| core.close(cx));
+        let keeping = |shared: &Arc<Shared>| shared.with(|core, _| core.is_keeping());
+        if !self.wait_while(wishes, timer, CLOSE_TIMEOUT, keeping) {
+            ::log::error!("the tokens could not be saved in time");
+        }
+        if !shared.files().finish(FILES_TIMEOUT) {
+            ::log::error!("the token files could not be removed in time");
+        }
+        let telling = |shared: &Arc<Shared>| shared.hooks().tells();
+        self.wait_while(wishes, timer, TELL_GRACE, telling);
+    }
+
+    /// Turns until `busy` says no; false when it still says yes after so long.
+    fn wait_while(
+        &self,
+        wishes: &Wishes,
+        timer: &mut Timer,
+        patience: Duration,
+        busy: impl Fn(&Arc<Shared>) -> bool,
+    ) -> bool {
+        let give_up = Instant::now() + patience;
+        while busy(&self.shared) {
+            let left = give_up.saturating_duration_since(Instant::now());
+            // Signals are nothing to it: it ends already.
+            if left.is_zero()
+                || turn(&self.shared, &self.alarm, wishes, timer, Rest::AtMost(left)).is_err()
+            {
+                return false;
+            }
+        }
+        true
     }
 
     fn reload_by_signal(self: &Arc<Self>) {
@@ -250,74 +359,54 @@ impl Daemon {
     }
 }
 
-/// Where clients find the daemon, and what it takes to be found again when that has gone.
-struct Place {
-    presence: Presence,
-    address: Address,
-    lock: Flock<fs::File>,
-    clients: Server,
-    /// Servers of sockets that are gone, with their last replies.
-    former: Vec<JoinHandle<()>>,
-    /// Why the socket can't be made, as it was said last.
-    complaint: String,
+/// What else may end the main thread's sleep.
+enum Rest<'a> {
+    /// Nothing.
+    Long,
+    /// A change around the control socket.
+    Watching(&'a Presence),
+    /// It takes so long.
+    AtMost(Duration),
 }
 
-impl Place {
-    /// Makes the socket and the lock again if they are gone. What can't be made now is tried again
-    /// later: the tokens are worth keeping.
-    ///
-    /// # Errors
-    /// When another server has taken the place, so that nobody would find this one any more.
-    fn look(&mut self, daemon: &Arc<Daemon>) -> io::Result<()> {
-        self.presence.renew();
-        match self.mend(daemon) {
-            Ok(false) => self.complaint.clear(),
-            Ok(true) => self.presence.mended(),
-            Err(failure) if failure.what == ALREADY_RUNNING => {
-                let why = "its control socket was gone, and another server has taken its place";
-                return Err(io::Error::other(why));
-            }
-            Err(failure) => {
-                if self.complaint != failure.what {
-                    ::log::error!("the control socket is gone: {failure}");
-                    self.complaint = failure.what;
-                }
-                self.presence.missing();
-            }
+/// One turn of the main thread: sleeps until there is something to do, and does it. Returns the
+/// signals that have come.
+fn turn(
+    shared: &Arc<Shared>,
+    alarm: &Alarm,
+    wishes: &Wishes,
+    timer: &mut Timer,
+    rest: Rest,
+) -> io::Result<Vec<Wish>> {
+    let hooks = shared.hooks();
+    timer.arm(shared.deadline())?;
+    let mut fds = vec![
+        PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
+        PollFd::new(wishes.fd(), PollFlags::POLLIN),
+    ];
+    fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    let flags = match hooks.wants_write() {
+        true => PollFlags::POLLIN | PollFlags::POLLOUT,
+        false => PollFlags::POLLIN,
+    };
+    fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
+    let timeout = match rest {
+        Rest::Long => timer.timeout(),
+        Rest::Watching(presence) => {
+            fds.extend(presence.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            presence.timeout(timer.timeout())
         }
-        Ok(())
+        Rest::AtMost(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    };
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(errno) => return Err(errno.into()),
     }
-
-    /// Whether there was anything to mend.
-    fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, Failure> {
-        self.address.prepare()?;
-        let lock_gone = !is_same(&self.address.lock_file(), file_id(&self.lock));
-        if lock_gone {
-            let file = open_lock(&self.address)?;
-            self.lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-                .map_err(|_| other(ALREADY_RUNNING))?;
-            ::log::warn!("the lock was gone and has been made again");
-        }
-        if daemon.socket().is_there() {
-            return Ok(lock_gone);
-        }
-        let (listener, file) = listen(&self.address.socket)?;
-        let clients = serve_clients(daemon, listener)
-            .map_err(|error| other(&format!("can't serve it: {error}")))?;
-        *daemon.socket() = file;
-        let old = std::mem::replace(&mut self.clients, clients);
-        old.remote.stop();
-        self.former.retain(|thread| !thread.is_finished());
-        self.former.push(old.thread);
-        ::log::warn!("the control socket was gone and has been made again");
-        Ok(true)
-    }
-}
-
-/// A thread that serves, and the way to end it.
-struct Server {
-    remote: Remote,
-    thread: JoinHandle<()>,
+    alarm.clear();
+    timer.clear();
+    shared.with(|core, cx| core.tick(cx));
+    hooks.exchange(shared);
+    Ok(std::iter::from_fn(|| wishes.next()).collect())
 }
 
 /// The redirect listeners.
@@ -378,109 +467,19 @@ fn https_hosts(config: &Config) -> Vec<&str> {
     hosts
 }
 
-/// The one daemon's lock, held for life.
-fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
-    let mut file = open_lock(address)?;
-    let give_up = Instant::now() + TAKEOVER_TIMEOUT;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((file, _)) => file,
-        };
-        // A server that answers is running; one without a socket is just ending.
-        let answers = UnixStream::connect(&address.socket).is_ok();
-        if answers || Instant::now() >= give_up {
-            return Err(other(ALREADY_RUNNING));
-        }
-        thread::sleep(TAKEOVER_POLL);
-    }
-}
-
-fn open_lock(address: &Address) -> Result<fs::File, Failure> {
-    let path = address.lock_file();
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&path);
-    file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
-}
-
-/// Device and inode: which file it is, whatever its name.
-type FileId = (u64, u64);
-
-fn file_id(file: &fs::File) -> Option<FileId> {
-    let found = file.metadata().ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-/// Whether `path` still names this file.
-fn is_same(path: &Path, file: Option<FileId>) -> bool {
-    let found = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
-    found.is_ok_and(|found| Some(found) == file)
-}
-
-/// The control socket's file.
-struct SocketFile {
-    path: PathBuf,
-    id: FileId,
-}
-
-impl SocketFile {
-    /// Whether it is still this server's.
-    fn is_there(&self) -> bool {
-        is_same(&self.path, Some(self.id))
-    }
-
-    /// Removes it, if it is still this server's.
-    fn remove(&self) {
-        if self.is_there() {
-            // Somebody may just have removed it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Listens on the control socket. A file that nobody listens on is replaced.
-fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
-    let cant = |error: io::Error| {
-        other(&format!(
-            "can't listen on the socket {}: {error}",
-            path.display()
-        ))
-    };
-    match UnixStream::connect(path) {
-        // Its lock was removed from under it.
-        Ok(_) => return Err(other(ALREADY_RUNNING)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(cant)?;
-        }
-        Err(error) => return Err(cant(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(cant)?;
-    let file = fs::symlink_metadata(path).map_err(cant)?;
-    let socket = SocketFile {
-        path: path.to_owned(),
-        id: (file.dev(), file.ino()),
-    };
-    Ok((listener, socket))
-}
-
-fn serve_clients(daemon: &Arc<Daemon>, listener: UnixListener) -> io::Result<Server> {
-    let (remote, inbox) = serve::remote()?;
-    daemon.shared.serve(remote.clone());
+fn serve_clients(
+    daemon: &Arc<Daemon>,
+    listener: UnixListener,
+    inbox: Inbox,
+) -> io::Result<JoinHandle<()>> {
     let listener = Listener::unix(listener)?;
     let theirs = daemon.clone();
     let control = Control::new(Clients::new(theirs));
     let theirs = daemon.clone();
-    let thread = spawn("control", move || {
+    spawn("control", move || {
         let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);
         theirs.ended("control socket", outcome);
-    })?;
-    Ok(Server { remote, thread })
+    })
 }
 
 fn serve_browsers(daemon: &Arc<Daemon>, sites: Sites, inbox: Inbox) -> io::Result<JoinHandle<()>> {
@@ -509,14 +508,20 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 }
 
 /// Lets the servers finish the replies that they are writing.
-fn end(servers: [Server; 2], former: Vec<JoinHandle<()>>) {
-    for server in &servers {
-        server.remote.stop();
+fn end(threads: [JoinHandle<()>; 2], remotes: &[Remote]) {
+    for remote in remotes {
+        remote.stop();
     }
-    let threads = servers.map(|server| server.thread);
-    for thread in threads.into_iter().chain(former) {
+    for thread in threads {
         // A thread that has panicked has nothing left to finish.
         let _ = thread.join();
+    }
+}
+
+/// The service manager hears of a reload from its beginning to its end.
+fn notify_reloading() {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 
@@ -524,6 +529,10 @@ fn notify(state: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(state) {
         ::log::warn!("the service manager can't be told: {error}");
     }
+}
+
+fn cant(error: io::Error) -> Failure {
+    other(&format!("can't start: {error}"))
 }
 
 fn other(what: &str) -> Failure {

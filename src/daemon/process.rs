@@ -1,16 +1,18 @@
-//! fork(2): the only unsafe code. Both forks happen while the process has one thread.
+//! fork(2), and descriptors that arrive as numbers: the only unsafe code. Both forks happen while
+//! the process has one thread.
 #![allow(unsafe_code)]
 
 use std::{
     fs,
     io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
 };
 
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     sys::wait::waitpid,
     unistd::{ForkResult, fork, setsid},
 };
@@ -57,7 +59,7 @@ pub enum Detached {
 }
 
 /// Forks the daemon; the command waits until it answers or fails (daemon(7)).
-pub fn detach() -> io::Result<Detached> {
+pub fn detach(given: &[OwnedFd]) -> io::Result<Detached> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
@@ -72,7 +74,9 @@ pub fn detach() -> io::Result<Detached> {
     if unsafe { fork() }?.is_parent() {
         std::process::exit(0);
     }
-    close_inherited(&theirs);
+    let mut kept: Vec<RawFd> = given.iter().map(AsRawFd::as_raw_fd).collect();
+    kept.push(theirs.as_raw_fd());
+    close_inherited(&kept);
     Ok(Detached::Daemon(Starter(Some(theirs))))
 }
 
@@ -98,14 +102,15 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     }
 }
 
-/// Forks the hook runner, before anything secret is in memory. Returns the line to it.
-pub fn fork_runner(starter: &mut Starter) -> io::Result<UnixStream> {
+/// Forks the hook runner, before anything secret is in memory. Returns the line to it, and what it
+/// has no use for.
+pub fn fork_runner<T>(starter: &mut Starter, not_for_it: T) -> io::Result<(UnixStream, T)> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if unsafe { fork() }?.is_parent() {
-        return Ok(ours);
+        return Ok((ours, not_for_it));
     }
-    drop(ours);
+    drop((ours, not_for_it));
     let outcome = become_runner(starter, theirs);
     std::process::exit(i32::from(outcome.is_err()));
 }
@@ -117,8 +122,19 @@ fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
     }
     // A ^C at the terminal is for the daemon; the runner ends with it.
     signals::block()?;
-    close_inherited(&line);
+    close_inherited(&[line.as_raw_fd()]);
     runner::run(line)
+}
+
+/// Takes over a descriptor that has just come into the process, by its number. It is closed on
+/// exec from now on.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel or whoever started this process has said that the number is ours, and
+    // each caller gets to see it once.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // It can fail only for a descriptor that isn't open, which the first use will tell.
+    let _ = fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    fd
 }
 
 /// Lets the starting command's terminal, its files and its directory go.
@@ -130,7 +146,7 @@ pub fn let_go() -> io::Result<()> {
 /// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
 /// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
 /// that this program has opened itself.
-fn close_inherited(kept: &impl AsRawFd) {
+fn close_inherited(kept: &[RawFd]) {
     // Where there is no such directory, descriptors stay as they are.
     let Ok(open) = fs::read_dir("/dev/fd") else {
         return;
@@ -139,7 +155,7 @@ fn close_inherited(kept: &impl AsRawFd) {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for fd in open {
-        if fd > 2 && fd != kept.as_raw_fd() {
+        if fd > 2 && !kept.contains(&fd) {
             // SAFETY: nothing in this process owns it. (The directory's own descriptor was in the
             // list and is closed by now, which close(2) merely says.)
             unsafe { nix::libc::close(fd) };

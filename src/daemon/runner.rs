@@ -6,7 +6,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io::{self, ErrorKind, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             net::UnixStream,
             process::{CommandExt, ExitStatusExt},
@@ -23,7 +23,9 @@ use nix::{
 };
 
 use super::{
-    hooks::{End, Job, Lane, Order, Report, take_line},
+    activation,
+    hooks::{End, Job, Lane, Order, Pipe, Report, take_line},
+    pass,
     signals::Children,
 };
 
@@ -43,6 +45,7 @@ pub fn run(line: UnixStream) -> io::Result<()> {
         children: Children::watch()?,
         incoming: Vec::new(),
         outgoing: VecDeque::new(),
+        pipes: Vec::new(),
         waiting: HashMap::new(),
         running: Vec::new(),
     };
@@ -58,7 +61,9 @@ struct Runner {
     children: Children,
     incoming: Vec<u8>,
     outgoing: VecDeque<u8>,
-    waiting: HashMap<Lane, VecDeque<Job>>,
+    /// Ends of pipes that have arrived ahead of the orders that they are for, in order.
+    pipes: Vec<OwnedFd>,
+    waiting: HashMap<Lane, VecDeque<(Job, Option<OwnedFd>)>>,
     running: Vec<Hook>,
 }
 
@@ -135,27 +140,30 @@ impl Runner {
     fn read_orders(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
         loop {
-            match self.line.read(&mut buffer) {
+            match pass::recv(&self.line, &mut buffer, &mut self.pipes) {
                 Ok(0) => return Ok(false),
                 Ok(count) => self.incoming.extend(buffer.iter().take(count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
         }
         while let Some(line) = take_line(&mut self.incoming) {
             match serde_json::from_slice(&line)? {
-                Order::Run(job) => self.enqueue(job),
+                Order::Run(job) => {
+                    let pipe = job.pipe.filter(|_| !self.pipes.is_empty());
+                    let pipe = pipe.map(|_| self.pipes.remove(0));
+                    self.enqueue(job, pipe);
+                }
                 Order::End(id) => self.end(id),
             }
         }
         Ok(true)
     }
 
-    fn enqueue(&mut self, job: Job) {
+    fn enqueue(&mut self, job: Job, pipe: Option<OwnedFd>) {
         let queue = self.waiting.entry(job.lane).or_default();
         if queue.len() < MAX_WAITING {
-            queue.push_back(job);
+            queue.push_back((job, pipe));
         } else {
             let end = End::NotStarted("too many are waiting".into());
             self.report(job.id, end, String::new());
@@ -169,7 +177,7 @@ impl Runner {
         let mut found = false;
         for queue in self.waiting.values_mut() {
             let before = queue.len();
-            queue.retain(|job| job.id != id);
+            queue.retain(|(job, _)| job.id != id);
             found |= queue.len() < before;
         }
         if found {
@@ -179,6 +187,8 @@ impl Runner {
 
     fn start_waiting(&mut self) {
         for lane in [
+            Lane::Load,
+            Lane::Save,
             Lane::Startup,
             Lane::Event,
             Lane::Error,
@@ -186,10 +196,11 @@ impl Runner {
             Lane::Notify,
         ] {
             while self.running.iter().filter(|hook| hook.lane == lane).count() < room(lane) {
-                let Some(job) = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front) else {
+                let Some((job, pipe)) = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front)
+                else {
                     break;
                 };
-                match start(&job) {
+                match start(&job, pipe) {
                     Ok(hook) => self.running.push(hook),
                     Err(error) => {
                         self.report(job.id, End::NotStarted(error.to_string()), String::new());
@@ -253,6 +264,8 @@ fn room(lane: Lane) -> usize {
     match lane {
         // Their order is promised.
         Lane::Event | Lane::Error | Lane::Startup => 1,
+        // A state that is being replaced must not be read or replaced at once.
+        Lane::Load | Lane::Save => 1,
         // A network that is down fails every account at once.
         Lane::Probe => 4,
         // Each may wait for a click for a quarter of an hour.
@@ -260,14 +273,27 @@ fn room(lane: Lane) -> usize {
     }
 }
 
-fn start(job: &Job) -> io::Result<Hook> {
+/// Starts a command. What goes through its pipe goes to or from the daemon itself: this process
+/// hands the descriptor on and keeps none.
+fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
+    let (mut stdin, mut stdout) = (Stdio::null(), Stdio::null());
+    match (job.pipe, pipe) {
+        (Some(Pipe::Input), Some(end)) => stdin = end.into(),
+        (Some(Pipe::Output), Some(end)) => stdout = end.into(),
+        (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
+        (None, _) => {}
+    }
     let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-    let mut child = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
+    let mut command = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
+    for variable in activation::VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut child = command
         .arg("-c")
         .arg(&job.command)
         .envs(job.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdin(stdin)
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clients, clock, hooks::Hooks, provider::Provider};
+use super::{clients, clock, files::TokenFiles, hooks::Hooks, provider::Provider};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Waiter},
@@ -20,6 +20,7 @@ pub struct Shared {
     core: Mutex<Core>,
     provider: Provider,
     hooks: Hooks,
+    files: TokenFiles,
     settle: Settle,
     /// Those of the control socket, which may be made anew.
     clients: Mutex<Option<Remote>>,
@@ -33,6 +34,7 @@ impl Shared {
             core: Mutex::new(core),
             provider: Provider::new(),
             hooks,
+            files: TokenFiles::default(),
             settle,
             clients: Mutex::new(None),
             alarm,
@@ -58,13 +60,15 @@ impl Shared {
         let mut effects = Vec::new();
         // The core changes state by whole values, so one that a panic left behind is sound.
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = core.poll_timeout();
+        // Whoever holds it back waits for the end of what is under way.
+        let waits = |core: &Core| core.is_held() && core.awaits_reply();
+        let before = (core.poll_timeout(), waits(&core));
         let value = event(&mut core, &mut cx);
         while let Some(effect) = core.next_effect() {
             effects.push(effect);
         }
         let news: Vec<_> = std::iter::from_fn(|| core.next_news()).collect();
-        let after = core.poll_timeout();
+        let after = (core.poll_timeout(), waits(&core));
         drop(core);
         for effect in effects {
             self.perform(effect);
@@ -110,6 +114,12 @@ impl Shared {
                     clients::answer(&remote, &asker, &account, answer);
                 }
             }
+            Effect::TokenFile {
+                account,
+                path,
+                order,
+                content,
+            } => self.files.submit(self, account, path, order, content),
             Effect::Log {
                 level,
                 account,
@@ -119,7 +129,9 @@ impl Shared {
             | Effect::NotifyEnd { .. }
             | Effect::Error { .. }
             | Effect::Announce { .. }
-            | Effect::Probe { .. } => {
+            | Effect::Probe { .. }
+            | Effect::Save { .. }
+            | Effect::Load { .. } => {
                 self.hooks.perform(effect);
                 self.alarm.ring();
             }
@@ -129,6 +141,11 @@ impl Shared {
     /// The workers.
     pub fn provider(&self) -> &Provider {
         &self.provider
+    }
+
+    /// The writer of token files.
+    pub fn files(&self) -> &TokenFiles {
+        &self.files
     }
 
     /// The hooks' end of the runner.

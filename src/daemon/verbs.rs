@@ -2,7 +2,9 @@
 
 use std::{fs, io::Read, path::Path, sync::Arc};
 
-use super::{Daemon, shared::Shared};
+use sd_notify::NotifyState;
+
+use super::{Daemon, doors::Admitted, shared::Shared};
 use crate::{
     config::{self, Config},
     core::{Progress, dump},
@@ -13,8 +15,8 @@ use crate::{
     wire::{AccountArgs, Reply, Request},
 };
 
-/// Answers a request that needs no waiting.
-pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
+/// Answers a request that needs no waiting, for a client that was admitted.
+pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Reply {
     let shared = &daemon.shared;
     match request {
         Request::Dump => {
@@ -37,7 +39,8 @@ pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
             Reply::done()
         }
         Request::Status => {
-            let views = shared.with(|core, cx| core.status(cx.now));
+            let mut views = shared.with(|core, cx| core.status(cx.now));
+            views.retain(|view| admitted.sees(&view.account));
             json(&report::status(&views))
         }
         // clients.rs answers these.
@@ -67,7 +70,15 @@ fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
 
 /// Reads the config again: all of it, or nothing. The remark says what needs a restart.
 pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
+    super::notify_reloading();
+    let outcome = try_reload(daemon);
+    super::notify(&[NotifyState::Ready]);
+    outcome
+}
+
+fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     let config = read_config(&daemon.config_file)?;
+    let doors = daemon.doors.prepare(&config.sockets)?;
     let remark = daemon.shared.with(|core, cx| {
         let old = core.config().clone();
         let moved =
@@ -75,6 +86,7 @@ pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
         core.reload(cx, config);
         moved
     });
+    daemon.doors.commit(doors);
     log::info!("the configuration was reloaded");
     Ok(match remark {
         true => "http_listen and https_listen take effect when pizauth is restarted\n".into(),

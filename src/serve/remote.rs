@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::ConnId;
+use super::{ConnId, Listener};
 use crate::alarm::Alarm;
 
 /// Answers parked connections from any thread. Clones speak to the same server.
@@ -28,6 +28,13 @@ pub(super) enum Message {
         last: bool,
     },
     Publish(Vec<u8>),
+    Open {
+        number: usize,
+        listener: Listener,
+    },
+    Close {
+        number: usize,
+    },
     Stop,
 }
 
@@ -57,6 +64,16 @@ impl Remote {
     /// holds nobody up: it is dropped when it lags too far behind.
     pub fn publish(&self, bytes: Vec<u8>) {
         self.post(Message::Publish(bytes));
+    }
+
+    /// Accepts connections from another listener, too.
+    pub fn open(&self, number: usize, listener: Listener) {
+        self.post(Message::Open { number, listener });
+    }
+
+    /// Accepts no more from it; connections that are open stay so.
+    pub fn close(&self, number: usize) {
+        self.post(Message::Close { number });
     }
 
     /// Ends the server, after everything that was sent before.

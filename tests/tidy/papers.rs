@@ -288,11 +288,12 @@ pub fn config_options(manual: &File) -> Vec<String> {
     for (title, level) in [
         ("GLOBAL OPTIONS", Level::Global),
         ("ACCOUNT OPTIONS", Level::Account),
+        ("RESTRICTED SOCKETS", Level::Socket),
     ] {
         let documented = documented(title);
         let options = OPTIONS
             .iter()
-            .filter(|(_, it)| *it == level || *it == Level::Both);
+            .filter(|(_, it)| *it == level || *it == Level::Both && level != Level::Socket);
         let known: BTreeSet<&str> = options.map(|(name, _)| *name).collect();
         for name in known.difference(&documented) {
             found.push(format!(

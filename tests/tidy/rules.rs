@@ -212,6 +212,8 @@ pub const BANS: [Ban; 7] = [
                 "src/daemon/mod.rs",
                 "the control socket's file, which the main thread makes again and `shutdown` removes",
             ),
+            ("src/daemon/files.rs", "the queue of token files"),
+            ("src/daemon/doors.rs", "which restricted sockets are open"),
         ],
     },
     Ban {
@@ -236,9 +238,14 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
-                "src/daemon/mod.rs",
+                "src/daemon/presence.rs",
+                "when the control socket is to be looked at",
+            ),
+            (
+                "src/daemon/place.rs",
                 "how long to wait for a server that is just ending",
             ),
+            ("src/daemon/mod.rs", "how long the last save may take"),
             (
                 "src/daemon/presence.rs",
                 "when to look after the control socket, which the core never learns",
@@ -273,6 +280,11 @@ pub const BANS: [Ban; 7] = [
                 "the state in the authorisation URL, the verifier's hash",
             ),
             ("src/core/dump.rs", "the dump, before it is sealed"),
+            ("src/core/publish.rs", "the line in a token file"),
+            (
+                "src/daemon/files.rs",
+                "the token file, on its way to the disk",
+            ),
             ("src/daemon/show.rs", "the token in a header or an object"),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
             ("src/daemon/provider.rs", "the body of the request"),
@@ -329,7 +341,7 @@ pub const BANS: [Ban; 7] = [
                 "a pause when descriptors have run out: no event tells when there are more",
             ),
             (
-                "src/daemon/mod.rs",
+                "src/daemon/place.rs",
                 "a lock of another process that is just ending: nothing tells when",
             ),
         ],

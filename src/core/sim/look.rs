@@ -118,6 +118,9 @@ impl World {
             // Nobody waits for a token in this world: tests/waiting.rs has those who do.
             Effect::Answer { .. } => {}
             Effect::Log { message, .. } => search_plain(&message)?,
+            Effect::Save { .. } | Effect::Load { .. } | Effect::TokenFile { .. } => {
+                return fail(Invariant::Events, "nothing was to be kept".into());
+            }
         }
         Ok(())
     }

@@ -96,6 +96,8 @@ impl Setup {
             http_listen: Listen::None,
             https_listen: Listen::None,
             startup_cmd: None,
+            state_load_cmd: None,
+            state_save_cmd: None,
             token_event_cmd: hook(EVENT, "event"),
             transient_error_if_cmd: hook(PROBE, "probe"),
             accounts: accounts
@@ -108,8 +110,10 @@ impl Setup {
                         n => Some(Arc::new(Secret::new(format!("{MARK}client-{n}")))),
                     },
                     policy: self.policy(index),
+                    token_file: None,
                 })
                 .collect(),
+            sockets: Vec::new(),
             warnings: Vec::new(),
         }
     }

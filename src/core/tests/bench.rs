@@ -297,6 +297,20 @@ fn line(effect: &Effect) -> String {
             "error {account} `{}` {message}",
             command.as_deref().unwrap_or("")
         ),
+        Effect::Save { attempt, .. } => format!("save {}", attempt.0),
+        Effect::Load { attempt, .. } => format!("load {}", attempt.0),
+        Effect::TokenFile {
+            account,
+            path,
+            content,
+            ..
+        } => match content {
+            Some(content) => format!(
+                "token file {account} {path} {}",
+                content.expose().trim_end()
+            ),
+            None => format!("no token file {account} {path}"),
+        },
         Effect::Announce {
             account,
             command,

@@ -1,0 +1,36 @@
+#!/bin/sh
+# state_save_cmd = "~/.local/lib/pizauth/age.sh save";
+# state_load_cmd = "~/.local/lib/pizauth/age.sh load";
+#
+# Keeps the tokens in a file that age has encrypted. Once:
+#
+#   age-keygen -o ~/.config/pizauth-age.key
+#   age-keygen -y -o ~/.config/pizauth-age.pub ~/.config/pizauth-age.key
+#
+# Saving needs the .pub only. Loading needs the key, which protects nothing if
+# it lies in clear on the same disk: let it be on another one, in hardware
+# (age-plugin-yubikey, age-plugin-tpm), or on an encrypted disk.
+set -eu
+umask 077
+
+key=${PIZAUTH_AGE_KEY:-$HOME/.config/pizauth-age.key}
+recipients=${PIZAUTH_AGE_RECIPIENTS:-$HOME/.config/pizauth-age.pub}
+file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age
+
+case ${1:-} in
+save)
+    # A new file takes the old one's place in one step, and only when whole.
+    mkdir -p "${file%/*}"
+    age -R "$recipients" >"$file.new"
+    mv -f "$file.new" "$file"
+    ;;
+load)
+    # No output and exit status 0 mean that nothing has been saved yet.
+    [ -e "$file" ] || exit 0
+    exec age -d -i "$key" "$file"
+    ;;
+*)
+    echo "usage: ${0##*/} save|load" >&2
+    exit 64
+    ;;
+esac

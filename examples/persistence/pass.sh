@@ -1,0 +1,30 @@
+#!/bin/sh
+# state_save_cmd = "~/.local/lib/pizauth/pass.sh save";
+# state_load_cmd = "~/.local/lib/pizauth/pass.sh load";
+#
+# Keeps the tokens in the password store of pass. Loading asks gpg-agent, and
+# that asks you: within a minute, or it is tried again later (see
+# pizauth.conf(5)). A store that is kept in git gets a commit at every save;
+# PASSWORD_STORE_DIR can name one that isn't.
+set -eu
+
+store=${PASSWORD_STORE_DIR:-$HOME/.password-store}
+
+case ${1:-} in
+save)
+    # The store keeps text. What pass writes may be cut off, so it goes to
+    # another name first.
+    base64 | pass insert --multiline --force pizauth-new >/dev/null
+    pass mv --force pizauth-new pizauth >/dev/null
+    ;;
+load)
+    # No output and exit status 0 mean that nothing has been saved yet.
+    [ -e "$store/pizauth.gpg" ] || exit 0
+    text=$(pass show pizauth)
+    printf '%s\n' "$text" | base64 -d
+    ;;
+*)
+    echo "usage: ${0##*/} save|load" >&2
+    exit 64
+    ;;
+esac

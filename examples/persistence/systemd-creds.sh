@@ -1,0 +1,29 @@
+#!/bin/sh
+# state_save_cmd = "~/.local/lib/pizauth/systemd-creds.sh save";
+# state_load_cmd = "~/.local/lib/pizauth/systemd-creds.sh load";
+#
+# Keeps the tokens in a file that only this user on this machine can decrypt:
+# the key is the machine's, bound to its TPM where it has one. Nobody is asked
+# for anything. Needs systemd 256 or later, for --user.
+set -eu
+umask 077
+
+file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.cred
+
+case ${1:-} in
+save)
+    # A new file takes the old one's place in one step, and only when whole.
+    mkdir -p "${file%/*}"
+    systemd-creds --user --name=pizauth encrypt - - >"$file.new"
+    mv -f "$file.new" "$file"
+    ;;
+load)
+    # No output and exit status 0 mean that nothing has been saved yet.
+    [ -e "$file" ] || exit 0
+    exec systemd-creds --user --name=pizauth decrypt "$file" -
+    ;;
+*)
+    echo "usage: ${0##*/} save|load" >&2
+    exit 64
+    ;;
+esac

@@ -1,0 +1,241 @@
+//! When `state_save_cmd` and `state_load_cmd` run. One command at a time; a save follows every
+//! change of a token, and changes that come while one runs share the next.
+//!
+//! What was saved before is only ever replaced by a state that includes it: nothing is saved until
+//! a load has succeeded (when there is a command for it). A load that failed at start is tried
+//! again before the first save, because a key that was locked then may not be now.
+
+use std::{sync::Arc, time::Duration};
+
+use log::Level;
+
+use super::{AttemptId, Core, Cx, Effect, dump, env::Env};
+use crate::{config::Config, time::Instant};
+
+/// How long after a failure the next try follows, if no token changes meanwhile: often enough that
+/// a reboot seldom costs a login, seldom enough that a command that asks for a key is no plague.
+const RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// Stands for the account where a message is about all of them.
+const ALL: &str = "all accounts";
+
+/// What is known about the saved state.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Keeper {
+    work: Work,
+    /// `state_load_cmd` has succeeded.
+    loaded: bool,
+    /// A token has changed since the last save that succeeded was begun.
+    dirty: bool,
+    /// The last try failed: no other before this, or a change.
+    retry_at: Option<Instant>,
+    /// The user has heard that it fails.
+    told: bool,
+    /// The server ends: this is the last chance.
+    closing: bool,
+}
+
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+enum Work {
+    #[default]
+    None,
+    Loading(AttemptId),
+    Saving(AttemptId),
+}
+
+/// What a turn has to begin.
+enum Step {
+    Load(String),
+    Save(String),
+}
+
+impl Keeper {
+    /// When something is to be tried again.
+    pub fn deadline(&self) -> Option<Instant> {
+        match (&self.work, self.dirty) {
+            (Work::None, true) => self.retry_at,
+            (Work::None, false) | (Work::Loading(_) | Work::Saving(_), _) => None,
+        }
+    }
+
+    /// What is to be begun now.
+    fn step(&self, config: &Config, now: Instant) -> Option<Step> {
+        let busy = !matches!(self.work, Work::None);
+        if busy || !self.dirty || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let save = config.state_save_cmd.clone()?;
+        match &config.state_load_cmd {
+            Some(load) if !self.loaded => Some(Step::Load(load.clone())),
+            Some(_) | None => Some(Step::Save(save)),
+        }
+    }
+
+    fn changed(&mut self) {
+        self.dirty = true;
+        self.retry_at = None;
+    }
+}
+
+impl Core {
+    /// To be called once, before anything is answered: loads what was saved. The server answers
+    /// when [`Core::is_keeping`] says no.
+    pub fn start(&mut self, cx: &mut Cx) {
+        if let Some(command) = self.common.config.state_load_cmd.clone() {
+            self.begin_load(cx, command);
+        }
+    }
+
+    /// The server ends: saves what there is, a last time. It ends when [`Core::is_keeping`] says
+    /// no, or when it can't wait any longer.
+    pub fn close(&mut self, cx: &mut Cx) {
+        self.keeper.closing = true;
+        for account in self.accounts.values_mut() {
+            account.withdraw(&mut Env::new(cx, &mut self.common));
+            account.token_file = None;
+        }
+        if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {
+            self.keeper.changed();
+        }
+        self.keeper.retry_at = None;
+        self.keep(cx);
+    }
+
+    /// Whether one of the commands runs.
+    pub fn is_keeping(&self) -> bool {
+        !matches!(self.keeper.work, Work::None)
+    }
+
+    /// `state_load_cmd` ended: with this output, or for this reason without one. No output at all
+    /// means that nothing has been saved yet.
+    pub fn load_outcome(
+        &mut self,
+        cx: &mut Cx,
+        attempt: AttemptId,
+        outcome: Result<&[u8], String>,
+    ) {
+        if !matches!(self.keeper.work, Work::Loading(id) if id == attempt) {
+            return;
+        }
+        self.keeper.work = Work::None;
+        let opened = match outcome {
+            Ok([]) => Ok(None),
+            Ok(bytes) => dump::open(bytes)
+                .map(Some)
+                .map_err(|error| format!("`state_load_cmd` printed no state: {error}")),
+            Err(why) => Err(why),
+        };
+        match opened {
+            Ok(dump) => self.loaded(cx, dump),
+            Err(why) => {
+                let message = format!("the saved tokens could not be loaded: {why}");
+                let aside = match self.common.config.state_save_cmd {
+                    Some(_) => "; nothing is saved over them before that has worked",
+                    None => "",
+                };
+                self.keeping_failed(cx, format!("{message}{aside}"));
+            }
+        }
+        self.keep(cx);
+    }
+
+    fn loaded(&mut self, cx: &mut Cx, dump: Option<dump::Dump>) {
+        let dirty = self.keeper.dirty;
+        let taken = dump.map_or(0, |dump| self.take_over(cx, dump));
+        self.common.tokens_changed = false;
+        // What has just been loaded needn't be saved again.
+        self.keeper = Keeper {
+            loaded: true,
+            dirty,
+            closing: self.keeper.closing,
+            ..Keeper::default()
+        };
+        let message = format!("the saved tokens of {taken} accounts have been loaded");
+        Env::new(cx, &mut self.common).log(Level::Info, &ALL.into(), message);
+    }
+
+    /// `state_save_cmd` ended; well, or for this reason not.
+    pub fn save_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: Result<(), String>) {
+        if !matches!(self.keeper.work, Work::Saving(id) if id == attempt) {
+            return;
+        }
+        self.keeper.work = Work::None;
+        match outcome {
+            Ok(()) => {
+                self.keeper.told = false;
+                let mut env = Env::new(cx, &mut self.common);
+                env.log(Level::Info, &ALL.into(), "the tokens have been saved");
+            }
+            Err(why) => {
+                self.keeper.dirty = true;
+                self.keeping_failed(cx, format!("the tokens could not be saved: {why}"));
+            }
+        }
+        self.keep(cx);
+    }
+
+    /// Begins what is due, after any event that may have changed a token.
+    pub(super) fn keep(&mut self, cx: &mut Cx) {
+        let changed = std::mem::take(&mut self.common.tokens_changed);
+        if changed && self.common.config.state_save_cmd.is_some() {
+            self.keeper.changed();
+        }
+        match self.keeper.step(&self.common.config, cx.now.instant) {
+            Some(Step::Load(command)) => self.begin_load(cx, command),
+            Some(Step::Save(command)) => self.begin_save(cx, command),
+            None => {}
+        }
+    }
+
+    /// A reloaded configuration with another command to save by: it has nothing yet.
+    pub(super) fn save_by_another(&mut self) {
+        if self.holds_tokens() {
+            self.keeper.changed();
+        }
+    }
+
+    /// The configuration was reloaded: perhaps because what was saved could not be loaded.
+    pub(super) fn load_again(&mut self, cx: &mut Cx) {
+        if !self.keeper.loaded && !self.is_keeping() {
+            self.start(cx);
+        }
+    }
+
+    fn begin_load(&mut self, cx: &mut Cx, command: String) {
+        let mut env = Env::new(cx, &mut self.common);
+        let attempt = env.attempt();
+        env.emit(Effect::Load { attempt, command });
+        self.keeper.work = Work::Loading(attempt);
+    }
+
+    fn begin_save(&mut self, cx: &mut Cx, command: String) {
+        let dump = Arc::new(dump::Sealed::new(self.dump(cx)));
+        let mut env = Env::new(cx, &mut self.common);
+        let attempt = env.attempt();
+        env.emit(Effect::Save {
+            attempt,
+            command,
+            dump,
+        });
+        self.keeper.work = Work::Saving(attempt);
+        self.keeper.dirty = false;
+    }
+
+    /// The user hears of the first failure of a row, the log of all.
+    fn keeping_failed(&mut self, cx: &mut Cx, message: String) {
+        self.keeper.retry_at = Some(cx.now.instant.after(RETRY));
+        let told = std::mem::replace(&mut self.keeper.told, true);
+        let last = self.keeper.closing;
+        let mut env = Env::new(cx, &mut self.common);
+        match told && !last {
+            true => env.log(Level::Error, &ALL.into(), message),
+            false => env.error(&ALL.into(), message),
+        }
+    }
+
+    fn holds_tokens(&self) -> bool {
+        self.accounts.values().any(super::account::Account::holds)
+    }
+}

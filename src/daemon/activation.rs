@@ -1,0 +1,66 @@
+//! The control socket from a service manager that has made it (sd_listen_fds(3)): clients can
+//! connect before the server has started, and whoever connects starts it.
+
+use std::{
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::Path,
+};
+
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
+
+use super::{other, process};
+use crate::error::Failure;
+
+/// The variables that speak of descriptors of this process, and of no other's.
+pub const VARIABLES: [&str; 4] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+];
+
+/// What was handed to this process; to be asked before it forks, since its number says that it is
+/// meant.
+pub fn descriptors() -> Vec<OwnedFd> {
+    // An error is a variable that makes no sense, which was meant for somebody else then.
+    let Ok(numbers) = sd_notify::listen_fds() else {
+        return Vec::new();
+    };
+    numbers.map(process::own).collect()
+}
+
+/// The one among `descriptors` that is the control socket.
+///
+/// # Errors
+/// When there are some, but none that clients would find.
+pub fn control_socket(
+    descriptors: Vec<OwnedFd>,
+    path: &Path,
+) -> Result<Option<UnixListener>, Failure> {
+    let mut found = Vec::new();
+    for descriptor in descriptors {
+        if getsockopt(&descriptor, AcceptConn) != Ok(true) {
+            continue;
+        }
+        let listener = UnixListener::from(descriptor);
+        let address = listener.local_addr().ok();
+        let Some(place) = address.and_then(|it| it.as_pathname().map(Path::to_owned)) else {
+            continue;
+        };
+        if place == path {
+            return Ok(Some(listener));
+        }
+        found.push(place.display().to_string());
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        places => {
+            let what = format!(
+                "the service manager listens at {}, but clients look for {}",
+                places.join(", "),
+                path.display()
+            );
+            Err(other(&what).hint("correct ListenStream= or XDG_RUNTIME_DIR"))
+        }
+    }
+}

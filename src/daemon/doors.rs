@@ -1,0 +1,219 @@
+//! The restricted sockets: opening and closing them as the configuration says, and what their
+//! clients may ask.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{
+    other,
+    place::{SocketFile, listen},
+    verbs,
+};
+use crate::{
+    config::{Allowed, RestrictedSocket},
+    control::{Asker, FULL},
+    error::{Exit, Failure},
+    paths,
+    serve::{Listener, Remote},
+    wire::{Reply, Request},
+};
+
+/// The restricted sockets that are open.
+pub struct Doors {
+    server: Remote,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The greatest number that a listener has had.
+    last: usize,
+    open: HashMap<usize, Door>,
+}
+
+struct Door {
+    rules: Arc<RestrictedSocket>,
+    file: SocketFile,
+}
+
+/// What a new configuration changes, ready to be put into force without fail.
+pub struct Plan {
+    wanted: Vec<RestrictedSocket>,
+    /// Those of them that are new, with their files.
+    opened: Vec<(Arc<str>, Listener, SocketFile)>,
+}
+
+impl Drop for Plan {
+    /// What wasn't put into force leaves nothing behind.
+    fn drop(&mut self) {
+        for (_, _, file) in &self.opened {
+            file.remove();
+        }
+    }
+}
+
+impl Doors {
+    /// None yet; `server` is to accept their connections.
+    pub fn new(server: Remote) -> Self {
+        Doors {
+            server,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Listens on those of `wanted` that aren't open.
+    ///
+    /// # Errors
+    /// When one can't be; nothing has changed then.
+    pub fn prepare(&self, wanted: &[RestrictedSocket]) -> Result<Plan, Failure> {
+        let mut plan = Plan {
+            wanted: wanted.to_vec(),
+            opened: Vec::new(),
+        };
+        for socket in wanted {
+            if self.number_of(&socket.path).is_some() {
+                continue;
+            }
+            let path = paths::expand(&socket.path)
+                .ok_or_else(|| other(&format!("no home directory for {}", socket.path)))?;
+            let (listener, file) = listen(&path)?;
+            let listener = Listener::unix(listener).map_err(|error| {
+                file.remove();
+                other(&format!("can't listen on {}: {error}", socket.path))
+            })?;
+            plan.opened.push((socket.path.clone(), listener, file));
+        }
+        Ok(plan)
+    }
+
+    /// Puts a plan into force: opens what is new, closes what has gone, changes the rules of what
+    /// stays.
+    pub fn commit(&self, mut plan: Plan) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { last, open } = &mut *state;
+        open.retain(|number, door| {
+            let stays = plan.wanted.iter().find(|it| it.path == door.rules.path);
+            match stays {
+                Some(rules) => door.rules = Arc::new(rules.clone()),
+                None => {
+                    door.file.remove();
+                    self.server.close(*number);
+                }
+            }
+            stays.is_some()
+        });
+        for (path, listener, file) in std::mem::take(&mut plan.opened) {
+            let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
+                continue;
+            };
+            *last += 1;
+            let rules = Arc::new(rules.clone());
+            open.insert(FULL + *last, Door { rules, file });
+            self.server.open(FULL + *last, listener);
+        }
+    }
+
+    /// Removes their files: nobody finds them any more.
+    pub fn remove(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for door in state.open.values() {
+            door.file.remove();
+        }
+    }
+
+    fn number_of(&self, path: &str) -> Option<usize> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = state.open.iter();
+        open.find(|(_, door)| &*door.rules.path == path)
+            .map(|(number, _)| *number)
+    }
+
+    /// What may be asked of `asker`'s request; `None` when anything may.
+    ///
+    /// # Errors
+    /// When this may not, or the door has just been closed.
+    pub fn admit(&self, asker: &Asker, request: &mut Request) -> Result<Admitted, Reply> {
+        if asker.listener == FULL {
+            return Ok(Admitted::Fully);
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let door = state.open.get(&asker.listener);
+        let rules = door.map(|door| door.rules.clone());
+        drop(state);
+        let Some(rules) = rules else {
+            return Err(refused("this socket has just been closed"));
+        };
+        let (verb, outcome) = judge(&rules, request);
+        let pid = asker.pid.map(|pid| format!("process {pid} of "));
+        let who = format!("{}user {}", pid.unwrap_or_default(), asker.uid);
+        match &outcome {
+            Ok(()) => log::info!("socket {}: {verb} by {who}", rules.path),
+            Err(_) => log::warn!("socket {}: {verb} by {who} was refused", rules.path),
+        }
+        outcome.map(|()| Admitted::To(rules))
+    }
+}
+
+/// What a request may see.
+pub enum Admitted {
+    /// Everything.
+    Fully,
+    /// What a restricted socket shows.
+    To(Arc<RestrictedSocket>),
+}
+
+impl Admitted {
+    /// Whether this account is there as far as the client may tell.
+    pub fn sees(&self, account: &str) -> bool {
+        match self {
+            Admitted::Fully => true,
+            Admitted::To(rules) => rules.accounts.iter().any(|name| **name == *account),
+        }
+    }
+}
+
+/// The request in words for the log, and whether `rules` allow it. An authorisation URL goes to
+/// nobody through a restricted socket: whoever has it could sign in as somebody else.
+fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(), Reply>) {
+    let (allowed, args) = match request {
+        Request::Show(args) => (Allowed::Show, Some((&args.account, &mut args.no_url))),
+        Request::Refresh(args) => (Allowed::Refresh, Some((&args.account, &mut args.no_url))),
+        Request::Status => (Allowed::Status, None),
+        Request::Dump
+        | Request::Info
+        | Request::Reload
+        | Request::Restore(_)
+        | Request::Revoke(_)
+        | Request::Shutdown
+        | Request::Watch => {
+            let why = "this socket doesn't allow that";
+            return ("another command".into(), Err(refused(why)));
+        }
+    };
+    let verb = allowed.name();
+    let words = match &args {
+        Some((account, _)) => {
+            format!("{verb} {}", crate::text::sanitize(account))
+        }
+        None => verb.into(),
+    };
+    if !rules.allow.contains(&allowed) {
+        let why = format!("this socket doesn't allow `{verb}`");
+        return (words, Err(refused(&why)));
+    }
+    let Some((account, no_url)) = args else {
+        return (words, Ok(()));
+    };
+    if !rules.accounts.iter().any(|name| **name == **account) {
+        let reply = verbs::no_account(account);
+        return (words, Err(reply));
+    }
+    *no_url = true;
+    (words, Ok(()))
+}
+
+fn refused(why: &str) -> Reply {
+    Reply::Failure(Failure::new(Exit::Other, why))
+}

@@ -1,0 +1,235 @@
+//! Where clients find the daemon: the lock that makes it the only one, the control socket's file,
+//! and what it takes to be found again when those have gone.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{Daemon, other, presence::Presence};
+use crate::{
+    control,
+    error::Failure,
+    paths::Address,
+    serve::Listener,
+    wire::{self, Request},
+};
+
+/// How long a server that is just ending may keep a new one waiting: it may have a last save to do.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// How often the new one looks meanwhile.
+const TAKEOVER_POLL: Duration = Duration::from_millis(20);
+
+/// How long a server that listens may take to say something, and still counts as running if it
+/// doesn't: a busy one does, and one that was killed hangs up when the kernel gets to that.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a second server is told.
+const ALREADY_RUNNING: &str = "a server is already running";
+
+/// The daemon's lock and socket, watched over.
+pub struct Place {
+    /// Notices when something has happened to them.
+    pub presence: Presence,
+    address: Address,
+    lock: Flock<fs::File>,
+    /// Why the socket can't be made, as it was said last.
+    complaint: String,
+}
+
+impl Place {
+    /// The daemon with this lock is found at `address`.
+    pub fn new(address: Address, lock: Flock<fs::File>) -> Self {
+        Place {
+            presence: Presence::new(&address.socket),
+            address,
+            lock,
+            complaint: String::new(),
+        }
+    }
+
+    /// Makes the socket and the lock again if they are gone. What can't be made now is tried again
+    /// later: the tokens are worth keeping.
+    ///
+    /// # Errors
+    /// When another server has taken the place, so that nobody would find this one any more.
+    pub fn look(&mut self, daemon: &Arc<Daemon>) -> io::Result<()> {
+        self.presence.renew();
+        match self.mend(daemon) {
+            Ok(false) => self.complaint.clear(),
+            Ok(true) => self.presence.mended(),
+            Err(failure) if failure.what == ALREADY_RUNNING => {
+                let why = "its control socket was gone, and another server has taken its place";
+                return Err(io::Error::other(why));
+            }
+            Err(failure) => {
+                if self.complaint != failure.what {
+                    log::error!("the control socket is gone: {failure}");
+                    self.complaint = failure.what;
+                }
+                self.presence.missing();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was anything to mend.
+    fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, Failure> {
+        self.address.prepare()?;
+        let lock_gone = !is_same(&self.address.lock_file(), file_id(&self.lock));
+        if lock_gone {
+            let file = open_lock(&self.address)?;
+            self.lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                .map_err(|_| other(ALREADY_RUNNING))?;
+            log::warn!("the lock was gone and has been made again");
+        }
+        // A service manager's socket is its own to make again.
+        if daemon.socket().as_ref().is_none_or(SocketFile::is_there) {
+            return Ok(lock_gone);
+        }
+        let (listener, file) = listen_for_all(&self.address.socket)?;
+        let listener =
+            Listener::unix(listener).map_err(|error| other(&format!("can't serve it: {error}")))?;
+        *daemon.socket() = Some(file);
+        daemon.clients.open(control::FULL, listener);
+        log::warn!("the control socket was gone and has been made again");
+        Ok(true)
+    }
+}
+
+/// The one daemon's lock, held for life.
+pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
+    let mut file = open_lock(address)?;
+    let give_up = Instant::now() + TAKEOVER_TIMEOUT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        // A server that answers is running; any other is just ending.
+        if answers(&address.socket) || Instant::now() >= give_up {
+            return Err(other(ALREADY_RUNNING));
+        }
+        thread::sleep(TAKEOVER_POLL);
+    }
+}
+
+/// Whether a server is at work there. To listen isn't enough: one that was killed does that for as
+/// long as the kernel takes to close its files.
+fn answers(socket: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        return false;
+    };
+    let asked = stream
+        .set_read_timeout(Some(ANSWER_TIMEOUT))
+        .and_then(|()| stream.write_all(&wire::encode_request(&Request::Info)));
+    match asked.and_then(|()| stream.read(&mut [0])) {
+        Ok(count) => count > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+fn open_lock(address: &Address) -> Result<fs::File, Failure> {
+    let path = address.lock_file();
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&path);
+    file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
+}
+
+/// Device and inode: which file it is, whatever its name.
+type FileId = (u64, u64);
+
+fn file_id(file: &fs::File) -> Option<FileId> {
+    let found = file.metadata().ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Whether `path` still names this file.
+fn is_same(path: &Path, file: Option<FileId>) -> bool {
+    let found = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    found.is_ok_and(|found| Some(found) == file)
+}
+
+/// The file of a socket that this server listens on.
+pub struct SocketFile {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl SocketFile {
+    /// The file that is there.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(SocketFile {
+            path: path.to_owned(),
+            id: (file.dev(), file.ino()),
+        })
+    }
+
+    /// Whether it is still this server's.
+    fn is_there(&self) -> bool {
+        is_same(&self.path, Some(self.id))
+    }
+
+    /// Removes it, if it is still this server's.
+    pub fn remove(&self) {
+        if self.is_there() {
+            // Somebody may just have removed it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Listens on the control socket.
+pub fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    // Its lock was removed from under it.
+    if answers(path) {
+        return Err(other(ALREADY_RUNNING));
+    }
+    listen(path)
+}
+
+/// Listens on a Unix socket. A socket that nobody listens on is replaced.
+pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+    let cant = |error: io::Error| {
+        other(&format!(
+            "can't listen on the socket {}: {error}",
+            path.display()
+        ))
+    };
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            let error = "something else listens there";
+            return Err(cant(io::Error::other(error)));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // A file that was never a socket refuses connections, too.
+            let found = fs::symlink_metadata(path).map_err(cant)?;
+            if !found.file_type().is_socket() {
+                return Err(cant(io::Error::other("there is a file that is no socket")));
+            }
+            fs::remove_file(path).map_err(cant)?;
+        }
+        Err(error) => return Err(cant(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(cant)?;
+    let file = SocketFile::of(path).map_err(cant)?;
+    Ok((listener, file))
+}

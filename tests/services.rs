@@ -1,0 +1,131 @@
+//! The server under a service manager: readiness, and sockets that it was given.
+
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
+
+use crate::support::PATIENCE;
+use crate::support::command::Running;
+use crate::support::daemon::Daemon;
+use crate::support::hooks::UNSET;
+use crate::support::provider::Provider;
+
+/// Listens at the path in its first argument, and becomes the rest with that as descriptor 3.
+const ACTIVATE: &str = r#"
+    use Socket; use POSIX (); $^F = 64;
+    my ($path, @command) = @ARGV;
+    socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die "$!\n";
+    bind($s, pack_sockaddr_un($path)) or die "$path: $!\n";
+    listen($s, 16) or die "$!\n";
+    POSIX::dup2(fileno($s), 3);
+    $| = 1; print "listening\n";
+    $ENV{LISTEN_FDS} = 1; $ENV{LISTEN_PID} = $$; $ENV{LISTEN_FDNAMES} = "pizauth.socket";
+    exec @command or die "$!\n";
+"#;
+
+/// `command`, started with a socket at `path` in the way of a service manager.
+fn activated(daemon: &Daemon, path: &str, args: &[&str]) -> Running {
+    let inner = daemon.command(args);
+    let mut outer = Command::new("perl");
+    outer
+        .args(["-e", ACTIVATE, path])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env_clear()
+        .envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(daemon.path(""));
+    Running::start(&mut outer)
+}
+
+fn runtime_dir(daemon: &Daemon) {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .mode(0o700)
+        .create(daemon.path("run/pizauth"))
+        .unwrap();
+}
+
+#[test]
+fn a_socket_that_was_given_is_served_and_left_behind() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let started = daemon.record("started");
+    let variables = [
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "NOTIFY_SOCKET",
+    ];
+    daemon.write_config(&(started.option("startup_cmd", &variables) + &provider.account("work")));
+    daemon.env(
+        "NOTIFY_SOCKET",
+        daemon.path("notify").to_str().unwrap().to_owned().as_str(),
+    );
+    let manager = UnixDatagram::bind(daemon.path("notify")).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    runtime_dir(&daemon);
+    let path = daemon.socket_path();
+    let server = activated(&daemon, path.to_str().unwrap(), &["server", "-d", "-vv"]);
+    server.stdout.wait_line("listening");
+    // Whoever comes before it is ready waits, and is served.
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), "at-1");
+    // What was meant for the server is no hook's to find.
+    assert_eq!(started.wait_lines(1), [[UNSET; 4].join("\t")]);
+    daemon.run(&["shutdown"]).ok();
+    assert_eq!(server.finish().status, 0);
+    assert!(path.exists(), "the file is the manager's");
+    assert!(UnixStream::connect(&path).is_err());
+}
+
+#[test]
+fn a_socket_where_no_client_looks_is_an_error() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    runtime_dir(&daemon);
+    let path = daemon.path("run/pizauth/other.sock");
+    let server = activated(&daemon, path.to_str().unwrap(), &["server", "-d"]);
+    let output = server.finish();
+    assert_eq!(output.status, 1);
+    let told = format!(
+        "ERROR - the service manager listens at {}, but clients look for {}\n",
+        path.display(),
+        daemon.socket_path().display()
+    );
+    assert!(output.stderr.starts_with(&told), "{output:?}");
+}
+
+#[test]
+fn the_manager_hears_of_readiness_reloads_and_the_end() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let path = daemon.path("notify").display().to_string();
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 512];
+        let count = manager.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    };
+    daemon.env("NOTIFY_SOCKET", &path);
+    daemon.start();
+    assert_eq!(heard(), "READY=1\n");
+    for good in [true, false] {
+        if !good {
+            daemon.write_config("frob = 1;");
+        }
+        daemon.run(&["reload"]);
+        let reloading = heard();
+        let time = reloading
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .unwrap();
+        assert!(time.trim().parse::<u64>().unwrap() > 0, "{reloading}");
+        assert_eq!(heard(), "READY=1\n");
+    }
+    daemon.shutdown();
+    assert_eq!(heard(), "STOPPING=1\n");
+}
