@@ -108,10 +108,12 @@ sim-canaries:
 model:
 	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --release --lib core::model -- --nocapture
 
+# With the very versions of Cargo.lock, and libFuzzer added to them.
 # The corpus is only read: what is found goes below fuzz/target, what breaks to fuzz/artifacts.
 fuzz:
 	failed=; host=$$(rustc -vV | sed -n 's/^host: //p'); dir="$${CARGO_TARGET_DIR:-fuzz/target}"; \
-	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --locked --release --manifest-path fuzz/Cargo.toml \
+	cp Cargo.lock fuzz/Cargo.lock && \
+	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --release --manifest-path fuzz/Cargo.toml \
 		--target "$$host" --target-dir "$$dir/fuzz" || exit 1; \
 	for target in $(FUZZ); do \
 		found="$$dir/found/$$target"; \
