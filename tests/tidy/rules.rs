@@ -238,10 +238,6 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
-                "src/daemon/presence.rs",
-                "when the control socket is to be looked at",
-            ),
-            (
                 "src/daemon/place.rs",
                 "how long to wait for a server that is just ending",
             ),

@@ -13,7 +13,7 @@ use crate::{
     },
     oauth::{
         authorization::{Callback, CallbackResult},
-        token::{Outcome, Refusal, Reply},
+        token::{Outcome, Refusal, Reply, Request},
     },
     secret::Secret,
     time::{Instant, Now, Wall},
@@ -269,13 +269,7 @@ fn line(effect: &Effect) -> String {
             account,
             attempt,
             request,
-        } => {
-            let form = request.form.expose().replace('&', " ");
-            format!(
-                "request {account}/{} {} {form}",
-                attempt.0, request.endpoint
-            )
-        }
+        } => format!("request {account}/{} {}", attempt.0, request_line(request)),
         Effect::Notify {
             account,
             attempt,
@@ -304,13 +298,7 @@ fn line(effect: &Effect) -> String {
             path,
             content,
             ..
-        } => match content {
-            Some(content) => format!(
-                "token file {account} {path} {}",
-                content.expose().trim_end()
-            ),
-            None => format!("no token file {account} {path}"),
-        },
+        } => token_file(account, path, content.as_deref()),
         Effect::Announce {
             account,
             command,
@@ -325,13 +313,7 @@ fn line(effect: &Effect) -> String {
             waiters,
             account,
             result,
-        } => {
-            let waiters: Vec<u64> = waiters.iter().map(|waiter| waiter.0).collect();
-            let result = result
-                .as_ref()
-                .map_or_else(|why| because(Some(why)), |()| ": done".into());
-            format!("settled {account} {waiters:?}{result}")
-        }
+        } => settled(waiters, account, result),
         Effect::Answer {
             asker,
             account,
@@ -346,6 +328,29 @@ fn line(effect: &Effect) -> String {
             message,
         } => format!("log {level} {account}: {message}"),
     }
+}
+
+fn request_line(request: &Request) -> String {
+    let form = request.form.expose().replace('&', " ");
+    format!("{} {form}", request.endpoint)
+}
+
+fn token_file(account: &str, path: &str, content: Option<&Secret>) -> String {
+    match content {
+        Some(content) => format!(
+            "token file {account} {path} {}",
+            content.expose().trim_end()
+        ),
+        None => format!("no token file {account} {path}"),
+    }
+}
+
+fn settled(waiters: &[Waiter], account: &str, result: &Result<(), Refusal>) -> String {
+    let waiters: Vec<u64> = waiters.iter().map(|waiter| waiter.0).collect();
+    let result = result
+        .as_ref()
+        .map_or_else(|why| because(Some(why)), |()| ": done".into());
+    format!("settled {account} {waiters:?}{result}")
 }
 
 fn condition(view: &AccountView) -> String {
