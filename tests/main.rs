@@ -4,6 +4,7 @@
 // A test says what went wrong by panicking, its helpers included.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod anywhere;
 mod cli;
 mod compat;
 mod config;

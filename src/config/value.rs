@@ -246,6 +246,19 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
     }
 }
 
+/// Whether a header can have this name (RFC 9110, 5.1 and 5.6.2).
+pub(super) fn is_header_name(name: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Whether a header can have this value: printable ASCII, and no white space around it
+/// (RFC 9110, 5.5).
+pub(super) fn is_header_value(value: &str) -> bool {
+    let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+    value.trim() == value && value.bytes().all(printable)
+}
+
 /// Where the fragment of the URI in the string at `span` stands.
 fn fragment(source: &Source, span: Span) -> Span {
     match source.slice(span).find('#') {

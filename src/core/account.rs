@@ -6,6 +6,7 @@ use log::Level;
 
 use super::{
     AttemptId, Effect, TokenEvent, Waiter,
+    credentials::Credentials,
     dump::{Saved, SavedAccess},
     env::Env,
     schedule::{self, Pauses},
@@ -76,7 +77,7 @@ pub(super) enum Delivery {
 pub(super) struct Account {
     name: Arc<str>,
     registration: Arc<Registration>,
-    client_secret: Option<Arc<Secret>>,
+    credentials: Credentials,
     policy: Policy,
     held: Held,
     sign_in: SignIn,
@@ -220,7 +221,7 @@ impl Account {
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
-            client_secret: described.client_secret.clone(),
+            credentials: Credentials::new(&described.client),
             policy: described.policy,
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
@@ -345,8 +346,10 @@ impl Account {
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
-        self.client_secret = described.client_secret.clone();
         self.policy = described.policy;
+        for attempt in self.credentials.reconfigure(&described.client) {
+            self.send(env, attempt);
+        }
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
             *phase = Phase::Wanted;
             env.log(
@@ -572,32 +575,17 @@ impl Account {
             waiters: vec![to],
             phase: ExchangePhase::InFlight(attempt),
         };
-        self.request_exchange(env, attempt, &exchanging);
         self.sign_in = SignIn::Exchanging(exchanging);
-    }
-
-    fn request_exchange(&mut self, env: &mut Env, attempt: AttemptId, exchanging: &Exchanging) {
-        self.last_request = Some(env.now.instant);
-        env.emit(Effect::Request {
-            account: self.name.clone(),
-            attempt,
-            request: token::exchange_request(
-                &self.registration,
-                self.client_secret.as_deref(),
-                &exchanging.code,
-                &exchanging.verifier,
-                &exchanging.redirect_uri,
-            ),
-        });
+        self.send(env, attempt);
     }
 
     fn retry_exchange(&mut self, env: &mut Env) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             SignIn::Exchanging(mut exchanging) => {
                 let attempt = env.attempt();
-                self.request_exchange(env, attempt, &exchanging);
                 exchanging.phase = ExchangePhase::InFlight(attempt);
                 self.sign_in = SignIn::Exchanging(exchanging);
+                self.send(env, attempt);
             }
             other @ (SignIn::None { .. } | SignIn::Pending(_)) => self.sign_in = other,
         }
@@ -682,15 +670,7 @@ impl Account {
 
     fn start_refresh(&mut self, env: &mut Env) {
         let attempt = env.attempt();
-        let Held::Grant(Grant {
-            renewal:
-                Renewal::With {
-                    refresh_token,
-                    phase,
-                },
-            ..
-        }) = &mut self.held
-        else {
+        let Some(phase) = self.phase_mut() else {
             return;
         };
         let trouble = match std::mem::replace(phase, Phase::Wanted) {
@@ -702,17 +682,90 @@ impl Account {
             }
         };
         *phase = Phase::InFlight { attempt, trouble };
+        self.send(env, attempt);
+    }
+
+    // ---- asking the token endpoint --------------------------------------------------------------
+
+    /// Makes the request of an operation in flight, unless it has to wait for the client secret:
+    /// then [`Account::secret_outcome`] does.
+    fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(grant_type) = self.in_flight(attempt) else {
+            return;
+        };
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+            return;
+        };
+        let request = match (grant_type, &self.sign_in, &self.held) {
+            (GrantType::AuthorizationCode, SignIn::Exchanging(exchanging), _) => {
+                token::exchange_request(
+                    &self.registration,
+                    &credentials,
+                    &exchanging.code,
+                    &exchanging.verifier,
+                    &exchanging.redirect_uri,
+                )
+            }
+            (
+                GrantType::RefreshToken,
+                _,
+                Held::Grant(Grant {
+                    renewal: Renewal::With { refresh_token, .. },
+                    ..
+                }),
+            ) => token::refresh_request(&self.registration, &credentials, refresh_token),
+            (GrantType::AuthorizationCode | GrantType::RefreshToken, _, _) => return,
+        };
         self.last_request = Some(env.now.instant);
-        let request = token::refresh_request(
-            &self.registration,
-            self.client_secret.as_deref(),
-            refresh_token,
-        );
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
             request,
         });
+    }
+
+    /// What the operation `attempt` asks for, if it is still wanted.
+    fn in_flight(&self, attempt: AttemptId) -> Option<GrantType> {
+        if let SignIn::Exchanging(exchanging) = &self.sign_in
+            && exchanging.phase.is(attempt)
+        {
+            return Some(GrantType::AuthorizationCode);
+        }
+        match self.phase() {
+            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => {
+                Some(GrantType::RefreshToken)
+            }
+            _ => None,
+        }
+    }
+
+    /// `client_secret_cmd` has ended; without a secret, what waited for it has failed.
+    pub fn secret_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        let (secret, why) = match secret {
+            Ok(secret) => (Some(secret), None),
+            Err(why) => (None, Some(why)),
+        };
+        for request in self.credentials.answered(attempt, secret) {
+            match &why {
+                None => self.send(env, request),
+                Some(why) => {
+                    let verdict = Verdict::Transient {
+                        refusal: Refusal {
+                            text: format!("no client secret: {why}"),
+                            hint: None,
+                        },
+                        retry_after: None,
+                        cause: Cause::Passing,
+                    };
+                    self.conclude(env, request, env.now.instant, verdict);
+                }
+            }
+        }
     }
 
     /// What came back from the token endpoint.
@@ -723,9 +776,16 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
+        if let Some(grant_type) = self.in_flight(attempt) {
+            let verdict = self.judge(env, grant_type, outcome);
+            self.conclude(env, attempt, sent, verdict);
+        }
+    }
+
+    /// The end of an operation in flight.
+    fn conclude(&mut self, env: &mut Env, attempt: AttemptId, sent: Instant, verdict: Verdict) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
-                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
                 return self.exchange_outcome(env, exchanging, sent, verdict);
             }
             other => self.sign_in = other,
@@ -738,7 +798,6 @@ impl Account {
                 attempt: id,
                 trouble,
             } if id == attempt => {
-                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
                 self.refresh_outcome(env, trouble, sent, verdict);
             }
             other => *phase = other,
@@ -762,7 +821,9 @@ impl Account {
                 retry_after: Some(span),
                 ..
             } => env.set_pause(endpoint, *span),
-            Verdict::Transient { .. } | Verdict::LoginNeeded(_) | Verdict::Parked(_) => {}
+            // It may be the secret that is out of date.
+            Verdict::Parked(_) => self.credentials.forget(),
+            Verdict::Transient { .. } | Verdict::LoginNeeded(_) => {}
         }
         verdict
     }
@@ -1062,6 +1123,16 @@ impl Account {
         let access = grant.access.as_ref()?;
         let valid = access.expires.is_none_or(|expires| now < expires);
         valid.then(|| access.token.clone())
+    }
+
+    fn phase(&self) -> Option<&Phase> {
+        match &self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => match &grant.renewal {
+                Renewal::Impossible => None,
+                Renewal::With { phase, .. } => Some(phase),
+            },
+        }
     }
 
     fn phase_mut(&mut self) -> Option<&mut Phase> {

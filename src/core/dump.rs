@@ -251,6 +251,7 @@ mod tests {
                     redirect_uri: "http://localhost/".parse().unwrap(),
                     scopes: vec!["mail".into()],
                     auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
+                    token_uri_fields: vec![("resource".into(), "r".into())],
                 }),
                 access: Some(SavedAccess {
                     token: Arc::new(Secret::new("access".into())),

@@ -94,6 +94,15 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
     },
+    /// Run `client_secret_cmd`; exactly one [`super::Core::secret_outcome`] answers it.
+    FetchSecret {
+        /// Whose secret.
+        account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
     /// A sign-in that somebody waits for has ended.
     Settled {
         /// Who waits.

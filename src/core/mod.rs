@@ -3,6 +3,7 @@
 //! It knows no socket, thread, lock, clock, file, process or random number.
 
 mod account;
+mod credentials;
 pub mod dump;
 mod effect;
 mod env;
@@ -216,6 +217,19 @@ impl Core {
     pub fn probe_outcome(&mut self, cx: &mut Cx, name: &str, attempt: AttemptId, transient: bool) {
         self.on(cx, name, |account, env| {
             account.probe_outcome(env, attempt, transient);
+        });
+    }
+
+    /// `client_secret_cmd` ended: with the secret, or without and why (safe to show).
+    pub fn secret_outcome(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        self.on(cx, name, |account, env| {
+            account.secret_outcome(env, attempt, secret);
         });
     }
 

@@ -14,15 +14,22 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::shared::Shared;
-use crate::core::{AttemptId, Effect};
+use crate::{
+    core::{AttemptId, Effect},
+    secret::Secret,
+};
 
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long `transient_error_if_cmd` may think: the manual's three minutes.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
+const SECRET_LIMIT: Duration = Duration::from_secs(180);
 
 /// Hooks of one lane run one at a time or few at a time, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,6 +44,8 @@ pub enum Lane {
     Probe,
     /// `startup_cmd`.
     Startup,
+    /// `client_secret_cmd`.
+    Secret,
 }
 
 impl Lane {
@@ -48,6 +57,7 @@ impl Lane {
             Lane::Event => "token_event_cmd",
             Lane::Probe => "transient_error_if_cmd",
             Lane::Startup => "startup_cmd",
+            Lane::Secret => "client_secret_cmd",
         }
     }
 }
@@ -85,6 +95,8 @@ pub struct Report {
     pub end: End,
     /// The end of what it wrote to stderr.
     pub stderr: String,
+    /// What it wrote to stdout, in the lane whose output counts; a secret.
+    pub stdout: Zeroizing<String>,
 }
 
 /// How a hook ended.
@@ -197,6 +209,21 @@ impl Hooks {
                     command,
                     env,
                     PROBE_LIMIT,
+                );
+            }
+            Effect::FetchSecret {
+                account,
+                attempt,
+                command,
+            } => {
+                let env = vec![("PIZAUTH_ACCOUNT".into(), account.to_string())];
+                self.run(
+                    Lane::Secret,
+                    account,
+                    Some(attempt),
+                    command,
+                    env,
+                    SECRET_LIMIT,
                 );
             }
             Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
@@ -342,9 +369,11 @@ impl State {
 }
 
 /// Takes the first whole line out of `input`.
-pub fn take_line(input: &mut Vec<u8>) -> Option<Vec<u8>> {
+pub fn take_line(input: &mut Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
     let end = input.iter().position(|byte| *byte == b'\n')?;
-    let mut line: Vec<u8> = input.drain(..=end).collect();
+    let mut line: Zeroizing<Vec<u8>> = Zeroizing::new(input.drain(..=end).collect());
+    // Draining leaves a copy of the last bytes behind.
+    input.spare_capacity_mut().zeroize();
     line.pop();
     Some(line)
 }
@@ -358,20 +387,20 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
         End::TimedOut => Some("took too long and was killed".into()),
         End::NotStarted(why) => Some(format!("couldn't be started: {why}")),
     };
-    // A reminder that waits for a click until the next one is due has done its work, and a probe
-    // answers by its status.
+    // A reminder that waits for a click until the next one is due has done its work, a probe
+    // answers by its status, and what a secret's command says goes along with the secret's lack.
     let usual = match running.lane {
         Lane::Notify => report.end == End::TimedOut,
         Lane::Probe => matches!(report.end, End::Exit(_)),
+        Lane::Secret => true,
         Lane::Error | Lane::Event | Lane::Startup => false,
     };
-    if let (Some(how), false) = (failed, usual) {
-        let stderr = crate::text::sanitize(&report.stderr);
-        let said = if stderr.is_empty() {
-            String::new()
-        } else {
-            format!(": {stderr}")
-        };
+    let stderr = crate::text::sanitize(&report.stderr);
+    let said = match stderr.is_empty() {
+        true => String::new(),
+        false => format!(": {stderr}"),
+    };
+    if let (Some(how), false) = (&failed, usual) {
         let (option, account) = (running.lane.option(), &running.account);
         log::error!("{account}: {option} {how}{said}");
     }
@@ -379,4 +408,18 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
         let transient = report.end == End::Exit(0);
         shared.with(|core, cx| core.probe_outcome(cx, &running.account, attempt, transient));
     }
+    if let (Lane::Secret, Some(attempt)) = (running.lane, running.attempt) {
+        let secret = match failed {
+            Some(how) => Err(format!("client_secret_cmd {how}{said}")),
+            None => first_line(&report.stdout)
+                .ok_or_else(|| format!("client_secret_cmd printed nothing{said}")),
+        };
+        shared.with(|core, cx| core.secret_outcome(cx, &running.account, attempt, secret));
+    }
+}
+
+/// The first line of a command's output, unless it is empty.
+fn first_line(output: &str) -> Option<Secret> {
+    let line = output.lines().next().unwrap_or_default();
+    (!line.is_empty()).then(|| Secret::new(line.to_owned()))
 }

@@ -183,16 +183,18 @@ impl Provider {
     /// POSTs one form.
     fn ask(&self, request: &Request) -> Outcome {
         let agents = self.agents.get_or_init(Agents::new);
-        let sent = agents
+        let mut post = agents
             .toward(&request.endpoint)
             .post(request.endpoint.as_str())
             .header(http::header::ACCEPT, "application/json")
             .header(
                 http::header::CONTENT_TYPE,
                 "application/x-www-form-urlencoded",
-            )
-            .send(request.form.expose().as_bytes());
-        match sent {
+            );
+        for header in &request.headers {
+            post = post.header(&header.name, header.value.expose());
+        }
+        match post.send(request.form.expose().as_bytes()) {
             Ok(response) => read(response),
             Err(error) => failed(&error),
         }

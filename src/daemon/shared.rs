@@ -89,7 +89,8 @@ impl Shared {
             | Effect::NotifyEnd { .. }
             | Effect::Error { .. }
             | Effect::Announce { .. }
-            | Effect::Probe { .. } => {
+            | Effect::Probe { .. }
+            | Effect::FetchSecret { .. } => {
                 self.hooks.perform(effect);
                 self.alarm.ring();
             }

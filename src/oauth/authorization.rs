@@ -207,6 +207,7 @@ mod tests {
             auth_uri_fields: (fields.iter())
                 .map(|&(name, value)| (name.into(), value.into()))
                 .collect(),
+            token_uri_fields: Vec::new(),
         }
     }
 

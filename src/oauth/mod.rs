@@ -1,6 +1,7 @@
 //! The RFCs as pure functions: what to send, and what the reply means. No I/O, no clock.
 
 pub mod authorization;
+pub mod client;
 mod hints;
 mod reply;
 pub mod token;

@@ -7,11 +7,17 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::{
+    client::Credentials,
     hints::{self, Class},
     reply::{Members, ProviderError, Unreadable},
     words,
 };
-use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
+use crate::{
+    config::{Header, Registration},
+    secret::Secret,
+    text::sanitize,
+    time::Wall,
+};
 
 pub use super::reply::MAX_BODY_BYTES;
 
@@ -125,6 +131,8 @@ pub struct Request {
     pub endpoint: Url,
     /// `application/x-www-form-urlencoded` body, encoded.
     pub form: Arc<Secret>,
+    /// Further headers: the client's proof, and those that are configured.
+    pub headers: Vec<Header>,
 }
 
 /// The tokens of a successful reply (RFC 6749, 5.1).
@@ -186,11 +194,10 @@ pub enum Cause {
 }
 
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
-/// `redirect_uri` is the very string of the authorization request. An empty client secret counts
-/// as none: public clients must not send one.
+/// `redirect_uri` is the very string of the authorization request.
 pub fn exchange_request(
     registration: &Registration,
-    client_secret: Option<&Secret>,
+    credentials: &Credentials,
     code: &Secret,
     verifier: &Secret,
     redirect_uri: &str,
@@ -202,13 +209,13 @@ pub fn exchange_request(
         ("code_verifier", verifier.expose()),
         ("redirect_uri", redirect_uri),
     ];
-    request(registration, &fields, client_secret)
+    request(registration, credentials, &fields)
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).
 pub fn refresh_request(
     registration: &Registration,
-    client_secret: Option<&Secret>,
+    credentials: &Credentials,
     refresh_token: &Secret,
 ) -> Request {
     let fields = [
@@ -216,28 +223,19 @@ pub fn refresh_request(
         ("refresh_token", refresh_token.expose()),
         ("client_id", &registration.client_id),
     ];
-    request(registration, &fields, client_secret)
+    request(registration, credentials, &fields)
 }
 
+/// A token request: the grant's own `fields`, and what the config adds.
 fn request(
     registration: &Registration,
+    credentials: &Credentials,
     fields: &[(&str, &str)],
-    client_secret: Option<&Secret>,
 ) -> Request {
-    let secret = (client_secret.map(Secret::expose))
-        .filter(|secret| !secret.is_empty())
-        .map(|secret| ("client_secret", secret));
-    let fields = || fields.iter().copied().chain(secret);
-    // Encoding at most triples. A buffer that had to grow would leave its secrets behind.
-    let room = fields().map(|(name, value)| 3 * (name.len() + value.len()) + 2);
-    let buffer = String::with_capacity(room.sum());
-    let form = form_urlencoded::Serializer::new(buffer)
-        .extend_pairs(fields())
-        .finish();
-    Request {
-        endpoint: registration.token_uri.clone(),
-        form: Arc::new(Secret::new(form)),
-    }
+    let added = registration.token_uri_fields.iter();
+    let added = added.map(|(name, value)| (name.as_str(), value.as_str()));
+    let fields: Vec<_> = fields.iter().copied().chain(added).collect();
+    credentials.request(&registration.token_uri, &fields)
 }
 
 /// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
