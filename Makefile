@@ -21,7 +21,7 @@ ZSH_COMPLETION = share/zsh/_pizauth
 FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 # What users are to copy; the demo isn't.
-EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/providers
+EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks examples/providers
 SCRIPTS = examples/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.

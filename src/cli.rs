@@ -22,6 +22,8 @@ pub enum Verb {
         /// As JSON.
         json: bool,
     },
+    /// Take an authorization response from the command line, or from stdin.
+    Redirect(Option<String>),
     /// Obtain a new token now.
     Refresh(AccountOptions),
     /// Read the config again.
@@ -66,7 +68,7 @@ pub struct Spec {
     pub name: &'static str,
     /// Its options.
     pub options: &'static [Opt],
-    /// Its one operand, if it takes one.
+    /// Its one operand, if it takes one; in brackets when it may be left out.
     pub operand: Option<&'static str>,
     /// What it does, in a line.
     pub summary: &'static str,
@@ -109,6 +111,12 @@ pub const VERBS: &[Spec] = &[
         }],
         operand: None,
         summary: "show paths, version and ports",
+    },
+    Spec {
+        name: "redirect",
+        options: &[],
+        operand: Some("[address]"),
+        summary: "complete a sign-in with the address that the browser ended at",
     },
     Spec {
         name: "refresh",
@@ -232,15 +240,15 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 }
             }
             (None, Value(word)) if spec.operand.is_some() && given.operand.is_none() => {
-                let word = word
-                    .string()
-                    .map_err(|_| wrong("an account's name is UTF-8"))?;
+                let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
                 given.operand = Some(word);
             }
             (None, other) => return Err(wrong(&other.unexpected().to_string())),
         }
     }
-    if let (Some(operand), None) = (spec.operand, &given.operand) {
+    if let (Some(operand), None) = (spec.operand, &given.operand)
+        && !operand.starts_with('[')
+    {
         return Err(wrong(&format!("no {operand} given")));
     }
     Ok(verb(spec.name, given))
@@ -255,6 +263,7 @@ fn verb(name: &str, given: Given) -> Verb {
     match name {
         "dump" => Verb::Dump,
         "info" => Verb::Info { json: has('j') },
+        "redirect" => Verb::Redirect(given.operand),
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
         "restore" => Verb::Restore,
@@ -291,7 +300,10 @@ pub fn synopsis(spec: &Spec) -> String {
         }
     }
     if let Some(operand) = spec.operand {
-        line.push_str(&format!(" <{operand}>"));
+        line.push_str(&match operand.strip_prefix('[') {
+            Some(optional) => format!(" [<{}>]", optional.trim_end_matches(']')),
+            None => format!(" <{operand}>"),
+        });
     }
     line
 }
@@ -350,6 +362,8 @@ mod tests {
             ("dump", Verb::Dump),
             ("info", Verb::Info { json: false }),
             ("info -j", Verb::Info { json: true }),
+            ("redirect", Verb::Redirect(None)),
+            ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
             ("refresh work", Verb::Refresh(account(false))),
             ("refresh -u work", Verb::Refresh(account(true))),
             ("show work -u", Verb::Show(account(true))),

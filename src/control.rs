@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 use crate::{
     error::{Exit, Failure},
     paths::peer_uid,
-    serve::{ConnId, Limits, Next, Service, Socket},
+    serve::{ConnId, Limits, Next, Service, Socket, Unparked},
     wire::{self, Received, Reply, Request},
 };
 
@@ -22,8 +22,24 @@ pub const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(5),
 };
 
-/// Answers one request.
-pub type Handler = Box<dyn Fn(Request) -> Reply + Send>;
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Answer {
+    /// This reply, now.
+    Now(Reply),
+    /// The reply that [`crate::serve::Remote::send`] brings, at the latest after so long; then the one
+    /// given here.
+    Wait(Duration, Reply),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Answer::Now(reply)
+    }
+}
+
+/// Answers one request; the connection is named for those who answer later.
+pub type Handler = Box<dyn Fn(ConnId, Request) -> Answer + Send>;
 
 /// The control socket's protocol, for [`crate::serve::run`].
 pub struct Control {
@@ -37,12 +53,22 @@ impl Control {
     }
 }
 
-impl Service for Control {
-    type Conn = ();
+/// A client.
+pub struct Conn {
+    id: ConnId,
+    /// What it hears if nothing else comes.
+    last_words: Option<Reply>,
+}
 
-    fn connected(&mut self, _id: ConnId, _listener: usize, peer: &Socket) -> Option<()> {
+impl Service for Control {
+    type Conn = Conn;
+
+    fn connected(&mut self, id: ConnId, _listener: usize, peer: &Socket) -> Option<Conn> {
         match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() => Some(()),
+            Some(uid) if uid == Uid::effective() => Some(Conn {
+                id,
+                last_words: None,
+            }),
             Some(uid) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
@@ -54,15 +80,36 @@ impl Service for Control {
         }
     }
 
-    fn received(&mut self, (): &mut (), input: &mut Vec<u8>, end: bool) -> Next {
-        let reply = match wire::parse_request(input) {
+    fn received(&mut self, conn: &mut Conn, input: &mut Vec<u8>, end: bool) -> Next {
+        let answer = match wire::parse_request(input) {
             Received::Part if !end => return Next::More,
-            Received::Part => failure("the request is incomplete"),
-            Received::Bad(why) => failure(&why),
-            Received::Whole(request) => (self.handler)(request),
+            Received::Part => failure("the request is incomplete").into(),
+            Received::Bad(why) => failure(&why).into(),
+            Received::Whole(request) => (self.handler)(conn.id, request),
         };
-        Next::Reply(std::mem::take(&mut *wire::encode_reply(&reply)))
+        match answer {
+            Answer::Now(reply) => Next::Reply(encoded(&reply)),
+            Answer::Wait(limit, last_words) => {
+                conn.last_words = Some(last_words);
+                Next::Park(Some(limit))
+            }
+        }
     }
+
+    fn unparked(&mut self, conn: &mut Conn, why: Unparked) -> Vec<u8> {
+        let reply = match (why, conn.last_words.take()) {
+            (Unparked::Deadline, Some(reply)) => reply,
+            (Unparked::Deadline, None) => failure("it took too long"),
+            (Unparked::Crowded, _) => failure("too many clients are waiting"),
+            (Unparked::Stopping, _) => failure("the server is ending"),
+        };
+        encoded(&reply)
+    }
+}
+
+/// A reply as bytes, for [`crate::serve::Remote::send`].
+pub fn encoded(reply: &Reply) -> Vec<u8> {
+    std::mem::take(&mut *wire::encode_reply(reply))
 }
 
 fn failure(why: &str) -> Reply {

@@ -46,6 +46,8 @@ pub enum Request {
     Dump,
     /// What this server is, as JSON.
     Info,
+    /// An authorization response, pasted.
+    Redirect(RedirectArgs),
     /// A new token now.
     Refresh(AccountArgs),
     /// Read the config again.
@@ -70,6 +72,14 @@ pub struct AccountArgs {
     /// Leave the authorisation URL out of the error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_url: bool,
+}
+
+/// The arguments of `redirect`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedirectArgs {
+    /// Where the browser was sent.
+    #[serde(with = "crate::secret::plain")]
+    pub address: Secret,
 }
 
 /// What the server answers.
@@ -136,6 +146,9 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
     match verb {
         "dump" => Ok(Request::Dump),
         "info" => Ok(Request::Info),
+        "redirect" => serde_json::from_slice(body)
+            .map(Request::Redirect)
+            .map_err(|error| format!("bad arguments of `{verb}`: {error}")),
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
         "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
@@ -154,6 +167,10 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
     match request {
         Request::Dump => frame("dump", b""),
         Request::Info => frame("info", b""),
+        Request::Redirect(args) => {
+            let body = Zeroizing::new(serde_json::to_vec(args).unwrap_or_default());
+            frame("redirect", &body)
+        }
         Request::Refresh(args) => frame("refresh", &json(args)),
         Request::Reload => frame("reload", b""),
         Request::Restore(dump) => frame("restore", dump),
@@ -279,6 +296,9 @@ mod tests {
         for request in [
             Request::Dump,
             Request::Info,
+            Request::Redirect(RedirectArgs {
+                address: Secret::new("http://localhost/?code=ä".into()),
+            }),
             Request::Refresh(account()),
             Request::Reload,
             Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),

@@ -1,9 +1,10 @@
 //! Signing in from anywhere: every channel, and every way to prove who the client is.
 
+use super::support::browser;
 use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
 use super::support::http::Pairs;
-use super::support::provider::{Provider, Recorded, TOKEN};
+use super::support::provider::{AUTHORIZE, Gate, Provider, Recorded, Scripted, TOKEN};
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -124,4 +125,116 @@ fn a_secret_that_can_not_be_had_is_a_passing_trouble_with_the_commands_words() {
     assert_eq!(record.lines(), ["work"; 3]);
     let log = daemon.shutdown();
     assert!(!log.contains("hush"), "{log}");
+}
+
+// ---- paste, and private-use schemes ---------------------------------------------------------------
+
+#[test]
+fn a_pasted_address_completes_the_sign_in_once() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let address = browser::callback_of(&daemon.authorization_url("work"));
+    for stale in [
+        address.replace("state=", "state=0"),
+        "http://localhost:1/?code=c&state=s".into(),
+    ] {
+        let output = daemon.run(&["redirect", &stale]);
+        assert!(
+            output.failed(1).contains("nobody waits for this address"),
+            "{output:?}"
+        );
+    }
+    for (wrong, words) in [
+        ("http://localhost/", "has no authorization response in it"),
+        (
+            &*daemon.authorization_url("work"),
+            "has no authorization response in it",
+        ),
+        (
+            "http://localhost/?code=c",
+            "no usable authorization response: no state",
+        ),
+        (
+            "http://localhost/?code=c&code=d&state=s",
+            "code is there more than once",
+        ),
+        (" ", "no address given"),
+    ] {
+        let output = daemon.run(&["redirect", wrong]);
+        assert!(output.failed(64).contains(words), "{output:?}");
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 0);
+    let output = daemon.run_with(&["redirect"], format!("\n  {address} \n").as_bytes());
+    assert_eq!(output.ok(), "work: authorised\n");
+    assert_eq!(daemon.token("work"), "at-1");
+    assert_eq!(
+        daemon.run(&["redirect", &address]).ok(),
+        "work: authorised\n"
+    );
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+#[test]
+fn a_paste_that_brings_no_token_says_why() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    provider.script(AUTHORIZE, Scripted::Error("access_denied", "not you"));
+    let address = browser::callback_of(&daemon.authorization_url("work"));
+    let said = daemon.run(&["redirect", &address]);
+    let words = "ERROR - work: authorisation failed: access_denied: not you\n\
+                 hint: you refused or closed the consent page\n";
+    assert_eq!(said.failed(77), words);
+    assert_eq!(
+        daemon.run(&["redirect", &address]).failed(77),
+        "ERROR - work: authorisation failed: access_denied: not you\nhint: you refused or closed the consent page\n"
+    );
+    provider.script(TOKEN, Scripted::Error("invalid_grant", "too late"));
+    let address = browser::callback_of(&daemon.authorization_url("work"));
+    let output = daemon.run(&["redirect", &address]);
+    assert!(
+        output.failed(77).contains("invalid_grant: too late"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_paste_waits_for_the_exchange_and_hears_of_its_end() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    let address = browser::callback_of(&daemon.authorization_url("work"));
+    let mut first = daemon.spawn(&["redirect", &address]);
+    provider.wait_for(TOKEN, 1);
+    let second = daemon.spawn(&["redirect", &address]);
+    assert!(first.is_running());
+    gate.open();
+    for waiting in [first, second] {
+        assert_eq!(waiting.finish().ok(), "work: authorised\n");
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+#[test]
+fn a_private_use_scheme_is_sent_as_it_is_and_its_handler_completes_the_sign_in() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account_with(
+        "work",
+        "redirect_uri = \"org.example.pizauth://callback/x\";",
+    ));
+    let address = browser::callback_of(&daemon.authorization_url("work"));
+    assert!(
+        address.starts_with("org.example.pizauth://callback/x?code="),
+        "{address}"
+    );
+    assert_eq!(
+        daemon.run(&["redirect", &address]).ok(),
+        "work: authorised\n"
+    );
+    let requests = provider.requests(TOKEN);
+    assert_eq!(
+        requests[0].form.get("redirect_uri"),
+        Some("org.example.pizauth://callback/x")
+    );
+    assert_eq!(daemon.token("work"), "at-1");
 }

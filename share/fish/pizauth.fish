@@ -20,6 +20,7 @@ complete --command pizauth --condition __fish_use_subcommand --short-option V --
 
 complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
+complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
 complete --command pizauth --condition __fish_use_subcommand --arguments reload --description 'Read the configuration again'
 complete --command pizauth --condition __fish_use_subcommand --arguments restore --description 'Read a state from standard input'

@@ -15,7 +15,8 @@ use crate::{
     cli::{AccountOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer_uid},
-    wire::{self, AccountArgs, Request},
+    secret::Secret,
+    wire::{self, AccountArgs, RedirectArgs, Request},
 };
 
 /// Carries out `verb`, which is not `server` or help.
@@ -24,6 +25,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Dump => dump(),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
+        Verb::Redirect(address) => redirect(address.as_deref()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Reload => say(Request::Reload),
         Verb::Restore => restore(),
@@ -83,6 +85,43 @@ fn restore() -> Result<(), Failure> {
         return Err(Failure::new(Exit::Other, "the dump is too large"));
     }
     say(Request::Restore(dump))
+}
+
+/// Hands on the address that a browser was sent to, and says what came of it.
+fn redirect(address: Option<&str>) -> Result<(), Failure> {
+    let text = match address {
+        Some(address) => Zeroizing::new(address.to_owned()),
+        None => pasted()?,
+    };
+    let address = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let address = address.ok_or_else(|| {
+        Failure::new(Exit::Usage, "no address given")
+            .hint("paste the address that the browser was sent to, with all that is behind the `?`")
+    })?;
+    say(Request::Redirect(RedirectArgs {
+        address: Secret::new(address.to_owned()),
+    }))
+}
+
+/// What stdin has up to the end of its first line that isn't empty.
+fn pasted() -> Result<Zeroizing<String>, Failure> {
+    if io::stdin().is_terminal() {
+        // Nobody is there to read this when stderr is closed.
+        let _ = io::stderr().write_all(b"Paste the address that the browser was sent to:\n");
+    }
+    let mut line = Zeroizing::new(String::new());
+    let limit = wire::MAX_REQUEST_BYTES as u64 / 2;
+    let mut input = io::stdin().lock().take(limit);
+    while line.trim().is_empty() {
+        let read = io::BufRead::read_line(&mut input, &mut line);
+        let count = read.map_err(|error| {
+            Failure::new(Exit::Other, format!("can't read the address: {error}"))
+        })?;
+        if count == 0 {
+            break;
+        }
+    }
+    Ok(line)
 }
 
 /// A connection to this user's server.

@@ -252,6 +252,10 @@ impl<'a> Accounts<'_, 'a> {
             span: account.span,
         });
         let uri = value::uri(self.source, "redirect_uri", &text, Endpoint::Redirect)?;
+        // The browser hands a private-use one to a program: no listener is asked.
+        if !matches!(uri.scheme(), "http" | "https") {
+            return Ok(uri);
+        }
         let (option, listen) = self.listeners.of(&uri);
         let Listen::On { port, .. } = listen else {
             let subject = match written {

@@ -71,7 +71,8 @@ impl Endpoint {
     }
 }
 
-/// Shows the end of a sign-in to the browsers that wait for it.
+/// Shows the end of a sign-in to the browsers that wait for it. A number is a browser's or a
+/// client's; whoever doesn't know it does nothing.
 pub fn settle(remote: Remote) -> Settle {
     Box::new(move |Waiter(number), account, result| {
         let account = account.to_owned();

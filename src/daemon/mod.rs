@@ -121,10 +121,11 @@ fn run(
 
     let alarm = Arc::new(Alarm::new().map_err(cant)?);
     let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
+    let (clients, clients_inbox) = serve::remote().map_err(cant)?;
     let shared = Shared::new(
         Core::new(config, sites.ports),
         Hooks::new(line).map_err(cant)?,
-        endpoint::settle(browsers.clone()),
+        verbs::settle(endpoint::settle(browsers.clone()), clients.clone()),
         alarm.clone(),
     );
     let daemon = Arc::new(Daemon {
@@ -138,7 +139,6 @@ fn run(
     });
     let wishes = Wishes::watch().map_err(cant)?;
     let mut timer = Timer::new().map_err(cant)?;
-    let (clients, clients_inbox) = serve::remote().map_err(cant)?;
     let threads = [
         serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
         serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
@@ -346,7 +346,9 @@ fn serve_clients(
 ) -> io::Result<JoinHandle<()>> {
     let listener = Listener::unix(listener)?;
     let theirs = daemon.clone();
-    let control = Control::new(Box::new(move |request| verbs::answer(&theirs, request)));
+    let control = Control::new(Box::new(move |id, request| {
+        verbs::answer(&theirs, id, request)
+    }));
     let theirs = daemon.clone();
     spawn("control", move || {
         let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);

@@ -1,19 +1,35 @@
 //! What the control socket's requests mean: the core's answers as replies.
 
-use std::{fs, io::Read, path::Path, sync::Arc};
+use std::{fs, io::Read, path::Path, sync::Arc, time::Duration};
 
-use super::{Daemon, shared::Shared};
+use super::{
+    Daemon,
+    shared::{Settle, Shared},
+};
 use crate::{
     config::{self, Config},
-    core::{Progress, Show, dump},
+    control::{self, Answer},
+    core::{CallbackAnswer, Progress, Show, Waiter, dump},
     error::{Exit, Failure},
-    oauth::token::Refusal,
+    oauth::{authorization, token::Refusal},
+    serve::{ConnId, Remote},
     view::ServerInfo,
-    wire::{AccountArgs, Reply, Request},
+    wire::{AccountArgs, RedirectArgs, Reply, Request},
 };
 
-/// Answers one request.
-pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
+/// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
+/// may take.
+const EXCHANGE_WAIT: Duration = Duration::from_secs(40);
+
+/// Answers one request, or says how long its connection waits.
+pub fn answer(daemon: &Arc<Daemon>, id: ConnId, request: Request) -> Answer {
+    match request {
+        Request::Redirect(args) => redirect(&daemon.shared, id, &args),
+        request => answer_now(daemon, request).into(),
+    }
+}
+
+fn answer_now(daemon: &Arc<Daemon>, request: Request) -> Reply {
     let shared = &daemon.shared;
     match request {
         Request::Dump => {
@@ -21,6 +37,7 @@ pub fn answer(daemon: &Arc<Daemon>, request: Request) -> Reply {
             Reply::Bytes(zeroize::Zeroizing::new(dump))
         }
         Request::Info => json(&info(daemon)),
+        Request::Redirect(_) => Reply::done(),
         Request::Refresh(args) => refresh(shared, &args),
         Request::Reload => match reload(daemon) {
             Ok(remark) => Reply::text(remark),
@@ -72,6 +89,60 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
         Some(Progress::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
         Some(Progress::Exchanging) => being_completed(),
     }
+}
+
+/// Takes an authorization response that somebody has pasted.
+fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Answer {
+    let Some(params) = authorization::pasted_params(args.address.expose()) else {
+        let what = "this address has no authorization response in it";
+        let hint = "it must be the one that the browser was sent to after signing in, with all \
+                    that is behind the `?`";
+        return Reply::Failure(Failure::new(Exit::Usage, what).hint(hint)).into();
+    };
+    let response = match authorization::parse_callback(params) {
+        Ok(response) => response,
+        Err(fault) => {
+            let what = format!("this address has no usable authorization response: {fault}");
+            return failure(Exit::Usage, &what).into();
+        }
+    };
+    let waiter = Waiter(id.number());
+    match shared.with(|core, cx| core.callback(cx, response, waiter)) {
+        CallbackAnswer::Wait { .. } => Answer::Wait(EXCHANGE_WAIT, being_completed()),
+        CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
+        CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
+        CallbackAnswer::OtherIssuer { account } => {
+            let what = format!("this address comes from another provider than that of `{account}`");
+            let hint = "nothing was changed; sign in at the provider that `pizauth show` names";
+            Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
+        }
+        CallbackAnswer::Stale => {
+            let what = "nobody waits for this address: it is old, or was altered on the way";
+            let hint = "`pizauth show <account>` says which URL to open now";
+            Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
+        }
+    }
+}
+
+/// Tells clients and browsers about the end of the sign-in that they wait for.
+pub fn settle(browsers: Settle, clients: Remote) -> Settle {
+    Box::new(move |waiter, account, result| {
+        let reply = control::encoded(&signed_in(account, result));
+        clients.send(ConnId::from_number(waiter.0), reply, true);
+        browsers(waiter, account, result);
+    })
+}
+
+fn signed_in(account: &str, result: &Result<(), Refusal>) -> Reply {
+    match result {
+        Ok(()) => Reply::text(format!("{account}: authorised\n")),
+        Err(refusal) => refused_sign_in(account, refusal),
+    }
+}
+
+fn refused_sign_in(account: &str, refusal: &Refusal) -> Reply {
+    let what = format!("{account}: authorisation failed");
+    refused(Exit::AuthorisationNeeded, &what, refusal.clone())
 }
 
 fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {

@@ -16,11 +16,13 @@ pub const MAX_CALLBACK_BYTES: usize = 16 * 1024;
 
 /// The redirection endpoint of one authorization request: the configured one, with the port that
 /// the listener has. The authorization request and the exchange must send this very string
-/// (RFC 6749, 4.1.3). A URI without a host (a private-use scheme, RFC 8252, 7.1) has no port.
+/// (RFC 6749, 4.1.3). One with a private-use scheme (RFC 8252, 7.1) stays as it is.
 pub fn redirect_uri(configured: &Url, port: u16) -> String {
     let mut uri = configured.clone();
-    // It refuses just those URIs that can't have a port.
-    let _ = uri.set_port(Some(port));
+    if matches!(uri.scheme(), "http" | "https") {
+        // These can always have one.
+        let _ = uri.set_port(Some(port));
+    }
     uri.into()
 }
 
@@ -154,6 +156,22 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
     })
 }
 
+/// The parameters of the authorization response in an address that a browser was sent to, as
+/// somebody has pasted it: its query, or its fragment where the provider answers in that.
+pub fn pasted_params(address: &str) -> Option<&str> {
+    let address = address.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
+    let (_, rest) = address.split_once(':')?;
+    let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let query = before.split_once('?').map_or("", |(_, query)| query);
+    let has_response = |params: &str| {
+        let mut pairs = form_urlencoded::parse(params.as_bytes());
+        pairs.any(|(name, _)| matches!(&*name, "code" | "error"))
+    };
+    [query, fragment]
+        .into_iter()
+        .find(|params| has_response(params))
+}
+
 /// Whether an authorization response with this `iss` may be the registration's (RFC 9207, 2.4).
 /// Without knowing the issuer it must have the origin of the authorization endpoint, as every
 /// server's that is known to send one.
@@ -222,7 +240,7 @@ mod tests {
             ("https://localhost/", 443, "https://localhost/"),
             ("https://localhost/", 8443, "https://localhost:8443/"),
             ("com.example.app:/cb", 14204, "com.example.app:/cb"),
-            ("mailto:x", 14204, "mailto:x"),
+            ("com.example.app://cb/x", 14204, "com.example.app://cb/x"),
         ] {
             assert_eq!(redirect_uri(&Url::parse(configured).unwrap(), port), uri);
         }
@@ -363,6 +381,28 @@ mod tests {
             ),
         ] {
             assert_eq!(parse_callback(query), callback, "{query}");
+        }
+    }
+
+    #[test]
+    fn pasted_addresses_have_their_response_in_the_query_or_the_fragment() {
+        for (address, params) in [
+            ("http://localhost:1/?code=c&state=s", Some("code=c&state=s")),
+            (
+                " <http://localhost:1/?error=e&state=s#_=_>\n",
+                Some("error=e&state=s"),
+            ),
+            ("com.example.app:/cb?code=c&state=s", Some("code=c&state=s")),
+            (
+                "http://localhost:1/?a=b#state=s&code=c",
+                Some("state=s&code=c"),
+            ),
+            ("http://localhost:1/", None),
+            ("https://login.example/auth?client_id=x&state=s", None),
+            ("code=c&state=s", None),
+            ("", None),
+        ] {
+            assert_eq!(pasted_params(address), params, "{address}");
         }
     }
 
