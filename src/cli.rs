@@ -31,7 +31,12 @@ pub enum Verb {
     /// Take a dump from stdin.
     Restore,
     /// Forget an account's tokens.
-    Revoke(AccountOptions),
+    Revoke {
+        /// The account's name.
+        account: String,
+        /// `-l`: don't tell the provider.
+        local: bool,
+    },
     /// Start the daemon.
     Server(ServerOptions),
     /// Print the access token.
@@ -138,7 +143,12 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "revoke",
-        options: &[],
+        options: &[Opt {
+            short: 'l',
+            long: "local",
+            value: None,
+            summary: "don't tell the provider",
+        }],
         operand: Some("account"),
         summary: "forget the tokens of an account, cancel its authorisation",
     },
@@ -267,7 +277,10 @@ fn verb(name: &str, given: Given) -> Verb {
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
         "restore" => Verb::Restore,
-        "revoke" => Verb::Revoke(account),
+        "revoke" => Verb::Revoke {
+            account: account.account,
+            local: has('l'),
+        },
         "server" => Verb::Server(ServerOptions {
             foreground: has('d'),
             verbose: u8::try_from(given.flags.iter().filter(|flag| **flag == 'v').count())
@@ -370,7 +383,13 @@ mod tests {
             ("show -- work", Verb::Show(account(false))),
             ("reload", Verb::Reload),
             ("restore", Verb::Restore),
-            ("revoke work", Verb::Revoke(account(false))),
+            (
+                "revoke --local work",
+                Verb::Revoke {
+                    account: "work".into(),
+                    local: true,
+                },
+            ),
             ("shutdown", Verb::Shutdown),
             ("status", Verb::Status),
             ("server", Verb::Server(ServerOptions::default())),

@@ -55,7 +55,7 @@ pub enum Request {
     /// Take over this dump.
     Restore(Zeroizing<Vec<u8>>),
     /// Forget an account's tokens.
-    Revoke(AccountArgs),
+    Revoke(RevokeArgs),
     /// The access token.
     Show(AccountArgs),
     /// End the server.
@@ -72,6 +72,16 @@ pub struct AccountArgs {
     /// Leave the authorisation URL out of the error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_url: bool,
+}
+
+/// The arguments of `revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeArgs {
+    /// The account's name.
+    pub account: String,
+    /// Don't tell the provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
 }
 
 /// The arguments of `redirect`.
@@ -152,7 +162,9 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
         "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
-        "revoke" => account().map(Request::Revoke),
+        "revoke" => serde_json::from_slice(body)
+            .map(Request::Revoke)
+            .map_err(|error| format!("bad arguments of `{verb}`: {error}")),
         "show" => account().map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
         "status" => Ok(Request::Status),
@@ -174,7 +186,7 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
         Request::Refresh(args) => frame("refresh", &json(args)),
         Request::Reload => frame("reload", b""),
         Request::Restore(dump) => frame("restore", dump),
-        Request::Revoke(args) => frame("revoke", &json(args)),
+        Request::Revoke(args) => frame("revoke", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Show(args) => frame("show", &json(args)),
         Request::Shutdown => frame("shutdown", b""),
         Request::Status => frame("status", b""),
@@ -302,7 +314,10 @@ mod tests {
             Request::Refresh(account()),
             Request::Reload,
             Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),
-            Request::Revoke(account()),
+            Request::Revoke(RevokeArgs {
+                account: "work".into(),
+                local: true,
+            }),
             Request::Show(account()),
             Request::Shutdown,
             Request::Status,

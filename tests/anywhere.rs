@@ -3,8 +3,8 @@
 use super::support::browser;
 use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
-use super::support::http::Pairs;
-use super::support::provider::{AUTHORIZE, Gate, Provider, Recorded, Scripted, TOKEN};
+use super::support::http::{Pairs, Response};
+use super::support::provider::{AUTHORIZE, Gate, Provider, REVOKE, Recorded, Scripted, TOKEN};
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -237,4 +237,93 @@ fn a_private_use_scheme_is_sent_as_it_is_and_its_handler_completes_the_sign_in()
         Some("org.example.pizauth://callback/x")
     );
     assert_eq!(daemon.token("work"), "at-1");
+}
+
+// ---- revocation -----------------------------------------------------------------------------------
+
+fn revocable(provider: &Provider, options: &str) -> String {
+    let uri = provider.url(REVOKE);
+    provider.account_with("work", &format!("revocation_uri = \"{uri}\"; {options}"))
+}
+
+#[test]
+fn revoke_forgets_the_tokens_and_tells_the_provider_of_both() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.client_secret = Some("hush".into()));
+    let daemon = started(&revocable(
+        &provider,
+        "client_secret = \"hush\"; client_auth = basic;",
+    ));
+    daemon.sign_in("work");
+    assert!(provider.accepts("at-1"));
+    assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
+    assert!(!provider.accepts("at-1"));
+    let forms: Vec<_> = (provider.requests(REVOKE).into_iter())
+        .map(|request| request.form.0)
+        .collect();
+    let form = |token: &str, hint: &str| {
+        vec![
+            ("token".to_owned(), token.to_owned()),
+            ("token_type_hint".to_owned(), hint.to_owned()),
+        ]
+    };
+    let wanted = [form("rt-1", "refresh_token"), form("at-1", "access_token")];
+    assert_eq!(forms, wanted);
+    daemon.run(&["show", "work"]).failed(77);
+    // There is nothing left to tell.
+    assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
+    assert_eq!(provider.requests(REVOKE).len(), 2);
+    assert!(
+        daemon
+            .run(&["revoke", "nobody"])
+            .failed(67)
+            .contains("nobody")
+    );
+}
+
+#[test]
+fn revoke_local_tells_nobody() {
+    let provider = Provider::start();
+    let daemon = started(&revocable(&provider, ""));
+    daemon.sign_in("work");
+    assert_eq!(daemon.run(&["revoke", "--local", "work"]).ok(), "");
+    daemon.run(&["show", "work"]).failed(77);
+    assert!(provider.accepts("at-1"));
+    assert_eq!(provider.requests(REVOKE).len(), 0);
+}
+
+#[test]
+fn a_provider_that_does_not_revoke_is_a_remark_and_the_tokens_are_forgotten_first() {
+    let provider = Provider::start();
+    let daemon = started(&revocable(&provider, ""));
+    daemon.sign_in("work");
+    let gate = Gate::new();
+    let refused = Scripted::Error("unsupported_token_type", "not such");
+    provider.script(REVOKE, Scripted::Gated(gate.clone(), Box::new(refused)));
+    let mut revoking = daemon.spawn(&["revoke", "work"]);
+    provider.wait_for(REVOKE, 1);
+    daemon.run(&["show", "work"]).failed(77);
+    assert!(revoking.is_running());
+    gate.open();
+    let output = revoking.finish();
+    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+    let remark = "the tokens are forgotten here, but the provider has not revoked them: \
+                  unsupported_token_type: not such \
+                  (the provider doesn't revoke tokens of this kind)\n";
+    assert_eq!(output.stderr, remark);
+}
+
+#[test]
+fn a_revocation_endpoint_in_trouble_is_asked_again() {
+    let provider = Provider::start();
+    let daemon = started(&revocable(&provider, ""));
+    daemon.sign_in("work");
+    for _ in 0..2 {
+        let mut busy = Response::new(503, "text/plain", "");
+        busy.headers.0.push(("Retry-After".into(), "1".into()));
+        provider.script(REVOKE, Scripted::Reply(busy));
+    }
+    assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
+    assert_eq!(provider.requests(REVOKE).len(), 4);
+    assert!(!provider.accepts("at-1"));
 }

@@ -216,6 +216,9 @@ fn render_account(account: &Account, out: &mut String) {
     ] {
         writeln!(out, "  {name} {value}").unwrap();
     }
+    if let Some(uri) = &account.revocation_uri {
+        writeln!(out, "  revocation_uri {uri}").unwrap();
+    }
     for scope in &registration.scopes {
         writeln!(out, "  scope {scope}").unwrap();
     }

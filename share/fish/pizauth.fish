@@ -32,6 +32,7 @@ complete --command pizauth --condition __fish_use_subcommand --arguments status 
 
 complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --long-option verbose --description 'Log more'

@@ -16,7 +16,7 @@ use crate::{
     error::{Exit, Failure},
     paths::{self, peer_uid},
     secret::Secret,
-    wire::{self, AccountArgs, RedirectArgs, Request},
+    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
 };
 
 /// Carries out `verb`, which is not `server` or help.
@@ -29,7 +29,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Reload => say(Request::Reload),
         Verb::Restore => restore(),
-        Verb::Revoke(options) => say(Request::Revoke(account(options))),
+        Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Server(_) => Ok(()),
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
@@ -85,6 +85,20 @@ fn restore() -> Result<(), Failure> {
         return Err(Failure::new(Exit::Other, "the dump is too large"));
     }
     say(Request::Restore(dump))
+}
+
+/// Has the tokens forgotten. What became of the provider's copy is a remark: the command has done
+/// what it is for.
+fn revoke(account: &str, local: bool) -> Result<(), Failure> {
+    let remark = ask(&Request::Revoke(RevokeArgs {
+        account: account.to_owned(),
+        local,
+    }))?;
+    if !remark.is_empty() {
+        // With stderr closed there is nobody left to tell.
+        let _ = io::stderr().write_all(&remark);
+    }
+    Ok(())
 }
 
 /// Hands on the address that a browser was sent to, and says what came of it.

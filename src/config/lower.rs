@@ -194,6 +194,10 @@ impl<'a> Accounts<'_, 'a> {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
             client: Arc::new(self.client(&section)?),
+            revocation_uri: match section.filled("revocation_uri")? {
+                Some(text) => Some(endpoint("revocation_uri", &text)?),
+                None => None,
+            },
             policy: section.policy(self.policy)?,
         })
     }

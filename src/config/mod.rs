@@ -89,6 +89,9 @@ pub struct Account {
     pub registration: Arc<Registration>,
     /// How the client proves who it is.
     pub client: Arc<Client>,
+    /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
+    /// registration: whoever adds it wants to revoke the tokens that there are.
+    pub revocation_uri: Option<Url>,
     /// When its tokens are refreshed.
     pub policy: Policy,
 }

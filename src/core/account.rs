@@ -3,18 +3,21 @@
 use std::{sync::Arc, time::Duration};
 
 use log::Level;
+use url::Url;
 
 use super::{
-    AttemptId, Effect, TokenEvent, Waiter,
+    AttemptId, Effect, Ended, TokenEvent, Waiter,
     credentials::Credentials,
     dump::{Saved, SavedAccess},
     env::Env,
+    revoking::{Revocation, Step},
     schedule::{self, Pauses},
 };
 use crate::{
     config::{self, Config, Policy, Registration},
     oauth::{
         authorization::{self, Callback, CallbackResult},
+        revocation,
         token::{self, Cause, GrantType, Outcome, Refusal, Tokens, Verdict},
     },
     secret::Secret,
@@ -81,6 +84,8 @@ pub(super) struct Account {
     policy: Policy,
     held: Held,
     sign_in: SignIn,
+    revocation_uri: Option<Url>,
+    revocations: Vec<Revocation>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
     last_request: Option<Instant>,
     /// The oddities of the last reply, so that a provider's habit is logged once.
@@ -225,6 +230,8 @@ impl Account {
             policy: described.policy,
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
+            revocation_uri: described.revocation_uri.clone(),
+            revocations: Vec::new(),
             last_request: None,
             warned: Vec::new(),
             filed: None,
@@ -255,10 +262,8 @@ impl Account {
     pub fn deadline(&self, config: &Config, pauses: &Pauses) -> Option<Instant> {
         let refresh = self.refresh_due(pauses);
         let sign_in = self.sign_in_due(config);
-        match (refresh, sign_in) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let revocations = self.revocations.iter().filter_map(Revocation::due);
+        refresh.into_iter().chain(sign_in).chain(revocations).min()
     }
 
     // ---- what users ask for -------------------------------------------------------------------
@@ -319,8 +324,11 @@ impl Account {
         }
     }
 
-    pub fn revoke(&mut self, env: &mut Env) {
-        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+    /// Forgets the tokens; true when `tell` will hear what the provider says to that.
+    pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
+        let access = self.valid_access(env.now.instant);
+        let held = std::mem::replace(&mut self.held, Held::Nothing);
+        if let Held::Grant(_) = held {
             self.announce(env, TokenEvent::Revoked);
         }
         let why = Refusal {
@@ -329,6 +337,23 @@ impl Account {
         };
         self.end_sign_in(env, Err(why));
         self.sign_in = SignIn::None { failed: None };
+        let (Some(waiter), Some(endpoint)) = (tell, self.revocation_uri.clone()) else {
+            return false;
+        };
+        let refresh = match held {
+            Held::Grant(Grant {
+                renewal: Renewal::With { refresh_token, .. },
+                ..
+            }) => Some(refresh_token),
+            Held::Grant(_) | Held::Nothing => None,
+        };
+        let attempt = env.attempt();
+        let Some(revocation) = Revocation::new(endpoint, refresh, access, attempt, waiter) else {
+            return false;
+        };
+        self.revocations.push(revocation);
+        self.send(env, attempt);
+        true
     }
 
     /// The account as this registration ends: its tokens go nowhere else.
@@ -340,6 +365,9 @@ impl Account {
             text: "the account was changed or removed in the config".into(),
             hint: None,
         };
+        for revocation in std::mem::take(&mut self.revocations) {
+            self.revocation_over(env, revocation, Err(why.clone()));
+        }
         self.end_sign_in(env, Err(why));
     }
 
@@ -347,6 +375,7 @@ impl Account {
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         self.policy = described.policy;
+        self.revocation_uri = described.revocation_uri.clone();
         for attempt in self.credentials.reconfigure(&described.client) {
             self.send(env, attempt);
         }
@@ -376,6 +405,15 @@ impl Account {
                 SignIn::Pending(_) => self.remind(env),
                 SignIn::Exchanging(_) => self.retry_exchange(env),
                 SignIn::None { .. } => {}
+            }
+        }
+        for at in 0..self.revocations.len() {
+            let attempt = env.attempt();
+            if let Some(revocation) = self.revocations.get_mut(at)
+                && revocation.due().is_some_and(|at| at <= now)
+            {
+                revocation.retry(attempt);
+                self.send(env, attempt);
             }
         }
     }
@@ -635,6 +673,7 @@ impl Account {
             SignIn::Exchanging(exchanging) => {
                 env.spend(exchanging.state, &self.name, result.clone());
                 env.emit(Effect::Settled {
+                    what: Ended::SignIn,
                     waiters: exchanging.waiters,
                     account: self.name.clone(),
                     result,
@@ -690,6 +729,9 @@ impl Account {
     /// Makes the request of an operation in flight, unless it has to wait for the client secret:
     /// then [`Account::secret_outcome`] does.
     fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        if self.revocations.iter().any(|it| it.is(attempt)) {
+            return self.send_revocation(env, attempt);
+        }
         let Some(grant_type) = self.in_flight(attempt) else {
             return;
         };
@@ -754,21 +796,35 @@ impl Account {
             match &why {
                 None => self.send(env, request),
                 Some(why) => {
-                    let verdict = Verdict::Transient {
-                        refusal: Refusal {
-                            text: format!("no client secret: {why}"),
-                            hint: None,
-                        },
-                        retry_after: None,
-                        cause: Cause::Passing,
+                    let refusal = Refusal {
+                        text: format!("no client secret: {why}"),
+                        hint: None,
                     };
-                    self.conclude(env, request, env.now.instant, verdict);
+                    self.not_sent(env, request, refusal);
                 }
             }
         }
     }
 
-    /// What came back from the token endpoint.
+    /// A request couldn't be made, for a reason that may pass.
+    fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
+        let retry_after = None;
+        if self.revocations.iter().any(|it| it.is(attempt)) {
+            let verdict = revocation::Verdict::Later {
+                refusal,
+                retry_after,
+            };
+            return self.revocation_outcome(env, attempt, verdict);
+        }
+        let verdict = Verdict::Transient {
+            refusal,
+            retry_after,
+            cause: Cause::Passing,
+        };
+        self.conclude(env, attempt, env.now.instant, verdict);
+    }
+
+    /// What came back from the token endpoint, or from another that takes a token.
     pub fn token_outcome(
         &mut self,
         env: &mut Env,
@@ -776,7 +832,10 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        if let Some(grant_type) = self.in_flight(attempt) {
+        if let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) {
+            let verdict = revocation::judge(revocation.endpoint(), outcome, env.now.wall);
+            self.revocation_outcome(env, attempt, verdict);
+        } else if let Some(grant_type) = self.in_flight(attempt) {
             let verdict = self.judge(env, grant_type, outcome);
             self.conclude(env, attempt, sent, verdict);
         }
@@ -993,6 +1052,70 @@ impl Account {
                 instant: sent,
                 wall: env.now.wall_at(sent),
             },
+        });
+    }
+
+    // ---- telling the provider of a revoke -------------------------------------------------------
+
+    fn send_revocation(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+            return;
+        };
+        let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) else {
+            return;
+        };
+        let (token_type, token) = revocation.token();
+        let client_id = &self.registration.client_id;
+        let endpoint = revocation.endpoint();
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request: revocation::request(endpoint, client_id, &credentials, token_type, token),
+        });
+    }
+
+    fn revocation_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        verdict: revocation::Verdict,
+    ) {
+        let Some(at) = self.revocations.iter().position(|it| it.is(attempt)) else {
+            return;
+        };
+        let next = env.attempt();
+        let mut revocation = self.revocations.swap_remove(at);
+        match revocation.conclude(env.now.instant, verdict, next) {
+            Step::Send => {
+                self.revocations.push(revocation);
+                self.send_revocation(env, next);
+            }
+            Step::Wait(refusal) => {
+                let message = format!("will tell the provider again: {}", told(&refusal));
+                env.log(Level::Warn, &self.name, message);
+                self.revocations.push(revocation);
+            }
+            Step::Over(result) => self.revocation_over(env, revocation, result),
+        }
+    }
+
+    fn revocation_over(&self, env: &mut Env, revocation: Revocation, result: Result<(), Refusal>) {
+        match &result {
+            Ok(()) => env.log(
+                Level::Info,
+                &self.name,
+                "the provider has revoked the tokens",
+            ),
+            Err(refusal) => {
+                let message = format!("the provider has not revoked the tokens: {}", told(refusal));
+                env.log(Level::Warn, &self.name, message);
+            }
+        }
+        env.emit(Effect::Settled {
+            what: Ended::Revocation,
+            waiters: revocation.waiters,
+            account: self.name.clone(),
+            result,
         });
     }
 

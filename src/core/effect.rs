@@ -8,9 +8,18 @@ use crate::oauth::token::{Refusal, Request};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
-/// Whoever waits for the end of a sign-in; means something only to the shell that gave it.
+/// Whoever waits for an end; means something only to the shell that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Waiter(pub u64);
+
+/// What somebody has waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A sign-in.
+    SignIn,
+    /// Telling the provider of a `revoke`.
+    Revocation,
+}
 
 /// What `token_event_cmd` hears of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +112,13 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
     },
-    /// A sign-in that somebody waits for has ended.
+    /// Something that somebody waits for has ended.
     Settled {
+        /// What.
+        what: Ended,
         /// Who waits.
         waiters: Vec<Waiter>,
-        /// Whose sign-in.
+        /// Whose.
         account: Arc<str>,
         /// How it ended.
         result: Result<(), Refusal>,

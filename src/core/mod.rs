@@ -7,6 +7,7 @@ mod credentials;
 pub mod dump;
 mod effect;
 mod env;
+mod revoking;
 mod schedule;
 #[cfg(test)]
 mod sim;
@@ -19,7 +20,7 @@ use std::{
 };
 
 pub use account::{Progress, Show};
-pub use effect::{AttemptId, Effect, TokenEvent, Waiter};
+pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
 use url::Url;
 
 use self::{
@@ -163,9 +164,10 @@ impl Core {
         self.on(cx, name, Account::refresh)
     }
 
-    /// `revoke`: forget the tokens, cancel a pending request. False when there is no such account.
-    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        self.on(cx, name, Account::revoke).is_some()
+    /// `revoke`: forget the tokens, cancel a pending request, and have `tell` hear how telling the
+    /// provider ended, if it is to be told and can be: true then.
+    pub fn revoke(&mut self, cx: &mut Cx, name: &str, tell: Option<Waiter>) -> Option<bool> {
+        self.on(cx, name, |account, env| account.revoke(env, tell))
     }
 
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer

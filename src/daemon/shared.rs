@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{clock, hooks::Hooks, provider::Provider};
 use crate::{
     alarm::Alarm,
-    core::{Core, Cx, Effect, Waiter},
+    core::{Core, Cx, Effect, Ended, Waiter},
     oauth::token::Refusal,
     time::Instant,
 };
 
-/// Tells whoever waits for the end of a sign-in.
-pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
+/// Tells whoever waits for an end.
+pub type Settle = Box<dyn Fn(Waiter, Ended, &str, &Result<(), Refusal>) + Send + Sync>;
 
 /// The core and the shells that do what it says.
 pub struct Shared {
@@ -72,12 +72,13 @@ impl Shared {
                 request,
             } => self.provider.submit(self, account, attempt, request),
             Effect::Settled {
+                what,
                 waiters,
                 account,
                 result,
             } => {
                 for waiter in waiters {
-                    (self.settle)(waiter, &account, &result);
+                    (self.settle)(waiter, what, &account, &result);
                 }
             }
             Effect::Log {

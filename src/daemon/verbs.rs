@@ -9,22 +9,26 @@ use super::{
 use crate::{
     config::{self, Config},
     control::{self, Answer},
-    core::{CallbackAnswer, Progress, Show, Waiter, dump},
+    core::{CallbackAnswer, Ended, Progress, Show, Waiter, dump},
     error::{Exit, Failure},
     oauth::{authorization, token::Refusal},
     serve::{ConnId, Remote},
     view::ServerInfo,
-    wire::{AccountArgs, RedirectArgs, Reply, Request},
+    wire::{AccountArgs, RedirectArgs, Reply, Request, RevokeArgs},
 };
 
 /// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
 /// may take.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(40);
 
+/// How long `revoke` waits for the provider.
+const REVOCATION_WAIT: Duration = Duration::from_secs(10);
+
 /// Answers one request, or says how long its connection waits.
 pub fn answer(daemon: &Arc<Daemon>, id: ConnId, request: Request) -> Answer {
     match request {
         Request::Redirect(args) => redirect(&daemon.shared, id, &args),
+        Request::Revoke(args) => revoke(&daemon.shared, id, &args),
         request => answer_now(daemon, request).into(),
     }
 }
@@ -37,17 +41,13 @@ fn answer_now(daemon: &Arc<Daemon>, request: Request) -> Reply {
             Reply::Bytes(zeroize::Zeroizing::new(dump))
         }
         Request::Info => json(&info(daemon)),
-        Request::Redirect(_) => Reply::done(),
+        Request::Redirect(_) | Request::Revoke(_) => Reply::done(),
         Request::Refresh(args) => refresh(shared, &args),
         Request::Reload => match reload(daemon) {
             Ok(remark) => Reply::text(remark),
             Err(failure) => Reply::Failure(failure),
         },
         Request::Restore(bytes) => restore(shared, &bytes),
-        Request::Revoke(args) => match shared.with(|core, cx| core.revoke(cx, &args.account)) {
-            true => Reply::done(),
-            false => no_account(&args),
-        },
         Request::Show(args) => show(shared, &args),
         Request::Shutdown => {
             daemon.stop();
@@ -59,7 +59,7 @@ fn answer_now(daemon: &Arc<Daemon>, request: Request) -> Reply {
 
 fn show(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.show(cx, &args.account)) {
-        None => no_account(args),
+        None => no_account(&args.account),
         Some(Show::Token(token)) => Reply::Token(token),
         Some(Show::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
         Some(Show::Exchanging) => being_completed(),
@@ -84,7 +84,7 @@ fn show(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
 
 fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.refresh(cx, &args.account)) {
-        None => no_account(args),
+        None => no_account(&args.account),
         Some(Progress::Refreshing) => Reply::done(),
         Some(Progress::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
         Some(Progress::Exchanging) => being_completed(),
@@ -126,11 +126,37 @@ fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Answer {
 
 /// Tells clients and browsers about the end of the sign-in that they wait for.
 pub fn settle(browsers: Settle, clients: Remote) -> Settle {
-    Box::new(move |waiter, account, result| {
-        let reply = control::encoded(&signed_in(account, result));
+    Box::new(move |waiter, what, account, result| {
+        let reply = control::encoded(&match what {
+            Ended::SignIn => signed_in(account, result),
+            Ended::Revocation => revoked(result),
+        });
         clients.send(ConnId::from_number(waiter.0), reply, true);
-        browsers(waiter, account, result);
+        browsers(waiter, what, account, result);
     })
+}
+
+fn revoke(shared: &Arc<Shared>, id: ConnId, args: &RevokeArgs) -> Answer {
+    let waiter = (!args.local).then(|| Waiter(id.number()));
+    match shared.with(|core, cx| core.revoke(cx, &args.account, waiter)) {
+        None => no_account(&args.account).into(),
+        Some(false) => Reply::done().into(),
+        Some(true) => {
+            let note = "the provider hasn't answered yet; the server goes on asking it\n";
+            Answer::Wait(REVOCATION_WAIT, Reply::text(note.into()))
+        }
+    }
+}
+
+/// What `revoke` has to add: the tokens are forgotten in any case.
+fn revoked(result: &Result<(), Refusal>) -> Reply {
+    match result {
+        Ok(()) => Reply::done(),
+        Err(refusal) => Reply::text(format!(
+            "the tokens are forgotten here, but the provider has not revoked them: {}\n",
+            told(refusal)
+        )),
+    }
 }
 
 fn signed_in(account: &str, result: &Result<(), Refusal>) -> Reply {
@@ -235,8 +261,8 @@ fn being_completed() -> Reply {
     failure(Exit::TryLater, "the authorisation is just being completed")
 }
 
-fn no_account(args: &AccountArgs) -> Reply {
-    let name = crate::text::sanitize(&args.account);
+fn no_account(account: &str) -> Reply {
+    let name = crate::text::sanitize(account);
     failure(
         Exit::NoAccount,
         &format!("no account `{name}` in the configuration"),

@@ -4,5 +4,6 @@ pub mod authorization;
 pub mod client;
 mod hints;
 mod reply;
+pub mod revocation;
 pub mod token;
 mod words;

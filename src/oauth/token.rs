@@ -546,7 +546,7 @@ fn plain(text: String) -> Refusal {
 }
 
 /// Host, and port unless it is the scheme's own.
-fn authority(uri: &Url) -> String {
+pub(super) fn authority(uri: &Url) -> String {
     let host = uri.host_str().unwrap_or("nowhere");
     match uri.port() {
         Some(port) => format!("{host}:{port}"),
@@ -569,7 +569,7 @@ fn by_status(status: u16, description: &str) -> Class {
 
 /// A `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date, at most [`MAX_RETRY_AFTER`];
 /// `None` for one that asks nothing or that nobody understands.
-fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
     let value = value.trim();
     let span = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // Digits that don't fit are many seconds.

@@ -195,6 +195,20 @@ impl Issuer {
         client_id.ok_or_else(|| token_error("invalid_client", "no client_id"))
     }
 
+    /// The revocation endpoint (RFC 7009): either token ends the whole grant.
+    pub fn revoke(&mut self, request: &Request) -> Response {
+        let form = request.form();
+        if let Err(refusal) = self.authenticate(request, &form) {
+            return refusal;
+        }
+        let token = form.get("token").unwrap_or_default();
+        let refresh = self.refresh_tokens.get(token).map(|token| token.grant);
+        if let Some(grant) = refresh.or(self.access_tokens.get(token).copied()) {
+            self.end(grant);
+        }
+        Response::new(200, "text/plain", "")
+    }
+
     fn exchange(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {
         let refuse = |why| Err(token_error("invalid_grant", why));
         let Some(code) = form.get("code").and_then(|code| self.codes.get_mut(code)) else {

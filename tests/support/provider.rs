@@ -25,6 +25,8 @@ use super::wait::Watched;
 pub const AUTHORIZE: &str = "/authorize";
 /// The path of the token endpoint.
 pub const TOKEN: &str = "/token";
+/// The path of the revocation endpoint.
+pub const REVOKE: &str = "/revoke";
 
 /// How long a reply waits at its gate: the test opens it, or ends and takes the provider along.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -333,7 +335,10 @@ impl State {
         match (request.path(), request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
-            (AUTHORIZE | TOKEN, _) => Response::new(405, "text/plain", "not by this method\n"),
+            (REVOKE, "POST") => self.issuer.revoke(request),
+            (AUTHORIZE | TOKEN | REVOKE, _) => {
+                Response::new(405, "text/plain", "not by this method\n")
+            }
             _ => Response::new(404, "text/plain", "nothing here\n"),
         }
     }
