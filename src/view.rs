@@ -1,4 +1,5 @@
-//! What `status` and `info` show: the JSON that daemon and client share. No secrets, no URIs.
+//! What `status` and `info` show: the JSON that daemon and client share. No secrets, and no URI but
+//! that of the page where a device code is entered.
 
 use serde::{Deserialize, Serialize};
 
@@ -92,12 +93,27 @@ pub enum SignInView {
         since: Wall,
         /// When the user was last asked.
         reminded: Option<Wall>,
+        /// The code to enter, if there is one.
+        device: Option<DeviceView>,
     },
     /// The user is back and the code is being exchanged.
     Exchanging {
         /// Since when.
         since: Wall,
     },
+}
+
+/// How to sign in from any device (RFC 8628, 3.2). All of it is safe to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// What to enter.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<String>,
+    /// When the code expires.
+    pub expires: Wall,
 }
 
 /// What a server says of itself. A client of another version may know other fields.

@@ -4,7 +4,9 @@ use super::support::browser;
 use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
 use super::support::http::{Pairs, Response};
-use super::support::provider::{AUTHORIZE, Gate, Provider, REVOKE, Recorded, Scripted, TOKEN};
+use super::support::provider::{
+    AUTHORIZE, DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, REVOKE, Recorded, Scripted, TOKEN,
+};
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -326,4 +328,199 @@ fn a_revocation_endpoint_in_trouble_is_asked_again() {
     assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
     assert_eq!(provider.requests(REVOKE).len(), 4);
     assert!(!provider.accepts("at-1"));
+}
+
+// ---- device codes ---------------------------------------------------------------------------------
+
+/// An account that can only sign in with a device code.
+fn device_only(provider: &Provider, options: &str) -> String {
+    format!(
+        "account \"work\" {{ device_auth_uri = \"{}\"; token_uri = \"{}\"; client_id = \"box\"; \
+         scopes = [\"mail\"]; {options} }}\n",
+        provider.url(DEVICE_AUTHORIZATION),
+        provider.token_uri()
+    )
+}
+
+/// The same beside the browser.
+fn both(provider: &Provider, options: &str) -> String {
+    let uri = provider.url(DEVICE_AUTHORIZATION);
+    provider.account_with("work", &format!("device_auth_uri = \"{uri}\"; {options}"))
+}
+
+/// What `show` says once there is a code.
+fn shown_code(daemon: &Daemon) -> String {
+    let output = daemon.eventually(&["show", "work"], |output| {
+        output.stderr.contains("enter the code")
+    });
+    output.failed(77).to_owned()
+}
+
+fn enter(provider: &Provider, query: &str) {
+    let page = browser::get(&provider.url(&format!("{DEVICE}?{query}")));
+    assert_eq!(page.status(), 200);
+}
+
+#[test]
+fn a_device_code_signs_in_where_there_is_no_browser() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("asked");
+    let variables = [
+        "PIZAUTH_ACCOUNT",
+        "PIZAUTH_URL",
+        "PIZAUTH_USER_CODE",
+        "PIZAUTH_VERIFICATION_URI",
+    ];
+    let notify = record.option("auth_notify_cmd", &variables);
+    let resource = "token_uri_fields = { \"resource\": \"r\" };";
+    daemon.write_config(&format!("{notify}{}", device_only(&provider, resource)));
+    daemon.start();
+    let page = provider.url(DEVICE);
+    assert_eq!(
+        shown_code(&daemon),
+        format!(
+            "ERROR - Token unavailable until authorised with URL {page}?user_code=USER-1\n\
+             on any device: open {page} and enter the code USER-1\n"
+        )
+    );
+    assert_eq!(
+        daemon.run(&["show", "-u", "work"]).failed(77),
+        "ERROR - Token unavailable until authorised\n"
+    );
+    let status = daemon.run(&["status"]);
+    let words = format!("; open {page} and enter the code USER-1 within ");
+    assert!(status.ok().contains(&words), "{status:?}");
+    assert_eq!(
+        record.wait_lines(1),
+        [format!("work\t{page}?user_code=USER-1\tUSER-1\t{page}")]
+    );
+    provider.wait_for(TOKEN, 1);
+    enter(&provider, "user_code=USER-1");
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
+    let asked = provider.requests(DEVICE_AUTHORIZATION);
+    assert_eq!(asked.len(), 1);
+    let pairs = [("client_id", "box"), ("scope", "mail"), ("resource", "r")];
+    assert_eq!(asked[0].form, Pairs::from(pairs));
+    let polls = provider.requests(TOKEN);
+    assert!(polls.len() >= 2);
+    let pairs = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+        ("device_code", "dc-1"),
+        ("client_id", "box"),
+        ("resource", "r"),
+    ];
+    assert_eq!(polls[0].form, Pairs::from(pairs));
+}
+
+#[test]
+fn whichever_channel_is_first_wins_and_the_others_die() {
+    let provider = Provider::start();
+    let daemon = started(&both(&provider, ""));
+    // The code wins: the browser that comes late hears so, and nothing is exchanged.
+    let url = browser::url_in(&shown_code(&daemon));
+    assert!(url.starts_with(&provider.auth_uri()), "{url}");
+    enter(&provider, "user_code=USER-1");
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
+    let page = browser::visit(&url);
+    assert_eq!(page.title(), "Account “work” is authorised - pizauth");
+    assert!(page.text().contains("It already was"), "{}", page.text());
+    assert_eq!(daemon.token("work"), "at-1");
+    // The browser wins: the code is no longer asked about.
+    daemon.run(&["revoke", "work"]).ok();
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    let polls = provider.requests(TOKEN).len();
+    let url = browser::url_in(&shown_code(&daemon));
+    // A poll is under way when the browser comes.
+    provider.wait_for(TOKEN, polls + 1);
+    assert_eq!(browser::visit(&url).status(), 200);
+    enter(&provider, "user_code=USER-2");
+    assert_eq!(daemon.token("work"), "at-2");
+    gate.open();
+    let grants: Vec<_> = (provider.requests(TOKEN).iter())
+        .filter_map(|request| request.form.get("grant_type").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        grants.last().map(String::as_str),
+        Some("authorization_code")
+    );
+    assert_eq!(provider.requests(TOKEN).len(), polls + 2);
+}
+
+#[test]
+fn a_refused_code_ends_the_sign_in_and_says_so() {
+    let provider = Provider::start();
+    let daemon = started(&device_only(&provider, ""));
+    shown_code(&daemon);
+    enter(&provider, "user_code=USER-1&deny=1");
+    let line = daemon.log().wait_line("authorisation failed");
+    let words = "whoever entered the code has refused (access_denied: the user said no)";
+    assert!(line.contains(words), "{line}");
+    let status = daemon.run(&["status"]);
+    assert!(status.ok().contains(words), "{status:?}");
+    // The next one has a new code.
+    assert!(shown_code(&daemon).contains("USER-2"));
+}
+
+#[test]
+fn an_expired_code_is_replaced_when_somebody_asks() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.device_expires_in = 2);
+    let daemon = started(&both(&provider, ""));
+    assert!(shown_code(&daemon).contains("USER-1"));
+    daemon
+        .log()
+        .wait_line("no sign-in by code: the code has expired before anybody entered it");
+    provider.set(|settings| settings.device_expires_in = 600);
+    let first = daemon.run(&["show", "work"]).stderr;
+    let again = shown_code(&daemon);
+    assert!(again.contains("USER-2"), "{again}");
+    assert_eq!(browser::url_in(&first), browser::url_in(&again));
+}
+
+#[test]
+fn polling_slows_down_backs_off_and_goes_on() {
+    let provider = Provider::start();
+    let daemon = started(&device_only(&provider, ""));
+    for trouble in [
+        Scripted::reply(502, "text/html", "<html>"),
+        Scripted::reply(
+            428,
+            "application/json",
+            "{\"error\":\"authorization_pending\"}",
+        ),
+        Scripted::Reset,
+        Scripted::HappyButLost,
+    ] {
+        provider.script(TOKEN, trouble);
+    }
+    shown_code(&daemon);
+    provider.wait_for(TOKEN, 3);
+    enter(&provider, "user_code=USER-1");
+    // The reply with the tokens is lost, and the provider gives them only once.
+    let line = daemon.log().wait_line("authorisation failed");
+    let words = "somebody has agreed, but the provider's reply was lost (invalid_grant";
+    assert!(line.contains(words), "{line}");
+    assert!(line.contains("sign in again"), "{line}");
+}
+
+#[test]
+fn a_provider_without_device_codes_leaves_the_browser() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("asked");
+    let notify = record.option("auth_notify_cmd", &["PIZAUTH_URL", "PIZAUTH_USER_CODE"]);
+    daemon.write_config(&format!("{notify}{}", both(&provider, "")));
+    let refused = Scripted::Error("invalid_scope", "Invalid device flow scope");
+    provider.script(DEVICE_AUTHORIZATION, refused);
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    daemon
+        .log()
+        .wait_line("no sign-in by code: invalid_scope: Invalid device flow scope");
+    assert_eq!(record.wait_lines(1), [format!("{url}\t(unset)")]);
+    assert_eq!(browser::visit(&url).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+    assert_eq!(provider.requests(DEVICE_AUTHORIZATION).len(), 1);
 }

@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use url::Url;
+
 use pizauth::{
     config::{self, Account, ClientAuth, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
     secret::Secret,
@@ -207,7 +209,10 @@ fn render_account(account: &Account, out: &mut String) {
     let times = times.map(|time| format!("{}s", time.as_secs())).join(" ");
     writeln!(out, "\naccount {}", account.name).unwrap();
     for (name, value) in [
-        ("auth_uri", registration.auth_uri.as_str()),
+        (
+            "auth_uri",
+            registration.auth_uri.as_ref().map_or("-", Url::as_str),
+        ),
         ("token_uri", registration.token_uri.as_str()),
         ("redirect_uri", registration.redirect_uri.as_str()),
         ("client_id", &registration.client_id),
@@ -215,6 +220,9 @@ fn render_account(account: &Account, out: &mut String) {
         ("refresh", &times),
     ] {
         writeln!(out, "  {name} {value}").unwrap();
+    }
+    if let Some(uri) = &account.device_auth_uri {
+        writeln!(out, "  device_auth_uri {uri}").unwrap();
     }
     if let Some(uri) = &account.revocation_uri {
         writeln!(out, "  revocation_uri {uri}").unwrap();

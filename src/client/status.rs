@@ -107,12 +107,24 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
         SignInView::None {
             failed: Some(reason),
         } => Some(format!("the last authorisation failed: {}", why(reason))),
-        SignInView::Pending { since, reminded } => {
-            let pending = format!("authorisation pending {}", lasting(*since, now));
-            Some(match reminded {
-                Some(at) => format!("{pending} (last reminder {})", ago(*at, now)),
-                None => pending,
-            })
+        SignInView::Pending {
+            since,
+            reminded,
+            device,
+        } => {
+            let mut pending = format!("authorisation pending {}", lasting(*since, now));
+            if let Some(at) = reminded {
+                pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
+            }
+            if let Some(device) = device {
+                pending.push_str(&format!(
+                    "; open {} and enter the code {} within {}",
+                    crate::text::sanitize(&device.verification_uri),
+                    crate::text::sanitize(&device.user_code),
+                    humane(device.expires.since(now))
+                ));
+            }
+            Some(pending)
         }
         SignInView::Exchanging { .. } => Some("authorisation being completed".into()),
     }
@@ -282,7 +294,11 @@ mod tests {
 
     #[test]
     fn a_sign_in_is_described_by_how_far_it_is() {
-        let pending = |since, reminded| SignInView::Pending { since, reminded };
+        let pending = |since, reminded| SignInView::Pending {
+            since,
+            reminded,
+            device: None,
+        };
         for (sign_in, text) in [
             (
                 SignInView::None { failed: None },

@@ -176,16 +176,23 @@ impl<'a> Accounts<'_, 'a> {
     fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
         let name = self.name(block)?;
         let section = Section::new(self.source, &block.settings, Level::Account)?;
-        let auth_uri = self.required(&section, &name, "auth_uri")?;
+        let device_auth_uri = self.endpoint(&section, "device_auth_uri")?;
+        let auth_uri = match &device_auth_uri {
+            Some(_) => section.filled("auth_uri")?,
+            None => Some(self.required(&section, &name, "auth_uri")?),
+        };
         let token_uri = self.required(&section, &name, "token_uri")?;
         let client_id = self.required(&section, &name, "client_id")?;
         let endpoint =
             |option, text: &Text| value::uri(self.source, option, text, Endpoint::Provider);
+        let auth_uri = auth_uri
+            .map(|text| endpoint("auth_uri", &text))
+            .transpose()?;
         let registration = Registration {
-            auth_uri: endpoint("auth_uri", &auth_uri)?,
+            redirect_uri: self.redirect_uri(&section, &name, auth_uri.is_some())?,
+            auth_uri,
             token_uri: endpoint("token_uri", &token_uri)?,
             client_id: client_id.value.into_owned(),
-            redirect_uri: self.redirect_uri(&section, &name)?,
             scopes: section.list("scopes")?,
             auth_uri_fields: self.auth_uri_fields(&section)?,
             token_uri_fields: self.fields(&section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
@@ -194,10 +201,8 @@ impl<'a> Accounts<'_, 'a> {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
             client: Arc::new(self.client(&section)?),
-            revocation_uri: match section.filled("revocation_uri")? {
-                Some(text) => Some(endpoint("revocation_uri", &text)?),
-                None => None,
-            },
+            device_auth_uri,
+            revocation_uri: self.endpoint(&section, "revocation_uri")?,
             policy: section.policy(self.policy)?,
         })
     }
@@ -244,11 +249,23 @@ impl<'a> Accounts<'_, 'a> {
         })
     }
 
-    /// The redirection endpoint: there must be a listener for it.
+    /// An endpoint of the provider that need not be there.
+    fn endpoint(
+        &self,
+        section: &Section<'_, 'a>,
+        option: &str,
+    ) -> Result<Option<Url>, ConfigError> {
+        let text = section.filled(option)?;
+        text.map(|text| value::uri(self.source, option, &text, Endpoint::Provider))
+            .transpose()
+    }
+
+    /// The redirection endpoint: there must be a listener for it, if it is used.
     fn redirect_uri(
         &mut self,
         section: &Section<'_, 'a>,
         account: &Text,
+        used: bool,
     ) -> Result<Url, ConfigError> {
         let written = section.string("redirect_uri")?;
         let text = written.clone().unwrap_or(Text {
@@ -257,7 +274,7 @@ impl<'a> Accounts<'_, 'a> {
         });
         let uri = value::uri(self.source, "redirect_uri", &text, Endpoint::Redirect)?;
         // The browser hands a private-use one to a program: no listener is asked.
-        if !matches!(uri.scheme(), "http" | "https") {
+        if !used || !matches!(uri.scheme(), "http" | "https") {
             return Ok(uri);
         }
         let (option, listen) = self.listeners.of(&uri);

@@ -89,6 +89,9 @@ pub struct Account {
     pub registration: Arc<Registration>,
     /// How the client proves who it is.
     pub client: Arc<Client>,
+    /// The device authorization endpoint (RFC 8628, 3.1): a further way to sign in. Not part of the
+    /// registration: it sees no token, and those that it leads to come from the token endpoint.
+    pub device_auth_uri: Option<Url>,
     /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
     /// registration: whoever adds it wants to revoke the tokens that there are.
     pub revocation_uri: Option<Url>,
@@ -147,8 +150,8 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// The authorization endpoint (RFC 6749, 3.1).
-    pub auth_uri: Url,
+    /// The authorization endpoint (RFC 6749, 3.1); `None` when only a device code signs in.
+    pub auth_uri: Option<Url>,
     /// The token endpoint (RFC 6749, 3.2).
     pub token_uri: Url,
     /// The client identifier (RFC 6749, 2.2).

@@ -21,7 +21,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 24] = [
+pub const OPTIONS: [(&str, Level); 25] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -35,6 +35,7 @@ pub const OPTIONS: [(&str, Level); 24] = [
     ("refresh_retry", Level::Both),
     ("auth_uri", Level::Account),
     ("token_uri", Level::Account),
+    ("device_auth_uri", Level::Account),
     ("revocation_uri", Level::Account),
     ("client_id", Level::Account),
     ("client_secret", Level::Account),

@@ -1,10 +1,13 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
+mod device;
+
 use std::{sync::Arc, time::Duration};
 
 use log::Level;
 use url::Url;
 
+use self::device::Device;
 use super::{
     AttemptId, Effect, Ended, TokenEvent, Waiter,
     credentials::Credentials,
@@ -22,7 +25,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now, Wall},
-    view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+    view::{AccessView, AccountView, DeviceView, ReasonView, RenewalView, SignInView},
 };
 
 /// The answer to `show`.
@@ -33,11 +36,15 @@ pub enum Show {
     Token(Arc<Secret>),
     /// Somebody has to sign in there.
     SignIn {
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },
+    /// Somebody has to sign in with a code that is being asked for.
+    AskingForCode,
     /// Somebody is just signing in.
     Exchanging,
     /// The token has expired and is being refreshed.
@@ -57,13 +64,26 @@ pub enum Progress {
     Refreshing,
     /// Somebody has to sign in there.
     SignIn {
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },
+    /// Somebody has to sign in with a code that is being asked for.
+    AskingForCode,
     /// Somebody is just signing in.
     Exchanging,
+}
+
+/// Whether a reminder may still wait for a code to remind of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reminder {
+    /// Yes: if there is none, it is asked for first.
+    WithCode,
+    /// No.
+    WithWhatThereIs,
 }
 
 /// What became of an authorization response.
@@ -84,6 +104,7 @@ pub(super) struct Account {
     policy: Policy,
     held: Held,
     sign_in: SignIn,
+    device_auth_uri: Option<Url>,
     revocation_uri: Option<Url>,
     revocations: Vec<Revocation>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
@@ -182,29 +203,59 @@ enum SignIn {
     Exchanging(Exchanging),
 }
 
-/// An authorization request that waits for the user.
+/// A sign-in that waits for the user, by one channel or several: the first to finish wins.
 #[derive(Debug)]
 struct Pending {
     attempt: AttemptId,
+    /// At least one of these two is open.
+    browser: Option<Browser>,
+    device: Device,
+    since: Now,
+    reminded: Option<Now>,
+    waiters: Vec<Waiter>,
+}
+
+/// An authorization request, completed by a redirect or a paste of it.
+#[derive(Debug)]
+struct Browser {
     state: Arc<Secret>,
     verifier: Arc<Secret>,
     redirect_uri: String,
     uri: String,
-    since: Now,
-    reminded: Option<Now>,
 }
 
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
 /// needs, so that nothing but revoke and reload can cost it.
 #[derive(Debug)]
 struct Exchanging {
-    state: Arc<Secret>,
+    browser: Browser,
     code: Arc<Secret>,
-    verifier: Arc<Secret>,
-    redirect_uri: String,
     since: Now,
     waiters: Vec<Waiter>,
     phase: ExchangePhase,
+}
+
+impl Pending {
+    /// The address to open: the browser's, or else the page for the code.
+    fn uri(&self, now: Now) -> Option<String> {
+        let browser = self.browser.as_ref().map(|browser| browser.uri.clone());
+        browser.or_else(|| {
+            let device = self.device.view(now)?;
+            Some((device.verification_uri_complete).unwrap_or(device.verification_uri))
+        })
+    }
+}
+
+/// What an operation in flight asks the provider for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Exchange,
+    Refresh,
+    /// A device code.
+    Code,
+    /// Whether the device code was entered.
+    Poll,
+    Revocation,
 }
 
 #[derive(Debug)]
@@ -230,6 +281,7 @@ impl Account {
             policy: described.policy,
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
+            device_auth_uri: described.device_auth_uri.clone(),
             revocation_uri: described.revocation_uri.clone(),
             revocations: Vec::new(),
             last_request: None,
@@ -375,6 +427,7 @@ impl Account {
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         self.policy = described.policy;
+        self.device_auth_uri = described.device_auth_uri.clone();
         self.revocation_uri = described.revocation_uri.clone();
         for attempt in self.credentials.reconfigure(&described.client) {
             self.send(env, attempt);
@@ -402,7 +455,13 @@ impl Account {
         }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
             match &self.sign_in {
-                SignIn::Pending(_) => self.remind(env),
+                SignIn::Pending(pending) => {
+                    let reminder = self.reminder_due(env.config(), pending);
+                    self.tick_device(env);
+                    if reminder.is_some_and(|at| at <= now) {
+                        self.remind(env, Reminder::WithCode);
+                    }
+                }
                 SignIn::Exchanging(_) => self.retry_exchange(env),
                 SignIn::None { .. } => {}
             }
@@ -445,20 +504,26 @@ impl Account {
         match &self.sign_in {
             SignIn::None { .. } => None,
             SignIn::Pending(pending) => {
-                config.auth_notify_cmd.as_ref()?;
-                if !self.needs_person() {
-                    return None;
-                }
-                let last = pending.reminded.map(|now| now.instant);
-                Some(last.map_or(pending.since.instant, |at| {
-                    at.after(config.auth_notify_interval)
-                }))
+                let reminder = self.reminder_due(config, pending);
+                reminder.into_iter().chain(pending.device.due()).min()
             }
             SignIn::Exchanging(exchanging) => match exchanging.phase {
                 ExchangePhase::InFlight(_) => None,
                 ExchangePhase::RetryAt(at) => Some(at),
             },
         }
+    }
+
+    fn reminder_due(&self, config: &Config, pending: &Pending) -> Option<Instant> {
+        config.auth_notify_cmd.as_ref()?;
+        // The code that is being asked for shall be in it.
+        if !self.needs_person() || matches!(pending.device, Device::Asking(_)) {
+            return None;
+        }
+        let last = pending.reminded.map(|now| now.instant);
+        Some(last.map_or(pending.since.instant, |at| {
+            at.after(config.auth_notify_interval)
+        }))
     }
 
     fn earliest_request(&self, pauses: &Pauses) -> Instant {
@@ -484,7 +549,16 @@ impl Account {
 
     fn ask_to_show(&mut self, env: &mut Env, reason: Option<Refusal>) -> Show {
         match self.ask(env, reason) {
-            Progress::SignIn { uri, reason } => Show::SignIn { uri, reason },
+            Progress::SignIn {
+                uri,
+                device,
+                reason,
+            } => Show::SignIn {
+                uri,
+                device,
+                reason,
+            },
+            Progress::AskingForCode => Show::AskingForCode,
             Progress::Exchanging => Show::Exchanging,
             Progress::Refreshing => Show::Refreshing { trouble: None },
         }
@@ -492,50 +566,81 @@ impl Account {
 
     /// Starts a sign-in, or joins the one under way.
     fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
-        match &self.sign_in {
-            SignIn::Exchanging(_) => Progress::Exchanging,
-            SignIn::Pending(pending) => Progress::SignIn {
-                uri: pending.uri.clone(),
-                reason,
-            },
+        let reason = match &self.sign_in {
+            SignIn::Exchanging(_) => return Progress::Exchanging,
+            SignIn::Pending(_) => {
+                // With nobody to be reminded, this is when a code that has expired is replaced.
+                if env.config().auth_notify_cmd.is_none() {
+                    self.start_device(env);
+                }
+                reason
+            }
             SignIn::None { failed } => {
                 let reason = reason.or_else(|| failed.clone());
-                let uri = self.begin_sign_in(env);
-                Progress::SignIn { uri, reason }
+                self.begin_sign_in(env);
+                reason
             }
+        };
+        match &self.sign_in {
+            SignIn::Pending(pending) => match pending.uri(env.now) {
+                Some(uri) => Progress::SignIn {
+                    uri,
+                    device: pending.device.view(env.now),
+                    reason,
+                },
+                None => Progress::AskingForCode,
+            },
+            SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
         }
     }
 
-    fn begin_sign_in(&mut self, env: &mut Env) -> String {
-        let state = Arc::new(authorization::token_text(&env.bytes32()));
-        let verifier = Arc::new(authorization::token_text(&env.bytes32()));
-        let port = env.common.ports.of(&self.registration.redirect_uri);
-        let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
-        let uri = authorization::authorization_uri(
-            &self.registration,
-            &redirect_uri,
-            state.expose(),
-            &authorization::code_challenge(verifier.expose()),
-        );
+    fn begin_sign_in(&mut self, env: &mut Env) {
+        let browser = self.registration.auth_uri.clone().map(|endpoint| {
+            let state = Arc::new(authorization::token_text(&env.bytes32()));
+            let verifier = Arc::new(authorization::token_text(&env.bytes32()));
+            let port = env.common.ports.of(&self.registration.redirect_uri);
+            let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
+            let uri = authorization::authorization_uri(
+                &endpoint,
+                &self.registration,
+                &redirect_uri,
+                state.expose(),
+                &authorization::code_challenge(verifier.expose()),
+            );
+            Browser {
+                state,
+                verifier,
+                redirect_uri,
+                uri,
+            }
+        });
         self.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),
-            state,
-            verifier,
-            redirect_uri,
-            uri: uri.clone(),
+            browser,
+            device: match self.device_auth_uri {
+                Some(_) => Device::Over { again: true },
+                None => Device::None,
+            },
             since: env.now,
             reminded: None,
+            waiters: Vec::new(),
         });
         env.log(Level::Info, &self.name, "authorisation needed");
-        self.remind(env);
-        uri
+        self.remind(env, Reminder::WithCode);
     }
 
-    fn remind(&mut self, env: &mut Env) {
+    fn remind(&mut self, env: &mut Env, reminder: Reminder) {
+        if reminder == Reminder::WithCode && self.start_device(env) {
+            return;
+        }
         let Some(command) = env.config().auth_notify_cmd.clone() else {
             return;
         };
+        let needed = self.needs_person();
         let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        let Some(uri) = pending.uri(env.now).filter(|_| needed) else {
             return;
         };
         pending.reminded = Some(env.now);
@@ -543,7 +648,8 @@ impl Account {
             account: self.name.clone(),
             attempt: pending.attempt,
             command,
-            uri: pending.uri.clone(),
+            uri,
+            device: pending.device.view(env.now),
             limit: env.config().auth_notify_interval,
         };
         env.emit(notify);
@@ -553,37 +659,40 @@ impl Account {
     pub fn awaits(&self, state: &Secret) -> bool {
         match &self.sign_in {
             SignIn::None { .. } => false,
-            SignIn::Pending(pending) => *pending.state == *state,
-            SignIn::Exchanging(exchanging) => *exchanging.state == *state,
+            SignIn::Pending(pending) => {
+                let browser = pending.browser.as_ref();
+                browser.is_some_and(|browser| *browser.state == *state)
+            }
+            SignIn::Exchanging(exchanging) => *exchanging.browser.state == *state,
         }
     }
 
     /// An authorization response whose state is this account's.
     pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
-        if let Some(iss) = &callback.iss
-            && !authorization::is_issuer(&self.registration, iss)
+        if let (Some(iss), Some(endpoint)) = (&callback.iss, &self.registration.auth_uri)
+            && !authorization::is_issuer(endpoint, iss)
         {
             let message = "an authorization response of another issuer was ignored";
             env.log(Level::Warn, &self.name, message);
             return Delivery::OtherIssuer;
         }
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::None { failed } => {
-                self.sign_in = SignIn::None { failed };
-                Delivery::Stale
-            }
             SignIn::Exchanging(mut exchanging) => {
                 exchanging.waiters.push(waiter);
                 self.sign_in = SignIn::Exchanging(exchanging);
                 Delivery::Wait
             }
-            SignIn::Pending(pending) => {
-                env.emit(Effect::NotifyEnd {
-                    attempt: pending.attempt,
-                });
+            SignIn::Pending(Pending {
+                attempt,
+                browser: Some(browser),
+                mut waiters,
+                ..
+            }) => {
+                env.emit(Effect::NotifyEnd { attempt });
                 match callback.result {
                     CallbackResult::Code(code) => {
-                        self.begin_exchange(env, pending, Arc::new(code), waiter);
+                        waiters.push(waiter);
+                        self.begin_exchange(env, browser, Arc::new(code), waiters);
                         Delivery::Wait
                     }
                     CallbackResult::Error {
@@ -593,27 +702,36 @@ impl Account {
                     } => {
                         let refusal =
                             authorization::refusal(&error, description.as_deref(), uri.as_deref());
-                        env.spend(pending.state, &self.name, Err(refusal.clone()));
+                        env.spend(browser.state, &self.name, Err(refusal.clone()));
+                        self.settle(env, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
                         Delivery::Refused(refusal)
                     }
                 }
             }
+            // Nobody has this state.
+            other @ (SignIn::None { .. } | SignIn::Pending(_)) => {
+                self.sign_in = other;
+                Delivery::Stale
+            }
         }
     }
 
-    fn begin_exchange(&mut self, env: &mut Env, pending: Pending, code: Arc<Secret>, to: Waiter) {
+    fn begin_exchange(
+        &mut self,
+        env: &mut Env,
+        browser: Browser,
+        code: Arc<Secret>,
+        waiters: Vec<Waiter>,
+    ) {
         let attempt = env.attempt();
-        let exchanging = Exchanging {
-            state: pending.state,
+        self.sign_in = SignIn::Exchanging(Exchanging {
+            browser,
             code,
-            verifier: pending.verifier,
-            redirect_uri: pending.redirect_uri,
             since: env.now,
-            waiters: vec![to],
+            waiters,
             phase: ExchangePhase::InFlight(attempt),
-        };
-        self.sign_in = SignIn::Exchanging(exchanging);
+        });
         self.send(env, attempt);
     }
 
@@ -667,19 +785,47 @@ impl Account {
     fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             none @ SignIn::None { .. } => self.sign_in = none,
-            SignIn::Pending(pending) => env.emit(Effect::NotifyEnd {
-                attempt: pending.attempt,
-            }),
-            SignIn::Exchanging(exchanging) => {
-                env.spend(exchanging.state, &self.name, result.clone());
-                env.emit(Effect::Settled {
-                    what: Ended::SignIn,
-                    waiters: exchanging.waiters,
-                    account: self.name.clone(),
-                    result,
+            SignIn::Pending(pending) => {
+                env.emit(Effect::NotifyEnd {
+                    attempt: pending.attempt,
                 });
+                self.settle(env, pending.waiters, result);
+            }
+            SignIn::Exchanging(exchanging) => {
+                env.spend(exchanging.browser.state, &self.name, result.clone());
+                self.settle(env, exchanging.waiters, result);
             }
         }
+    }
+
+    /// Tells whoever waits for the sign-in.
+    fn settle(&self, env: &mut Env, waiters: Vec<Waiter>, result: Result<(), Refusal>) {
+        if !waiters.is_empty() {
+            env.emit(Effect::Settled {
+                what: Ended::SignIn,
+                waiters,
+                account: self.name.clone(),
+                result,
+            });
+        }
+    }
+
+    /// Remembers how the pending sign-in ended for a browser that comes late.
+    fn spend_pending(&self, env: &mut Env, result: Result<(), Refusal>) {
+        if let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &self.sign_in
+        {
+            env.spend(browser.state.clone(), &self.name, result);
+        }
+    }
+
+    /// The pending sign-in has failed, by whatever channel.
+    fn pending_failed(&mut self, env: &mut Env, refusal: Refusal) {
+        self.spend_pending(env, Err(refusal.clone()));
+        self.end_sign_in(env, Err(refusal.clone()));
+        self.sign_in_failed(env, refusal);
     }
 
     fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
@@ -729,34 +875,39 @@ impl Account {
     /// Makes the request of an operation in flight, unless it has to wait for the client secret:
     /// then [`Account::secret_outcome`] does.
     fn send(&mut self, env: &mut Env, attempt: AttemptId) {
-        if self.revocations.iter().any(|it| it.is(attempt)) {
-            return self.send_revocation(env, attempt);
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => self.send_token_request(env, attempt),
+            Some(Asked::Code) => self.send_device_request(env, attempt),
+            Some(Asked::Poll) => self.send_poll(env, attempt),
+            Some(Asked::Revocation) => self.send_revocation(env, attempt),
+            None => {}
         }
-        let Some(grant_type) = self.in_flight(attempt) else {
-            return;
-        };
+    }
+
+    fn send_token_request(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
             return;
         };
-        let request = match (grant_type, &self.sign_in, &self.held) {
-            (GrantType::AuthorizationCode, SignIn::Exchanging(exchanging), _) => {
+        let endpoint = &self.registration.token_uri;
+        let request = match (&self.sign_in, &self.held) {
+            (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
                 token::exchange_request(
+                    endpoint,
                     &self.registration,
                     &credentials,
                     &exchanging.code,
-                    &exchanging.verifier,
-                    &exchanging.redirect_uri,
+                    &exchanging.browser.verifier,
+                    &exchanging.browser.redirect_uri,
                 )
             }
             (
-                GrantType::RefreshToken,
                 _,
                 Held::Grant(Grant {
                     renewal: Renewal::With { refresh_token, .. },
                     ..
                 }),
-            ) => token::refresh_request(&self.registration, &credentials, refresh_token),
-            (GrantType::AuthorizationCode | GrantType::RefreshToken, _, _) => return,
+            ) => token::refresh_request(endpoint, &self.registration, &credentials, refresh_token),
+            (_, Held::Grant(_) | Held::Nothing) => return,
         };
         self.last_request = Some(env.now.instant);
         env.emit(Effect::Request {
@@ -767,16 +918,22 @@ impl Account {
     }
 
     /// What the operation `attempt` asks for, if it is still wanted.
-    fn in_flight(&self, attempt: AttemptId) -> Option<GrantType> {
-        if let SignIn::Exchanging(exchanging) = &self.sign_in
-            && exchanging.phase.is(attempt)
-        {
-            return Some(GrantType::AuthorizationCode);
+    fn asked(&self, attempt: AttemptId) -> Option<Asked> {
+        if self.revocations.iter().any(|it| it.is(attempt)) {
+            return Some(Asked::Revocation);
+        }
+        match &self.sign_in {
+            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
+                return Some(Asked::Exchange);
+            }
+            SignIn::Pending(pending) if pending.device.asks(attempt) => return Some(Asked::Code),
+            SignIn::Pending(pending) if pending.device.polled(attempt).is_some() => {
+                return Some(Asked::Poll);
+            }
+            SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_) => {}
         }
         match self.phase() {
-            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => {
-                Some(GrantType::RefreshToken)
-            }
+            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => Some(Asked::Refresh),
             _ => None,
         }
     }
@@ -809,19 +966,26 @@ impl Account {
     /// A request couldn't be made, for a reason that may pass.
     fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
         let retry_after = None;
-        if self.revocations.iter().any(|it| it.is(attempt)) {
-            let verdict = revocation::Verdict::Later {
-                refusal,
-                retry_after,
-            };
-            return self.revocation_outcome(env, attempt, verdict);
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => {
+                let verdict = Verdict::Transient {
+                    refusal,
+                    retry_after,
+                    cause: Cause::Passing,
+                };
+                self.conclude(env, attempt, env.now.instant, verdict);
+            }
+            Some(Asked::Code) => self.device_over(env, true, Some(refusal)),
+            Some(Asked::Poll) => self.poll_troubled(env, false, None, &refusal),
+            Some(Asked::Revocation) => {
+                let verdict = revocation::Verdict::Later {
+                    refusal,
+                    retry_after,
+                };
+                self.revocation_outcome(env, attempt, verdict);
+            }
+            None => {}
         }
-        let verdict = Verdict::Transient {
-            refusal,
-            retry_after,
-            cause: Cause::Passing,
-        };
-        self.conclude(env, attempt, env.now.instant, verdict);
     }
 
     /// What came back from the token endpoint, or from another that takes a token.
@@ -832,12 +996,19 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        if let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) {
-            let verdict = revocation::judge(revocation.endpoint(), outcome, env.now.wall);
-            self.revocation_outcome(env, attempt, verdict);
-        } else if let Some(grant_type) = self.in_flight(attempt) {
-            let verdict = self.judge(env, grant_type, outcome);
-            self.conclude(env, attempt, sent, verdict);
+        match self.asked(attempt) {
+            Some(Asked::Exchange) => {
+                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Refresh) => {
+                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Code) => self.device_started(env, sent, outcome),
+            Some(Asked::Poll) => self.polled(env, attempt, sent, outcome),
+            Some(Asked::Revocation) => self.revocation_answered(env, attempt, outcome),
+            None => {}
         }
     }
 
@@ -1074,6 +1245,13 @@ impl Account {
         });
     }
 
+    fn revocation_answered(&mut self, env: &mut Env, attempt: AttemptId, outcome: &Outcome) {
+        if let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) {
+            let verdict = revocation::judge(revocation.endpoint(), outcome, env.now.wall);
+            self.revocation_outcome(env, attempt, verdict);
+        }
+    }
+
     fn revocation_outcome(
         &mut self,
         env: &mut Env,
@@ -1189,7 +1367,7 @@ impl Account {
                 })
             }),
             renewal: grant.map(|grant| self.renewal_view(grant, now, pauses)),
-            sign_in: self.sign_in_view(),
+            sign_in: self.sign_in_view(now),
         }
     }
 
@@ -1222,7 +1400,7 @@ impl Account {
         }
     }
 
-    fn sign_in_view(&self) -> SignInView {
+    fn sign_in_view(&self, now: Now) -> SignInView {
         match &self.sign_in {
             SignIn::None { failed } => SignInView::None {
                 failed: failed.as_ref().map(reason),
@@ -1230,6 +1408,7 @@ impl Account {
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
                 reminded: pending.reminded.map(|now| now.wall),
+                device: pending.device.view(now),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,

@@ -245,7 +245,7 @@ mod tests {
             grants: vec![Saved {
                 account: "work".into(),
                 registration: Arc::new(Registration {
-                    auth_uri: "https://a.example/auth".parse().unwrap(),
+                    auth_uri: "https://a.example/auth".parse().ok(),
                     token_uri: "https://a.example/token".parse().unwrap(),
                     client_id: "id".into(),
                     redirect_uri: "http://localhost/".parse().unwrap(),

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::oauth::token::{Refusal, Request};
+use crate::{
+    oauth::token::{Refusal, Request},
+    view::DeviceView,
+};
 
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +69,10 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// How long the command may run: until the next reminder.
         limit: Duration,
     },

@@ -158,14 +158,19 @@ impl Hooks {
                 attempt,
                 command,
                 uri,
+                device,
                 limit,
             } => {
                 // The reminder before has had its time.
                 self.end(attempt);
-                let env = vec![
+                let mut env = vec![
                     ("PIZAUTH_ACCOUNT".into(), account.to_string()),
                     ("PIZAUTH_URL".into(), uri),
                 ];
+                if let Some(device) = device {
+                    env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
+                    env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
+                }
                 self.run(Lane::Notify, account, Some(attempt), command, env, limit);
             }
             Effect::NotifyEnd { attempt } => self.end(attempt),

@@ -13,7 +13,7 @@ use crate::{
     error::{Exit, Failure},
     oauth::{authorization, token::Refusal},
     serve::{ConnId, Remote},
-    view::ServerInfo,
+    view::{DeviceView, ServerInfo},
     wire::{AccountArgs, RedirectArgs, Reply, Request, RevokeArgs},
 };
 
@@ -61,7 +61,12 @@ fn show(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.show(cx, &args.account)) {
         None => no_account(&args.account),
         Some(Show::Token(token)) => Reply::Token(token),
-        Some(Show::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
+        Some(Show::SignIn {
+            uri,
+            device,
+            reason,
+        }) => sign_in_needed(args, &uri, device, reason),
+        Some(Show::AskingForCode) => asking_for_code(),
         Some(Show::Exchanging) => being_completed(),
         Some(Show::Refreshing { trouble: None }) => failure(
             Exit::TryLater,
@@ -86,7 +91,12 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.refresh(cx, &args.account)) {
         None => no_account(&args.account),
         Some(Progress::Refreshing) => Reply::done(),
-        Some(Progress::SignIn { uri, reason }) => sign_in_needed(args, &uri, reason),
+        Some(Progress::SignIn {
+            uri,
+            device,
+            reason,
+        }) => sign_in_needed(args, &uri, device, reason),
+        Some(Progress::AskingForCode) => asking_for_code(),
         Some(Progress::Exchanging) => being_completed(),
     }
 }
@@ -244,17 +254,34 @@ fn info(daemon: &Daemon) -> ServerInfo {
     }
 }
 
-fn sign_in_needed(args: &AccountArgs, uri: &str, reason: Option<Refusal>) -> Reply {
-    // Scripts read this line; it stays as it is.
-    let what = match args.no_url {
+fn sign_in_needed(
+    args: &AccountArgs,
+    uri: &str,
+    device: Option<DeviceView>,
+    reason: Option<Refusal>,
+) -> Reply {
+    // Scripts read the first line; it stays as it is.
+    let mut what: String = match args.no_url {
         true => "Token unavailable until authorised".into(),
         false => format!("Token unavailable until authorised with URL {uri}"),
     };
+    if let (Some(device), false) = (device, args.no_url) {
+        what.push_str(&format!(
+            "\non any device: open {} and enter the code {}",
+            device.verification_uri, device.user_code
+        ));
+    }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(match reason {
         Some(refusal) => failure.hint(told(&refusal)),
         None => failure,
     })
+}
+
+fn asking_for_code() -> Reply {
+    let what = "Token unavailable until authorised; the code for that is being asked for";
+    let failure = Failure::new(Exit::AuthorisationNeeded, what);
+    Reply::Failure(failure.hint("ask again in a moment"))
 }
 
 fn being_completed() -> Reply {

@@ -45,6 +45,7 @@ pub fn code_challenge(verifier: &str) -> String {
 /// parameters, then the `auth_uri_fields` in their order. Whoever configured an `access_type`
 /// replaces ours: a parameter must not repeat (RFC 6749, 3.1).
 pub fn authorization_uri(
+    endpoint: &Url,
     registration: &Registration,
     redirect_uri: &str,
     state: &str,
@@ -52,8 +53,8 @@ pub fn authorization_uri(
 ) -> String {
     let fields = &registration.auth_uri_fields;
     let own_access_type = fields.iter().any(|(name, _)| name == "access_type")
-        || (registration.auth_uri.query_pairs()).any(|(name, _)| name == "access_type");
-    let mut uri = registration.auth_uri.clone();
+        || (endpoint.query_pairs()).any(|(name, _)| name == "access_type");
+    let mut uri = endpoint.clone();
     let mut query = uri.query_pairs_mut();
     if !own_access_type {
         query.append_pair("access_type", "offline");
@@ -172,11 +173,11 @@ pub fn pasted_params(address: &str) -> Option<&str> {
         .find(|params| has_response(params))
 }
 
-/// Whether an authorization response with this `iss` may be the registration's (RFC 9207, 2.4).
-/// Without knowing the issuer it must have the origin of the authorization endpoint, as every
-/// server's that is known to send one.
-pub fn is_issuer(registration: &Registration, iss: &str) -> bool {
-    Url::parse(iss).is_ok_and(|iss| iss.origin() == registration.auth_uri.origin())
+/// Whether an authorization response with this `iss` may be an answer to a request to `endpoint`
+/// (RFC 9207, 2.4). Without knowing the issuer it must have the origin of the authorization
+/// endpoint, as every server's that is known to send one.
+pub fn is_issuer(endpoint: &Url, iss: &str) -> bool {
+    Url::parse(iss).is_ok_and(|iss| iss.origin() == endpoint.origin())
 }
 
 /// What to tell the user about an authorization response that brought no code.
@@ -217,7 +218,7 @@ mod tests {
 
     fn registration(auth_uri: &str, scopes: &[&str], fields: &[(&str, &str)]) -> Registration {
         Registration {
-            auth_uri: Url::parse(auth_uri).unwrap(),
+            auth_uri: Url::parse(auth_uri).ok(),
             token_uri: Url::parse("https://login.example/token").unwrap(),
             client_id: "client&1".into(),
             redirect_uri: Url::parse("http://localhost/").unwrap(),
@@ -307,7 +308,13 @@ mod tests {
         ] {
             let registration = registration(auth_uri, scopes, fields);
             assert_eq!(
-                authorization_uri(&registration, "http://localhost:1/", "st", "ch"),
+                authorization_uri(
+                    registration.auth_uri.as_ref().unwrap(),
+                    &registration,
+                    "http://localhost:1/",
+                    "st",
+                    "ch"
+                ),
                 format!("https://login.example/auth?{query}")
             );
         }

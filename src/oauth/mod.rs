@@ -2,6 +2,7 @@
 
 pub mod authorization;
 pub mod client;
+pub mod device;
 mod hints;
 mod reply;
 pub mod revocation;

@@ -122,6 +122,8 @@ pub enum GrantType {
     AuthorizationCode,
     /// `refresh_token` (RFC 6749, 6).
     RefreshToken,
+    /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628, 3.4).
+    DeviceCode,
 }
 
 /// A request to a token endpoint: an HTTP POST of `form` to `endpoint`.
@@ -196,6 +198,7 @@ pub enum Cause {
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
 /// `redirect_uri` is the very string of the authorization request.
 pub fn exchange_request(
+    endpoint: &Url,
     registration: &Registration,
     credentials: &Credentials,
     code: &Secret,
@@ -209,11 +212,12 @@ pub fn exchange_request(
         ("code_verifier", verifier.expose()),
         ("redirect_uri", redirect_uri),
     ];
-    request(registration, credentials, &fields)
+    request(endpoint, registration, credentials, &fields)
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).
 pub fn refresh_request(
+    endpoint: &Url,
     registration: &Registration,
     credentials: &Credentials,
     refresh_token: &Secret,
@@ -223,11 +227,12 @@ pub fn refresh_request(
         ("refresh_token", refresh_token.expose()),
         ("client_id", &registration.client_id),
     ];
-    request(registration, credentials, &fields)
+    request(endpoint, registration, credentials, &fields)
 }
 
 /// A token request: the grant's own `fields`, and what the config adds.
-fn request(
+pub(super) fn request(
+    endpoint: &Url,
     registration: &Registration,
     credentials: &Credentials,
     fields: &[(&str, &str)],
@@ -235,7 +240,7 @@ fn request(
     let added = registration.token_uri_fields.iter();
     let added = added.map(|(name, value)| (name.as_str(), value.as_str()));
     let fields: Vec<_> = fields.iter().copied().chain(added).collect();
-    credentials.request(&registration.token_uri, &fields)
+    credentials.request(endpoint, &fields)
 }
 
 /// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
@@ -316,7 +321,7 @@ impl Case<'_> {
     /// A failure that decides nothing: a refresh is tried again; a code can't be.
     fn later(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
-            GrantType::RefreshToken => Verdict::Transient {
+            GrantType::RefreshToken | GrantType::DeviceCode => Verdict::Transient {
                 refusal,
                 retry_after,
                 cause: Cause::Passing,
@@ -335,7 +340,7 @@ impl Case<'_> {
     fn unusable(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
             GrantType::RefreshToken => self.later(refusal, retry_after),
-            GrantType::AuthorizationCode => Verdict::Parked(refusal),
+            GrantType::AuthorizationCode | GrantType::DeviceCode => Verdict::Parked(refusal),
         }
     }
 
@@ -429,7 +434,7 @@ impl Case<'_> {
         {
             warnings.push("the refresh_token is no text, so it is ignored".into());
         }
-        if self.grant_type == GrantType::AuthorizationCode && refresh_token.is_none() {
+        if self.grant_type != GrantType::RefreshToken && refresh_token.is_none() {
             warnings.push(format!(
                 "no refresh token came along, so a new sign-in is needed once the access token \
                  expires: {}",
@@ -641,7 +646,7 @@ fn lifetime(members: &Members, wall: Wall, warnings: &mut Vec<String>) -> Option
 }
 
 /// A number, or a string that is one.
-fn seconds(value: &Value) -> Option<f64> {
+pub(super) fn seconds(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -650,7 +655,7 @@ fn seconds(value: &Value) -> Option<f64> {
 }
 
 /// Whole seconds from one up to [`MAX_LIFETIME`].
-fn clamp(seconds: f64) -> Option<Duration> {
+pub(super) fn clamp(seconds: f64) -> Option<Duration> {
     let most = MAX_LIFETIME.as_secs();
     // The comparison also turns away what is not a number.
     (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))

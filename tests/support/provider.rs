@@ -25,6 +25,10 @@ use super::wait::Watched;
 pub const AUTHORIZE: &str = "/authorize";
 /// The path of the token endpoint.
 pub const TOKEN: &str = "/token";
+/// The path of the device authorization endpoint.
+pub const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+/// The path of the page where a device code is entered.
+pub const DEVICE: &str = "/device";
 /// The path of the revocation endpoint.
 pub const REVOKE: &str = "/revoke";
 
@@ -335,6 +339,8 @@ impl State {
         match (request.path(), request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
+            (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),
+            (DEVICE, "GET") => self.issuer.enter_device_code(&request.query()),
             (REVOKE, "POST") => self.issuer.revoke(request),
             (AUTHORIZE | TOKEN | REVOKE, _) => {
                 Response::new(405, "text/plain", "not by this method\n")

@@ -1051,7 +1051,7 @@ fn google_hints_are_for_google() {
 
 fn registration() -> Registration {
     Registration {
-        auth_uri: Url::parse("https://login.example/auth").unwrap(),
+        auth_uri: Url::parse("https://login.example/auth").ok(),
         token_uri: endpoint(),
         client_id: "client 1".into(),
         redirect_uri: Url::parse("http://localhost/").unwrap(),
@@ -1081,13 +1081,14 @@ fn requests_carry_just_what_the_rfc_asks() {
             headers: &[],
         };
         let exchange = exchange_request(
+            &endpoint(),
             &registration,
             &credentials,
             &secret("4/0&"),
             &secret("v"),
             redirect,
         );
-        let refresh = refresh_request(&registration, &credentials, &secret("r+é"));
+        let refresh = refresh_request(&endpoint(), &registration, &credentials, &secret("r+é"));
         for (request, form) in [(exchange, EXCHANGE), (refresh, REFRESH)] {
             assert_eq!(request.endpoint, endpoint());
             assert_eq!(
