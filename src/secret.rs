@@ -38,29 +38,6 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// A secret as a plain string in JSON, for the socket and other places that must carry it.
-pub mod plain {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Secret;
-
-    /// The text itself.
-    ///
-    /// # Errors
-    /// Those of the serializer.
-    pub fn serialize<S: Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(secret.expose())
-    }
-
-    /// Any string.
-    ///
-    /// # Errors
-    /// Those of the deserializer.
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
-        String::deserialize(d).map(Secret::new)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -88,8 +88,23 @@ pub struct RevokeArgs {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedirectArgs {
     /// Where the browser was sent.
-    #[serde(with = "crate::secret::plain")]
+    #[serde(with = "plain")]
     pub address: Secret,
+}
+
+/// A secret as a plain string in JSON.
+mod plain {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(secret.expose())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
+        String::deserialize(d).map(Secret::new)
+    }
 }
 
 /// What the server answers.

@@ -125,7 +125,7 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
     }
     let mut line = Zeroizing::new(String::new());
     let limit = wire::MAX_REQUEST_BYTES as u64 / 2;
-    let mut input = io::stdin().lock().take(limit);
+    let mut input = io::BufReader::new(io::stdin().take(limit));
     while line.trim().is_empty() {
         let read = io::BufRead::read_line(&mut input, &mut line);
         let count = read.map_err(|error| {

@@ -163,10 +163,7 @@ impl Hooks {
             } => {
                 // The reminder before has had its time.
                 self.end(attempt);
-                let mut env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_URL".into(), uri),
-                ];
+                let mut env = vec![("PIZAUTH_URL".into(), uri)];
                 if let Some(device) = device {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
@@ -179,10 +176,7 @@ impl Hooks {
                 command: Some(command),
                 message,
             } => {
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_MSG".into(), message),
-                ];
+                let env = vec![("PIZAUTH_MSG".into(), message)];
                 self.run(Lane::Error, account, None, command, env, LIMIT);
             }
             Effect::Error {
@@ -195,67 +189,54 @@ impl Hooks {
                 command,
                 event,
             } => {
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_EVENT".into(), event.name().into()),
-                ];
+                let env = vec![("PIZAUTH_EVENT".into(), event.name().into())];
                 self.run(Lane::Event, account, None, command, env, LIMIT);
             }
             Effect::Probe {
                 account,
                 attempt,
                 command,
-            } => {
-                let env = vec![("PIZAUTH_ACCOUNT".into(), account.to_string())];
-                self.run(
-                    Lane::Probe,
-                    account,
-                    Some(attempt),
-                    command,
-                    env,
-                    PROBE_LIMIT,
-                );
-            }
+            } => self.ask(Lane::Probe, account, attempt, command, PROBE_LIMIT),
             Effect::FetchSecret {
                 account,
                 attempt,
                 command,
-            } => {
-                let env = vec![("PIZAUTH_ACCOUNT".into(), account.to_string())];
-                self.run(
-                    Lane::Secret,
-                    account,
-                    Some(attempt),
-                    command,
-                    env,
-                    SECRET_LIMIT,
-                );
-            }
+            } => self.ask(Lane::Secret, account, attempt, command, SECRET_LIMIT),
             Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
         }
     }
 
-    /// Queues `startup_cmd`.
-    pub fn startup(&self, command: String) {
-        self.run(
-            Lane::Startup,
-            "startup".into(),
-            None,
-            command,
-            Vec::new(),
-            LIMIT,
-        );
+    /// Queues a command whose end is an answer to the core.
+    fn ask(
+        &self,
+        lane: Lane,
+        account: Arc<str>,
+        attempt: AttemptId,
+        command: String,
+        limit: Duration,
+    ) {
+        self.run(lane, account, Some(attempt), command, Vec::new(), limit);
     }
 
+    /// Queues `startup_cmd`.
+    pub fn startup(&self, command: String) {
+        let whose = "startup".into();
+        self.run(Lane::Startup, whose, None, command, Vec::new(), LIMIT);
+    }
+
+    /// Every command but `startup_cmd` hears whose it is.
     fn run(
         &self,
         lane: Lane,
         account: Arc<str>,
         attempt: Option<AttemptId>,
         command: String,
-        env: Vec<(String, String)>,
+        mut env: Vec<(String, String)>,
         limit: Duration,
     ) {
+        if lane != Lane::Startup {
+            env.insert(0, ("PIZAUTH_ACCOUNT".into(), account.to_string()));
+        }
         let mut state = self.lock();
         state.jobs += 1;
         let id = state.jobs;

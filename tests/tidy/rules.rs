@@ -254,13 +254,26 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/token.rs",
                 "the form that is sent, and the check of a token's characters",
             ),
+            ("src/oauth/client.rs", "the client's proof, and the form"),
+            ("src/oauth/device.rs", "the device code in a poll's form"),
+            (
+                "src/oauth/revocation.rs",
+                "the token to revoke, in its form",
+            ),
+            ("src/daemon/verbs.rs", "the pasted address, to be read"),
             (
                 "src/core/account.rs",
                 "the state in the authorisation URL, the verifier's hash",
             ),
             ("src/core/dump.rs", "the dump, before it is sealed"),
-            ("src/daemon/provider.rs", "the body of the request"),
-            ("src/wire.rs", "the token, on its way to the client"),
+            (
+                "src/daemon/provider.rs",
+                "the body and headers of the request",
+            ),
+            (
+                "src/wire.rs",
+                "the token, on its way to the client; the pasted address, to the server",
+            ),
         ],
     },
     Ban {
