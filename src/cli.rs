@@ -13,6 +13,8 @@ use crate::error::{Exit, Failure};
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// Start or join a sign-in, and wait for its end.
+    Auth(AuthOptions),
     /// Print the sealed tokens.
     Dump,
     /// Print this, on stdout, with exit 0.
@@ -54,6 +56,19 @@ pub struct AccountOptions {
     pub account: String,
     /// `-u`: leave the URL out of errors.
     pub no_url: bool,
+}
+
+/// What `auth` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AuthOptions {
+    /// The account's name.
+    pub account: String,
+    /// `-o`: have the desktop open the address.
+    pub open: bool,
+    /// `-q`: draw a QR code.
+    pub qr: bool,
+    /// `-n`: don't wait for the end.
+    pub no_wait: bool,
 }
 
 /// What `server` takes.
@@ -100,6 +115,31 @@ const NO_URL: Opt = Opt {
 
 /// Every verb, in the order of the alphabet.
 pub const VERBS: &[Spec] = &[
+    Spec {
+        name: "auth",
+        options: &[
+            Opt {
+                short: 'o',
+                long: "open",
+                value: None,
+                summary: "open the address in the desktop's browser",
+            },
+            Opt {
+                short: 'q',
+                long: "qr",
+                value: None,
+                summary: "draw a QR code for a phone",
+            },
+            Opt {
+                short: 'n',
+                long: "no-wait",
+                value: None,
+                summary: "don't wait for the end",
+            },
+        ],
+        operand: Some("account"),
+        summary: "sign in: show every way to, and wait for the end",
+    },
     Spec {
         name: "dump",
         options: &[],
@@ -271,6 +311,12 @@ fn verb(name: &str, given: Given) -> Verb {
         no_url: has('u'),
     };
     match name {
+        "auth" => Verb::Auth(AuthOptions {
+            account: account.account,
+            open: has('o'),
+            qr: has('q'),
+            no_wait: has('n'),
+        }),
         "dump" => Verb::Dump,
         "info" => Verb::Info { json: has('j') },
         "redirect" => Verb::Redirect(given.operand),
@@ -372,6 +418,15 @@ mod tests {
     #[test]
     fn command_lines_mean_what_the_manual_says() {
         for (line, verb) in [
+            (
+                "auth --qr --open --no-wait work",
+                Verb::Auth(AuthOptions {
+                    account: "work".into(),
+                    open: true,
+                    qr: true,
+                    no_wait: true,
+                }),
+            ),
             ("dump", Verb::Dump),
             ("info", Verb::Info { json: false }),
             ("info -j", Verb::Info { json: true }),

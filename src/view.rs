@@ -1,5 +1,5 @@
-//! What `status` and `info` show: the JSON that daemon and client share. No secrets, and no URI but
-//! that of the page where a device code is entered.
+//! What `status` and `info` show: the JSON that daemon and client share. No secrets; of addresses only
+//! those that the user is to open.
 
 use serde::{Deserialize, Serialize};
 
@@ -101,6 +101,26 @@ pub enum SignInView {
         /// Since when.
         since: Wall,
     },
+}
+
+/// Where a sign-in stands that somebody wants to complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SignInStart {
+    /// It waits for the user, by at least one of these ways.
+    Open {
+        /// The authorization request's URI, for a browser. It has the state, which is nobody
+        /// else's business.
+        browser_uri: Option<String>,
+        /// The code to enter.
+        device: Option<DeviceView>,
+    },
+    /// The code is being asked for.
+    AskingForCode,
+    /// The user is back and the code is being exchanged.
+    Exchanging,
+    /// It has ended.
+    Over,
 }
 
 /// How to sign in from any device (RFC 8628, 3.2). All of it is safe to show.

@@ -1,5 +1,7 @@
 //! Signing in from anywhere: every channel, and every way to prove who the client is.
 
+use nix::sys::signal::Signal;
+
 use super::support::browser;
 use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
@@ -523,4 +525,99 @@ fn a_provider_without_device_codes_leaves_the_browser() {
     assert_eq!(browser::visit(&url).status(), 200);
     assert_eq!(daemon.token("work"), "at-1");
     assert_eq!(provider.requests(DEVICE_AUTHORIZATION).len(), 1);
+}
+
+// ---- pizauth auth ---------------------------------------------------------------------------------
+
+#[test]
+fn auth_shows_every_way_waits_and_ends_with_the_state() {
+    let provider = Provider::start();
+    let daemon = started(&both(&provider, ""));
+    let first = daemon.spawn(&["auth", "work"]);
+    first.stdout.wait_line("  USER-1");
+    let second = daemon.spawn(&["auth", "--qr", "work"]);
+    second.stdout.wait_line("▀");
+    for running in [&first, &second] {
+        running.stderr.wait_line("work: waiting for the sign-in");
+    }
+    let url = browser::url_in(&first.stdout.text());
+    let page = provider.url(DEVICE);
+    let ways = format!(
+        "Sign in with a browser on this machine:\n  {url}\n\
+         If it runs elsewhere, paste the address that it ends at into `pizauth redirect`.\n\
+         Or on any device: open\n  {page}\nand enter the code\n  USER-1\n"
+    );
+    assert_eq!(first.stdout.text(), ways);
+    assert!(second.stdout.text().starts_with(&ways));
+    assert_eq!(browser::visit(&url).status(), 200);
+    for running in [first, second] {
+        let output = running.finish();
+        assert_eq!(output.status, 0, "{output:?}");
+        let last = output.stdout.lines().last().unwrap_or_default().to_owned();
+        assert!(
+            last.starts_with("work: access token valid for 59m"),
+            "{last}"
+        );
+        assert_eq!(output.stderr, "work: waiting for the sign-in\n");
+    }
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+#[test]
+fn auth_signs_in_anew_with_a_code_and_tells_of_a_refusal() {
+    let provider = Provider::start();
+    let daemon = started(&device_only(&provider, ""));
+    let waiting = daemon.spawn(&["auth", "work"]);
+    waiting.stderr.wait_line("waiting for the sign-in");
+    enter(&provider, "user_code=USER-1");
+    assert_eq!(waiting.finish().status, 0);
+    assert_eq!(daemon.token("work"), "at-1");
+    let waiting = daemon.spawn(&["auth", "work"]);
+    waiting.stderr.wait_line("waiting for the sign-in");
+    enter(&provider, "user_code=USER-2&deny=1");
+    let output = waiting.finish();
+    assert_eq!(output.status, 77, "{output:?}");
+    let words = "ERROR - work: authorisation failed: whoever entered the code has refused \
+                 (access_denied: the user said no)\n";
+    assert!(output.stderr.ends_with(words), "{output:?}");
+    // The token that was there stays.
+    assert_eq!(daemon.token("work"), "at-1");
+    daemon.run(&["auth", "nobody"]).failed(67);
+}
+
+#[test]
+fn auth_that_is_interrupted_leaves_the_request_pending() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let waiting = daemon.spawn(&["auth", "work"]);
+    waiting.stderr.wait_line("waiting for the sign-in");
+    waiting.signal(Signal::SIGINT);
+    let output = waiting.finish();
+    assert_eq!(output.status, 130);
+    let url = browser::url_in(&output.stdout);
+    let ways = daemon.run(&["auth", "--no-wait", "work"]);
+    assert_eq!(ways.ok(), output.stdout);
+    assert_eq!(daemon.authorization_url("work"), url);
+    assert_eq!(browser::visit(&url).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+#[test]
+fn auth_opens_the_address_with_the_desktops_own_command() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let record = daemon.record("opened");
+    let bin = daemon.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for name in ["xdg-open", "open"] {
+        let script = format!("#!/bin/sh\nURL=$1; {}\n", record.command(&["URL"]));
+        std::fs::write(bin.join(name), script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join(name), mode).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    daemon.env("PATH", &path);
+    daemon.start();
+    let output = daemon.run(&["auth", "-on", "work"]);
+    assert_eq!(record.wait_lines(1), [browser::url_in(output.ok())]);
 }

@@ -11,13 +11,14 @@ function __pizauth_wants_account
     for word in (commandline --cut-at-cursor --current-process --tokenize)[2..]
         string match --quiet -- '-*' $word; or set --append words $word
     end
-    test (count $words) -eq 1; and contains -- $words[1] refresh revoke show
+    test (count $words) -eq 1; and contains -- $words[1] auth refresh revoke show
 end
 
 complete --command pizauth --no-files
 complete --command pizauth --short-option h --long-option help --description 'Print a usage message'
 complete --command pizauth --condition __fish_use_subcommand --short-option V --long-option version --description 'Print the version'
 
+complete --command pizauth --condition __fish_use_subcommand --arguments auth --description 'Sign in, and wait for the end'
 complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
 complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
@@ -30,6 +31,9 @@ complete --command pizauth --condition __fish_use_subcommand --arguments show --
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
 
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option o --long-option open --description 'Open the address in the browser'
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option q --long-option qr --description 'Draw a QR code'
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option n --long-option no-wait --description 'Do not wait for the end'
 complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
 complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'

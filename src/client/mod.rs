@@ -1,6 +1,8 @@
 //! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
 
+mod auth;
 mod info;
+mod qr;
 mod status;
 
 use std::{
@@ -22,6 +24,7 @@ use crate::{
 /// Carries out `verb`, which is not `server` or help.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
+        Verb::Auth(options) => auth::run(options),
         Verb::Dump => dump(),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
@@ -47,6 +50,14 @@ fn account(options: &AccountOptions) -> AccountArgs {
 /// One request and its reply's body.
 fn ask(request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
     wire::ask(&mut connect()?, request)
+}
+
+/// What a reply says in JSON.
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let what = format!("the server's answer makes no sense: {error}");
+        Failure::new(Exit::Other, what)
+    })
 }
 
 /// Sends a request whose reply is at most a remark.
@@ -94,10 +105,7 @@ fn revoke(account: &str, local: bool) -> Result<(), Failure> {
         account: account.to_owned(),
         local,
     }))?;
-    if !remark.is_empty() {
-        // With stderr closed there is nobody left to tell.
-        let _ = io::stderr().write_all(&remark);
-    }
+    tell(&String::from_utf8_lossy(&remark));
     Ok(())
 }
 
@@ -120,8 +128,7 @@ fn redirect(address: Option<&str>) -> Result<(), Failure> {
 /// What stdin has up to the end of its first line that isn't empty.
 fn pasted() -> Result<Zeroizing<String>, Failure> {
     if io::stdin().is_terminal() {
-        // Nobody is there to read this when stderr is closed.
-        let _ = io::stderr().write_all(b"Paste the address that the browser was sent to:\n");
+        tell("Paste the address that the browser was sent to:\n");
     }
     let mut line = Zeroizing::new(String::new());
     let limit = wire::MAX_REQUEST_BYTES as u64 / 2;
@@ -186,8 +193,22 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says something beside the output.
+fn tell(text: &str) {
+    // With stderr closed there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Prints why a command failed, on stderr.
 pub fn complain(failure: &Failure) {
-    // With stderr closed there is nobody left to tell; the exit status does.
-    let _ = io::stderr().write_all(format!("ERROR - {failure}\n").as_bytes());
+    // The exit status tells, too.
+    tell(&format!("ERROR - {failure}\n"));
 }

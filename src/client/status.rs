@@ -4,26 +4,30 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, print};
+use super::{ask, print, read};
 use crate::{
-    error::{Exit, Failure},
+    error::Failure,
     time::{Wall, humane},
     view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
     wire::Request,
 };
 
 pub(super) fn run() -> Result<(), Failure> {
-    let body = ask(&Request::Status)?;
-    let views: Vec<AccountView> = serde_json::from_slice(&body).map_err(|error| {
-        Failure::new(
-            Exit::Other,
-            format!("the server's answer makes no sense: {error}"),
-        )
-    })?;
+    show(|_| true)
+}
+
+/// The same for one account.
+pub(super) fn run_one(account: &str) -> Result<(), Failure> {
+    show(|view| view.account == account)
+}
+
+fn show(wanted: impl Fn(&AccountView) -> bool) -> Result<(), Failure> {
+    let views: Vec<AccountView> = read(&ask(&Request::Status)?)?;
     let now = Wall::from_millis(Timestamp::now().as_millisecond());
     let zone = TimeZone::system();
     let lines: Vec<String> = views
         .iter()
+        .filter(|view| wanted(view))
         .map(|view| {
             format!(
                 "{}: {}\n",

@@ -25,7 +25,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now, Wall},
-    view::{AccessView, AccountView, DeviceView, ReasonView, RenewalView, SignInView},
+    view::{AccessView, AccountView, DeviceView, ReasonView, RenewalView, SignInStart, SignInView},
 };
 
 /// The answer to `show`.
@@ -77,6 +77,16 @@ pub enum Progress {
     Exchanging,
 }
 
+/// Whether there is a sign-in to wait for.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Waiting {
+    /// The waiter will hear of its end.
+    Yes,
+    /// There is none, and the last one didn't fail.
+    No,
+}
+
 /// Whether a reminder may still wait for a code to remind of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reminder {
@@ -105,6 +115,8 @@ pub(super) struct Account {
     held: Held,
     sign_in: SignIn,
     device_auth_uri: Option<Url>,
+    /// When a device code was last asked for.
+    last_device_request: Option<Instant>,
     revocation_uri: Option<Url>,
     revocations: Vec<Revocation>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
@@ -213,6 +225,8 @@ struct Pending {
     since: Now,
     reminded: Option<Now>,
     waiters: Vec<Waiter>,
+    /// Who waits for the code that is being asked for.
+    code_waiters: Vec<Waiter>,
 }
 
 /// An authorization request, completed by a redirect or a paste of it.
@@ -282,6 +296,7 @@ impl Account {
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
             device_auth_uri: described.device_auth_uri.clone(),
+            last_device_request: None,
             revocation_uri: described.revocation_uri.clone(),
             revocations: Vec::new(),
             last_request: None,
@@ -569,10 +584,8 @@ impl Account {
         let reason = match &self.sign_in {
             SignIn::Exchanging(_) => return Progress::Exchanging,
             SignIn::Pending(_) => {
-                // With nobody to be reminded, this is when a code that has expired is replaced.
-                if env.config().auth_notify_cmd.is_none() {
-                    self.start_device(env);
-                }
+                // A code that has expired is replaced when somebody wants it.
+                self.renew_device(env);
                 reason
             }
             SignIn::None { failed } => {
@@ -592,6 +605,44 @@ impl Account {
             },
             SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
         }
+    }
+
+    /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
+    /// is being asked for, `waiter` will hear of it.
+    pub fn auth(&mut self, env: &mut Env, join: bool, waiter: Waiter) -> SignInStart {
+        if !join {
+            // What there is to show is below.
+            let _ = self.ask(env, None);
+        }
+        match &mut self.sign_in {
+            SignIn::None { .. } => SignInStart::Over,
+            SignIn::Exchanging(_) => SignInStart::Exchanging,
+            SignIn::Pending(Pending {
+                device: Device::Asking(_),
+                code_waiters,
+                ..
+            }) => {
+                code_waiters.push(waiter);
+                SignInStart::AskingForCode
+            }
+            SignIn::Pending(pending) => SignInStart::Open {
+                browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
+                device: pending.device.view(env.now),
+            },
+        }
+    }
+
+    /// Has `waiter` hear of the end of the sign-in under way.
+    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<Waiting, Refusal> {
+        match &mut self.sign_in {
+            SignIn::None { failed: None } => return Ok(Waiting::No),
+            SignIn::None {
+                failed: Some(refusal),
+            } => return Err(refusal.clone()),
+            SignIn::Pending(pending) => pending.waiters.push(waiter),
+            SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
+        }
+        Ok(Waiting::Yes)
     }
 
     fn begin_sign_in(&mut self, env: &mut Env) {
@@ -624,6 +675,7 @@ impl Account {
             since: env.now,
             reminded: None,
             waiters: Vec::new(),
+            code_waiters: Vec::new(),
         });
         env.log(Level::Info, &self.name, "authorisation needed");
         self.remind(env, Reminder::WithCode);
@@ -686,9 +738,11 @@ impl Account {
                 attempt,
                 browser: Some(browser),
                 mut waiters,
+                code_waiters,
                 ..
             }) => {
                 env.emit(Effect::NotifyEnd { attempt });
+                self.settle(env, Ended::Code, code_waiters, Ok(()));
                 match callback.result {
                     CallbackResult::Code(code) => {
                         waiters.push(waiter);
@@ -703,7 +757,7 @@ impl Account {
                         let refusal =
                             authorization::refusal(&error, description.as_deref(), uri.as_deref());
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
-                        self.settle(env, waiters, Err(refusal.clone()));
+                        self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
                         Delivery::Refused(refusal)
                     }
@@ -789,20 +843,27 @@ impl Account {
                 env.emit(Effect::NotifyEnd {
                     attempt: pending.attempt,
                 });
-                self.settle(env, pending.waiters, result);
+                self.settle(env, Ended::Code, pending.code_waiters, Ok(()));
+                self.settle(env, Ended::SignIn, pending.waiters, result);
             }
             SignIn::Exchanging(exchanging) => {
                 env.spend(exchanging.browser.state, &self.name, result.clone());
-                self.settle(env, exchanging.waiters, result);
+                self.settle(env, Ended::SignIn, exchanging.waiters, result);
             }
         }
     }
 
-    /// Tells whoever waits for the sign-in.
-    fn settle(&self, env: &mut Env, waiters: Vec<Waiter>, result: Result<(), Refusal>) {
+    /// Tells whoever waits.
+    fn settle(
+        &self,
+        env: &mut Env,
+        what: Ended,
+        waiters: Vec<Waiter>,
+        result: Result<(), Refusal>,
+    ) {
         if !waiters.is_empty() {
             env.emit(Effect::Settled {
-                what: Ended::SignIn,
+                what,
                 waiters,
                 account: self.name.clone(),
                 result,

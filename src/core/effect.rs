@@ -20,6 +20,8 @@ pub struct Waiter(pub u64);
 pub enum Ended {
     /// A sign-in.
     SignIn,
+    /// Asking for a device code; what came of it is to be asked for.
+    Code,
     /// Telling the provider of a `revoke`.
     Revocation,
 }

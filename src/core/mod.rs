@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-pub use account::{Progress, Show};
+pub use account::{Progress, Show, Waiting};
 pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
 use url::Url;
 
@@ -35,7 +35,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::AccountView,
+    view::{AccountView, SignInStart},
 };
 
 /// Where random numbers come from: the kernel in the daemon, a seed in a test.
@@ -157,6 +157,29 @@ impl Core {
     /// `show`: the access token, or why there is none; starts what brings one.
     pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
         self.on(cx, name, Account::show)
+    }
+
+    /// `auth`: starts a sign-in or joins the one under way; with `join` it never starts one.
+    /// While a code is being asked for, `waiter` will hear of it.
+    pub fn auth(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        join: bool,
+        waiter: Waiter,
+    ) -> Option<SignInStart> {
+        self.on(cx, name, |account, env| account.auth(env, join, waiter))
+    }
+
+    /// Has `waiter` hear of the end of the sign-in under way, if there is one. Otherwise says how
+    /// the last one ended.
+    pub fn wait_for_sign_in(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        waiter: Waiter,
+    ) -> Option<Result<Waiting, Refusal>> {
+        self.on(cx, name, |account, _| account.wait_for_sign_in(waiter))
     }
 
     /// `refresh`: a new token now, by refresh or by a new authorization request.

@@ -9,17 +9,24 @@ use super::{
 use crate::{
     config::{self, Config},
     control::{self, Answer},
-    core::{CallbackAnswer, Ended, Progress, Show, Waiter, dump},
+    core::{CallbackAnswer, Ended, Progress, Show, Waiter, Waiting, dump},
     error::{Exit, Failure},
     oauth::{authorization, token::Refusal},
     serve::{ConnId, Remote},
-    view::{DeviceView, ServerInfo},
-    wire::{AccountArgs, RedirectArgs, Reply, Request, RevokeArgs},
+    view::{DeviceView, ServerInfo, SignInStart},
+    wire::{self, AccountArgs, AuthArgs, RedirectArgs, Reply, Request, RevokeArgs},
 };
 
 /// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
 /// may take.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(40);
+
+/// How long a client waits for the end of a sign-in before it has to ask again: so long may a
+/// waiter be kept in mind whose client has gone.
+const SIGN_IN_WAIT: Duration = Duration::from_secs(600);
+
+/// How long `auth` waits for a device code: a little longer than the request for it may take.
+const CODE_WAIT: Duration = Duration::from_secs(35);
 
 /// How long `revoke` waits for the provider.
 const REVOCATION_WAIT: Duration = Duration::from_secs(10);
@@ -27,6 +34,8 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(10);
 /// Answers one request, or says how long its connection waits.
 pub fn answer(daemon: &Arc<Daemon>, id: ConnId, request: Request) -> Answer {
     match request {
+        Request::Auth(args) => auth(&daemon.shared, id, &args),
+        Request::Await(args) => wait_for_sign_in(&daemon.shared, id, &args.account),
         Request::Redirect(args) => redirect(&daemon.shared, id, &args),
         Request::Revoke(args) => revoke(&daemon.shared, id, &args),
         request => answer_now(daemon, request).into(),
@@ -41,7 +50,10 @@ fn answer_now(daemon: &Arc<Daemon>, request: Request) -> Reply {
             Reply::Bytes(zeroize::Zeroizing::new(dump))
         }
         Request::Info => json(&info(daemon)),
-        Request::Redirect(_) | Request::Revoke(_) => Reply::done(),
+        // These wait, so they have been answered above.
+        Request::Auth(_) | Request::Await(_) | Request::Redirect(_) | Request::Revoke(_) => {
+            Reply::done()
+        }
         Request::Refresh(args) => refresh(shared, &args),
         Request::Reload => match reload(daemon) {
             Ok(remark) => Reply::text(remark),
@@ -134,11 +146,36 @@ fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Answer {
     }
 }
 
+/// Says where a sign-in stands, once there is something to say.
+fn auth(shared: &Arc<Shared>, id: ConnId, args: &AuthArgs) -> Answer {
+    let waiter = Waiter(id.number());
+    match shared.with(|core, cx| core.auth(cx, &args.account, args.join, waiter)) {
+        None => no_account(&args.account).into(),
+        Some(start @ SignInStart::AskingForCode) => Answer::Wait(CODE_WAIT, json(&start)),
+        Some(start) => json(&start).into(),
+    }
+}
+
+/// Waits for the end of a sign-in.
+fn wait_for_sign_in(shared: &Arc<Shared>, id: ConnId, account: &str) -> Answer {
+    let waiter = Waiter(id.number());
+    match shared.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
+        None => no_account(account).into(),
+        Some(Ok(Waiting::Yes)) => {
+            Answer::Wait(SIGN_IN_WAIT, Reply::text(wire::STILL_PENDING.into()))
+        }
+        Some(Ok(Waiting::No)) => signed_in(account, &Ok(())).into(),
+        Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
+    }
+}
+
 /// Tells clients and browsers about the end of the sign-in that they wait for.
 pub fn settle(browsers: Settle, clients: Remote) -> Settle {
     Box::new(move |waiter, what, account, result| {
         let reply = control::encoded(&match what {
             Ended::SignIn => signed_in(account, result),
+            // The client asks again, and hears it then.
+            Ended::Code => json(&SignInStart::AskingForCode),
             Ended::Revocation => revoked(result),
         });
         clients.send(ConnId::from_number(waiter.0), reply, true);

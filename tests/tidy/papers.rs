@@ -156,7 +156,7 @@ pub fn bash(file: &File) -> Options {
     let mut options = Options::new();
     let verbs = file
         .text
-        .split("printf '%s\\n' dump")
+        .split("printf '%s\\n' auth")
         .nth(1)
         .unwrap_or_default();
     let verbs = verbs
@@ -164,7 +164,7 @@ pub fn bash(file: &File) -> Options {
         .next()
         .unwrap_or_default()
         .replace('\\', " ");
-    for verb in verbs.split_whitespace().chain(["dump"]) {
+    for verb in verbs.split_whitespace().chain(["auth"]) {
         options.entry(verb.to_owned()).or_default();
     }
     let joined = file.text.replace("\\\n", " ");

@@ -217,6 +217,7 @@ pub const BANS: [Ban; 7] = [
         why: "the time is an argument: a simulator must be able to set it",
         only_in: &[
             ("src/daemon/clock.rs", "both clocks, for the core"),
+            ("src/client/auth.rs", "how long the user has been waiting"),
             (
                 "src/serve.rs",
                 "how long a peer may take, which the core never learns",

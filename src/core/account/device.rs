@@ -7,7 +7,7 @@ use log::Level;
 
 use super::{Account, Env, Pending, Reminder, SignIn, TokenEvent, told};
 use crate::{
-    core::{AttemptId, Effect},
+    core::{AttemptId, Effect, Ended, schedule},
     oauth::{
         device::{self, Authorization, Poll},
         token::{Outcome, Refusal},
@@ -124,6 +124,13 @@ impl Account {
         }
     }
 
+    /// Replaces a code that has expired, or that couldn't be had, but not too often.
+    pub(super) fn renew_device(&mut self, env: &mut Env) {
+        if schedule::earliest(self.last_device_request, None) <= env.now.instant {
+            self.start_device(env);
+        }
+    }
+
     /// Makes the request for a code.
     pub(super) fn send_device_request(&mut self, env: &mut Env, attempt: AttemptId) {
         let (Some(endpoint), Some(credentials)) = (
@@ -133,6 +140,7 @@ impl Account {
             return;
         };
         let request = device::authorization_request(endpoint, &self.registration, &credentials);
+        self.last_device_request = Some(env.now.instant);
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
@@ -166,6 +174,10 @@ impl Account {
 
     /// The provider has answered the request for a code.
     pub(super) fn device_started(&mut self, env: &mut Env, sent: Instant, outcome: &Outcome) {
+        if let SignIn::Pending(pending) = &mut self.sign_in {
+            let waiters = std::mem::take(&mut pending.code_waiters);
+            self.settle(env, Ended::Code, waiters, Ok(()));
+        }
         let Some(endpoint) = &self.device_auth_uri else {
             return self.device_over(env, true, None);
         };
