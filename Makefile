@@ -1,4 +1,5 @@
-# The targets: all (or build), demo, test, check, sim, bench, install, uninstall, clean.
+# The targets: all (or build), demo, test, check, sim, sim-canaries, model, browser, bench, install,
+# uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -13,7 +14,8 @@ BASHDIR = $(PREFIX)/share/bash-completion/completions
 ZSHDIR = $(PREFIX)/share/zsh/site-functions
 FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 EXAMPLEDIR = $(PREFIX)/share/examples/pizauth
-UNITDIR = $(PREFIX)/lib/systemd/user
+# Below a home, systemd looks into share, not lib. The shell says which it is.
+UNITDIR = $(PREFIX)/$$(case '$(PREFIX)' in ("$${HOME:-/-}"/*) echo share ;; (*) echo lib ;; esac)/systemd/user
 
 MANPAGES = pizauth.1 pizauth.conf.5
 BASH_COMPLETION = share/bash/pizauth
@@ -22,13 +24,15 @@ FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks examples/providers
-SCRIPTS = examples/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
+SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
 STEPS =
+# How many events in a row the model tries in every order.
+DEPTH = 6
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim bench install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model browser bench install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -81,7 +85,18 @@ lint-shell:
 sim:
 	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
 	[ -z '$(STEPS)' ] || export PIZAUTH_SIM_STEPS='$(STEPS)'; \
-	$(CARGO) test --locked --release --lib core::sim -- --nocapture
+	$(CARGO) test --locked --release --lib core::sim::every_promise -- --nocapture
+
+# Whether the simulator finds the bugs that it must find.
+sim-canaries:
+	$(CARGO) test --locked --release --lib core::sim::every_planted_bug -- --nocapture
+
+model:
+	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --release --lib core::model -- --nocapture
+
+# A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
+browser:
+	@SHOTS='$(SHOTS)' tests/browser.sh
 
 bench:
 	$(CARGO) bench --locked
@@ -93,7 +108,7 @@ install:
 		echo 'there is no $(CARGO) here: run make first' >&2; exit 1; \
 	fi
 	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
-		'$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(UNITDIR)'
+		'$(DESTDIR)$(FISHDIR)' "$(DESTDIR)$(UNITDIR)"
 	$(INSTALL) -m 755 "$${CARGO_TARGET_DIR:-target}/release/pizauth" '$(DESTDIR)$(BINDIR)/pizauth'
 	for page in $(MANPAGES); do \
 		dir='$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
@@ -107,8 +122,8 @@ install:
 		if [ -x "$$file" ]; then mode=755; else mode=644; fi; \
 		$(INSTALL) -d "$$dir" && $(INSTALL) -m $$mode "$$file" "$$dir" || exit 1; \
 	done
-	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >'$(DESTDIR)$(UNITDIR)/pizauth.service'
-	chmod 644 '$(DESTDIR)$(UNITDIR)/pizauth.service'
+	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >"$(DESTDIR)$(UNITDIR)/pizauth.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/pizauth.service"
 
 # Takes away what this version installs; directories that others may share stay.
 uninstall:
@@ -120,7 +135,7 @@ uninstall:
 		find '$(DESTDIR)$(EXAMPLEDIR)' -depth -type d -exec rmdir {} \; 2>/dev/null || :
 	rm -f '$(DESTDIR)$(BINDIR)/pizauth' '$(DESTDIR)$(BASHDIR)/pizauth' \
 		'$(DESTDIR)$(ZSHDIR)/_pizauth' '$(DESTDIR)$(FISHDIR)/pizauth.fish' \
-		'$(DESTDIR)$(UNITDIR)/pizauth.service'
+		"$(DESTDIR)$(UNITDIR)/pizauth.service"
 
 clean:
 	$(CARGO) clean

@@ -141,20 +141,37 @@ fn output_that_cannot_be_written_is_an_error() {
             "{args:?}"
         );
     }
-    // A command that started without any descriptors at all harms nobody either.
-    let mut command = std::process::Command::new("/bin/sh");
-    let program = daemon.command(&[]).get_program().to_owned();
-    command
-        .args(["-c", "\"$0\" show work <&- >&- 2>&-"])
-        .arg(program)
-        .envs(
-            daemon
-                .command(&[])
-                .get_envs()
-                .filter_map(|(k, v)| Some((k, v?))),
-        );
-    Running::start(&mut command).finish();
+    // The standard library's own start puts /dev/null in the place of a closed stdout.
+    let told = cfg!(all(target_os = "linux", target_env = "gnu"));
+    let closed = in_shell(&daemon, "\"$0\" show work >&-").finish();
+    match told {
+        true => assert_eq!(
+            closed.failed(1),
+            "ERROR - can't write to stdout: Bad file descriptor (os error 9)\n"
+        ),
+        false => assert_eq!(closed.ok(), ""),
+    }
+    // Without any descriptors at all it harms nobody.
+    in_shell(&daemon, "\"$0\" show work <&- >&- 2>&-").finish();
     assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// `script` in a shell, with the program as `$0` and the configuration as `$1`.
+fn in_shell(daemon: &Daemon, script: &str) -> Running {
+    let pizauth = daemon.command(&[]);
+    let mut command = std::process::Command::new("/bin/sh");
+    command
+        .args(["-c", script])
+        .arg(pizauth.get_program())
+        .arg(daemon.config_path())
+        .env_clear()
+        .envs(
+            pizauth
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(daemon.path(""));
+    Running::start(&mut command)
 }
 
 fn with_stdout(daemon: &Daemon, args: &[&str], stdout: Stdio) -> Output {
@@ -276,6 +293,13 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
         fs::remove_dir(&dir).unwrap();
     }
 
+    if !Uid::effective().is_root() {
+        fs::set_permissions(daemon.path("run"), PermissionsExt::from_mode(0o500)).unwrap();
+        both(&format!(
+            "ERROR - can't make the directory {}: Permission denied (os error 13)\n",
+            dir.display()
+        ));
+    }
     fs::remove_dir(daemon.path("run")).unwrap();
     both(&format!(
         "ERROR - can't make the directory {}: No such file or directory (os error 2)\n",
@@ -454,22 +478,8 @@ fn a_configuration_given_by_a_relative_path_is_found_again() {
 #[test]
 fn a_pipe_of_the_starting_command_ends_with_it() {
     let mut daemon = Daemon::new(&format!("startup_cmd = \"sleep 30\";\n{CONFIG}"));
-    let program = daemon.command(&[]).get_program().to_owned();
-    let mut command = std::process::Command::new("/bin/sh");
-    let config = daemon.config_path();
-    command
-        .args(["-c", "\"$0\" server -c \"$1\" 2>&1 | cat; echo done"])
-        .arg(program)
-        .arg(config)
-        .env_clear()
-        .envs(
-            daemon
-                .command(&[])
-                .get_envs()
-                .filter_map(|(k, v)| Some((k, v?))),
-        )
-        .current_dir(daemon.path(""));
-    let output = Running::start(&mut command).finish();
+    let script = "\"$0\" server -c \"$1\" 2>&1 9>&1 | cat; echo done";
+    let output = in_shell(&daemon, script).finish();
     daemon.adopt();
     assert_eq!(output.ok(), "done\n");
     daemon.run(&["status"]).ok();

@@ -38,7 +38,8 @@ enum Step {
     Config(&'static str),
     /// `show` asks for a sign-in whose URL has exactly these parameters, in this order.
     Asks(&'static str, &'static [(&'static str, Value)]),
-    /// Signs in by the URL that `show` gives.
+    /// Signs in by the URL that `show` gives. Our page waits for the token; another binary's may
+    /// be faster than its token.
     SignIn(&'static str),
     /// The user refuses, at the URL that `show` gives.
     Refuse(&'static str),
@@ -52,7 +53,8 @@ enum Step {
     Answer(u16, &'static str),
     /// `show` prints this in the end.
     Becomes(&'static str, &'static str),
-    /// The file that hooks write to has these lines, sooner or later, and no others.
+    /// The file that hooks write to has these lines, sooner or later, and no others. Hooks of
+    /// different kinds run side by side, so their order says nothing.
     Lines(&'static [&'static str]),
     /// So many requests have reached the token endpoint.
     Asked(usize),
@@ -162,6 +164,19 @@ account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
 const AVAILABLE: &str = "ERROR - Token unavailable until authorised";
 
 const CASES: &[Case] = &[
+    // First, since it takes longest: ours leaves ten seconds between two requests of an account.
+    Case {
+        name: "refresh right after a sign-in brings a new token too",
+        config: WORK,
+        steps: &[
+            Start,
+            SignIn("work"),
+            Run(&["refresh", "work"], Success, Nothing, Nothing),
+            Becomes("work", "at-2\n"),
+            Asked(2),
+        ],
+        differs: None,
+    },
     // ---- the command line ----------------------------------------------------------------------
     Case {
         name: "every command explains itself on stdout",
@@ -524,7 +539,11 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
+            // A server that ends takes its hooks along.
+            Lines(&["auth work @AUTH@", "event work token_new"]),
             Dump,
             Stop,
             Start,
@@ -543,7 +562,11 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
+            // A server that ends takes its hooks along.
+            Lines(&["auth work @AUTH@", "event work token_new"]),
             Dump,
             Stop,
             Start,
@@ -591,6 +614,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             SignIn("work"),
             Lines(&["auth work @AUTH@", "event work token_new"]),
             Run(&["revoke", "work"], Success, Nothing, Nothing),
@@ -607,6 +632,8 @@ const CASES: &[Case] = &[
         config: HOOKS,
         steps: &[
             Start,
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Lines(&["auth work @AUTH@"]),
             Refuse("work"),
             Lines(&["auth work @AUTH@", "error work has a message"]),
         ],
@@ -813,6 +840,44 @@ account "work" {
         differs: None,
     },
     Case {
+        name: "an option or an account twice",
+        config: "refresh_retry = 40s;\nrefresh_retry = 50s;\n",
+        steps: &[
+            Run(
+                &["server"],
+                Fails(1),
+                Nothing,
+                Words(&["ERROR", "pizauth.conf:2:", "refresh_retry"]),
+            ),
+            Config(
+                r#"account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
+account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }"#,
+            ),
+            Run(
+                &["server"],
+                Fails(1),
+                Nothing,
+                Words(&["ERROR", "pizauth.conf:2:", "work"]),
+            ),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "https redirects",
+        config: r#"account "work" {
+            auth_uri = "@AUTH@";
+            token_uri = "@TOKEN@";
+            client_id = "id";
+            redirect_uri = "https://localhost/";
+        }"#,
+        steps: &[
+            Start,
+            SignIn("work"),
+            Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
+        ],
+        differs: None,
+    },
+    Case {
         name: "http to a token endpoint elsewhere is refused",
         config: r#"account "work" {
             auth_uri = "https://login.example/authorize";
@@ -929,8 +994,13 @@ impl World {
             SignIn(account) => {
                 let page = browser::visit(&self.url(account));
                 assert_eq!(page.status(), 200, "{page:?}");
-                self.daemon
-                    .eventually(&["show", account], |output| output.status == 0);
+                match Daemon::is_ours() {
+                    true => drop(self.daemon.token(account)),
+                    false => drop(
+                        self.daemon
+                            .eventually(&["show", account], |output| output.status == 0),
+                    ),
+                }
             }
             Refuse(account) => {
                 let error = Scripted::Error("access_denied", "no");
@@ -952,8 +1022,10 @@ impl World {
                 self.daemon.eventually(&["show", account], good);
             }
             Lines(lines) => {
-                let expected: Vec<String> = lines.iter().map(|line| self.fill(line)).collect();
-                let found = self.daemon.record("lines").wait_lines(lines.len());
+                let mut expected: Vec<String> = lines.iter().map(|line| self.fill(line)).collect();
+                let mut found = self.daemon.record("lines").wait_lines(lines.len());
+                expected.sort_unstable();
+                found.sort_unstable();
                 assert_eq!(found, expected);
             }
             Asked(count) => assert_eq!(self.provider.requests(TOKEN).len(), *count),

@@ -249,7 +249,7 @@ fn another_users_process_is_not_heard() {
         fs::set_permissions(daemon.path(path), PermissionsExt::from_mode(0o777)).unwrap();
     }
     let mut command = std::process::Command::new("perl");
-    let script = "use IO::Socket::UNIX; \
+    let script = "use IO::Socket::UNIX; $SIG{PIPE} = 'IGNORE'; \
                   my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"no way: $!\\n\"; \
                   print $s \"pizauth 1 show 18\\n{\\\"account\\\":\\\"work\\\"}\"; $s->flush; \
                   print \"connected \", join '', <$s>";

@@ -138,6 +138,33 @@ fn a_hook_is_killed_with_all_its_children() {
 }
 
 #[test]
+fn a_hook_is_killed_at_its_deadline_when_nobody_ends_it() {
+    let provider = Provider::start();
+    let mut daemon = world(|daemon| {
+        let file = daemon.path("pids");
+        let command = format!(
+            "sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait",
+            file.display()
+        );
+        let hook = option("auth_notify_cmd", &command);
+        format!(
+            "auth_notify_interval = 3s;\n{hook}{}",
+            provider.account("work")
+        )
+    });
+    daemon.start();
+    daemon.authorization_url("work");
+    // The next reminder, which would end it, is not due before tomorrow.
+    let config = fs::read_to_string(daemon.config_path()).unwrap();
+    daemon.write_config(&config.replace("= 3s", "= 1d"));
+    daemon.run(&["reload"]).ok();
+    for pid in daemon.record("pids").wait_lines(1)[0].split(' ') {
+        let pid = Pid::from_raw(pid.parse().unwrap());
+        wait::until("the hook's end at its deadline", || gone(pid));
+    }
+}
+
+#[test]
 fn a_reminder_that_waits_for_its_click_is_no_failure() {
     let provider = Provider::start();
     let mut daemon = world(|daemon| {
@@ -219,8 +246,8 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
         let home = home.display();
         // What it reads, what is open, which signals are blocked, and its environment.
         let command = format!(
-            "cd '{home}' && wc -c >stdin && set -- /proc/$$/fd/* && echo \"$*\" >fds && \
-             grep -E '^Sig(Blk|Ign)' /proc/$$/status >signals; env >env.new && mv env.new env"
+            "cd '{home}' && wc -c >stdin && (exec ls /proc/self/fd >fds) && \
+             grep -E '^Sig(Blk|Ign)' /proc/self/status >signals; env >env.new && mv env.new env"
         );
         option("token_event_cmd", &command)
             + &provider.account_with("work", &format!("client_secret = \"{secret}\";"))
@@ -234,11 +261,9 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
     assert_eq!(read("stdin").trim(), "0");
     if cfg!(target_os = "linux") {
         let fds = read("fds");
-        let open: Vec<&str> = fds
-            .split_whitespace()
-            .filter_map(|fd| fd.rsplit('/').next())
-            .collect();
-        assert_eq!(open, ["0", "1", "2"]);
+        let open: Vec<&str> = fds.split_whitespace().collect();
+        // The last is the directory that `ls` reads.
+        assert_eq!(open, ["0", "1", "2", "3"]);
         let signals = read("signals");
         let mask = |name: &str| {
             let line = signals.lines().find_map(|line| line.strip_prefix(name));
@@ -422,7 +447,10 @@ fn startup_cmd_runs_once() {
             false => daemon.start_forked(),
         }
         let nothing = [UNSET; 4].join("\t");
-        assert_eq!(daemon.record("started").wait_lines(1), [nothing.clone()]);
+        assert_eq!(
+            daemon.record("started").wait_lines(1),
+            std::slice::from_ref(&nothing)
+        );
         daemon.run(&["reload"]).ok();
         // A hook that was asked for after the reload has run, so one of the reload has too.
         daemon.authorization_url("work");

@@ -170,8 +170,7 @@ fn a_dump_cannot_be_searched() {
         "client-of",
         "access",
         "refresh",
-        "http",
-        "{\"",
+        "http://",
     ] {
         assert!(!text.contains(word), "{word} is in {text}");
     }
@@ -347,19 +346,18 @@ fn a_config_with_an_error_changes_nothing() {
     let good = provider.account("work");
     let daemon = started(&good);
     daemon.sign_in("work");
-    let url = daemon.run(&["status"]).ok().to_owned();
     let path = daemon.config_path();
     let path = path.display();
     let changed = good.replace("client-of-work", "another") + &provider.account("play");
     for (config, stderr) in [
         (
             format!("{changed}frob = 1;\n"),
-            format!("ERROR - {path}:13:1: unknown option `frob`\n    frob = 1;\n    ^^^^\n"),
+            format!("ERROR - {path}:15:1: unknown option `frob`\nfrob = 1;\n^^^^\n"),
         ),
         (String::new(), format!("ERROR - {path}:1:1: ")),
         (
             format!("{changed}{}", provider.account("play")),
-            format!("ERROR - {path}:13:"),
+            format!("ERROR - {path}:15:9: there are two accounts `play`, the first on line 8\n"),
         ),
     ] {
         daemon.write_config(&config);
@@ -376,7 +374,6 @@ fn a_config_with_an_error_changes_nothing() {
         )
     );
     assert_eq!(daemon.token("work"), "at-1");
-    assert!(url.starts_with("work: access token valid for "));
     // And a good one is taken again.
     daemon.write_config(&(good + &provider.account("play")));
     daemon.run(&["reload"]).ok();

@@ -2,7 +2,7 @@
 
 mod device;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use log::Level;
 use url::Url;
@@ -107,6 +107,7 @@ pub(super) enum Delivery {
 
 /// One account of the config.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Account {
     name: Arc<str>,
     registration: Arc<Registration>,
@@ -132,12 +133,14 @@ pub(super) struct Account {
 #[derive(Debug)]
 // Nearly every account holds a grant nearly always: there is nothing to save by a box.
 #[allow(clippy::large_enum_variant)]
+#[cfg_attr(test, derive(Clone))]
 enum Held {
     Nothing,
     Grant(Grant),
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Grant {
     access: Option<Access>,
     renewal: Renewal,
@@ -146,12 +149,14 @@ struct Grant {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Access {
     token: Arc<Secret>,
     expires: Option<Instant>,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum Renewal {
     /// The provider gave no refresh token.
     Impossible,
@@ -162,6 +167,7 @@ enum Renewal {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum Phase {
     /// The schedule says when.
     Waiting,
@@ -173,7 +179,14 @@ enum Phase {
         trouble: Option<Trouble>,
     },
     /// The last one failed in a way that may pass.
-    Failing { trouble: Trouble, retry_at: Instant },
+    Failing {
+        trouble: Trouble,
+        failed: Instant,
+        /// Shortens the wait for the next one; see [`schedule::retry_delay`].
+        jitter: u8,
+        /// Somebody wants the next one as soon as the floor allows.
+        wanted: bool,
+    },
     /// `transient_error_if_cmd` is being asked about the last failure.
     Probing {
         attempt: AttemptId,
@@ -188,9 +201,9 @@ enum Phase {
 
 /// A refresh that has failed in a way that may pass.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Failure {
     refusal: Refusal,
-    retry_after: Option<Duration>,
     cause: Cause,
 }
 
@@ -209,6 +222,7 @@ struct Trouble {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum SignIn {
     None { failed: Option<Refusal> },
     Pending(Pending),
@@ -217,6 +231,7 @@ enum SignIn {
 
 /// A sign-in that waits for the user, by one channel or several: the first to finish wins.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Pending {
     attempt: AttemptId,
     /// At least one of these two is open.
@@ -231,6 +246,7 @@ struct Pending {
 
 /// An authorization request, completed by a redirect or a paste of it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Browser {
     state: Arc<Secret>,
     verifier: Arc<Secret>,
@@ -241,6 +257,7 @@ struct Browser {
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
 /// needs, so that nothing but revoke and reload can cost it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Exchanging {
     browser: Browser,
     code: Arc<Secret>,
@@ -273,6 +290,7 @@ enum Asked {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum ExchangePhase {
     InFlight(AttemptId),
     /// Nothing of the request was sent, so the code is still good.
@@ -305,14 +323,15 @@ impl Account {
         }
     }
 
-    /// As [`Account::new`], for an account whose registration was another before the reload.
-    pub fn new_after_change(described: &config::Account) -> Self {
+    /// This account under another registration: nothing stays but the floor.
+    pub fn changed(&self, described: &config::Account) -> Self {
         let why = Refusal {
             text: "the account's registration was changed in the config".into(),
             hint: None,
         };
         Account {
             sign_in: SignIn::None { failed: Some(why) },
+            last_request: self.last_request,
             ..Account::new(described)
         }
     }
@@ -482,10 +501,10 @@ impl Account {
             }
         }
         for at in 0..self.revocations.len() {
-            let attempt = env.attempt();
             if let Some(revocation) = self.revocations.get_mut(at)
                 && revocation.due().is_some_and(|at| at <= now)
             {
+                let attempt = env.attempt();
                 revocation.retry(attempt);
                 self.send(env, attempt);
             }
@@ -499,14 +518,29 @@ impl Account {
         let Renewal::With { phase, .. } = &grant.renewal else {
             return None;
         };
+        if self.is_exchanging() {
+            // One request at a time; and this one will bring other tokens.
+            return None;
+        }
         let wish = match phase {
-            Phase::Waiting => schedule::refresh_at(
-                &self.policy,
-                grant.obtained.instant,
-                grant.access.as_ref().and_then(|access| access.expires),
-            ),
+            Phase::Waiting => match &grant.access {
+                Some(access) => {
+                    schedule::refresh_at(&self.policy, grant.obtained.instant, access.expires)
+                }
+                None => Instant::from_millis(0),
+            },
             Phase::Wanted => Instant::from_millis(0),
-            Phase::Failing { retry_at, .. } => *retry_at,
+            Phase::Failing { wanted: true, .. } => Instant::from_millis(0),
+            Phase::Failing {
+                trouble,
+                failed,
+                jitter,
+                wanted: false,
+            } => failed.after(schedule::retry_delay(
+                &self.policy,
+                trouble.failures,
+                *jitter,
+            )),
             Phase::InFlight { .. }
             | Phase::Probing { .. }
             | Phase::Rejected { .. }
@@ -539,6 +573,13 @@ impl Account {
         Some(last.map_or(pending.since.instant, |at| {
             at.after(config.auth_notify_interval)
         }))
+    }
+
+    fn is_exchanging(&self) -> bool {
+        match self.sign_in {
+            SignIn::Exchanging(_) => true,
+            SignIn::None { .. } | SignIn::Pending(_) => false,
+        }
     }
 
     fn earliest_request(&self, pauses: &Pauses) -> Instant {
@@ -905,11 +946,11 @@ impl Account {
     fn refresh_soon(&mut self, env: &mut Env) {
         let earliest = self.earliest_request(&env.common.pauses);
         match self.phase_mut() {
-            Some(Phase::Failing { retry_at, .. }) => *retry_at = earliest,
+            Some(Phase::Failing { wanted, .. }) => *wanted = true,
             Some(phase) => *phase = Phase::Wanted,
             None => return,
         }
-        if earliest <= env.now.instant {
+        if earliest <= env.now.instant && !self.is_exchanging() {
             self.start_refresh(env);
         }
     }
@@ -1140,16 +1181,9 @@ impl Account {
                 let since = env.now.wall;
                 self.set_phase(Phase::Parked { refusal, since });
             }
-            Verdict::Transient {
-                refusal,
-                retry_after,
-                cause,
-            } => {
-                let failure = Failure {
-                    refusal,
-                    retry_after,
-                    cause,
-                };
+            // Its Retry-After has become a pause of the endpoint.
+            Verdict::Transient { refusal, cause, .. } => {
+                let failure = Failure { refusal, cause };
                 match env.config().transient_error_if_cmd.clone() {
                     Some(command) => self.probe(env, command, trouble, failure),
                     None => self.failing(env, trouble, failure),
@@ -1205,7 +1239,8 @@ impl Account {
         let mut trouble = Trouble::after(before, &failure, env.now);
         let [jitter, ..] = env.bytes32();
         let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
-        let delay = delay.max(failure.retry_after.unwrap_or_default());
+        let earliest = self.earliest_request(&env.common.pauses);
+        let delay = delay.max(earliest.since(env.now.instant));
         let message = format!(
             "refresh failed, trying again in {}: {}",
             crate::time::humane(delay),
@@ -1222,7 +1257,9 @@ impl Account {
         }
         self.set_phase(Phase::Failing {
             trouble,
-            retry_at: env.now.instant.after(delay),
+            failed: env.now.instant,
+            jitter,
+            wanted: false,
         });
     }
 
@@ -1241,39 +1278,9 @@ impl Account {
         self.announce(env, TokenEvent::Invalidated);
     }
 
-    /// New tokens. A refresh token is given up only for another one.
+    /// New tokens.
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
-        let old = match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Grant(Grant {
-                renewal:
-                    Renewal::With {
-                        refresh_token,
-                        phase,
-                    },
-                ..
-            }) => Some((refresh_token, phase)),
-            Held::Grant(Grant {
-                renewal: Renewal::Impossible,
-                ..
-            })
-            | Held::Nothing => None,
-        };
-        let renewal = match (tokens.refresh_token, old) {
-            (Some(new), _) => Renewal::With {
-                refresh_token: Arc::new(new),
-                phase: Phase::Waiting,
-            },
-            // Of no use, but only a successor ends it.
-            (None, Some((refresh_token, phase @ Phase::Rejected { .. }))) => Renewal::With {
-                refresh_token,
-                phase,
-            },
-            (None, Some((refresh_token, _))) => Renewal::With {
-                refresh_token,
-                phase: Phase::Waiting,
-            },
-            (None, None) => Renewal::Impossible,
-        };
+        let renewal = self.succeed(tokens.refresh_token.map(Arc::new));
         self.held = Held::Grant(Grant {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
@@ -1358,6 +1365,45 @@ impl Account {
         });
     }
 
+    /// What renews tokens that came with `refresh_token`, or with none. The held refresh token is
+    /// given up only for another one.
+    fn succeed(&mut self, refresh_token: Option<Arc<Secret>>) -> Renewal {
+        if let Some(refresh_token) = refresh_token {
+            return Renewal::With {
+                refresh_token,
+                phase: Phase::Waiting,
+            };
+        }
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing
+            | Held::Grant(Grant {
+                renewal: Renewal::Impossible,
+                ..
+            }) => Renewal::Impossible,
+            Held::Grant(Grant {
+                renewal:
+                    Renewal::With {
+                        refresh_token,
+                        phase,
+                    },
+                ..
+            }) => Renewal::With {
+                refresh_token,
+                phase: match phase {
+                    // Of no use, but only a successor ends it.
+                    rejected @ Phase::Rejected { .. } => rejected,
+                    // On its way, and it may come back as another.
+                    in_flight @ Phase::InFlight { .. } => in_flight,
+                    Phase::Waiting
+                    | Phase::Wanted
+                    | Phase::Failing { .. }
+                    | Phase::Probing { .. }
+                    | Phase::Parked { .. } => Phase::Waiting,
+                },
+            },
+        }
+    }
+
     // ---- dump, restore, status ----------------------------------------------------------------
 
     /// What a dump carries of this account.
@@ -1385,27 +1431,29 @@ impl Account {
         if saved.registration != self.registration {
             return false;
         }
-        let obtained = env.now.instant_at(saved.obtained);
+        let asked = env.now.instant_at(saved.obtained);
+        // Tokens from the future were asked for before the clock was set back: they live no longer
+        // for that, and nobody knows whether they are newer than what is held.
+        let obtained = asked.min(env.now.instant);
+        let ahead = asked.since(obtained);
         if let Held::Grant(grant) = &self.held
-            && grant.obtained.instant >= obtained
+            && (grant.obtained.instant >= asked
+                || (!ahead.is_zero() && self.is_live(env.now.instant)))
         {
             return false;
         }
+        let renewal = self.succeed(saved.refresh_token);
         self.held = Held::Grant(Grant {
             access: saved.access.map(|access| Access {
                 token: access.token,
-                expires: access.expires.map(|at| env.now.instant_at(at)),
+                expires: access
+                    .expires
+                    .map(|at| env.now.instant_at(at).before(ahead)),
             }),
-            renewal: match saved.refresh_token {
-                Some(refresh_token) => Renewal::With {
-                    refresh_token,
-                    phase: Phase::Waiting,
-                },
-                None => Renewal::Impossible,
-            },
+            renewal,
             obtained: Now {
                 instant: obtained,
-                wall: saved.obtained,
+                wall: env.now.wall_at(obtained),
             },
         });
         true
@@ -1496,6 +1544,11 @@ impl Account {
                 Renewal::With { phase, .. } => Some(phase),
             },
         }
+    }
+
+    /// Whether it works without a person: a token is valid, or may be refreshed.
+    fn is_live(&self, now: Instant) -> bool {
+        self.valid_access(now).is_some() || !self.needs_person()
     }
 
     fn phase_mut(&mut self) -> Option<&mut Phase> {

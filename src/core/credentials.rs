@@ -12,6 +12,7 @@ use crate::{
 
 /// The credentials of one account, as far as they are known.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Credentials {
     client: Arc<Client>,
     fetched: Fetched,
@@ -19,6 +20,7 @@ pub struct Credentials {
 
 /// What `client_secret_cmd` has said.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum Fetched {
     Nothing,
     Asking {

@@ -53,6 +53,7 @@ impl TokenEvent {
 
 /// One thing to do.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub enum Effect {
     /// POST this; exactly one [`super::Core::token_outcome`] answers it.
     Request {

@@ -13,6 +13,7 @@ use crate::{config::Config, oauth::token::Refusal, secret::Secret, time::Now};
 const MAX_SPENT: usize = 64;
 
 /// A sign-in whose state has been used, and how it ended.
+#[cfg_attr(test, derive(Clone))]
 pub struct Spent {
     pub state: Arc<Secret>,
     pub account: Arc<str>,
@@ -20,6 +21,7 @@ pub struct Spent {
 }
 
 /// What all accounts share.
+#[cfg_attr(test, derive(Clone))]
 pub struct Common {
     pub config: Arc<Config>,
     pub ports: Ports,

@@ -7,6 +7,8 @@ mod credentials;
 pub mod dump;
 mod effect;
 mod env;
+#[cfg(test)]
+mod model;
 mod revoking;
 mod schedule;
 #[cfg(test)]
@@ -106,6 +108,7 @@ pub enum CallbackAnswer {
 }
 
 /// The state of every account, and what is to be done next.
+#[cfg_attr(test, derive(Clone))]
 pub struct Core {
     accounts: BTreeMap<Arc<str>, Account>,
     /// Each account that has a deadline, by deadline.
@@ -187,10 +190,17 @@ impl Core {
         self.on(cx, name, Account::refresh)
     }
 
-    /// `revoke`: forget the tokens, cancel a pending request, and have `tell` hear how telling the
-    /// provider ended, if it is to be told and can be: true then.
-    pub fn revoke(&mut self, cx: &mut Cx, name: &str, tell: Option<Waiter>) -> Option<bool> {
-        self.on(cx, name, |account, env| account.revoke(env, tell))
+    /// `revoke --local`: forget the tokens, cancel a pending request. False when there is no such
+    /// account.
+    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
+        self.on(cx, name, |account, env| account.revoke(env, None))
+            .is_some()
+    }
+
+    /// `revoke`: the same, and have `waiter` hear how telling the provider ended, if it can be
+    /// told: true then.
+    pub fn revoke_and_tell(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<bool> {
+        self.on(cx, name, |account, env| account.revoke(env, Some(waiter)))
     }
 
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
@@ -261,26 +271,28 @@ impl Core {
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
-        let mut old = std::mem::take(&mut self.accounts);
+        let mut before = std::mem::take(&mut self.accounts);
         self.deadlines.clear();
         let config = Arc::new(config);
         self.common.config = config.clone();
         for described in &config.accounts {
             let mut env = Env::new(cx, &mut self.common);
-            let account = match old.remove(&described.name) {
+            let account = match before.remove(&described.name) {
                 Some(mut kept) if kept.registration() == &described.registration => {
                     kept.reconfigure(&mut env, described);
+                    // Its deadline was thrown away with all others.
+                    kept.filed = None;
                     kept
                 }
-                Some(mut changed) => {
-                    changed.end(&mut env);
-                    Account::new_after_change(described)
+                Some(mut old) => {
+                    old.end(&mut env);
+                    old.changed(described)
                 }
                 None => Account::new(described),
             };
             self.accounts.insert(described.name.clone(), account);
         }
-        for mut gone in old.into_values() {
+        for mut gone in before.into_values() {
             gone.end(&mut Env::new(cx, &mut self.common));
         }
         self.refile();

@@ -27,6 +27,7 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Tokens on their way to the revocation endpoint, one request after the other.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Revocation {
     endpoint: Url,
     token_type: TokenType,
@@ -41,6 +42,7 @@ pub struct Revocation {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum Phase {
     InFlight(AttemptId),
     RetryAt(Instant),

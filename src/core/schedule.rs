@@ -32,6 +32,7 @@ pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 
 /// Which token endpoints asked to be left alone (Retry-After), and until when.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Pauses {
     until: HashMap<Url, Instant>,
     changed: bool,

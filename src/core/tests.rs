@@ -1,1 +1,485 @@
-//! Events in, effects out.
+//! Events in, answers and effects out, compared whole. [`table`] has every state and every event;
+//! here are the stories that take several of them.
+
+mod bench;
+mod table;
+
+use self::bench::{
+    Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, tokens,
+};
+use super::{Core, dump::Dump, schedule::MIN_REQUEST_GAP};
+use crate::time::Instant;
+
+/// One account, all hooks but the probe.
+fn one() -> Bench {
+    Bench::new(config(HOOKS, &[("work", "a.example")]))
+}
+
+/// [`one`], signed in with tokens that live for so many seconds.
+fn signed_in(life: u32) -> Bench {
+    let mut bench = one();
+    sign_in(&mut bench, "work", life);
+    bench
+}
+
+fn sign_in(bench: &mut Bench, name: &str, life: u32) {
+    bench.show(name);
+    bench.effects();
+    bench.code();
+    bench.effects();
+    bench.outcome(name, &tokens(1, life));
+    bench.effects();
+    bench.log = false;
+}
+
+#[test]
+fn from_nothing_to_a_refreshed_token() {
+    let mut bench = one();
+    assert_eq!(bench.show("work"), "sign in with state 1");
+    assert_eq!(
+        bench.effects(),
+        [
+            "log INFO work: authorisation needed",
+            "notify work/1 `notify` state 1 for 900s",
+        ]
+    );
+    assert_eq!(bench.code(), "wait for work");
+    let verifier = format!("{}2", "0".repeat(63));
+    assert_eq!(
+        bench.effects(),
+        [
+            "notify end 1".to_owned(),
+            format!(
+                "request work/2 https://a.example/token grant_type=authorization_code code=code \
+                 client_id=id code_verifier={verifier} \
+                 redirect_uri=http%3A%2F%2Flocalhost%3A14204%2F"
+            ),
+        ]
+    );
+    bench.pass(2);
+    bench.outcome("work", &tokens(1, 3600));
+    assert_eq!(
+        bench.effects(),
+        [
+            "settled work [7]: done",
+            "log INFO work: token_new",
+            "announce work `event` token_new",
+        ]
+    );
+    assert_eq!(bench.show("work"), "token access1");
+    // The life counts from when the request was sent, two seconds ago.
+    let (secs, effects) = bench.deadline();
+    assert_eq!(secs, 3600 - 90 - 2);
+    assert_eq!(
+        effects,
+        [
+            "request work/3 https://a.example/token grant_type=refresh_token \
+          refresh_token=refresh1 client_id=id"
+        ]
+    );
+    assert_eq!(bench.show("work"), "token access1");
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(
+        bench.effects(),
+        [
+            "log INFO work: token_refreshed",
+            "announce work `event` token_refreshed",
+        ]
+    );
+    assert_eq!(bench.show("work"), "token access2");
+    assert_eq!(bench.effects(), [""; 0]);
+}
+
+#[test]
+fn a_pending_sign_in_is_called_to_mind_until_it_ends() {
+    let mut bench = one();
+    bench.show("work");
+    bench.effects();
+    for _ in 0..3 {
+        let reminder = vec!["notify work/1 `notify` state 1 for 900s".to_owned()];
+        assert_eq!(bench.deadline(), (900, reminder));
+    }
+    bench.denied();
+    bench.effects();
+    assert_eq!(bench.core.poll_timeout(), None);
+}
+
+#[test]
+fn failed_refreshes_back_off_to_ten_minutes_and_a_success_ends_it() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    for delay in [40, 80, 160, 320, 600, 600] {
+        bench.outcome("work", &lost());
+        assert_eq!(bench.effects(), [""; 0]);
+        let (secs, effects) = bench.deadline();
+        assert_eq!((secs, effects.len()), (delay, 1));
+    }
+    bench.outcome("work", &tokens(2, 3600));
+    bench.effects();
+    bench.deadline();
+    bench.outcome("work", &lost());
+    bench.effects();
+    assert_eq!(bench.deadline().0, 40);
+}
+
+#[test]
+fn an_hour_of_trouble_is_told_once() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    let mut told = Vec::new();
+    let mut span = 0;
+    while span < 3 * 3600 {
+        bench.outcome("work", &lost());
+        let effects = bench.effects();
+        if !effects.is_empty() {
+            told.push((span, effects));
+        }
+        span += bench.deadline().0;
+    }
+    let error = "error work `error` refresh failed, trying again in 10m: a.example: the request \
+                 was sent but the reply was lost: connection reset";
+    assert_eq!(told, [(40 + 80 + 160 + 320 + 5 * 600, vec![error.into()])]);
+}
+
+#[test]
+fn a_retry_after_is_kept_by_every_account_of_the_endpoint_and_by_no_other() {
+    let accounts = [
+        ("work", "a.example"),
+        ("home", "a.example"),
+        ("bank", "b.example"),
+    ];
+    let mut bench = Bench::new(config(HOOKS, &accounts));
+    for (name, _) in accounts {
+        sign_in(&mut bench, name, 3600);
+    }
+    bench.pass(3600);
+    assert_eq!(bench.show("work"), "refreshing");
+    bench.effects();
+    bench.outcome("work", &busy(300));
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.show("home"), "refreshing");
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.show("bank"), "refreshing");
+    assert_eq!(bench.effects().len(), 1);
+    bench.outcome("bank", &tokens(2, 3600));
+    bench.effects();
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (300, 2), "{effects:?}");
+}
+
+#[test]
+fn no_one_gets_two_requests_within_the_floor() {
+    let mut bench = signed_in(1);
+    bench.pass(1);
+    let mut last = bench.sent;
+    for n in 2..20 {
+        // However often and in whatever way it is asked for.
+        while bench.effects().is_empty() {
+            bench.show("work");
+            bench.refresh("work");
+            bench.feed(|core, cx| core.tick(cx));
+            bench.pass(1);
+        }
+        assert!(bench.sent.since(last) >= MIN_REQUEST_GAP);
+        last = bench.sent;
+        bench.outcome("work", &tokens(n, 1));
+        bench.effects();
+    }
+}
+
+#[test]
+fn a_code_whose_request_was_not_sent_is_retried_until_its_life_is_over() {
+    let mut bench = one();
+    bench.log = false;
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    let mut tries = 1;
+    loop {
+        bench.outcome("work", &not_sent());
+        let effects = bench.effects();
+        if !effects.is_empty() {
+            let why = "a.example: no route to host";
+            let settled = format!("settled work [7]: {why}");
+            let error = format!("error work `error` authorisation failed: {why}");
+            assert_eq!(effects, [settled, error]);
+            break;
+        }
+        assert_eq!(bench.deadline().0, 10);
+        tries += 1;
+    }
+    assert_eq!(tries, 60);
+    assert_eq!(
+        bench.condition("work"),
+        "no token, sign-in failed; no deadline"
+    );
+    assert_eq!(
+        bench.show("work"),
+        "sign in with state 3: a.example: no route to host"
+    );
+}
+
+#[test]
+fn late_outcomes_change_nothing() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    bench.feed(|core, cx| core.revoke(cx, "work"));
+    assert_eq!(bench.effects(), ["announce work `event` token_revoked"]);
+    for outcome in [tokens(2, 3600), invalid_grant(), invalid_client(), lost()] {
+        bench.outcome("work", &outcome);
+        assert_eq!(bench.effects(), [""; 0]);
+        assert_eq!(bench.condition("work"), "no token; no deadline");
+    }
+}
+
+#[test]
+fn an_ended_sign_in_says_so_as_often_as_it_is_asked() {
+    let mut bench = one();
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(1, 3600));
+    bench.effects();
+    for _ in 0..3 {
+        assert_eq!(bench.code(), "work already: done");
+        assert_eq!(bench.effects(), [""; 0]);
+    }
+}
+
+#[test]
+fn everyone_who_waits_for_an_exchange_hears_of_its_end() {
+    let mut bench = one();
+    bench.log = false;
+    bench.show("work");
+    bench.code();
+    bench.code();
+    bench.denied();
+    bench.effects();
+    bench.outcome("work", &tokens(1, 3600));
+    assert_eq!(
+        bench.effects(),
+        [
+            "settled work [7, 7, 7]: done",
+            "announce work `event` token_new"
+        ]
+    );
+}
+
+#[test]
+fn a_token_of_unknown_life_is_shown_and_refreshed_by_age() {
+    let mut bench = one();
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    let body = r#"{"access_token":"a","refresh_token":"r","token_type":"bearer"}"#;
+    bench.outcome("work", &bench::reply(200, body));
+    bench.effects();
+    assert_eq!(bench.condition("work"), "valid, scheduled; next in 5400s");
+    bench.pass(30 * 86_400);
+    assert_eq!(bench.show("work"), "token a");
+}
+
+#[test]
+fn a_reload_keeps_deadlines() {
+    let mut bench = signed_in(3600);
+    let before = bench.condition("work");
+    let same = config(HOOKS, &[("work", "a.example")]);
+    bench.feed(|core, cx| core.reload(cx, same));
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.condition("work"), before);
+    assert_eq!(bench.deadline().0, 3510);
+}
+
+#[test]
+fn a_reloaded_policy_bites_at_once() {
+    let slow = format!("{HOOKS} refresh_retry = 2h;");
+    let mut bench = Bench::new(config(&slow, &[("work", "a.example")]));
+    sign_in(&mut bench, "work", 3600);
+    bench.deadline();
+    bench.outcome("work", &lost());
+    bench.effects();
+    assert_eq!(bench.condition("work"), "valid, failing 1; next in 7200s");
+    let fast = config(HOOKS, &[("work", "a.example")]);
+    bench.feed(|core, cx| core.reload(cx, fast));
+    assert_eq!(bench.condition("work"), "valid, failing 1; next in 40s");
+}
+
+#[test]
+fn the_floor_outlives_a_changed_registration() {
+    let mut bench = signed_in(3600);
+    let dump = bench.dump();
+    for host in ["b.example", "a.example"] {
+        let changed = config(HOOKS, &[("work", host)]);
+        bench.feed(|core, cx| core.reload(cx, changed));
+    }
+    assert_eq!(bench.effects(), ["announce work `event` token_invalidated"]);
+    assert_eq!(bench.restore(dump), 1);
+    assert_eq!(bench.refresh("work"), "refreshing");
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.deadline().0, 10);
+}
+
+#[test]
+fn a_refresh_waits_for_the_exchange() {
+    let mut bench = one();
+    bench.log = false;
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    let dump = bench.saved(
+        "work",
+        Some("restored"),
+        bench.now.instant.before(MIN_REQUEST_GAP),
+    );
+    assert_eq!(bench.restore(dump), 1);
+    bench.pass(3600);
+    assert_eq!(bench.show("work"), "refreshing");
+    bench.feed(|core, cx| core.tick(cx));
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.core.poll_timeout(), None);
+    bench.outcome("work", &lost());
+    bench.effects();
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (0, 1), "{effects:?}");
+}
+
+#[test]
+fn a_sign_in_without_a_refresh_token_leaves_the_one_on_its_way() {
+    let mut bench = one();
+    bench.log = false;
+    bench.show("work");
+    bench.effects();
+    let dump = bench.saved("work", Some("restored"), bench.now.instant);
+    bench.restore(dump);
+    assert_eq!(bench.refresh("work"), "refreshing");
+    bench.effects();
+    let (refresh, sent) = (bench.attempt, bench.sent);
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &access_only(1, 3600));
+    bench.effects();
+    assert_eq!(bench.condition("work"), "valid, under way; no deadline");
+    // The issuer has rotated: only this reply has the refresh token that works.
+    (bench.attempt, bench.sent) = (refresh, sent);
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(bench.effects(), ["announce work `event` token_refreshed"]);
+    let refresh_token = bench.dump().grants[0].refresh_token.clone();
+    assert_eq!(refresh_token.expect("a token").expose(), "refresh2");
+}
+
+#[test]
+fn a_dump_without_a_refresh_token_does_not_cost_one() {
+    let mut bench = signed_in(3600);
+    bench.pass(60);
+    let dump = bench.saved("work", None, bench.now.instant);
+    assert_eq!(bench.restore(dump), 1);
+    assert_eq!(bench.show("work"), "token restored");
+    let refresh_token = bench.dump().grants[0].refresh_token.clone();
+    assert_eq!(refresh_token.expect("a token").expose(), "refresh1");
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_dump_newer_and_no_token_older() {
+    let mut bench = signed_in(3600);
+    let (old, fresh) = (bench.dump(), bench.dump());
+    bench.deadline();
+    bench.outcome("work", &tokens(2, 3600));
+    bench.effects();
+    bench.now.wall = bench
+        .now
+        .wall
+        .before(std::time::Duration::from_secs(365 * 86_400));
+    assert_eq!(bench.restore(old), 0);
+    assert_eq!(bench.show("work"), "token access2");
+    // Where nothing is held it is taken, but for no longer than its life.
+    let mut other = one();
+    other.now = bench.now;
+    assert_eq!(other.restore(fresh), 1);
+    assert_eq!(other.condition("work"), "valid, scheduled; next in 3510s");
+    other.pass(3600);
+    assert_eq!(other.show("work"), "refreshing");
+}
+
+#[test]
+fn restored_without_an_access_token_it_is_refreshed_at_once() {
+    let mut bench = one();
+    let mut dump = bench.saved("work", Some("restored"), bench.now.instant);
+    dump.grants[0].access = None;
+    assert_eq!(bench.restore(dump), 1);
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (0, 1), "{effects:?}");
+}
+
+#[test]
+fn dump_and_restore_are_inverse() {
+    let accounts = [("work", "a.example"), ("home", "b.example")];
+    let mut bench = Bench::new(config(HOOKS, &accounts));
+    for (name, _) in accounts {
+        sign_in(&mut bench, name, 3600);
+        bench.pass(100);
+    }
+    let dump = bench.dump();
+    let mut other = Bench::new(config(HOOKS, &accounts));
+    // Another process, on a machine that has been up for less long.
+    other.now.instant = Instant::from_millis(500_000_000);
+    other.now.wall = bench.now.wall;
+    let copy = bench.dump();
+    assert_eq!(other.restore(copy), 2);
+    assert_eq!(other.dump(), dump);
+    assert_eq!(other.condition("home"), bench.condition("home"));
+    // Again it changes nothing.
+    assert_eq!(other.restore(dump), 0);
+}
+
+#[test]
+fn restore_ignores_what_is_not_of_the_same_registration() {
+    let mut bench = signed_in(3600);
+    let dump = bench.dump();
+    let mut other = Bench::new(config(HOOKS, &[("work", "b.example")]));
+    other.now = bench.now;
+    assert_eq!(other.restore(dump), 0);
+    assert_eq!(other.condition("work"), "no token; no deadline");
+    assert_eq!(other.restore(Dump { grants: Vec::new() }), 0);
+}
+
+#[test]
+fn a_parked_refresh_is_told_once_and_tried_again_after_a_reload() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    bench.outcome("work", &invalid_client());
+    assert_eq!(bench.effects().len(), 1);
+    assert_eq!(bench.condition("work"), "valid, parked; no deadline");
+    let same = config(HOOKS, &[("work", "a.example")]);
+    bench.feed(|core, cx| core.reload(cx, same));
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (10, 1), "{effects:?}");
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(bench.effects(), ["announce work `event` token_refreshed"]);
+}
+
+#[test]
+fn three_days_asleep_cost_no_login() {
+    let mut bench = signed_in(3600);
+    bench.pass(3 * 86_400);
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (0, 1), "{effects:?}");
+    bench.outcome("work", &not_sent());
+    assert_eq!(bench.effects(), [""; 0]);
+    bench.pass(5);
+    assert_eq!(
+        bench.show("work"),
+        "refreshing: a.example: no route to host"
+    );
+    assert_eq!(bench.deadline().0, 5);
+    bench.outcome("work", &tokens(2, 3600));
+    bench.effects();
+    assert_eq!(bench.show("work"), "token access2");
+}
+
+#[test]
+fn a_core_is_small_enough_to_be_copied_by_the_model() {
+    let mut bench = signed_in(3600);
+    let copy: Core = bench.core.clone();
+    bench.feed(|core, cx| core.revoke(cx, "work"));
+    assert_eq!(copy.status(bench.now)[0].access.iter().count(), 1);
+}

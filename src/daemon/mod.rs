@@ -5,6 +5,7 @@ mod endpoint;
 mod harden;
 mod hooks;
 mod log;
+mod presence;
 mod process;
 mod provider;
 mod runner;
@@ -22,7 +23,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -38,8 +39,9 @@ use sd_notify::NotifyState;
 
 use self::{
     hooks::Hooks,
+    presence::Presence,
     process::{Detached, Starter},
-    shared::Shared,
+    shared::{Remotes, Shared},
     signals::{Wish, Wishes},
     timer::Timer,
 };
@@ -61,16 +63,20 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the new one looks meanwhile.
 const TAKEOVER_POLL: Duration = Duration::from_millis(20);
 
+/// What a second server is told.
+const ALREADY_RUNNING: &str = "a server is already running";
+
 /// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
 const SERVER_STACK: usize = 1 << 20;
 
 /// A daemon that runs.
 pub struct Daemon {
     shared: Arc<Shared>,
+    clients: Arc<Remotes>,
     config_file: PathBuf,
     ports: Ports,
     https: Option<Arc<Identity>>,
-    socket: SocketFile,
+    socket: Mutex<SocketFile>,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
 }
@@ -114,14 +120,14 @@ fn run(
     let config = verbs::read_config(&config_file)?;
     let runtime_dir = paths::runtime_dir();
     paths::make_runtime_dir(&runtime_dir)?;
-    let _lock = lock(&runtime_dir)?;
+    let lock = lock(&runtime_dir)?;
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
     let (listener, socket) = listen(&paths::socket(&runtime_dir))?;
 
     let alarm = Arc::new(Alarm::new().map_err(cant)?);
     let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
-    let (clients, clients_inbox) = serve::remote().map_err(cant)?;
+    let clients = Arc::<Remotes>::default();
     let shared = Shared::new(
         Core::new(config, sites.ports),
         Hooks::new(line).map_err(cant)?,
@@ -130,20 +136,31 @@ fn run(
     );
     let daemon = Arc::new(Daemon {
         shared,
+        clients,
         config_file,
         ports: sites.ports,
         https: sites.identity.clone(),
-        socket,
+        socket: Mutex::new(socket),
         stopping: AtomicBool::new(false),
         alarm,
     });
     let wishes = Wishes::watch().map_err(cant)?;
     let mut timer = Timer::new().map_err(cant)?;
-    let threads = [
-        serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
-        serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
-    ];
+    let mut place = Place {
+        presence: Presence::new(&paths::socket(&runtime_dir)),
+        clients: serve_clients(&daemon, listener).map_err(cant)?,
+        runtime_dir,
+        lock,
+        former: Vec::new(),
+        complaint: String::new(),
+    };
+    let browsers = Server {
+        thread: serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
+        remote: browsers,
+    };
 
+    // Whatever happened before anybody watched.
+    place.look(&daemon).map_err(cant)?;
     if !options.foreground {
         process::let_go().map_err(cant)?;
     }
@@ -152,23 +169,28 @@ fn run(
     if let Some(command) = startup_cmd {
         daemon.shared.hooks().startup(command);
     }
-    let outcome = daemon.main_loop(&wishes, &mut timer);
+    let outcome = daemon.main_loop(&wishes, &mut timer, &mut place);
     notify(&[NotifyState::Stopping]);
-    daemon.socket.remove();
-    end(threads, &[clients, browsers]);
+    daemon.socket().remove();
+    end([place.clients, browsers], place.former);
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
 }
 
 impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
-        self.socket.remove();
+        self.socket().remove();
         self.stopping.store(true, Ordering::Release);
         self.alarm.ring();
     }
 
     /// The refresher: sleeps until a deadline, a signal, a hook's end or a change of plan.
-    fn main_loop(self: &Arc<Self>, wishes: &Wishes, timer: &mut Timer) -> io::Result<()> {
+    fn main_loop(
+        self: &Arc<Self>,
+        wishes: &Wishes,
+        timer: &mut Timer,
+        place: &mut Place,
+    ) -> io::Result<()> {
         let hooks = self.shared.hooks();
         while !self.stopping.load(Ordering::Acquire) {
             timer.arm(self.shared.deadline())?;
@@ -177,12 +199,13 @@ impl Daemon {
                 PollFd::new(wishes.fd(), PollFlags::POLLIN),
             ];
             fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend((place.presence.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             let flags = match hooks.wants_write() {
                 true => PollFlags::POLLIN | PollFlags::POLLOUT,
                 false => PollFlags::POLLIN,
             };
             fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
-            match poll(&mut fds, timer.timeout()) {
+            match poll(&mut fds, place.presence.timeout(timer.timeout())) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -194,10 +217,17 @@ impl Daemon {
                     Wish::Reload => self.reload_by_signal(),
                 }
             }
+            if place.presence.is_due() {
+                place.look(self)?;
+            }
             self.shared.with(|core, cx| core.tick(cx));
             hooks.exchange(&self.shared);
         }
         Ok(())
+    }
+
+    fn socket(&self) -> MutexGuard<'_, SocketFile> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reload_by_signal(self: &Arc<Self>) {
@@ -207,6 +237,76 @@ impl Daemon {
             Err(failure) => ::log::error!("the configuration was not reloaded: {failure}"),
         }
     }
+}
+
+/// Where clients find the daemon, and what it takes to be found again when that has gone.
+struct Place {
+    presence: Presence,
+    runtime_dir: PathBuf,
+    lock: Flock<fs::File>,
+    clients: Server,
+    /// Servers of sockets that are gone, with their last replies.
+    former: Vec<JoinHandle<()>>,
+    /// Why the socket can't be made, as it was said last.
+    complaint: String,
+}
+
+impl Place {
+    /// Makes the socket and the lock again if they are gone. What can't be made now is tried again
+    /// later: the tokens are worth keeping.
+    ///
+    /// # Errors
+    /// When another server has taken the place, so that nobody would find this one any more.
+    fn look(&mut self, daemon: &Arc<Daemon>) -> io::Result<()> {
+        self.presence.renew();
+        match self.mend(daemon) {
+            Ok(false) => self.complaint.clear(),
+            Ok(true) => self.presence.mended(),
+            Err(failure) if failure.what == ALREADY_RUNNING => {
+                let why = "its control socket was gone, and another server has taken its place";
+                return Err(io::Error::other(why));
+            }
+            Err(failure) => {
+                if self.complaint != failure.what {
+                    ::log::error!("the control socket is gone: {failure}");
+                    self.complaint = failure.what;
+                }
+                self.presence.missing();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there was anything to mend.
+    fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, Failure> {
+        paths::make_runtime_dir(&self.runtime_dir)?;
+        let lock_gone = !is_same(&lock_path(&self.runtime_dir), file_id(&self.lock));
+        if lock_gone {
+            let file = open_lock(&self.runtime_dir)?;
+            self.lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                .map_err(|_| other(ALREADY_RUNNING))?;
+            ::log::warn!("the lock was gone and has been made again");
+        }
+        if daemon.socket().is_there() {
+            return Ok(lock_gone);
+        }
+        let (listener, file) = listen(&paths::socket(&self.runtime_dir))?;
+        let clients = serve_clients(daemon, listener)
+            .map_err(|error| other(&format!("can't serve it: {error}")))?;
+        *daemon.socket() = file;
+        let old = std::mem::replace(&mut self.clients, clients);
+        old.remote.stop();
+        self.former.retain(|thread| !thread.is_finished());
+        self.former.push(old.thread);
+        ::log::warn!("the control socket was gone and has been made again");
+        Ok(true)
+    }
+}
+
+/// A thread that serves, and the way to end it.
+struct Server {
+    remote: Remote,
+    thread: JoinHandle<()>,
 }
 
 /// The redirect listeners.
@@ -270,16 +370,7 @@ fn https_hosts(config: &Config) -> Vec<&str> {
 
 /// The one daemon's lock, held for life.
 fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
-    let path = runtime_dir.join("pizauth.lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&path);
-    let mut file =
-        file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))?;
+    let mut file = open_lock(runtime_dir)?;
     let give_up = Instant::now() + TAKEOVER_TIMEOUT;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -289,24 +380,57 @@ fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
         // A server that answers is running; one without a socket is just ending.
         let answers = UnixStream::connect(paths::socket(runtime_dir)).is_ok();
         if answers || Instant::now() >= give_up {
-            return Err(other("a server is already running"));
+            return Err(other(ALREADY_RUNNING));
         }
         thread::sleep(TAKEOVER_POLL);
     }
 }
 
+fn lock_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("pizauth.lock")
+}
+
+fn open_lock(runtime_dir: &Path) -> Result<fs::File, Failure> {
+    let path = lock_path(runtime_dir);
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&path);
+    file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
+}
+
+/// Device and inode: which file it is, whatever its name.
+type FileId = (u64, u64);
+
+fn file_id(file: &fs::File) -> Option<FileId> {
+    let found = file.metadata().ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Whether `path` still names this file.
+fn is_same(path: &Path, file: Option<FileId>) -> bool {
+    let found = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
+    found.is_ok_and(|found| Some(found) == file)
+}
+
 /// The control socket's file.
 struct SocketFile {
     path: PathBuf,
-    dev: u64,
-    ino: u64,
+    id: FileId,
 }
 
 impl SocketFile {
+    /// Whether it is still this server's.
+    fn is_there(&self) -> bool {
+        is_same(&self.path, Some(self.id))
+    }
+
     /// Removes it, if it is still this server's.
     fn remove(&self) {
-        let found = fs::symlink_metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.dev, self.ino)) {
+        if self.is_there() {
             // Somebody may just have removed it.
             let _ = fs::remove_file(&self.path);
         }
@@ -323,7 +447,7 @@ fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     };
     match UnixStream::connect(path) {
         // Its lock was removed from under it.
-        Ok(_) => return Err(other("a server is already running")),
+        Ok(_) => return Err(other(ALREADY_RUNNING)),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(cant)?;
@@ -334,27 +458,25 @@ fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let file = fs::symlink_metadata(path).map_err(cant)?;
     let socket = SocketFile {
         path: path.to_owned(),
-        dev: file.dev(),
-        ino: file.ino(),
+        id: (file.dev(), file.ino()),
     };
     Ok((listener, socket))
 }
 
-fn serve_clients(
-    daemon: &Arc<Daemon>,
-    listener: UnixListener,
-    inbox: Inbox,
-) -> io::Result<JoinHandle<()>> {
+fn serve_clients(daemon: &Arc<Daemon>, listener: UnixListener) -> io::Result<Server> {
+    let (remote, inbox) = serve::remote()?;
+    daemon.clients.add(remote.clone());
     let listener = Listener::unix(listener)?;
     let theirs = daemon.clone();
     let control = Control::new(Box::new(move |id, request| {
         verbs::answer(&theirs, id, request)
     }));
     let theirs = daemon.clone();
-    spawn("control", move || {
+    let thread = spawn("control", move || {
         let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);
         theirs.ended("control socket", outcome);
-    })
+    })?;
+    Ok(Server { remote, thread })
 }
 
 fn serve_browsers(daemon: &Arc<Daemon>, sites: Sites, inbox: Inbox) -> io::Result<JoinHandle<()>> {
@@ -383,11 +505,12 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 }
 
 /// Lets the servers finish the replies that they are writing.
-fn end(threads: [JoinHandle<()>; 2], remotes: &[Remote]) {
-    for remote in remotes {
-        remote.stop();
+fn end(servers: [Server; 2], former: Vec<JoinHandle<()>>) {
+    for server in &servers {
+        server.remote.stop();
     }
-    for thread in threads {
+    let threads = servers.map(|server| server.thread);
+    for thread in threads.into_iter().chain(former) {
         // A thread that has panicked has nothing left to finish.
         let _ = thread.join();
     }

@@ -2,8 +2,12 @@
 #![allow(unsafe_code)]
 
 use std::{
+    fs,
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::net::UnixStream,
+    },
 };
 
 use nix::{
@@ -68,6 +72,7 @@ pub fn detach() -> io::Result<Detached> {
     if unsafe { fork() }?.is_parent() {
         std::process::exit(0);
     }
+    close_inherited(&theirs);
     Ok(Detached::Daemon(Starter(Some(theirs))))
 }
 
@@ -112,6 +117,7 @@ fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
     }
     // A ^C at the terminal is for the daemon; the runner ends with it.
     signals::block()?;
+    close_inherited(&line);
     runner::run(line)
 }
 
@@ -119,6 +125,26 @@ fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
 pub fn let_go() -> io::Result<()> {
     close_stdio()?;
     std::env::set_current_dir("/")
+}
+
+/// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
+/// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
+/// that this program has opened itself.
+fn close_inherited(kept: &impl AsRawFd) {
+    // Where there is no such directory, descriptors stay as they are.
+    let Ok(open) = fs::read_dir("/dev/fd") else {
+        return;
+    };
+    let open: Vec<RawFd> = open
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open {
+        if fd > 2 && fd != kept.as_raw_fd() {
+            // SAFETY: nothing in this process owns it. (The directory's own descriptor was in the
+            // list and is closed by now, which close(2) merely says.)
+            unsafe { nix::libc::close(fd) };
+        }
+    }
 }
 
 fn close_stdio() -> io::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread,
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use super::{clock, shared::Shared};
 use crate::{
     core::AttemptId,
-    oauth::token::{Outcome, Reply, Request},
+    oauth::token::{MAX_BODY_BYTES, Outcome, Reply, Request},
 };
 
 /// How many requests are under way at once: 3,000 tokens due together are done within a minute
@@ -36,11 +36,18 @@ const MAX_WORKERS_AN_ENDPOINT: usize = 7;
 /// A worker's stack, in bytes: TLS needs a few tens of kilobytes.
 const WORKER_STACK: usize = 512 << 10;
 
-/// How long a request may take from name lookup to the last byte.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may take from name lookup to the last byte: half a minute with the second
+/// that ureq takes longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
 
-/// How much of a reply is read, in bytes: the largest real one is a few kilobytes.
-const MAX_BODY_BYTES: u64 = 1 << 20;
+/// How long a connection is kept for the next request: long enough for accounts that are due
+/// together, shorter than any server keeps it. One that the server closes while a request is on its
+/// way looks like a lost reply.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
+/// long can be told from one that was lost.
+const MAX_READ: u64 = MAX_BODY_BYTES as u64 + 1;
 
 /// One request that waits for a worker or is with one.
 struct Job {
@@ -183,9 +190,16 @@ impl Provider {
     /// POSTs one form.
     fn ask(&self, request: &Request) -> Outcome {
         let agents = self.agents.get_or_init(Agents::new);
+        let idle = match request.only_once {
+            true => Duration::ZERO,
+            false => MAX_IDLE,
+        };
         let mut post = agents
             .toward(&request.endpoint)
             .post(request.endpoint.as_str())
+            .config()
+            .max_idle_age(idle)
+            .build()
             .header(http::header::ACCEPT, "application/json")
             .header(
                 http::header::CONTENT_TYPE,
@@ -209,6 +223,7 @@ impl Agents {
             Config::builder()
                 .timeout_global(Some(REQUEST_TIMEOUT))
                 .http_status_as_error(false)
+                .max_idle_age(MAX_IDLE)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .user_agent(concat!("pizauth/", env!("CARGO_PKG_VERSION")))
@@ -248,17 +263,16 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
     let location = header(http::header::LOCATION);
-    let body = response
-        .into_body()
-        .into_with_config()
-        .limit(MAX_BODY_BYTES)
-        .read_to_vec();
-    match body {
-        Ok(body) => Outcome::Reply(Reply {
+    // ureq's own limit is an error; here the rest just isn't read.
+    let mut reader = response.into_body().into_reader().take(MAX_READ);
+    // Room for any usual reply: a buffer that grew would leave its secrets behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+    match reader.read_to_end(&mut body) {
+        Ok(_) => Outcome::Reply(Reply {
             status,
             retry_after,
             location,
-            body: Zeroizing::new(body),
+            body,
         }),
         Err(error) => Outcome::Lost(format!("the reply couldn't be read: {error}")),
     }

@@ -29,8 +29,9 @@ use super::{
     signals::Children,
 };
 
-/// How much of a hook's stderr is kept for the log, in bytes: the last words say why.
-const MAX_STDERR_BYTES: usize = 2048;
+/// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
+/// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
+const MAX_STDERR_BYTES: usize = 512;
 
 /// How much of a hook's stdout is kept, in bytes, where it counts: the rest of a secret's file, say,
 /// is thrown away.

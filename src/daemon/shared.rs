@@ -7,11 +7,36 @@ use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Ended, Waiter},
     oauth::token::Refusal,
+    serve::{ConnId, Remote},
     time::Instant,
 };
 
 /// Tells whoever waits for an end.
 pub type Settle = Box<dyn Fn(Waiter, Ended, &str, &Result<(), Refusal>) + Send + Sync>;
+
+/// The servers of the control socket: the present one, and those before it whose socket has gone,
+/// as long as they have clients. A connection's number tells whose it is.
+#[derive(Default)]
+pub struct Remotes(Mutex<Vec<Remote>>);
+
+impl Remotes {
+    /// One more.
+    pub fn add(&self, remote: Remote) {
+        self.lock().push(remote);
+    }
+
+    /// The last words to a client that waits; the others don't know it.
+    pub fn send(&self, id: ConnId, bytes: &[u8]) {
+        let remotes = self.lock().clone();
+        for remote in remotes {
+            remote.send(id, bytes.to_vec(), true);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Remote>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The core and the shells that do what it says.
 pub struct Shared {

@@ -4,7 +4,7 @@ use std::{fs, io::Read, path::Path, sync::Arc, time::Duration};
 
 use super::{
     Daemon,
-    shared::{Settle, Shared},
+    shared::{Remotes, Settle, Shared},
 };
 use crate::{
     config::{self, Config},
@@ -12,7 +12,7 @@ use crate::{
     core::{CallbackAnswer, Ended, Progress, Show, Waiter, Waiting, dump},
     error::{Exit, Failure},
     oauth::{authorization, token::Refusal},
-    serve::{ConnId, Remote},
+    serve::ConnId,
     view::{DeviceView, ServerInfo, SignInStart},
     wire::{self, AccountArgs, AuthArgs, RedirectArgs, Reply, Request, RevokeArgs},
 };
@@ -170,7 +170,7 @@ fn wait_for_sign_in(shared: &Arc<Shared>, id: ConnId, account: &str) -> Answer {
 }
 
 /// Tells clients and browsers about the end of the sign-in that they wait for.
-pub fn settle(browsers: Settle, clients: Remote) -> Settle {
+pub fn settle(browsers: Settle, clients: Arc<Remotes>) -> Settle {
     Box::new(move |waiter, what, account, result| {
         let reply = control::encoded(&match what {
             Ended::SignIn => signed_in(account, result),
@@ -178,14 +178,18 @@ pub fn settle(browsers: Settle, clients: Remote) -> Settle {
             Ended::Code => json(&SignInStart::AskingForCode),
             Ended::Revocation => revoked(result),
         });
-        clients.send(ConnId::from_number(waiter.0), reply, true);
+        clients.send(ConnId::from_number(waiter.0), &reply);
         browsers(waiter, what, account, result);
     })
 }
 
 fn revoke(shared: &Arc<Shared>, id: ConnId, args: &RevokeArgs) -> Answer {
-    let waiter = (!args.local).then(|| Waiter(id.number()));
-    match shared.with(|core, cx| core.revoke(cx, &args.account, waiter)) {
+    let waiter = Waiter(id.number());
+    let telling = shared.with(|core, cx| match args.local {
+        true => core.revoke(cx, &args.account).then_some(false),
+        false => core.revoke_and_tell(cx, &args.account, waiter),
+    });
+    match telling {
         None => no_account(&args.account).into(),
         Some(false) => Reply::done().into(),
         Some(true) => {

@@ -47,6 +47,7 @@ impl Credentials<'_> {
             endpoint: endpoint.clone(),
             form: Arc::new(form),
             headers,
+            only_once: false,
         }
     }
 }

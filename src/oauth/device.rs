@@ -1,7 +1,7 @@
 //! The device authorization grant (RFC 8628): a code to enter on any other device, and polls until
 //! somebody has.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -32,10 +32,10 @@ const MAX_EXPIRES_IN: Duration = Duration::from_secs(86_400);
 const MAX_USER_CODE_CHARS: usize = 64;
 
 /// A device authorization response (RFC 8628, 3.2).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
     /// What the token endpoint knows the sign-in by.
-    pub device_code: Secret,
+    pub device_code: Arc<Secret>,
     /// What the user enters; printable.
     pub user_code: String,
     /// Where; http or https, and printable.
@@ -173,7 +173,7 @@ fn read(members: &mut Members) -> Result<Authorization, &'static str> {
     let interval = members.seconds("interval");
     let device_code = members.take_secret("device_code");
     Ok(Authorization {
-        device_code: device_code.ok_or("has no device_code")?,
+        device_code: device_code.map(Arc::new).ok_or("has no device_code")?,
         user_code,
         verification_uri,
         verification_uri_complete,
@@ -290,7 +290,7 @@ mod tests {
     fn codes_are_read_in_every_spelling() {
         let code = |complete: Option<&str>, expires_in, interval| {
             Ok(Authorization {
-                device_code: Secret::new("d".into()),
+                device_code: Arc::new(Secret::new("d".into())),
                 user_code: "ABCD-EFGH".into(),
                 verification_uri: "https://a.example/device".into(),
                 verification_uri_complete: complete.map(str::to_owned),

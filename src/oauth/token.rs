@@ -127,7 +127,7 @@ pub enum GrantType {
 }
 
 /// A request to a token endpoint: an HTTP POST of `form` to `endpoint`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Where to, and nowhere else.
     pub endpoint: Url,
@@ -135,6 +135,9 @@ pub struct Request {
     pub form: Arc<Secret>,
     /// Further headers: the client's proof, and those that are configured.
     pub headers: Vec<Header>,
+    /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
+    /// by the server while the request is on its way.
+    pub only_once: bool,
 }
 
 /// The tokens of a successful reply (RFC 6749, 5.1).
@@ -212,7 +215,10 @@ pub fn exchange_request(
         ("code_verifier", verifier.expose()),
         ("redirect_uri", redirect_uri),
     ];
-    request(endpoint, registration, credentials, &fields)
+    Request {
+        only_once: true,
+        ..request(endpoint, registration, credentials, &fields)
+    }
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).

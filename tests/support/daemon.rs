@@ -230,6 +230,20 @@ impl Daemon {
         }
     }
 
+    /// Takes the state over into a fresh daemon, through a file that is gone afterwards.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        let file = self.path("dump");
+        let dump = fs::File::create(&file).expect("a file for the dump");
+        let status = self.command(&["dump"]).stdout(dump).status();
+        assert!(status.expect("to run dump").success());
+        self.shutdown();
+        self.start();
+        self.run_with(&["restore"], &fs::read(&file).expect("the dump"))
+            .ok();
+        fs::remove_file(file).expect("to remove the dump");
+    }
+
     /// The daemon's process, as far as that can be known.
     pub fn pid(&self) -> Option<Pid> {
         match &self.running {
@@ -359,7 +373,9 @@ pub fn gone(pid: Pid) -> Option<()> {
         .rsplit(')')
         .next()
         .is_some_and(|rest| rest.trim_start().starts_with('Z'));
-    (zombie || kill(pid, None).is_err()).then_some(())
+    // The first thread may be through while others still hold the process's files open.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    ((zombie && threads <= 1) || kill(pid, None).is_err()).then_some(())
 }
 
 /// The process that listens on `socket`, by the kernel's word.

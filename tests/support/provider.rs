@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use super::PATIENCE;
 use super::http::{Pairs, Request, Response, read_request};
 use super::issuer::{Issuer, Settings, token_error};
-use super::wait::Watched;
+use super::wait::{self, Watched};
 
 /// The path of the authorization endpoint.
 pub const AUTHORIZE: &str = "/authorize";
@@ -31,6 +31,9 @@ pub const DEVICE_AUTHORIZATION: &str = "/device_authorization";
 pub const DEVICE: &str = "/device";
 /// The path of the revocation endpoint.
 pub const REVOKE: &str = "/revoke";
+
+/// The start of the paths of the accounts' own token endpoints.
+const TOKEN_OF: &str = "/token/";
 
 /// How long a reply waits at its gate: the test opens it, or ends and takes the provider along.
 const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -192,6 +195,13 @@ impl Provider {
         )
     }
 
+    /// The same with a token endpoint of its own, so that a script meets that account's requests
+    /// and no other's: `path` is [`TOKEN`], a slash and more.
+    pub fn account_at(&self, name: &str, path: &str, options: &str) -> String {
+        self.account_with(name, options)
+            .replace(&self.token_uri(), &self.url(path))
+    }
+
     /// Changes how the honest half behaves from now on.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         self.state
@@ -248,9 +258,21 @@ impl Provider {
 
     /// Waits until `count` clients have hung up on a [`Scripted::Hang`].
     pub fn wait_for_hangups(&self, count: usize) {
-        self.state
-            .try_wait(PATIENCE, |state| (state.hangups >= count).then_some(()))
+        self.try_wait_for_hangups(count, PATIENCE)
             .unwrap_or_else(|| panic!("waited in vain for hang-up {count}"));
+    }
+
+    /// The same with another deadline; `None` when they don't hang up in time.
+    pub fn try_wait_for_hangups(&self, count: usize, patience: Duration) -> Option<()> {
+        self.state
+            .try_wait(patience, |state| (state.hangups >= count).then_some(()))
+    }
+
+    /// The server goes down; its port refuses connections from now on.
+    pub fn go_down(self) -> Dormant {
+        let port = self.port();
+        drop(self);
+        Dormant::at(port)
     }
 
     /// Closes every connection, in use or idle, as a server's or a router's timeout does.
@@ -285,6 +307,11 @@ pub struct Dormant {
 impl Dormant {
     /// Binds a port without listening on it.
     pub fn new() -> Self {
+        Dormant::at(0)
+    }
+
+    /// The same with a port that was just given up.
+    fn at(port: u16) -> Self {
         let socket = socket(
             AddressFamily::Inet,
             SockType::Stream,
@@ -293,7 +320,12 @@ impl Dormant {
         )
         .expect("a socket");
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("close-on-exec");
-        bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).expect("a port on loopback");
+        setsockopt(&socket, sockopt::ReuseAddr, &true).expect("to take a port that was in use");
+        // A child that another thread has just forked holds the old socket until it runs its program.
+        let address = SockaddrIn::new(127, 0, 0, 1, port);
+        wait::until("a port on loopback", || {
+            bind(socket.as_raw_fd(), &address).ok()
+        });
         let bound: SockaddrIn = getsockname(socket.as_raw_fd()).expect("the socket's address");
         Dormant {
             socket,
@@ -336,7 +368,11 @@ impl State {
     }
 
     fn happy(&mut self, request: &Request) -> Response {
-        match (request.path(), request.method.as_str()) {
+        let path = match request.path() {
+            path if path.starts_with(TOKEN_OF) => TOKEN,
+            path => path,
+        };
+        match (path, request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
             (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),

@@ -202,6 +202,10 @@ pub const BANS: [Ban; 7] = [
                 "the queue of requests that wait for a worker",
             ),
             ("src/daemon/hooks.rs", "the queue of jobs for the runner"),
+            (
+                "src/daemon/mod.rs",
+                "the control socket's file, which the main thread makes again and `shutdown` removes",
+            ),
         ],
     },
     Ban {
@@ -229,6 +233,10 @@ pub const BANS: [Ban; 7] = [
             (
                 "src/daemon/mod.rs",
                 "how long to wait for a server that is just ending",
+            ),
+            (
+                "src/daemon/presence.rs",
+                "when to look after the control socket, which the core never learns",
             ),
             (
                 "src/client/status.rs",

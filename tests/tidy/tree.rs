@@ -1,6 +1,10 @@
 //! The files of this project, and what of a Rust file is code.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 /// Where files of the project are; what else lies about in a checkout is its owner's business.
 const ROOTS: [&str; 8] = [
@@ -33,7 +37,10 @@ impl File {
 
 /// Every text file of the project.
 pub fn tree() -> Vec<File> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo's word of now: the one at build time is of another checkout, if they share a target.
+    let root = std::env::var_os("CARGO_MANIFEST_DIR");
+    let root = root.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let root = root.as_path();
     let mut files = Vec::new();
     for entry in fs::read_dir(root).expect("the project") {
         let path = entry.expect("an entry").path();

@@ -18,6 +18,7 @@ use crate::{
 
 /// The device channel of a pending sign-in.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum Device {
     /// The config has no endpoint for it.
     None,
@@ -34,6 +35,7 @@ pub(super) enum Device {
 
 /// A code that waits for the user.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Code {
     authorization: Authorization,
     expires: Instant,
@@ -46,6 +48,7 @@ pub(super) struct Code {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 enum PollPhase {
     PollAt(Instant),
     InFlight(AttemptId),
@@ -108,7 +111,6 @@ impl Code {
 impl Account {
     /// Asks for a code if the sign-in under way could use one; whether the answer is waited for.
     pub(super) fn start_device(&mut self, env: &mut Env) -> bool {
-        let attempt = env.attempt();
         let wanted = self.device_auth_uri.is_some();
         let SignIn::Pending(pending) = &mut self.sign_in else {
             return false;
@@ -116,6 +118,7 @@ impl Account {
         match pending.device {
             Device::Asking(_) => true,
             Device::Over { again: true } if wanted => {
+                let attempt = env.attempt();
                 pending.device = Device::Asking(attempt);
                 self.send(env, attempt);
                 true
@@ -194,7 +197,6 @@ impl Account {
 
     /// Polls, or lets the code expire.
     pub(super) fn tick_device(&mut self, env: &mut Env) {
-        let attempt = env.attempt();
         let now = env.now.instant;
         let SignIn::Pending(Pending {
             device: Device::Code(code),
@@ -213,6 +215,7 @@ impl Account {
         if let PollPhase::PollAt(at) = code.phase
             && at <= now
         {
+            let attempt = env.attempt();
             code.phase = PollPhase::InFlight(attempt);
             self.send(env, attempt);
         }

@@ -1,0 +1,333 @@
+//! `make bench`: what pizauth costs, everything side by side in one run. See benches/README.md.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod report;
+mod server;
+mod world;
+
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use report::{Report, median, millis, percentile};
+use world::World;
+
+/// One part of the benchmark, by the word that picks it.
+type Part = (&'static str, fn(&mut Report));
+
+/// A command to measure, by what the table calls it.
+type Row<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
+
+/// A token as long as Microsoft's.
+const TOKEN_BYTES: usize = 1800;
+
+fn main() {
+    // `cargo bench` passes `--bench`; any other word picks the parts whose name holds it.
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let parts: [Part; 7] = [
+        ("show", show),
+        ("socket", socket),
+        ("idle", idle),
+        ("scale", scale),
+        ("refresh", refresh),
+        ("size", size),
+        ("core", core),
+    ];
+    let mut report = Report::default();
+    for (name, part) in parts {
+        if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
+            part(&mut report);
+        }
+    }
+    report.finish();
+}
+
+/// The client: instructions and wall time beside two floors, a peer's if there is one.
+fn show(report: &mut Report) {
+    report.section("show with a ready token: the client");
+    let world = World::start(3, Some(3600));
+    let peer = std::env::var("PEER")
+        .ok()
+        .map(|peer| World::start_with(peer.as_ref(), 3, None));
+    let floors = world.build_floors();
+    let ours = |words: &[&str]| world.command(world.binary(), words);
+    let mut rows: Vec<Row> = vec![
+        ("pizauth show", Box::new(|| ours(&["show", "a0"]))),
+        ("static C", Box::new(|| floors.c(&world))),
+        ("minimal Rust", Box::new(|| floors.rust(&world))),
+        ("/bin/true", Box::new(|| Command::new("/bin/true"))),
+        ("pizauth status", Box::new(|| ours(&["status"]))),
+        (
+            "pizauth show, no such account",
+            Box::new(|| ours(&["show", "none"])),
+        ),
+    ];
+    if let Some(peer) = &peer {
+        rows.push((
+            "peer info",
+            Box::new(|| peer.command(peer.binary(), &["info"])),
+        ));
+        rows.push(("pizauth info", Box::new(|| ours(&["info"]))));
+    }
+    for (name, command) in &rows {
+        match instructions(command()) {
+            Some(count) => report.row(name, "instructions", count as f64, ""),
+            None => report.note("valgrind isn't there: no instructions"),
+        }
+    }
+    // Alternating, so that whatever else the machine does falls on all alike.
+    let mut spans: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
+    for _ in 0..200 {
+        for (row, (_, command)) in rows.iter().enumerate() {
+            let mut command = command();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let start = Instant::now();
+            let _ = command.status().unwrap();
+            spans[row].push(millis(start.elapsed()));
+        }
+    }
+    let floor = median(&mut spans[1].clone());
+    for ((name, _), spans) in rows.iter().zip(&mut spans) {
+        let wall = median(spans);
+        report.row(
+            name,
+            "ms wall, median",
+            wall,
+            &format!("{:.2} x static C", wall / floor),
+        );
+    }
+}
+
+fn instructions(command: Command) -> Option<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let line = text.lines().find(|line| line.contains("Collected"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// The socket's throughput and latency, undisturbed and beside trouble.
+fn socket(report: &mut Report) {
+    report.section("show over the socket");
+    let world = World::start(3, Some(3600));
+    let count = 20_000;
+    let start = Instant::now();
+    for _ in 0..count {
+        world.ask("show", r#"{"account":"a0"}"#);
+    }
+    report.row(
+        "sequential",
+        "a second",
+        f64::from(count) / start.elapsed().as_secs_f64(),
+        "",
+    );
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..count / 8 {
+                    world.ask("show", r#"{"account":"a0"}"#);
+                }
+            });
+        }
+    });
+    report.row(
+        "8 at once",
+        "a second",
+        f64::from(count) / start.elapsed().as_secs_f64(),
+        "",
+    );
+    crowd(report, "1,000 at once", &world);
+    let silent: Vec<_> = (0..60).map(|_| world.connect()).collect();
+    crowd(report, "1,000 at once, beside 60 silent clients", &world);
+    drop(silent);
+    let hung = server::Server::hanging();
+    let world = World::of_server(&hung, 10, Some(1));
+    world.wait_for(|| hung.requests() > 0);
+    crowd(
+        report,
+        "1,000 at once, beside a hung token endpoint",
+        &world,
+    );
+}
+
+/// 1,000 connections that are all open before the first asks; the time is each one's own.
+fn crowd(report: &mut Report, name: &str, world: &World) {
+    let mut spans = Vec::new();
+    for _ in 0..5 {
+        let sockets: Vec<_> = (0..1000).map(|_| world.connect()).collect();
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for chunk in split(sockets, 8) {
+                threads.push(scope.spawn(move || {
+                    let ask = |mut socket| {
+                        let start = Instant::now();
+                        world::ask_on(&mut socket, "status", "");
+                        millis(start.elapsed())
+                    };
+                    chunk.into_iter().map(ask).collect::<Vec<_>>()
+                }));
+            }
+            for thread in threads {
+                spans.extend(thread.join().unwrap());
+            }
+        });
+    }
+    report.row(name, "ms p50", percentile(&mut spans, 50.0), "");
+    report.row(name, "ms p99", percentile(&mut spans, 99.0), "");
+    report.row(name, "ms max", percentile(&mut spans, 100.0), "");
+}
+
+fn split<T>(mut items: Vec<T>, parts: usize) -> Vec<Vec<T>> {
+    let size = items.len().div_ceil(parts).max(1);
+    let mut chunks = Vec::new();
+    while !items.is_empty() {
+        chunks.push(items.drain(..size.min(items.len())).collect());
+    }
+    chunks
+}
+
+/// What a daemon costs that has nothing to do.
+fn idle(report: &mut Report) {
+    report.section("an idle daemon, all its processes together");
+    for accounts in [1, 3, 100, 1_000, 10_000] {
+        let world = World::start(accounts, Some(3600));
+        let memory = world.memory();
+        let name = format!("{accounts} accounts with tokens");
+        report.row(&name, "kB resident", memory.resident, "");
+        report.row(&name, "kB proportional", memory.proportional, "");
+        report.row(&name, "kB private dirty", memory.dirty, "");
+        report.row(&name, "threads", memory.threads, "");
+        if accounts == 3 {
+            let span = Duration::from_secs(20);
+            let before = world.wakeups();
+            // why: the time itself is what is measured.
+            thread::sleep(span);
+            report.row(&name, "wake-ups in 20 s", world.wakeups() - before, "");
+        }
+    }
+}
+
+/// How start, reload, status, dump and restore grow with the number of accounts.
+fn scale(report: &mut Report) {
+    report.section("growth with the number of accounts");
+    let sizes = [1, 1_000, 10_000];
+    let mut table: Vec<Vec<f64>> = Vec::new();
+    for accounts in sizes {
+        let mut starts = Vec::new();
+        for _ in 0..5 {
+            starts.push(millis(World::time_to_start(accounts)));
+        }
+        let world = World::start(accounts, Some(3600));
+        let mut spans = vec![median(&mut starts)];
+        let dump = world.ask("dump", "");
+        for (verb, body) in [
+            ("reload", &b""[..]),
+            ("status", b""),
+            ("dump", b""),
+            ("restore", &dump),
+        ] {
+            let mut times: Vec<f64> = (0..5)
+                .map(|_| {
+                    let start = Instant::now();
+                    world.ask_bytes(verb, body);
+                    millis(start.elapsed())
+                })
+                .collect();
+            spans.push(median(&mut times));
+        }
+        table.push(spans);
+    }
+    for (column, verb) in ["start", "reload", "status", "dump", "restore"]
+        .iter()
+        .enumerate()
+    {
+        for (row, accounts) in sizes.iter().enumerate() {
+            let name = format!("{verb}, {accounts} accounts");
+            report.row(&name, "ms, median of 5", table[row][column], "");
+        }
+        let exponent = (table[2][column] / table[1][column]).log10();
+        report.row(verb, "exponent from 1,000 to 10,000", exponent, "");
+    }
+}
+
+/// Many tokens due at once, over TLS, from a server that takes a tenth of a second.
+fn refresh(report: &mut Report) {
+    report.section("tokens due at once, over TLS, from a server that takes 100 ms");
+    for accounts in [200, 1_000, 3_000] {
+        let server = server::Server::tls(Duration::from_millis(100));
+        let world = World::of_server(&server, accounts, None);
+        let before = world.memory();
+        let start = Instant::now();
+        world.restore_due();
+        let mut shows = Vec::new();
+        let (mut peak, mut threads) = (0.0_f64, 0.0_f64);
+        while server.requests() < accounts {
+            let asked = Instant::now();
+            world.ask("show", r#"{"account":"a0"}"#);
+            shows.push(millis(asked.elapsed()));
+            let memory = world.memory();
+            peak = peak.max(memory.resident);
+            threads = threads.max(memory.threads);
+            // why: a sampling interval.
+            thread::sleep(Duration::from_millis(5));
+        }
+        let name = format!("{accounts} tokens");
+        report.row(
+            &name,
+            "s until the last is asked for",
+            start.elapsed().as_secs_f64(),
+            "",
+        );
+        report.row(&name, "connections", server.connections() as f64, "");
+        report.row(&name, "threads at most", threads, "");
+        report.row(&name, "kB growth at most", peak - before.resident, "");
+        report.row(
+            &name,
+            "ms show p99 meanwhile",
+            percentile(&mut shows, 99.0),
+            "",
+        );
+    }
+}
+
+fn size(report: &mut Report) {
+    report.section("the binary");
+    let bytes = std::fs::metadata(env!("CARGO_BIN_EXE_pizauth"))
+        .unwrap()
+        .len();
+    report.row("pizauth", "bytes", bytes as f64, "");
+}
+
+/// Parsing, the part of a reload that isn't the core's.
+fn core(report: &mut Report) {
+    report.section("the core alone");
+    let text = world::config("https://127.0.0.1:1", 10_000, "");
+    let mut spans: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            pizauth::config::parse("bench.conf", &text).unwrap();
+            millis(start.elapsed())
+        })
+        .collect();
+    report.row(
+        "parse a config of 10,000 accounts",
+        "ms, median of 9",
+        median(&mut spans),
+        "",
+    );
+}

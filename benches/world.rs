@@ -1,0 +1,297 @@
+//! A daemon in a directory of its own, with as many accounts as are wanted.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use pizauth::{
+    core::dump::{self, Dump, Saved, SavedAccess},
+    secret::Secret,
+    time::Wall,
+};
+
+use crate::{TOKEN_BYTES, server::Server};
+
+pub struct World {
+    dir: tempfile::TempDir,
+    binary: PathBuf,
+    config: String,
+    certificate: Option<PathBuf>,
+}
+
+pub struct Memory {
+    pub resident: f64,
+    pub proportional: f64,
+    pub dirty: f64,
+    pub threads: f64,
+}
+
+/// The minimal clients, built.
+pub struct Floors {
+    dir: tempfile::TempDir,
+}
+
+/// So many accounts of one provider.
+pub fn config(base: &str, accounts: usize, more: &str) -> String {
+    let account = |number| {
+        format!(
+            "account \"a{number}\" {{ auth_uri = \"{base}/auth\"; token_uri = \"{base}/token\"; \
+             client_id = \"bench\"; scopes = [\"mail\"]; }}\n"
+        )
+    };
+    more.to_owned() + &(0..accounts).map(account).collect::<String>()
+}
+
+impl World {
+    /// With tokens that expire in so many seconds, or without tokens.
+    pub fn start(accounts: usize, expires: Option<u64>) -> Self {
+        let world = Self::prepared(
+            Path::new(env!("CARGO_BIN_EXE_pizauth")),
+            accounts,
+            "http://localhost:1",
+            None,
+        );
+        world.run_server();
+        if let Some(expires) = expires {
+            world.restore(expires);
+        }
+        world
+    }
+
+    /// As [`World::start`], with another binary.
+    pub fn start_with(binary: &Path, accounts: usize, expires: Option<u64>) -> Self {
+        let world = Self::prepared(binary, accounts, "http://localhost:1", None);
+        world.run_server();
+        if let Some(expires) = expires {
+            world.restore(expires);
+        }
+        world
+    }
+
+    /// With accounts of `server`.
+    pub fn of_server(server: &Server, accounts: usize, expires: Option<u64>) -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_pizauth"));
+        let world = Self::prepared(binary, accounts, &server.base, server.certificate.clone());
+        world.run_server();
+        if let Some(expires) = expires {
+            world.restore(expires);
+        }
+        world
+    }
+
+    /// From `pizauth server` to the first answer.
+    pub fn time_to_start(accounts: usize) -> Duration {
+        let binary = Path::new(env!("CARGO_BIN_EXE_pizauth"));
+        let world = Self::prepared(binary, accounts, "http://localhost:1", None);
+        let start = Instant::now();
+        world.run_server();
+        world.ask("show", r#"{"account":"a0"}"#);
+        start.elapsed()
+    }
+
+    fn prepared(binary: &Path, accounts: usize, base: &str, certificate: Option<PathBuf>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(base, accounts, "");
+        fs::write(dir.path().join("pizauth.conf"), &config).unwrap();
+        World {
+            dir,
+            binary: binary.to_owned(),
+            config,
+            certificate,
+        }
+    }
+
+    fn run_server(&self) {
+        let status = self.command(&self.binary, &["server"]).status().unwrap();
+        assert!(status.success(), "the server doesn't start");
+    }
+
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// `program` with `words`, in this world's environment.
+    pub fn command(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.dir.path())
+            .env("XDG_CONFIG_HOME", self.dir.path())
+            .env("XDG_RUNTIME_DIR", self.dir.path());
+        if let Some(certificate) = &self.certificate {
+            command.env("SSL_CERT_FILE", certificate);
+        }
+        command
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("pizauth/pizauth.sock")
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).unwrap()
+    }
+
+    pub fn ask(&self, verb: &str, body: &str) -> Vec<u8> {
+        self.ask_bytes(verb, body.as_bytes())
+    }
+
+    pub fn ask_bytes(&self, verb: &str, body: &[u8]) -> Vec<u8> {
+        ask_bytes_on(&mut self.connect(), verb, body)
+    }
+
+    /// Tokens for every account, that expire in so many seconds.
+    pub fn restore(&self, expires: u64) {
+        self.ask_bytes("restore", &self.dump(Duration::ZERO, expires));
+    }
+
+    /// Tokens for every account, all due for a refresh and still valid.
+    pub fn restore_due(&self) {
+        self.ask_bytes("restore", &self.dump(Duration::from_secs(3600), 60));
+    }
+
+    fn dump(&self, age: Duration, expires: u64) -> Vec<u8> {
+        let config = pizauth::config::parse("bench.conf", &self.config).unwrap();
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+        let now = Wall::from_millis(0).after(since);
+        let grants = config.accounts.iter().map(|account| Saved {
+            account: account.name.clone(),
+            registration: account.registration.clone(),
+            access: Some(SavedAccess {
+                token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
+                expires: Some(now.after(Duration::from_secs(expires))),
+            }),
+            refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
+            obtained: now.before(age),
+        });
+        dump::seal(
+            &Dump {
+                grants: grants.collect(),
+            },
+            [7; 32],
+        )
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let info: serde_json::Value = serde_json::from_slice(&self.ask("info", "")).unwrap();
+        let daemon = info["pid"].as_u64().unwrap() as u32;
+        let children = format!("/proc/{daemon}/task/{daemon}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+        [daemon].into_iter().chain(children).collect()
+    }
+
+    pub fn memory(&self) -> Memory {
+        let sum = |file: &str, key: &str| -> f64 {
+            let pids = self.processes();
+            pids.iter()
+                .map(|pid| field(&format!("/proc/{pid}/{file}"), key))
+                .sum()
+        };
+        Memory {
+            resident: sum("smaps_rollup", "Rss:"),
+            proportional: sum("smaps_rollup", "Pss:"),
+            dirty: sum("smaps_rollup", "Private_Dirty:"),
+            threads: sum("status", "Threads:"),
+        }
+    }
+
+    /// Voluntary context switches of all threads of all processes.
+    pub fn wakeups(&self) -> f64 {
+        let threads = self.processes().into_iter().flat_map(|pid| {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            tasks.map(|task| task.unwrap().path().join("status"))
+        });
+        threads
+            .map(|file| field(file.to_str().unwrap(), "voluntary_ctxt_switches:"))
+            .sum()
+    }
+
+    pub fn wait_for(&self, condition: impl Fn() -> bool) {
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < give_up, "waited in vain");
+            // why: another process has nothing to wake us with.
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn build_floors(&self) -> Floors {
+        let dir = tempfile::tempdir().unwrap();
+        let root = env!("CARGO_MANIFEST_DIR");
+        let c = ["-O2", "-static", "-o", "c"];
+        let rust = ["-O", "-o", "rust"];
+        for (compiler, options, source) in
+            [("cc", &c[..], "show.c"), ("rustc", &rust[..], "show.rs")]
+        {
+            let status = Command::new(compiler)
+                .current_dir(dir.path())
+                .args(options)
+                .arg(format!("{root}/benches/floor/{source}"))
+                .status()
+                .unwrap();
+            assert!(status.success());
+        }
+        Floors { dir }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Nobody is left to tell when it can't be ended.
+        let _ = self.command(&self.binary, &["shutdown"]).status();
+    }
+}
+
+impl Floors {
+    pub fn c(&self, world: &World) -> Command {
+        self.client("c", world)
+    }
+
+    pub fn rust(&self, world: &World) -> Command {
+        self.client("rust", world)
+    }
+
+    fn client(&self, name: &str, world: &World) -> Command {
+        let socket = world.socket();
+        world.command(
+            &self.dir.path().join(name),
+            &[socket.to_str().unwrap(), "a0"],
+        )
+    }
+}
+
+pub fn ask_on(socket: &mut UnixStream, verb: &str, body: &str) -> Vec<u8> {
+    ask_bytes_on(socket, verb, body.as_bytes())
+}
+
+fn ask_bytes_on(socket: &mut UnixStream, verb: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!("pizauth 1 {verb} {}\n", body.len()).into_bytes();
+    request.extend_from_slice(body);
+    socket.write_all(&request).unwrap();
+    let mut reply = Vec::new();
+    socket.read_to_end(&mut reply).unwrap();
+    let end = reply
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .expect("a reply")
+        + 1;
+    reply.split_off(end)
+}
+
+/// The first number behind `key` in a file of /proc; 0 when there is none.
+fn field(file: &str, key: &str) -> f64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(key));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.map_or(0.0, |number| number.parse().unwrap())
+}

@@ -1,0 +1,185 @@
+//! What can happen in the world, as data: a run is a list of these, so it can be replayed and cut
+//! down. Whoever picks something that isn't there picks nothing, so every list is a run.
+
+use super::{provider::Fault, world::World};
+
+/// Seeded numbers (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    /// True once in `odds`.
+    pub fn one_in(&mut self, odds: usize) -> bool {
+        self.below(odds) == 0
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+}
+
+/// What a browser brings back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Back {
+    /// The user agreed.
+    Code,
+    /// As last time.
+    Again,
+    /// The user refused.
+    Refused,
+    /// With the `iss` of another server.
+    OtherIssuer,
+    /// With a state that nobody made.
+    Forged,
+}
+
+/// What changes in the config.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    Nothing,
+    Policy(u8),
+    Global(u8),
+    ClientSecret,
+    /// Another issuer; again, and it is back at the first one.
+    Issuer(u8),
+    ClientId(u8),
+    /// Taken out, or put back in.
+    Presence,
+}
+
+/// How the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kill {
+    /// It dumps, and the next one restores that.
+    Handover,
+    /// It dies, and the next one restores some older dump.
+    Crash(u8),
+    /// It dies, and the next one starts with nothing.
+    Bare,
+}
+
+/// One thing that happens. Indices count from the newest and wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    Show(u8),
+    Refresh(u8),
+    Revoke(u8),
+    Browser(u8, Back),
+    /// The request in flight arrives at the issuer, and its reply is on its way.
+    Arrive(u8, u8),
+    /// The request in flight ends.
+    Reply(u8, Fault, u8),
+    /// `transient_error_if_cmd` ends.
+    Probe(u8, bool),
+    /// So many seconds pass, with every deadline met.
+    Pass(u32),
+    /// Up to the next deadline, to the millisecond.
+    Deadline,
+    /// So many seconds pass at once.
+    Suspend(u32),
+    /// The wall clock is set so many seconds ahead or back.
+    SetClock(i32),
+    /// A tick that nobody asked for.
+    Tick,
+    Reload(u8, Change),
+    Dump,
+    Restore(u8),
+    Kill(Kill),
+    /// Faults stop, for as long as one retry interval: whoever can be valid must be.
+    Calm,
+}
+
+/// Lives of access tokens in seconds; 0 stands for one that the provider didn't tell.
+pub const LIVES: [u32; 8] = [3600, 3600, 60, 1, 25, 600, 86_400, 0];
+
+/// The next thing to happen. It looks at the world only to waste few steps.
+pub fn next(rng: &mut Rng, world: &World) -> Action {
+    if world.in_flight() > 0 && rng.one_in(3) {
+        return outcome(rng);
+    }
+    if world.probing() && rng.one_in(4) {
+        return Action::Probe(rng.next() as u8, !rng.one_in(4));
+    }
+    if world.pending() && rng.one_in(5) {
+        return browser(rng);
+    }
+    let account = rng.next() as u8;
+    match rng.below(100) {
+        0..30 => Action::Show(account),
+        30..38 => Action::Refresh(account),
+        38..40 => Action::Revoke(account),
+        40..45 => browser(rng),
+        45..63 => time(rng),
+        63..75 => Action::Deadline,
+        75..77 => Action::Tick,
+        77..83 => Action::Reload(account, change(rng)),
+        83..87 => Action::Dump,
+        87..91 => Action::Restore(rng.next() as u8),
+        91..92 => Action::Kill(match rng.below(8) {
+            0 => Kill::Bare,
+            1..4 => Kill::Crash(rng.next() as u8),
+            _ => Kill::Handover,
+        }),
+        92 => Action::Calm,
+        _ => outcome(rng),
+    }
+}
+
+fn outcome(rng: &mut Rng) -> Action {
+    let (pick, life) = (rng.next() as u8, rng.next() as u8);
+    match rng.below(8) {
+        0 => Action::Arrive(pick, life),
+        1..5 => Action::Reply(pick, Fault::Honest, life),
+        _ => Action::Reply(pick, Fault::pick(rng.next() as u32 as usize), life),
+    }
+}
+
+fn browser(rng: &mut Rng) -> Action {
+    let back = match rng.below(10) {
+        0 => Back::Refused,
+        1 => Back::Again,
+        2 => Back::OtherIssuer,
+        3 => Back::Forged,
+        _ => Back::Code,
+    };
+    // Mostly the link that came last.
+    let tab = if rng.one_in(3) { rng.next() as u8 } else { 0 };
+    Action::Browser(tab, back)
+}
+
+fn time(rng: &mut Rng) -> Action {
+    const DAY: u32 = 86_400;
+    match rng.below(20) {
+        0 => Action::Suspend(rng.of(&[60, 3600, DAY, 3 * DAY])),
+        1 => Action::SetClock(rng.of(&[-1, 1, -3600, 3600, -365, 365]) * rng.of(&[1, 86_400])),
+        2..8 => Action::Pass(1 + rng.below(10) as u32),
+        8..14 => Action::Pass(rng.below(120) as u32),
+        14..18 => Action::Pass(rng.below(1200) as u32),
+        _ => Action::Pass(rng.below(3 * 3600) as u32),
+    }
+}
+
+fn change(rng: &mut Rng) -> Change {
+    match rng.below(12) {
+        0..3 => Change::Nothing,
+        3..6 => Change::Policy(rng.next() as u8),
+        6..8 => Change::Global(rng.next() as u8),
+        8 => Change::ClientSecret,
+        9 => Change::Issuer(rng.next() as u8),
+        10 => Change::ClientId(rng.next() as u8),
+        _ => Change::Presence,
+    }
+}

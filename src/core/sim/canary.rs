@@ -1,0 +1,347 @@
+//! The core as the world sees it, and bugs to plant around it: a simulator that doesn't find
+//! these finds nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::Invariant;
+use crate::{
+    config::Config,
+    core::{
+        AttemptId, CallbackAnswer, Core, Cx, Effect, Ports, Progress, Show, Waiter,
+        dump::{self, Dump, Saved},
+    },
+    oauth::{
+        authorization::Callback,
+        token::{Outcome, Request},
+    },
+    secret::Secret,
+    time::{Instant, Now},
+    view::{AccountView, RenewalView, SignInView},
+};
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// Requests go where the account's first one went, whatever the config says now.
+    OldEndpoint,
+    /// The first `show` after `revoke` answers from memory.
+    ShowAfterRevoke,
+    /// A lost reply costs the refresh token.
+    ForgetRefreshToken,
+    /// A refresh is asked for twice at once.
+    DuplicateRequest,
+    /// `refresh` doesn't wait for the floor.
+    HastyRefresh,
+    /// Hooks hear of everything twice.
+    AnnounceTwice,
+    /// One of those who wait for a sign-in never hears of its end.
+    ForgetWaiter,
+    /// A sign-in that the provider completed is thrown away.
+    DiscardSignIn,
+    /// A tick makes the exchange's attempt another one: its outcome is dropped as a late one.
+    ReminderDiscards,
+    /// `Retry-After` is the end of the daemon.
+    Panic,
+    /// `restore` replaces what it finds.
+    RestoreOlder,
+    /// A dump has no refresh tokens.
+    DumpForgets,
+    /// A token is shown until half a minute after its expiry.
+    ShowExpired,
+    /// After a failure there is no next deadline.
+    SwallowDeadline,
+    /// A log line quotes the request.
+    LeakIntoLog,
+}
+
+impl Canary {
+    /// Each planted bug, and the invariant that it breaks.
+    pub const ALL: [(Canary, Invariant); 15] = [
+        (Canary::OldEndpoint, Invariant::Origin),
+        (Canary::ShowAfterRevoke, Invariant::NothingOlder),
+        (Canary::ForgetRefreshToken, Invariant::Kept),
+        (Canary::DuplicateRequest, Invariant::OneInFlight),
+        (Canary::HastyRefresh, Invariant::Floor),
+        (Canary::AnnounceTwice, Invariant::Events),
+        (Canary::ForgetWaiter, Invariant::Answers),
+        (Canary::DiscardSignIn, Invariant::SignIn),
+        (Canary::ReminderDiscards, Invariant::SignIn),
+        (Canary::Panic, Invariant::NoPanic),
+        (Canary::RestoreOlder, Invariant::Restore),
+        (Canary::DumpForgets, Invariant::Restore),
+        (Canary::ShowExpired, Invariant::NoneExpired),
+        (Canary::SwallowDeadline, Invariant::Liveness),
+        (Canary::LeakIntoLog, Invariant::Secrecy),
+    ];
+}
+
+/// The core, perhaps with a bug around it.
+#[derive(Clone)]
+pub struct Sut {
+    pub core: Core,
+    canary: Option<Canary>,
+    effects: Vec<Effect>,
+    first_endpoints: BTreeMap<Arc<str>, url::Url>,
+    remembered: BTreeMap<String, Arc<Secret>>,
+    exchanges: BTreeSet<AttemptId>,
+    doomed: BTreeSet<AttemptId>,
+}
+
+impl Sut {
+    pub fn new(config: Config, ports: Ports, canary: Option<Canary>) -> Self {
+        Sut {
+            core: Core::new(config, ports),
+            canary,
+            effects: Vec::new(),
+            first_endpoints: BTreeMap::new(),
+            remembered: BTreeMap::new(),
+            exchanges: BTreeSet::new(),
+            doomed: BTreeSet::new(),
+        }
+    }
+
+    fn has(&self, canary: Canary) -> bool {
+        self.canary == Some(canary)
+    }
+
+    /// What the core wants done since the last time.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        self.collect();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn collect(&mut self) {
+        while let Some(effect) = self.core.next_effect() {
+            match self.canary {
+                None => self.effects.push(effect),
+                Some(canary) => self.corrupt(canary, effect),
+            }
+        }
+    }
+
+    fn discard(&mut self) {
+        while self.core.next_effect().is_some() {}
+    }
+
+    fn corrupt(&mut self, canary: Canary, mut effect: Effect) {
+        match (canary, &mut effect) {
+            (
+                Canary::OldEndpoint,
+                Effect::Request {
+                    account, request, ..
+                },
+            ) => {
+                let first = self.first_endpoints.entry(account.clone());
+                request.endpoint = first.or_insert(request.endpoint.clone()).clone();
+            }
+            (
+                Canary::DuplicateRequest,
+                Effect::Request {
+                    account,
+                    attempt,
+                    request,
+                },
+            ) if request.form.expose().contains("refresh_token=") => {
+                self.effects.push(Effect::Request {
+                    account: account.clone(),
+                    attempt: AttemptId(attempt.0 - 1),
+                    request: Request {
+                        endpoint: request.endpoint.clone(),
+                        form: request.form.clone(),
+                        headers: request.headers.clone(),
+                        only_once: request.only_once,
+                    },
+                });
+            }
+            (
+                Canary::ReminderDiscards,
+                Effect::Request {
+                    attempt, request, ..
+                },
+            ) if request.form.expose().contains("code=") => {
+                self.exchanges.insert(*attempt);
+            }
+            (
+                Canary::LeakIntoLog,
+                Effect::Request {
+                    account, request, ..
+                },
+            ) => self.effects.push(Effect::Log {
+                level: log::Level::Debug,
+                account: account.clone(),
+                message: format!("asking with {}", request.form.expose()),
+            }),
+            (
+                Canary::AnnounceTwice,
+                Effect::Announce {
+                    account,
+                    command,
+                    event,
+                },
+            ) => self.effects.push(Effect::Announce {
+                account: account.clone(),
+                command: command.clone(),
+                event: *event,
+            }),
+            (Canary::ForgetWaiter, Effect::Settled { waiters, .. }) => {
+                waiters.pop();
+            }
+            _ => {}
+        }
+        self.effects.push(effect);
+    }
+
+    pub fn saved(&self, now: Now, name: &str) -> Option<Saved> {
+        self.core.accounts.get(name)?.saved(now)
+    }
+
+    pub fn status(&self, now: Now) -> Vec<AccountView> {
+        self.core.status(now)
+    }
+
+    pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        let failing =
+            |view: &AccountView| matches!(view.renewal, Some(RenewalView::Failing { .. }));
+        if self.has(Canary::SwallowDeadline) && self.status(now).iter().any(failing) {
+            return None;
+        }
+        self.core.poll_timeout()
+    }
+
+    pub fn tick(&mut self, cx: &mut Cx) {
+        if self.has(Canary::ReminderDiscards) {
+            self.doomed.append(&mut self.exchanges);
+        }
+        self.core.tick(cx);
+    }
+
+    pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
+        if let Some(token) = self.remembered.remove(name) {
+            return Some(Show::Token(token));
+        }
+        if self.has(Canary::ShowExpired)
+            && let Some(access) = self.saved(cx.now, name).and_then(|saved| saved.access)
+            && let Some(expires) = access.expires
+            && cx.now.wall.since(expires) < Duration::from_secs(30)
+        {
+            return Some(Show::Token(access.token));
+        }
+        self.core.show(cx, name)
+    }
+
+    pub fn refresh(&mut self, cx: &mut Cx, name: &str) -> Option<Progress> {
+        let answer = self.core.refresh(cx, name);
+        let seen = self.effects.len();
+        self.collect();
+        if self.has(Canary::HastyRefresh)
+            && matches!(answer, Some(Progress::Refreshing))
+            && self.effects.len() == seen
+        {
+            let mut now = cx.now;
+            now.instant = now.instant.after(Duration::from_secs(9));
+            let entropy = &mut *cx.entropy;
+            return self.core.refresh(&mut Cx { now, entropy }, name);
+        }
+        answer
+    }
+
+    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
+        if self.has(Canary::ShowAfterRevoke)
+            && let Some(access) = self.saved(cx.now, name).and_then(|saved| saved.access)
+        {
+            self.remembered.insert(name.into(), access.token);
+        }
+        self.core.revoke(cx, name)
+    }
+
+    pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
+        self.core.callback(cx, callback, waiter)
+    }
+
+    pub fn token_outcome(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        if self.doomed.remove(&attempt) {
+            return;
+        }
+        let lost = Outcome::Lost("lost".into());
+        let mut outcome = outcome;
+        match (self.canary, outcome) {
+            (Some(Canary::DiscardSignIn), Outcome::Reply(reply))
+                if reply.status == 200 && self.exchanging(cx.now, name) =>
+            {
+                outcome = &lost;
+            }
+            (Some(Canary::Panic), Outcome::Reply(reply)) if reply.retry_after.is_some() => {
+                panic!("planted");
+            }
+            _ => {}
+        }
+        self.core.token_outcome(cx, name, attempt, sent, outcome);
+        self.collect();
+        if self.has(Canary::ForgetRefreshToken) && matches!(outcome, Outcome::Lost(_)) {
+            self.forget(cx, name);
+        }
+    }
+
+    /// Whether somebody is signing in to `name`.
+    fn exchanging(&self, now: Now, name: &str) -> bool {
+        let mut views = self.status(now).into_iter();
+        let view = views.find(|view| view.account == name);
+        view.is_some_and(|view| matches!(view.sign_in, SignInView::Exchanging { .. }))
+    }
+
+    fn forget(&mut self, cx: &mut Cx, name: &str) {
+        let Some(saved) = self.saved(cx.now, name) else {
+            return;
+        };
+        self.core.revoke(cx, name);
+        let without = Saved {
+            refresh_token: None,
+            ..saved
+        };
+        let grants = vec![without];
+        self.core.restore(cx, Dump { grants });
+        self.discard();
+    }
+
+    pub fn probe_outcome(&mut self, cx: &mut Cx, name: &str, attempt: AttemptId, transient: bool) {
+        self.core.probe_outcome(cx, name, attempt, transient);
+    }
+
+    pub fn reload(&mut self, cx: &mut Cx, config: Config) {
+        self.core.reload(cx, config);
+    }
+
+    pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
+        let bytes = self.core.dump(cx);
+        if !self.has(Canary::DumpForgets) {
+            return bytes;
+        }
+        let mut dump = dump::open(&bytes).unwrap_or(Dump { grants: Vec::new() });
+        for saved in &mut dump.grants {
+            saved.refresh_token = None;
+        }
+        dump::seal(&dump, cx.entropy.bytes32())
+    }
+
+    pub fn restore(&mut self, cx: &mut Cx, dump: Dump) -> usize {
+        if self.has(Canary::RestoreOlder) {
+            self.collect();
+            for saved in &dump.grants {
+                self.core.revoke(cx, &saved.account);
+            }
+            self.discard();
+        }
+        self.core.restore(cx, dump)
+    }
+}

@@ -1,0 +1,212 @@
+//! What comes back from the issuers and from `transient_error_if_cmd`.
+
+use super::{
+    Check,
+    provider::{Class, Decision, Fault, expiry},
+    world::{Doing, EVENT, Flight, Held, NAMES, PROBE, Renewal, Said, SignIn, Trouble, World},
+};
+use crate::core::schedule::{CODE_LIFETIME, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER};
+
+impl World {
+    /// The request in flight at `index` ends.
+    pub fn reply(&mut self, index: usize, fault: Fault, life: Option<u32>) -> Check {
+        if fault.arrives() {
+            self.arrive(index, life)?;
+        }
+        let flight = self.flights.remove(index);
+        let class = fault.class(flight.decision);
+        if class == Class::Login
+            && let Ok(form) = super::provider::Form::read(flight.form.expose())
+        {
+            self.provider.end_family(form.tag);
+        }
+        let outcome = fault.outcome(&self.provider, flight.decision);
+        let (said, doing) = self.judged(&flight, fault, class);
+        self.feed(|sut, cx| {
+            let name = NAMES[flight.account];
+            sut.token_outcome(cx, name, flight.attempt, flight.sent, &outcome);
+        });
+        self.expect(said)?;
+        self.look(doing)
+    }
+
+    /// What the core must make of it.
+    fn judged(&mut self, flight: &Flight, fault: Fault, class: Class) -> (Said, Doing) {
+        let shadow = &self.shadows[flight.account];
+        if shadow.renewal == Renewal::InFlight(flight.attempt) {
+            return (self.refreshed(flight, fault, class), Doing::Other);
+        }
+        if let SignIn::Exchanging {
+            attempt: Some(attempt),
+            ..
+        } = shadow.sign_in
+            && attempt == flight.attempt
+        {
+            return (self.exchanged(flight, fault, class), Doing::SigningIn);
+        }
+        (Said::default(), Doing::Other)
+    }
+
+    fn refreshed(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
+        let account = flight.account;
+        self.shadows[account].fault = fault;
+        match class {
+            Class::Granted => {
+                self.granted(flight, fault);
+                self.announced(account, "token_refreshed")
+            }
+            Class::Login => self.rejected(account),
+            Class::Parked => {
+                let shadow = &mut self.shadows[account];
+                (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
+                Said {
+                    errors: vec![account],
+                    ..Said::default()
+                }
+            }
+            Class::Transient(wait) => {
+                if !wait.is_zero() {
+                    let until = self.now.instant.after(wait);
+                    let pause = &mut self.pauses[usize::from(flight.issuer)];
+                    *pause = (*pause).max(Some(until));
+                }
+                match self.setup.has(PROBE) {
+                    true => Said {
+                        probes: vec![account],
+                        ..Said::default()
+                    },
+                    false => self.failed(account),
+                }
+            }
+        }
+    }
+
+    fn announced(&self, account: usize, event: &'static str) -> Said {
+        let events = self.setup.has(EVENT).then_some((account, event));
+        Said {
+            announced: events.into_iter().collect(),
+            ..Said::default()
+        }
+    }
+
+    fn rejected(&mut self, account: usize) -> Said {
+        let shadow = &mut self.shadows[account];
+        (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
+        Said {
+            errors: vec![account],
+            ..self.announced(account, "token_invalidated")
+        }
+    }
+
+    /// A transient failure: told once, after an hour, or when it comes over and over unexplained.
+    fn failed(&mut self, account: usize) -> Said {
+        let now = self.now.instant;
+        let shadow = &mut self.shadows[account];
+        shadow.renewal = Renewal::Idle;
+        let fault = shadow.fault;
+        let trouble = shadow.trouble.get_or_insert(Trouble {
+            since: now,
+            last: now,
+            fault,
+            unexplained: 0,
+            told: false,
+        });
+        trouble.unexplained = match fault.is_unexplained() {
+            true if trouble.fault == fault => trouble.unexplained + 1,
+            true => 1,
+            false => 0,
+        };
+        (trouble.last, trouble.fault) = (now, fault);
+        let lasts = now.since(trouble.since) >= TROUBLE_NOTICE_AFTER;
+        let tell = !trouble.told && (lasts || trouble.unexplained >= MAX_UNEXPLAINED);
+        trouble.told |= tell;
+        Said {
+            errors: tell.then_some(account).into_iter().collect(),
+            ..Said::default()
+        }
+    }
+
+    /// The tokens of a reply are held from now on.
+    fn granted(&mut self, flight: &Flight, fault: Fault) {
+        let Some(Decision::Granted {
+            access,
+            refresh,
+            life,
+        }) = flight.decision
+        else {
+            return;
+        };
+        let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken);
+        let shadow = &mut self.shadows[flight.account];
+        let old = shadow.refresh_token();
+        if shadow.renewal == Renewal::InFlight(flight.attempt) {
+            shadow.renewal = Renewal::Idle;
+        }
+        shadow.succeed(refresh);
+        shadow.held = Some(Held {
+            access: Some((access, expiry(flight.sent, life))),
+            refresh: refresh.or(old),
+            obtained: flight.sent,
+        });
+    }
+
+    fn exchanged(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
+        let account = flight.account;
+        let now = self.now.instant;
+        let SignIn::Exchanging {
+            since,
+            attempt,
+            last,
+            ..
+        } = &mut self.shadows[account].sign_in
+        else {
+            return Said::default();
+        };
+        if fault == Fault::NotSent && now.since(*since) + EXCHANGE_RETRY < CODE_LIFETIME {
+            (*attempt, *last) = (None, Some(now));
+            return Said::default();
+        }
+        let sign_in = std::mem::replace(&mut self.shadows[account].sign_in, SignIn::None);
+        let SignIn::Exchanging { state, waiters, .. } = sign_in else {
+            return Said::default();
+        };
+        let ok = class == Class::Granted;
+        self.spend(state, ok);
+        let mut said = match ok {
+            true => self.announced(account, "token_new"),
+            false => Said {
+                errors: vec![account],
+                ..Said::default()
+            },
+        };
+        said.settled.push((account, waiters, ok));
+        if ok {
+            self.granted(flight, fault);
+        }
+        said
+    }
+
+    /// `transient_error_if_cmd` ends.
+    pub fn probe(&mut self, pick: usize, transient: bool) -> Check {
+        let count = self.probes.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let (account, attempt) = self.probes.remove(pick % count);
+        let mut said = Said::default();
+        if self.shadows[account].renewal == Renewal::Probing(attempt) {
+            said = match transient {
+                true => self.failed(account),
+                false => {
+                    if let Some(held) = &mut self.shadows[account].held {
+                        held.access = None;
+                    }
+                    self.rejected(account)
+                }
+            };
+        }
+        self.feed(|sut, cx| sut.probe_outcome(cx, NAMES[account], attempt, transient));
+        self.expect(said)?;
+        self.look(Doing::Other)
+    }
+}

@@ -1,0 +1,418 @@
+//! A core on a bench: a clock and random numbers of the test's own, and everything that comes out
+//! of it as lines of text, so that a test compares all of it and nothing goes unseen.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    config,
+    core::{
+        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter,
+        dump::{self, Dump, Saved},
+    },
+    oauth::{
+        authorization::{Callback, CallbackResult},
+        token::{Outcome, Refusal, Reply},
+    },
+    secret::Secret,
+    time::{Instant, Now, Wall},
+    view::{AccountView, RenewalView, SignInView},
+};
+
+/// The global options of [`config`].
+pub const HOOKS: &str = r#"
+    auth_notify_cmd = "notify"; error_notify_cmd = "error"; token_event_cmd = "event";
+"#;
+
+/// A config of `accounts`, each a name and the host of its issuer.
+pub fn config(globals: &str, accounts: &[(&str, &str)]) -> config::Config {
+    let account = |(name, host): &(&str, &str)| {
+        format!(
+            r#"account "{name}" {{ auth_uri = "https://{host}/auth"; client_id = "id";
+                token_uri = "https://{host}/token"; scopes = ["mail"]; }}"#
+        )
+    };
+    let accounts: String = accounts.iter().map(account).collect();
+    config::parse("test.conf", &format!("{globals}{accounts}")).expect("a config")
+}
+
+/// Random numbers that count, and make no jitter.
+#[derive(Clone)]
+struct Counting(u8);
+
+impl Entropy for Counting {
+    fn bytes32(&mut self) -> [u8; 32] {
+        self.0 += 1;
+        let mut bytes = [0; 32];
+        bytes[31] = self.0;
+        bytes
+    }
+}
+
+#[derive(Clone)]
+pub struct Bench {
+    pub core: Core,
+    pub now: Now,
+    entropy: Counting,
+    /// What the last request and the last probe were named.
+    pub attempt: AttemptId,
+    pub probe: AttemptId,
+    /// The state of the last sign-in.
+    pub state: String,
+    /// When the last request was made.
+    pub sent: Instant,
+    /// Whether the log is among the effects.
+    pub log: bool,
+}
+
+impl Bench {
+    pub fn new(config: config::Config) -> Self {
+        let ports = Ports {
+            http: Some(14204),
+            https: None,
+        };
+        Bench {
+            core: Core::new(config, ports),
+            now: Now {
+                instant: Instant::from_millis(1_000_000_000),
+                wall: Wall::from_millis(1_750_000_000_000),
+            },
+            entropy: Counting(0),
+            attempt: AttemptId(0),
+            probe: AttemptId(0),
+            state: String::new(),
+            sent: Instant::from_millis(0),
+            log: true,
+        }
+    }
+
+    pub fn feed<T>(&mut self, event: impl FnOnce(&mut Core, &mut Cx) -> T) -> T {
+        let mut cx = Cx {
+            now: self.now,
+            entropy: &mut self.entropy,
+        };
+        event(&mut self.core, &mut cx)
+    }
+
+    /// So many seconds pass; nothing hears of it.
+    pub fn pass(&mut self, secs: u64) {
+        let span = Duration::from_secs(secs);
+        self.now.instant = self.now.instant.after(span);
+        self.now.wall = self.now.wall.after(span);
+    }
+
+    /// Up to the next deadline, and a tick; how many seconds that took, and the effects.
+    pub fn deadline(&mut self) -> (u64, Vec<String>) {
+        let at = self.core.poll_timeout().expect("a deadline");
+        let secs = at.since(self.now.instant).as_secs();
+        self.pass(secs);
+        self.feed(|core, cx| core.tick(cx));
+        (secs, self.effects())
+    }
+
+    pub fn show(&mut self, name: &str) -> String {
+        match self.feed(|core, cx| core.show(cx, name)) {
+            None => "no such account".into(),
+            Some(Show::Token(token)) => format!("token {}", token.expose()),
+            Some(Show::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Show::AskingForCode) => "asking for a code".into(),
+            Some(Show::Exchanging) => "exchanging".into(),
+            Some(Show::Refreshing { trouble }) => {
+                format!("refreshing{}", because(trouble.as_ref()))
+            }
+            Some(Show::Parked(refusal)) => format!("parked{}", because(Some(&refusal))),
+        }
+    }
+
+    pub fn refresh(&mut self, name: &str) -> String {
+        match self.feed(|core, cx| core.refresh(cx, name)) {
+            None => "no such account".into(),
+            Some(Progress::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Progress::AskingForCode) => "asking for a code".into(),
+            Some(Progress::Exchanging) => "exchanging".into(),
+            Some(Progress::Refreshing) => "refreshing".into(),
+        }
+    }
+
+    fn sign_in(&mut self, uri: &str, reason: Option<&Refusal>) -> String {
+        self.state = state_of(uri);
+        format!("sign in with {}{}", number_of(uri), because(reason))
+    }
+
+    pub fn callback(&mut self, state: &str, iss: Option<&str>, result: CallbackResult) -> String {
+        let callback = Callback {
+            state: Secret::new(state.into()),
+            iss: iss.map(str::to_owned),
+            result,
+        };
+        match self.feed(|core, cx| core.callback(cx, callback, Waiter(7))) {
+            CallbackAnswer::Wait { account } => format!("wait for {account}"),
+            CallbackAnswer::Refused { account, refusal } => {
+                format!("{account} refused{}", because(Some(&refusal)))
+            }
+            CallbackAnswer::Already { account, result } => {
+                let result = result.map_or_else(|why| because(Some(&why)), |()| ": done".into());
+                format!("{account} already{result}")
+            }
+            CallbackAnswer::OtherIssuer { account } => format!("{account}: other issuer"),
+            CallbackAnswer::Stale => "stale".into(),
+        }
+    }
+
+    /// The user comes back with a code.
+    pub fn code(&mut self) -> String {
+        let code = CallbackResult::Code(Secret::new("code".into()));
+        self.callback(&self.state.clone(), None, code)
+    }
+
+    /// The user comes back without.
+    pub fn denied(&mut self) -> String {
+        let error = CallbackResult::Error {
+            error: "access_denied".into(),
+            description: None,
+            uri: None,
+        };
+        self.callback(&self.state.clone(), None, error)
+    }
+
+    /// The last request of `name` ends.
+    pub fn outcome(&mut self, name: &str, outcome: &Outcome) {
+        let (attempt, sent) = (self.attempt, self.sent);
+        self.feed(|core, cx| core.token_outcome(cx, name, attempt, sent, outcome));
+    }
+
+    /// The last probe of `name` ends.
+    pub fn probed(&mut self, name: &str, transient: bool) {
+        let attempt = self.probe;
+        self.feed(|core, cx| core.probe_outcome(cx, name, attempt, transient));
+    }
+
+    /// Everything that the core wants done, a line each.
+    pub fn effects(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(effect) = self.core.next_effect() {
+            match &effect {
+                Effect::Request { attempt, .. } => {
+                    (self.attempt, self.sent) = (*attempt, self.now.instant);
+                }
+                Effect::Probe { attempt, .. } => self.probe = *attempt,
+                Effect::Log { .. } if !self.log => continue,
+                _ => {}
+            }
+            lines.push(line(&effect));
+        }
+        lines
+    }
+
+    /// What is held and under way, as `status` knows it, and the next deadline.
+    pub fn condition(&self, name: &str) -> String {
+        let views = self.core.status(self.now);
+        let view = views.iter().find(|view| view.account == name);
+        let next = match self.core.poll_timeout() {
+            None => "no deadline".into(),
+            Some(at) => format!("next in {}s", at.since(self.now.instant).as_secs()),
+        };
+        match view {
+            None => format!("nothing; {next}"),
+            Some(view) => format!("{}; {next}", condition(view)),
+        }
+    }
+
+    pub fn dump(&mut self) -> Dump {
+        let bytes = self.feed(|core, cx| core.dump(cx));
+        dump::open(&bytes).expect("a dump")
+    }
+
+    pub fn restore(&mut self, dump: Dump) -> usize {
+        self.feed(|core, cx| core.restore(cx, dump))
+    }
+
+    /// A dump of tokens of `name` that were asked for at `obtained`.
+    pub fn saved(&self, name: &str, refresh_token: Option<&str>, obtained: Instant) -> Dump {
+        let config = self.core.config();
+        let mut accounts = config.accounts.iter();
+        let account = accounts.find(|account| *account.name == *name);
+        let obtained = self.now.wall_at(obtained);
+        let secret = |text: &str| Secret::new(text.into()).into();
+        Dump {
+            grants: vec![Saved {
+                account: name.into(),
+                registration: account.expect("an account").registration.clone(),
+                access: Some(dump::SavedAccess {
+                    token: secret("restored"),
+                    expires: Some(obtained.after(Duration::from_secs(3600))),
+                }),
+                refresh_token: refresh_token.map(secret),
+                obtained,
+            }],
+        }
+    }
+}
+
+fn because(refusal: Option<&Refusal>) -> String {
+    refusal.map_or_else(String::new, |refusal| format!(": {}", refusal.text))
+}
+
+fn state_of(uri: &str) -> String {
+    let query = uri.split_once("&state=").map(|(_, state)| state);
+    query.unwrap_or_default().to_owned()
+}
+
+/// Which random number made the state in `uri`.
+fn number_of(uri: &str) -> String {
+    let state = state_of(uri);
+    format!("state {}", state.trim_start_matches('0'))
+}
+
+fn line(effect: &Effect) -> String {
+    match effect {
+        Effect::Request {
+            account,
+            attempt,
+            request,
+        } => {
+            let form = request.form.expose().replace('&', " ");
+            format!(
+                "request {account}/{} {} {form}",
+                attempt.0, request.endpoint
+            )
+        }
+        Effect::Notify {
+            account,
+            attempt,
+            command,
+            uri,
+            device: _,
+            limit,
+        } => format!(
+            "notify {account}/{} `{command}` {} for {}s",
+            attempt.0,
+            number_of(uri),
+            limit.as_secs()
+        ),
+        Effect::NotifyEnd { attempt } => format!("notify end {}", attempt.0),
+        Effect::Error {
+            account,
+            command,
+            message,
+        } => format!(
+            "error {account} `{}` {message}",
+            command.as_deref().unwrap_or("")
+        ),
+        Effect::Announce {
+            account,
+            command,
+            event,
+        } => format!("announce {account} `{command}` {}", event.name()),
+        Effect::Probe {
+            account,
+            attempt,
+            command,
+        } => format!("probe {account}/{} `{command}`", attempt.0),
+        Effect::FetchSecret {
+            account,
+            attempt,
+            command,
+        } => format!("fetch secret {account}/{} `{command}`", attempt.0),
+        Effect::Settled {
+            what: _,
+            waiters,
+            account,
+            result,
+        } => {
+            let waiters: Vec<u64> = waiters.iter().map(|waiter| waiter.0).collect();
+            let result = result
+                .as_ref()
+                .map_or_else(|why| because(Some(why)), |()| ": done".into());
+            format!("settled {account} {waiters:?}{result}")
+        }
+        Effect::Log {
+            level,
+            account,
+            message,
+        } => format!("log {level} {account}: {message}"),
+    }
+}
+
+fn condition(view: &AccountView) -> String {
+    let access = match &view.access {
+        None => "no token",
+        Some(access) if access.valid => "valid",
+        Some(_) => "expired",
+    };
+    let renewal = match &view.renewal {
+        None => "".into(),
+        Some(RenewalView::Impossible) => ", no refresh token".into(),
+        Some(RenewalView::Scheduled { .. }) => ", scheduled".into(),
+        Some(RenewalView::UnderWay) => ", under way".into(),
+        Some(RenewalView::Failing { failures, .. }) => format!(", failing {failures}"),
+        Some(RenewalView::Rejected { .. }) => ", rejected".into(),
+        Some(RenewalView::Parked { .. }) => ", parked".into(),
+    };
+    let sign_in = match &view.sign_in {
+        SignInView::None { failed: None } => "",
+        SignInView::None { failed: Some(_) } => ", sign-in failed",
+        SignInView::Pending { .. } => ", pending",
+        SignInView::Exchanging { .. } => ", exchanging",
+    };
+    format!("{access}{renewal}{sign_in}")
+}
+
+/// A reply of the token endpoint.
+pub fn reply(status: u16, body: &str) -> Outcome {
+    Outcome::Reply(Reply {
+        status,
+        retry_after: None,
+        location: None,
+        body: Zeroizing::new(body.as_bytes().to_vec()),
+    })
+}
+
+/// A reply that asks to be left alone for so many seconds.
+pub fn busy(secs: u64) -> Outcome {
+    Outcome::Reply(Reply {
+        status: 429,
+        retry_after: Some(secs.to_string()),
+        location: None,
+        body: Zeroizing::new(Vec::new()),
+    })
+}
+
+/// Tokens numbered `n` that live for so many seconds.
+pub fn tokens(n: u32, life: u32) -> Outcome {
+    reply(
+        200,
+        &format!(
+            r#"{{"access_token":"access{n}","refresh_token":"refresh{n}","token_type":"bearer","expires_in":{life}}}"#
+        ),
+    )
+}
+
+/// An access token numbered `n` and no refresh token.
+pub fn access_only(n: u32, life: u32) -> Outcome {
+    reply(
+        200,
+        &format!(r#"{{"access_token":"access{n}","token_type":"bearer","expires_in":{life}}}"#),
+    )
+}
+
+/// The provider's definite word.
+pub fn invalid_grant() -> Outcome {
+    reply(400, r#"{"error":"invalid_grant"}"#)
+}
+
+/// The config is wrong.
+pub fn invalid_client() -> Outcome {
+    reply(401, r#"{"error":"invalid_client"}"#)
+}
+
+/// Nothing was sent.
+pub fn not_sent() -> Outcome {
+    Outcome::NotSent("no route to host".into())
+}
+
+/// Nothing came back.
+pub fn lost() -> Outcome {
+    Outcome::Lost("connection reset".into())
+}

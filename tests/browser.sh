@@ -1,0 +1,99 @@
+#!/bin/sh
+# A sign-in in a real browser, headless: the authorisation URL is opened, the provider of the demo
+# consents, and the page of a real daemon must tell each outcome. Needs Chromium; not part of
+# `make check`.
+#
+#   make browser              says what the pages said
+#   make browser SHOTS=dir    puts screenshots there, too: light and dark, wide and on a phone
+set -eu
+
+# How long the browser may take for a page, in seconds: its first start is slow.
+PATIENCE=60
+
+die() {
+    printf 'browser: %s\n' "$*" >&2
+    exit 1
+}
+
+cleanup() {
+    status=$?
+    trap - EXIT HUP INT TERM
+    [ -z "$serving" ] || pizauth shutdown || status=1
+    # The provider's stdin closes, and so it goes.
+    exec 3>&-
+    wait
+    rm -rf "$dir"
+    exit "$status"
+}
+
+for browser in chromium chromium-browser google-chrome ''; do
+    [ -n "$browser" ] || die 'no Chromium here'
+    ! command -v "$browser" >/dev/null || break
+done
+[ "$(id -u)" -ne 0 ] || sandbox=--no-sandbox
+
+cd "$(dirname "$0")/.."
+target=${CARGO_TARGET_DIR:-target}
+cargo build --locked --target-dir "$target" --bin pizauth --example demo-provider
+target=$(cd "$target" && pwd)
+PATH=$target/debug:$target/debug/examples:$PATH
+[ -z "${SHOTS:-}" ] || { mkdir -p "$SHOTS" && SHOTS=$(cd "$SHOTS" && pwd); }
+
+serving=''
+dir=$(mktemp -d "${TMPDIR:-/tmp}/pizauth-browser.XXXXXX")
+trap cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+unset PIZAUTH_SOCK
+export XDG_CONFIG_HOME="$dir" XDG_RUNTIME_DIR="$dir"
+
+mkfifo "$dir/alive" "$dir/port"
+demo-provider --auto <"$dir/alive" >"$dir/port" &
+exec 3>"$dir/alive"
+read -r port <"$dir/port" || die 'the authorization server did not start'
+for name in one two; do
+    cat <<END
+account "$name" {
+    auth_uri = "http://127.0.0.1:$port/authorize";
+    token_uri = "http://127.0.0.1:$port/token";
+    client_id = "pizauth demo";
+}
+END
+done >"$dir/pizauth.conf"
+serving=yes
+pizauth server 3>&-
+
+# Opens an address with more options; prints what the page says.
+browse() {
+    address=$1
+    shift
+    timeout "$PATIENCE" "$browser" --headless ${sandbox:+"$sandbox"} --disable-gpu --disable-quic \
+        --no-first-run --disable-background-networking --disable-component-update \
+        --disable-sync --user-data-dir="$dir/profile" "$@" "$address" 2>>"$dir/log" 3>&-
+}
+
+# The page at $2 must say $3; its screenshots are called $1.
+page() {
+    browse "$2" --dump-dom | grep -q -e "$3" || die "$1: the page doesn't say: $3"
+    printf '%s: %s\n' "$1" "$3"
+    [ -n "${SHOTS:-}" ] || return 0
+    browse "$2" --screenshot="$SHOTS/$1-wide.png" --window-size=1000,700
+    browse "$2" --screenshot="$SHOTS/$1-phone.png" --window-size=390,844 \
+        --blink-settings=preferredColorScheme=0
+}
+
+sign_in_url() {
+    pizauth show "$1" 2>&1 3>&- | sed -n 's/.*with URL \([^ ]*\).*/\1/p'
+}
+
+one=$(sign_in_url one)
+two=$(sign_in_url two)
+back=$(pizauth info -j 3>&- | sed -n 's|.*"http_port":\([0-9]*\).*|http://localhost:\1/|p')
+
+page authorised "$one" 'Account “one” is authorised'
+pizauth show one >/dev/null 3>&- || die 'there is no token'
+page again "$back?code=x&state=${one##*state=}" 'It already was'
+page other-issuer "$back?code=x&state=${two##*state=}&iss=https%3A%2F%2Fevil.example" 'another provider'
+page refused "$back?error=access_denied&state=${two##*state=}" 'Account “two” was not authorised'
+page stale "$back?code=x&state=unknown" 'This link is no longer valid'

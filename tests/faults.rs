@@ -1,0 +1,691 @@
+//! What goes wrong around a daemon, and what it must not cost: networks, certificates, proxies,
+//! descriptors, directories, signals, reloads, dumps. Answers of a token endpoint that are merely
+//! odd are in conformance.rs.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::browser;
+use crate::support::command::Running;
+use crate::support::daemon::Daemon;
+use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
+use crate::support::tls::{Authority, Face, Front, Tunnel, self_signed};
+use crate::support::wait;
+
+fn tokens(access: &str, life: u64) -> Scripted {
+    Scripted::json(
+        200,
+        &json!({
+            "access_token": access,
+            "refresh_token": format!("rt-of-{access}"),
+            "token_type": "Bearer",
+            "expires_in": life,
+        }),
+    )
+}
+
+/// A provider, and a daemon with one account of it.
+fn one_account() -> (Provider, Daemon) {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    (provider, daemon)
+}
+
+/// The part of a callback's address before its path.
+fn origin_of(callback: &str) -> &str {
+    callback.split("/?").next().unwrap_or_default()
+}
+
+// ---- networks ---------------------------------------------------------------------------------
+
+/// Eight sign-ins hang at one endpoint, more than have workers: another endpoint, `show` and
+/// `status` know nothing of it. Then the hang ends, and each browser learns that a code is sent once.
+#[test]
+fn a_hanging_endpoint_keeps_nobody_else_waiting() {
+    let provider = Provider::start();
+    let names: Vec<String> = (0..8).map(|n| format!("hung-{n}")).collect();
+    let mut config = provider.account_at("work", "/token/work", "");
+    for name in &names {
+        config += &provider.account_at(name, "/token/hung", "");
+        provider.script("/token/hung", Scripted::Hang);
+    }
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    let browsers: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let url = daemon.authorization_url(name);
+            thread::spawn(move || browser::visit(&url))
+        })
+        .collect();
+    provider.wait_for("/token/hung", 7);
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), daemon.token("work"));
+    let status = daemon.run(&["status"]).ok().to_owned();
+    assert_eq!(status.matches("authorisation being completed").count(), 8);
+    let shown = daemon.run(&["show", "hung-0"]);
+    assert!(
+        shown
+            .failed(75)
+            .contains("the authorisation is just being completed")
+    );
+    provider.drop_connections();
+    provider.wait_for("/token/hung", 8);
+    provider.drop_connections();
+    for browser in browsers {
+        let page = browser.join().expect("a page");
+        assert_eq!(page.status(), 403);
+        assert!(page.text().contains("a code can be sent only once"));
+    }
+    assert_eq!(provider.requests("/token/hung").len(), 8);
+}
+
+/// However an endpoint keeps silent, the request is given up within 31 seconds. Two of the three
+/// send a part of a reply first; a byte now and then must not count as life.
+#[test]
+fn a_request_has_a_deadline() {
+    let provider = Provider::start();
+    let drip = Gate::new();
+    let scripts = [
+        ("silent", Scripted::Hang),
+        (
+            "head",
+            Scripted::Drip {
+                bytes: 9,
+                gate: Gate::new(),
+            },
+        ),
+        (
+            "body",
+            Scripted::Drip {
+                bytes: 150,
+                gate: drip.clone(),
+            },
+        ),
+    ];
+    let mut config = String::new();
+    for (name, script) in &scripts {
+        let path = format!("/token/{name}");
+        config += &provider.account_at(name, &path, "");
+        provider.script(&path, script.clone());
+    }
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    for (name, _) in &scripts {
+        let url = daemon.authorization_url(name);
+        thread::spawn(move || browser::try_visit(&url));
+        provider.wait_for(&format!("/token/{name}"), 1);
+    }
+    let began = Instant::now();
+    provider
+        .try_wait_for_hangups(1, Duration::from_secs(31))
+        .unwrap_or_else(|| panic!("still waiting: {}", daemon.log().text()));
+    assert!(began.elapsed() >= Duration::from_secs(25), "too hasty");
+    for (name, _) in &scripts {
+        let shown = daemon.eventually(&["show", name], |shown| shown.status == 77);
+        assert!(shown.stderr.contains("the reply was lost"), "{shown:?}");
+        assert_eq!(provider.requests(&format!("/token/{name}")).len(), 1);
+    }
+    assert!(began.elapsed() < Duration::from_secs(35));
+    drop(drip);
+}
+
+/// The network of a hotel: the refresh meets its portal, twice. The token that is valid is shown
+/// all the time, and the next refresh succeeds.
+#[test]
+fn a_captive_portal_costs_nothing() {
+    let provider = Provider::start();
+    let portal = Provider::start();
+    let mut daemon = Daemon::new("");
+    let (events, errors) = (daemon.record("events"), daemon.record("errors"));
+    daemon.write_config(
+        &[
+            events.option("token_event_cmd", &["PIZAUTH_EVENT"]),
+            errors.option("error_notify_cmd", &["PIZAUTH_MSG"]),
+            provider.account_with("work", "refresh_retry = 1s;"),
+        ]
+        .concat(),
+    );
+    daemon.start();
+    daemon.sign_in("work");
+    // The floor of ten seconds counts from the last request: a daemon that starts has made none.
+    daemon.restart();
+    let page = "<html><title>Welcome to the hotel</title>";
+    provider.script(TOKEN, Scripted::Redirect(302, portal.url("/welcome")));
+    provider.script(TOKEN, Scripted::reply(200, "text/html", page));
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.log().wait_line(&format!(
+        "points to {}",
+        portal.url("").trim_start_matches("http://")
+    ));
+    for count in 2..=3 {
+        assert_eq!(daemon.token("work"), "at-1");
+        provider.wait_for(TOKEN, count + 1);
+    }
+    let shown = daemon.eventually(&["show", "work"], |shown| shown.stdout != "at-1\n");
+    assert_eq!(shown.ok(), "at-2\n");
+    assert_eq!(events.wait_lines(2), ["token_new", "token_refreshed"]);
+    assert!(errors.lines().is_empty(), "{:?}", errors.lines());
+    assert!(portal.requests("/welcome").is_empty());
+    let sent = provider.requests(TOKEN);
+    assert!(
+        sent[1..]
+            .iter()
+            .all(|it| it.form.get("refresh_token") == Some("rt-1"))
+    );
+}
+
+/// A provider that replaces its refresh tokens, and a reply that gets lost with the new one.
+#[test]
+fn a_lost_rotation_is_explained() {
+    let (provider, mut daemon) = one_account();
+    provider.set(|settings| settings.expires_in = Some(1));
+    daemon.sign_in("work");
+    daemon.restart();
+    provider.script(TOKEN, Scripted::HappyButLost);
+    daemon
+        .log()
+        .wait_line("the request was sent but the reply was lost");
+    let shown = daemon.eventually(&["show", "work"], |shown| shown.status == 77);
+    let why = "invalid_grant: the refresh token was used before; an earlier reply was lost on the \
+               way, and a new refresh token perhaps with it";
+    assert!(shown.failed(77).contains(why), "{shown:?}");
+    assert!(daemon.run(&["status"]).ok().contains(why));
+    assert_eq!(provider.requests(TOKEN).len(), 3);
+}
+
+// ---- TLS and proxies --------------------------------------------------------------------------
+
+/// An account whose token endpoint is behind `front`, at `host`.
+fn account_behind(provider: &Provider, name: &str, host: &str, port: u16) -> String {
+    provider.account(name).replace(
+        &provider.token_uri(),
+        &format!("https://{host}:{port}{TOKEN}"),
+    )
+}
+
+fn trust(daemon: &mut Daemon, authority: &Authority) {
+    let file = daemon.path("authority.pem");
+    fs::write(&file, authority.pem()).expect("to write the certificate");
+    daemon.env("SSL_CERT_FILE", file.to_str().expect("a path in UTF-8"));
+}
+
+/// A certificate of an authority that SSL_CERT_FILE names is good. Any other is not: nothing is
+/// sent, and nothing is lost.
+#[test]
+fn certificates_are_checked() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let good = authority.certify("localhost");
+    let faces: [(&str, Option<Face>, &str); 6] = [
+        ("good", None, ""),
+        (
+            "expired",
+            Some(authority.certify_formerly("localhost")),
+            "xpired",
+        ),
+        (
+            "self-signed",
+            Some(self_signed("localhost")),
+            "invalid peer certificate",
+        ),
+        (
+            "stranger",
+            Some(Authority::new().certify("localhost")),
+            "invalid peer certificate",
+        ),
+        (
+            "wrong-host",
+            Some(authority.certify("elsewhere.example")),
+            "elsewhere.example",
+        ),
+        ("not-tls", Some(Face::Plain), ""),
+    ];
+    let fronts = faces
+        .each_ref()
+        .map(|_| Front::start(provider.port(), good.clone()));
+    let mut config = String::new();
+    for ((name, ..), front) in faces.iter().zip(&fronts) {
+        config += &account_behind(&provider, name, "localhost", front.port);
+    }
+    let mut daemon = Daemon::new(&config);
+    trust(&mut daemon, &authority);
+    daemon.start();
+    for (name, ..) in &faces {
+        daemon.sign_in(name);
+    }
+    daemon.restart();
+    for ((_, face, _), front) in faces.iter().zip(&fronts) {
+        if let Some(face) = face {
+            front.show(face.clone());
+        }
+    }
+    let before: Vec<_> = faces.iter().map(|(name, ..)| daemon.token(name)).collect();
+    for ((name, face, words), before) in faces.iter().zip(&before) {
+        daemon.run(&["refresh", name]).ok();
+        if face.is_none() {
+            daemon.eventually(&["show", name], |shown| shown.stdout.trim_end() != before);
+            continue;
+        }
+        let line = daemon
+            .log()
+            .wait_line(&format!("WARN - {name}: refresh failed, trying again in"));
+        assert!(line.contains(words), "{line}");
+        assert!(!line.contains("the request was sent"), "{line}");
+        assert_eq!(daemon.token(name), *before);
+    }
+    assert_eq!(provider.requests(TOKEN).len(), faces.len() + 1);
+}
+
+/// A proxy of the environment is used for what is elsewhere (and then needs no name server), and
+/// not for this machine.
+#[test]
+fn proxies_are_for_elsewhere() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let front = Front::start(provider.port(), authority.certify("provider.invalid"));
+    let tunnel = Tunnel::start(front.port);
+    let config = [
+        account_behind(&provider, "far", "provider.invalid", 443),
+        provider.account("near"),
+    ]
+    .concat();
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let mut daemon = Daemon::new(&config);
+        trust(&mut daemon, &authority);
+        let before = tunnel.asked().len();
+        daemon.env(variable, &format!("http://127.0.0.1:{}", tunnel.port));
+        daemon.env("HTTP_PROXY", &format!("http://127.0.0.1:{}", tunnel.port));
+        daemon.start();
+        daemon.sign_in("near");
+        assert_eq!(tunnel.asked().len(), before);
+        daemon.sign_in("far");
+        assert_eq!(tunnel.asked()[before..], ["CONNECT provider.invalid:443"]);
+        daemon.token("far");
+    }
+}
+
+// ---- famine -----------------------------------------------------------------------------------
+
+/// A world whose daemon starts under `limits`, commands of a POSIX shell.
+fn starved(directory: &Path, limits: &str, config: &str) -> Daemon {
+    let script = directory.join("pizauth");
+    let binary = std::env::var("PIZAUTH_UNDER_TEST")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_pizauth").into());
+    // Another process writes it: see selftest.rs.
+    let text =
+        format!("#!/bin/sh\n[ \"$1\" != server ] || {{ {limits}; }}\nexec '{binary}' \"$@\"\n");
+    let written = std::process::Command::new("/bin/sh")
+        .args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 700 \"$0\""])
+        .args([script.as_os_str(), text.as_ref()])
+        .status();
+    assert!(written.expect("to write the script").success());
+    Daemon::of_binary(&script, config)
+}
+
+/// With few descriptors, and idle strangers at both doors who want them all, everybody is served.
+#[test]
+fn a_famine_of_descriptors_is_survived() {
+    let provider = Provider::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut daemon = starved(directory.path(), "ulimit -n 32", &provider.account("work"));
+    daemon.start();
+    let callback = browser::callback_of(&daemon.authorization_url("work"));
+    let address = origin_of(&callback)
+        .trim_start_matches("http://")
+        .to_owned();
+    let at_redirect: Vec<_> = (0..64).map(|_| TcpStream::connect(&address)).collect();
+    let at_socket: Vec<_> = (0..64)
+        .map(|_| UnixStream::connect(daemon.socket_path()))
+        .collect();
+    daemon.eventually(&["status"], |status| status.status == 0);
+    let page = wait::until("the callback to be served", || {
+        browser::try_visit(&callback).ok()
+    });
+    // Whoever had no descriptor for the exchange tries again; the code is still good.
+    assert!([200, 202].contains(&page.status()), "{page:?}");
+    daemon.eventually(&["show", "work"], |shown| shown.status == 0);
+    drop((at_redirect, at_socket));
+    daemon.run(&["show", "work"]).ok();
+    daemon.shutdown();
+}
+
+/// 160 MiB of addresses are enough for TLS, threads and a sign-in.
+#[test]
+fn little_memory_is_enough() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let front = Front::start(provider.port(), authority.certify("localhost"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = account_behind(&provider, "work", "localhost", front.port);
+    let mut daemon = starved(directory.path(), "ulimit -v 163840", &config);
+    trust(&mut daemon, &authority);
+    daemon.start();
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// 1,100 connections that say half a request each: the real callback is served among them.
+#[test]
+fn a_crowd_at_the_redirect_port_keeps_nobody_out() {
+    let (_provider, mut daemon) = one_account();
+    let callback = browser::callback_of(&daemon.authorization_url("work"));
+    let address = origin_of(&callback)
+        .trim_start_matches("http://")
+        .to_owned();
+    let crowd: Vec<_> = (0..1100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&address).expect("to connect");
+            // It may have been shown out already.
+            let _ = stream.write_all(b"GET /?state=x HTTP/1.1\r\nHost: loc");
+            stream
+        })
+        .collect();
+    assert_eq!(browser::visit(&callback).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+    drop(crowd);
+    daemon.shutdown();
+}
+
+// ---- the runtime directory --------------------------------------------------------------------
+
+/// The socket goes, the directory goes, the lock goes: the daemon is found again with its tokens.
+#[test]
+fn a_runtime_directory_that_vanishes_is_made_again() {
+    let (_provider, mut daemon) = one_account();
+    daemon.sign_in("work");
+    let log = daemon.log();
+    let socket = daemon.socket_path();
+    let directory = socket.parent().expect("a directory").to_owned();
+    let found = |times: usize| {
+        daemon.eventually(&["show", "work"], |shown| shown.stdout == "at-1\n");
+        let words = "WARN - the control socket was gone and has been made again";
+        assert_eq!(log.text().matches(words).count(), times);
+    };
+    fs::remove_file(&socket).expect("to remove the socket");
+    found(1);
+    fs::remove_dir_all(&directory).expect("to remove the directory");
+    found(2);
+    let mode = |path: &Path| fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    assert_eq!((mode(&directory), mode(&socket)), (0o700, 0o700));
+    fs::rename(&directory, directory.with_extension("away")).expect("to move the directory");
+    found(3);
+    let around = directory.parent().expect("a directory around");
+    fs::rename(around, around.with_extension("away")).expect("to move what is around");
+    log.wait_line("ERROR - the control socket is gone: can't make the directory");
+    fs::rename(around.with_extension("away"), around).expect("to move it back");
+    // Every lock was made again with its directory: there can still be one server only.
+    wait::until("the socket", || UnixStream::connect(&socket).ok());
+    let second = daemon.run(&["server"]);
+    assert!(second.failed(1).contains("a server is already running"));
+    fs::remove_file(directory.join("pizauth.lock")).expect("to remove the lock");
+    log.wait_line("WARN - the lock was gone and has been made again");
+    daemon.shutdown();
+    assert!(!socket.exists());
+}
+
+/// A directory that somebody could have planted isn't used, whatever it costs.
+#[test]
+fn a_planted_directory_is_refused() {
+    let (_provider, daemon) = one_account();
+    let directory = daemon
+        .socket_path()
+        .parent()
+        .expect("a directory")
+        .to_owned();
+    let trap = daemon.path("trap");
+    fs::create_dir(&trap).expect("a directory");
+    fs::rename(&directory, directory.with_extension("away")).expect("to move the directory");
+    symlink(&trap, &directory).expect("a link");
+    let line = daemon
+        .log()
+        .wait_line("ERROR - the control socket is gone: ");
+    assert!(line.ends_with("it is a symbolic link"), "{line}");
+    assert_eq!(fs::read_dir(&trap).expect("the trap").count(), 0);
+    assert!(daemon.run(&["show", "work"]).status != 0);
+}
+
+/// A server whose place has been taken ends, and leaves the other alone.
+#[test]
+fn a_server_whose_place_was_taken_ends() {
+    let (_provider, daemon) = one_account();
+    let directory = daemon
+        .socket_path()
+        .parent()
+        .expect("a directory")
+        .to_owned();
+    // Both steps within the second that the first daemon waits.
+    fs::remove_dir_all(&directory).expect("to remove the directory");
+    let second = Running::start(&mut daemon.command(&["server", "-d", "-vvvv"]));
+    let line = daemon.log().wait_line("another server has taken its place");
+    assert!(line.starts_with("ERROR - "), "{line}");
+    daemon.eventually(&["status"], |status| status.status == 0);
+    daemon.run(&["shutdown"]).ok();
+    assert_eq!(second.finish().status, 0);
+}
+
+// ---- signals ----------------------------------------------------------------------------------
+
+/// Signals that mean nothing cost nothing, at any time; SIGHUP reloads; SIGTERM and SIGINT end the
+/// daemon, with a word to the browser that waits.
+#[test]
+fn signals_in_every_state() {
+    for last in [Signal::SIGTERM, Signal::SIGINT] {
+        let (provider, mut daemon) = one_account();
+        let log = daemon.log();
+        let pid = daemon.pid().expect("a pid");
+        let send = |signal| nix::sys::signal::kill(pid, signal).expect("to signal");
+        let mut reloads = 0;
+        let mut all = || {
+            for signal in [
+                Signal::SIGUSR1,
+                Signal::SIGUSR2,
+                Signal::SIGPIPE,
+                Signal::SIGHUP,
+            ] {
+                send(signal);
+            }
+            reloads += 1;
+            wait::until("the reload", || {
+                let count = log.text().matches("the configuration was reloaded").count();
+                (count == reloads).then_some(())
+            });
+        };
+        all();
+        let url = daemon.authorization_url("work");
+        all();
+        assert_eq!(daemon.authorization_url("work"), url);
+        let gate = Gate::new();
+        provider.script(TOKEN, Scripted::gated(&gate));
+        let browser = thread::spawn(move || browser::visit(&url));
+        provider.wait_for(TOKEN, 1);
+        all();
+        assert!(daemon.run(&["status"]).ok().contains("being completed"));
+        send(last);
+        let page = browser.join().expect("a page");
+        assert_eq!(page.status(), 503);
+        assert!(page.text().contains("pizauth is being stopped"));
+        assert_eq!(daemon.wait_end(), Some(0));
+        assert!(!daemon.socket_path().exists());
+    }
+}
+
+// ---- reload -----------------------------------------------------------------------------------
+
+/// A reload in the middle of an exchange: an unchanged registration keeps the sign-in; another
+/// ends it, and its late tokens go nowhere, not even when the old registration comes back.
+#[test]
+fn reloads_during_an_exchange() {
+    let provider = Provider::start();
+    let account = |options: &str| provider.account_with("work", options);
+    let mut daemon = Daemon::new(&account(""));
+    daemon.start();
+    let begin = || {
+        let gate = Gate::new();
+        provider.script(TOKEN, Scripted::gated(&gate));
+        let url = daemon.authorization_url("work");
+        let before = provider.requests(TOKEN).len();
+        let browser = thread::spawn(move || browser::visit(&url));
+        provider.wait_for(TOKEN, before + 1);
+        (gate, browser)
+    };
+
+    let (gate, browser) = begin();
+    daemon.write_config(&account("refresh_retry = 60s;"));
+    daemon.run(&["reload"]).ok();
+    gate.open();
+    assert_eq!(browser.join().expect("a page").status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+
+    daemon.run(&["revoke", "work"]).ok();
+    let (gate, browser) = begin();
+    daemon.write_config(&account("auth_uri_fields = { \"tenant\": \"b\" };"));
+    daemon.run(&["reload"]).ok();
+    let page = browser.join().expect("a page");
+    assert_eq!(page.status(), 403);
+    assert!(
+        page.text()
+            .contains("the account was changed or removed in the config")
+    );
+    daemon.write_config(&account(""));
+    daemon.run(&["reload"]).ok();
+    gate.open();
+    wait::until("the late tokens", || provider.accepts("at-2").then_some(()));
+    daemon.authorization_url("work");
+    assert!(daemon.run(&["status"]).ok().contains("no access token"));
+}
+
+/// The same in the middle of a refresh, and a config that can't be read.
+#[test]
+fn reloads_during_a_refresh() {
+    let provider = Provider::start();
+    let account = |options: &str| provider.account_with("work", options);
+    let mut daemon = Daemon::new(&account(""));
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.restart();
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    for bad in ["", "account", "nonsense = 1;\n", "account \"work\" { }\n"] {
+        daemon.write_config(bad);
+        daemon.run(&["reload"]).failed(1);
+    }
+    daemon.write_config(&account("refresh_before_expiry = 2s;"));
+    daemon.run(&["reload"]).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    gate.open();
+    daemon.eventually(&["show", "work"], |shown| shown.stdout == "at-2\n");
+
+    daemon.restart();
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 3);
+    daemon.write_config(&account("scopes_are_no_option = 1;"));
+    daemon.run(&["reload"]).failed(1);
+    assert_eq!(daemon.token("work"), "at-2");
+    daemon.write_config(&account("client_secret = \"new\"; login_hint = \"b\";"));
+    daemon.run(&["reload"]);
+    daemon.authorization_url("work");
+    gate.open();
+    wait::until("the late tokens", || provider.accepts("at-3").then_some(()));
+    let shown = daemon.run(&["show", "work"]);
+    assert!(!shown.stdout.contains("at-3"), "{shown:?}");
+    shown.failed(77);
+}
+
+// ---- dumps ------------------------------------------------------------------------------------
+
+/// A dump that was cut, bent, made up or emptied changes nothing.
+#[test]
+fn hostile_dumps_change_nothing() {
+    let (_provider, daemon) = one_account();
+    daemon.sign_in("work");
+    let file = daemon.path("dump");
+    let out = fs::File::create(&file).expect("a file");
+    let status = daemon.command(&["dump"]).stdout(out).status();
+    assert!(status.expect("to run dump").success());
+    let dump = fs::read(&file).expect("the dump");
+    assert!(!dump.windows(4).any(|bytes| bytes == b"at-1"));
+    let refused = |bytes: &[u8]| {
+        let output = daemon.run_with(&["restore"], bytes);
+        let why = output.failed(1);
+        assert!(why.starts_with("ERROR - nothing was restored: "), "{why}");
+        assert_eq!(
+            why.lines().filter(|line| line.starts_with("ERROR")).count(),
+            1
+        );
+    };
+    for keep in [0, 1, 7, dump.len() / 2, dump.len() - 1] {
+        refused(&dump[..keep]);
+    }
+    for at in (0..dump.len()).step_by(dump.len() / 24) {
+        let mut bent = dump.clone();
+        bent[at] ^= 0x40;
+        refused(&bent);
+    }
+    refused(&[dump.clone(), b"x".to_vec()].concat());
+    refused(b"{\"accounts\":[]}\n");
+    refused(&vec![0xff; 1 << 20]);
+    assert_eq!(daemon.token("work"), "at-1");
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// A token of the past, restored where a newer one is held, changes nothing either.
+#[test]
+fn an_old_dump_replaces_nothing() {
+    let (provider, mut daemon) = one_account();
+    provider.script(TOKEN, tokens("old", 3600));
+    daemon.sign_in("work");
+    let file = daemon.path("dump");
+    let out = fs::File::create(&file).expect("a file");
+    let status = daemon.command(&["dump"]).stdout(out).status();
+    assert!(status.expect("to run dump").success());
+    daemon.shutdown();
+    daemon.start();
+    provider.script(TOKEN, tokens("new", 3600));
+    daemon.sign_in("work");
+    daemon
+        .run_with(&["restore"], &fs::read(&file).expect("the dump"))
+        .ok();
+    assert_eq!(daemon.token("work"), "new");
+}
+
+/// `dump` into a full disk or a closed pipe fails, loudly.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_dump_that_cannot_be_written_fails() {
+    let (_provider, daemon) = one_account();
+    daemon.sign_in("work");
+    let full = fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("/dev/full");
+    let mut child = daemon
+        .command(&["dump"])
+        .stdout(full)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("to run dump");
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("its stderr");
+    stderr.read_to_string(&mut said).expect("what it says");
+    assert_eq!(child.wait().expect("its end").code(), Some(1));
+    assert!(
+        said.starts_with("ERROR - can't write to stdout: "),
+        "{said}"
+    );
+}

@@ -1,0 +1,455 @@
+//! From `show` without a token to a refreshed one, with a browser in between.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+
+use url::Url;
+
+use crate::support::browser;
+use crate::support::daemon::Daemon;
+use crate::support::http::Pairs;
+use crate::support::issuer::challenge_of;
+use crate::support::provider::{AUTHORIZE, Gate, Provider, Scripted, TOKEN};
+
+fn one_account(options: &str) -> (Provider, Daemon) {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account_with("work", options));
+    daemon.start();
+    (provider, daemon)
+}
+
+/// The URL as `show` gives it, in parts.
+fn authorization_url(daemon: &Daemon, account: &str) -> (String, Pairs) {
+    let url = daemon.authorization_url(account);
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let pairs = Pairs::decode(query.as_bytes());
+    (url, pairs)
+}
+
+#[test]
+fn the_authorization_request_has_all_that_the_rfcs_ask() {
+    let (provider, daemon) = one_account(
+        "auth_uri_fields = { \"prompt\": \"consent\", \"hd\": \"b c\", \"hd\": \"d\" };",
+    );
+    let (url, query) = authorization_url(&daemon, "work");
+    assert!(
+        url.starts_with(&format!("{}?", provider.auth_uri())),
+        "{url}"
+    );
+    let names: Vec<_> = query.0.iter().map(|(name, _)| name.as_str()).collect();
+    let expected = [
+        "access_type",
+        "code_challenge",
+        "code_challenge_method",
+        "scope",
+        "client_id",
+        "redirect_uri",
+        "response_type",
+        "state",
+        "prompt",
+        "hd",
+        "hd",
+    ];
+    assert_eq!(names, expected);
+    for (name, value) in [
+        ("access_type", "offline"),
+        ("code_challenge_method", "S256"),
+        ("scope", "mail offline"),
+        ("client_id", "client-of-work"),
+        ("response_type", "code"),
+        ("prompt", "consent"),
+        ("hd", "b c"),
+    ] {
+        assert_eq!(query.get(name), Some(value));
+    }
+    let state = query.get("state").expect("a state");
+    let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    assert!(state.len() >= 32 && plain(state), "{state}");
+    let redirect = Url::parse(query.get("redirect_uri").expect("a redirect_uri")).expect("a URI");
+    let info: serde_json::Value =
+        serde_json::from_str(daemon.run(&["info", "-j"]).ok()).expect("JSON");
+    let port = info["server_info"]["http_port"].as_u64().expect("a port");
+    assert_eq!(redirect.as_str(), format!("http://localhost:{port}/"));
+    assert_eq!(
+        daemon.authorization_url("work"),
+        url,
+        "one request at a time"
+    );
+
+    let page = browser::visit(&url);
+    assert_eq!(page.status(), 200);
+    let exchange = &provider.requests(TOKEN)[0];
+    assert_eq!(exchange.method, "POST");
+    let names: Vec<_> = exchange
+        .form
+        .0
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let expected = [
+        "grant_type",
+        "code",
+        "client_id",
+        "code_verifier",
+        "redirect_uri",
+    ];
+    assert_eq!(names, expected);
+    for (name, value) in [
+        ("grant_type", "authorization_code"),
+        ("client_id", "client-of-work"),
+        ("redirect_uri", redirect.as_str()),
+    ] {
+        assert_eq!(exchange.form.get(name), Some(value));
+    }
+    let verifier = exchange.form.get("code_verifier").expect("a code_verifier");
+    assert_eq!(
+        Some(challenge_of(verifier).as_str()),
+        query.get("code_challenge")
+    );
+    assert_eq!(exchange.headers.header("Accept"), Some("application/json"));
+    assert!(exchange.headers.header("Authorization").is_none());
+
+    daemon.run(&["revoke", "work"]).ok();
+    let (_, again) = authorization_url(&daemon, "work");
+    for name in ["state", "code_challenge"] {
+        assert_ne!(again.get(name), query.get(name), "{name} is used once");
+    }
+}
+
+#[test]
+fn a_sign_in_over_http_ends_on_a_page_that_says_so() {
+    let (_provider, daemon) = one_account("");
+    let page = daemon.sign_in("work");
+    assert_eq!(page.url.scheme(), "http");
+    assert_eq!(page.title(), "Account “work” is authorised - pizauth");
+    assert!(page.text().contains("You can close this window."));
+    for (name, value) in [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Cache-Control", "no-store"),
+        ("Referrer-Policy", "no-referrer"),
+        ("X-Content-Type-Options", "nosniff"),
+    ] {
+        assert_eq!(page.header(name), Some(value));
+    }
+    let policy = page.header("Content-Security-Policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    for part in ["<script", "src=", "href="] {
+        assert!(!page.text().contains(part), "{part}");
+    }
+    assert_eq!(daemon.token("work"), "at-1");
+    assert!(
+        daemon
+            .run(&["status"])
+            .ok()
+            .starts_with("work: access token valid for ")
+    );
+}
+
+#[test]
+fn a_sign_in_over_https_shows_the_certificate_that_info_names() {
+    let provider = Provider::start();
+    let account = provider.account_with("work", "redirect_uri = \"https://localhost/back\";");
+    let mut daemon = Daemon::new(&format!("https_listen = \"127.0.0.1:0\";\n{account}"));
+    daemon.start();
+    let page = daemon.sign_in("work");
+    assert_eq!((page.url.scheme(), page.url.path()), ("https", "/back"));
+    assert_eq!(page.title(), "Account “work” is authorised - pizauth");
+    let info: serde_json::Value =
+        serde_json::from_str(daemon.run(&["info", "-j"]).ok()).expect("JSON");
+    let server = &info["server_info"];
+    assert_eq!(
+        page.url.port().map(u64::from),
+        server["https_port"].as_u64()
+    );
+    let certificate = page.certificate.expect("a certificate");
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(&certificate);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+    let told = server["https_fingerprint"].as_str().expect("a fingerprint");
+    let told: String = told.chars().filter(char::is_ascii_alphanumeric).collect();
+    assert_eq!(told.to_ascii_uppercase(), digest);
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// `localhost` is 127.0.0.1 to one browser and [::1] to another.
+#[test]
+fn both_loopback_addresses_listen_on_one_port() {
+    let (_provider, daemon) = one_account("");
+    let callback = browser::callback_of(&daemon.authorization_url("work"));
+    for host in ["127.0.0.1", "[::1]"] {
+        if host == "[::1]" && TcpStream::connect(("::1", 9)).is_err_and(no_ipv6) {
+            continue;
+        }
+        let url = callback.replace("//localhost:", &format!("//{host}:"));
+        assert_eq!(browser::get(&url).status(), 200, "{host}");
+    }
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// Whether the machine doesn't have that address at all.
+fn no_ipv6(error: std::io::Error) -> bool {
+    error.kind() != std::io::ErrorKind::ConnectionRefused
+}
+
+/// A page of another site, whose name was made to point here, gets nothing.
+#[test]
+fn another_host_is_misdirected() {
+    let (provider, daemon) = one_account("");
+    let callback = browser::callback_of(&daemon.authorization_url("work"));
+    let port = Url::parse(&callback)
+        .expect("a URL")
+        .port()
+        .expect("a port");
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "localhost:1",
+        "localhost@evil",
+    ] {
+        let headers = Pairs::from([("Host", host)]);
+        assert_eq!(
+            browser::send("GET", &callback, &headers, b"").status(),
+            421,
+            "{host}"
+        );
+    }
+    assert!(provider.requests(TOKEN).is_empty());
+    for host in [format!("LOCALHOST:{port}"), "127.0.0.1".into()] {
+        let headers = Pairs::from([("Host", host.as_str())]);
+        assert_eq!(
+            browser::send("GET", &callback, &headers, b"").status(),
+            200,
+            "{host}"
+        );
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// Tokens of two seconds: refreshed in the background, at most once in ten seconds, by a refresh
+/// token that is replaced each time. Nobody has to ask.
+#[test]
+fn tokens_are_refreshed_in_the_background() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.expires_in = Some(2));
+    let mut daemon = Daemon::new("");
+    let events = daemon.record("events");
+    let option = events.option("token_event_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_EVENT"]);
+    daemon.write_config(&format!("{option}{}", provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    let first = std::time::Instant::now();
+    provider.wait_for(TOKEN, 2);
+    assert!(
+        first.elapsed().as_millis() >= 9_900,
+        "the floor of ten seconds"
+    );
+    assert_eq!(
+        events.wait_lines(2),
+        ["work\ttoken_new", "work\ttoken_refreshed"]
+    );
+    provider.wait_for(TOKEN, 3);
+    assert!(
+        first.elapsed().as_millis() >= 19_900,
+        "the floor of ten seconds"
+    );
+    events.wait_lines(3);
+    let sent = provider.requests(TOKEN);
+    for (request, token) in sent[1..].iter().zip(["rt-1", "rt-2"]) {
+        let names: Vec<_> = request
+            .form
+            .0
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(names, ["grant_type", "refresh_token", "client_id"]);
+        assert_eq!(request.form.get("grant_type"), Some("refresh_token"));
+        assert_eq!(request.form.get("refresh_token"), Some(token));
+    }
+}
+
+/// The page waits for a slow provider; and a browser that goes away meanwhile, or never reads,
+/// takes nothing along.
+#[test]
+fn browsers_wait_for_the_exchange_but_the_exchange_not_for_them() {
+    let provider = Provider::start();
+    let mut config = String::new();
+    for name in ["patient", "gone", "deaf"] {
+        config += &provider.account_at(name, &format!("{TOKEN}/{name}"), "");
+    }
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    let gate = Gate::new();
+    let mut deaf = Vec::new();
+    for name in ["gone", "deaf"] {
+        let path = format!("{TOKEN}/{name}");
+        provider.script(&path, Scripted::gated(&gate));
+        let callback = browser::callback_of(&daemon.authorization_url(name));
+        let url = Url::parse(&callback).expect("a URL");
+        let port = url.port().expect("a port");
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("to connect");
+        let query = url.query().expect("a query");
+        let head = format!("GET /?{query} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("to ask");
+        provider.wait_for(&path, 1);
+        if name == "deaf" {
+            deaf.push(stream);
+        }
+    }
+    provider.script("/token/patient", Scripted::gated(&gate));
+    let url = daemon.authorization_url("patient");
+    let patient = thread::spawn(move || browser::visit(&url));
+    provider.wait_for("/token/patient", 1);
+    let status = daemon.run(&["status"]).ok().to_owned();
+    assert_eq!(status.matches("authorisation being completed").count(), 3);
+    gate.open();
+    let page = patient.join().expect("a page");
+    assert_eq!(page.title(), "Account “patient” is authorised - pizauth");
+    for name in ["patient", "gone", "deaf"] {
+        daemon.eventually(&["show", name], |shown| shown.status == 0);
+    }
+}
+
+/// Two sign-ins at once don't get in each other's way, whichever ends first.
+#[test]
+fn two_accounts_sign_in_at_once() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&[provider.account("a"), provider.account("b")].concat());
+    daemon.start();
+    let urls = ["a", "b"].map(|name| daemon.authorization_url(name));
+    let [first, second] = urls.each_ref().map(|url| browser::callback_of(url));
+    let page = browser::get(&second);
+    assert!(page.text().contains("Account “b” is authorised"));
+    assert_eq!(daemon.authorization_url("a"), urls[0]);
+    assert!(
+        browser::get(&first)
+            .text()
+            .contains("Account “a” is authorised")
+    );
+    let sent = provider.requests(TOKEN);
+    let clients: Vec<_> = sent.iter().map(|it| it.form.get("client_id")).collect();
+    assert_eq!(clients, [Some("client-of-b"), Some("client-of-a")]);
+    assert_eq!(sent[0].form.get("code"), Some("code-2"));
+    assert_ne!(daemon.token("a"), daemon.token("b"));
+}
+
+/// A code is sent once, so it gets a connection of its own: the server may be closing any other.
+#[test]
+fn a_code_has_a_connection_of_its_own() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&[provider.account("a"), provider.account("b")].concat());
+    daemon.start();
+    for name in ["a", "b"] {
+        daemon.sign_in(name);
+    }
+    let sent = provider.requests(TOKEN);
+    assert_ne!(sent[0].connection, sent[1].connection);
+}
+
+/// What a browser asks for beside the callback consumes nothing, and what comes too late or too
+/// often says so.
+#[test]
+fn stale_states_and_stray_requests() {
+    let (provider, daemon) = one_account("");
+    let old = browser::callback_of(&daemon.authorization_url("work"));
+    daemon.run(&["revoke", "work"]).ok();
+    let new = browser::callback_of(&daemon.authorization_url("work"));
+    let page = browser::get(&old);
+    assert_eq!(page.status(), 404);
+    assert_eq!(page.title(), "This link is no longer valid - pizauth");
+    assert!(!page.text().contains("work"), "a stranger learns no names");
+    // A connection ahead of need, as browsers make them.
+    let url = Url::parse(&new).expect("a URL");
+    let port = url.port().expect("a port");
+    drop(TcpStream::connect(("127.0.0.1", port)).expect("to connect"));
+    let idle = browser::get(&format!("http://localhost:{port}/"));
+    assert_eq!(idle.title(), "pizauth is listening - pizauth");
+    assert_eq!(
+        browser::get(&format!("http://localhost:{port}/favicon.ico")).status(),
+        404
+    );
+    let head = browser::send("HEAD", &new, &Pairs::default(), b"");
+    assert_eq!((head.status(), head.text().as_str()), (200, ""));
+    assert!(provider.requests(TOKEN).is_empty());
+    assert_eq!(browser::get(&new).status(), 200);
+    assert!(browser::get(&new).text().contains("It already was"));
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// What is dangerous to a terminal, a log or a page.
+const HOSTILE: &str = "no\u{1b}]0;title\u{7}\u{1b}[31m <script>alert(\"x\")</script>\r\nERROR - \
+                       forged\u{202e}\u{9b}2J & 'more'";
+
+/// The same made safe, on one line.
+const SAFE: &str = "no ]0;title [31m <script>alert(\"x\")</script> ERROR - forged 2J & 'more'";
+
+fn clean(text: &str) -> bool {
+    !text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}')
+}
+
+/// A provider's words reach the page, stderr, the hook, `status` and the log: whole, and harmless.
+#[test]
+fn a_providers_words_are_shown_and_made_safe() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let hook = daemon.record("hook");
+    let option = hook.option("error_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_MSG"]);
+    for (at, logged) in [(AUTHORIZE, false), (TOKEN, false), (TOKEN, true)] {
+        let hooks = if logged { "" } else { option.as_str() };
+        daemon.write_config(&format!("{hooks}{}", provider.account("work")));
+        daemon.start();
+        let before = hook.lines().len();
+        let error = if at == AUTHORIZE {
+            "access_denied"
+        } else {
+            "invalid_grant"
+        };
+        provider.script(at, Scripted::Error(error, HOSTILE));
+        let page = browser::visit(&daemon.authorization_url("work"));
+        assert_eq!(page.status(), 403);
+        let text = page.text();
+        let escaped = SAFE
+            .replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+            .replace('"', "&quot;")
+            .replace('\'', "&#39;");
+        let reason = format!("<strong>Reason:</strong> {error}: {escaped}</p>");
+        assert!(text.contains(&reason) && clean(&text), "{text}");
+        let message = format!("authorisation failed: {error}: {SAFE}");
+        let log = match logged {
+            true => daemon.log().wait_line(&format!("ERROR - work: {message}")),
+            false => hook.wait_lines(before + 1)[before].replace('\t', " "),
+        };
+        assert!(log.contains(&message) && clean(&log), "{log:?}");
+        let status = daemon.run(&["status"]).ok().to_owned();
+        assert!(
+            status.contains(&format!("{error}: {SAFE}")) && clean(&status),
+            "{status:?}"
+        );
+        assert_eq!(status.lines().count(), 1);
+        let shown = daemon.run(&["show", "work"]);
+        let said = shown.failed(77);
+        assert!(
+            said.contains(&format!("{error}: {SAFE}")) && clean(said),
+            "{said:?}"
+        );
+        assert!(!daemon.shutdown().contains('\u{1b}'));
+    }
+}
+
+/// A word of 64 KiB is cut to what fits a notification.
+#[test]
+fn long_words_are_cut() {
+    let (provider, daemon) = one_account("");
+    let long = serde_json::json!({
+        "error": "invalid_grant",
+        "error_description": "word ".repeat(13_000),
+    });
+    provider.script(TOKEN, Scripted::json(400, &long));
+    let page = browser::visit(&daemon.authorization_url("work"));
+    assert!(page.text().len() < 8_000);
+    let line = daemon
+        .log()
+        .wait_line("ERROR - work: authorisation failed: invalid_grant: word");
+    assert!(line.chars().count() < 1_000 && line.contains('…'), "{line}");
+}
