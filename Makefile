@@ -1,4 +1,4 @@
-# The targets: all (or build), demo, test, check, sim, sim-canaries, model, browser, bench, install,
+# The targets: all (or build), demo, test, check, sim, sim-canaries, model, fuzz, browser, bench, install,
 # uninstall, clean.
 # Both GNU make and BSD make read this file.
 
@@ -24,7 +24,8 @@ FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks examples/providers
-SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/clients/meli/pizauth-xoauth2 .ci/run
+SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh \
+	examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
@@ -32,7 +33,16 @@ STEPS =
 # How many events in a row the model tries in every order.
 DEPTH = 6
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model browser bench install uninstall clean
+# How long each fuzz target runs, in seconds, and which.
+TIME = 60
+FUZZ = client_reply config control_frame dump http_request redirect_query step_sequence token_response
+# What libFuzzer needs to see where an input goes; a stable compiler knows it.
+COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
+
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser bench \
+	install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -93,6 +103,23 @@ sim-canaries:
 
 model:
 	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --release --lib core::model -- --nocapture
+
+# The corpus is only read: what is found goes below fuzz/target, what breaks to fuzz/artifacts.
+fuzz:
+	failed=; host=$$(rustc -vV | sed -n 's/^host: //p'); dir="$${CARGO_TARGET_DIR:-fuzz/target}"; \
+	RUSTFLAGS='$(COVERAGE)' $(CARGO) build --locked --release --manifest-path fuzz/Cargo.toml \
+		--target "$$host" --target-dir "$$dir/fuzz" || exit 1; \
+	for target in $(FUZZ); do \
+		found="$$dir/found/$$target"; \
+		mkdir -p "$$found" fuzz/artifacts; \
+		echo "fuzzing $$target for $(TIME) s"; \
+		"$$dir/fuzz/$$host/release/$$target" -max_total_time=$(TIME) -timeout=10 -rss_limit_mb=1024 \
+			-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$$target-" \
+			"$$found" "fuzz/corpus/$$target" 2>"$$dir/found/$$target.log" || \
+			{ tail -n 40 "$$dir/found/$$target.log"; failed="$$failed $$target"; }; \
+		sed -n '/stat::number_of_executed_units/p; /DONE/p' "$$dir/found/$$target.log"; \
+	done; \
+	[ -z "$$failed" ] || { echo "broken:$$failed" >&2; exit 1; }
 
 # A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
 browser:

@@ -1,22 +1,28 @@
 //! The command line: one table is the source of the parser and of every usage text; the manual
 //! and the completions are held against it by tests/tidy.rs.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{
     Arg::{Long, Short, Value},
     ValueExt,
 };
 
-use crate::error::{Exit, Failure};
+use crate::{
+    error::{Exit, Failure},
+    form::{Form, Format},
+    time::parse_span,
+};
 
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verb {
     /// Start or join a sign-in, and wait for its end.
     Auth(AuthOptions),
-    /// Print the sealed tokens.
-    Dump,
+    /// Say whether a config is good.
+    Check(CheckOptions),
+    /// Print the sealed tokens, or save them in a file.
+    Dump(DumpOptions),
     /// Print this, on stdout, with exit 0.
     Help(String),
     /// Print paths, version, ports.
@@ -42,11 +48,35 @@ pub enum Verb {
     /// Start the daemon.
     Server(ServerOptions),
     /// Print the access token.
-    Show(AccountOptions),
+    Show(ShowOptions),
     /// End the daemon.
     Shutdown,
     /// Print the state of every account.
-    Status,
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// Print what happens.
+    Watch {
+        /// As JSON.
+        json: bool,
+    },
+}
+
+/// What `check` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CheckOptions {
+    /// `-c`: the config, instead of the usual one.
+    pub config: Option<PathBuf>,
+}
+
+/// What `dump` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DumpOptions {
+    /// `-o`: the file to write, instead of stdout.
+    pub file: Option<PathBuf>,
+    /// `-f`: write to a terminal, too.
+    pub force: bool,
 }
 
 /// What verbs about one account take.
@@ -69,6 +99,21 @@ pub struct AuthOptions {
     pub qr: bool,
     /// `-n`: don't wait for the end.
     pub no_wait: bool,
+}
+
+/// What `show` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ShowOptions {
+    /// The account's name.
+    pub account: String,
+    /// `-u`: leave the URL out of errors.
+    pub no_url: bool,
+    /// `-w`: wait at most so long for a token.
+    pub wait: Option<Duration>,
+    /// `-m`: only a token that is valid so long.
+    pub min_valid: Option<Duration>,
+    /// `-f`, `--user`, `--host`, `--port`: what the token is to look like.
+    pub form: Form,
 }
 
 /// What `server` takes.
@@ -96,8 +141,8 @@ pub struct Spec {
 
 /// An option's row.
 pub struct Opt {
-    /// The letter behind `-`.
-    pub short: char,
+    /// The letter behind `-`, if it has one.
+    pub short: Option<char>,
     /// The word behind `--`.
     pub long: &'static str,
     /// What its value is called, if it takes one.
@@ -107,10 +152,24 @@ pub struct Opt {
 }
 
 const NO_URL: Opt = Opt {
-    short: 'u',
+    short: Some('u'),
     long: "no-url",
     value: None,
     summary: "leave the authorisation URL out of errors",
+};
+
+const JSON: Opt = Opt {
+    short: Some('j'),
+    long: "json",
+    value: None,
+    summary: "as JSON",
+};
+
+const CONFIG: Opt = Opt {
+    short: Some('c'),
+    long: "config",
+    value: Some("file"),
+    summary: "read this configuration",
 };
 
 /// Every verb, in the order of the alphabet.
@@ -119,19 +178,19 @@ pub const VERBS: &[Spec] = &[
         name: "auth",
         options: &[
             Opt {
-                short: 'o',
+                short: Some('o'),
                 long: "open",
                 value: None,
                 summary: "open the address in the desktop's browser",
             },
             Opt {
-                short: 'q',
+                short: Some('q'),
                 long: "qr",
                 value: None,
                 summary: "draw a QR code for a phone",
             },
             Opt {
-                short: 'n',
+                short: Some('n'),
                 long: "no-wait",
                 value: None,
                 summary: "don't wait for the end",
@@ -141,19 +200,33 @@ pub const VERBS: &[Spec] = &[
         summary: "sign in: show every way to, and wait for the end",
     },
     Spec {
-        name: "dump",
-        options: &[],
+        name: "check",
+        options: &[CONFIG],
         operand: None,
-        summary: "write the state, tokens included, to stdout",
+        summary: "say whether the configuration is good",
+    },
+    Spec {
+        name: "dump",
+        options: &[
+            Opt {
+                short: Some('f'),
+                long: "force",
+                value: None,
+                summary: "write to a terminal, too",
+            },
+            Opt {
+                short: Some('o'),
+                long: "output",
+                value: Some("file"),
+                summary: "write this file, all of it or nothing, for your eyes only",
+            },
+        ],
+        operand: None,
+        summary: "write the state, tokens included, to stdout or a file",
     },
     Spec {
         name: "info",
-        options: &[Opt {
-            short: 'j',
-            long: "json",
-            value: None,
-            summary: "as JSON",
-        }],
+        options: &[JSON],
         operand: None,
         summary: "show paths, version and ports",
     },
@@ -184,7 +257,7 @@ pub const VERBS: &[Spec] = &[
     Spec {
         name: "revoke",
         options: &[Opt {
-            short: 'l',
+            short: Some('l'),
             long: "local",
             value: None,
             summary: "don't tell the provider",
@@ -195,20 +268,15 @@ pub const VERBS: &[Spec] = &[
     Spec {
         name: "server",
         options: &[
+            CONFIG,
             Opt {
-                short: 'c',
-                long: "config",
-                value: Some("file"),
-                summary: "read this configuration",
-            },
-            Opt {
-                short: 'd',
+                short: Some('d'),
                 long: "debug",
                 value: None,
                 summary: "stay in the foreground, log to stderr",
             },
             Opt {
-                short: 'v',
+                short: Some('v'),
                 long: "verbose",
                 value: None,
                 summary: "log more; up to four times",
@@ -219,7 +287,45 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "show",
-        options: &[NO_URL],
+        options: &[
+            NO_URL,
+            Opt {
+                short: Some('f'),
+                long: "format",
+                value: Some("format"),
+                summary: "raw, bearer, json, xoauth2 or oauthbearer",
+            },
+            Opt {
+                short: Some('m'),
+                long: "min-valid",
+                value: Some("time"),
+                summary: "only a token that is valid so long",
+            },
+            Opt {
+                short: Some('w'),
+                long: "wait",
+                value: Some("time"),
+                summary: "wait at most so long for a token",
+            },
+            Opt {
+                short: None,
+                long: "user",
+                value: Some("name"),
+                summary: "the mailbox, for xoauth2 and oauthbearer",
+            },
+            Opt {
+                short: None,
+                long: "host",
+                value: Some("name"),
+                summary: "the mail server, for oauthbearer",
+            },
+            Opt {
+                short: None,
+                long: "port",
+                value: Some("number"),
+                summary: "the mail server's port, for oauthbearer",
+            },
+        ],
         operand: Some("account"),
         summary: "print the access token of an account",
     },
@@ -231,9 +337,15 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "status",
-        options: &[],
+        options: &[JSON],
         operand: None,
         summary: "show the state of every account",
+    },
+    Spec {
+        name: "watch",
+        options: &[JSON],
+        operand: None,
+        summary: "show what happens, as it happens",
     },
 ];
 
@@ -267,9 +379,40 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
 /// What the options of one verb came to.
 #[derive(Default)]
 struct Given {
-    flags: Vec<char>,
-    value: Option<OsString>,
+    /// By the long name, in the order given.
+    options: Vec<(&'static str, Option<OsString>)>,
     operand: Option<String>,
+}
+
+impl Given {
+    fn has(&self, long: &str) -> bool {
+        self.count(long) > 0
+    }
+
+    fn count(&self, long: &str) -> usize {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        same.count()
+    }
+
+    /// The last value given; an earlier one is overridden.
+    fn value(&self, long: &str) -> Option<&OsString> {
+        let mut last = self.options.iter().rev();
+        last.find(|(name, _)| *name == long)?.1.as_ref()
+    }
+
+    /// The same, if `read` can make sense of it.
+    fn read<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+        let Some(value) = self.value(long) else {
+            return Ok(None);
+        };
+        match value.to_str().and_then(read) {
+            Some(value) => Ok(Some(value)),
+            None => {
+                let value = crate::text::sanitize(&value.to_string_lossy());
+                Err(format!("`{value}` is no good value of `--{long}`"))
+            }
+        }
+    }
 }
 
 fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> {
@@ -278,16 +421,20 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
     while let Some(arg) = parser.next().map_err(|error| wrong(&error.to_string()))? {
         let option = match &arg {
             Short('h') | Long("help") => return Ok(Verb::Help(help(spec))),
-            Short(letter) => spec.options.iter().find(|opt| opt.short == *letter),
+            Short(letter) => {
+                let mut options = spec.options.iter();
+                options.find(|opt| opt.short == Some(*letter))
+            }
             Long(word) => spec.options.iter().find(|opt| opt.long == *word),
             Value(_) => None,
         };
         match (option, arg) {
             (Some(opt), _) => {
-                given.flags.push(opt.short);
-                if opt.value.is_some() {
-                    given.value = Some(parser.value().map_err(|error| wrong(&error.to_string()))?);
-                }
+                let value = match opt.value {
+                    Some(_) => Some(parser.value().map_err(|error| wrong(&error.to_string()))?),
+                    None => None,
+                };
+                given.options.push((opt.long, value));
             }
             (None, Value(word)) if spec.operand.is_some() && given.operand.is_none() => {
                 let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
@@ -301,44 +448,77 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
     {
         return Err(wrong(&format!("no {operand} given")));
     }
-    Ok(verb(spec.name, given))
+    verb(spec.name, given).map_err(|why| wrong(&why))
 }
 
-fn verb(name: &str, given: Given) -> Verb {
-    let has = |flag| given.flags.contains(&flag);
+fn verb(name: &str, given: Given) -> Result<Verb, String> {
+    let json = given.has("json");
+    let config = given.value("config").map(PathBuf::from);
     let account = AccountOptions {
         account: given.operand.clone().unwrap_or_default(),
-        no_url: has('u'),
+        no_url: given.has("no-url"),
     };
-    match name {
+    Ok(match name {
         "auth" => Verb::Auth(AuthOptions {
             account: account.account,
-            open: has('o'),
-            qr: has('q'),
-            no_wait: has('n'),
+            open: given.has("open"),
+            qr: given.has("qr"),
+            no_wait: given.has("no-wait"),
         }),
-        "dump" => Verb::Dump,
-        "info" => Verb::Info { json: has('j') },
+        "check" => Verb::Check(CheckOptions { config }),
+        "dump" => Verb::Dump(DumpOptions {
+            force: given.has("force"),
+            file: given.value("output").map(PathBuf::from),
+        }),
+        "info" => Verb::Info { json },
         "redirect" => Verb::Redirect(given.operand),
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
         "restore" => Verb::Restore,
         "revoke" => Verb::Revoke {
             account: account.account,
-            local: has('l'),
+            local: given.has("local"),
         },
         "server" => Verb::Server(ServerOptions {
-            foreground: has('d'),
-            verbose: u8::try_from(given.flags.iter().filter(|flag| **flag == 'v').count())
-                .unwrap_or(u8::MAX),
-            config: given.value.map(PathBuf::from),
+            foreground: given.has("debug"),
+            verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
+            config,
         }),
-        "show" => Verb::Show(account),
+        "show" => Verb::Show(show(&given, account)?),
         "shutdown" => Verb::Shutdown,
-        "status" => Verb::Status,
+        "status" => Verb::Status { json },
+        "watch" => Verb::Watch { json },
         // Every row of the table has its line above; the test below walks them all.
         _ => Verb::Help(overview()),
+    })
+}
+
+fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
+    let text = |text: &str| {
+        let fits = !text.is_empty() && !text.contains(char::is_control);
+        fits.then(|| text.to_owned())
+    };
+    let form = Form {
+        format: given.read("format", Format::named)?.unwrap_or_default(),
+        user: given.read("user", text)?,
+        host: given.read("host", text)?,
+        port: given.read("port", |port| port.parse().ok())?,
+    };
+    let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
+    if form.user.is_some() && !sasl {
+        return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
     }
+    let server = form.host.is_some() || form.port.is_some();
+    if server && form.format != Format::Oauthbearer {
+        return Err("`--host` and `--port` are for the format oauthbearer".into());
+    }
+    Ok(ShowOptions {
+        account: account.account,
+        no_url: account.no_url,
+        wait: given.read("wait", parse_span)?,
+        min_valid: given.read("min-valid", parse_span)?,
+        form,
+    })
 }
 
 fn usage(spec: Option<&Spec>, why: &str) -> Failure {
@@ -353,9 +533,13 @@ fn usage(spec: Option<&Spec>, why: &str) -> Failure {
 pub fn synopsis(spec: &Spec) -> String {
     let mut line = format!("pizauth {}", spec.name);
     for opt in spec.options {
+        let name = match opt.short {
+            Some(letter) => format!("-{letter}"),
+            None => format!("--{}", opt.long),
+        };
         match opt.value {
-            Some(value) => line.push_str(&format!(" [-{} <{value}>]", opt.short)),
-            None => line.push_str(&format!(" [-{}]", opt.short)),
+            Some(value) => line.push_str(&format!(" [{name} <{value}>]")),
+            None => line.push_str(&format!(" [{name}]")),
         }
     }
     if let Some(operand) = spec.operand {
@@ -377,8 +561,11 @@ fn help(spec: &Spec) -> String {
             .value
             .map(|value| format!(" <{value}>"))
             .unwrap_or_default();
-        let names = format!("-{}, --{}{value}", opt.short, opt.long);
-        text.push_str(&format!("  {names:<22} {}\n", opt.summary));
+        let names = match opt.short {
+            Some(letter) => format!("-{letter}, --{}{value}", opt.long),
+            None => format!("    --{}{value}", opt.long),
+        };
+        text.push_str(&format!("  {names:<24} {}\n", opt.summary));
     }
     text
 }
@@ -386,9 +573,14 @@ fn help(spec: &Spec) -> String {
 fn overview() -> String {
     let mut text = String::from("usage: pizauth <command>\n\n");
     for spec in VERBS {
-        let line = synopsis(spec);
-        let line = line.strip_prefix("pizauth ").unwrap_or(&line);
-        text.push_str(&format!("  {line:<36} {}\n", spec.summary));
+        let options = if spec.options.is_empty() {
+            ""
+        } else {
+            " [options]"
+        };
+        let operand = spec.operand.map(|operand| format!(" <{operand}>"));
+        let line = format!("{}{options}{}", spec.name, operand.unwrap_or_default());
+        text.push_str(&format!("  {line:<28} {}\n", spec.summary));
     }
     text.push_str(
         "\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n",
@@ -415,6 +607,14 @@ mod tests {
         }
     }
 
+    fn show_work(no_url: bool) -> ShowOptions {
+        ShowOptions {
+            account: "work".into(),
+            no_url,
+            ..ShowOptions::default()
+        }
+    }
+
     #[test]
     fn command_lines_mean_what_the_manual_says() {
         for (line, verb) in [
@@ -427,15 +627,50 @@ mod tests {
                     no_wait: true,
                 }),
             ),
-            ("dump", Verb::Dump),
+            ("dump", Verb::Dump(DumpOptions::default())),
+            (
+                "dump -fo x",
+                Verb::Dump(DumpOptions {
+                    file: Some("x".into()),
+                    force: true,
+                }),
+            ),
             ("info", Verb::Info { json: false }),
             ("info -j", Verb::Info { json: true }),
             ("redirect", Verb::Redirect(None)),
             ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
             ("refresh work", Verb::Refresh(account(false))),
             ("refresh -u work", Verb::Refresh(account(true))),
-            ("show work -u", Verb::Show(account(true))),
-            ("show -- work", Verb::Show(account(false))),
+            ("show work -u", Verb::Show(show_work(true))),
+            ("show -- work", Verb::Show(show_work(false))),
+            (
+                "show -w 30s -m10m -f oauthbearer --user me --host=h --port 993 work",
+                Verb::Show(ShowOptions {
+                    wait: Some(Duration::from_secs(30)),
+                    min_valid: Some(Duration::from_secs(600)),
+                    form: Form {
+                        format: Format::Oauthbearer,
+                        user: Some("me".into()),
+                        host: Some("h".into()),
+                        port: Some(993),
+                    },
+                    ..show_work(false)
+                }),
+            ),
+            (
+                "show --wait 1 --wait=45 work",
+                Verb::Show(ShowOptions {
+                    wait: Some(Duration::from_secs(45)),
+                    ..show_work(false)
+                }),
+            ),
+            ("check", Verb::Check(CheckOptions::default())),
+            (
+                "check -c x.conf",
+                Verb::Check(CheckOptions {
+                    config: Some("x.conf".into()),
+                }),
+            ),
             ("reload", Verb::Reload),
             ("restore", Verb::Restore),
             (
@@ -446,7 +681,10 @@ mod tests {
                 },
             ),
             ("shutdown", Verb::Shutdown),
-            ("status", Verb::Status),
+            ("status", Verb::Status { json: false }),
+            ("status --json", Verb::Status { json: true }),
+            ("watch", Verb::Watch { json: false }),
+            ("watch -j", Verb::Watch { json: true }),
             ("server", Verb::Server(ServerOptions::default())),
             (
                 "server -dvvvv -c x.conf",
@@ -472,6 +710,21 @@ mod tests {
             ("show -x a", "invalid option '-x'"),
             ("dump x", "unexpected argument \"x\""),
             ("server -c", "missing argument for option '-c'"),
+            ("show -w soon a", "`soon` is no good value of `--wait`"),
+            ("show -m 1w a", "`1w` is no good value of `--min-valid`"),
+            ("show -f xml a", "`xml` is no good value of `--format`"),
+            (
+                "show -f oauthbearer --port 65536 a",
+                "`65536` is no good value of `--port`",
+            ),
+            (
+                "show --user me a",
+                "`--user` is for the formats xoauth2 and oauthbearer",
+            ),
+            (
+                "show -f xoauth2 --host h a",
+                "`--host` and `--port` are for the format oauthbearer",
+            ),
         ] {
             let failure = parsed(line).unwrap_err();
             assert_eq!(

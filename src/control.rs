@@ -1,5 +1,5 @@
-//! The control socket: who may speak, and one request and reply a connection. Knows no core: what
-//! a request means is the caller's closure.
+//! The control socket: who may speak, and one request a connection. Knows no core: what a request
+//! means is the [`Handler`]'s.
 
 use std::time::Duration;
 
@@ -22,53 +22,53 @@ pub const LIMITS: Limits = Limits {
     write_timeout: Duration::from_secs(5),
 };
 
-/// What becomes of a request.
+/// What follows a request.
 #[derive(Debug)]
 pub enum Answer {
-    /// This reply, now.
-    Now(Reply),
-    /// The reply that [`crate::serve::Remote::send`] brings, at the latest after so long; then the one
-    /// given here.
-    Wait(Duration, Reply),
+    /// This, and the end.
+    Reply(Reply),
+    /// A reply that somebody will send, in so long at most.
+    Wait(Duration),
+    /// This, and then whatever is published.
+    Stream(Reply),
 }
 
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
-        Answer::Now(reply)
-    }
-}
+/// Answers requests.
+pub trait Handler: Send {
+    /// A whole request.
+    fn request(&mut self, id: ConnId, request: Request) -> Answer;
 
-/// Answers one request; the connection is named for those who answer later.
-pub type Handler = Box<dyn Fn(ConnId, Request) -> Answer + Send>;
+    /// A client isn't kept waiting any longer: its last words.
+    fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply;
+
+    /// A client that waited is gone, answered or not.
+    fn left(&mut self, id: ConnId);
+}
 
 /// The control socket's protocol, for [`crate::serve::run`].
-pub struct Control {
-    handler: Handler,
+pub struct Control<H> {
+    handler: H,
 }
 
-impl Control {
+/// One client.
+pub struct Client {
+    id: ConnId,
+    waits: bool,
+}
+
+impl<H: Handler> Control<H> {
     /// `handler` answers the requests of this user's processes; nobody else is heard.
-    pub fn new(handler: Handler) -> Self {
+    pub fn new(handler: H) -> Self {
         Control { handler }
     }
 }
 
-/// A client.
-pub struct Conn {
-    id: ConnId,
-    /// What it hears if nothing else comes.
-    last_words: Option<Reply>,
-}
+impl<H: Handler> Service for Control<H> {
+    type Conn = Client;
 
-impl Service for Control {
-    type Conn = Conn;
-
-    fn connected(&mut self, id: ConnId, _listener: usize, peer: &Socket) -> Option<Conn> {
+    fn connected(&mut self, id: ConnId, _listener: usize, peer: &Socket) -> Option<Client> {
         match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() => Some(Conn {
-                id,
-                last_words: None,
-            }),
+            Some(uid) if uid == Uid::effective() => Some(Client { id, waits: false }),
             Some(uid) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
@@ -80,35 +80,34 @@ impl Service for Control {
         }
     }
 
-    fn received(&mut self, conn: &mut Conn, input: &mut Vec<u8>, end: bool) -> Next {
+    fn received(&mut self, client: &mut Client, input: &mut Vec<u8>, end: bool) -> Next {
         let answer = match wire::parse_request(input) {
             Received::Part if !end => return Next::More,
-            Received::Part => failure("the request is incomplete").into(),
-            Received::Bad(why) => failure(&why).into(),
-            Received::Whole(request) => (self.handler)(conn.id, request),
+            Received::Part => Answer::Reply(failure("the request is incomplete")),
+            Received::Bad(why) => Answer::Reply(failure(&why)),
+            Received::Whole(request) => self.handler.request(client.id, request),
         };
+        client.waits = !matches!(answer, Answer::Reply(_));
         match answer {
-            Answer::Now(reply) => Next::Reply(encoded(&reply)),
-            Answer::Wait(limit, last_words) => {
-                conn.last_words = Some(last_words);
-                Next::Park(Some(limit))
-            }
+            Answer::Reply(reply) => Next::Reply(encode(&reply)),
+            Answer::Wait(limit) => Next::Park(Some(limit)),
+            Answer::Stream(reply) => Next::Stream(encode(&reply)),
         }
     }
 
-    fn unparked(&mut self, conn: &mut Conn, why: Unparked) -> Vec<u8> {
-        let reply = match (why, conn.last_words.take()) {
-            (Unparked::Deadline, Some(reply)) => reply,
-            (Unparked::Deadline, None) => failure("it took too long"),
-            (Unparked::Crowded, _) => failure("too many clients are waiting"),
-            (Unparked::Stopping, _) => failure("the server is ending"),
-        };
-        encoded(&reply)
+    fn unparked(&mut self, client: &mut Client, why: Unparked) -> Vec<u8> {
+        encode(&self.handler.unparked(client.id, why))
+    }
+
+    fn closed(&mut self, client: Client) {
+        if client.waits {
+            self.handler.left(client.id);
+        }
     }
 }
 
-/// A reply as bytes, for [`crate::serve::Remote::send`].
-pub fn encoded(reply: &Reply) -> Vec<u8> {
+/// The bytes of a reply; the connection wipes them when they are sent.
+pub fn encode(reply: &Reply) -> Vec<u8> {
     std::mem::take(&mut *wire::encode_reply(reply))
 }
 

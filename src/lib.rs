@@ -2,10 +2,13 @@
 //! act on them; README.md (CONTRIBUTING) draws the map.
 
 pub mod error;
+pub mod form;
 pub mod secret;
 pub mod text;
 pub mod time;
 pub mod view;
+
+pub mod report;
 
 pub mod config;
 pub mod oauth;

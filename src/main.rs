@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
 fn run() -> u8 {
     let verb = cli::parse(std::env::args_os().skip(1));
     let outcome = verb.and_then(|verb| match verb {
+        Verb::Check(options) => daemon::check(&options),
         Verb::Server(options) => daemon::start(&options),
         other => client::run(&other),
     });

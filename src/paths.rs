@@ -18,6 +18,9 @@ use crate::error::{Exit, Failure};
 /// The socket's name in the runtime directory.
 const SOCKET: &str = "pizauth.sock";
 
+/// The server's lock's name in the runtime directory.
+const LOCK: &str = "pizauth.lock";
+
 /// The config's name in its directory.
 const CONFIG: &str = "pizauth.conf";
 
@@ -51,26 +54,107 @@ pub fn runtime_dir() -> PathBuf {
     }
 }
 
-/// The control socket.
-pub fn socket(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join(SOCKET)
+/// Where the server and its clients meet.
+#[derive(Debug)]
+pub struct Address {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The directory that it is in.
+    pub dir: PathBuf,
+    /// Whether the user named it, instead of leaving it to us.
+    named: bool,
 }
 
-/// Makes the runtime directory, or checks the one that is there.
-pub fn make_runtime_dir(dir: &Path) -> Result<(), Failure> {
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            let what = format!("can't make the directory {}: {error}", dir.display());
-            return Err(Failure::new(Exit::Other, what));
+/// `$PIZAUTH_SOCK`, else `pizauth.sock` in the [`runtime_dir`].
+pub fn address() -> Result<Address, Failure> {
+    let Some(named) = env::var_os("PIZAUTH_SOCK").filter(|path| !path.is_empty()) else {
+        let dir = runtime_dir();
+        return Ok(Address {
+            socket: dir.join(SOCKET),
+            dir,
+            named: false,
+        });
+    };
+    let socket = PathBuf::from(named);
+    match socket.parent() {
+        Some(dir) if socket.is_absolute() && socket.file_name().is_some() => Ok(Address {
+            dir: dir.into(),
+            socket,
+            named: true,
+        }),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "PIZAUTH_SOCK is no absolute path of a socket",
+        )),
+    }
+}
+
+impl Address {
+    /// The server's lock, beside the socket.
+    pub fn lock_file(&self) -> PathBuf {
+        if !self.named {
+            return self.dir.join(LOCK);
+        }
+        let mut name = self.socket.clone().into_os_string();
+        name.push(".lock");
+        name.into()
+    }
+
+    /// For the server: makes the directory, or checks the one that is there.
+    pub fn prepare(&self) -> Result<(), Failure> {
+        make_dir(&self.dir)?;
+        match self.named {
+            false => check_runtime_dir(&self.dir),
+            true if is_guarded(&self.dir) => Ok(()),
+            true => Err(self.refused()),
         }
     }
-    check_runtime_dir(dir)
+
+    /// For a client that has connected: could somebody else have planted the socket?
+    pub fn check(&self) -> Result<(), Failure> {
+        if !self.named {
+            return check_runtime_dir(&self.dir);
+        }
+        let own = fs::symlink_metadata(&self.socket)
+            .is_ok_and(|found| found.uid() == Uid::effective().as_raw());
+        match own || is_guarded(&self.dir) {
+            true => Ok(()),
+            false => Err(self.refused()),
+        }
+    }
+
+    fn refused(&self) -> Failure {
+        let what = format!(
+            "refusing to use the directory {}: others can write to it",
+            self.dir.display()
+        );
+        Failure::new(Exit::Other, what).hint("PIZAUTH_SOCK names a socket in it")
+    }
+}
+
+/// Whether nobody but the user and root can put a file into the directory.
+fn is_guarded(dir: &Path) -> bool {
+    let Ok(found) = fs::metadata(dir) else {
+        return false;
+    };
+    let owned = found.uid() == Uid::effective().as_raw() || found.uid() == 0;
+    let shared = found.mode() & 0o022 != 0;
+    found.is_dir() && owned && !shared
+}
+
+fn make_dir(dir: &Path) -> Result<(), Failure> {
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => {
+            let what = format!("can't make the directory {}: {error}", dir.display());
+            Err(Failure::new(Exit::Other, what))
+        }
+    }
 }
 
 /// Refuses a runtime directory that somebody else could have planted or can write to.
-pub fn check_runtime_dir(dir: &Path) -> Result<(), Failure> {
+fn check_runtime_dir(dir: &Path) -> Result<(), Failure> {
     let refuse = |why: &str| {
         let what = format!("refusing to use the directory {}: {why}", dir.display());
         Err(Failure::new(Exit::Other, what))

@@ -82,7 +82,7 @@ pub enum Next {
     /// Wait for [`Remote::send`], for at most so long ([`Service::unparked`] follows). What the
     /// peer sends meanwhile is thrown away.
     Park(Option<Duration>),
-    /// Write this, then stay parked without a deadline.
+    /// Write this, then stay parked without a deadline, for [`Remote::publish`] too.
     Stream(Vec<u8>),
     /// Close at once.
     Close,
@@ -287,8 +287,19 @@ impl<S: Service> Server<S> {
                 Message::Send { id, bytes, last } => {
                     self.with(id, |connection, turn| connection.send(turn, bytes, last));
                 }
+                Message::Publish(bytes) => self.publish(&bytes),
                 Message::Stop => self.stop(),
             }
+        }
+    }
+
+    fn publish(&mut self, bytes: &[u8]) {
+        let streams = self.connections.values().filter(|c| c.is_stream());
+        let ids: Vec<ConnId> = streams.map(Connection::id).collect();
+        for id in ids {
+            self.with(id, |connection, turn| {
+                connection.send(turn, bytes.to_vec(), false)
+            });
         }
     }
 

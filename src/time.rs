@@ -103,6 +103,21 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A span as the config writes it, `90s`, `5m`, `2h`, `1d`, or as a bare number of seconds.
+pub fn parse_span(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit_secs = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(unit_secs).map(Duration::from_secs)
+}
+
 /// Names how a span is shown to people: its two largest units, as in `2d 3h`, `59m`, `12s`.
 pub fn humane(span: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
@@ -149,6 +164,27 @@ mod tests {
         }
         assert_eq!(now.wall_at(Instant(12_000)), Wall(1_002_000));
         assert_eq!(now.wall_at(Instant(8_000)), Wall(998_000));
+    }
+
+    #[test]
+    fn spans_are_read_as_the_config_writes_them_or_as_seconds() {
+        for (text, secs) in [
+            ("0", Some(0)),
+            ("90", Some(90)),
+            ("90s", Some(90)),
+            ("5m", Some(300)),
+            ("2h", Some(7_200)),
+            ("1d", Some(86_400)),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("1.5h", None),
+            ("1h30m", None),
+            ("99999999999999999999", None),
+            ("999999999999999999d", None),
+        ] {
+            assert_eq!(parse_span(text), secs.map(Duration::from_secs), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What `status` and `info` show: the JSON that daemon and client share. No secrets; of addresses only
 //! those that the user is to open.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::time::Wall;
@@ -154,4 +156,76 @@ pub struct ServerInfo {
     pub pid: u32,
     /// The daemon's version.
     pub pizauth_version: String,
+}
+
+/// Something that has happened, for whoever watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// When.
+    pub at: Wall,
+    /// To which account; `None` when to all.
+    pub account: Option<Arc<str>>,
+    /// What.
+    pub what: Happening,
+}
+
+/// What can happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// Somebody signed in.
+    TokenNew {
+        /// When the token expires, unless the provider didn't say.
+        expires: Option<Wall>,
+    },
+    /// A refresh brought a new access token.
+    TokenRefreshed {
+        /// When the token expires, unless the provider didn't say.
+        expires: Option<Wall>,
+    },
+    /// `pizauth restore` brought newer tokens.
+    TokenRestored {
+        /// When the access token expires, as far as is known.
+        expires: Option<Wall>,
+    },
+    /// The provider, the user's own probe or a changed registration ended the tokens.
+    TokenInvalidated,
+    /// `pizauth revoke`.
+    TokenRevoked,
+    /// An authorization request waits for the user.
+    AuthorisationPending,
+    /// The user is back, and the code is being exchanged.
+    AuthorisationCompleting,
+    /// A sign-in ended without tokens.
+    AuthorisationFailed {
+        /// Why.
+        reason: ReasonView,
+    },
+    /// A sign-in was given up because of what the user did here.
+    AuthorisationCancelled {
+        /// Why.
+        reason: ReasonView,
+    },
+    /// The provider has refused the refresh token: somebody has to sign in.
+    AuthorisationNeeded {
+        /// Why.
+        reason: ReasonView,
+    },
+    /// A refresh has failed in a way that may pass.
+    RefreshFailing {
+        /// How often in a row.
+        failures: u32,
+        /// When the next is due.
+        at: Wall,
+        /// Why.
+        reason: ReasonView,
+    },
+    /// A refresh has succeeded after some that had failed.
+    RefreshRecovered,
+    /// The configuration keeps the token from being refreshed.
+    RefreshStopped {
+        /// Why.
+        reason: ReasonView,
+    },
+    /// The configuration was read again.
+    Reloaded,
 }

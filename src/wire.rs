@@ -8,6 +8,8 @@
 //! pizauth 1 0 5\ntoken
 //! ```
 //!
+//! `watch` is answered by a row of replies, one an event, until either end leaves.
+//!
 //! The second word is the protocol's version, bumped by hand. The third is the verb, or in a reply
 //! the exit code (0, or one of [`crate::error::Exit`] with the error's text as the body). A
 //! request's body is a JSON object with the verb's arguments, except that of `restore`, which is
@@ -23,6 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::{Exit, Failure},
+    form::Form,
     secret::Secret,
 };
 
@@ -64,11 +67,13 @@ pub enum Request {
     /// Forget an account's tokens.
     Revoke(RevokeArgs),
     /// The access token.
-    Show(AccountArgs),
+    Show(ShowArgs),
     /// End the server.
     Shutdown,
     /// Every account, as JSON.
     Status,
+    /// What happens from now on, each as JSON.
+    Watch,
 }
 
 /// The arguments of a verb about one account.
@@ -122,6 +127,25 @@ mod plain {
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
         String::deserialize(d).map(Secret::new)
     }
+}
+
+/// The arguments of `show`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowArgs {
+    /// The account's name.
+    pub account: String,
+    /// Leave the authorisation URL out of the error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_url: bool,
+    /// Wait at most so long for a token, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_secs: Option<u64>,
+    /// Only a token that is valid so long, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_valid_secs: Option<u64>,
+    /// What the token is to look like.
+    #[serde(flatten)]
+    pub form: Form,
 }
 
 /// What the server answers.
@@ -193,9 +217,10 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "reload" => Ok(Request::Reload),
         "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
         "revoke" => args(verb, body).map(Request::Revoke),
-        "show" => account().map(Request::Show),
+        "show" => args(verb, body).map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
         "status" => Ok(Request::Status),
+        "watch" => Ok(Request::Watch),
         _ => Err("unknown request: is the client newer than the server?".into()),
     }
 }
@@ -221,9 +246,10 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
         Request::Reload => frame("reload", b""),
         Request::Restore(dump) => frame("restore", dump),
         Request::Revoke(args) => frame("revoke", &serde_json::to_vec(args).unwrap_or_default()),
-        Request::Show(args) => frame("show", &json(args)),
+        Request::Show(args) => frame("show", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Shutdown => frame("shutdown", b""),
         Request::Status => frame("status", b""),
+        Request::Watch => frame("watch", b""),
     }
 }
 
@@ -268,7 +294,69 @@ pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
     parse_reply(input)
 }
 
-fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// Sends `request` and reads the replies that follow, one at a time.
+pub struct Replies<S> {
+    stream: S,
+    input: Vec<u8>,
+}
+
+impl<S: Read + Write> Replies<S> {
+    /// Sends `request`.
+    pub fn to(mut stream: S, request: &Request) -> Result<Self, Failure> {
+        let sent = stream.write_all(&encode_request(request));
+        sent.map_err(|error| trouble(&error.to_string()))?;
+        Ok(Replies {
+            stream,
+            input: Vec::new(),
+        })
+    }
+
+    /// Where they come from.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Reads what has arrived; waits when nothing has.
+    pub fn read(&mut self) -> Result<(), Failure> {
+        let mut piece = [0; 4096];
+        let count = loop {
+            match self.stream.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome.map_err(|error| trouble(&error.to_string()))?,
+            }
+        };
+        if count == 0 {
+            return Err(trouble("it has gone"));
+        }
+        self.input.extend(piece.iter().take(count));
+        Ok(())
+    }
+
+    /// The body of the next reply that is here as a whole.
+    pub fn next_body(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        let Some(length) = self.whole()? else {
+            return Ok(None);
+        };
+        let rest = self.input.split_off(length);
+        let reply = std::mem::replace(&mut self.input, rest);
+        parse_reply(Zeroizing::new(reply)).map(Some)
+    }
+
+    /// How long the first reply is, head and body, once all of it is here.
+    fn whole(&self) -> Result<Option<usize>, Failure> {
+        let head = split_head(&self.input).map_err(|why| trouble(&why))?;
+        Ok(head.and_then(|(_, length, rest)| {
+            let head = self.input.len() - rest.len();
+            (rest.len() >= length).then_some(head + length)
+        }))
+    }
+}
+
+/// The body of a whole reply, which `input` is.
+///
+/// # Errors
+/// The server's own, or why this is no reply.
+pub fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (code, length, body) = match split_head(&input) {
         Ok(Some(head)) => head,
         Ok(None) => return Err(trouble("it hung up before it had answered")),
@@ -339,6 +427,7 @@ fn trouble(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::form::Format;
 
     fn account() -> AccountArgs {
         AccountArgs {
@@ -368,15 +457,72 @@ mod tests {
                 account: "work".into(),
                 local: true,
             }),
-            Request::Show(account()),
+            Request::Show(ShowArgs::default()),
+            Request::Show(ShowArgs {
+                account: "work".into(),
+                no_url: true,
+                wait_secs: Some(30),
+                min_valid_secs: Some(600),
+                form: Form {
+                    format: Format::Oauthbearer,
+                    user: Some("me".into()),
+                    host: Some("imap.example.com".into()),
+                    port: Some(993),
+                },
+            }),
             Request::Shutdown,
             Request::Status,
+            Request::Watch,
         ] {
             let bytes = encode_request(&request);
             for end in 0..bytes.len() {
                 assert_eq!(parse_request(&bytes[..end]), Received::Part);
             }
             assert_eq!(parse_request(&bytes), Received::Whole(request));
+        }
+    }
+
+    #[test]
+    fn a_plain_show_says_no_more_than_its_account_and_unknown_arguments_are_ignored() {
+        let plain = ShowArgs {
+            account: "work".into(),
+            ..ShowArgs::default()
+        };
+        let bytes = encode_request(&Request::Show(plain.clone()));
+        assert_eq!(
+            bytes.as_slice(),
+            b"pizauth 1 show 18\n{\"account\":\"work\"}"
+        );
+        let newer = b"pizauth 1 show 28\n{\"account\":\"work\",\"new\":[1]}";
+        assert_eq!(parse_request(newer), Received::Whole(Request::Show(plain)));
+    }
+
+    #[test]
+    fn a_row_of_replies_comes_apart_wherever_it_is_cut() {
+        let mut row = encode_reply(&Reply::text("one".into())).to_vec();
+        row.extend_from_slice(&encode_reply(&Reply::text(String::new())));
+        let end = Failure::new(Exit::NoServer, "gone");
+        row.extend_from_slice(&encode_reply(&Reply::Failure(end.clone())));
+        for cut in 1..row.len() {
+            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+            let mut replies = Replies::to(ours, &Request::Watch).unwrap();
+            let mut heard = Vec::new();
+            for piece in [&row[..cut], &row[cut..]] {
+                theirs.write_all(piece).unwrap();
+                replies.read().unwrap();
+                loop {
+                    match replies.next_body() {
+                        Ok(Some(body)) => heard.push(Ok(body.to_vec())),
+                        Ok(None) => break,
+                        Err(failure) => {
+                            heard.push(Err(failure));
+                            break;
+                        }
+                    }
+                }
+            }
+            let row = [Ok(b"one".to_vec()), Ok(Vec::new()), Err(end.clone())];
+            assert_eq!(heard, row, "cut at {cut}");
         }
     }
 

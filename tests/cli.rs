@@ -26,9 +26,9 @@ const CONFIG: &str = r#"account "work" {
 }
 "#;
 
-const VERBS: [&str; 10] = [
-    "dump", "info", "refresh", "reload", "restore", "revoke", "server", "show", "shutdown",
-    "status",
+const VERBS: [&str; 12] = [
+    "check", "dump", "info", "refresh", "reload", "restore", "revoke", "server", "show",
+    "shutdown", "status", "watch",
 ];
 
 #[test]
@@ -61,7 +61,8 @@ fn help_is_on_stdout_with_exit_0_everywhere() {
 fn usage_errors_exit_with_64_and_say_what_is_wrong() {
     let daemon = Daemon::new(CONFIG);
     let list = "hint: `pizauth --help` lists the commands\n";
-    let show = "hint: usage: pizauth show [-u] <account>\n";
+    let show = "hint: usage: pizauth show [-u] [-f <format>] [-m <time>] [-w <time>] \
+                [--user <name>] [--host <name>] [--port <number>] <account>\n";
     for (args, what, hint) in [
         (&[][..], "no command given", list),
         (&["frob"], "unknown command `frob`", list),
@@ -74,7 +75,7 @@ fn usage_errors_exit_with_64_and_say_what_is_wrong() {
         (
             &["dump", "x"],
             "unexpected argument \"x\"",
-            "hint: usage: pizauth dump\n",
+            "hint: usage: pizauth dump [-f] [-o <file>]\n",
         ),
         (
             &["server", "-c"],
@@ -100,6 +101,7 @@ fn without_a_server_every_verb_but_info_says_so() {
         &["show", "work"],
         &["shutdown"],
         &["status"],
+        &["watch"],
     ] {
         assert_eq!(daemon.run(args).failed(69), absent, "{args:?}");
     }
@@ -645,6 +647,7 @@ fn info_tells_programs_and_people_the_same() {
             "pizauth_version",
             "server_info",
             "server_running",
+            "socket",
         ]
     );
     let server = &info["server_info"];

@@ -234,7 +234,7 @@ const CASES: &[Case] = &[
             Run(
                 &["show", "--help"],
                 Success,
-                Words(&["pizauth show [-u] <account>"]),
+                Words(&["pizauth show [-u] ", "<account>"]),
                 Nothing,
             ),
             Run(

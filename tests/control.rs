@@ -208,8 +208,11 @@ fn a_slow_reader_gets_all_and_holds_up_nobody() {
     let (head, body) = said.split_once('\n').unwrap();
     assert_eq!(head, format!("pizauth 1 0 {}", body.len()));
     assert!(body.len() > 300_000, "{}", body.len());
-    let views: Vec<serde_json::Value> = serde_json::from_str(body).unwrap();
-    assert_eq!(views.len(), names.len() + 1);
+    let status: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        status["accounts"].as_array().unwrap().len(),
+        names.len() + 1
+    );
     // One that never reads is given up.
     let mut never = connect(&daemon);
     never.write_all(b"pizauth 1 status 0\n").unwrap();

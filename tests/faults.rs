@@ -191,8 +191,9 @@ fn a_lost_rotation_is_explained() {
     let (provider, mut daemon) = one_account();
     provider.set(|settings| settings.expires_in = Some(1));
     daemon.sign_in("work");
-    daemon.restart();
+    // The fresh daemon finds the token expired, and refreshes at once.
     provider.script(TOKEN, Scripted::HappyButLost);
+    daemon.restart();
     daemon
         .log()
         .wait_line("the request was sent but the reply was lost");
@@ -464,9 +465,16 @@ fn a_server_whose_place_was_taken_ends() {
         .parent()
         .expect("a directory")
         .to_owned();
-    // Both steps within the second that the first daemon waits.
+    // Held up, the first daemon can't make its place again before the second has taken it.
+    let pid = daemon.pid().expect("a pid");
+    let send = |signal| nix::sys::signal::kill(pid, signal).expect("to signal");
+    send(Signal::SIGSTOP);
     fs::remove_dir_all(&directory).expect("to remove the directory");
     let second = Running::start(&mut daemon.command(&["server", "-d", "-vvvv"]));
+    wait::until("the second server", || {
+        UnixStream::connect(daemon.socket_path()).ok()
+    });
+    send(Signal::SIGCONT);
     let line = daemon.log().wait_line("another server has taken its place");
     assert!(line.starts_with("ERROR - "), "{line}");
     daemon.eventually(&["status"], |status| status.status == 0);

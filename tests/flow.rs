@@ -236,22 +236,16 @@ fn tokens_are_refreshed_in_the_background() {
     let option = events.option("token_event_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_EVENT"]);
     daemon.write_config(&format!("{option}{}", provider.account("work")));
     daemon.start();
+    let before = std::time::Instant::now();
     daemon.sign_in("work");
-    let first = std::time::Instant::now();
     provider.wait_for(TOKEN, 2);
-    assert!(
-        first.elapsed().as_millis() >= 9_900,
-        "the floor of ten seconds"
-    );
+    assert!(before.elapsed().as_secs() >= 10, "the floor of ten seconds");
     assert_eq!(
         events.wait_lines(2),
         ["work\ttoken_new", "work\ttoken_refreshed"]
     );
     provider.wait_for(TOKEN, 3);
-    assert!(
-        first.elapsed().as_millis() >= 19_900,
-        "the floor of ten seconds"
-    );
+    assert!(before.elapsed().as_secs() >= 20, "the floor of ten seconds");
     events.wait_lines(3);
     let sent = provider.requests(TOKEN);
     for (request, token) in sent[1..].iter().zip(["rt-1", "rt-2"]) {

@@ -8,7 +8,15 @@ end
 # True where an account is expected and none has been given yet.
 function __pizauth_wants_account
     set --local words
+    set --local value no
     for word in (commandline --cut-at-cursor --current-process --tokenize)[2..]
+        # The word after one of these is its value.
+        if test $value = yes
+            set value no
+            continue
+        end
+        contains -- $word -c --config -f --format -m --min-valid -w --wait --user --host --port
+        and set value yes
         string match --quiet -- '-*' $word; or set --append words $word
     end
     test (count $words) -eq 1; and contains -- $words[1] auth refresh revoke show
@@ -19,7 +27,8 @@ complete --command pizauth --short-option h --long-option help --description 'Pr
 complete --command pizauth --condition __fish_use_subcommand --short-option V --long-option version --description 'Print the version'
 
 complete --command pizauth --condition __fish_use_subcommand --arguments auth --description 'Sign in, and wait for the end'
-complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output'
+complete --command pizauth --condition __fish_use_subcommand --arguments check --description 'Say whether the configuration is good'
+complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output or a file'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
 complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
@@ -30,12 +39,22 @@ complete --command pizauth --condition __fish_use_subcommand --arguments server 
 complete --command pizauth --condition __fish_use_subcommand --arguments show --description 'Print the access token of an account'
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
+complete --command pizauth --condition __fish_use_subcommand --arguments watch --description 'Print what happens, as it happens'
 
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option o --long-option open --description 'Open the address in the browser'
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option q --long-option qr --description 'Draw a QR code'
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option n --long-option no-wait --description 'Do not wait for the end'
-complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option j --long-option json --description 'Print JSON'
+complete --command pizauth --condition '__fish_seen_subcommand_from check' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
+complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option f --long-option force --description 'Write to a terminal, too'
+complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option o --long-option output --require-parameter --force-files --description 'Write this file'
+complete --command pizauth --condition '__fish_seen_subcommand_from info status watch' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer json xoauth2 oauthbearer' --description 'What to print'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option host --require-parameter --description 'The mail server, for oauthbearer'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option port --require-parameter --description 'Its port, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'

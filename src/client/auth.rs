@@ -9,7 +9,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
-use super::{ask, connect, print, qr, status, stderr_is_terminal, stdout_is_terminal, tell};
+use super::{ask, connect, is_terminal, print, qr, status, stderr_is_terminal, tell};
 use crate::{
     cli::AuthOptions,
     error::Failure,
@@ -110,7 +110,7 @@ impl<'a> Addresses<'a> {
             ));
         }
         if with_qr {
-            let coloured = stdout_is_terminal();
+            let coloured = is_terminal();
             match qr::draw(self.elsewhere, coloured) {
                 Some(drawn) => text.push_str(&drawn),
                 None => text.push_str("(the address is too long for a QR code)\n"),

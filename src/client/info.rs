@@ -21,6 +21,7 @@ struct Info {
     info_format_version: u32,
     pizauth_version: &'static str,
     server_running: bool,
+    socket: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_info: Option<ServerInfo>,
 }
@@ -47,22 +48,24 @@ fn gather() -> Result<Info, Failure> {
         Err(failure) if failure.exit == Exit::NoServer => None,
         Err(failure) => return Err(failure),
     };
+    let address = paths::address()?;
     let executed_as = std::env::args_os().next().unwrap_or_default();
     Ok(Info {
-        cache_directory: paths::runtime_dir().display().to_string(),
+        cache_directory: address.dir.display().to_string(),
         config_file: paths::config().map_or(String::new(), |path| path.display().to_string()),
         executed_as: executed_as.to_string_lossy().into_owned(),
         info_format_version: FORMAT_VERSION,
         pizauth_version: env!("CARGO_PKG_VERSION"),
         server_running: server_info.is_some(),
         server_info,
+        socket: address.socket.display().to_string(),
     })
 }
 
 fn render(info: &Info) -> String {
     let mut text = format!(
-        "pizauth version {}\n  executed as: {}\n  config file: {}\n  cache directory: {}\n",
-        info.pizauth_version, info.executed_as, info.config_file, info.cache_directory
+        "pizauth version {}\n  executed as: {}\n  config file: {}\n  cache directory: {}\n  socket: {}\n",
+        info.pizauth_version, info.executed_as, info.config_file, info.cache_directory, info.socket
     );
     let Some(server) = &info.server_info else {
         text.push_str("server: not running\n");

@@ -1,31 +1,38 @@
 //! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
 
 mod auth;
+mod dump;
 mod info;
 mod qr;
 mod status;
+mod watch;
 
 use std::{
     io::{self, ErrorKind, IsTerminal, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsFd, unix::net::UnixStream},
 };
 
-use nix::unistd::Uid;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    unistd::Uid,
+};
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountOptions, Verb},
+    cli::{AccountOptions, ShowOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer_uid},
     secret::Secret,
-    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
+    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
 };
 
-/// Carries out `verb`, which is not `server` or help.
+/// Carries out `verb`, which is one for the server.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Auth(options) => auth::run(options),
-        Verb::Dump => dump(),
+        // The daemon's own.
+        Verb::Check(_) | Verb::Server(_) => Ok(()),
+        Verb::Dump(options) => dump::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
         Verb::Redirect(address) => redirect(address.as_deref()),
@@ -33,10 +40,10 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Reload => say(Request::Reload),
         Verb::Restore => restore(),
         Verb::Revoke { account, local } => revoke(account, *local),
-        Verb::Server(_) => Ok(()),
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
-        Verb::Status => status::run(),
+        Verb::Status { json } => status::run(*json),
+        Verb::Watch { json } => watch::run(*json),
     }
 }
 
@@ -69,21 +76,17 @@ fn say(request: Request) -> Result<(), Failure> {
     }
 }
 
-fn show(options: &AccountOptions) -> Result<(), Failure> {
-    let mut token = ask(&Request::Show(account(options)))?;
-    token.push(b'\n');
-    print(&token)
-}
-
-fn dump() -> Result<(), Failure> {
-    if io::stdout().is_terminal() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "a dump holds tokens: not writing it to a terminal",
-        )
-        .hint("redirect the output into a file or a command"));
-    }
-    print(&ask(&Request::Dump)?)
+fn show(options: &ShowOptions) -> Result<(), Failure> {
+    let args = ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        wait_secs: options.wait.map(|span| span.as_secs()),
+        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
+        form: options.form.clone(),
+    };
+    let mut line = ask(&Request::Show(args))?;
+    line.push(b'\n');
+    print(&line)
 }
 
 fn restore() -> Result<(), Failure> {
@@ -147,11 +150,10 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
 
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
-    let dir = paths::runtime_dir();
-    let socket = paths::socket(&dir);
-    match UnixStream::connect(&socket) {
+    let address = paths::address()?;
+    match UnixStream::connect(&address.socket) {
         Ok(stream) => {
-            paths::check_runtime_dir(&dir)?;
+            address.check()?;
             match peer_uid(&stream) {
                 Some(uid) if uid == Uid::effective() => Ok(stream),
                 _ => Err(no_server("the socket's server runs as somebody else")),
@@ -163,7 +165,7 @@ fn connect() -> Result<UnixStream, Failure> {
             }
             _ => Err(no_server(&format!(
                 "can't reach the server at {}: {error}",
-                socket.display()
+                address.socket.display()
             ))),
         },
     }
@@ -171,6 +173,11 @@ fn connect() -> Result<UnixStream, Failure> {
 
 fn no_server(what: &str) -> Failure {
     Failure::new(Exit::NoServer, what)
+}
+
+/// Whether stdout is shown to somebody.
+fn on_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes to stdout, and means it: a full disk or a closed pipe is an error.
@@ -199,12 +206,37 @@ fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn stdout_is_terminal() -> bool {
+fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal()
+/// Sleeps until there is something to read from `stream`; false when nobody reads what is printed
+/// any more.
+fn wait_for(stream: &UnixStream) -> bool {
+    let stdout = io::stdout();
+    let mut fds = [
+        PollFd::new(stream.as_fd(), PollFlags::POLLIN),
+        // Its end is told unasked.
+        PollFd::new(stdout.as_fd(), PollFlags::empty()),
+    ];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            // The read that follows says what is wrong.
+            Err(_) => return true,
+            Ok(_) => {
+                let [_, stdout] = &fds;
+                let ended = PollFlags::POLLERR | PollFlags::POLLHUP;
+                return !stdout
+                    .revents()
+                    .is_some_and(|flags| flags.intersects(ended));
+            }
+        }
+    }
 }
 
 /// Prints why a command failed, on stderr.

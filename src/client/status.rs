@@ -1,42 +1,73 @@
-//! `pizauth status`: one line an account, for people.
+//! `pizauth status`: one line an account for people, or JSON for scripts.
 
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, print, read};
+use super::{ask, is_terminal, print, read};
 use crate::{
     error::Failure,
+    report::{self, Status},
     time::{Wall, humane},
     view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
     wire::Request,
 };
 
-pub(super) fn run() -> Result<(), Failure> {
-    show(|_| true)
+pub(super) fn run(json: bool) -> Result<(), Failure> {
+    let mut body = ask(&Request::Status)?;
+    if json {
+        body.push(b'\n');
+        return print(&body);
+    }
+    show(&body, |_| true)
 }
 
-/// The same for one account.
+/// The line of one account.
 pub(super) fn run_one(account: &str) -> Result<(), Failure> {
-    show(|view| view.account == account)
+    show(&ask(&Request::Status)?, |name| name == account)
 }
 
-fn show(wanted: impl Fn(&AccountView) -> bool) -> Result<(), Failure> {
-    let views: Vec<AccountView> = read(&ask(&Request::Status)?)?;
-    let now = Wall::from_millis(Timestamp::now().as_millisecond());
+fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let status: Status = read(body)?;
+    let now = now();
     let zone = TimeZone::system();
-    let lines: Vec<String> = views
+    let colour = wants_colour();
+    let lines: Vec<String> = status
+        .accounts
         .iter()
-        .filter(|view| wanted(view))
-        .map(|view| {
-            format!(
-                "{}: {}\n",
-                crate::text::sanitize(&view.account),
-                line(view, now, &zone)
-            )
+        .filter(|account| wanted(&account.account))
+        .map(|account| {
+            let view = account.view();
+            let name = crate::text::sanitize(&view.account);
+            match (line(&view, now, &zone), colour) {
+                (state, true) => format!("{name}: \x1b[{}m{state}\x1b[0m\n", paint(&view)),
+                (state, false) => format!("{name}: {state}\n"),
+            }
         })
         .collect();
     print(lines.concat().as_bytes())
+}
+
+/// The time by the wall clock: to a client it is no argument.
+pub(super) fn now() -> Wall {
+    Wall::from_millis(Timestamp::now().as_millisecond())
+}
+
+/// Colour is for terminals that have it, and for people who haven't refused it (no-color.org).
+fn wants_colour() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// Green is good, yellow passes by itself, red needs the user (ECMA-48, 8.3.117).
+fn paint(view: &AccountView) -> u8 {
+    let valid = view.access.as_ref().is_some_and(|access| access.valid);
+    let failing = matches!(view.renewal, Some(RenewalView::Failing { .. }));
+    match report::needs(view) {
+        "none" if valid && !failing => 32,
+        "none" => 33,
+        _ => 31,
+    }
 }
 
 /// What there is to say of one account.
@@ -166,7 +197,7 @@ fn ahead(at: Wall, now: Wall) -> String {
 }
 
 /// A moment in the user's own time; with the day when it isn't today.
-fn moment(at: Wall, now: Wall, zone: &TimeZone) -> String {
+pub(super) fn moment(at: Wall, now: Wall, zone: &TimeZone) -> String {
     let zoned = |at: Wall| {
         let at = Timestamp::from_millisecond(at.millis()).ok()?;
         Some(at.to_zoned(zone.clone()))
@@ -294,6 +325,23 @@ mod tests {
             &over,
             "access token expired 1m ago; no refresh token: sign in again with `pizauth show`",
         );
+    }
+
+    #[test]
+    fn colours_tell_good_from_passing_from_yours_to_do() {
+        let valid = Some((true, Some(future(60))));
+        let failing = RenewalView::Failing {
+            since: NOW,
+            failures: 1,
+            at: NOW,
+            reason: reason(None),
+        };
+        let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
+        assert_eq!(paint(&view(valid, scheduled())), 32);
+        assert_eq!(paint(&view(valid, Some(failing))), 33);
+        let expired = Some((false, Some(past(5))));
+        assert_eq!(paint(&view(expired, scheduled())), 33);
+        assert_eq!(paint(&view(None, None)), 31);
     }
 
     #[test]

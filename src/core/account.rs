@@ -1,8 +1,9 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
 mod device;
+mod waiting;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use log::Level;
 use url::Url;
@@ -25,11 +26,18 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now, Wall},
-    view::{AccessView, AccountView, DeviceView, ReasonView, RenewalView, SignInStart, SignInView},
+    view::{
+        AccessView, AccountView, DeviceView, Happening, ReasonView, RenewalView, SignInStart,
+        SignInView,
+    },
 };
+
+use waiting::Waiting;
+pub use waiting::{Answer, Ask, Asker, Handed, Patience};
 
 /// The answer to `show`.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use]
 pub enum Show {
     /// The access token.
@@ -80,7 +88,7 @@ pub enum Progress {
 /// Whether there is a sign-in to wait for.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Waiting {
+pub enum SignInWait {
     /// The waiter will hear of its end.
     Yes,
     /// There is none, and the last one didn't fail.
@@ -124,6 +132,8 @@ pub(super) struct Account {
     last_request: Option<Instant>,
     /// The oddities of the last reply, so that a provider's habit is logged once.
     warned: Vec<String>,
+    /// Who waits for a token.
+    waiting: BTreeMap<Waiter, Waiting>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -153,6 +163,8 @@ struct Grant {
 struct Access {
     token: Arc<Secret>,
     expires: Option<Instant>,
+    /// Those granted; `None` when the provider didn't say, and so those asked for.
+    scopes: Option<Arc<[String]>>,
 }
 
 #[derive(Debug)]
@@ -319,6 +331,7 @@ impl Account {
             revocations: Vec::new(),
             last_request: None,
             warned: Vec::new(),
+            waiting: BTreeMap::new(),
             filed: None,
         }
     }
@@ -355,9 +368,14 @@ impl Account {
     // ---- what users ask for -------------------------------------------------------------------
 
     pub fn show(&mut self, env: &mut Env) -> Show {
-        if let Some(token) = self.valid_access(env.now.instant) {
-            return Show::Token(token);
+        match self.valid_access(env.now.instant) {
+            Some(token) => Show::Token(token),
+            None => self.bring(env),
         }
+    }
+
+    /// Starts what brings a token, or joins it; what that is.
+    fn bring(&mut self, env: &mut Env) -> Show {
         let Held::Grant(Grant {
             renewal: Renewal::With { phase, .. },
             ..
@@ -421,8 +439,9 @@ impl Account {
             text: "the account's tokens were revoked".into(),
             hint: None,
         };
-        self.end_sign_in(env, Err(why));
+        self.cancel_sign_in(env, why.clone());
         self.sign_in = SignIn::None { failed: None };
+        self.answer_failed(env, &why);
         let (Some(waiter), Some(endpoint)) = (tell, self.revocation_uri.clone()) else {
             return false;
         };
@@ -454,7 +473,7 @@ impl Account {
         for revocation in std::mem::take(&mut self.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
         }
-        self.end_sign_in(env, Err(why));
+        self.cancel_sign_in(env, why);
     }
 
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
@@ -674,16 +693,28 @@ impl Account {
     }
 
     /// Has `waiter` hear of the end of the sign-in under way.
-    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<Waiting, Refusal> {
+    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
         match &mut self.sign_in {
-            SignIn::None { failed: None } => return Ok(Waiting::No),
+            SignIn::None { failed: None } => return Ok(SignInWait::No),
             SignIn::None {
                 failed: Some(refusal),
             } => return Err(refusal.clone()),
             SignIn::Pending(pending) => pending.waiters.push(waiter),
             SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
         }
-        Ok(Waiting::Yes)
+        Ok(SignInWait::Yes)
+    }
+
+    /// Somebody who waited for the sign-in has left.
+    fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
+        match &mut self.sign_in {
+            SignIn::None { .. } => {}
+            SignIn::Pending(pending) => {
+                pending.waiters.retain(|it| *it != waiter);
+                pending.code_waiters.retain(|it| *it != waiter);
+            }
+            SignIn::Exchanging(exchanging) => exchanging.waiters.retain(|it| *it != waiter),
+        }
     }
 
     fn begin_sign_in(&mut self, env: &mut Env) {
@@ -719,6 +750,7 @@ impl Account {
             code_waiters: Vec::new(),
         });
         env.log(Level::Info, &self.name, "authorisation needed");
+        env.news(&self.name, Happening::AuthorisationPending);
         self.remind(env, Reminder::WithCode);
     }
 
@@ -828,6 +860,7 @@ impl Account {
             phase: ExchangePhase::InFlight(attempt),
         });
         self.send(env, attempt);
+        env.news(&self.name, Happening::AuthorisationCompleting);
     }
 
     fn retry_exchange(&mut self, env: &mut Env) {
@@ -855,6 +888,7 @@ impl Account {
                 self.end_sign_in(env, Ok(()));
                 self.granted(env, tokens, sent);
                 self.announce(env, TokenEvent::New);
+                self.answer_after_grant(env);
                 return;
             }
             Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
@@ -930,11 +964,26 @@ impl Account {
         self.sign_in_failed(env, refusal);
     }
 
+    /// Ends a sign-in that may be under way, because of what the user did here.
+    fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
+        if !matches!(self.sign_in, SignIn::None { .. }) {
+            let reason = reason(&why);
+            env.news(&self.name, Happening::AuthorisationCancelled { reason });
+        }
+        self.end_sign_in(env, Err(why));
+    }
+
     fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
         env.error(
             &self.name,
             format!("authorisation failed: {}", told(&refusal)),
         );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationFailed { reason });
+        // Those who wait for a refresh go on waiting for it.
+        if self.needs_person() {
+            self.answer_failed(env, &refusal);
+        }
         self.sign_in = SignIn::None {
             failed: Some(refusal),
         };
@@ -1170,7 +1219,11 @@ impl Account {
         match verdict {
             Verdict::Granted(tokens) => {
                 self.granted(env, tokens, sent);
+                if trouble.is_some() {
+                    env.news(&self.name, Happening::RefreshRecovered);
+                }
                 self.announce(env, TokenEvent::Refreshed);
+                self.answer_after_grant(env);
             }
             Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
             Verdict::Parked(refusal) => {
@@ -1178,6 +1231,9 @@ impl Account {
                     &self.name,
                     format!("refreshing has stopped: {}", told(&refusal)),
                 );
+                let reason = reason(&refusal);
+                env.news(&self.name, Happening::RefreshStopped { reason });
+                self.answer_parked(env, &refusal);
                 let since = env.now.wall;
                 self.set_phase(Phase::Parked { refusal, since });
             }
@@ -1255,6 +1311,17 @@ impl Account {
         } else {
             env.log(Level::Warn, &self.name, message);
         }
+        env.news(
+            &self.name,
+            Happening::RefreshFailing {
+                failures: trouble.failures,
+                at: env.now.wall_at(env.now.instant.after(delay)),
+                reason: reason(&trouble.refusal),
+            },
+        );
+        self.answer_impatient(env, || Show::Refreshing {
+            trouble: Some(trouble.refusal.clone()),
+        });
         self.set_phase(Phase::Failing {
             trouble,
             failed: env.now.instant,
@@ -1271,11 +1338,14 @@ impl Account {
             &self.name,
             format!("authorisation needed again: {}", told(&refusal)),
         );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationNeeded { reason });
         self.set_phase(Phase::Rejected {
-            refusal,
+            refusal: refusal.clone(),
             since: env.now.wall,
         });
         self.announce(env, TokenEvent::Invalidated);
+        self.ask_for_waiting(env, refusal);
     }
 
     /// New tokens.
@@ -1285,6 +1355,7 @@ impl Account {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
                 expires: tokens.expires_in.map(|life| sent.after(life)),
+                scopes: tokens.scopes.map(Arc::from),
             }),
             renewal,
             obtained: Now {
@@ -1449,6 +1520,8 @@ impl Account {
                 expires: access
                     .expires
                     .map(|at| env.now.instant_at(at).before(ahead)),
+                // A dump doesn't say.
+                scopes: None,
             }),
             renewal,
             obtained: Now {
@@ -1456,6 +1529,9 @@ impl Account {
                 wall: env.now.wall_at(obtained),
             },
         });
+        let expires = self.expires(env.now);
+        env.news(&self.name, Happening::TokenRestored { expires });
+        self.bring_for_waiting(env);
         true
     }
 
@@ -1569,6 +1645,7 @@ impl Account {
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {
         env.log(Level::Info, &self.name, event.name());
+        self.token_news(env, event);
         if let Some(command) = env.config().token_event_cmd.clone() {
             env.emit(Effect::Announce {
                 account: self.name.clone(),

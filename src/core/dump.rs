@@ -22,6 +22,9 @@ const VERSION: u32 = 1;
 /// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit four times.
 pub const MAX_DUMP_BYTES: usize = 256 << 20;
 
+/// How long the nonce behind the first line is, in bytes (RFC 8439, 2.8).
+pub const NONCE_BYTES: usize = aead::NONCE_LEN;
+
 /// The key that every copy of the program knows.
 const KEY: &[u8; 32] = b"known to all: this hides nothing";
 
@@ -90,42 +93,25 @@ impl fmt::Display for DumpError {
 
 /// The dump as bytes. `random` makes two dumps of the same state differ.
 pub fn seal(dump: &Dump, random: [u8; 32]) -> Vec<u8> {
-    let [
-        nonce @ ..,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    ] = random;
-    let header = header(VERSION);
     // Plain structs of strings and numbers always serialise.
-    let mut body = Zeroizing::new(serde_json::to_vec(dump).unwrap_or_default());
-    let key = key();
-    let aad = aead::Aad::from(&header);
-    let nonce_value = aead::Nonce::assume_unique_for_key(nonce);
-    let tag = match key.map(|key| key.seal_in_place_separate_tag(nonce_value, aad, &mut body)) {
+    seal_text(serde_json::to_vec(dump).unwrap_or_default().into(), random)
+}
+
+/// Any text sealed as [`seal`] does it, which is what a forger could make; only the first
+/// [`NONCE_BYTES`] of `random` are used.
+pub fn seal_text(mut body: Zeroizing<Vec<u8>>, random: [u8; 32]) -> Vec<u8> {
+    let mut sealed = header(VERSION);
+    let Some((nonce, _)) = random.split_first_chunk::<NONCE_BYTES>() else {
+        return Vec::new();
+    };
+    let aad = aead::Aad::from(&sealed);
+    let nonce_value = aead::Nonce::assume_unique_for_key(*nonce);
+    let tag = match key().map(|key| key.seal_in_place_separate_tag(nonce_value, aad, &mut body)) {
         Some(Ok(tag)) => tag,
         // Only a body of more than 64 GiB can't be sealed; an empty dump restores nothing.
         Some(Err(ring::error::Unspecified)) | None => return Vec::new(),
     };
-    let mut sealed = header;
-    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(nonce);
     sealed.extend_from_slice(&body);
     sealed.extend_from_slice(tag.as_ref());
     sealed
@@ -141,7 +127,7 @@ pub fn open(bytes: &[u8]) -> Result<Dump, DumpError> {
     }
     let sealed = versioned(bytes)?;
     let (nonce, sealed) = sealed
-        .split_first_chunk::<{ aead::NONCE_LEN }>()
+        .split_first_chunk::<NONCE_BYTES>()
         .ok_or(DumpError::Damaged)?;
     let mut body = Zeroizing::new(sealed.to_vec());
     let plain = key()
@@ -171,11 +157,15 @@ fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
         .position(|byte| *byte == b'\n')
         .ok_or(DumpError::Damaged)?;
     let (version, sealed) = rest.split_at(end);
-    let version: u32 = std::str::from_utf8(version)
+    let number: u32 = std::str::from_utf8(version)
         .ok()
         .and_then(|version| version.parse().ok())
         .ok_or(DumpError::Damaged)?;
-    match version.cmp(&VERSION) {
+    // A number has one spelling: `+1` and `01` were never written here.
+    if version != number.to_string().as_bytes() {
+        return Err(DumpError::Damaged);
+    }
+    match number.cmp(&VERSION) {
         std::cmp::Ordering::Less => Err(DumpError::Foreign),
         std::cmp::Ordering::Equal => sealed.get(1..).ok_or(DumpError::Damaged),
         std::cmp::Ordering::Greater => Err(DumpError::Newer),
@@ -300,6 +290,8 @@ mod tests {
             (b"pizauth dump 2\nxyz", DumpError::Newer),
             (b"pizauth dump 1\nxyz", DumpError::Damaged),
             (b"pizauth dump one\nxyz", DumpError::Damaged),
+            (b"pizauth dump +1\nxyz", DumpError::Damaged),
+            (b"pizauth dump 02\nxyz", DumpError::Damaged),
         ] {
             assert_eq!(open(bytes), Err(error));
         }

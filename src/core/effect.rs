@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::account::{Answer, Asker};
 use crate::{
     oauth::token::{Refusal, Request},
     view::DeviceView,
@@ -11,8 +12,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
-/// Whoever waits for an end; means something only to the shell that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Whoever waits for an end or a token; means something only to the shell that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter(pub u64);
 
 /// What somebody has waited for.
@@ -130,6 +131,15 @@ pub enum Effect {
         account: Arc<str>,
         /// How it ended.
         result: Result<(), Refusal>,
+    },
+    /// The answer that somebody has waited for.
+    Answer {
+        /// Who, and how it is to be put.
+        asker: Asker,
+        /// Whose token.
+        account: Arc<str>,
+        /// The answer.
+        answer: Answer,
     },
     /// Log this.
     Log {

@@ -6,11 +6,21 @@ use log::Level;
 use url::Url;
 
 use super::{AttemptId, Cx, Effect, Entropy, Ports, schedule::Pauses};
-use crate::{config::Config, oauth::token::Refusal, secret::Secret, time::Now};
+use crate::{
+    config::Config,
+    oauth::token::Refusal,
+    secret::Secret,
+    time::Now,
+    view::{Happening, News},
+};
 
 /// How many states of finished sign-ins are remembered, so that a reloaded page says "already
 /// done" instead of "unknown": more than anyone has open in tabs.
 const MAX_SPENT: usize = 64;
+
+/// How much news is kept for a shell that doesn't fetch it, so that nothing piles up: far more than
+/// one event brings.
+const MAX_NEWS: usize = 100_000;
 
 /// A sign-in whose state has been used, and how it ended.
 #[cfg_attr(test, derive(Clone))]
@@ -28,6 +38,7 @@ pub struct Common {
     pub pauses: Pauses,
     pub spent: VecDeque<Spent>,
     pub effects: VecDeque<Effect>,
+    pub news: VecDeque<News>,
     attempts: u64,
 }
 
@@ -39,8 +50,15 @@ impl Common {
             pauses: Pauses::default(),
             spent: VecDeque::new(),
             effects: VecDeque::new(),
+            news: VecDeque::new(),
             attempts: 0,
         }
+    }
+
+    /// For whoever watches.
+    pub fn report(&mut self, news: News) {
+        self.news.truncate(MAX_NEWS - 1);
+        self.news.push_back(news);
     }
 }
 
@@ -83,6 +101,15 @@ impl<'a> Env<'a> {
             level,
             account: account.clone(),
             message: message.into(),
+        });
+    }
+
+    /// For whoever watches.
+    pub fn news(&mut self, account: &Arc<str>, what: Happening) {
+        self.common.report(News {
+            at: self.now.wall,
+            account: Some(account.clone()),
+            what,
         });
     }
 

@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
 };
 
-pub use account::{Progress, Show, Waiting};
+pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show, SignInWait};
 pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
 use url::Url;
 
@@ -37,7 +37,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{AccountView, SignInStart},
+    view::{AccountView, Happening, News, SignInStart},
 };
 
 /// Where random numbers come from: the kernel in the daemon, a seed in a test.
@@ -141,6 +141,11 @@ impl Core {
         self.common.effects.pop_front()
     }
 
+    /// What has happened, for whoever watches. An effect has to be done; news may be missed.
+    pub fn next_news(&mut self) -> Option<News> {
+        self.common.news.pop_front()
+    }
+
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
@@ -181,8 +186,31 @@ impl Core {
         cx: &mut Cx,
         name: &str,
         waiter: Waiter,
-    ) -> Option<Result<Waiting, Refusal>> {
+    ) -> Option<Result<SignInWait, Refusal>> {
         self.on(cx, name, |account, _| account.wait_for_sign_in(waiter))
+    }
+
+    /// `show` with all its options: the answer, or `None` when the asker waits: exactly one
+    /// [`Effect::Answer`] follows then, unless [`Core::give_up`] or [`Core::forget`] come first.
+    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
+        match self.on(cx, name, |account, env| account.ask_for_token(env, ask)) {
+            None => Some(Answer::Gone),
+            Some(answer) => answer,
+        }
+    }
+
+    /// Somebody has waited as long as they wanted to: what `show` would say now, or `None` when
+    /// they have been answered.
+    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<Answer> {
+        self.on(cx, name, |account, env| account.give_up(env, waiter))
+            .flatten()
+    }
+
+    /// Somebody who waited has left.
+    pub fn forget(&mut self, name: &str, waiter: Waiter) {
+        if let Some(account) = self.accounts.get_mut(name) {
+            account.forget(waiter);
+        }
     }
 
     /// `refresh`: a new token now, by refresh or by a new authorization request.
@@ -286,15 +314,24 @@ impl Core {
                 }
                 Some(mut old) => {
                     old.end(&mut env);
-                    old.changed(described)
+                    let mut successor = old.changed(described);
+                    old.hand_over(&mut env, Some(&mut successor));
+                    successor
                 }
                 None => Account::new(described),
             };
             self.accounts.insert(described.name.clone(), account);
         }
         for mut gone in before.into_values() {
-            gone.end(&mut Env::new(cx, &mut self.common));
+            let mut env = Env::new(cx, &mut self.common);
+            gone.end(&mut env);
+            gone.hand_over(&mut env, None);
         }
+        self.common.report(News {
+            at: cx.now.wall,
+            account: None,
+            what: Happening::Reloaded,
+        });
         self.refile();
     }
 

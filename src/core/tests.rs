@@ -3,6 +3,7 @@
 
 mod bench;
 mod table;
+mod waiting;
 
 use self::bench::{
     Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, tokens,

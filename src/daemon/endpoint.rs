@@ -71,10 +71,9 @@ impl Endpoint {
     }
 }
 
-/// Shows the end of a sign-in to the browsers that wait for it. A number is a browser's or a
-/// client's; whoever doesn't know it does nothing.
+/// Shows the end of a sign-in to the browsers that wait for it.
 pub fn settle(remote: Remote) -> Settle {
-    Box::new(move |Waiter(number), _, account, result| {
+    Box::new(move |Waiter(number), account, result| {
         let account = account.to_owned();
         let outcome = match result {
             Ok(()) => Outcome::Authorised { account },

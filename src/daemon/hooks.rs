@@ -202,7 +202,10 @@ impl Hooks {
                 attempt,
                 command,
             } => self.ask(Lane::Secret, account, attempt, command, SECRET_LIMIT),
-            Effect::Request { .. } | Effect::Settled { .. } | Effect::Log { .. } => {}
+            Effect::Request { .. }
+            | Effect::Settled { .. }
+            | Effect::Answer { .. }
+            | Effect::Log { .. } => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! The shells around the core: start-up, threads, and what the core wants done.
 
+mod check;
+mod clients;
 mod clock;
 mod endpoint;
 mod harden;
@@ -10,6 +12,8 @@ mod process;
 mod provider;
 mod runner;
 mod shared;
+mod show;
+mod sign_in;
 mod signals;
 mod timer;
 mod verbs;
@@ -38,10 +42,11 @@ use nix::{
 use sd_notify::NotifyState;
 
 use self::{
+    clients::Clients,
     hooks::Hooks,
     presence::Presence,
     process::{Detached, Starter},
-    shared::{Remotes, Shared},
+    shared::Shared,
     signals::{Wish, Wishes},
     timer::Timer,
 };
@@ -52,10 +57,12 @@ use crate::{
     control::{self, Control},
     core::{Core, Ports},
     error::{Exit, Failure},
-    paths,
+    paths::{self, Address},
     redirect::{self, Identity, Site},
     serve::{self, Inbox, Listener, Remote},
 };
+
+pub use check::check;
 
 /// How long a server that is just ending may keep a new one waiting.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +79,6 @@ const SERVER_STACK: usize = 1 << 20;
 /// A daemon that runs.
 pub struct Daemon {
     shared: Arc<Shared>,
-    clients: Arc<Remotes>,
     config_file: PathBuf,
     ports: Ports,
     https: Option<Arc<Identity>>,
@@ -83,12 +89,7 @@ pub struct Daemon {
 
 /// `pizauth server`.
 pub fn start(options: &ServerOptions) -> Result<(), Failure> {
-    let config_file = match &options.config {
-        // The daemon reads it again at every reload, wherever it is then.
-        Some(file) => std::path::absolute(file)
-            .map_err(|error| other(&format!("can't tell the configuration's path: {error}")))?,
-        None => paths::config()?,
-    };
+    let config_file = config_file(options.config.as_deref())?;
     if options.foreground {
         return run(options, config_file, &mut Starter::none());
     }
@@ -105,6 +106,16 @@ pub fn start(options: &ServerOptions) -> Result<(), Failure> {
     }
 }
 
+/// The configuration's path: the usual one unless another was `given`.
+fn config_file(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    match given {
+        // The daemon reads it again at every reload, wherever it is then.
+        Some(file) => std::path::absolute(file)
+            .map_err(|error| other(&format!("can't tell the configuration's path: {error}"))),
+        None => paths::config(),
+    }
+}
+
 /// The daemon from its first breath to its last.
 fn run(
     options: &ServerOptions,
@@ -118,25 +129,23 @@ fn run(
     log::start(options.verbose, !options.foreground);
     harden::harden();
     let config = verbs::read_config(&config_file)?;
-    let runtime_dir = paths::runtime_dir();
-    paths::make_runtime_dir(&runtime_dir)?;
-    let lock = lock(&runtime_dir)?;
+    let address = paths::address()?;
+    address.prepare()?;
+    let lock = lock(&address)?;
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
-    let (listener, socket) = listen(&paths::socket(&runtime_dir))?;
+    let (listener, socket) = listen(&address.socket)?;
 
     let alarm = Arc::new(Alarm::new().map_err(cant)?);
     let (browsers, browsers_inbox) = serve::remote().map_err(cant)?;
-    let clients = Arc::<Remotes>::default();
     let shared = Shared::new(
         Core::new(config, sites.ports),
         Hooks::new(line).map_err(cant)?,
-        verbs::settle(endpoint::settle(browsers.clone()), clients.clone()),
+        endpoint::settle(browsers.clone()),
         alarm.clone(),
     );
     let daemon = Arc::new(Daemon {
         shared,
-        clients,
         config_file,
         ports: sites.ports,
         https: sites.identity.clone(),
@@ -147,9 +156,9 @@ fn run(
     let wishes = Wishes::watch().map_err(cant)?;
     let mut timer = Timer::new().map_err(cant)?;
     let mut place = Place {
-        presence: Presence::new(&paths::socket(&runtime_dir)),
+        presence: Presence::new(&address.socket),
         clients: serve_clients(&daemon, listener).map_err(cant)?,
-        runtime_dir,
+        address,
         lock,
         former: Vec::new(),
         complaint: String::new(),
@@ -242,7 +251,7 @@ impl Daemon {
 /// Where clients find the daemon, and what it takes to be found again when that has gone.
 struct Place {
     presence: Presence,
-    runtime_dir: PathBuf,
+    address: Address,
     lock: Flock<fs::File>,
     clients: Server,
     /// Servers of sockets that are gone, with their last replies.
@@ -279,10 +288,10 @@ impl Place {
 
     /// Whether there was anything to mend.
     fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, Failure> {
-        paths::make_runtime_dir(&self.runtime_dir)?;
-        let lock_gone = !is_same(&lock_path(&self.runtime_dir), file_id(&self.lock));
+        self.address.prepare()?;
+        let lock_gone = !is_same(&self.address.lock_file(), file_id(&self.lock));
         if lock_gone {
-            let file = open_lock(&self.runtime_dir)?;
+            let file = open_lock(&self.address)?;
             self.lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
                 .map_err(|_| other(ALREADY_RUNNING))?;
             ::log::warn!("the lock was gone and has been made again");
@@ -290,7 +299,7 @@ impl Place {
         if daemon.socket().is_there() {
             return Ok(lock_gone);
         }
-        let (listener, file) = listen(&paths::socket(&self.runtime_dir))?;
+        let (listener, file) = listen(&self.address.socket)?;
         let clients = serve_clients(daemon, listener)
             .map_err(|error| other(&format!("can't serve it: {error}")))?;
         *daemon.socket() = file;
@@ -369,8 +378,8 @@ fn https_hosts(config: &Config) -> Vec<&str> {
 }
 
 /// The one daemon's lock, held for life.
-fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
-    let mut file = open_lock(runtime_dir)?;
+fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
+    let mut file = open_lock(address)?;
     let give_up = Instant::now() + TAKEOVER_TIMEOUT;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -378,7 +387,7 @@ fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
             Err((file, _)) => file,
         };
         // A server that answers is running; one without a socket is just ending.
-        let answers = UnixStream::connect(paths::socket(runtime_dir)).is_ok();
+        let answers = UnixStream::connect(&address.socket).is_ok();
         if answers || Instant::now() >= give_up {
             return Err(other(ALREADY_RUNNING));
         }
@@ -386,12 +395,8 @@ fn lock(runtime_dir: &Path) -> Result<Flock<fs::File>, Failure> {
     }
 }
 
-fn lock_path(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join("pizauth.lock")
-}
-
-fn open_lock(runtime_dir: &Path) -> Result<fs::File, Failure> {
-    let path = lock_path(runtime_dir);
+fn open_lock(address: &Address) -> Result<fs::File, Failure> {
+    let path = address.lock_file();
     let file = fs::OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -465,12 +470,10 @@ fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
 
 fn serve_clients(daemon: &Arc<Daemon>, listener: UnixListener) -> io::Result<Server> {
     let (remote, inbox) = serve::remote()?;
-    daemon.clients.add(remote.clone());
+    daemon.shared.serve(remote.clone());
     let listener = Listener::unix(listener)?;
     let theirs = daemon.clone();
-    let control = Control::new(Box::new(move |id, request| {
-        verbs::answer(&theirs, id, request)
-    }));
+    let control = Control::new(Clients::new(theirs));
     let theirs = daemon.clone();
     let thread = spawn("control", move || {
         let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);

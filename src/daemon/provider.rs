@@ -1,15 +1,16 @@
-//! HTTP to the token endpoints: a few worker threads and one agent, so that connections and TLS
-//! sessions are reused. Workers start when there is work and end when there is none.
+//! HTTP to the token endpoints: a few worker threads that share one agent, and with it connections
+//! and TLS sessions. Workers start when there is work and end when there is none.
 
 use std::{
     collections::VecDeque,
     io::{self, Read},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread,
     time::Duration,
 };
 
+use nix::errno::Errno;
 use ureq::{
     Agent, Error, Timeout,
     config::Config,
@@ -61,12 +62,14 @@ struct Queue {
     waiting: VecDeque<Job>,
     /// The endpoint that each running worker is asking, if it is asking one.
     busy: Vec<Option<Url>>,
+    /// What the workers share. It goes with the last of them: a connection that is kept holds the
+    /// last request and its reply in its buffers, and a trust store may change meanwhile.
+    agents: Weak<Agents>,
 }
 
 /// The workers and their queue.
 pub struct Provider {
     queue: Mutex<Queue>,
-    agents: OnceLock<Agents>,
 }
 
 /// An agent for each way out: what stays on this machine never goes through a proxy.
@@ -80,7 +83,6 @@ impl Provider {
     pub fn new() -> Self {
         Provider {
             queue: Mutex::default(),
-            agents: OnceLock::new(),
         }
     }
 
@@ -135,11 +137,14 @@ impl Provider {
     }
 
     fn work(&self, shared: &Arc<Shared>) {
+        let mut agents = None;
         while let Some(job) = self.next() {
             let sent = clock::now().instant;
             // Whatever a library does, the attempt gets its outcome and the worker goes on.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.ask(&job.request)))
-                .unwrap_or_else(|_| Outcome::Lost("an internal error".into()));
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                ask(agents.get_or_insert_with(|| self.agents()), &job.request)
+            }))
+            .unwrap_or_else(|_| Outcome::Lost("an internal error".into()));
             shared.with(|core, cx| {
                 core.token_outcome(cx, &job.account, job.attempt, sent, &outcome);
             });
@@ -187,31 +192,39 @@ impl Provider {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// POSTs one form.
-    fn ask(&self, request: &Request) -> Outcome {
-        let agents = self.agents.get_or_init(Agents::new);
-        let idle = match request.only_once {
-            true => Duration::ZERO,
-            false => MAX_IDLE,
-        };
-        let mut post = agents
-            .toward(&request.endpoint)
-            .post(request.endpoint.as_str())
-            .config()
-            .max_idle_age(idle)
-            .build()
-            .header(http::header::ACCEPT, "application/json")
-            .header(
-                http::header::CONTENT_TYPE,
-                "application/x-www-form-urlencoded",
-            );
-        for header in &request.headers {
-            post = post.header(&header.name, header.value.expose());
-        }
-        match post.send(request.form.expose().as_bytes()) {
-            Ok(response) => read(response),
-            Err(error) => failed(&error),
-        }
+    fn agents(&self) -> Arc<Agents> {
+        let mut queue = self.lock();
+        queue.agents.upgrade().unwrap_or_else(|| {
+            let agents = Arc::new(Agents::new());
+            queue.agents = Arc::downgrade(&agents);
+            agents
+        })
+    }
+}
+
+/// POSTs one form.
+fn ask(agents: &Agents, request: &Request) -> Outcome {
+    let idle = match request.only_once {
+        true => Duration::ZERO,
+        false => MAX_IDLE,
+    };
+    let mut post = agents
+        .toward(&request.endpoint)
+        .post(request.endpoint.as_str())
+        .config()
+        .max_idle_age(idle)
+        .build()
+        .header(http::header::ACCEPT, "application/json")
+        .header(
+            http::header::CONTENT_TYPE,
+            "application/x-www-form-urlencoded",
+        );
+    for header in &request.headers {
+        post = post.header(&header.name, header.value.expose());
+    }
+    match post.send(request.form.expose().as_bytes()) {
+        Ok(response) => read(response),
+        Err(error) => failed(&error),
     }
 }
 
@@ -288,8 +301,11 @@ fn failed(error: &Error) -> Outcome {
         | Error::InvalidProxyUrl
         | Error::ConnectProxyFailed(_)
         | Error::Tls(_)
+        // No certificates to trust, or no name to check: a handshake's errors come as Io.
+        | Error::Rustls(_)
         | Error::BadUri(_)
         | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        Error::Io(error) if is_famine(error) => true,
         Error::Io(error) => matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -307,6 +323,12 @@ fn failed(error: &Error) -> Outcome {
         true => Outcome::NotSent(text),
         false => Outcome::Lost(text),
     }
+}
+
+/// Whether there was no descriptor for a socket: one that exists never says so.
+fn is_famine(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 fn report(shared: &Arc<Shared>, job: &Job, outcome: Outcome) {

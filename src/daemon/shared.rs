@@ -1,42 +1,19 @@
-//! The core behind its mutex. [`Shared::with`] is the only place that locks it.
+//! The core behind its mutex. [`Shared::with`] is the only place that locks it; the other lock
+//! here holds one end of a line.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clock, hooks::Hooks, provider::Provider};
+use super::{clients, clock, hooks::Hooks, provider::Provider};
 use crate::{
     alarm::Alarm,
-    core::{Core, Cx, Effect, Ended, Waiter},
+    core::{Core, Cx, Effect, Waiter},
     oauth::token::Refusal,
-    serve::{ConnId, Remote},
+    serve::Remote,
     time::Instant,
 };
 
-/// Tells whoever waits for an end.
-pub type Settle = Box<dyn Fn(Waiter, Ended, &str, &Result<(), Refusal>) + Send + Sync>;
-
-/// The servers of the control socket: the present one, and those before it whose socket has gone,
-/// as long as they have clients. A connection's number tells whose it is.
-#[derive(Default)]
-pub struct Remotes(Mutex<Vec<Remote>>);
-
-impl Remotes {
-    /// One more.
-    pub fn add(&self, remote: Remote) {
-        self.lock().push(remote);
-    }
-
-    /// The last words to a client that waits; the others don't know it.
-    pub fn send(&self, id: ConnId, bytes: &[u8]) {
-        let remotes = self.lock().clone();
-        for remote in remotes {
-            remote.send(id, bytes.to_vec(), true);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Remote>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+/// Tells the browser that waits for the end of a sign-in.
+pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
 
 /// The core and the shells that do what it says.
 pub struct Shared {
@@ -44,6 +21,8 @@ pub struct Shared {
     provider: Provider,
     hooks: Hooks,
     settle: Settle,
+    /// Those of the control socket, which may be made anew.
+    clients: Mutex<Option<Remote>>,
     alarm: Arc<Alarm>,
 }
 
@@ -55,8 +34,19 @@ impl Shared {
             provider: Provider::new(),
             hooks,
             settle,
+            clients: Mutex::new(None),
             alarm,
         })
+    }
+
+    /// From now on, clients are answered and told of news through `remote`.
+    pub fn serve(&self, remote: Remote) {
+        *self.clients.lock().unwrap_or_else(PoisonError::into_inner) = Some(remote);
+    }
+
+    fn clients(&self) -> Option<Remote> {
+        let clients = self.clients.lock();
+        clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Feeds the core one event, and has done what follows from it.
@@ -73,10 +63,16 @@ impl Shared {
         while let Some(effect) = core.next_effect() {
             effects.push(effect);
         }
+        let news: Vec<_> = std::iter::from_fn(|| core.next_news()).collect();
         let after = core.poll_timeout();
         drop(core);
         for effect in effects {
             self.perform(effect);
+        }
+        if !news.is_empty()
+            && let Some(remote) = self.clients()
+        {
+            news.iter().for_each(|news| clients::publish(&remote, news));
         }
         if after != before {
             self.alarm.ring();
@@ -102,8 +98,22 @@ impl Shared {
                 account,
                 result,
             } => {
+                // A number is a browser's or a client's; whoever doesn't know it does nothing.
+                let clients = self.clients();
                 for waiter in waiters {
-                    (self.settle)(waiter, what, &account, &result);
+                    (self.settle)(waiter, &account, &result);
+                    if let Some(remote) = &clients {
+                        clients::settle(remote, waiter, what, &account, &result);
+                    }
+                }
+            }
+            Effect::Answer {
+                asker,
+                account,
+                answer,
+            } => {
+                if let Some(remote) = self.clients() {
+                    clients::answer(&remote, &asker, &account, answer);
                 }
             }
             Effect::Log {

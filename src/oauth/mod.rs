@@ -6,5 +6,6 @@ pub mod device;
 mod hints;
 mod reply;
 pub mod revocation;
+pub mod sasl;
 pub mod token;
 mod words;

@@ -150,6 +150,8 @@ pub struct Tokens {
     /// How long the access token lives, from when the request was sent; `None` when the provider
     /// didn't say anything usable.
     pub expires_in: Option<Duration>,
+    /// The scopes granted, when the reply said (RFC 6749, 3.3); safe to show.
+    pub scopes: Option<Vec<String>>,
     /// Oddities worth one line in the log each; safe to show.
     pub warnings: Vec<String>,
 }
@@ -455,6 +457,7 @@ impl Case<'_> {
             access_token,
             refresh_token,
             expires_in,
+            scopes: members.value("scope").and_then(granted_scopes),
             warnings,
         })
     }
@@ -694,6 +697,24 @@ fn lacking_scopes(requested: &[String], granted: Option<&Value>) -> Option<Strin
         let lacking = words::foreign(&lacking.join(" "));
         format!("the provider did not grant all scopes; lacking: {lacking}")
     })
+}
+
+/// The scopes that the reply names, in its order.
+fn granted_scopes(value: &Value) -> Option<Vec<String>> {
+    let words = |text: &str| -> Vec<String> {
+        text.split([' ', ',', '\t', '\r', '\n'])
+            .filter(|scope| !scope.is_empty())
+            .map(crate::text::sanitize)
+            .collect()
+    };
+    let scopes = match value {
+        Value::String(text) => words(text),
+        Value::Array(list) => (list.iter().filter_map(Value::as_str))
+            .flat_map(words)
+            .collect(),
+        _ => return None,
+    };
+    (!scopes.is_empty()).then_some(scopes)
 }
 
 /// A set of scopes, separated by spaces (RFC 6749, 3.3) or commas.

@@ -3,7 +3,7 @@
 //! is, its [`Endpoint`] decides.
 
 mod bind;
-mod http;
+pub mod http;
 mod page;
 #[cfg(test)]
 mod tests;

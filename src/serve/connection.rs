@@ -34,7 +34,11 @@ enum Phase {
     /// The request is arriving.
     Reading { by: Option<Instant> },
     /// The answer isn't known yet, or there will be several.
-    Parked { by: Option<Instant> },
+    Parked {
+        by: Option<Instant>,
+        /// Whether what is published is for it.
+        stream: bool,
+    },
     /// All that will be said is in `output`.
     Replying,
     /// All is said; the peer may need a moment to take it.
@@ -104,6 +108,10 @@ impl<C> Connection<C> {
         matches!(self.phase, Phase::Parked { .. })
     }
 
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.phase, Phase::Parked { stream: true, .. })
+    }
+
     /// What the loss of this connection would cost; the least is dropped when there are too many.
     pub(super) fn worth(&self) -> (u8, Instant) {
         let class = match self.phase {
@@ -119,7 +127,7 @@ impl<C> Connection<C> {
         match self.phase {
             Phase::Reading { by } => by,
             Phase::Lingering { by } => Some(by),
-            Phase::Parked { by } => earliest(by, self.write_by),
+            Phase::Parked { by, .. } => earliest(by, self.write_by),
             Phase::Replying => self.write_by,
         }
     }
@@ -277,19 +285,19 @@ impl<C> Connection<C> {
             Next::More => Fate::Keep,
             Next::Reply(bytes) => self.say(turn, bytes, true),
             Next::Park(limit) => {
-                self.park(limit.and_then(|limit| turn.now.checked_add(limit)));
+                self.park(limit.and_then(|limit| turn.now.checked_add(limit)), false);
                 Fate::Keep
             }
             Next::Stream(bytes) => {
-                self.park(None);
+                self.park(None, true);
                 self.say(turn, bytes, false)
             }
             Next::Close => Fate::Drop,
         }
     }
 
-    fn park(&mut self, by: Option<Instant>) {
-        self.phase = Phase::Parked { by };
+    fn park(&mut self, by: Option<Instant>, stream: bool) {
+        self.phase = Phase::Parked { by, stream };
         self.input = Zeroizing::default();
     }
 

@@ -27,6 +27,7 @@ pub(super) enum Message {
         bytes: Vec<u8>,
         last: bool,
     },
+    Publish(Vec<u8>),
     Stop,
 }
 
@@ -50,6 +51,12 @@ impl Remote {
     /// just now may be answered before the service has returned.
     pub fn send(&self, id: ConnId, bytes: Vec<u8>, last: bool) {
         self.post(Message::Send { id, bytes, last });
+    }
+
+    /// Writes `bytes` to every connection that is being streamed to. One that doesn't read them
+    /// holds nobody up: it is dropped when it lags too far behind.
+    pub fn publish(&self, bytes: Vec<u8>) {
+        self.post(Message::Publish(bytes));
     }
 
     /// Ends the server, after everything that was sent before.

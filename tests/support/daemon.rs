@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -29,6 +30,8 @@ pub struct Daemon {
     home: TempDir,
     binary: PathBuf,
     env: BTreeMap<String, String>,
+    /// As whom the commands run, when that isn't us.
+    user: Option<u32>,
     running: Server,
 }
 
@@ -76,6 +79,7 @@ impl Daemon {
             home,
             binary: binary.into(),
             env,
+            user: None,
             running: Server::Down,
         };
         daemon.write_config(config);
@@ -125,6 +129,35 @@ impl Daemon {
             .env_clear()
             .envs(&self.env)
             .current_dir(self.home.path());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// Gives the whole world, with a copy of the binary in it, to `user`, as whom everything runs
+    /// from now on; only root can.
+    pub fn give_to(&mut self, user: u32) -> &mut Self {
+        let binary = self.path("pizauth");
+        fs::copy(&self.binary, &binary).expect("a copy of the binary");
+        self.binary = binary;
+        let mut paths = vec![self.home.path().to_owned()];
+        while let Some(path) = paths.pop() {
+            chown(&path, Some(user), Some(user)).expect("to give it away");
+            let entries = fs::read_dir(&path).into_iter().flatten();
+            paths.extend(entries.map(|entry| entry.expect("an entry").path()));
+        }
+        self.user = Some(user);
+        self
+    }
+
+    /// `program` as whoever the daemon runs as.
+    pub fn neighbour(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.home.path());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 

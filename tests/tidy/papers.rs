@@ -22,8 +22,10 @@ pub enum Names {
 }
 
 fn names(opt: &Opt, which: Names) -> Vec<String> {
-    let all = [format!("-{}", opt.short), format!("--{}", opt.long)];
-    all.into_iter()
+    let short = opt.short.map(|letter| format!("-{letter}"));
+    short
+        .into_iter()
+        .chain([format!("--{}", opt.long)])
         .take(if which == Names::All { 2 } else { 1 })
         .collect()
 }

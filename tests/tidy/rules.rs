@@ -5,26 +5,32 @@ use super::tree::{File, code, indent, shipped};
 
 /// Which module may name which; `daemon` is where they all meet. Whoever adds an arrow adds it
 /// here, and turns none around.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     // The leaves: words that all share.
     ("alarm", &[]),
     ("error", &[]),
+    ("form", &[]),
     ("secret", &[]),
     ("text", &[]),
     ("time", &[]),
     ("view", &["time"]),
+    // What is promised to scripts.
+    ("report", &["time", "view"]),
     // Pure: texts and numbers in, texts and numbers out.
     ("config", &["secret", "text"]),
     ("oauth", &["config", "secret", "text", "time"]),
-    ("core", &["config", "oauth", "secret", "time", "view"]),
+    (
+        "core",
+        &["config", "form", "oauth", "secret", "time", "view"],
+    ),
     // The client, and what both ends share.
-    ("cli", &["error", "text"]),
+    ("cli", &["error", "form", "text", "time"]),
     ("paths", &["error"]),
-    ("wire", &["error", "secret"]),
+    ("wire", &["error", "form", "secret"]),
     (
         "client",
         &[
-            "cli", "error", "paths", "secret", "text", "time", "view", "wire",
+            "cli", "error", "paths", "report", "secret", "text", "time", "view", "wire",
         ],
     ),
     // The servers. They know no core, and take closures.
@@ -34,8 +40,8 @@ const ARROWS: [(&str, &[&str]); 19] = [
     (
         "daemon",
         &[
-            "alarm", "cli", "config", "control", "core", "error", "oauth", "paths", "redirect",
-            "secret", "serve", "text", "time", "view", "wire",
+            "alarm", "cli", "config", "control", "core", "error", "form", "oauth", "paths",
+            "redirect", "report", "secret", "serve", "text", "time", "view", "wire",
         ],
     ),
     // The allocator and the entry, below everything.
@@ -133,8 +139,8 @@ fn places<'a>(code: &'a str, pattern: &'a str) -> impl Iterator<Item = usize> + 
 }
 
 /// Modules that decide and do nothing.
-const PURE: [&str; 9] = [
-    "config", "core", "error", "oauth", "secret", "text", "time", "view", "cli",
+const PURE: [&str; 11] = [
+    "cli", "config", "core", "error", "form", "oauth", "report", "secret", "text", "time", "view",
 ];
 
 /// What a pure module has no business with, below `std`.
@@ -269,7 +275,7 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/revocation.rs",
                 "the token to revoke, in its form",
             ),
-            ("src/daemon/verbs.rs", "the pasted address, to be read"),
+            ("src/daemon/sign_in.rs", "the pasted address, to be read"),
             (
                 "src/core/account.rs",
                 "the state in the authorisation URL, the verifier's hash",
@@ -283,6 +289,8 @@ pub const BANS: [Ban; 7] = [
                 "src/wire.rs",
                 "the token, on its way to the client; the pasted address, to the server",
             ),
+            ("src/daemon/show.rs", "the token in a header or an object"),
+            ("src/oauth/sasl.rs", "the token in a SASL response"),
         ],
     },
     Ban {
@@ -299,6 +307,10 @@ pub const BANS: [Ban; 7] = [
         why: "a daemon has no terminal, and stdout belongs to the token",
         only_in: &[
             ("src/client/mod.rs", "a command's output, and its one error"),
+            (
+                "src/daemon/check.rs",
+                "the warnings of `check`, which is no server",
+            ),
             ("src/daemon/log.rs", "the log of `server -d`"),
         ],
     },

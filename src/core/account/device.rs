@@ -247,6 +247,7 @@ impl Account {
                 self.end_sign_in(env, Ok(()));
                 self.granted(env, tokens, sent);
                 self.announce(env, TokenEvent::New);
+                self.answer_after_grant(env);
             }
             Poll::Pending(interval) => self.poll_again(env, Some(interval), false, None),
             Poll::Troubled {

@@ -232,12 +232,7 @@ impl World {
             return Ok(Said::default());
         }
         let now = self.now.instant;
-        let waits = |shadow: &Shadow| match &shadow.sign_in {
-            SignIn::None => false,
-            SignIn::Pending { state: own, .. } | SignIn::Exchanging { state: own, .. } => {
-                own == state
-            }
-        };
+        let waits = |shadow: &Shadow| shadow.sign_in.waits_for(state);
         let Some(account) = self.shadows.iter().position(waits) else {
             let stale = matches!(answer, CallbackAnswer::Stale);
             must(stale, Invariant::SignIn, "a stale state was taken")?;

@@ -184,6 +184,18 @@ pub enum SignIn {
     },
 }
 
+impl SignIn {
+    /// Whether an authorization response with this state is its own.
+    pub fn waits_for(&self, state: &str) -> bool {
+        match self {
+            SignIn::None => false,
+            SignIn::Pending { state: own, .. } | SignIn::Exchanging { state: own, .. } => {
+                own == state
+            }
+        }
+    }
+}
+
 /// Failures in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Trouble {

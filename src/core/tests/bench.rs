@@ -273,18 +273,16 @@ fn line(effect: &Effect) -> String {
             request,
         } => {
             let form = request.form.expose().replace('&', " ");
-            format!(
-                "request {account}/{} {} {form}",
-                attempt.0, request.endpoint
-            )
+            let to = &request.endpoint;
+            format!("request {account}/{} {to} {form}", attempt.0)
         }
         Effect::Notify {
             account,
             attempt,
             command,
             uri,
-            device: _,
             limit,
+            ..
         } => format!(
             "notify {account}/{} `{command}` {} for {}s",
             attempt.0,
@@ -310,22 +308,25 @@ fn line(effect: &Effect) -> String {
             attempt,
             command,
         } => format!("probe {account}/{} `{command}`", attempt.0),
-        Effect::FetchSecret {
-            account,
-            attempt,
-            command,
-        } => format!("fetch secret {account}/{} `{command}`", attempt.0),
+        Effect::FetchSecret { account, .. } => format!("fetch secret {account}"),
         Effect::Settled {
-            what: _,
             waiters,
             account,
             result,
+            ..
         } => {
             let waiters: Vec<u64> = waiters.iter().map(|waiter| waiter.0).collect();
-            let result = result
-                .as_ref()
-                .map_or_else(|why| because(Some(why)), |()| ": done".into());
+            let result = result.as_ref().err();
+            let result = result.map_or_else(|| ": done".into(), |why| because(Some(why)));
             format!("settled {account} {waiters:?}{result}")
+        }
+        Effect::Answer {
+            asker,
+            account,
+            answer,
+        } => {
+            let answer = super::waiting::told(answer);
+            format!("answer {account} {}: {answer}", asker.waiter.0)
         }
         Effect::Log {
             level,

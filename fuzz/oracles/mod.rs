@@ -1,0 +1,304 @@
+//! What must hold for any bytes at all: the fuzz targets feed these functions with what libFuzzer
+//! thinks up, and tests/corpus.rs with every input that is kept in fuzz/corpus. An oracle that is
+//! broken panics.
+#![allow(dead_code)]
+
+mod steps;
+
+use std::{collections::HashSet, time::Duration};
+
+use pizauth::{
+    config,
+    core::dump,
+    oauth::{
+        authorization::{self, CallbackResult},
+        token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
+    },
+    redirect::http::{Method, Parser, Request},
+    text::sanitize,
+    time::Wall,
+    wire::{self, Received},
+};
+pub use steps::step_sequence;
+
+/// Names a target as the directory of its corpus does.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: &[Target] = &[
+    ("client_reply", client_reply),
+    ("config", config),
+    ("control_frame", control_frame),
+    ("dump", dump),
+    ("http_request", http_request),
+    ("redirect_query", redirect_query),
+    ("step_sequence", step_sequence),
+    ("token_response", token_response),
+];
+
+/// What a config must never show of a client secret, and what the corpus has for one.
+const CLIENT_SECRET: &str = "hunter2-hunter2";
+
+/// A reply is whole or an error; whole, it is exactly what the server wrote.
+pub fn client_reply(data: &[u8]) {
+    let Ok(body) = wire::parse_reply(data.to_vec().into()) else {
+        return;
+    };
+    assert!(data.ends_with(&body), "the body isn't the reply's end");
+    let again = wire::encode_reply(&wire::Reply::Bytes(body));
+    let head = again.iter().position(|byte| *byte == b'\n');
+    let sent = data.iter().position(|byte| *byte == b'\n');
+    let version = b"pizauth 1 0 ";
+    assert!(data.starts_with(version) && again.starts_with(version));
+    assert_eq!(data.get(sent.unwrap()..), again.get(head.unwrap()..));
+    for end in 0..data.len().min(256) {
+        let part = data.get(..end).unwrap_or_default();
+        assert!(
+            wire::parse_reply(part.to_vec().into()).is_err(),
+            "cut at {end}"
+        );
+    }
+    let short = data.split_last().map_or(data, |(_, short)| short);
+    assert!(wire::parse_reply(short.to_vec().into()).is_err());
+}
+
+/// A config is good, or its error is plain text; neither shows a secret.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let said = match config::parse("pizauth.conf", text) {
+        Ok(config) => {
+            sound(&config);
+            format!("{config:?}")
+        }
+        Err(error) => {
+            let said = error.to_string();
+            let harmless = |c: char| c == '\n' || !c.is_control();
+            assert!(said.chars().all(harmless), "{said:?}");
+            assert!(error.line() >= 1 && error.column() >= 1);
+            said
+        }
+    };
+    // Elsewhere in a config the same word is no secret.
+    let secret = format!("client_secret = \"{CLIENT_SECRET}\"");
+    if text.contains(&secret) && text.matches(CLIENT_SECRET).count() == 1 {
+        assert!(!said.contains(CLIENT_SECRET), "{said}");
+    }
+}
+
+fn sound(config: &config::Config) {
+    assert!(!config.accounts.is_empty());
+    let mut names = HashSet::new();
+    for account in &config.accounts {
+        assert!(names.insert(account.name.clone()), "an account twice");
+        assert!(!account.name.contains(char::is_control));
+        let uri = &account.registration.token_uri;
+        let local = ["localhost", "127.", "[::1]"];
+        let is_local = uri
+            .host_str()
+            .is_some_and(|host| local.iter().any(|start| host.starts_with(start)));
+        assert!(uri.scheme() == "https" || is_local, "{uri}");
+        assert_eq!(uri.fragment(), None);
+        let policy = &account.policy;
+        assert!(policy.refresh_retry > Duration::ZERO && policy.refresh_at_least > Duration::ZERO);
+    }
+    assert!(config.warnings.iter().all(|line| !line.contains('\n')));
+}
+
+/// However a request is cut, it is read the same, and what is read can be written and read again.
+pub fn control_frame(data: &[u8]) {
+    let whole = wire::parse_request(data);
+    for end in cuts(data) {
+        let part = data.get(..end).unwrap_or_default();
+        match wire::parse_request(part) {
+            Received::Part => {}
+            decided => {
+                assert_eq!(decided, whole, "cut at {end}");
+                break;
+            }
+        }
+    }
+    if let Received::Whole(request) = whole {
+        let bytes = wire::encode_request(&request);
+        assert_eq!(wire::parse_request(&bytes), Received::Whole(request));
+    }
+}
+
+/// Every length of the first bytes, where the decisions are, then a few.
+fn cuts(data: &[u8]) -> impl Iterator<Item = usize> {
+    let coarse = (1..=32_usize).map(|part| data.len().saturating_mul(part) / 32);
+    (0..data.len().min(300)).chain(coarse)
+}
+
+/// What is accepted as a dump is, byte for byte, what this program writes for it; also when a
+/// forger who has read the source made it.
+pub fn dump(data: &[u8]) {
+    faithful(data);
+    // The first line says what the dump's first line is, and the rest what is sealed in it.
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let (line, body) = data.split_at(end);
+    let forged = dump::seal_text(body.get(1..).unwrap_or_default().to_vec().into(), [7; 32]);
+    faithful(&forged);
+    let sealed = forged.iter().position(|byte| *byte == b'\n');
+    faithful(&[line, forged.get(sealed.unwrap()..).unwrap_or_default()].concat());
+}
+
+fn faithful(bytes: &[u8]) {
+    let Ok(dump) = dump::open(bytes) else {
+        return;
+    };
+    let start = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+    let mut random = [0; 32];
+    let nonce = bytes.get(start..).unwrap_or_default().iter().skip(1);
+    for (random, nonce) in random.iter_mut().zip(nonce.take(dump::NONCE_BYTES)) {
+        *random = *nonce;
+    }
+    assert_eq!(dump::seal(&dump, random), bytes);
+}
+
+/// A request reads the same however it arrives, and costs no more than its bounds. The first byte
+/// says into pieces of which size it is cut.
+pub fn http_request(data: &[u8]) {
+    let (step, data) = data.split_first().map_or((1, data), |(first, rest)| {
+        (usize::from(*first).max(1), rest)
+    });
+    let fresh = |end: usize| Parser::default().parse(data.get(..end).unwrap_or(data));
+    let mut slow = Parser::default();
+    let (mut end, mut before) = (0, 0);
+    loop {
+        let seen = slow.parse(data.get(..end).unwrap_or(data));
+        if matches!(seen, Ok(None)) && end < data.len() {
+            before = end;
+            end = end.saturating_add(step).min(data.len());
+            continue;
+        }
+        return match (seen, fresh(data.len())) {
+            (Ok(None), whole) => assert!(matches!(whole, Ok(None)), "a request was missed"),
+            (Ok(Some(part)), Ok(Some(whole))) => {
+                assert_same(&part, &whole);
+                assert!(end == 0 || matches!(fresh(before), Ok(None)), "too late");
+            }
+            (Ok(Some(_)), _) => panic!("what follows a request changed it"),
+            (Err(status), whole) => {
+                assert!(whole.is_err(), "a refused request became good");
+                assert!(matches!(fresh(end), Err(same) if same == status));
+            }
+        };
+    }
+}
+
+fn assert_same(a: &Request, b: &Request) {
+    let parts = |r: &Request| [r.path, r.query, r.host, r.body].map(str::to_owned);
+    assert_eq!((a.method, parts(a)), (b.method, parts(b)));
+    assert!(!a.host.is_empty());
+    assert!(a.body.is_empty() || a.method == Method::Post);
+    assert!(
+        a.query
+            .chars()
+            .all(|c| !c.is_control() && !c.is_whitespace())
+    );
+}
+
+/// An authorization response has all it needs, and reads the same when written again.
+pub fn redirect_query(data: &[u8]) {
+    let Ok(query) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(callback) = authorization::parse_callback(query) else {
+        return;
+    };
+    let state = callback.state.expose();
+    assert!(!state.is_empty());
+    let mut again = format!("state={}", escape(state));
+    if let Some(iss) = &callback.iss {
+        again.push_str(&format!("&iss={}", escape(iss)));
+    }
+    match &callback.result {
+        CallbackResult::Code(code) => {
+            assert!(!code.expose().is_empty());
+            again.push_str(&format!("&code={}", escape(code.expose())));
+        }
+        CallbackResult::Error {
+            error,
+            description,
+            uri,
+        } => {
+            let refusal = authorization::refusal(error, description.as_deref(), uri.as_deref());
+            assert_plain(&refusal);
+            again.push_str(&format!("&error={}", escape(error)));
+            for (name, value) in [("error_description", description), ("error_uri", uri)] {
+                if let Some(value) = value {
+                    again.push_str(&format!("&{name}={}", escape(value)));
+                }
+            }
+        }
+    }
+    if again.len() <= authorization::MAX_CALLBACK_BYTES {
+        assert_eq!(authorization::parse_callback(&again), Ok(callback));
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// Whatever a token endpoint answers, there is a verdict, its words are harmless, and its tokens
+/// and times are within bounds. The first two bytes are the status, the first lines the headers.
+pub fn token_response(data: &[u8]) {
+    let (&[high, low], rest) = data.split_first_chunk().unwrap_or((&[0, 200], data));
+    let mut parts = rest.splitn(3, |byte| *byte == b'\n');
+    let mut line = || {
+        let line = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+        (!line.is_empty()).then_some(line)
+    };
+    let (retry_after, location) = (line(), line());
+    let outcome = Outcome::Reply(Reply {
+        status: u16::from_be_bytes([high, low]),
+        retry_after,
+        location,
+        body: parts.next().unwrap_or_default().to_vec().into(),
+    });
+    let endpoint = "https://login.example/token".parse().unwrap();
+    let scopes = ["mail".to_owned(), "offline_access".to_owned()];
+    let wall = Wall::from_millis(1_700_000_000_000);
+    for grant_type in [GrantType::RefreshToken, GrantType::AuthorizationCode] {
+        match token::judge(grant_type, &endpoint, &scopes, &outcome, wall) {
+            Verdict::Granted(tokens) => {
+                let access = tokens.access_token.expose();
+                assert!(!access.is_empty() && access.bytes().all(|b| b.is_ascii_graphic()));
+                let refresh = tokens.refresh_token.as_ref().map(|token| token.expose());
+                assert_ne!(refresh, Some(""));
+                let limit = Duration::from_secs(10 * 365 * 86_400);
+                assert!(tokens.expires_in.is_none_or(|life| life <= limit));
+                tokens
+                    .warnings
+                    .iter()
+                    .for_each(|warning| assert_line(warning));
+            }
+            Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => assert_plain(&refusal),
+            Verdict::Transient {
+                refusal,
+                retry_after,
+                ..
+            } => {
+                assert_eq!(grant_type, GrantType::RefreshToken, "a code is sent once");
+                assert_plain(&refusal);
+                assert!(retry_after.is_none_or(|span| span <= MAX_RETRY_AFTER));
+            }
+        }
+    }
+}
+
+fn assert_plain(refusal: &Refusal) {
+    assert_line(&refusal.text);
+    refusal.hint.iter().for_each(|hint| assert_line(hint));
+}
+
+/// One line of bounded length that no terminal obeys.
+fn assert_line(line: &str) {
+    // Several sentences of a provider's may be in it.
+    assert!(line.chars().count() <= 4_000, "{} bytes", line.len());
+    let harmless = |c: char| c == ' ' || sanitize(c.encode_utf8(&mut [0; 4])).starts_with(c);
+    assert!(line.chars().all(harmless), "{line:?}");
+}

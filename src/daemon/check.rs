@@ -1,0 +1,23 @@
+//! `pizauth check`: what the server would say of a configuration.
+
+use std::io::{self, Write};
+
+use super::{config_file, verbs};
+use crate::{
+    cli::CheckOptions,
+    error::{Exit, Failure},
+};
+
+/// Is this config good? Warnings go to stderr, as an error does.
+pub fn check(options: &CheckOptions) -> Result<(), Failure> {
+    let file = config_file(options.config.as_deref())?;
+    let config = verbs::load_config(&file).map_err(|failure| Failure {
+        exit: Exit::Config,
+        ..failure
+    })?;
+    for warning in &config.warnings {
+        // With stderr closed there is nobody to warn.
+        let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
+    }
+    Ok(())
+}

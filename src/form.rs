@@ -1,0 +1,58 @@
+//! The shapes in which an access token is handed to other programs, named by both ends.
+
+use serde::{Deserialize, Serialize};
+
+/// What `show`'s one line looks like.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    /// Its kind.
+    #[serde(default, skip_serializing_if = "Format::is_raw")]
+    pub format: Format,
+    /// For the SASL formats, the mailbox's name; the config's `login_hint` when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// For OAUTHBEARER, the server's name (RFC 7628, 3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// For OAUTHBEARER, the server's port (RFC 7628, 3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// The kind of a [`Form`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The token alone.
+    #[default]
+    Raw,
+    /// A header field of HTTP (RFC 6750, 2.1).
+    Bearer,
+    /// An object with the token and what is known of it.
+    Json,
+    /// A SASL initial response, in base64: what most mail servers know.
+    Xoauth2,
+    /// A SASL initial response, in base64 (RFC 7628).
+    Oauthbearer,
+}
+
+impl Format {
+    /// Every format, by name.
+    pub const ALL: [(&'static str, Format); 5] = [
+        ("raw", Format::Raw),
+        ("bearer", Format::Bearer),
+        ("json", Format::Json),
+        ("xoauth2", Format::Xoauth2),
+        ("oauthbearer", Format::Oauthbearer),
+    ];
+
+    /// The format with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, format)| *format)
+    }
+
+    fn is_raw(&self) -> bool {
+        *self == Format::Raw
+    }
+}

@@ -1,0 +1,527 @@
+//! The JSON that scripts read: `status -j`, `watch -j`, `show -f json`, as pizauth(1) and
+//! pizauth.sock(7) promise it. Flat, so that a shell can read it; times twice, as RFC 3339 in UTC
+//! and as seconds since 1970; absent what there is nothing to say of.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    time::Wall,
+    view::{
+        AccessView, AccountView, DeviceView, Happening, News, ReasonView, RenewalView, SignInView,
+    },
+};
+
+/// Raised when a script that reads `status -j` would have to change.
+pub const STATUS_FORMAT_VERSION: u32 = 1;
+
+/// Raised when a script that reads `watch -j` would have to change.
+pub const WATCH_FORMAT_VERSION: u32 = 1;
+
+/// `status -j`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`STATUS_FORMAT_VERSION`].
+    pub status_format_version: u32,
+    /// Every account, by name.
+    pub accounts: Vec<Account>,
+}
+
+/// One account.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Account {
+    /// Its name.
+    pub account: String,
+    /// Whether `show` would print a token now.
+    pub valid: bool,
+    /// What the user has to do: `none`, `sign_in` or `config`.
+    pub needs: String,
+    /// When the access token was asked for.
+    #[serde(flatten, with = "obtained")]
+    pub obtained: Option<Wall>,
+    /// When it expires, unless the provider didn't say.
+    #[serde(flatten, with = "expires")]
+    pub expires: Option<Wall>,
+    /// `none` (no tokens), `impossible`, `scheduled`, `under_way`, `failing`, `rejected`, `stopped`.
+    pub refresh: String,
+    /// When the next refresh is due.
+    #[serde(flatten, with = "refresh_at")]
+    pub refresh_at: Option<Wall>,
+    /// Since when refreshes fail, are refused or have stopped.
+    #[serde(flatten, with = "refresh_since")]
+    pub refresh_since: Option<Wall>,
+    /// How many have failed in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_failures: Option<u32>,
+    /// Why the last didn't work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_error: Option<String>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_hint: Option<String>,
+    /// `none`, `pending`, `completing`, `failed`.
+    pub sign_in: String,
+    /// Since when it is pending or being completed.
+    #[serde(flatten, with = "sign_in_since")]
+    pub sign_in_since: Option<Wall>,
+    /// When the user was last asked.
+    #[serde(flatten, with = "sign_in_reminded")]
+    pub sign_in_reminded: Option<Wall>,
+    /// The code to enter on any device, of a sign-in that is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in_device: Option<Device>,
+    /// Why the last sign-in ended without tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in_error: Option<String>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in_hint: Option<String>,
+}
+
+/// A code to enter on any device (RFC 8628).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// What to enter.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<String>,
+    /// When the code expires.
+    #[serde(flatten, with = "expires")]
+    pub expires: Option<Wall>,
+}
+
+impl Device {
+    fn of(view: &DeviceView) -> Self {
+        Device {
+            user_code: view.user_code.clone(),
+            verification_uri: view.verification_uri.clone(),
+            verification_uri_complete: view.verification_uri_complete.clone(),
+            expires: Some(view.expires),
+        }
+    }
+
+    fn view(&self) -> DeviceView {
+        DeviceView {
+            user_code: self.user_code.clone(),
+            verification_uri: self.verification_uri.clone(),
+            verification_uri_complete: self.verification_uri_complete.clone(),
+            expires: self.expires.unwrap_or(Wall::from_millis(0)),
+        }
+    }
+}
+
+/// A line of `watch -j`.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Event {
+    /// [`WATCH_FORMAT_VERSION`].
+    pub watch_format_version: u32,
+    /// When it happened.
+    #[serde(flatten, with = "time")]
+    pub time: Option<Wall>,
+    /// What happened.
+    pub event: String,
+    /// To which account, unless to all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// When the new access token expires, unless the provider didn't say.
+    #[serde(flatten, with = "expires")]
+    pub expires: Option<Wall>,
+    /// How many refreshes have failed in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_failures: Option<u32>,
+    /// When the next is due.
+    #[serde(flatten, with = "refresh_at")]
+    pub refresh_at: Option<Wall>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Every account, as `status -j` has it.
+pub fn status(views: &[AccountView]) -> Status {
+    Status {
+        status_format_version: STATUS_FORMAT_VERSION,
+        accounts: views.iter().map(account).collect(),
+    }
+}
+
+fn account(view: &AccountView) -> Account {
+    let mut account = Account {
+        account: view.account.clone(),
+        valid: view.access.as_ref().is_some_and(|access| access.valid),
+        needs: needs(view).into(),
+        obtained: view.access.as_ref().map(|access| access.obtained),
+        expires: view.access.as_ref().and_then(|access| access.expires),
+        refresh: "none".into(),
+        ..Account::default()
+    };
+    if let Some(renewal) = &view.renewal {
+        put_renewal(&mut account, renewal);
+    }
+    put_sign_in(&mut account, &view.sign_in);
+    account
+}
+
+/// What only the user can do: `none`, `sign_in` or `config`.
+pub fn needs(view: &AccountView) -> &'static str {
+    let valid = view.access.as_ref().is_some_and(|access| access.valid);
+    match &view.renewal {
+        None | Some(RenewalView::Rejected { .. }) => "sign_in",
+        Some(RenewalView::Impossible) if !valid => "sign_in",
+        Some(RenewalView::Parked { .. }) => "config",
+        Some(
+            RenewalView::Impossible
+            | RenewalView::Scheduled { .. }
+            | RenewalView::UnderWay
+            | RenewalView::Failing { .. },
+        ) => "none",
+    }
+}
+
+fn put_renewal(account: &mut Account, renewal: &RenewalView) {
+    let mut put = |word: &str, at: Option<Wall>, since: Option<Wall>, why: Option<&ReasonView>| {
+        account.refresh = word.into();
+        account.refresh_at = at;
+        account.refresh_since = since;
+        account.refresh_error = why.map(|why| why.text.clone());
+        account.refresh_hint = why.and_then(|why| why.hint.clone());
+    };
+    match renewal {
+        RenewalView::Impossible => put("impossible", None, None, None),
+        RenewalView::Scheduled { at } => put("scheduled", Some(*at), None, None),
+        RenewalView::UnderWay => put("under_way", None, None, None),
+        RenewalView::Failing {
+            since,
+            failures,
+            at,
+            reason,
+        } => {
+            put("failing", Some(*at), Some(*since), Some(reason));
+            account.refresh_failures = Some(*failures);
+        }
+        RenewalView::Rejected { since, reason } => {
+            put("rejected", None, Some(*since), Some(reason));
+        }
+        RenewalView::Parked { since, reason } => put("stopped", None, Some(*since), Some(reason)),
+    }
+}
+
+fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
+    match sign_in {
+        SignInView::None { failed: None } => account.sign_in = "none".into(),
+        SignInView::None {
+            failed: Some(reason),
+        } => {
+            account.sign_in = "failed".into();
+            account.sign_in_error = Some(reason.text.clone());
+            account.sign_in_hint = reason.hint.clone();
+        }
+        SignInView::Pending {
+            since,
+            reminded,
+            device,
+        } => {
+            account.sign_in = "pending".into();
+            account.sign_in_device = device.as_ref().map(Device::of);
+            account.sign_in_since = Some(*since);
+            account.sign_in_reminded = *reminded;
+        }
+        SignInView::Exchanging { since } => {
+            account.sign_in = "completing".into();
+            account.sign_in_since = Some(*since);
+        }
+    }
+}
+
+impl Account {
+    /// The account as it was reported, to the second. A word of a newer server is as good as none.
+    pub fn view(&self) -> AccountView {
+        let obtained = self.obtained.map(|obtained| AccessView {
+            valid: self.valid,
+            obtained,
+            expires: self.expires,
+        });
+        AccountView {
+            account: self.account.clone(),
+            access: obtained,
+            renewal: self.renewal_view(),
+            sign_in: self.sign_in_view(),
+        }
+    }
+
+    fn renewal_view(&self) -> Option<RenewalView> {
+        let epoch = Wall::from_millis(0);
+        let at = self.refresh_at.unwrap_or(epoch);
+        let since = self.refresh_since.unwrap_or(epoch);
+        let reason = || reason(self.refresh_error.as_ref(), self.refresh_hint.as_ref());
+        Some(match self.refresh.as_str() {
+            "impossible" => RenewalView::Impossible,
+            "scheduled" => RenewalView::Scheduled { at },
+            "under_way" => RenewalView::UnderWay,
+            "failing" => RenewalView::Failing {
+                since,
+                failures: self.refresh_failures.unwrap_or(1),
+                at,
+                reason: reason(),
+            },
+            "rejected" => RenewalView::Rejected {
+                since,
+                reason: reason(),
+            },
+            "stopped" => RenewalView::Parked {
+                since,
+                reason: reason(),
+            },
+            _ => return None,
+        })
+    }
+
+    fn sign_in_view(&self) -> SignInView {
+        let since = self.sign_in_since.unwrap_or(Wall::from_millis(0));
+        match self.sign_in.as_str() {
+            "failed" => SignInView::None {
+                failed: Some(reason(
+                    self.sign_in_error.as_ref(),
+                    self.sign_in_hint.as_ref(),
+                )),
+            },
+            "pending" => SignInView::Pending {
+                since,
+                reminded: self.sign_in_reminded,
+                device: self.sign_in_device.as_ref().map(Device::view),
+            },
+            "completing" => SignInView::Exchanging { since },
+            _ => SignInView::None { failed: None },
+        }
+    }
+}
+
+fn reason(text: Option<&String>, hint: Option<&String>) -> ReasonView {
+    ReasonView {
+        text: text.cloned().unwrap_or_default(),
+        hint: hint.cloned(),
+    }
+}
+
+/// What a watcher hears first.
+pub fn watching(at: Wall) -> Event {
+    bare(at, "watching")
+}
+
+/// News, as `watch -j` has it.
+pub fn event(news: &News) -> Event {
+    let expiring = |word, expires: &Option<Wall>| Event {
+        expires: *expires,
+        ..bare(news.at, word)
+    };
+    let because = |word, reason: &ReasonView| Event {
+        error: Some(reason.text.clone()),
+        hint: reason.hint.clone(),
+        ..bare(news.at, word)
+    };
+    let event = match &news.what {
+        Happening::TokenNew { expires } => expiring("token_new", expires),
+        Happening::TokenRefreshed { expires } => expiring("token_refreshed", expires),
+        Happening::TokenRestored { expires } => expiring("token_restored", expires),
+        Happening::TokenInvalidated => bare(news.at, "token_invalidated"),
+        Happening::TokenRevoked => bare(news.at, "token_revoked"),
+        Happening::AuthorisationPending => bare(news.at, "authorisation_pending"),
+        Happening::AuthorisationCompleting => bare(news.at, "authorisation_completing"),
+        Happening::AuthorisationFailed { reason } => because("authorisation_failed", reason),
+        Happening::AuthorisationCancelled { reason } => because("authorisation_cancelled", reason),
+        Happening::AuthorisationNeeded { reason } => because("authorisation_needed", reason),
+        Happening::RefreshFailing {
+            failures,
+            at,
+            reason,
+        } => Event {
+            refresh_failures: Some(*failures),
+            refresh_at: Some(*at),
+            ..because("refresh_failing", reason)
+        },
+        Happening::RefreshRecovered => bare(news.at, "refresh_recovered"),
+        Happening::RefreshStopped { reason } => because("refresh_stopped", reason),
+        Happening::Reloaded => bare(news.at, "reloaded"),
+    };
+    Event {
+        account: news.account.as_deref().map(str::to_owned),
+        ..event
+    }
+}
+
+fn bare(at: Wall, event: &str) -> Event {
+    Event {
+        watch_format_version: WATCH_FORMAT_VERSION,
+        time: Some(at),
+        event: event.into(),
+        ..Event::default()
+    }
+}
+
+/// A moment in UTC, to the second (RFC 3339, 5.6).
+pub fn rfc3339(at: Wall) -> String {
+    Timestamp::from_second(at.secs())
+        .map(|at| at.to_string())
+        .unwrap_or_default()
+}
+
+/// A moment as two members, `name` and `name_unix`; neither when there is none.
+macro_rules! moment {
+    ($($module:ident: $name:literal, $unix:literal;)*) => {$(
+        mod $module {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+            use crate::time::Wall;
+
+            #[derive(Serialize, Deserialize)]
+            struct Both {
+                #[serde(rename = $name, skip_serializing_if = "Option::is_none")]
+                text: Option<String>,
+                #[serde(rename = $unix, skip_serializing_if = "Option::is_none")]
+                unix: Option<i64>,
+            }
+
+            pub fn serialize<S: Serializer>(at: &Option<Wall>, to: S) -> Result<S::Ok, S::Error> {
+                Both {
+                    text: at.map(crate::report::rfc3339),
+                    unix: at.map(Wall::secs),
+                }
+                .serialize(to)
+            }
+
+            pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Wall>, D::Error> {
+                let both = Both::deserialize(from)?;
+                Ok(both.unix.map(|secs| Wall::from_millis(secs.saturating_mul(1000))))
+            }
+        }
+    )*};
+}
+
+moment! {
+    obtained: "obtained", "obtained_unix";
+    expires: "expires", "expires_unix";
+    refresh_at: "refresh_at", "refresh_at_unix";
+    refresh_since: "refresh_since", "refresh_since_unix";
+    sign_in_since: "sign_in_since", "sign_in_since_unix";
+    sign_in_reminded: "sign_in_reminded", "sign_in_reminded_unix";
+    time: "time", "time_unix";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::AccessView;
+
+    const AT: Wall = Wall::from_millis(1_700_000_000_999);
+
+    fn reason() -> ReasonView {
+        ReasonView {
+            text: "it said no".into(),
+            hint: Some("ask again".into()),
+        }
+    }
+
+    #[test]
+    fn an_account_is_reported_as_the_manual_says() {
+        let view = AccountView {
+            account: "work".into(),
+            access: Some(AccessView {
+                valid: true,
+                obtained: AT,
+                expires: Some(AT),
+            }),
+            renewal: Some(RenewalView::Failing {
+                since: AT,
+                failures: 2,
+                at: AT,
+                reason: reason(),
+            }),
+            sign_in: SignInView::Pending {
+                since: AT,
+                reminded: None,
+                device: None,
+            },
+        };
+        let text = serde_json::to_string(&status(std::slice::from_ref(&view))).unwrap();
+        let at = "\"2023-11-14T22:13:20Z\"";
+        assert_eq!(
+            text,
+            format!(
+                "{{\"status_format_version\":1,\"accounts\":[{{\"account\":\"work\",\"valid\":true,\
+                 \"needs\":\"none\",\"obtained\":{at},\"obtained_unix\":1700000000,\
+                 \"expires\":{at},\"expires_unix\":1700000000,\"refresh\":\"failing\",\
+                 \"refresh_at\":{at},\"refresh_at_unix\":1700000000,\"refresh_since\":{at},\
+                 \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
+                 \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
+                 \"sign_in\":\"pending\",\"sign_in_since\":{at},\
+                 \"sign_in_since_unix\":1700000000}}]}}"
+            )
+        );
+        let back: Status = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        let again = status(&[back.accounts[0].view()]);
+        assert_eq!(serde_json::to_string(&again).unwrap(), text);
+    }
+
+    #[test]
+    fn what_the_user_has_to_do_is_one_word() {
+        let access = |valid| {
+            Some(AccessView {
+                valid,
+                obtained: AT,
+                expires: Some(AT),
+            })
+        };
+        let rejected = RenewalView::Rejected {
+            since: AT,
+            reason: reason(),
+        };
+        let parked = RenewalView::Parked {
+            since: AT,
+            reason: reason(),
+        };
+        for (access, renewal, word) in [
+            (None, None, "sign_in"),
+            (access(true), Some(rejected), "sign_in"),
+            (access(false), Some(RenewalView::Impossible), "sign_in"),
+            (access(true), Some(RenewalView::Impossible), "none"),
+            (access(true), Some(parked), "config"),
+            (access(false), Some(RenewalView::UnderWay), "none"),
+        ] {
+            let view = AccountView {
+                account: "work".into(),
+                access,
+                renewal,
+                sign_in: SignInView::None { failed: None },
+            };
+            assert_eq!(account(&view).needs, word, "{view:?}");
+        }
+    }
+
+    #[test]
+    fn news_is_one_flat_object() {
+        let news = News {
+            at: AT,
+            account: Some("work".into()),
+            what: Happening::AuthorisationFailed { reason: reason() },
+        };
+        let text = serde_json::to_string(&event(&news)).unwrap();
+        assert_eq!(
+            text,
+            "{\"watch_format_version\":1,\"time\":\"2023-11-14T22:13:20Z\",\
+             \"time_unix\":1700000000,\"event\":\"authorisation_failed\",\"account\":\"work\",\
+             \"error\":\"it said no\",\"hint\":\"ask again\"}"
+        );
+        let back: Event = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.event, "authorisation_failed");
+    }
+}

@@ -1,0 +1,53 @@
+//! Every input that is kept in fuzz/corpus, held against the fuzz targets' oracles without any
+//! fuzzer: what once broke something stays mended.
+
+#[path = "../fuzz/oracles/mod.rs"]
+mod oracles;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_kept_input_passes_its_oracle() {
+    for (target, oracle) in oracles::TARGETS {
+        let directory = corpus().join(target);
+        let inputs = names(&directory);
+        assert!(inputs.len() >= 5, "{target} has {} seeds", inputs.len());
+        for input in inputs {
+            let path = directory.join(input);
+            // A panic doesn't say which input it was; the captured output does.
+            println!("{}", path.display());
+            oracle(&fs::read(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_target_is_built_and_has_a_corpus() {
+    let targets: Vec<&str> = oracles::TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names(&corpus()), targets);
+    let manifest = fs::read_to_string(corpus().with_file_name("Cargo.toml")).unwrap();
+    let built: Vec<&str> = manifest
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("path = \"fuzz_targets/")?
+                .strip_suffix(".rs\"")
+        })
+        .collect();
+    assert_eq!(built, targets);
+}

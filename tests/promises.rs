@@ -1,0 +1,566 @@
+//! SECURITY.md, sentence by sentence: each promise names a test here, and a test that attacks what
+//! it promises. Some need root, to act as another user or to look into the daemon; without it they
+//! say on stderr that they were skipped.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom, Write},
+    net::{Ipv6Addr, TcpListener, TcpStream},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::{UnixListener, UnixStream},
+        process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+};
+
+use nix::unistd::{Pid, Uid};
+
+use crate::support::{
+    browser,
+    command::{Output, Running},
+    daemon::Daemon,
+    hooks::option,
+    http::Pairs,
+    provider::{Provider, Scripted, TOKEN},
+    wait,
+};
+
+/// Somebody without rights: `nobody` nearly everywhere.
+const NOBODY: u32 = 65_534;
+
+/// Somebody else without rights.
+const STRANGER: u32 = 65_533;
+
+/// In front of every code and token of a test's provider, and nowhere else.
+const TAG: &str = "uHx7-Zq2-only-in-secrets-";
+
+const CLIENT_SECRET: &str = "uHx7-the-clients-own-word";
+
+/// Whether the test can go on; says so when it can't.
+fn is_root(test: &str) -> bool {
+    let root = Uid::effective().is_root();
+    if !root {
+        let mut stderr = std::io::stderr();
+        let _ = writeln!(stderr, "skipped promises::{test}: it needs root");
+    }
+    root
+}
+
+/// A daemon with a signed-in account, run by somebody without rights where we may choose.
+fn signed_in(provider: &Provider, options: &str) -> Daemon {
+    let secret = format!("client_secret = \"{CLIENT_SECRET}\";");
+    let mut daemon = Daemon::new(&(options.to_owned() + &provider.account_with("work", &secret)));
+    if Uid::effective().is_root() {
+        daemon.give_to(NOBODY);
+    }
+    daemon.start();
+    daemon.sign_in("work");
+    daemon
+}
+
+fn pid(daemon: &Daemon) -> Pid {
+    daemon.pid().unwrap()
+}
+
+/// How often `word` is in the memory of `process`; only root may look.
+fn hits(process: Pid, word: &str) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut memory = File::open(format!("/proc/{process}/mem")).unwrap();
+    let mut count = 0;
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+        let (start, end) = range.split_once('-').unwrap();
+        let number = |text| u64::from_str_radix(text, 16).unwrap();
+        if !rights.starts_with('r') || line.contains("[v") {
+            continue;
+        }
+        let mut bytes = vec![0; usize::try_from(number(end) - number(start)).unwrap()];
+        memory.seek(SeekFrom::Start(number(start))).unwrap();
+        // Guard pages and the like can't be read.
+        if memory.read_exact(&mut bytes).is_ok() {
+            let found = bytes
+                .windows(word.len())
+                .filter(|part| *part == word.as_bytes())
+                .count();
+            if found > 0 && std::env::var_os("SHOW_HITS").is_some() {
+                println!("{found} of {word} in {line}");
+            }
+            count += found;
+        }
+    }
+    count
+}
+
+/// Waits until `word` is nowhere in the memory of `process`: what is still being done with it ends.
+fn wait_forgotten(process: Pid, word: &str) {
+    wait::until("the last copy to go", || {
+        (hits(process, word) == 0).then_some(())
+    });
+}
+
+/// The daemon's only child.
+fn runner(daemon: Pid) -> Pid {
+    let children = format!("/proc/{daemon}/task/{daemon}/children");
+    let children = fs::read_to_string(children).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap())
+}
+
+fn output(command: &mut Command) -> Output {
+    Running::start(command).finish()
+}
+
+/// A daemon with tokens that came from a dump, so that no request was just made.
+fn restored(provider: &Provider) -> Daemon {
+    let config = provider.account("work");
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    daemon.sign_in("work");
+    let dump = daemon.dump();
+    daemon.shutdown();
+    daemon.start();
+    daemon.run_with(&["restore"], &dump).ok();
+    daemon
+}
+
+#[test]
+fn every_promise_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let mut named = Vec::new();
+    for word in text.split('`').skip(1).step_by(2) {
+        let Some((module, test)) = word.split_once("::") else {
+            continue;
+        };
+        let file = root.join(format!("tests/{module}.rs"));
+        let code = fs::read_to_string(&file).unwrap_or_default();
+        let written = format!("#[test]\nfn {test}()");
+        assert!(code.contains(&written), "there is no test {word}");
+        named.push(word.to_owned());
+    }
+    let own = fs::read_to_string(root.join("tests/promises.rs")).unwrap();
+    for test in own.split("#[test]\nfn ").skip(1) {
+        let name = format!("promises::{}", test.split('(').next().unwrap());
+        let is_this = name.ends_with("::every_promise_has_its_test");
+        assert!(is_this || named.contains(&name), "SECURITY.md lacks {name}");
+    }
+    assert!(named.len() > 20, "{named:?}");
+}
+
+// ---- other users ------------------------------------------------------------------------------
+
+#[test]
+fn other_uid() {
+    if !is_root("other_uid") {
+        return;
+    }
+    let provider = Provider::tagged(TAG);
+    let daemon = signed_in(&provider, "");
+    // To root no directory is closed, so that it gets as far as the daemon.
+    let mut stream = UnixStream::connect(daemon.socket_path()).unwrap();
+    let _ = stream.write_all(b"pizauth 1 show 18\n{\"account\":\"work\"}");
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
+    daemon.log().wait_line("refused a client of uid 0");
+    let mut command = Command::new("ls");
+    let refused = output(command.arg(daemon.path("run/pizauth")).uid(STRANGER));
+    assert!(
+        refused.status != 0 && refused.stdout.is_empty(),
+        "{refused:?}"
+    );
+    assert_eq!(daemon.token("work"), format!("{TAG}at-1"));
+}
+
+#[test]
+fn another_users_server() {
+    if !is_root("another_users_server") {
+        return;
+    }
+    let mut daemon = Daemon::new("");
+    fs::create_dir(daemon.path("run/pizauth")).unwrap();
+    fs::set_permissions(daemon.path("run/pizauth"), PermissionsExt::from_mode(0o700)).unwrap();
+    daemon.give_to(NOBODY);
+    let listener = UnixListener::bind(daemon.socket_path()).unwrap();
+    fs::set_permissions(daemon.socket_path(), PermissionsExt::from_mode(0o777)).unwrap();
+    assert_eq!(
+        daemon.run(&["show", "work"]).failed(69),
+        "ERROR - the socket's server runs as somebody else\n"
+    );
+    let (mut heard, mut said) = (listener.accept().unwrap().0, Vec::new());
+    heard.read_to_end(&mut said).unwrap();
+    assert_eq!(said, b"", "it was asked all the same");
+}
+
+#[test]
+fn hijacked_localhost() {
+    let Ok(stranger) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        // Then nobody else can have the other address either.
+        return;
+    };
+    let port = stranger.local_addr().unwrap().port();
+    let provider = Provider::start();
+    let listen = format!("http_listen = \"127.0.0.1:{port}\";\n");
+    let daemon = Daemon::new(&(listen + &provider.account("work")));
+    let refused = daemon.run(&["server"]);
+    let taken = format!(":{port}: address already in use");
+    assert!(refused.failed(1).contains(&taken), "{refused:?}");
+}
+
+// ---- the same user ----------------------------------------------------------------------------
+
+#[test]
+fn no_trace() {
+    let provider = Provider::tagged(TAG);
+    let daemon = signed_in(&provider, "");
+    for what in [
+        "cat environ",
+        "cat maps",
+        "head -c 1 mem",
+        "ls fd/",
+        "readlink exe",
+    ] {
+        let mut words: Vec<&str> = what.split(' ').collect();
+        let path = format!("/proc/{}/{}", pid(&daemon), words.pop().unwrap());
+        let mut command = daemon.neighbour(words.remove(0));
+        let refused = output(command.args(words).arg(path));
+        assert!(
+            refused.status != 0 && refused.stdout.is_empty(),
+            "{what}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn no_core() {
+    let provider = Provider::start();
+    let mut daemon = signed_in(&provider, "");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", pid(&daemon))).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let values: Vec<&str> = line.unwrap().split_whitespace().take(2).collect();
+    assert_eq!(values, ["0", "0"]);
+    nix::sys::signal::kill(pid(&daemon), nix::sys::signal::Signal::SIGABRT).unwrap();
+    assert_eq!(daemon.wait_end(), Some(128 + 6));
+    let files = fs::read_dir(daemon.path("")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("core")).count(), 0);
+}
+
+#[test]
+fn hooks_keep_their_rights() {
+    let provider = Provider::start();
+    let hook = |daemon: &Daemon| {
+        let home = daemon.path("seen");
+        let home = home.display();
+        let seen = "grep -E '^(NoNewPrivs|Seccomp):' /proc/$$/status; ulimit -c; ls /proc/$$/fd/";
+        option(
+            "token_event_cmd",
+            &format!("{{ {seen}; }} >'{home}.new' && mv '{home}.new' '{home}'"),
+        )
+    };
+    let mut daemon = Daemon::new("");
+    daemon.write_config(&(hook(&daemon) + &provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    let seen = wait::until("the hook's end", || {
+        fs::read_to_string(daemon.path("seen")).ok()
+    });
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let own = own
+        .lines()
+        .filter(|line| line.starts_with("NoNewPrivs:") || line.starts_with("Seccomp:"));
+    let mut lines = seen.lines();
+    for line in own {
+        assert_eq!(lines.next(), Some(line));
+    }
+    let (soft, _) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE).unwrap();
+    let blocks = lines.next().unwrap();
+    assert_eq!(blocks == "0", soft == 0, "{seen}");
+}
+
+#[test]
+fn no_secret_in_memory_after_revoke() {
+    if !is_root("no_secret_in_memory_after_revoke") {
+        return;
+    }
+    let provider = Provider::tagged(TAG);
+    let mut daemon = signed_in(&provider, "");
+    for _ in 0..3 {
+        daemon.token("work");
+    }
+    assert!(hits(pid(&daemon), TAG) > 0, "the scan finds nothing at all");
+    let dump = daemon.dump();
+    daemon.run(&["revoke", "work"]).ok();
+    daemon.run(&["status"]).ok();
+    wait_forgotten(pid(&daemon), TAG);
+    // Nor does a restored dump that is revoked leave anything.
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), format!("{TAG}at-1"));
+    daemon.run(&["revoke", "work"]).ok();
+    wait_forgotten(pid(&daemon), TAG);
+    daemon.shutdown();
+}
+
+#[test]
+fn the_runner_has_no_secret() {
+    if !is_root("the_runner_has_no_secret") {
+        return;
+    }
+    let provider = Provider::tagged(TAG);
+    let daemon = signed_in(&provider, &option("token_event_cmd", "true"));
+    let runner = runner(pid(&daemon));
+    assert!(
+        hits(runner, "PIZAUTH_EVENT") > 0,
+        "the scan finds nothing at all"
+    );
+    for secret in [TAG, CLIENT_SECRET] {
+        assert!(hits(pid(&daemon), secret) > 0);
+        assert_eq!(hits(runner, secret), 0);
+    }
+}
+
+#[test]
+fn no_secret_in_argv_or_environment() {
+    let provider = Provider::tagged(TAG);
+    let mut daemon = Daemon::new("");
+    let gate = daemon.path("gate");
+    // It holds every kind of process while we look.
+    let hook = format!(
+        "touch '{0}.up'; until [ -e '{0}' ]; do sleep 0.05; done",
+        gate.display()
+    );
+    let secret = format!("client_secret = \"{CLIENT_SECRET}\";");
+    let account = provider.account_with("work", &secret);
+    daemon.write_config(&(option("token_event_cmd", &hook) + &account));
+    daemon.start_forked();
+    daemon.sign_in("work");
+    wait::until("the hook's start", || {
+        daemon.path("gate.up").exists().then_some(())
+    });
+    daemon.token("work");
+    let mut looked = 0;
+    for entry in fs::read_dir("/proc").unwrap() {
+        for file in ["cmdline", "environ"] {
+            let bytes = fs::read(entry.as_ref().unwrap().path().join(file)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
+            looked += usize::from(text.contains("gate.up"));
+            assert!(
+                !text.contains(TAG) && !text.contains(CLIENT_SECRET),
+                "{text}"
+            );
+        }
+    }
+    assert!(looked > 0, "the hook wasn't among the processes");
+    fs::write(gate, "").unwrap();
+    daemon.shutdown();
+}
+
+#[test]
+fn one_daemon() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let config = daemon.config_path();
+    let args = ["server", "-c", config.to_str().unwrap()];
+    let starts: Vec<Running> = (0..100).map(|_| daemon.spawn(&args)).collect();
+    let ends: Vec<Output> = starts.into_iter().map(Running::finish).collect();
+    daemon.adopt();
+    let started = ends.iter().filter(|end| end.status == 0).count();
+    for end in ends.iter().filter(|end| end.status != 0) {
+        assert_eq!(end.failed(1), "ERROR - a server is already running\n");
+    }
+    assert_eq!(started, 1);
+    daemon.sign_in("work");
+    daemon.shutdown();
+}
+
+// ---- the network ------------------------------------------------------------------------------
+
+#[test]
+fn captive_portal() {
+    let portal = Provider::start();
+    for answer in [
+        Scripted::Redirect(302, portal.url("/login")),
+        Scripted::Redirect(307, portal.token_uri()),
+        Scripted::reply(200, "text/html", "<html>Welcome to the airport</html>"),
+        Scripted::reply(511, "text/html", "<html>Sign in</html>"),
+        Scripted::reply(400, "text/html", "invalid_grant"),
+    ] {
+        let provider = Provider::start();
+        let daemon = restored(&provider);
+        provider.script(TOKEN, answer.clone());
+        daemon.run(&["refresh", "work"]).ok();
+        daemon.eventually(&["status"], |status| status.stdout.contains("failing"));
+        assert_eq!(daemon.token("work"), "at-1", "{answer:?}");
+        for path in ["/login", TOKEN] {
+            assert_eq!(portal.requests(path).len(), 0, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn escape_sequences() {
+    let nasty = "\u{1b}]0;pwned\u{7}\u{202e}\u{9b}31m\r\nERROR - \0forged";
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("errors");
+    let hook = record.option("error_notify_cmd", &["PIZAUTH_MSG"]);
+    daemon.write_config(&(hook + &provider.account("work")));
+    daemon.start();
+    provider.script("/authorize", Scripted::Error("access_denied", nasty));
+    let page = browser::visit(&daemon.authorization_url("work"));
+    let told = record.wait_lines(1).concat();
+    let shown = daemon.run(&["show", "work"]).failed(77).to_owned();
+    let status = daemon.run(&["status"]).ok().to_owned();
+    for text in [page.text(), told, shown, status, daemon.shutdown()] {
+        let harmless = |c: char| c == '\n' || !(c.is_control() || c == '\u{202e}');
+        assert!(text.chars().all(harmless), "{text:?}");
+        assert!(!text.contains("\nERROR - forged"), "{text:?}");
+    }
+}
+
+#[test]
+fn hostile_web_page() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    let port = url
+        .split("%3A")
+        .last()
+        .unwrap()
+        .split("%2F")
+        .next()
+        .unwrap();
+    let here = format!("http://127.0.0.1:{port}/?code=<script>&state=guess&x=%3Cscript%3E");
+    let evil = |host: &str| {
+        let fields = [("Host", host), ("Origin", "https://evil.example")];
+        Pairs(
+            fields
+                .map(|(name, value)| (name.into(), value.into()))
+                .to_vec(),
+        )
+    };
+    let own = format!("localhost:{port}");
+    for method in ["GET", "POST", "OPTIONS", "PUT", "DELETE"] {
+        for host in ["evil.example", &format!("evil.example:{port}"), &own] {
+            let page = browser::send(method, &here, &evil(host), b"");
+            let (status, text) = (page.status(), page.text());
+            assert!(status != 200 || host == own, "{method} {host}: {page:?}");
+            assert!(
+                !text.contains("script>") && !text.contains("guess"),
+                "{text}"
+            );
+            let headers = String::from_utf8_lossy(&page.response.to_bytes()).to_lowercase();
+            assert!(!headers.contains("access-control-allow"), "{headers}");
+        }
+    }
+    // It disturbed nobody.
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.token("work");
+}
+
+#[test]
+fn nothing_tells_strangers_what_is_pending() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    let info = daemon.run(&["info", "-j"]);
+    let info: serde_json::Value = serde_json::from_str(info.ok()).unwrap();
+    let port = info["server_info"]["http_port"].as_u64().unwrap();
+    let look = |path: &str| {
+        let page = browser::get(&format!("http://localhost:{port}{path}"));
+        (page.status(), page.text())
+    };
+    let paths = [
+        "/",
+        "/?code=c&state=s",
+        "/?error=e&state=s",
+        "/favicon.ico",
+        "/other",
+    ];
+    let before = paths.map(look);
+    daemon.authorization_url("work");
+    assert_eq!(paths.map(look), before);
+    daemon.sign_in("work");
+    assert_eq!(paths.map(look), before);
+}
+
+#[test]
+fn slow_redirect_client() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    let port: u16 = url
+        .split("%3A")
+        .last()
+        .unwrap()
+        .split("%2F")
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let silent: Vec<TcpStream> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET /?code=").unwrap();
+            stream
+        })
+        .collect();
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.token("work");
+    drop(silent);
+}
+
+#[test]
+fn a_dump_in_a_file() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let file = daemon.path("home/state");
+    let name = file.to_str().unwrap();
+    let names = |daemon: &Daemon| {
+        let files = fs::read_dir(daemon.path("home")).unwrap();
+        files
+            .map(|file| file.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    fs::write(&file, "an older one").unwrap();
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(daemon.run(&["dump", "-o", name]).ok(), "");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(names(&daemon), ["state"]);
+    let dump = fs::read(&file).unwrap();
+    assert!(dump.starts_with(b"pizauth dump 1\n"));
+    // A link stays one, and a device isn't replaced.
+    symlink(&file, daemon.path("home/link")).unwrap();
+    daemon.run(&["dump", "--output", "home/link"]).ok();
+    assert!(daemon.path("home/link").is_symlink());
+    assert_ne!(fs::read(&file).unwrap(), dump);
+    assert_eq!(
+        daemon.run(&["dump", "-o", "/dev/full"]).failed(1),
+        "ERROR - can't write the dump to /dev/full: it is there and no regular file\n"
+    );
+    let nowhere = daemon.run(&["dump", "-o", "nowhere/state"]);
+    assert_eq!(
+        nowhere.failed(1),
+        "ERROR - can't write the dump to nowhere/state: No such file or directory (os error 2)\n"
+    );
+    // A server that is gone costs no older dump.
+    let dump = fs::read(&file).unwrap();
+    daemon.shutdown();
+    daemon.run(&["dump", "-o", name]).failed(69);
+    assert_eq!(fs::read(&file).unwrap(), dump);
+    daemon.start();
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+}
