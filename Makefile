@@ -17,14 +17,15 @@ EXAMPLEDIR = $(PREFIX)/share/examples/pizauth
 # Below a home, systemd looks into share, not lib. The shell says which it is.
 UNITDIR = $(PREFIX)/$$(case '$(PREFIX)' in ("$${HOME:-/-}"/*) echo share ;; (*) echo lib ;; esac)/systemd/user
 
-MANPAGES = pizauth.1 pizauth.conf.5
+MANPAGES = pizauth.1 pizauth.conf.5 pizauth.sock.7
 BASH_COMPLETION = share/bash/pizauth
 ZSH_COMPLETION = share/zsh/_pizauth
 FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 # What users are to copy; the demo isn't.
-EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks examples/providers
-SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh \
+EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
+	examples/providers examples/statusbars
+SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/statusbars/*.sh \
 	examples/clients/meli/pizauth-xoauth2 .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.

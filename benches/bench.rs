@@ -1,5 +1,11 @@
 //! `make bench`: what pizauth costs, everything side by side in one run. See benches/README.md.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod report;
 mod server;

@@ -343,7 +343,7 @@ fn check(url: &Url) -> Result<()> {
     io::stdin().read_to_string(&mut token)?;
     let reply = fetch("POST", url, &[("token", token.trim())].into())?;
     let reply: serde_json::Value = serde_json::from_slice(&reply.body)?;
-    match reply["expires_in"].as_u64() {
+    match reply.get("expires_in").and_then(|left| left.as_u64()) {
         Some(left) => println!("valid for another {left}s"),
         None => return Err("the token is not valid".into()),
     }

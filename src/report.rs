@@ -2,6 +2,8 @@
 //! pizauth.sock(7) promise it. Flat, so that a shell can read it; times twice, as RFC 3339 in UTC
 //! and as seconds since 1970; absent what there is nothing to say of.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -190,7 +192,7 @@ pub fn needs(view: &AccountView) -> &'static str {
 fn put_renewal(account: &mut Account, renewal: &RenewalView) {
     let mut put = |word: &str, at: Option<Wall>, since: Option<Wall>, why: Option<&ReasonView>| {
         account.refresh = word.into();
-        account.refresh_at = at;
+        account.refresh_at = at.map(not_before);
         account.refresh_since = since;
         account.refresh_error = why.map(|why| why.text.clone());
         account.refresh_hint = why.and_then(|why| why.hint.clone());
@@ -213,6 +215,11 @@ fn put_renewal(account: &mut Account, renewal: &RenewalView) {
         }
         RenewalView::Parked { since, reason } => put("stopped", None, Some(*since), Some(reason)),
     }
+}
+
+/// The first whole second that isn't before `at`: nothing is due earlier than is said.
+fn not_before(at: Wall) -> Wall {
+    at.after(Duration::from_millis(999))
 }
 
 fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
@@ -345,7 +352,7 @@ pub fn event(news: &News) -> Event {
             reason,
         } => Event {
             refresh_failures: Some(*failures),
-            refresh_at: Some(*at),
+            refresh_at: Some(not_before(*at)),
             ..because("refresh_failing", reason)
         },
         Happening::RefreshRecovered => bare(news.at, "refresh_recovered"),
@@ -459,7 +466,8 @@ mod tests {
                 "{{\"status_format_version\":1,\"accounts\":[{{\"account\":\"work\",\"valid\":true,\
                  \"needs\":\"none\",\"obtained\":{at},\"obtained_unix\":1700000000,\
                  \"expires\":{at},\"expires_unix\":1700000000,\"refresh\":\"failing\",\
-                 \"refresh_at\":{at},\"refresh_at_unix\":1700000000,\"refresh_since\":{at},\
+                 \"refresh_at\":\"2023-11-14T22:13:21Z\",\"refresh_at_unix\":1700000001,\
+                 \"refresh_since\":{at},\
                  \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\

@@ -156,6 +156,9 @@ pub struct ServerInfo {
     pub pid: u32,
     /// The daemon's version.
     pub pizauth_version: String,
+    /// What the daemon has given up, so that a bug in it can do less: `no_core`, `not_dumpable`,
+    /// `no_new_privs`, `seccomp`, as far as the system has them.
+    pub sandbox: Vec<String>,
 }
 
 /// Something that has happened, for whoever watches.

@@ -71,8 +71,13 @@ fn a_hanging_endpoint_keeps_nobody_else_waiting() {
     provider.wait_for("/token/hung", 7);
     daemon.sign_in("work");
     assert_eq!(daemon.token("work"), daemon.token("work"));
-    let status = daemon.run(&["status"]).ok().to_owned();
-    assert_eq!(status.matches("authorisation being completed").count(), 8);
+    daemon.eventually(&["status"], |status| {
+        status
+            .stdout
+            .matches("authorisation being completed")
+            .count()
+            == 8
+    });
     let shown = daemon.run(&["show", "hung-0"]);
     assert!(
         shown
@@ -357,7 +362,7 @@ fn a_famine_of_descriptors_is_survived() {
     assert!([200, 202].contains(&page.status()), "{page:?}");
     daemon.eventually(&["show", "work"], |shown| shown.status == 0);
     drop((at_redirect, at_socket));
-    daemon.run(&["show", "work"]).ok();
+    daemon.eventually(&["show", "work"], |shown| shown.status == 0);
     daemon.shutdown();
 }
 
@@ -411,6 +416,9 @@ fn a_runtime_directory_that_vanishes_is_made_again() {
     let found = |times: usize| {
         daemon.eventually(&["show", "work"], |shown| shown.stdout == "at-1\n");
         let words = "WARN - the control socket was gone and has been made again";
+        wait::until("the word about it", || {
+            (log.text().matches(words).count() >= times).then_some(())
+        });
         assert_eq!(log.text().matches(words).count(), times);
     };
     fs::remove_file(&socket).expect("to remove the socket");

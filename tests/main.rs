@@ -2,7 +2,12 @@
 //! the suite links once; each file of this directory is a module.
 #![allow(missing_docs)]
 // A test says what went wrong by panicking, its helpers included.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod anywhere;
 mod cli;
@@ -16,5 +21,7 @@ mod flow;
 mod hooks;
 mod persist;
 mod promises;
+mod show;
+mod sock;
 mod support;
 mod tidy;

@@ -564,3 +564,37 @@ fn a_dump_in_a_file() {
     daemon.run_with(&["restore"], &dump).ok();
     assert_eq!(daemon.token("work"), "at-1");
 }
+
+#[test]
+fn the_daemon_runs_no_program() {
+    let provider = Provider::start();
+    let daemon = signed_in(&provider, "");
+    let info = daemon.run(&["info", "-j"]);
+    let info: serde_json::Value = serde_json::from_str(info.ok()).unwrap();
+    let layers = &info["server_info"]["sandbox"];
+    let layers: Vec<&str> = layers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect();
+    assert!(layers.contains(&"no_core"), "{layers:?}");
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    assert_eq!(
+        layers,
+        ["no_core", "not_dumpable", "no_new_privs", "seccomp"]
+    );
+    // By the kernel's word: 2 is a filter. It holds for every thread.
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid(&daemon))).unwrap();
+    for task in tasks {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for line in ["NoNewPrivs:\t1", "Seccomp:\t2"] {
+            assert!(status.lines().any(|found| found == line), "{status}");
+        }
+    }
+    let text = daemon.run(&["info"]);
+    let line = "  sandbox: no_core, not_dumpable, no_new_privs, seccomp\n";
+    assert!(text.ok().contains(line), "{text:?}");
+}

@@ -11,7 +11,13 @@ use super::{
 };
 
 /// The tables that build.rs makes from grammar.y.
-#[allow(clippy::all, clippy::unwrap_used, clippy::panic, missing_docs)]
+#[allow(
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 mod tables {
     use lrpar::lrpar_mod;
 

@@ -17,6 +17,7 @@ pub mod world;
 
 use std::{
     env, fmt,
+    io::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -238,7 +239,9 @@ fn every_promise_holds_in_every_world() {
             steps.unwrap_or(1_000_000),
         ),
     };
-    println!("make sim SEED={seed} STEPS={steps} repeats the fresh part of this run");
+    // Past the test harness, which swallows what is printed: the seed must be known in any case.
+    let line = format!("make sim SEED={seed} STEPS={steps} repeats the fresh part of this run\n");
+    let _ = io::stderr().write_all(line.as_bytes());
     let started = Instant::now();
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let result = run_many(1, fixed * WORLD_STEPS, threads);

@@ -8,7 +8,7 @@ mod waiting;
 use self::bench::{
     Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, tokens,
 };
-use super::{Core, dump::Dump, schedule::MIN_REQUEST_GAP};
+use super::{dump::Dump, schedule::MIN_REQUEST_GAP};
 use crate::time::Instant;
 
 /// One account, all hooks but the probe.
@@ -475,12 +475,4 @@ fn three_days_asleep_cost_no_login() {
     bench.outcome("work", &tokens(2, 3600));
     bench.effects();
     assert_eq!(bench.show("work"), "token access2");
-}
-
-#[test]
-fn a_core_is_small_enough_to_be_copied_by_the_model() {
-    let mut bench = signed_in(3600);
-    let copy: Core = bench.core.clone();
-    bench.feed(|core, cx| core.revoke(cx, "work"));
-    assert_eq!(copy.status(bench.now)[0].access.iter().count(), 1);
 }

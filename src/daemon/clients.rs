@@ -84,6 +84,8 @@ impl Clients {
         match answer {
             Some(answer) => Answer::Reply(show::reply(&asker, &account, answer)),
             None => {
+                let name = crate::text::sanitize(&account);
+                log::debug!("{name}: a client waits for a token");
                 self.waiting.insert(id, Asking { asker, account });
                 Answer::Wait(limit)
             }

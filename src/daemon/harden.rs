@@ -1,4 +1,5 @@
-//! What the daemon takes from itself, so that its memory stays its own.
+//! What the daemon takes from itself, so that its memory stays its own and a bug in it can do
+//! less. The hooks' runner was forked before and keeps all of the user's rights and limits.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -6,38 +7,185 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// browsers, the providers.
 const DESCRIPTORS: u64 = 4096;
 
-/// No core files, and no tracing by processes of the same user where the system can prevent it;
-/// to be called after the hook runner was forked, which keeps the user's own limits. Whatever the
-/// system refuses is logged and done without.
-pub fn harden() {
-    let told = |what: &str, outcome: nix::Result<()>| {
-        if let Err(errno) = outcome {
-            log::warn!("{what}: {errno}");
-        }
+/// No core files, no tracing by processes of the same user, no new privileges, and none of the
+/// system calls that only an intruder would make. Whatever the system refuses is logged and done
+/// without; what is in force is returned, by the names that `info` shows.
+pub fn harden() -> Vec<&'static str> {
+    let mut layers = Vec::new();
+    let mut told = |layer: &'static str, what: &str, outcome: Result<bool, String>| match outcome {
+        Ok(true) => layers.push(layer),
+        Ok(false) => {}
+        Err(why) => log::warn!("{what}: {why}"),
     };
     told(
+        "no_core",
         "core files can't be switched off",
-        setrlimit(Resource::RLIMIT_CORE, 0, 0),
+        done(setrlimit(Resource::RLIMIT_CORE, 0, 0)),
     );
-    told("other processes can't be kept out", undumpable());
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < DESCRIPTORS
-    {
-        let wanted = DESCRIPTORS.min(hard);
-        told(
-            "the limit of descriptors stays",
-            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard),
-        );
+    told(
+        "not_dumpable",
+        "other processes can't be kept out",
+        system::undumpable(),
+    );
+    told(
+        "no_new_privs",
+        "set-user-ID programs can't be given up",
+        system::no_new_privs(),
+    );
+    told("seccomp", "system calls can't be given up", calls::deny());
+    if let Err(why) = more_descriptors() {
+        log::warn!("the limit of descriptors stays: {why}");
+    }
+    layers
+}
+
+fn done(outcome: nix::Result<()>) -> Result<bool, String> {
+    outcome
+        .map(|()| true)
+        .map_err(|errno| errno.desc().to_lowercase())
+}
+
+fn more_descriptors() -> nix::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    match soft < DESCRIPTORS {
+        true => setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard),
+        false => Ok(()),
     }
 }
 
-/// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn undumpable() -> nix::Result<()> {
-    nix::sys::prctl::set_dumpable(false)
+/// What only Linux has. Each says whether it is in force.
+#[cfg(target_os = "linux")]
+mod system {
+    use nix::sys::prctl;
+
+    use super::done;
+
+    /// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).
+    pub fn undumpable() -> Result<bool, String> {
+        done(prctl::set_dumpable(false))
+    }
+
+    /// No program that is run has more rights than this one; a seccomp filter needs it.
+    pub fn no_new_privs() -> Result<bool, String> {
+        done(prctl::set_no_new_privs())
+    }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn undumpable() -> nix::Result<()> {
-    Ok(())
+#[cfg(not(target_os = "linux"))]
+mod system {
+    pub fn undumpable() -> Result<bool, String> {
+        Ok(false)
+    }
+
+    pub fn no_new_privs() -> Result<bool, String> {
+        Ok(false)
+    }
+}
+
+/// The architectures whose system calls the filter knows.
+#[cfg(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+))]
+mod calls {
+    use std::collections::BTreeMap;
+
+    use nix::libc;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+
+    /// What the daemon never does itself: run a program (the runner does), look into another
+    /// process or be helped by the kernel in unusual ways. All else stays allowed: name lookup and
+    /// the C library may need what nobody foresees.
+    const DENIED: [i64; 17] = [
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_mount,
+        libc::SYS_kexec_load,
+        libc::SYS_init_module,
+    ];
+
+    /// The calls of [`DENIED`] fail with EPERM from now on, in every thread to come.
+    pub fn deny() -> Result<bool, String> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
+        let rules: BTreeMap<i64, Vec<_>> = DENIED.map(|call| (call, Vec::new())).into();
+        let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)
+            .and_then(BpfProgram::try_from)
+            .map_err(|error| error.to_string())?;
+        match apply_filter(&filter) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(not(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+)))]
+mod calls {
+    pub fn deny() -> Result<bool, String> {
+        Ok(false)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use std::{
+        io::ErrorKind,
+        net::{TcpListener, TcpStream, ToSocketAddrs},
+        process::Command,
+        thread,
+    };
+
+    use nix::{errno::Errno, libc, sys::uio};
+
+    use super::{calls, system};
+
+    #[test]
+    fn the_calls_of_an_intruder_are_denied_and_a_daemons_are_not() {
+        // A filter is its thread's own, and ends with it.
+        let thread = thread::spawn(|| {
+            Command::new("/bin/true").status().unwrap();
+            assert_eq!(system::no_new_privs(), Ok(true));
+            assert_eq!(calls::deny(), Ok(true));
+            let error = Command::new("/bin/true").status().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            let ourselves = nix::unistd::Pid::this();
+            let mut byte = [0];
+            let mut local = [std::io::IoSliceMut::new(&mut byte)];
+            let remote = [uio::RemoteIoVec { base: 0, len: 1 }];
+            let read = uio::process_vm_readv(ourselves, &mut local, &remote);
+            assert_eq!(read, Err(Errno::from_raw(libc::EPERM)));
+            assert!(("localhost", 80).to_socket_addrs().is_ok());
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            assert!(
+                thread::spawn(|| std::fs::read("/etc/passwd").is_ok())
+                    .join()
+                    .unwrap()
+            );
+        });
+        thread.join().unwrap();
+    }
 }

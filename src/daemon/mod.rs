@@ -85,6 +85,8 @@ pub struct Daemon {
     socket: Mutex<SocketFile>,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
+    /// What the process has given up, as `info` shows it.
+    sandbox: Vec<&'static str>,
 }
 
 /// `pizauth server`.
@@ -127,7 +129,7 @@ fn run(
     let line = process::fork_runner(starter).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
-    harden::harden();
+    let sandbox = harden::harden();
     let config = verbs::read_config(&config_file)?;
     let address = paths::address()?;
     address.prepare()?;
@@ -152,6 +154,7 @@ fn run(
         socket: Mutex::new(socket),
         stopping: AtomicBool::new(false),
         alarm,
+        sandbox,
     });
     let wishes = Wishes::watch().map_err(cant)?;
     let mut timer = Timer::new().map_err(cant)?;

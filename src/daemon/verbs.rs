@@ -135,6 +135,7 @@ fn info(daemon: &Daemon) -> ServerInfo {
             .map(|https| https.certificate_sha256.clone()),
         pid: std::process::id(),
         pizauth_version: env!("CARGO_PKG_VERSION").into(),
+        sandbox: daemon.sandbox.iter().map(|layer| (*layer).into()).collect(),
     }
 }
 

@@ -173,8 +173,13 @@ fn head_end(message: &[u8], from: usize) -> Option<usize> {
 
 /// Whether a head that hasn't ended yet may still become a good one.
 fn unfinished(message: &[u8]) -> Result<(), Status> {
-    let line = message.get(..=MAX_REQUEST_LINE).unwrap_or(message);
-    if line.len() > MAX_REQUEST_LINE && !line.contains(&b'\n') {
+    let line = message.get(..MAX_REQUEST_LINE + 2).unwrap_or(message);
+    let room = match line.get(MAX_REQUEST_LINE) {
+        // The first half of a line end that was cut in two isn't the line's.
+        Some(b'\r') => MAX_REQUEST_LINE + 1,
+        _ => MAX_REQUEST_LINE,
+    };
+    if line.len() > room && !line.contains(&b'\n') {
         return Err(Status::UriTooLong);
     }
     if message.len() > MAX_HEAD {
@@ -538,6 +543,12 @@ mod tests {
             show(format!("GET /{fits} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()),
             expected
         );
+        // However it is cut, the longest line is one, and a longer one isn't.
+        let cut = format!("GET /{fits} HTTP/1.1\r");
+        assert_eq!(cut.len(), MAX_REQUEST_LINE + 1);
+        assert_eq!(show(cut.as_bytes()), "more");
+        assert_eq!(show(&cut.as_bytes()[..MAX_REQUEST_LINE]), "more");
+        assert_eq!(show(format!("{cut}x").as_bytes()), "414");
         let cookies = format!("Cookie: {}\r\n", "y".repeat(4_000)).repeat(5);
         assert_eq!(
             show(format!("GET / HTTP/1.1\r\n{cookies}").as_bytes()),

@@ -140,9 +140,10 @@ pub fn next(rng: &mut Rng, world: &World) -> Action {
 
 fn outcome(rng: &mut Rng) -> Action {
     let (pick, life) = (rng.next() as u8, rng.next() as u8);
-    match rng.below(8) {
+    match rng.below(9) {
         0 => Action::Arrive(pick, life),
         1..5 => Action::Reply(pick, Fault::Honest, life),
+        5 => Action::Reply(pick, Fault::NoRefreshToken, life),
         _ => Action::Reply(pick, Fault::pick(rng.next() as u32 as usize), life),
     }
 }
