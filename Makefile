@@ -25,8 +25,8 @@ UNIT = lib/systemd/user/pizauth.service
 SOCKET_UNIT = lib/systemd/user/pizauth.socket
 PLIST = lib/launchd/pizauth.plist
 # What users are to copy; the demo isn't.
-EXAMPLES = examples/pizauth.conf examples/clients examples/hooks examples/persistence \
-	examples/providers examples/services examples/statusbars
+EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
+	examples/persistence examples/providers examples/services examples/statusbars
 SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/persistence/*.sh \
 	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
 	examples/clients/meli/pizauth-xoauth2 .ci/run

@@ -17,6 +17,8 @@ use crate::{
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verb {
+    /// Start or join a sign-in, and wait for its end.
+    Auth(AuthOptions),
     /// Say whether a config is good.
     Check(CheckOptions),
     /// Print the sealed tokens, or save them in a file.
@@ -28,6 +30,8 @@ pub enum Verb {
         /// As JSON.
         json: bool,
     },
+    /// Take an authorization response from the command line, or from stdin.
+    Redirect(Option<String>),
     /// Obtain a new token now.
     Refresh(AccountOptions),
     /// Read the config again.
@@ -35,7 +39,12 @@ pub enum Verb {
     /// Take a dump from stdin.
     Restore,
     /// Forget an account's tokens.
-    Revoke(AccountOptions),
+    Revoke {
+        /// The account's name.
+        account: String,
+        /// `-l`: don't tell the provider.
+        local: bool,
+    },
     /// Start the daemon.
     Server(ServerOptions),
     /// Print the access token.
@@ -79,6 +88,19 @@ pub struct AccountOptions {
     pub no_url: bool,
 }
 
+/// What `auth` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AuthOptions {
+    /// The account's name.
+    pub account: String,
+    /// `-o`: have the desktop open the address.
+    pub open: bool,
+    /// `-q`: draw a QR code.
+    pub qr: bool,
+    /// `-n`: don't wait for the end.
+    pub no_wait: bool,
+}
+
 /// What `show` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ShowOptions {
@@ -111,7 +133,7 @@ pub struct Spec {
     pub name: &'static str,
     /// Its options.
     pub options: &'static [Opt],
-    /// Its one operand, if it takes one.
+    /// Its one operand, if it takes one; in brackets when it may be left out.
     pub operand: Option<&'static str>,
     /// What it does, in a line.
     pub summary: &'static str,
@@ -153,6 +175,31 @@ const CONFIG: Opt = Opt {
 /// Every verb, in the order of the alphabet.
 pub const VERBS: &[Spec] = &[
     Spec {
+        name: "auth",
+        options: &[
+            Opt {
+                short: Some('o'),
+                long: "open",
+                value: None,
+                summary: "open the address in the desktop's browser",
+            },
+            Opt {
+                short: Some('q'),
+                long: "qr",
+                value: None,
+                summary: "draw a QR code for a phone",
+            },
+            Opt {
+                short: Some('n'),
+                long: "no-wait",
+                value: None,
+                summary: "don't wait for the end",
+            },
+        ],
+        operand: Some("account"),
+        summary: "sign in: show every way to, and wait for the end",
+    },
+    Spec {
         name: "check",
         options: &[CONFIG],
         operand: None,
@@ -184,6 +231,12 @@ pub const VERBS: &[Spec] = &[
         summary: "show paths, version and ports",
     },
     Spec {
+        name: "redirect",
+        options: &[],
+        operand: Some("[address]"),
+        summary: "complete a sign-in with the address that the browser ended at",
+    },
+    Spec {
         name: "refresh",
         options: &[NO_URL],
         operand: Some("account"),
@@ -203,7 +256,12 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "revoke",
-        options: &[],
+        options: &[Opt {
+            short: Some('l'),
+            long: "local",
+            value: None,
+            summary: "don't tell the provider",
+        }],
         operand: Some("account"),
         summary: "forget the tokens of an account, cancel its authorisation",
     },
@@ -379,15 +437,15 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 given.options.push((opt.long, value));
             }
             (None, Value(word)) if spec.operand.is_some() && given.operand.is_none() => {
-                let word = word
-                    .string()
-                    .map_err(|_| wrong("an account's name is UTF-8"))?;
+                let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
                 given.operand = Some(word);
             }
             (None, other) => return Err(wrong(&other.unexpected().to_string())),
         }
     }
-    if let (Some(operand), None) = (spec.operand, &given.operand) {
+    if let (Some(operand), None) = (spec.operand, &given.operand)
+        && !operand.starts_with('[')
+    {
         return Err(wrong(&format!("no {operand} given")));
     }
     verb(spec.name, given).map_err(|why| wrong(&why))
@@ -401,16 +459,26 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         no_url: given.has("no-url"),
     };
     Ok(match name {
+        "auth" => Verb::Auth(AuthOptions {
+            account: account.account,
+            open: given.has("open"),
+            qr: given.has("qr"),
+            no_wait: given.has("no-wait"),
+        }),
         "check" => Verb::Check(CheckOptions { config }),
         "dump" => Verb::Dump(DumpOptions {
             force: given.has("force"),
             file: given.value("output").map(PathBuf::from),
         }),
         "info" => Verb::Info { json },
+        "redirect" => Verb::Redirect(given.operand),
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
         "restore" => Verb::Restore,
-        "revoke" => Verb::Revoke(account),
+        "revoke" => Verb::Revoke {
+            account: account.account,
+            local: given.has("local"),
+        },
         "server" => Verb::Server(ServerOptions {
             foreground: given.has("debug"),
             verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
@@ -475,7 +543,10 @@ pub fn synopsis(spec: &Spec) -> String {
         }
     }
     if let Some(operand) = spec.operand {
-        line.push_str(&format!(" <{operand}>"));
+        line.push_str(&match operand.strip_prefix('[') {
+            Some(optional) => format!(" [<{}>]", optional.trim_end_matches(']')),
+            None => format!(" <{operand}>"),
+        });
     }
     line
 }
@@ -547,6 +618,15 @@ mod tests {
     #[test]
     fn command_lines_mean_what_the_manual_says() {
         for (line, verb) in [
+            (
+                "auth --qr --open --no-wait work",
+                Verb::Auth(AuthOptions {
+                    account: "work".into(),
+                    open: true,
+                    qr: true,
+                    no_wait: true,
+                }),
+            ),
             ("dump", Verb::Dump(DumpOptions::default())),
             (
                 "dump -fo x",
@@ -557,6 +637,8 @@ mod tests {
             ),
             ("info", Verb::Info { json: false }),
             ("info -j", Verb::Info { json: true }),
+            ("redirect", Verb::Redirect(None)),
+            ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
             ("refresh work", Verb::Refresh(account(false))),
             ("refresh -u work", Verb::Refresh(account(true))),
             ("show work -u", Verb::Show(show_work(true))),
@@ -591,7 +673,13 @@ mod tests {
             ),
             ("reload", Verb::Reload),
             ("restore", Verb::Restore),
-            ("revoke work", Verb::Revoke(account(false))),
+            (
+                "revoke --local work",
+                Verb::Revoke {
+                    account: "work".into(),
+                    local: true,
+                },
+            ),
             ("shutdown", Verb::Shutdown),
             ("status", Verb::Status { json: false }),
             ("status --json", Verb::Status { json: true }),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     time::Wall,
-    view::{AccessView, AccountView, Happening, News, ReasonView, RenewalView, SignInView},
+    view::{
+        AccessView, AccountView, DeviceView, Happening, News, ReasonView, RenewalView, SignInView,
+    },
 };
 
 /// Raised when a script that reads `status -j` would have to change.
@@ -66,12 +68,51 @@ pub struct Account {
     /// When the user was last asked.
     #[serde(flatten, with = "sign_in_reminded")]
     pub sign_in_reminded: Option<Wall>,
+    /// The code to enter on any device, of a sign-in that is pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in_device: Option<Device>,
     /// Why the last sign-in ended without tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_error: Option<String>,
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_hint: Option<String>,
+}
+
+/// A code to enter on any device (RFC 8628).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// What to enter.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification_uri_complete: Option<String>,
+    /// When the code expires.
+    #[serde(flatten, with = "expires")]
+    pub expires: Option<Wall>,
+}
+
+impl Device {
+    fn of(view: &DeviceView) -> Self {
+        Device {
+            user_code: view.user_code.clone(),
+            verification_uri: view.verification_uri.clone(),
+            verification_uri_complete: view.verification_uri_complete.clone(),
+            expires: Some(view.expires),
+        }
+    }
+
+    fn view(&self) -> DeviceView {
+        DeviceView {
+            user_code: self.user_code.clone(),
+            verification_uri: self.verification_uri.clone(),
+            verification_uri_complete: self.verification_uri_complete.clone(),
+            expires: self.expires.unwrap_or(Wall::from_millis(0)),
+        }
+    }
 }
 
 /// A line of `watch -j`.
@@ -184,8 +225,13 @@ fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
             account.sign_in_error = Some(reason.text.clone());
             account.sign_in_hint = reason.hint.clone();
         }
-        SignInView::Pending { since, reminded } => {
+        SignInView::Pending {
+            since,
+            reminded,
+            device,
+        } => {
             account.sign_in = "pending".into();
+            account.sign_in_device = device.as_ref().map(Device::of);
             account.sign_in_since = Some(*since);
             account.sign_in_reminded = *reminded;
         }
@@ -251,6 +297,7 @@ impl Account {
             "pending" => SignInView::Pending {
                 since,
                 reminded: self.sign_in_reminded,
+                device: self.sign_in_device.as_ref().map(Device::view),
             },
             "completing" => SignInView::Exchanging { since },
             _ => SignInView::None { failed: None },
@@ -401,6 +448,7 @@ mod tests {
             sign_in: SignInView::Pending {
                 since: AT,
                 reminded: None,
+                device: None,
             },
         };
         let text = serde_json::to_string(&status(std::slice::from_ref(&view))).unwrap();

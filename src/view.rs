@@ -1,4 +1,5 @@
-//! What `status` and `info` show: the JSON that daemon and client share. No secrets, no URIs.
+//! What `status` and `info` show: the JSON that daemon and client share. No secrets; of addresses only
+//! those that the user is to open.
 
 use std::sync::Arc;
 
@@ -94,12 +95,47 @@ pub enum SignInView {
         since: Wall,
         /// When the user was last asked.
         reminded: Option<Wall>,
+        /// The code to enter, if there is one.
+        device: Option<DeviceView>,
     },
     /// The user is back and the code is being exchanged.
     Exchanging {
         /// Since when.
         since: Wall,
     },
+}
+
+/// Where a sign-in stands that somebody wants to complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum SignInStart {
+    /// It waits for the user, by at least one of these ways.
+    Open {
+        /// The authorization request's URI, for a browser. It has the state, which is nobody
+        /// else's business.
+        browser_uri: Option<String>,
+        /// The code to enter.
+        device: Option<DeviceView>,
+    },
+    /// The code is being asked for.
+    AskingForCode,
+    /// The user is back and the code is being exchanged.
+    Exchanging,
+    /// It has ended.
+    Over,
+}
+
+/// How to sign in from any device (RFC 8628, 3.2). All of it is safe to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// What to enter.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: Option<String>,
+    /// When the code expires.
+    pub expires: Wall,
 }
 
 /// What a server says of itself. A client of another version may know other fields.

@@ -42,13 +42,22 @@ pub const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// kilobytes each fit.
 pub const MAX_RESTORE_BYTES: usize = 64 << 20;
 
+/// The reply to [`Request::Await`] when the sign-in is still pending: ask again.
+pub const STILL_PENDING: &str = "pending";
+
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
+    /// Start a sign-in or join one; the reply is a [`crate::view::SignInStart`].
+    Auth(AuthArgs),
+    /// Wait for the end of the sign-in.
+    Await(AuthArgs),
     /// Every token, sealed.
     Dump,
     /// What this server is, as JSON.
     Info,
+    /// An authorization response, pasted.
+    Redirect(RedirectArgs),
     /// A new token now.
     Refresh(AccountArgs),
     /// Read the config again.
@@ -56,7 +65,7 @@ pub enum Request {
     /// Take over this dump.
     Restore(Zeroizing<Vec<u8>>),
     /// Forget an account's tokens.
-    Revoke(AccountArgs),
+    Revoke(RevokeArgs),
     /// The access token.
     Show(ShowArgs),
     /// End the server.
@@ -75,6 +84,49 @@ pub struct AccountArgs {
     /// Leave the authorisation URL out of the error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_url: bool,
+}
+
+/// The arguments of `auth` and `await`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthArgs {
+    /// The account's name.
+    pub account: String,
+    /// Don't start a sign-in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
+}
+
+/// The arguments of `revoke`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeArgs {
+    /// The account's name.
+    pub account: String,
+    /// Don't tell the provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
+}
+
+/// The arguments of `redirect`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedirectArgs {
+    /// Where the browser was sent.
+    #[serde(with = "plain")]
+    pub address: Secret,
+}
+
+/// A secret as a plain string in JSON.
+mod plain {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::secret::Secret;
+
+    pub fn serialize<S: Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(secret.expose())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
+        String::deserialize(d).map(Secret::new)
+    }
 }
 
 /// The arguments of `show`.
@@ -154,16 +206,18 @@ pub fn parse_request(input: &[u8]) -> Received {
 }
 
 fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
-    let bad = |error| format!("bad arguments of `{verb}`: {error}");
-    let account = || serde_json::from_slice(body).map_err(bad);
+    let account = || args(verb, body);
     match verb {
+        "auth" => args(verb, body).map(Request::Auth),
+        "await" => args(verb, body).map(Request::Await),
         "dump" => Ok(Request::Dump),
         "info" => Ok(Request::Info),
+        "redirect" => args(verb, body).map(Request::Redirect),
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
         "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
-        "revoke" => account().map(Request::Revoke),
-        "show" => serde_json::from_slice(body).map(Request::Show).map_err(bad),
+        "revoke" => args(verb, body).map(Request::Revoke),
+        "show" => args(verb, body).map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
         "status" => Ok(Request::Status),
         "watch" => Ok(Request::Watch),
@@ -171,17 +225,27 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
     }
 }
 
+fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|error| format!("bad arguments of `{verb}`: {error}"))
+}
+
 /// The request as bytes.
 pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
     // A struct of a string and a flag always serialises.
     let json = |args: &AccountArgs| serde_json::to_vec(args).unwrap_or_default();
     match request {
+        Request::Auth(args) => frame("auth", &serde_json::to_vec(args).unwrap_or_default()),
+        Request::Await(args) => frame("await", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Dump => frame("dump", b""),
         Request::Info => frame("info", b""),
+        Request::Redirect(args) => {
+            let body = Zeroizing::new(serde_json::to_vec(args).unwrap_or_default());
+            frame("redirect", &body)
+        }
         Request::Refresh(args) => frame("refresh", &json(args)),
         Request::Reload => frame("reload", b""),
         Request::Restore(dump) => frame("restore", dump),
-        Request::Revoke(args) => frame("revoke", &json(args)),
+        Request::Revoke(args) => frame("revoke", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Show(args) => frame("show", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Shutdown => frame("shutdown", b""),
         Request::Status => frame("status", b""),
@@ -206,13 +270,23 @@ pub fn ask(
     stream: &mut (impl Read + Write),
     request: &Request,
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    send(stream, request)?;
+    receive(stream)
+}
+
+/// Sends `request`.
+pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
     stream
         .write_all(&encode_request(request))
         // A server that has already answered (say, "too many clients") is worth hearing.
         .or_else(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
             _ => Err(trouble(&error.to_string())),
-        })?;
+        })
+}
+
+/// Reads a reply's body.
+pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut input = Zeroizing::new(Vec::with_capacity(4096));
     stream
         .read_to_end(&mut input)
@@ -364,13 +438,25 @@ mod tests {
 
     #[test]
     fn every_request_survives_the_wire_whole_and_no_part_of_it_does() {
+        let auth = AuthArgs {
+            account: "work".into(),
+            join: true,
+        };
         for request in [
+            Request::Auth(auth.clone()),
+            Request::Await(auth),
             Request::Dump,
             Request::Info,
+            Request::Redirect(RedirectArgs {
+                address: Secret::new("http://localhost/?code=ä".into()),
+            }),
             Request::Refresh(account()),
             Request::Reload,
             Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),
-            Request::Revoke(account()),
+            Request::Revoke(RevokeArgs {
+                account: "work".into(),
+                local: true,
+            }),
             Request::Show(ShowArgs::default()),
             Request::Show(ShowArgs {
                 account: "work".into(),

@@ -222,7 +222,7 @@ const CASES: &[Case] = &[
             Run(
                 &["revoke", "-h"],
                 Success,
-                Words(&["pizauth revoke <account>"]),
+                Words(&["pizauth revoke [-l] <account>"]),
                 Nothing,
             ),
             Run(

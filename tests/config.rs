@@ -10,10 +10,13 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use url::Url;
+
 use pizauth::{
-    config::{self, Account, Config, Level, Listen, MAX_CONFIG_BYTES},
+    config::{self, Account, ClientAuth, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
     secret::Secret,
 };
 
@@ -104,8 +107,9 @@ fn is_word(c: char) -> bool {
 fn a_client_secret_is_read_as_written() {
     let text = fs::read_to_string(directory().join("good-escapes.conf")).unwrap();
     let config = config::parse(FILE, &text).unwrap();
-    let secret = config.accounts[0].client_secret.as_deref();
-    assert_eq!(secret, Some(&Secret::new(r#"hush"\hush"#.into())));
+    let secret = Secret::new(r#"hush"\hush"#.into());
+    let given = ClientSecret::Given(Arc::new(secret));
+    assert_eq!(config.accounts[0].client.secret, given);
 }
 
 #[test]
@@ -130,7 +134,7 @@ fn a_file_may_be_as_large_as_it_says_and_no_larger() {
 #[test]
 fn every_option_is_read() {
     for (name, level) in config::OPTIONS {
-        let wrong = if name == "auth_uri_fields" {
+        let wrong = if name.ends_with("_fields") || name.ends_with("_headers") {
             "[]"
         } else {
             "{}"
@@ -207,7 +211,11 @@ fn render(config: &Config) -> String {
 fn render_account(account: &Account, out: &mut String) {
     let registration = &account.registration;
     let policy = &account.policy;
-    let secret = account.client_secret.as_ref().map_or("-", |_| "set");
+    let secret = match &account.client.secret {
+        ClientSecret::None => "-",
+        ClientSecret::Given(_) => "set",
+        ClientSecret::Command(command) => command,
+    };
     let times = [
         policy.refresh_at_least,
         policy.refresh_before_expiry,
@@ -216,7 +224,10 @@ fn render_account(account: &Account, out: &mut String) {
     let times = times.map(|time| format!("{}s", time.as_secs())).join(" ");
     writeln!(out, "\naccount {}", account.name).unwrap();
     for (name, value) in [
-        ("auth_uri", registration.auth_uri.as_str()),
+        (
+            "auth_uri",
+            registration.auth_uri.as_ref().map_or("-", Url::as_str),
+        ),
         ("token_uri", registration.token_uri.as_str()),
         ("redirect_uri", registration.redirect_uri.as_str()),
         ("client_id", &registration.client_id),
@@ -228,11 +239,27 @@ fn render_account(account: &Account, out: &mut String) {
     if let Some(file) = &account.token_file {
         writeln!(out, "  token_file {} {:?}", file.path, file.format).unwrap();
     }
+    if let Some(uri) = &account.device_auth_uri {
+        writeln!(out, "  device_auth_uri {uri}").unwrap();
+    }
+    if let Some(uri) = &account.revocation_uri {
+        writeln!(out, "  revocation_uri {uri}").unwrap();
+    }
     for scope in &registration.scopes {
         writeln!(out, "  scope {scope}").unwrap();
     }
     for (key, value) in &registration.auth_uri_fields {
         writeln!(out, "  field {key} = {value}").unwrap();
+    }
+    for (key, value) in &registration.token_uri_fields {
+        writeln!(out, "  token field {key} = {value}").unwrap();
+    }
+    for header in &account.client.headers {
+        let value = header.value.expose();
+        writeln!(out, "  header {}: {value}", header.name).unwrap();
+    }
+    if account.client.auth != ClientAuth::default() {
+        writeln!(out, "  client_auth {:?}", account.client.auth).unwrap();
     }
 }
 

@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+mod anywhere;
 mod cli;
 mod compat;
 mod config;

@@ -182,7 +182,8 @@ impl World {
             0 => self.show(name),
             1 => match self.with(|core, cx| core.refresh(cx, name)) {
                 Some(Progress::SignIn { uri, .. }) => self.uris.push(uri),
-                Some(Progress::Refreshing | Progress::Exchanging) | None => {}
+                Some(Progress::Refreshing | Progress::AskingForCode | Progress::Exchanging)
+                | None => {}
             },
             2 => self.revoke(name),
             3 => self.pass(Duration::from_secs(SPANS[which % SPANS.len()])),

@@ -19,16 +19,18 @@ function __pizauth_wants_account
         and set value yes
         string match --quiet -- '-*' $word; or set --append words $word
     end
-    test (count $words) -eq 1; and contains -- $words[1] refresh revoke show
+    test (count $words) -eq 1; and contains -- $words[1] auth refresh revoke show
 end
 
 complete --command pizauth --no-files
 complete --command pizauth --short-option h --long-option help --description 'Print a usage message'
 complete --command pizauth --condition __fish_use_subcommand --short-option V --long-option version --description 'Print the version'
 
+complete --command pizauth --condition __fish_use_subcommand --arguments auth --description 'Sign in, and wait for the end'
 complete --command pizauth --condition __fish_use_subcommand --arguments check --description 'Say whether the configuration is good'
 complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output or a file'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
+complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
 complete --command pizauth --condition __fish_use_subcommand --arguments reload --description 'Read the configuration again'
 complete --command pizauth --condition __fish_use_subcommand --arguments restore --description 'Read a state from standard input'
@@ -39,6 +41,9 @@ complete --command pizauth --condition __fish_use_subcommand --arguments shutdow
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
 complete --command pizauth --condition __fish_use_subcommand --arguments watch --description 'Print what happens, as it happens'
 
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option o --long-option open --description 'Open the address in the browser'
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option q --long-option qr --description 'Draw a QR code'
+complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option n --long-option no-wait --description 'Do not wait for the end'
 complete --command pizauth --condition '__fish_seen_subcommand_from check' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option f --long-option force --description 'Write to a terminal, too'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option o --long-option output --require-parameter --force-files --description 'Write this file'
@@ -50,6 +55,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from show' --shor
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option host --require-parameter --description 'The mail server, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option port --require-parameter --description 'Its port, for oauthbearer'
+complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --long-option verbose --description 'Log more'

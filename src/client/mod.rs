@@ -1,7 +1,9 @@
 //! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
 
+mod auth;
 mod dump;
 mod info;
+mod qr;
 mod status;
 mod watch;
 
@@ -20,21 +22,24 @@ use crate::{
     cli::{AccountOptions, ShowOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer_uid},
-    wire::{self, AccountArgs, Request, ShowArgs},
+    secret::Secret,
+    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
 };
 
 /// Carries out `verb`, which is one for the server.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
+        Verb::Auth(options) => auth::run(options),
         // The daemon's own.
         Verb::Check(_) | Verb::Server(_) => Ok(()),
         Verb::Dump(options) => dump::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
+        Verb::Redirect(address) => redirect(address.as_deref()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Reload => say(Request::Reload),
         Verb::Restore => restore(),
-        Verb::Revoke(options) => say(Request::Revoke(account(options))),
+        Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),
@@ -52,6 +57,14 @@ fn account(options: &AccountOptions) -> AccountArgs {
 /// One request and its reply's body.
 fn ask(request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
     wire::ask(&mut connect()?, request)
+}
+
+/// What a reply says in JSON.
+fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let what = format!("the server's answer makes no sense: {error}");
+        Failure::new(Exit::Other, what)
+    })
 }
 
 /// Sends a request whose reply is at most a remark.
@@ -86,6 +99,53 @@ fn restore() -> Result<(), Failure> {
         return Err(Failure::new(Exit::Other, "the dump is too large"));
     }
     say(Request::Restore(dump))
+}
+
+/// Has the tokens forgotten. What became of the provider's copy is a remark: the command has done
+/// what it is for.
+fn revoke(account: &str, local: bool) -> Result<(), Failure> {
+    let remark = ask(&Request::Revoke(RevokeArgs {
+        account: account.to_owned(),
+        local,
+    }))?;
+    tell(&String::from_utf8_lossy(&remark));
+    Ok(())
+}
+
+/// Hands on the address that a browser was sent to, and says what came of it.
+fn redirect(address: Option<&str>) -> Result<(), Failure> {
+    let text = match address {
+        Some(address) => Zeroizing::new(address.to_owned()),
+        None => pasted()?,
+    };
+    let address = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let address = address.ok_or_else(|| {
+        Failure::new(Exit::Usage, "no address given")
+            .hint("paste the address that the browser was sent to, with all that is behind the `?`")
+    })?;
+    say(Request::Redirect(RedirectArgs {
+        address: Secret::new(address.to_owned()),
+    }))
+}
+
+/// What stdin has up to the end of its first line that isn't empty.
+fn pasted() -> Result<Zeroizing<String>, Failure> {
+    if io::stdin().is_terminal() {
+        tell("Paste the address that the browser was sent to:\n");
+    }
+    let mut line = Zeroizing::new(String::new());
+    let limit = wire::MAX_REQUEST_BYTES as u64 / 2;
+    let mut input = io::BufReader::new(io::stdin().take(limit));
+    while line.trim().is_empty() {
+        let read = io::BufRead::read_line(&mut input, &mut line);
+        let count = read.map_err(|error| {
+            Failure::new(Exit::Other, format!("can't read the address: {error}"))
+        })?;
+        if count == 0 {
+            break;
+        }
+    }
+    Ok(line)
 }
 
 /// A connection to this user's server.
@@ -140,6 +200,16 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says something beside the output.
+fn tell(text: &str) {
+    // With stderr closed there is nobody left to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
@@ -171,6 +241,6 @@ fn wait_for(stream: &UnixStream) -> bool {
 
 /// Prints why a command failed, on stderr.
 pub fn complain(failure: &Failure) {
-    // With stderr closed there is nobody left to tell; the exit status does.
-    let _ = io::stderr().write_all(format!("ERROR - {failure}\n").as_bytes());
+    // The exit status tells, too.
+    tell(&format!("ERROR - {failure}\n"));
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, is_terminal, print};
+use super::{ask, is_terminal, print, read};
 use crate::{
-    error::{Exit, Failure},
+    error::Failure,
     report::{self, Status},
     time::{Wall, humane},
     view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
@@ -19,18 +19,23 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
         body.push(b'\n');
         return print(&body);
     }
-    let status: Status = serde_json::from_slice(&body).map_err(|error| {
-        Failure::new(
-            Exit::Other,
-            format!("the server's answer makes no sense: {error}"),
-        )
-    })?;
+    show(&body, |_| true)
+}
+
+/// The line of one account.
+pub(super) fn run_one(account: &str) -> Result<(), Failure> {
+    show(&ask(&Request::Status)?, |name| name == account)
+}
+
+fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
+    let status: Status = read(body)?;
     let now = now();
     let zone = TimeZone::system();
     let colour = wants_colour();
     let lines: Vec<String> = status
         .accounts
         .iter()
+        .filter(|account| wanted(&account.account))
         .map(|account| {
             let view = account.view();
             let name = crate::text::sanitize(&view.account);
@@ -137,12 +142,24 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
         SignInView::None {
             failed: Some(reason),
         } => Some(format!("the last authorisation failed: {}", why(reason))),
-        SignInView::Pending { since, reminded } => {
-            let pending = format!("authorisation pending {}", lasting(*since, now));
-            Some(match reminded {
-                Some(at) => format!("{pending} (last reminder {})", ago(*at, now)),
-                None => pending,
-            })
+        SignInView::Pending {
+            since,
+            reminded,
+            device,
+        } => {
+            let mut pending = format!("authorisation pending {}", lasting(*since, now));
+            if let Some(at) = reminded {
+                pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
+            }
+            if let Some(device) = device {
+                pending.push_str(&format!(
+                    "; open {} and enter the code {} within {}",
+                    crate::text::sanitize(&device.verification_uri),
+                    crate::text::sanitize(&device.user_code),
+                    humane(device.expires.since(now))
+                ));
+            }
+            Some(pending)
         }
         SignInView::Exchanging { .. } => Some("authorisation being completed".into()),
     }
@@ -329,7 +346,11 @@ mod tests {
 
     #[test]
     fn a_sign_in_is_described_by_how_far_it_is() {
-        let pending = |since, reminded| SignInView::Pending { since, reminded };
+        let pending = |since, reminded| SignInView::Pending {
+            since,
+            reminded,
+            device: None,
+        };
         for (sign_in, text) in [
             (
                 SignInView::None { failed: None },

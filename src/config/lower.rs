@@ -6,10 +6,11 @@ use cfgrammar::Span;
 use url::Url;
 
 use super::{
-    Account, Config, Listen, Policy, Registration, TokenFile, TokenFormat,
+    Account, Client, ClientAuth, ClientSecret, Config, Header, Listen, Policy, Registration,
+    TokenFile, TokenFormat,
     ast::{Block, Item, Setting},
     error::{ConfigError, Source, quoted},
-    options::{Level, RESERVED_FIELDS},
+    options::{Level, RESERVED_FIELDS, RESERVED_HEADERS, RESERVED_TOKEN_FIELDS},
     section::Section,
     socket,
     suggest::nearest,
@@ -186,25 +187,34 @@ impl<'a> Accounts<'_, 'a> {
     fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
         let name = self.name(block)?;
         let section = Section::new(self.source, &block.settings, Level::Account)?;
-        let auth_uri = self.required(&section, &name, "auth_uri")?;
+        let device_auth_uri = self.endpoint(&section, "device_auth_uri")?;
+        let auth_uri = match &device_auth_uri {
+            Some(_) => section.filled("auth_uri")?,
+            None => Some(self.required(&section, &name, "auth_uri")?),
+        };
         let token_uri = self.required(&section, &name, "token_uri")?;
         let client_id = self.required(&section, &name, "client_id")?;
         let endpoint =
             |option, text: &Text| value::uri(self.source, option, text, Endpoint::Provider);
+        let auth_uri = auth_uri
+            .map(|text| endpoint("auth_uri", &text))
+            .transpose()?;
         let registration = Registration {
-            auth_uri: endpoint("auth_uri", &auth_uri)?,
+            redirect_uri: self.redirect_uri(&section, &name, auth_uri.is_some())?,
+            auth_uri,
             token_uri: endpoint("token_uri", &token_uri)?,
             client_id: client_id.value.into_owned(),
-            redirect_uri: self.redirect_uri(&section, &name)?,
             scopes: section.list("scopes")?,
             auth_uri_fields: self.auth_uri_fields(&section)?,
+            token_uri_fields: self.fields(&section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
         };
-        let secret = section.string("client_secret")?;
         let token_file = self.token_file(&section, &registration)?;
         Ok(Account {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
-            client_secret: secret.map(|text| Arc::new(Secret::new(text.value.into_owned()))),
+            client: Arc::new(self.client(&section)?),
+            device_auth_uri,
+            revocation_uri: self.endpoint(&section, "revocation_uri")?,
             policy: section.policy(self.policy)?,
             token_file: token_file.map(Arc::new),
         })
@@ -292,11 +302,23 @@ impl<'a> Accounts<'_, 'a> {
         })
     }
 
-    /// The redirection endpoint: there must be a listener for it.
+    /// An endpoint of the provider that need not be there.
+    fn endpoint(
+        &self,
+        section: &Section<'_, 'a>,
+        option: &str,
+    ) -> Result<Option<Url>, ConfigError> {
+        let text = section.filled(option)?;
+        text.map(|text| value::uri(self.source, option, &text, Endpoint::Provider))
+            .transpose()
+    }
+
+    /// The redirection endpoint: there must be a listener for it, if it is used.
     fn redirect_uri(
         &mut self,
         section: &Section<'_, 'a>,
         account: &Text,
+        used: bool,
     ) -> Result<Url, ConfigError> {
         let written = section.string("redirect_uri")?;
         let text = written.clone().unwrap_or(Text {
@@ -304,6 +326,10 @@ impl<'a> Accounts<'_, 'a> {
             span: account.span,
         });
         let uri = value::uri(self.source, "redirect_uri", &text, Endpoint::Redirect)?;
+        // The browser hands a private-use one to a program: no listener is asked.
+        if !used || !matches!(uri.scheme(), "http" | "https") {
+            return Ok(uri);
+        }
         let (option, listen) = self.listeners.of(&uri);
         let Listen::On { port, .. } = listen else {
             let subject = match written {
@@ -326,23 +352,99 @@ impl<'a> Accounts<'_, 'a> {
         Ok(uri)
     }
 
+    /// How the client proves who it is: a method and a secret that go together.
+    fn client(&self, section: &Section<'_, 'a>) -> Result<Client, ConfigError> {
+        let secret = match (
+            section.string("client_secret")?,
+            section.filled("client_secret_cmd")?,
+        ) {
+            (None, None) => ClientSecret::None,
+            (Some(text), None) => {
+                ClientSecret::Given(Arc::new(Secret::new(text.value.into_owned())))
+            }
+            (None, Some(command)) => ClientSecret::Command(command.value.into_owned()),
+            (Some(_), Some(command)) => {
+                let place = section.place("client_secret_cmd", command.span);
+                let what = "`client_secret` and `client_secret_cmd` can't both be set";
+                return Err(self.source.error(place, what));
+            }
+        };
+        let auth = section.client_auth("client_auth")?;
+        if let (Some((auth, span)), none) = (auth, secret == ClientSecret::None)
+            && none != (auth == ClientAuth::None)
+        {
+            let what = match none {
+                true => "`client_auth` needs a `client_secret` or a `client_secret_cmd`",
+                false => "`client_auth` says that there is no secret, but one is set",
+            };
+            return Err(self.source.error(span, what));
+        }
+        Ok(Client {
+            auth: auth.map(|(auth, _)| auth).unwrap_or_default(),
+            secret,
+            headers: self.headers(section)?,
+        })
+    }
+
+    /// Further headers of token requests.
+    fn headers(&self, section: &Section<'_, 'a>) -> Result<Vec<Header>, ConfigError> {
+        let mut headers: Vec<Header> = Vec::new();
+        for (name, value) in section.fields("token_uri_headers")? {
+            let refuse = |what: &str| {
+                let what = format!("the header {} {what}", quoted(&name.value));
+                Err(self.source.error(name.span, what))
+            };
+            if !value::is_header_name(&name.value) {
+                return refuse("isn't a name that a header can have");
+            }
+            if RESERVED_HEADERS.contains(&name.value.to_ascii_lowercase().as_str()) {
+                return refuse("is pizauth's own to set");
+            }
+            if headers
+                .iter()
+                .any(|header| header.name.eq_ignore_ascii_case(&name.value))
+            {
+                return refuse("is there twice");
+            }
+            if !value::is_header_value(&value.value) {
+                return refuse("has a value that no header can have");
+            }
+            headers.push(Header {
+                name: name.value.into_owned(),
+                value: Arc::new(Secret::new(value.value.into_owned())),
+            });
+        }
+        Ok(headers)
+    }
+
+    /// Further parameters of a request, none of them in `reserved`.
+    fn fields(
+        &self,
+        section: &Section<'_, 'a>,
+        option: &str,
+        reserved: &[&str],
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut fields = Vec::new();
+        for (key, value) in section.fields(option)? {
+            if key.value.is_empty() {
+                return Err(self.source.error(key.span, "a field's key can't be empty"));
+            }
+            if reserved.contains(&&*key.value) {
+                let what = format!("{} is pizauth's own to set", quoted(&key.value));
+                let hint = format!("leave it out of `{option}`");
+                return Err(self.source.error(key.span, what).hint(hint));
+            }
+            fields.push((key.value.into_owned(), value.value.into_owned()));
+        }
+        Ok(fields)
+    }
+
     /// Further parameters of the authorization request, with `login_hint` as the last.
     fn auth_uri_fields(
         &mut self,
         section: &Section<'_, 'a>,
     ) -> Result<Vec<(String, String)>, ConfigError> {
-        let mut fields = Vec::new();
-        for (key, value) in section.fields("auth_uri_fields")? {
-            if key.value.is_empty() {
-                return Err(self.source.error(key.span, "a field's key can't be empty"));
-            }
-            if RESERVED_FIELDS.contains(&&*key.value) {
-                let what = format!("{} is pizauth's own to set", quoted(&key.value));
-                let hint = "leave it out of `auth_uri_fields`";
-                return Err(self.source.error(key.span, what).hint(hint));
-            }
-            fields.push((key.value.into_owned(), value.value.into_owned()));
-        }
+        let mut fields = self.fields(section, "auth_uri_fields", &RESERVED_FIELDS)?;
         let Some(login) = section.string("login_hint")? else {
             return Ok(fields);
         };

@@ -94,8 +94,14 @@ pub struct Account {
     pub name: Arc<str>,
     /// To whom its tokens belong.
     pub registration: Arc<Registration>,
-    /// What the client proves itself with at the token endpoint (RFC 6749, 2.3.1).
-    pub client_secret: Option<Arc<Secret>>,
+    /// How the client proves who it is.
+    pub client: Arc<Client>,
+    /// The device authorization endpoint (RFC 8628, 3.1): a further way to sign in. Not part of the
+    /// registration: it sees no token, and those that it leads to come from the token endpoint.
+    pub device_auth_uri: Option<Url>,
+    /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
+    /// registration: whoever adds it wants to revoke the tokens that there are.
+    pub revocation_uri: Option<Url>,
     /// When its tokens are refreshed.
     pub policy: Policy,
     /// Where its access token is written to, for programs that can't ask.
@@ -161,15 +167,59 @@ pub enum TokenFormat {
     },
 }
 
+/// How the client proves who it is to the provider's endpoints (RFC 6749, 2.3). Not part of the
+/// registration: renewing an expired secret at the provider must not cost a login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// By which method.
+    pub auth: ClientAuth,
+    /// With what.
+    pub secret: ClientSecret,
+    /// Further headers of requests to these endpoints, in the order of the file, no two of a name.
+    pub headers: Vec<Header>,
+}
+
+/// A method of client authentication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// The secret is in an `Authorization` header (`client_secret_basic`).
+    Basic,
+    /// The secret is in the form (`client_secret_post`).
+    #[default]
+    Body,
+    /// There is no secret: a public client.
+    None,
+}
+
+/// Where the client secret comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ClientSecret {
+    /// There is none.
+    #[default]
+    None,
+    /// The config has it.
+    Given(Arc<Secret>),
+    /// This command's first line is it.
+    Command(String),
+}
+
+/// A header of an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// A token (RFC 9110, 5.1).
+    pub name: String,
+    /// Printable ASCII. It may well be a key to something.
+    pub value: Arc<Secret>,
+}
+
 /// Everything that says to whom an account's tokens belong: where they come from, what they are
 /// for and who asked. Reload, dump and restore all compare by this type's one equality; tokens
-/// live with the registration they were issued under and go with it. The client secret isn't
-/// part: renewing an expired one at the provider must not cost a login.
+/// live with the registration they were issued under and go with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// The authorization endpoint (RFC 6749, 3.1).
-    pub auth_uri: Url,
+    /// The authorization endpoint (RFC 6749, 3.1); `None` when only a device code signs in.
+    pub auth_uri: Option<Url>,
     /// The token endpoint (RFC 6749, 3.2).
     pub token_uri: Url,
     /// The client identifier (RFC 6749, 2.2).
@@ -180,6 +230,9 @@ pub struct Registration {
     pub scopes: Vec<String>,
     /// Further parameters of the authorization request, in the order of the file; a key may repeat.
     pub auth_uri_fields: Vec<(String, String)>,
+    /// Further parameters of token requests, in the order of the file; a key may repeat. They say
+    /// what the tokens are for (`resource`, `audience`).
+    pub token_uri_fields: Vec<(String, String)>,
 }
 
 /// When an account's tokens are refreshed. A changed policy bites at once and keeps the tokens.

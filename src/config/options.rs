@@ -23,7 +23,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 25] = [
+pub const OPTIONS: [(&str, Level); 31] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -39,13 +39,19 @@ pub const OPTIONS: [(&str, Level); 25] = [
     ("refresh_retry", Level::Both),
     ("auth_uri", Level::Account),
     ("token_uri", Level::Account),
+    ("device_auth_uri", Level::Account),
+    ("revocation_uri", Level::Account),
     ("client_id", Level::Account),
     ("client_secret", Level::Account),
+    ("client_secret_cmd", Level::Account),
+    ("client_auth", Level::Account),
     ("scopes", Level::Account),
     ("redirect_uri", Level::Account),
     ("auth_uri_fields", Level::Account),
     ("token_file", Level::Account),
     ("token_file_format", Level::Account),
+    ("token_uri_fields", Level::Account),
+    ("token_uri_headers", Level::Account),
     ("login_hint", Level::Account),
     ("accounts", Level::Socket),
     ("allow", Level::Socket),
@@ -71,6 +77,40 @@ pub(super) const RESERVED_FIELDS: [&str; 7] = [
     "response_type",
     "scope",
     "state",
+];
+
+/// Parameters of token requests that are pizauth's own (RFC 6749, 4.1.3 and 6; RFC 7521, 4.2;
+/// RFC 7636, 4.5; RFC 8628, 3.4).
+pub(super) const RESERVED_TOKEN_FIELDS: [&str; 10] = [
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
+    "grant_type",
+    "redirect_uri",
+    "refresh_token",
+];
+
+/// Headers of token requests that say how the request is to be read, or who sends it.
+pub(super) const RESERVED_HEADERS: [&str; 15] = [
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 ];
 
 /// Why a name can't stand where it does.

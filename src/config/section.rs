@@ -5,9 +5,9 @@ use std::time::Duration;
 use cfgrammar::Span;
 
 use super::{
-    Listen, Policy,
+    ClientAuth, Listen, Policy,
     ast::{Kind, Setting, Value},
-    error::{ConfigError, Source},
+    error::{ConfigError, Source, quoted},
     options::{Level, resolve},
     value::{self, Text},
 };
@@ -203,6 +203,30 @@ impl<'s, 'a> Section<'s, 'a> {
                 }
             }
         }
+    }
+
+    /// A method of client authentication, and where it stands.
+    pub(super) fn client_auth(
+        &self,
+        name: &str,
+    ) -> Result<Option<(ClientAuth, Span)>, ConfigError> {
+        let Some(value) = self.value(name) else {
+            return Ok(None);
+        };
+        const WANTED: &str = "one of the words `basic`, `body` and `none`";
+        if !matches!(value.kind, Kind::Word) {
+            return Err(self.mismatch(name, value, WANTED));
+        }
+        let auth = match self.source.slice(value.span) {
+            "basic" => ClientAuth::Basic,
+            "body" => ClientAuth::Body,
+            "none" => ClientAuth::None,
+            other => {
+                let what = format!("`{name}` takes {WANTED}, not {}", quoted(other));
+                return Err(self.source.error(value.span, what));
+            }
+        };
+        Ok(Some((auth, value.span)))
     }
 
     /// A listener's address.

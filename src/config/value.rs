@@ -157,7 +157,7 @@ pub(super) enum Endpoint {
     /// The provider's: over TLS, or on this machine.
     Provider,
     /// The redirection endpoint: http or https, under any name, since names that providers
-    /// insist on may well resolve to this machine.
+    /// insist on may well resolve to this machine; or a private-use scheme.
     Redirect,
 }
 
@@ -181,11 +181,20 @@ pub(super) fn uri(
         let hint = (!text.value.contains(':')).then(|| start.into());
         error.maybe_hint(hint)
     })?;
+    if endpoint == Endpoint::Redirect && url.scheme().contains('.') {
+        return private_use(url, refuse);
+    }
     if !matches!(url.scheme(), "http" | "https") {
         let scheme = quoted(url.scheme());
         let why = format!("has the scheme {scheme}, which isn't http or https");
-        let hint = (!text.value.contains("://")).then(|| start.into());
-        return Err(refuse(&why).maybe_hint(hint));
+        let hint = match endpoint {
+            _ if !text.value.contains("://") && !text.value.contains(":/") => Some(start),
+            Endpoint::Redirect => Some(
+                "a private-use scheme is a domain name backwards, with a dot: `com.example.app`",
+            ),
+            Endpoint::Provider => None,
+        };
+        return Err(refuse(&why).maybe_hint(hint.map(Into::into)));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("must not hold a user name or a password"));
@@ -200,6 +209,19 @@ pub(super) fn uri(
     }
     if endpoint == Endpoint::Provider {
         check_provider(&url, refuse)?;
+    }
+    Ok(url)
+}
+
+/// A redirection endpoint with a private-use scheme: the domain name of whoever made it, backwards
+/// (RFC 8252, 7.1), so that two programs don't take the same.
+fn private_use(url: Url, refuse: impl Fn(&str) -> ConfigError) -> Result<Url, ConfigError> {
+    if url.fragment().is_some() {
+        return Err(refuse("has a fragment").hint("leave out the `#` and what follows it"));
+    }
+    let scheme = url.scheme();
+    if scheme.starts_with('.') || scheme.ends_with('.') || scheme.contains("..") {
+        return Err(refuse("has a scheme that is no domain name backwards"));
     }
     Ok(url)
 }
@@ -255,6 +277,19 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
         Ok(address) => address.is_loopback(),
         Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
+}
+
+/// Whether a header can have this name (RFC 9110, 5.1 and 5.6.2).
+pub(super) fn is_header_name(name: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(is_token)
+}
+
+/// Whether a header can have this value: printable ASCII, and no white space around it
+/// (RFC 9110, 5.5).
+pub(super) fn is_header_value(value: &str) -> bool {
+    let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+    value.trim() == value && value.bytes().all(printable)
 }
 
 /// Where the fragment of the URI in the string at `span` stands.

@@ -1,27 +1,36 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
+mod device;
 mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use log::Level;
+use url::Url;
 
+use self::device::Device;
 use super::{
-    AttemptId, Effect, TokenEvent, Waiter,
+    AttemptId, Effect, Ended, TokenEvent, Waiter,
+    credentials::Credentials,
     dump::{Saved, SavedAccess},
     env::Env,
     publish::Published,
+    revoking::{Revocation, Step},
     schedule::{self, Pauses},
 };
 use crate::{
     config::{self, Config, Policy, Registration, TokenFile},
     oauth::{
         authorization::{self, Callback, CallbackResult},
+        revocation,
         token::{self, Cause, GrantType, Outcome, Refusal, Tokens, Verdict},
     },
     secret::Secret,
     time::{Instant, Now, Wall},
-    view::{AccessView, AccountView, Happening, ReasonView, RenewalView, SignInView},
+    view::{
+        AccessView, AccountView, DeviceView, Happening, ReasonView, RenewalView, SignInStart,
+        SignInView,
+    },
 };
 
 use waiting::Waiting;
@@ -36,11 +45,15 @@ pub enum Show {
     Token(Arc<Secret>),
     /// Somebody has to sign in there.
     SignIn {
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },
+    /// Somebody has to sign in with a code that is being asked for.
+    AskingForCode,
     /// Somebody is just signing in.
     Exchanging,
     /// The token has expired and is being refreshed.
@@ -60,13 +73,36 @@ pub enum Progress {
     Refreshing,
     /// Somebody has to sign in there.
     SignIn {
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },
+    /// Somebody has to sign in with a code that is being asked for.
+    AskingForCode,
     /// Somebody is just signing in.
     Exchanging,
+}
+
+/// Whether there is a sign-in to wait for.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum SignInWait {
+    /// The waiter will hear of its end.
+    Yes,
+    /// There is none, and the last one didn't fail.
+    No,
+}
+
+/// Whether a reminder may still wait for a code to remind of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reminder {
+    /// Yes: if there is none, it is asked for first.
+    WithCode,
+    /// No.
+    WithWhatThereIs,
 }
 
 /// What became of an authorization response.
@@ -84,12 +120,17 @@ pub(super) enum Delivery {
 pub(super) struct Account {
     name: Arc<str>,
     registration: Arc<Registration>,
-    client_secret: Option<Arc<Secret>>,
+    credentials: Credentials,
     policy: Policy,
     pub(super) token_file: Option<Arc<TokenFile>>,
     pub(super) published: Published,
     held: Held,
     sign_in: SignIn,
+    device_auth_uri: Option<Url>,
+    /// When a device code was last asked for.
+    last_device_request: Option<Instant>,
+    revocation_uri: Option<Url>,
+    revocations: Vec<Revocation>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
     last_request: Option<Instant>,
     /// The oddities of the last reply, so that a provider's habit is logged once.
@@ -203,17 +244,29 @@ enum SignIn {
     Exchanging(Exchanging),
 }
 
-/// An authorization request that waits for the user.
+/// A sign-in that waits for the user, by one channel or several: the first to finish wins.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Pending {
     attempt: AttemptId,
+    /// At least one of these two is open.
+    browser: Option<Browser>,
+    device: Device,
+    since: Now,
+    reminded: Option<Now>,
+    waiters: Vec<Waiter>,
+    /// Who waits for the code that is being asked for.
+    code_waiters: Vec<Waiter>,
+}
+
+/// An authorization request, completed by a redirect or a paste of it.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+struct Browser {
     state: Arc<Secret>,
     verifier: Arc<Secret>,
     redirect_uri: String,
     uri: String,
-    since: Now,
-    reminded: Option<Now>,
 }
 
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
@@ -221,13 +274,34 @@ struct Pending {
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Exchanging {
-    state: Arc<Secret>,
+    browser: Browser,
     code: Arc<Secret>,
-    verifier: Arc<Secret>,
-    redirect_uri: String,
     since: Now,
     waiters: Vec<Waiter>,
     phase: ExchangePhase,
+}
+
+impl Pending {
+    /// The address to open: the browser's, or else the page for the code.
+    fn uri(&self, now: Now) -> Option<String> {
+        let browser = self.browser.as_ref().map(|browser| browser.uri.clone());
+        browser.or_else(|| {
+            let device = self.device.view(now)?;
+            Some((device.verification_uri_complete).unwrap_or(device.verification_uri))
+        })
+    }
+}
+
+/// What an operation in flight asks the provider for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Exchange,
+    Refresh,
+    /// A device code.
+    Code,
+    /// Whether the device code was entered.
+    Poll,
+    Revocation,
 }
 
 #[derive(Debug)]
@@ -250,12 +324,16 @@ impl Account {
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
-            client_secret: described.client_secret.clone(),
+            credentials: Credentials::new(&described.client),
             policy: described.policy,
             token_file: described.token_file.clone(),
             published: Published::default(),
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
+            device_auth_uri: described.device_auth_uri.clone(),
+            last_device_request: None,
+            revocation_uri: described.revocation_uri.clone(),
+            revocations: Vec::new(),
             last_request: None,
             warned: Vec::new(),
             waiting: BTreeMap::new(),
@@ -316,7 +394,8 @@ impl Account {
         let refresh = self.refresh_due(pauses);
         let sign_in = self.sign_in_due(config);
         let due = [refresh, sign_in, self.token_file_due()];
-        due.into_iter().flatten().min()
+        let revocations = self.revocations.iter().filter_map(Revocation::due);
+        due.into_iter().flatten().chain(revocations).min()
     }
 
     /// When the token in the file has expired.
@@ -398,8 +477,11 @@ impl Account {
         }
     }
 
-    pub fn revoke(&mut self, env: &mut Env) {
-        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+    /// Forgets the tokens; true when `tell` will hear what the provider says to that.
+    pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
+        let access = self.valid_access(env.now.instant);
+        let held = std::mem::replace(&mut self.held, Held::Nothing);
+        if let Held::Grant(_) = held {
             env.tokens_changed();
             self.announce(env, TokenEvent::Revoked);
         }
@@ -410,6 +492,23 @@ impl Account {
         self.cancel_sign_in(env, why.clone());
         self.sign_in = SignIn::None { failed: None };
         self.answer_failed(env, &why);
+        let (Some(waiter), Some(endpoint)) = (tell, self.revocation_uri.clone()) else {
+            return false;
+        };
+        let refresh = match held {
+            Held::Grant(Grant {
+                renewal: Renewal::With { refresh_token, .. },
+                ..
+            }) => Some(refresh_token),
+            Held::Grant(_) | Held::Nothing => None,
+        };
+        let attempt = env.attempt();
+        let Some(revocation) = Revocation::new(endpoint, refresh, access, attempt, waiter) else {
+            return false;
+        };
+        self.revocations.push(revocation);
+        self.send(env, attempt);
+        true
     }
 
     /// The account as this registration ends: its tokens go nowhere else.
@@ -422,6 +521,9 @@ impl Account {
             text: "the account was changed or removed in the config".into(),
             hint: None,
         };
+        for revocation in std::mem::take(&mut self.revocations) {
+            self.revocation_over(env, revocation, Err(why.clone()));
+        }
         self.cancel_sign_in(env, why);
         self.withdraw(env);
     }
@@ -429,12 +531,16 @@ impl Account {
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
-        self.client_secret = described.client_secret.clone();
         self.policy = described.policy;
         if self.token_file != described.token_file {
             self.withdraw(env);
             self.token_file = described.token_file.clone();
             self.published = Published::default();
+        }
+        self.device_auth_uri = described.device_auth_uri.clone();
+        self.revocation_uri = described.revocation_uri.clone();
+        for attempt in self.credentials.reconfigure(&described.client) {
+            self.send(env, attempt);
         }
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
             *phase = Phase::Wanted;
@@ -459,9 +565,24 @@ impl Account {
         }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
             match &self.sign_in {
-                SignIn::Pending(_) => self.remind(env),
+                SignIn::Pending(pending) => {
+                    let reminder = self.reminder_due(env.config(), pending);
+                    self.tick_device(env);
+                    if reminder.is_some_and(|at| at <= now) {
+                        self.remind(env, Reminder::WithCode);
+                    }
+                }
                 SignIn::Exchanging(_) => self.retry_exchange(env),
                 SignIn::None { .. } => {}
+            }
+        }
+        for at in 0..self.revocations.len() {
+            if let Some(revocation) = self.revocations.get_mut(at)
+                && revocation.due().is_some_and(|at| at <= now)
+            {
+                let attempt = env.attempt();
+                revocation.retry(attempt);
+                self.send(env, attempt);
             }
         }
     }
@@ -508,20 +629,26 @@ impl Account {
         match &self.sign_in {
             SignIn::None { .. } => None,
             SignIn::Pending(pending) => {
-                config.auth_notify_cmd.as_ref()?;
-                if !self.needs_person() {
-                    return None;
-                }
-                let last = pending.reminded.map(|now| now.instant);
-                Some(last.map_or(pending.since.instant, |at| {
-                    at.after(config.auth_notify_interval)
-                }))
+                let reminder = self.reminder_due(config, pending);
+                reminder.into_iter().chain(pending.device.due()).min()
             }
             SignIn::Exchanging(exchanging) => match exchanging.phase {
                 ExchangePhase::InFlight(_) => None,
                 ExchangePhase::RetryAt(at) => Some(at),
             },
         }
+    }
+
+    fn reminder_due(&self, config: &Config, pending: &Pending) -> Option<Instant> {
+        config.auth_notify_cmd.as_ref()?;
+        // The code that is being asked for shall be in it.
+        if !self.needs_person() || matches!(pending.device, Device::Asking(_)) {
+            return None;
+        }
+        let last = pending.reminded.map(|now| now.instant);
+        Some(last.map_or(pending.since.instant, |at| {
+            at.after(config.auth_notify_interval)
+        }))
     }
 
     fn is_exchanging(&self) -> bool {
@@ -554,7 +681,16 @@ impl Account {
 
     fn ask_to_show(&mut self, env: &mut Env, reason: Option<Refusal>) -> Show {
         match self.ask(env, reason) {
-            Progress::SignIn { uri, reason } => Show::SignIn { uri, reason },
+            Progress::SignIn {
+                uri,
+                device,
+                reason,
+            } => Show::SignIn {
+                uri,
+                device,
+                reason,
+            },
+            Progress::AskingForCode => Show::AskingForCode,
             Progress::Exchanging => Show::Exchanging,
             Progress::Refreshing => Show::Refreshing { trouble: None },
         }
@@ -562,51 +698,131 @@ impl Account {
 
     /// Starts a sign-in, or joins the one under way.
     fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
-        match &self.sign_in {
-            SignIn::Exchanging(_) => Progress::Exchanging,
-            SignIn::Pending(pending) => Progress::SignIn {
-                uri: pending.uri.clone(),
-                reason,
-            },
+        let reason = match &self.sign_in {
+            SignIn::Exchanging(_) => return Progress::Exchanging,
+            SignIn::Pending(_) => {
+                // A code that has expired is replaced when somebody wants it.
+                self.renew_device(env);
+                reason
+            }
             SignIn::None { failed } => {
                 let reason = reason.or_else(|| failed.clone());
-                let uri = self.begin_sign_in(env);
-                Progress::SignIn { uri, reason }
+                self.begin_sign_in(env);
+                reason
             }
+        };
+        match &self.sign_in {
+            SignIn::Pending(pending) => match pending.uri(env.now) {
+                Some(uri) => Progress::SignIn {
+                    uri,
+                    device: pending.device.view(env.now),
+                    reason,
+                },
+                None => Progress::AskingForCode,
+            },
+            SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
         }
     }
 
-    fn begin_sign_in(&mut self, env: &mut Env) -> String {
-        let state = Arc::new(authorization::token_text(&env.bytes32()));
-        let verifier = Arc::new(authorization::token_text(&env.bytes32()));
-        let port = env.common.ports.of(&self.registration.redirect_uri);
-        let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
-        let uri = authorization::authorization_uri(
-            &self.registration,
-            &redirect_uri,
-            state.expose(),
-            &authorization::code_challenge(verifier.expose()),
-        );
+    /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
+    /// is being asked for, `waiter` will hear of it.
+    pub fn auth(&mut self, env: &mut Env, join: bool, waiter: Waiter) -> SignInStart {
+        if !join {
+            // What there is to show is below.
+            let _ = self.ask(env, None);
+        }
+        match &mut self.sign_in {
+            SignIn::None { .. } => SignInStart::Over,
+            SignIn::Exchanging(_) => SignInStart::Exchanging,
+            SignIn::Pending(Pending {
+                device: Device::Asking(_),
+                code_waiters,
+                ..
+            }) => {
+                code_waiters.push(waiter);
+                SignInStart::AskingForCode
+            }
+            SignIn::Pending(pending) => SignInStart::Open {
+                browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
+                device: pending.device.view(env.now),
+            },
+        }
+    }
+
+    /// Has `waiter` hear of the end of the sign-in under way.
+    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
+        match &mut self.sign_in {
+            SignIn::None { failed: None } => return Ok(SignInWait::No),
+            SignIn::None {
+                failed: Some(refusal),
+            } => return Err(refusal.clone()),
+            SignIn::Pending(pending) => pending.waiters.push(waiter),
+            SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
+        }
+        Ok(SignInWait::Yes)
+    }
+
+    /// Somebody who waited for the sign-in has left.
+    fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
+        match &mut self.sign_in {
+            SignIn::None { .. } => {}
+            SignIn::Pending(pending) => {
+                pending.waiters.retain(|it| *it != waiter);
+                pending.code_waiters.retain(|it| *it != waiter);
+            }
+            SignIn::Exchanging(exchanging) => exchanging.waiters.retain(|it| *it != waiter),
+        }
+    }
+
+    fn begin_sign_in(&mut self, env: &mut Env) {
+        let browser = self.registration.auth_uri.clone().map(|endpoint| {
+            let state = Arc::new(authorization::token_text(&env.bytes32()));
+            let verifier = Arc::new(authorization::token_text(&env.bytes32()));
+            let port = env.common.ports.of(&self.registration.redirect_uri);
+            let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
+            let uri = authorization::authorization_uri(
+                &endpoint,
+                &self.registration,
+                &redirect_uri,
+                state.expose(),
+                &authorization::code_challenge(verifier.expose()),
+            );
+            Browser {
+                state,
+                verifier,
+                redirect_uri,
+                uri,
+            }
+        });
         self.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),
-            state,
-            verifier,
-            redirect_uri,
-            uri: uri.clone(),
+            browser,
+            device: match self.device_auth_uri {
+                Some(_) => Device::Over { again: true },
+                None => Device::None,
+            },
             since: env.now,
             reminded: None,
+            waiters: Vec::new(),
+            code_waiters: Vec::new(),
         });
         env.log(Level::Info, &self.name, "authorisation needed");
         env.news(&self.name, Happening::AuthorisationPending);
-        self.remind(env);
-        uri
+        self.remind(env, Reminder::WithCode);
     }
 
-    fn remind(&mut self, env: &mut Env) {
+    fn remind(&mut self, env: &mut Env, reminder: Reminder) {
+        if reminder == Reminder::WithCode && self.start_device(env) {
+            return;
+        }
         let Some(command) = env.config().auth_notify_cmd.clone() else {
             return;
         };
+        let needed = self.needs_person();
         let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        let Some(uri) = pending.uri(env.now).filter(|_| needed) else {
             return;
         };
         pending.reminded = Some(env.now);
@@ -614,7 +830,8 @@ impl Account {
             account: self.name.clone(),
             attempt: pending.attempt,
             command,
-            uri: pending.uri.clone(),
+            uri,
+            device: pending.device.view(env.now),
             limit: env.config().auth_notify_interval,
         };
         env.emit(notify);
@@ -624,37 +841,42 @@ impl Account {
     pub fn awaits(&self, state: &Secret) -> bool {
         match &self.sign_in {
             SignIn::None { .. } => false,
-            SignIn::Pending(pending) => *pending.state == *state,
-            SignIn::Exchanging(exchanging) => *exchanging.state == *state,
+            SignIn::Pending(pending) => {
+                let browser = pending.browser.as_ref();
+                browser.is_some_and(|browser| *browser.state == *state)
+            }
+            SignIn::Exchanging(exchanging) => *exchanging.browser.state == *state,
         }
     }
 
     /// An authorization response whose state is this account's.
     pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
-        if let Some(iss) = &callback.iss
-            && !authorization::is_issuer(&self.registration, iss)
+        if let (Some(iss), Some(endpoint)) = (&callback.iss, &self.registration.auth_uri)
+            && !authorization::is_issuer(endpoint, iss)
         {
             let message = "an authorization response of another issuer was ignored";
             env.log(Level::Warn, &self.name, message);
             return Delivery::OtherIssuer;
         }
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::None { failed } => {
-                self.sign_in = SignIn::None { failed };
-                Delivery::Stale
-            }
             SignIn::Exchanging(mut exchanging) => {
                 exchanging.waiters.push(waiter);
                 self.sign_in = SignIn::Exchanging(exchanging);
                 Delivery::Wait
             }
-            SignIn::Pending(pending) => {
-                env.emit(Effect::NotifyEnd {
-                    attempt: pending.attempt,
-                });
+            SignIn::Pending(Pending {
+                attempt,
+                browser: Some(browser),
+                mut waiters,
+                code_waiters,
+                ..
+            }) => {
+                env.emit(Effect::NotifyEnd { attempt });
+                self.settle(env, Ended::Code, code_waiters, Ok(()));
                 match callback.result {
                     CallbackResult::Code(code) => {
-                        self.begin_exchange(env, pending, Arc::new(code), waiter);
+                        waiters.push(waiter);
+                        self.begin_exchange(env, browser, Arc::new(code), waiters);
                         Delivery::Wait
                     }
                     CallbackResult::Error {
@@ -664,56 +886,52 @@ impl Account {
                     } => {
                         let refusal =
                             authorization::refusal(&error, description.as_deref(), uri.as_deref());
-                        env.spend(pending.state, &self.name, Err(refusal.clone()));
+                        env.spend(browser.state, &self.name, Err(refusal.clone()));
+                        self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
                         Delivery::Refused(refusal)
                     }
                 }
             }
+            // Nobody has this state.
+            other @ (SignIn::None { .. } | SignIn::Pending(_)) => {
+                self.sign_in = other;
+                Delivery::Stale
+            }
         }
     }
 
-    fn begin_exchange(&mut self, env: &mut Env, pending: Pending, code: Arc<Secret>, to: Waiter) {
+    fn begin_exchange(
+        &mut self,
+        env: &mut Env,
+        browser: Browser,
+        code: Arc<Secret>,
+        waiters: Vec<Waiter>,
+    ) {
         let attempt = env.attempt();
-        let mut exchanging = Exchanging {
-            state: pending.state,
+        self.sign_in = SignIn::Exchanging(Exchanging {
+            browser,
             code,
-            verifier: pending.verifier,
-            redirect_uri: pending.redirect_uri,
             since: env.now,
-            waiters: vec![to],
-            phase: ExchangePhase::RetryAt(env.now.instant),
-        };
-        if !env.common.held {
-            self.request_exchange(env, attempt, &exchanging);
-            exchanging.phase = ExchangePhase::InFlight(attempt);
-        }
-        self.sign_in = SignIn::Exchanging(exchanging);
-        env.news(&self.name, Happening::AuthorisationCompleting);
-    }
-
-    fn request_exchange(&mut self, env: &mut Env, attempt: AttemptId, exchanging: &Exchanging) {
-        self.last_request = Some(env.now.instant);
-        env.emit(Effect::Request {
-            account: self.name.clone(),
-            attempt,
-            request: token::exchange_request(
-                &self.registration,
-                self.client_secret.as_deref(),
-                &exchanging.code,
-                &exchanging.verifier,
-                &exchanging.redirect_uri,
-            ),
+            waiters,
+            phase: match env.common.held {
+                true => ExchangePhase::RetryAt(env.now.instant),
+                false => ExchangePhase::InFlight(attempt),
+            },
         });
+        if !env.common.held {
+            self.send(env, attempt);
+        }
+        env.news(&self.name, Happening::AuthorisationCompleting);
     }
 
     fn retry_exchange(&mut self, env: &mut Env) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             SignIn::Exchanging(mut exchanging) => {
                 let attempt = env.attempt();
-                self.request_exchange(env, attempt, &exchanging);
                 exchanging.phase = ExchangePhase::InFlight(attempt);
                 self.sign_in = SignIn::Exchanging(exchanging);
+                self.send(env, attempt);
             }
             other @ (SignIn::None { .. } | SignIn::Pending(_)) => self.sign_in = other,
         }
@@ -758,18 +976,54 @@ impl Account {
     fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             none @ SignIn::None { .. } => self.sign_in = none,
-            SignIn::Pending(pending) => env.emit(Effect::NotifyEnd {
-                attempt: pending.attempt,
-            }),
-            SignIn::Exchanging(exchanging) => {
-                env.spend(exchanging.state, &self.name, result.clone());
-                env.emit(Effect::Settled {
-                    waiters: exchanging.waiters,
-                    account: self.name.clone(),
-                    result,
+            SignIn::Pending(pending) => {
+                env.emit(Effect::NotifyEnd {
+                    attempt: pending.attempt,
                 });
+                self.settle(env, Ended::Code, pending.code_waiters, Ok(()));
+                self.settle(env, Ended::SignIn, pending.waiters, result);
+            }
+            SignIn::Exchanging(exchanging) => {
+                env.spend(exchanging.browser.state, &self.name, result.clone());
+                self.settle(env, Ended::SignIn, exchanging.waiters, result);
             }
         }
+    }
+
+    /// Tells whoever waits.
+    fn settle(
+        &self,
+        env: &mut Env,
+        what: Ended,
+        waiters: Vec<Waiter>,
+        result: Result<(), Refusal>,
+    ) {
+        if !waiters.is_empty() {
+            env.emit(Effect::Settled {
+                what,
+                waiters,
+                account: self.name.clone(),
+                result,
+            });
+        }
+    }
+
+    /// Remembers how the pending sign-in ended for a browser that comes late.
+    fn spend_pending(&self, env: &mut Env, result: Result<(), Refusal>) {
+        if let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &self.sign_in
+        {
+            env.spend(browser.state.clone(), &self.name, result);
+        }
+    }
+
+    /// The pending sign-in has failed, by whatever channel.
+    fn pending_failed(&mut self, env: &mut Env, refusal: Refusal) {
+        self.spend_pending(env, Err(refusal.clone()));
+        self.end_sign_in(env, Err(refusal.clone()));
+        self.sign_in_failed(env, refusal);
     }
 
     /// Ends a sign-in that may be under way, because of what the user did here.
@@ -814,15 +1068,7 @@ impl Account {
 
     fn start_refresh(&mut self, env: &mut Env) {
         let attempt = env.attempt();
-        let Held::Grant(Grant {
-            renewal:
-                Renewal::With {
-                    refresh_token,
-                    phase,
-                },
-            ..
-        }) = &mut self.held
-        else {
+        let Some(phase) = self.phase_mut() else {
             return;
         };
         let trouble = match std::mem::replace(phase, Phase::Wanted) {
@@ -834,12 +1080,49 @@ impl Account {
             }
         };
         *phase = Phase::InFlight { attempt, trouble };
+        self.send(env, attempt);
+    }
+
+    // ---- asking the token endpoint --------------------------------------------------------------
+
+    /// Makes the request of an operation in flight, unless it has to wait for the client secret:
+    /// then [`Account::secret_outcome`] does.
+    fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => self.send_token_request(env, attempt),
+            Some(Asked::Code) => self.send_device_request(env, attempt),
+            Some(Asked::Poll) => self.send_poll(env, attempt),
+            Some(Asked::Revocation) => self.send_revocation(env, attempt),
+            None => {}
+        }
+    }
+
+    fn send_token_request(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+            return;
+        };
+        let endpoint = &self.registration.token_uri;
+        let request = match (&self.sign_in, &self.held) {
+            (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
+                token::exchange_request(
+                    endpoint,
+                    &self.registration,
+                    &credentials,
+                    &exchanging.code,
+                    &exchanging.browser.verifier,
+                    &exchanging.browser.redirect_uri,
+                )
+            }
+            (
+                _,
+                Held::Grant(Grant {
+                    renewal: Renewal::With { refresh_token, .. },
+                    ..
+                }),
+            ) => token::refresh_request(endpoint, &self.registration, &credentials, refresh_token),
+            (_, Held::Grant(_) | Held::Nothing) => return,
+        };
         self.last_request = Some(env.now.instant);
-        let request = token::refresh_request(
-            &self.registration,
-            self.client_secret.as_deref(),
-            refresh_token,
-        );
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
@@ -847,7 +1130,78 @@ impl Account {
         });
     }
 
-    /// What came back from the token endpoint.
+    /// What the operation `attempt` asks for, if it is still wanted.
+    fn asked(&self, attempt: AttemptId) -> Option<Asked> {
+        if self.revocations.iter().any(|it| it.is(attempt)) {
+            return Some(Asked::Revocation);
+        }
+        match &self.sign_in {
+            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
+                return Some(Asked::Exchange);
+            }
+            SignIn::Pending(pending) if pending.device.asks(attempt) => return Some(Asked::Code),
+            SignIn::Pending(pending) if pending.device.polled(attempt).is_some() => {
+                return Some(Asked::Poll);
+            }
+            SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_) => {}
+        }
+        match self.phase() {
+            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => Some(Asked::Refresh),
+            _ => None,
+        }
+    }
+
+    /// `client_secret_cmd` has ended; without a secret, what waited for it has failed.
+    pub fn secret_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        let (secret, why) = match secret {
+            Ok(secret) => (Some(secret), None),
+            Err(why) => (None, Some(why)),
+        };
+        for request in self.credentials.answered(attempt, secret) {
+            match &why {
+                None => self.send(env, request),
+                Some(why) => {
+                    let refusal = Refusal {
+                        text: format!("no client secret: {why}"),
+                        hint: None,
+                    };
+                    self.not_sent(env, request, refusal);
+                }
+            }
+        }
+    }
+
+    /// A request couldn't be made, for a reason that may pass.
+    fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
+        let retry_after = None;
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => {
+                let verdict = Verdict::Transient {
+                    refusal,
+                    retry_after,
+                    cause: Cause::Passing,
+                };
+                self.conclude(env, attempt, env.now.instant, verdict);
+            }
+            Some(Asked::Code) => self.device_over(env, true, Some(refusal)),
+            Some(Asked::Poll) => self.poll_troubled(env, false, None, &refusal),
+            Some(Asked::Revocation) => {
+                let verdict = revocation::Verdict::Later {
+                    refusal,
+                    retry_after,
+                };
+                self.revocation_outcome(env, attempt, verdict);
+            }
+            None => {}
+        }
+    }
+
+    /// What came back from the token endpoint, or from another that takes a token.
     pub fn token_outcome(
         &mut self,
         env: &mut Env,
@@ -855,9 +1209,26 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
+        match self.asked(attempt) {
+            Some(Asked::Exchange) => {
+                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Refresh) => {
+                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Code) => self.device_started(env, sent, outcome),
+            Some(Asked::Poll) => self.polled(env, attempt, sent, outcome),
+            Some(Asked::Revocation) => self.revocation_answered(env, attempt, outcome),
+            None => {}
+        }
+    }
+
+    /// The end of an operation in flight.
+    fn conclude(&mut self, env: &mut Env, attempt: AttemptId, sent: Instant, verdict: Verdict) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
-                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
                 return self.exchange_outcome(env, exchanging, sent, verdict);
             }
             other => self.sign_in = other,
@@ -870,7 +1241,6 @@ impl Account {
                 attempt: id,
                 trouble,
             } if id == attempt => {
-                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
                 self.refresh_outcome(env, trouble, sent, verdict);
             }
             other => *phase = other,
@@ -894,7 +1264,9 @@ impl Account {
                 retry_after: Some(span),
                 ..
             } => env.set_pause(endpoint, *span),
-            Verdict::Transient { .. } | Verdict::LoginNeeded(_) | Verdict::Parked(_) => {}
+            // It may be the secret that is out of date.
+            Verdict::Parked(_) => self.credentials.forget(),
+            Verdict::Transient { .. } | Verdict::LoginNeeded(_) => {}
         }
         verdict
     }
@@ -1057,6 +1429,77 @@ impl Account {
         });
     }
 
+    // ---- telling the provider of a revoke -------------------------------------------------------
+
+    fn send_revocation(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+            return;
+        };
+        let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) else {
+            return;
+        };
+        let (token_type, token) = revocation.token();
+        let client_id = &self.registration.client_id;
+        let endpoint = revocation.endpoint();
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request: revocation::request(endpoint, client_id, &credentials, token_type, token),
+        });
+    }
+
+    fn revocation_answered(&mut self, env: &mut Env, attempt: AttemptId, outcome: &Outcome) {
+        if let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) {
+            let verdict = revocation::judge(revocation.endpoint(), outcome, env.now.wall);
+            self.revocation_outcome(env, attempt, verdict);
+        }
+    }
+
+    fn revocation_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        verdict: revocation::Verdict,
+    ) {
+        let Some(at) = self.revocations.iter().position(|it| it.is(attempt)) else {
+            return;
+        };
+        let next = env.attempt();
+        let mut revocation = self.revocations.swap_remove(at);
+        match revocation.conclude(env.now.instant, verdict, next) {
+            Step::Send => {
+                self.revocations.push(revocation);
+                self.send_revocation(env, next);
+            }
+            Step::Wait(refusal) => {
+                let message = format!("will tell the provider again: {}", told(&refusal));
+                env.log(Level::Warn, &self.name, message);
+                self.revocations.push(revocation);
+            }
+            Step::Over(result) => self.revocation_over(env, revocation, result),
+        }
+    }
+
+    fn revocation_over(&self, env: &mut Env, revocation: Revocation, result: Result<(), Refusal>) {
+        match &result {
+            Ok(()) => env.log(
+                Level::Info,
+                &self.name,
+                "the provider has revoked the tokens",
+            ),
+            Err(refusal) => {
+                let message = format!("the provider has not revoked the tokens: {}", told(refusal));
+                env.log(Level::Warn, &self.name, message);
+            }
+        }
+        env.emit(Effect::Settled {
+            what: Ended::Revocation,
+            waiters: revocation.waiters,
+            account: self.name.clone(),
+            result,
+        });
+    }
+
     /// What renews tokens that came with `refresh_token`, or with none. The held refresh token is
     /// given up only for another one.
     fn succeed(&mut self, refresh_token: Option<Arc<Secret>>) -> Renewal {
@@ -1174,7 +1617,7 @@ impl Account {
                 })
             }),
             renewal: grant.map(|grant| self.renewal_view(grant, now, pauses)),
-            sign_in: self.sign_in_view(),
+            sign_in: self.sign_in_view(now),
         }
     }
 
@@ -1207,7 +1650,7 @@ impl Account {
         }
     }
 
-    fn sign_in_view(&self) -> SignInView {
+    fn sign_in_view(&self, now: Now) -> SignInView {
         match &self.sign_in {
             SignIn::None { failed } => SignInView::None {
                 failed: failed.as_ref().map(reason),
@@ -1215,6 +1658,7 @@ impl Account {
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
                 reminded: pending.reminded.map(|now| now.wall),
+                device: pending.device.view(now),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,
@@ -1231,6 +1675,16 @@ impl Account {
         let access = grant.access.as_ref()?;
         let valid = access.expires.is_none_or(|expires| now < expires);
         valid.then(|| access.token.clone())
+    }
+
+    fn phase(&self) -> Option<&Phase> {
+        match &self.held {
+            Held::Nothing => None,
+            Held::Grant(grant) => match &grant.renewal {
+                Renewal::Impossible => None,
+                Renewal::With { phase, .. } => Some(phase),
+            },
+        }
     }
 
     /// Whether it works without a person: a token is valid, or may be refreshed.

@@ -256,12 +256,13 @@ mod tests {
             grants: vec![Saved {
                 account: "work".into(),
                 registration: Arc::new(Registration {
-                    auth_uri: "https://a.example/auth".parse().unwrap(),
+                    auth_uri: "https://a.example/auth".parse().ok(),
                     token_uri: "https://a.example/token".parse().unwrap(),
                     client_id: "id".into(),
                     redirect_uri: "http://localhost/".parse().unwrap(),
                     scopes: vec!["mail".into()],
                     auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
+                    token_uri_fields: vec![("resource".into(), "r".into())],
                 }),
                 access: Some(SavedAccess {
                     token: Arc::new(Secret::new("access".into())),

@@ -9,15 +9,27 @@ use super::{
 use crate::{
     oauth::token::{Refusal, Request},
     secret::Secret,
+    view::DeviceView,
 };
 
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
-/// Whoever waits for the end of a sign-in or for a token; means something only to the shell that gave it.
+/// Whoever waits for an end or a token; means something only to the shell that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter(pub u64);
+
+/// What somebody has waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// A sign-in.
+    SignIn,
+    /// Asking for a device code; what came of it is to be asked for.
+    Code,
+    /// Telling the provider of a `revoke`.
+    Revocation,
+}
 
 /// What `token_event_cmd` hears of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +77,10 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
-        /// The authorization request's URI.
+        /// The address to open.
         uri: String,
+        /// The code to enter elsewhere, if there is one.
+        device: Option<DeviceView>,
         /// How long the command may run: until the next reminder.
         limit: Duration,
     },
@@ -129,11 +143,22 @@ pub enum Effect {
         /// What stands in it; without, it is to go.
         content: Option<Arc<Secret>>,
     },
-    /// A sign-in that somebody waits for has ended.
+    /// Run `client_secret_cmd`; exactly one [`super::Core::secret_outcome`] answers it.
+    FetchSecret {
+        /// Whose secret.
+        account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
+    /// Something that somebody waits for has ended.
     Settled {
+        /// What.
+        what: Ended,
         /// Who waits.
         waiters: Vec<Waiter>,
-        /// Whose sign-in.
+        /// Whose.
         account: Arc<str>,
         /// How it ended.
         result: Result<(), Refusal>,

@@ -3,6 +3,7 @@
 //! It knows no socket, thread, lock, clock, file, process or random number.
 
 mod account;
+mod credentials;
 pub mod dump;
 mod effect;
 mod env;
@@ -10,6 +11,7 @@ mod keeper;
 #[cfg(test)]
 mod model;
 mod publish;
+mod revoking;
 mod schedule;
 #[cfg(test)]
 mod sim;
@@ -21,8 +23,8 @@ use std::{
     sync::Arc,
 };
 
-pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show};
-pub use effect::{AttemptId, Effect, TokenEvent, Waiter};
+pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show, SignInWait};
+pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
 use url::Url;
 
 use self::{
@@ -38,7 +40,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{AccountView, Happening, News},
+    view::{AccountView, Happening, News, SignInStart},
 };
 
 /// Where random numbers come from: the kernel in the daemon, a seed in a test.
@@ -199,6 +201,29 @@ impl Core {
         self.on(cx, name, Account::show)
     }
 
+    /// `auth`: starts a sign-in or joins the one under way; with `join` it never starts one.
+    /// While a code is being asked for, `waiter` will hear of it.
+    pub fn auth(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        join: bool,
+        waiter: Waiter,
+    ) -> Option<SignInStart> {
+        self.on(cx, name, |account, env| account.auth(env, join, waiter))
+    }
+
+    /// Has `waiter` hear of the end of the sign-in under way, if there is one. Otherwise says how
+    /// the last one ended.
+    pub fn wait_for_sign_in(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        waiter: Waiter,
+    ) -> Option<Result<SignInWait, Refusal>> {
+        self.on(cx, name, |account, _| account.wait_for_sign_in(waiter))
+    }
+
     /// `show` with all its options: the answer, or `None` when the asker waits: exactly one
     /// [`Effect::Answer`] follows then, unless [`Core::give_up`] or [`Core::forget`] come first.
     pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
@@ -227,11 +252,22 @@ impl Core {
         self.on(cx, name, Account::refresh)
     }
 
-    /// `revoke`: forget the tokens, cancel a pending request. False when there is no such account.
+    /// `revoke --local`: forget the tokens, cancel a pending request. False when there is no such
+    /// account.
     pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        let found = self.on(cx, name, Account::revoke).is_some();
+        let found = self
+            .on(cx, name, |account, env| account.revoke(env, None))
+            .is_some();
         self.keep(cx);
         found
+    }
+
+    /// `revoke`: the same, and have `waiter` hear how telling the provider ended, if it can be
+    /// told: true then.
+    pub fn revoke_and_tell(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<bool> {
+        let told = self.on(cx, name, |account, env| account.revoke(env, Some(waiter)));
+        self.keep(cx);
+        told
     }
 
     /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
@@ -286,6 +322,19 @@ impl Core {
             account.probe_outcome(env, attempt, transient);
         });
         self.keep(cx);
+    }
+
+    /// `client_secret_cmd` ended: with the secret, or without and why (safe to show).
+    pub fn secret_outcome(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        self.on(cx, name, |account, env| {
+            account.secret_outcome(env, attempt, secret);
+        });
     }
 
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,

@@ -2,11 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Daemon, clock, show, verbs};
+use super::{
+    Daemon, clock, show,
+    sign_in::{self, Told},
+    verbs,
+};
 use crate::{
     control::{self, Answer, Handler},
-    core::{Ask, Asker, Patience, Waiter},
+    core::{Ask, Asker, Ended, Patience, Waiter},
     error::{Exit, Failure},
+    oauth::token::Refusal,
     report,
     serve::{ConnId, Remote, Unparked},
     view::News,
@@ -21,6 +26,8 @@ const REFRESH_WAIT: Duration = Duration::from_secs(30);
 pub struct Clients {
     daemon: Arc<Daemon>,
     waiting: HashMap<ConnId, Asking>,
+    /// Those that wait for an end, for whose, and what they hear if it doesn't come.
+    later: HashMap<ConnId, (String, Reply)>,
 }
 
 /// What a client that waits wants.
@@ -35,6 +42,21 @@ impl Clients {
         Clients {
             daemon,
             waiting: HashMap::new(),
+            later: HashMap::new(),
+        }
+    }
+
+    fn told(&mut self, id: ConnId, told: Told) -> Answer {
+        match told {
+            Told::Now(reply) => Answer::Reply(reply),
+            Told::Later {
+                limit,
+                account,
+                last_words,
+            } => {
+                self.later.insert(id, (account, last_words));
+                Answer::Wait(limit)
+            }
         }
     }
 
@@ -78,6 +100,15 @@ impl Handler for Clients {
             Err(reply) => return Answer::Reply(reply),
         };
         match request {
+            Request::Auth(args) => self.told(id, sign_in::auth(&self.daemon.shared, id, &args)),
+            Request::Await(args) => {
+                let told = sign_in::wait_for_sign_in(&self.daemon.shared, id, &args.account);
+                self.told(id, told)
+            }
+            Request::Redirect(args) => {
+                self.told(id, sign_in::redirect(&self.daemon.shared, id, &args))
+            }
+            Request::Revoke(args) => self.told(id, sign_in::revoke(&self.daemon.shared, id, &args)),
             Request::Show(args) => self.show(id, args),
             Request::Watch => {
                 let first = report::watching(clock::now().wall);
@@ -88,6 +119,9 @@ impl Handler for Clients {
     }
 
     fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
+        if let (Unparked::Deadline, Some((_, last_words))) = (why, self.later.get_mut(&id)) {
+            return std::mem::replace(last_words, Reply::done());
+        }
         let asking = self.waiting.get(&id);
         match (why, asking) {
             (Unparked::Stopping, _) => failure(Exit::NoServer, "the server is stopping"),
@@ -108,6 +142,12 @@ impl Handler for Clients {
     }
 
     fn left(&mut self, id: ConnId) {
+        if let Some((account, _)) = self.later.remove(&id) {
+            let waiter = Waiter(id.number());
+            self.daemon
+                .shared
+                .with(|core, _| core.forget(&account, waiter));
+        }
         if let Some(asking) = self.waiting.remove(&id) {
             let waiter = asking.asker.waiter;
             self.daemon
@@ -122,6 +162,18 @@ pub fn answer(remote: &Remote, asker: &Asker, account: &str, answer: crate::core
     let Waiter(number) = asker.waiter;
     let reply = show::reply(asker, account, answer);
     remote.send(ConnId::from_number(number), control::encode(&reply), true);
+}
+
+/// Answers a client that waits for an end, if it is one.
+pub fn settle(
+    remote: &Remote,
+    Waiter(number): Waiter,
+    what: Ended,
+    account: &str,
+    result: &Result<(), Refusal>,
+) {
+    let reply = control::encode(&sign_in::settled(what, account, result));
+    remote.send(ConnId::from_number(number), reply, true);
 }
 
 /// Tells those who watch.

@@ -181,8 +181,11 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         Request::Show(args) => (Allowed::Show, Some((&args.account, &mut args.no_url))),
         Request::Refresh(args) => (Allowed::Refresh, Some((&args.account, &mut args.no_url))),
         Request::Status => (Allowed::Status, None),
-        Request::Dump
+        Request::Auth(_)
+        | Request::Await(_)
+        | Request::Dump
         | Request::Info
+        | Request::Redirect(_)
         | Request::Reload
         | Request::Restore(_)
         | Request::Revoke(_)

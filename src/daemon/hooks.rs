@@ -18,12 +18,15 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{pass, shared::Shared};
-use crate::core::{
-    AttemptId, Effect,
-    dump::{MAX_DUMP_BYTES, Sealed},
+use crate::{
+    core::{
+        AttemptId, Effect,
+        dump::{MAX_DUMP_BYTES, Sealed},
+    },
+    secret::Secret,
 };
 
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
@@ -38,6 +41,9 @@ const PIPE_STACK: usize = 256 << 10;
 
 /// How long `transient_error_if_cmd` may think: the manual's three minutes.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
+const SECRET_LIMIT: Duration = Duration::from_secs(180);
 
 /// Hooks of one lane run one at a time or few at a time, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +62,8 @@ pub enum Lane {
     Load,
     /// `state_save_cmd`.
     Save,
+    /// `client_secret_cmd`.
+    Secret,
 }
 
 impl Lane {
@@ -69,6 +77,7 @@ impl Lane {
             Lane::Startup => "startup_cmd",
             Lane::Load => "state_load_cmd",
             Lane::Save => "state_save_cmd",
+            Lane::Secret => "client_secret_cmd",
         }
     }
 }
@@ -117,6 +126,8 @@ pub struct Report {
     pub end: End,
     /// The end of what it wrote to stderr.
     pub stderr: String,
+    /// What it wrote to stdout, in the lane whose output counts; a secret.
+    pub stdout: Zeroizing<String>,
 }
 
 /// How a hook ended.
@@ -191,14 +202,16 @@ impl Hooks {
                 attempt,
                 command,
                 uri,
+                device,
                 limit,
             } => {
                 // The reminder before has had its time.
                 self.end(attempt);
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_URL".into(), uri),
-                ];
+                let mut env = vec![("PIZAUTH_URL".into(), uri)];
+                if let Some(device) = device {
+                    env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
+                    env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
+                }
                 self.run(Lane::Notify, account, Some(attempt), command, env, limit);
             }
             Effect::NotifyEnd { attempt } => self.end(attempt),
@@ -212,33 +225,25 @@ impl Hooks {
                 command,
                 event,
             } => {
-                let env = vec![
-                    ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-                    ("PIZAUTH_EVENT".into(), event.name().into()),
-                ];
+                let env = vec![("PIZAUTH_EVENT".into(), event.name().into())];
                 self.run(Lane::Event, account, None, command, env, LIMIT);
             }
             Effect::Probe {
                 account,
                 attempt,
                 command,
-            } => {
-                let env = vec![("PIZAUTH_ACCOUNT".into(), account.to_string())];
-                self.run(
-                    Lane::Probe,
-                    account,
-                    Some(attempt),
-                    command,
-                    env,
-                    PROBE_LIMIT,
-                );
-            }
+            } => self.ask(Lane::Probe, account, attempt, command, PROBE_LIMIT),
             Effect::Save {
                 attempt,
                 command,
                 dump,
             } => self.save(attempt, command, dump),
             Effect::Load { attempt, command } => self.load(attempt, command),
+            Effect::FetchSecret {
+                account,
+                attempt,
+                command,
+            } => self.ask(Lane::Secret, account, attempt, command, SECRET_LIMIT),
             Effect::Request { .. }
             | Effect::TokenFile { .. }
             | Effect::Settled { .. }
@@ -251,10 +256,7 @@ impl Hooks {
         let Some(command) = command else {
             return log::error!("{account}: {message}");
         };
-        let env = vec![
-            ("PIZAUTH_ACCOUNT".into(), account.to_string()),
-            ("PIZAUTH_MSG".into(), message),
-        ];
+        let env = vec![("PIZAUTH_MSG".into(), message)];
         self.run(Lane::Error, account, None, command, env, LIMIT);
     }
 
@@ -277,27 +279,37 @@ impl Hooks {
         self.run_piped(Lane::Load, attempt, command, piped, output);
     }
 
-    /// Queues `startup_cmd`.
-    pub fn startup(&self, command: String) {
-        self.run(
-            Lane::Startup,
-            "startup".into(),
-            None,
-            command,
-            Vec::new(),
-            LIMIT,
-        );
+    /// Queues a command whose end is an answer to the core.
+    fn ask(
+        &self,
+        lane: Lane,
+        account: Arc<str>,
+        attempt: AttemptId,
+        command: String,
+        limit: Duration,
+    ) {
+        self.run(lane, account, Some(attempt), command, Vec::new(), limit);
     }
 
+    /// Queues `startup_cmd`.
+    pub fn startup(&self, command: String) {
+        let whose = "startup".into();
+        self.run(Lane::Startup, whose, None, command, Vec::new(), LIMIT);
+    }
+
+    /// Every command but `startup_cmd` hears whose it is.
     fn run(
         &self,
         lane: Lane,
         account: Arc<str>,
         attempt: Option<AttemptId>,
         command: String,
-        env: Vec<(String, String)>,
+        mut env: Vec<(String, String)>,
         limit: Duration,
     ) {
+        if lane != Lane::Startup {
+            env.insert(0, ("PIZAUTH_ACCOUNT".into(), account.to_string()));
+        }
         let running = Running {
             lane,
             account,
@@ -351,6 +363,7 @@ impl Hooks {
                 id,
                 end: End::NotStarted(error.to_string()),
                 stderr: String::new(),
+                stdout: Zeroizing::default(),
             }),
         }
     }
@@ -478,6 +491,7 @@ impl State {
                 id: *id,
                 end: End::NotStarted("the hook runner is gone".into()),
                 stderr: String::new(),
+                stdout: Zeroizing::default(),
             }));
         }
         lost
@@ -530,9 +544,11 @@ fn collect(pipe: PipeReader) -> io::Result<Receiver<Output>> {
 }
 
 /// Takes the first whole line out of `input`.
-pub fn take_line(input: &mut Vec<u8>) -> Option<Vec<u8>> {
+pub fn take_line(input: &mut Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
     let end = input.iter().position(|byte| *byte == b'\n')?;
-    let mut line: Vec<u8> = input.drain(..=end).collect();
+    let mut line: Zeroizing<Vec<u8>> = Zeroizing::new(input.drain(..=end).collect());
+    // Draining leaves a copy of the last bytes behind.
+    input.spare_capacity_mut().zeroize();
     line.pop();
     Some(line)
 }
@@ -546,21 +562,21 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
         End::TimedOut => Some("took too long and was killed".into()),
         End::NotStarted(why) => Some(format!("couldn't be started: {why}")),
     };
-    // A reminder that waits for a click until the next one is due has done its work, and a probe
-    // answers by its status.
+    // A reminder that waits for a click until the next one is due has done its work, a probe
+    // answers by its status, and what a secret's command says goes along with the secret's lack.
     let usual = match running.lane {
         Lane::Notify => report.end == End::TimedOut,
         Lane::Probe => matches!(report.end, End::Exit(_)),
+        Lane::Secret => true,
         Lane::Error | Lane::Event | Lane::Startup | Lane::Load | Lane::Save => false,
     };
     let mut trouble = None;
-    if let (Some(how), false) = (failed, usual) {
-        let stderr = crate::text::sanitize(&report.stderr);
-        let said = if stderr.is_empty() {
-            String::new()
-        } else {
-            format!(": {stderr}")
-        };
+    let stderr = crate::text::sanitize(&report.stderr);
+    let said = match stderr.is_empty() {
+        true => String::new(),
+        false => format!(": {stderr}"),
+    };
+    if let (Some(how), false) = (&failed, usual) {
         let (option, account) = (running.lane.option(), &running.account);
         match running.lane {
             Lane::Load | Lane::Save => trouble = Some(format!("{option} {how}{said}")),
@@ -585,6 +601,14 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
             let outcome = outcome.map_err(Clone::clone);
             shared.with(|core, cx| core.load_outcome(cx, attempt, outcome));
         }
+        Lane::Secret => {
+            let secret = match failed {
+                Some(how) => Err(format!("client_secret_cmd {how}{said}")),
+                None => first_line(&report.stdout)
+                    .ok_or_else(|| format!("client_secret_cmd printed nothing{said}")),
+            };
+            shared.with(|core, cx| core.secret_outcome(cx, &running.account, attempt, secret));
+        }
         Lane::Notify | Lane::Error | Lane::Event | Lane::Startup => {}
     }
 }
@@ -597,4 +621,10 @@ fn output(running: &Running) -> Result<Zeroizing<Vec<u8>>, String> {
         Some(Ok(Err(error))) => Err(format!("its output can't be read: {error}")),
         Some(Err(_)) | None => Err("something that it left behind holds its output open".into()),
     }
+}
+
+/// The first line of a command's output, unless it is empty.
+fn first_line(output: &str) -> Option<Secret> {
+    let line = output.lines().next().unwrap_or_default();
+    (!line.is_empty()).then(|| Secret::new(line.to_owned()))
 }

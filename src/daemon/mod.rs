@@ -18,6 +18,7 @@ mod provider;
 mod runner;
 mod shared;
 mod show;
+mod sign_in;
 mod signals;
 mod timer;
 mod verbs;
@@ -457,6 +458,7 @@ fn https_hosts(config: &Config) -> Vec<&str> {
     let uris = config
         .accounts
         .iter()
+        .filter(|account| account.registration.auth_uri.is_some())
         .map(|account| &account.registration.redirect_uri);
     let mut hosts: Vec<&str> = uris
         .filter(|uri| uri.scheme() == "https")

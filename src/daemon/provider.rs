@@ -208,7 +208,7 @@ fn ask(agents: &Agents, request: &Request) -> Outcome {
         true => Duration::ZERO,
         false => MAX_IDLE,
     };
-    let sent = agents
+    let mut post = agents
         .toward(&request.endpoint)
         .post(request.endpoint.as_str())
         .config()
@@ -218,9 +218,11 @@ fn ask(agents: &Agents, request: &Request) -> Outcome {
         .header(
             http::header::CONTENT_TYPE,
             "application/x-www-form-urlencoded",
-        )
-        .send(request.form.expose().as_bytes());
-    match sent {
+        );
+    for header in &request.headers {
+        post = post.header(&header.name, header.value.expose());
+    }
+    match post.send(request.form.expose().as_bytes()) {
         Ok(response) => read(response),
         Err(error) => failed(&error),
     }

@@ -12,9 +12,11 @@ use std::{
             process::{CommandExt, ExitStatusExt},
         },
     },
-    process::{Child, ChildStderr, Command, Stdio},
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use zeroize::Zeroizing;
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -32,6 +34,10 @@ use super::{
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
 const MAX_STDERR_BYTES: usize = 512;
+
+/// How much of a hook's stdout is kept, in bytes, where it counts: the rest of a secret's file, say,
+/// is thrown away.
+const MAX_STDOUT_BYTES: usize = 16 << 10;
 
 /// How many jobs may wait in a lane; a hook that hangs for a minute at every token of 10,000
 /// accounts stays below it.
@@ -74,6 +80,9 @@ struct Hook {
     child: Child,
     stderr: Option<ChildStderr>,
     said: Vec<u8>,
+    /// Where its output counts.
+    stdout: Option<ChildStdout>,
+    printed: Zeroizing<Vec<u8>>,
     /// When it is killed; `None` when the limit is beyond the clock's end.
     deadline: Option<Instant>,
     /// It is being killed, and this is why.
@@ -114,8 +123,8 @@ impl Runner {
                 .fd()
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
-        let stderrs = self.running.iter().filter_map(Hook::fd);
-        fds.extend(stderrs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let outputs = self.running.iter().flat_map(Hook::fds);
+        fds.extend(outputs.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
         let mut timeout = deadline.map(|at| {
             // Rounded up, so that it isn't woken a moment too early.
@@ -166,7 +175,7 @@ impl Runner {
             queue.push_back((job, pipe));
         } else {
             let end = End::NotStarted("too many are waiting".into());
-            self.report(job.id, end, String::new());
+            self.report(job.id, end, String::new(), Zeroizing::default());
         }
     }
 
@@ -181,7 +190,7 @@ impl Runner {
             found |= queue.len() < before;
         }
         if found {
-            self.report(id, End::Ended, String::new());
+            self.report(id, End::Ended, String::new(), Zeroizing::default());
         }
     }
 
@@ -193,6 +202,7 @@ impl Runner {
             Lane::Event,
             Lane::Error,
             Lane::Probe,
+            Lane::Secret,
             Lane::Notify,
         ] {
             while self.running.iter().filter(|hook| hook.lane == lane).count() < room(lane) {
@@ -203,7 +213,8 @@ impl Runner {
                 match start(&job, pipe) {
                     Ok(hook) => self.running.push(hook),
                     Err(error) => {
-                        self.report(job.id, End::NotStarted(error.to_string()), String::new());
+                        let end = End::NotStarted(error.to_string());
+                        self.report(job.id, end, String::new(), Zeroizing::default());
                     }
                 }
             }
@@ -222,32 +233,40 @@ impl Runner {
                         None => End::Signal(status.signal().unwrap_or_default()),
                     });
                     let said = String::from_utf8_lossy(&hook.said).into_owned();
+                    let printed = Zeroizing::new(String::from_utf8_lossy(&hook.printed).into());
                     let id = hook.id;
                     self.running.swap_remove(at);
-                    self.report(id, end, said);
+                    self.report(id, end, said, printed);
                 }
                 Err(error) => {
                     let id = hook.id;
                     self.running.swap_remove(at);
-                    self.report(id, End::NotStarted(error.to_string()), String::new());
+                    let end = End::NotStarted(error.to_string());
+                    self.report(id, end, String::new(), Zeroizing::default());
                 }
             }
         }
     }
 
-    fn report(&mut self, id: u64, end: End, stderr: String) {
-        let report = Report { id, end, stderr };
-        if let Ok(line) = serde_json::to_vec(&report) {
-            self.outgoing.extend(line);
+    fn report(&mut self, id: u64, end: End, stderr: String, stdout: Zeroizing<String>) {
+        let report = Report {
+            id,
+            end,
+            stderr,
+            stdout,
+        };
+        if let Ok(line) = serde_json::to_vec(&report).map(Zeroizing::new) {
+            self.outgoing.extend(line.iter());
             self.outgoing.push_back(b'\n');
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         while !self.outgoing.is_empty() {
-            let (front, _) = self.outgoing.as_slices();
+            let (front, _) = self.outgoing.as_mut_slices();
             match self.line.write(front) {
                 Ok(written) => {
+                    front.iter_mut().take(written).for_each(|byte| *byte = 0);
                     self.outgoing.drain(..written);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -267,7 +286,7 @@ fn room(lane: Lane) -> usize {
         // A state that is being replaced must not be read or replaced at once.
         Lane::Load | Lane::Save => 1,
         // A network that is down fails every account at once.
-        Lane::Probe => 4,
+        Lane::Probe | Lane::Secret => 4,
         // Each may wait for a click for a quarter of an hour.
         Lane::Notify => 64,
     }
@@ -293,14 +312,22 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         .arg(&job.command)
         .envs(job.env.iter().map(|(name, value)| (name, value)))
         .stdin(stdin)
-        .stdout(stdout)
+        .stdout(match job.lane {
+            Lane::Secret => Stdio::piped(),
+            _ => stdout,
+        })
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;
-    let stderr = child.stderr.take();
-    if let Some(stderr) = &stderr {
+    let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
+    for fd in [
+        stderr.as_ref().map(AsFd::as_fd),
+        stdout.as_ref().map(AsFd::as_fd),
+    ] {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
-        fcntl(stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        if let Some(fd) = fd {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
     }
     Ok(Hook {
         id: job.id,
@@ -308,18 +335,49 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         child,
         stderr,
         said: Vec::new(),
+        stdout,
+        // Its whole room from the start: growing would leave copies of a secret behind.
+        printed: Zeroizing::new(Vec::with_capacity(match job.lane {
+            Lane::Secret => MAX_STDOUT_BYTES,
+            _ => 0,
+        })),
         deadline: Instant::now().checked_add(job.limit),
         killed: None,
     })
 }
 
 impl Hook {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.stderr.as_ref().map(AsFd::as_fd)
+    fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let stderr = self.stderr.as_ref().map(AsFd::as_fd);
+        stderr
+            .into_iter()
+            .chain(self.stdout.as_ref().map(AsFd::as_fd))
     }
 
-    /// Reads what it wrote to stderr, so that it never waits for a reader, and keeps the end.
+    /// Reads what it wrote, so that it never waits for a reader.
     fn listen(&mut self) {
+        self.listen_to_stderr();
+        self.listen_to_stdout();
+    }
+
+    /// Keeps the beginning.
+    fn listen_to_stdout(&mut self) {
+        let mut buffer = Zeroizing::new([0; 4096]);
+        while let Some(stdout) = &mut self.stdout {
+            match stdout.read(&mut *buffer) {
+                Ok(count) if count > 0 => {
+                    let room = MAX_STDOUT_BYTES.saturating_sub(self.printed.len());
+                    self.printed.extend(buffer.iter().take(count.min(room)));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => self.stdout = None,
+            }
+        }
+    }
+
+    /// Keeps the end.
+    fn listen_to_stderr(&mut self) {
         let mut buffer = [0; 4096];
         while let Some(stderr) = &mut self.stderr {
             match stderr.read(&mut buffer) {

@@ -12,7 +12,7 @@ use crate::{
     time::Instant,
 };
 
-/// Tells whoever waits for the end of a sign-in.
+/// Tells the browser that waits for the end of a sign-in.
 pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
 
 /// The core and the shells that do what it says.
@@ -97,12 +97,18 @@ impl Shared {
                 request,
             } => self.provider.submit(self, account, attempt, request),
             Effect::Settled {
+                what,
                 waiters,
                 account,
                 result,
             } => {
+                // A number is a browser's or a client's; whoever doesn't know it does nothing.
+                let clients = self.clients();
                 for waiter in waiters {
                     (self.settle)(waiter, &account, &result);
+                    if let Some(remote) = &clients {
+                        clients::settle(remote, waiter, what, &account, &result);
+                    }
                 }
             }
             Effect::Answer {
@@ -131,7 +137,8 @@ impl Shared {
             | Effect::Announce { .. }
             | Effect::Probe { .. }
             | Effect::Save { .. }
-            | Effect::Load { .. } => {
+            | Effect::Load { .. }
+            | Effect::FetchSecret { .. } => {
                 self.hooks.perform(effect);
                 self.alarm.ring();
             }

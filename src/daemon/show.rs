@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::verbs::{no_account, refused, sign_in_needed};
+use super::verbs::{
+    asking_for_code, being_completed, failure, no_account, refused, sign_in_needed,
+};
 use crate::{
     core::{Answer, Asker, Handed, Show},
     error::{Exit, Failure},
@@ -44,8 +46,13 @@ fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
     };
     match show {
         Show::Token(token) => Reply::Token(token),
-        Show::SignIn { uri, reason } => sign_in_needed(asker.no_url, &uri, reason),
-        Show::Exchanging => failure(Exit::TryLater, "the authorisation is just being completed"),
+        Show::SignIn {
+            uri,
+            device,
+            reason,
+        } => sign_in_needed(asker.no_url, &uri, device, reason),
+        Show::AskingForCode => asking_for_code(),
+        Show::Exchanging => being_completed(),
         Show::Refreshing { trouble: None } => {
             failure(Exit::TryLater, &format!("{state} and is being refreshed"))
         }
@@ -126,8 +133,4 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
     serde_json::to_writer(&mut *text, &line)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     Ok(Reply::Bytes(text))
-}
-
-fn failure(exit: Exit, what: &str) -> Reply {
-    Reply::Failure(Failure::new(exit, what))
 }

@@ -11,7 +11,7 @@ use crate::{
     error::{Exit, Failure},
     oauth::token::Refusal,
     report,
-    view::ServerInfo,
+    view::{DeviceView, ServerInfo},
     wire::{AccountArgs, Reply, Request},
 };
 
@@ -30,10 +30,6 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
             Err(failure) => Reply::Failure(failure),
         },
         Request::Restore(bytes) => restore(shared, &bytes),
-        Request::Revoke(args) => match shared.with(|core, cx| core.revoke(cx, &args.account)) {
-            true => Reply::done(),
-            false => no_account(&args.account),
-        },
         Request::Shutdown => {
             daemon.stop();
             Reply::done()
@@ -44,7 +40,12 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
             json(&report::status(&views))
         }
         // clients.rs answers these.
-        Request::Show(_) | Request::Watch => failure(Exit::Other, "not here"),
+        Request::Auth(_)
+        | Request::Await(_)
+        | Request::Redirect(_)
+        | Request::Revoke(_)
+        | Request::Show(_)
+        | Request::Watch => failure(Exit::Other, "not here"),
     }
 }
 
@@ -52,7 +53,12 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.refresh(cx, &args.account)) {
         None => no_account(&args.account),
         Some(Progress::Refreshing) => Reply::done(),
-        Some(Progress::SignIn { uri, reason }) => sign_in_needed(args.no_url, &uri, reason),
+        Some(Progress::SignIn {
+            uri,
+            device,
+            reason,
+        }) => sign_in_needed(args.no_url, &uri, device, reason),
+        Some(Progress::AskingForCode) => asking_for_code(),
         Some(Progress::Exchanging) => being_completed(),
     }
 }
@@ -146,12 +152,23 @@ fn info(daemon: &Daemon) -> ServerInfo {
 }
 
 /// Somebody has to sign in there.
-pub fn sign_in_needed(no_url: bool, uri: &str, reason: Option<Refusal>) -> Reply {
-    // Scripts read this line; it stays as it is.
-    let what = match no_url {
+pub fn sign_in_needed(
+    no_url: bool,
+    uri: &str,
+    device: Option<DeviceView>,
+    reason: Option<Refusal>,
+) -> Reply {
+    // Scripts read the first line; it stays as it is.
+    let mut what: String = match no_url {
         true => "Token unavailable until authorised".into(),
         false => format!("Token unavailable until authorised with URL {uri}"),
     };
+    if let (Some(device), false) = (device, no_url) {
+        what.push_str(&format!(
+            "\non any device: open {} and enter the code {}",
+            device.verification_uri, device.user_code
+        ));
+    }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(match reason {
         Some(refusal) => failure.hint(told(&refusal)),
@@ -159,7 +176,15 @@ pub fn sign_in_needed(no_url: bool, uri: &str, reason: Option<Refusal>) -> Reply
     })
 }
 
-fn being_completed() -> Reply {
+/// The code is on its way.
+pub fn asking_for_code() -> Reply {
+    let what = "Token unavailable until authorised; the code for that is being asked for";
+    let failure = Failure::new(Exit::AuthorisationNeeded, what);
+    Reply::Failure(failure.hint("ask again in a moment"))
+}
+
+/// Somebody is just signing in.
+pub fn being_completed() -> Reply {
     failure(Exit::TryLater, "the authorisation is just being completed")
 }
 
@@ -172,7 +197,8 @@ pub fn no_account(name: &str) -> Reply {
     )
 }
 
-fn failure(exit: Exit, what: &str) -> Reply {
+/// Not done, for this reason.
+pub fn failure(exit: Exit, what: &str) -> Reply {
     Reply::Failure(Failure::new(exit, what))
 }
 
@@ -186,7 +212,7 @@ pub fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
 }
 
 /// A refusal and its hint as one line.
-fn told(refusal: &Refusal) -> String {
+pub fn told(refusal: &Refusal) -> String {
     match &refusal.hint {
         Some(hint) => format!("{} ({hint})", refusal.text),
         None => refusal.text.clone(),

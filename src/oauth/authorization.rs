@@ -16,11 +16,13 @@ pub const MAX_CALLBACK_BYTES: usize = 16 * 1024;
 
 /// The redirection endpoint of one authorization request: the configured one, with the port that
 /// the listener has. The authorization request and the exchange must send this very string
-/// (RFC 6749, 4.1.3). A URI without a host (a private-use scheme, RFC 8252, 7.1) has no port.
+/// (RFC 6749, 4.1.3). One with a private-use scheme (RFC 8252, 7.1) stays as it is.
 pub fn redirect_uri(configured: &Url, port: u16) -> String {
     let mut uri = configured.clone();
-    // It refuses just those URIs that can't have a port.
-    let _ = uri.set_port(Some(port));
+    if matches!(uri.scheme(), "http" | "https") {
+        // These can always have one.
+        let _ = uri.set_port(Some(port));
+    }
     uri.into()
 }
 
@@ -43,6 +45,7 @@ pub fn code_challenge(verifier: &str) -> String {
 /// parameters, then the `auth_uri_fields` in their order. Whoever configured an `access_type`
 /// replaces ours: a parameter must not repeat (RFC 6749, 3.1).
 pub fn authorization_uri(
+    endpoint: &Url,
     registration: &Registration,
     redirect_uri: &str,
     state: &str,
@@ -50,8 +53,8 @@ pub fn authorization_uri(
 ) -> String {
     let fields = &registration.auth_uri_fields;
     let own_access_type = fields.iter().any(|(name, _)| name == "access_type")
-        || (registration.auth_uri.query_pairs()).any(|(name, _)| name == "access_type");
-    let mut uri = registration.auth_uri.clone();
+        || (endpoint.query_pairs()).any(|(name, _)| name == "access_type");
+    let mut uri = endpoint.clone();
     let mut query = uri.query_pairs_mut();
     if !own_access_type {
         query.append_pair("access_type", "offline");
@@ -154,11 +157,27 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
     })
 }
 
-/// Whether an authorization response with this `iss` may be the registration's (RFC 9207, 2.4).
-/// Without knowing the issuer it must have the origin of the authorization endpoint, as every
-/// server's that is known to send one.
-pub fn is_issuer(registration: &Registration, iss: &str) -> bool {
-    Url::parse(iss).is_ok_and(|iss| iss.origin() == registration.auth_uri.origin())
+/// The parameters of the authorization response in an address that a browser was sent to, as
+/// somebody has pasted it: its query, or its fragment where the provider answers in that.
+pub fn pasted_params(address: &str) -> Option<&str> {
+    let address = address.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
+    let (_, rest) = address.split_once(':')?;
+    let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let query = before.split_once('?').map_or("", |(_, query)| query);
+    let has_response = |params: &str| {
+        let mut pairs = form_urlencoded::parse(params.as_bytes());
+        pairs.any(|(name, _)| matches!(&*name, "code" | "error"))
+    };
+    [query, fragment]
+        .into_iter()
+        .find(|params| has_response(params))
+}
+
+/// Whether an authorization response with this `iss` may be an answer to a request to `endpoint`
+/// (RFC 9207, 2.4). Without knowing the issuer it must have the origin of the authorization
+/// endpoint, as every server's that is known to send one.
+pub fn is_issuer(endpoint: &Url, iss: &str) -> bool {
+    Url::parse(iss).is_ok_and(|iss| iss.origin() == endpoint.origin())
 }
 
 /// What to tell the user about an authorization response that brought no code.
@@ -199,7 +218,7 @@ mod tests {
 
     fn registration(auth_uri: &str, scopes: &[&str], fields: &[(&str, &str)]) -> Registration {
         Registration {
-            auth_uri: Url::parse(auth_uri).unwrap(),
+            auth_uri: Url::parse(auth_uri).ok(),
             token_uri: Url::parse("https://login.example/token").unwrap(),
             client_id: "client&1".into(),
             redirect_uri: Url::parse("http://localhost/").unwrap(),
@@ -207,6 +226,7 @@ mod tests {
             auth_uri_fields: (fields.iter())
                 .map(|&(name, value)| (name.into(), value.into()))
                 .collect(),
+            token_uri_fields: Vec::new(),
         }
     }
 
@@ -221,7 +241,7 @@ mod tests {
             ("https://localhost/", 443, "https://localhost/"),
             ("https://localhost/", 8443, "https://localhost:8443/"),
             ("com.example.app:/cb", 14204, "com.example.app:/cb"),
-            ("mailto:x", 14204, "mailto:x"),
+            ("com.example.app://cb/x", 14204, "com.example.app://cb/x"),
         ] {
             assert_eq!(redirect_uri(&Url::parse(configured).unwrap(), port), uri);
         }
@@ -288,7 +308,13 @@ mod tests {
         ] {
             let registration = registration(auth_uri, scopes, fields);
             assert_eq!(
-                authorization_uri(&registration, "http://localhost:1/", "st", "ch"),
+                authorization_uri(
+                    registration.auth_uri.as_ref().unwrap(),
+                    &registration,
+                    "http://localhost:1/",
+                    "st",
+                    "ch"
+                ),
                 format!("https://login.example/auth?{query}")
             );
         }
@@ -362,6 +388,28 @@ mod tests {
             ),
         ] {
             assert_eq!(parse_callback(query), callback, "{query}");
+        }
+    }
+
+    #[test]
+    fn pasted_addresses_have_their_response_in_the_query_or_the_fragment() {
+        for (address, params) in [
+            ("http://localhost:1/?code=c&state=s", Some("code=c&state=s")),
+            (
+                " <http://localhost:1/?error=e&state=s#_=_>\n",
+                Some("error=e&state=s"),
+            ),
+            ("com.example.app:/cb?code=c&state=s", Some("code=c&state=s")),
+            (
+                "http://localhost:1/?a=b#state=s&code=c",
+                Some("state=s&code=c"),
+            ),
+            ("http://localhost:1/", None),
+            ("https://login.example/auth?client_id=x&state=s", None),
+            ("code=c&state=s", None),
+            ("", None),
+        ] {
+            assert_eq!(pasted_params(address), params, "{address}");
         }
     }
 

@@ -1,8 +1,11 @@
 //! The RFCs as pure functions: what to send, and what the reply means. No I/O, no clock.
 
 pub mod authorization;
+pub mod client;
+pub mod device;
 mod hints;
 mod reply;
+pub mod revocation;
 pub mod sasl;
 pub mod token;
 mod words;

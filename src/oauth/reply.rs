@@ -1,14 +1,17 @@
 //! The body of a token endpoint's reply, read leniently: JSON (RFC 6749, 5.1 and 5.2), or a form
 //! as some providers send. The content type isn't asked: too many are wrong.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::words;
+use super::{
+    token::{clamp, seconds},
+    words,
+};
 use crate::secret::Secret;
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
@@ -16,8 +19,9 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
-const MEMBERS: [&str; 16] = [
+const MEMBERS: [&str; 23] = [
     "access_token",
+    "device_code",
     "error",
     "error_description",
     "error_subtype",
@@ -28,11 +32,17 @@ const MEMBERS: [&str; 16] = [
     "expires_in_sec",
     "expires_on",
     "id_token",
+    "interval",
     "message",
     "refresh_token",
     "scope",
     "suberror",
     "token_type",
+    "user_code",
+    "verification_uri",
+    "verification_uri_complete",
+    "verification_url",
+    "verification_url_complete",
 ];
 
 /// A reply's members; their text is wiped when dropped, since some of it is tokens.
@@ -115,7 +125,7 @@ impl Members {
                 members.insert(name, Value::String(value.into_owned()));
             }
         }
-        let counts = ["access_token", "error"].iter();
+        let counts = ["access_token", "device_code", "error"].iter();
         counts
             .into_iter()
             .any(|name| members.values.contains_key(name))
@@ -152,6 +162,11 @@ impl Members {
             Value::String(text) => Some(Secret::new(text)),
             _ => None,
         }
+    }
+
+    /// The member, if it is a number of seconds from one up, or a string that is.
+    pub(super) fn seconds(&self, name: &str) -> Option<Duration> {
+        clamp(seconds(self.value(name)?)?)
     }
 
     /// What went wrong, if the reply says that anything did: an `error` that is a string

@@ -7,11 +7,17 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::{
+    client::Credentials,
     hints::{self, Class},
     reply::{Members, ProviderError, Unreadable},
     words,
 };
-use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
+use crate::{
+    config::{Header, Registration},
+    secret::Secret,
+    text::sanitize,
+    time::Wall,
+};
 
 pub use super::reply::MAX_BODY_BYTES;
 
@@ -116,6 +122,8 @@ pub enum GrantType {
     AuthorizationCode,
     /// `refresh_token` (RFC 6749, 6).
     RefreshToken,
+    /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628, 3.4).
+    DeviceCode,
 }
 
 /// A request to a token endpoint: an HTTP POST of `form` to `endpoint`.
@@ -125,6 +133,8 @@ pub struct Request {
     pub endpoint: Url,
     /// `application/x-www-form-urlencoded` body, encoded.
     pub form: Arc<Secret>,
+    /// Further headers: the client's proof, and those that are configured.
+    pub headers: Vec<Header>,
     /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
     /// by the server while the request is on its way.
     pub only_once: bool,
@@ -191,11 +201,11 @@ pub enum Cause {
 }
 
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
-/// `redirect_uri` is the very string of the authorization request. An empty client secret counts
-/// as none: public clients must not send one.
+/// `redirect_uri` is the very string of the authorization request.
 pub fn exchange_request(
+    endpoint: &Url,
     registration: &Registration,
-    client_secret: Option<&Secret>,
+    credentials: &Credentials,
     code: &Secret,
     verifier: &Secret,
     redirect_uri: &str,
@@ -209,14 +219,15 @@ pub fn exchange_request(
     ];
     Request {
         only_once: true,
-        ..request(registration, &fields, client_secret)
+        ..request(endpoint, registration, credentials, &fields)
     }
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).
 pub fn refresh_request(
+    endpoint: &Url,
     registration: &Registration,
-    client_secret: Option<&Secret>,
+    credentials: &Credentials,
     refresh_token: &Secret,
 ) -> Request {
     let fields = [
@@ -224,29 +235,20 @@ pub fn refresh_request(
         ("refresh_token", refresh_token.expose()),
         ("client_id", &registration.client_id),
     ];
-    request(registration, &fields, client_secret)
+    request(endpoint, registration, credentials, &fields)
 }
 
-fn request(
+/// A token request: the grant's own `fields`, and what the config adds.
+pub(super) fn request(
+    endpoint: &Url,
     registration: &Registration,
+    credentials: &Credentials,
     fields: &[(&str, &str)],
-    client_secret: Option<&Secret>,
 ) -> Request {
-    let secret = (client_secret.map(Secret::expose))
-        .filter(|secret| !secret.is_empty())
-        .map(|secret| ("client_secret", secret));
-    let fields = || fields.iter().copied().chain(secret);
-    // Encoding at most triples. A buffer that had to grow would leave its secrets behind.
-    let room = fields().map(|(name, value)| 3 * (name.len() + value.len()) + 2);
-    let buffer = String::with_capacity(room.sum());
-    let form = form_urlencoded::Serializer::new(buffer)
-        .extend_pairs(fields())
-        .finish();
-    Request {
-        endpoint: registration.token_uri.clone(),
-        form: Arc::new(Secret::new(form)),
-        only_once: false,
-    }
+    let added = registration.token_uri_fields.iter();
+    let added = added.map(|(name, value)| (name.as_str(), value.as_str()));
+    let fields: Vec<_> = fields.iter().copied().chain(added).collect();
+    credentials.request(endpoint, &fields)
 }
 
 /// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
@@ -327,7 +329,7 @@ impl Case<'_> {
     /// A failure that decides nothing: a refresh is tried again; a code can't be.
     fn later(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
-            GrantType::RefreshToken => Verdict::Transient {
+            GrantType::RefreshToken | GrantType::DeviceCode => Verdict::Transient {
                 refusal,
                 retry_after,
                 cause: Cause::Passing,
@@ -346,7 +348,7 @@ impl Case<'_> {
     fn unusable(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
             GrantType::RefreshToken => self.later(refusal, retry_after),
-            GrantType::AuthorizationCode => Verdict::Parked(refusal),
+            GrantType::AuthorizationCode | GrantType::DeviceCode => Verdict::Parked(refusal),
         }
     }
 
@@ -440,7 +442,7 @@ impl Case<'_> {
         {
             warnings.push("the refresh_token is no text, so it is ignored".into());
         }
-        if self.grant_type == GrantType::AuthorizationCode && refresh_token.is_none() {
+        if self.grant_type != GrantType::RefreshToken && refresh_token.is_none() {
             warnings.push(format!(
                 "no refresh token came along, so a new sign-in is needed once the access token \
                  expires: {}",
@@ -558,7 +560,7 @@ fn plain(text: String) -> Refusal {
 }
 
 /// Host, and port unless it is the scheme's own.
-fn authority(uri: &Url) -> String {
+pub(super) fn authority(uri: &Url) -> String {
     let host = uri.host_str().unwrap_or("nowhere");
     match uri.port() {
         Some(port) => format!("{host}:{port}"),
@@ -581,7 +583,7 @@ fn by_status(status: u16, description: &str) -> Class {
 
 /// A `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date, at most [`MAX_RETRY_AFTER`];
 /// `None` for one that asks nothing or that nobody understands.
-fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
     let value = value.trim();
     let span = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         // Digits that don't fit are many seconds.
@@ -653,7 +655,7 @@ fn lifetime(members: &Members, wall: Wall, warnings: &mut Vec<String>) -> Option
 }
 
 /// A number, or a string that is one.
-fn seconds(value: &Value) -> Option<f64> {
+pub(super) fn seconds(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
@@ -662,7 +664,7 @@ fn seconds(value: &Value) -> Option<f64> {
 }
 
 /// Whole seconds from one up to [`MAX_LIFETIME`].
-fn clamp(seconds: f64) -> Option<Duration> {
+pub(super) fn clamp(seconds: f64) -> Option<Duration> {
     let most = MAX_LIFETIME.as_secs();
     // The comparison also turns away what is not a number.
     (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))

@@ -23,6 +23,8 @@ pub struct Settings {
     pub reuse_detection: bool,
     /// The client secret that the token endpoint asks for, in the form or as Basic.
     pub client_secret: Option<String>,
+    /// `expires_in` of device codes, in seconds.
+    pub device_expires_in: u64,
     /// Added to every callback, for instance `iss`.
     pub callback_extras: Vec<(String, String)>,
     /// Added to every successful reply of the token endpoint, and replacing what has their name.
@@ -37,6 +39,7 @@ impl Default for Settings {
             rotate: true,
             reuse_detection: true,
             client_secret: None,
+            device_expires_in: 600,
             callback_extras: Vec::new(),
             token_extras: Vec::new(),
         }
@@ -65,6 +68,16 @@ struct RefreshToken {
     replaced: bool,
 }
 
+/// A device code (RFC 8628).
+#[derive(Debug)]
+struct DeviceCode {
+    grant: usize,
+    user_code: String,
+    /// What the user has said.
+    decision: Option<bool>,
+    used: bool,
+}
+
 /// The server's memory.
 #[derive(Debug, Default)]
 pub struct Issuer {
@@ -75,6 +88,7 @@ pub struct Issuer {
     codes: HashMap<String, Code>,
     access_tokens: HashMap<String, usize>,
     refresh_tokens: HashMap<String, RefreshToken>,
+    device_codes: HashMap<String, DeviceCode>,
     minted_codes: usize,
     minted_access: usize,
     minted_refresh: usize,
@@ -159,6 +173,9 @@ impl Issuer {
                 .and_then(|client_id| match form.get("grant_type") {
                     Some("authorization_code") => self.exchange(&form, &client_id),
                     Some("refresh_token") => self.refresh(&form, &client_id),
+                    Some("urn:ietf:params:oauth:grant-type:device_code") => {
+                        self.poll(&form, &client_id)
+                    }
                     _ => Err(token_error("unsupported_grant_type", "no such grant type")),
                 });
         result.unwrap_or_else(|refusal| refusal)
@@ -193,6 +210,86 @@ impl Issuer {
             return Err(token_error("invalid_client", "the client secret is wrong"));
         }
         client_id.ok_or_else(|| token_error("invalid_client", "no client_id"))
+    }
+
+    /// The device authorization endpoint (RFC 8628, 3.1).
+    pub fn authorize_device(&mut self, request: &Request) -> Response {
+        let form = request.form();
+        let client_id = match self.authenticate(request, &form) {
+            Ok(client_id) => client_id,
+            Err(refusal) => return refusal,
+        };
+        self.grants.push(Grant {
+            client_id,
+            scope: form.get("scope").map(str::to_owned),
+            live: true,
+        });
+        let number = self.device_codes.len() + 1;
+        let (code, user_code) = (format!("{}dc-{number}", self.tag), format!("USER-{number}"));
+        self.device_codes.insert(
+            code.clone(),
+            DeviceCode {
+                grant: self.grants.len() - 1,
+                user_code: user_code.clone(),
+                decision: None,
+                used: false,
+            },
+        );
+        let host = request.headers.header("Host").unwrap_or_default();
+        let uri = format!("http://{host}/device");
+        let body = serde_json::json!({
+            "device_code": code,
+            "user_code": user_code,
+            "verification_uri": uri,
+            "verification_uri_complete": format!("{uri}?user_code={user_code}"),
+            "expires_in": self.settings.device_expires_in,
+            "interval": 1,
+        });
+        Response::new(200, "application/json", body.to_string())
+    }
+
+    /// The page where the user enters a code, and agrees unless it says `deny`.
+    pub fn enter_device_code(&mut self, query: &Pairs) -> Response {
+        let user_code = query.get("user_code").unwrap_or_default();
+        let mut codes = self.device_codes.values_mut();
+        match codes.find(|code| code.user_code == user_code) {
+            Some(code) => {
+                code.decision = Some(query.get("deny").is_none());
+                Response::new(200, "text/plain", "you can go back to your device\n")
+            }
+            None => bad_request("no such code"),
+        }
+    }
+
+    fn poll(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {
+        let code = form.get("device_code").unwrap_or_default();
+        let Some(code) = self.device_codes.get_mut(code) else {
+            return Err(token_error("invalid_grant", "no such device code"));
+        };
+        match code.decision {
+            None => Err(token_error("authorization_pending", "not yet")),
+            Some(false) => Err(token_error("access_denied", "the user said no")),
+            Some(true) if code.used => Err(token_error("invalid_grant", "used before")),
+            Some(true) => {
+                code.used = true;
+                let grant = code.grant;
+                self.mint(grant, client_id, self.settings.refresh_tokens)
+            }
+        }
+    }
+
+    /// The revocation endpoint (RFC 7009): either token ends the whole grant.
+    pub fn revoke(&mut self, request: &Request) -> Response {
+        let form = request.form();
+        if let Err(refusal) = self.authenticate(request, &form) {
+            return refusal;
+        }
+        let token = form.get("token").unwrap_or_default();
+        let refresh = self.refresh_tokens.get(token).map(|token| token.grant);
+        if let Some(grant) = refresh.or(self.access_tokens.get(token).copied()) {
+            self.end(grant);
+        }
+        Response::new(200, "text/plain", "")
     }
 
     fn exchange(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {

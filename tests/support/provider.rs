@@ -25,6 +25,12 @@ use super::wait::{self, Watched};
 pub const AUTHORIZE: &str = "/authorize";
 /// The path of the token endpoint.
 pub const TOKEN: &str = "/token";
+/// The path of the device authorization endpoint.
+pub const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+/// The path of the page where a device code is entered.
+pub const DEVICE: &str = "/device";
+/// The path of the revocation endpoint.
+pub const REVOKE: &str = "/revoke";
 
 /// The start of the paths of the accounts' own token endpoints.
 const TOKEN_OF: &str = "/token/";
@@ -369,7 +375,12 @@ impl State {
         match (path, request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
-            (AUTHORIZE | TOKEN, _) => Response::new(405, "text/plain", "not by this method\n"),
+            (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),
+            (DEVICE, "GET") => self.issuer.enter_device_code(&request.query()),
+            (REVOKE, "POST") => self.issuer.revoke(request),
+            (AUTHORIZE | TOKEN | REVOKE, _) => {
+                Response::new(405, "text/plain", "not by this method\n")
+            }
             _ => Response::new(404, "text/plain", "nothing here\n"),
         }
     }

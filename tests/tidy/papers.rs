@@ -158,7 +158,7 @@ pub fn bash(file: &File) -> Options {
     let mut options = Options::new();
     let verbs = file
         .text
-        .split("printf '%s\\n' check")
+        .split("printf '%s\\n' auth")
         .nth(1)
         .unwrap_or_default();
     let verbs = verbs
@@ -166,7 +166,7 @@ pub fn bash(file: &File) -> Options {
         .next()
         .unwrap_or_default()
         .replace('\\', " ");
-    for verb in verbs.split_whitespace().chain(["check"]) {
+    for verb in verbs.split_whitespace().chain(["auth"]) {
         options.entry(verb.to_owned()).or_default();
     }
     let joined = file.text.replace("\\\n", " ");

@@ -229,6 +229,7 @@ pub const BANS: [Ban; 7] = [
         why: "the time is an argument: a simulator must be able to set it",
         only_in: &[
             ("src/daemon/clock.rs", "both clocks, for the core"),
+            ("src/client/auth.rs", "how long the user has been waiting"),
             (
                 "src/serve.rs",
                 "how long a peer may take, which the core never learns",
@@ -271,6 +272,13 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/token.rs",
                 "the form that is sent, and the check of a token's characters",
             ),
+            ("src/oauth/client.rs", "the client's proof, and the form"),
+            ("src/oauth/device.rs", "the device code in a poll's form"),
+            (
+                "src/oauth/revocation.rs",
+                "the token to revoke, in its form",
+            ),
+            ("src/daemon/sign_in.rs", "the pasted address, to be read"),
             (
                 "src/core/account.rs",
                 "the state in the authorisation URL, the verifier's hash",
@@ -281,10 +289,16 @@ pub const BANS: [Ban; 7] = [
                 "src/daemon/files.rs",
                 "the token file, on its way to the disk",
             ),
+            (
+                "src/daemon/provider.rs",
+                "the body and headers of the request",
+            ),
+            (
+                "src/wire.rs",
+                "the token, on its way to the client; the pasted address, to the server",
+            ),
             ("src/daemon/show.rs", "the token in a header or an object"),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
-            ("src/daemon/provider.rs", "the body of the request"),
-            ("src/wire.rs", "the token, on its way to the client"),
         ],
     },
     Ban {

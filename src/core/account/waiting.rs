@@ -108,7 +108,9 @@ impl Account {
         let show = self.bring(env);
         let waits = match &show {
             Show::Refreshing { .. } => ask.patience != Patience::None,
-            Show::SignIn { .. } | Show::Exchanging => ask.patience == Patience::Token,
+            Show::SignIn { .. } | Show::AskingForCode | Show::Exchanging => {
+                ask.patience == Patience::Token
+            }
             Show::Token(_) | Show::Parked(_) => false,
         };
         if waits {
@@ -143,6 +145,7 @@ impl Account {
     /// Somebody who waited has left.
     pub fn forget(&mut self, waiter: Waiter) {
         self.waiting.remove(&waiter);
+        self.forget_sign_in_waiter(waiter);
     }
 
     /// Who waits goes on waiting for the account's successor, which has another registration.

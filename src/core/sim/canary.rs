@@ -152,6 +152,7 @@ impl Sut {
                     request: Request {
                         endpoint: request.endpoint.clone(),
                         form: request.form.clone(),
+                        headers: request.headers.clone(),
                         only_once: request.only_once,
                     },
                 });

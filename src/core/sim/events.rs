@@ -48,6 +48,9 @@ impl World {
                 )?;
                 self.asked(account, &uri)?;
             }
+            Some(Show::AskingForCode) => {
+                return fail(Invariant::Events, "there are no device codes here".into());
+            }
             Some(Show::Exchanging) => self.must_exchange(account)?,
             Some(Show::Refreshing { .. }) => {
                 let refreshes = !matches!(renewal, Renewal::Rejected | Renewal::Parked);
@@ -109,6 +112,9 @@ impl World {
                 let text = "a sign-in is asked for without need";
                 must(!renews, Invariant::Kept, text)?;
                 self.asked(account, &uri)?;
+            }
+            Some(Progress::AskingForCode) => {
+                return fail(Invariant::Events, "there are no device codes here".into());
             }
             Some(Progress::Exchanging) => self.must_exchange(account)?,
         }

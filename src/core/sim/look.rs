@@ -110,7 +110,13 @@ impl World {
                 self.probes.push((account, attempt));
                 said.probes.push(account);
             }
+            // Its accounts have no such command.
+            Effect::FetchSecret { account, .. } => {
+                let text = format!("{account} asks for a client secret");
+                return fail(Invariant::Events, text);
+            }
             Effect::Settled {
+                what: _,
                 waiters,
                 account,
                 result,

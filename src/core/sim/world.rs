@@ -105,10 +105,18 @@ impl Setup {
                 .map(|(index, described)| config::Account {
                     name: NAMES[index].into(),
                     registration: Arc::new(registration(described.origin)),
-                    client_secret: match described.client_secret % 3 {
-                        0 => None,
-                        n => Some(Arc::new(Secret::new(format!("{MARK}client-{n}")))),
-                    },
+                    client: Arc::new(config::Client {
+                        secret: match described.client_secret % 3 {
+                            0 => config::ClientSecret::None,
+                            n => {
+                                let secret = Secret::new(format!("{MARK}client-{n}"));
+                                config::ClientSecret::Given(Arc::new(secret))
+                            }
+                        },
+                        ..config::Client::default()
+                    }),
+                    device_auth_uri: None,
+                    revocation_uri: None,
                     policy: self.policy(index),
                     token_file: None,
                 })
@@ -122,7 +130,8 @@ impl Setup {
 fn registration(origin: Origin) -> Registration {
     let url = |path: &str| uri(&format!("https://iss{}.example/{path}", origin.issuer));
     Registration {
-        auth_uri: url("auth"),
+        token_uri_fields: Vec::new(),
+        auth_uri: Some(url("auth")),
         token_uri: url("token"),
         client_id: format!("client-{}-{}", origin.account, origin.client),
         redirect_uri: uri("http://localhost/"),

@@ -115,7 +115,8 @@ impl Bench {
         match self.feed(|core, cx| core.show(cx, name)) {
             None => "no such account".into(),
             Some(Show::Token(token)) => format!("token {}", token.expose()),
-            Some(Show::SignIn { uri, reason }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Show::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Show::AskingForCode) => "asking for a code".into(),
             Some(Show::Exchanging) => "exchanging".into(),
             Some(Show::Refreshing { trouble }) => {
                 format!("refreshing{}", because(trouble.as_ref()))
@@ -127,7 +128,8 @@ impl Bench {
     pub fn refresh(&mut self, name: &str) -> String {
         match self.feed(|core, cx| core.refresh(cx, name)) {
             None => "no such account".into(),
-            Some(Progress::SignIn { uri, reason }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Progress::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Progress::AskingForCode) => "asking for a code".into(),
             Some(Progress::Exchanging) => "exchanging".into(),
             Some(Progress::Refreshing) => "refreshing".into(),
         }
@@ -276,6 +278,7 @@ fn line(effect: &Effect) -> String {
             command,
             uri,
             limit,
+            ..
         } => format!(
             "notify {account}/{} `{command}` {} for {}s",
             attempt.0,
@@ -309,10 +312,12 @@ fn line(effect: &Effect) -> String {
             attempt,
             command,
         } => format!("probe {account}/{} `{command}`", attempt.0),
+        Effect::FetchSecret { account, .. } => format!("fetch secret {account}"),
         Effect::Settled {
             waiters,
             account,
             result,
+            ..
         } => settled(waiters, account, result),
         Effect::Answer {
             asker,

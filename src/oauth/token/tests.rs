@@ -2,6 +2,7 @@
 //! token endpoint's client must get right.
 
 use super::*;
+use crate::config::ClientAuth;
 
 use GrantType::{AuthorizationCode as Exchange, RefreshToken as Refresh};
 
@@ -1050,12 +1051,13 @@ fn google_hints_are_for_google() {
 
 fn registration() -> Registration {
     Registration {
-        auth_uri: Url::parse("https://login.example/auth").unwrap(),
+        auth_uri: Url::parse("https://login.example/auth").ok(),
         token_uri: endpoint(),
         client_id: "client 1".into(),
         redirect_uri: Url::parse("http://localhost/").unwrap(),
         scopes: vec!["a".into()],
         auth_uri_fields: vec![("x".into(), "y".into())],
+        token_uri_fields: vec![("resource".into(), "a&b".into())],
     }
 }
 
@@ -1073,17 +1075,26 @@ fn requests_carry_just_what_the_rfc_asks() {
         (Some("s=&"), "&client_secret=s%3D%26"),
     ] {
         let client_secret = client_secret.map(secret);
+        let credentials = Credentials {
+            auth: ClientAuth::Body,
+            secret: client_secret.as_ref(),
+            headers: &[],
+        };
         let exchange = exchange_request(
+            &endpoint(),
             &registration,
-            client_secret.as_ref(),
+            &credentials,
             &secret("4/0&"),
             &secret("v"),
             redirect,
         );
-        let refresh = refresh_request(&registration, client_secret.as_ref(), &secret("r+é"));
+        let refresh = refresh_request(&endpoint(), &registration, &credentials, &secret("r+é"));
         for (request, form) in [(exchange, EXCHANGE), (refresh, REFRESH)] {
             assert_eq!(request.endpoint, endpoint());
-            assert_eq!(request.form.expose(), format!("{form}{suffix}"));
+            assert_eq!(
+                request.form.expose(),
+                format!("{form}&resource=a%26b{suffix}")
+            );
             assert!(!format!("{request:?}").contains("client+1"));
         }
     }

@@ -1,0 +1,74 @@
+//! A QR code for the terminal, so that a phone can take an address off it.
+
+use qrcode::{Color, EcLevel, QrCode};
+
+/// How many light modules stand around the code (ISO/IEC 18004: four).
+const QUIET_ZONE: usize = 4;
+
+/// `text` as lines of half blocks, two rows of modules each; `None` when it is too long for any
+/// code. Dark modules are ink. With `coloured`, each line says that ink is black and paper white,
+/// whatever the terminal's colours are.
+pub(super) fn draw(text: &str, coloured: bool) -> Option<String> {
+    let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
+    let width = code.width();
+    let side = width + 2 * QUIET_ZONE;
+    let dark = |x: usize, y: usize| {
+        let inside = |at: usize| at.checked_sub(QUIET_ZONE).filter(|at| *at < width);
+        let (Some(x), Some(y)) = (inside(x), inside(y)) else {
+            return false;
+        };
+        code[(x, y)] == Color::Dark
+    };
+    let (before, after) = match coloured {
+        true => ("\x1b[30;107m", "\x1b[0m\n"),
+        false => ("", "\n"),
+    };
+    let mut drawn = String::new();
+    for y in (0..side).step_by(2) {
+        drawn.push_str(before);
+        drawn.extend((0..side).map(|x| match (dark(x, y), dark(x, y + 1)) {
+            (true, true) => '█',
+            (true, false) => '▀',
+            (false, true) => '▄',
+            (false, false) => ' ',
+        }));
+        drawn.push_str(after);
+    }
+    Some(drawn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_reads_what_was_drawn() {
+        let long = format!("https://login.example/auth?state={}", "x1".repeat(400));
+        for text in ["https://login.example/device?user_code=ABCD-EFGH", &long] {
+            for coloured in [false, true] {
+                let drawn = draw(text, coloured).unwrap();
+                assert_eq!(decode(&drawn), text);
+            }
+        }
+        assert_eq!(draw(&"x".repeat(3000), false), None);
+    }
+
+    /// Scans the lines as a camera would, four dots a module.
+    fn decode(drawn: &str) -> String {
+        let plain = drawn.replace("\x1b[30;107m", "").replace("\x1b[0m", "");
+        let rows: Vec<Vec<char>> = plain.lines().map(|line| line.chars().collect()).collect();
+        let dark = |x: usize, y: usize| match rows[y / 2][x] {
+            '█' => true,
+            '▀' => y.is_multiple_of(2),
+            '▄' => !y.is_multiple_of(2),
+            _ => false,
+        };
+        let (width, height) = (rows[0].len(), 2 * rows.len());
+        let mut image =
+            rqrr::PreparedImage::prepare_from_greyscale(4 * width, 4 * height, |x, y| {
+                if dark(x / 4, y / 4) { 0 } else { 255 }
+            });
+        let grids = image.detect_grids();
+        grids[0].decode().unwrap().1
+    }
+}

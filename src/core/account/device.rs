@@ -1,0 +1,334 @@
+//! The device code as one of a sign-in's channels (RFC 8628): asked for when the sign-in starts,
+//! polled until somebody has entered it, and dead when another channel was first.
+
+use std::time::Duration;
+
+use log::Level;
+
+use super::{Account, Env, Pending, Reminder, SignIn, TokenEvent, told};
+use crate::{
+    core::{AttemptId, Effect, Ended, schedule},
+    oauth::{
+        device::{self, Authorization, Poll},
+        token::{Outcome, Refusal},
+    },
+    time::{Instant, Now},
+    view::DeviceView,
+};
+
+/// The device channel of a pending sign-in.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) enum Device {
+    /// The config has no endpoint for it.
+    None,
+    /// The code is being asked for; reminders wait for it.
+    Asking(AttemptId),
+    /// There is a code.
+    Code(Box<Code>),
+    /// There was one, or none could be had.
+    Over {
+        /// Whether another may be asked for, at the next reminder.
+        again: bool,
+    },
+}
+
+/// A code that waits for the user.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Code {
+    authorization: Authorization,
+    expires: Instant,
+    interval: Duration,
+    /// Polls without an answer, in a row.
+    troubles: u32,
+    /// The reply to the last poll was lost.
+    lost: bool,
+    phase: PollPhase,
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+enum PollPhase {
+    PollAt(Instant),
+    InFlight(AttemptId),
+}
+
+impl Device {
+    /// When [`Account::tick_device`] wants to be called.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let Device::Code(code) = self else {
+            return None;
+        };
+        match code.phase {
+            PollPhase::PollAt(at) => Some(at.min(code.expires)),
+            PollPhase::InFlight(_) => None,
+        }
+    }
+
+    /// Whether `attempt` asks for a code.
+    pub(super) fn asks(&self, attempt: AttemptId) -> bool {
+        matches!(self, Device::Asking(id) if *id == attempt)
+    }
+
+    /// The code that `attempt` polls for.
+    pub(super) fn polled(&self, attempt: AttemptId) -> Option<&Code> {
+        match self {
+            Device::Code(code) if matches!(code.phase, PollPhase::InFlight(id) if id == attempt) => {
+                Some(code)
+            }
+            Device::None | Device::Asking(_) | Device::Code(_) | Device::Over { .. } => None,
+        }
+    }
+
+    /// What the user needs to know.
+    pub(super) fn view(&self, now: Now) -> Option<DeviceView> {
+        let Device::Code(code) = self else {
+            return None;
+        };
+        Some(DeviceView {
+            user_code: code.authorization.user_code.clone(),
+            verification_uri: code.authorization.verification_uri.clone(),
+            verification_uri_complete: code.authorization.verification_uri_complete.clone(),
+            expires: now.wall_at(code.expires),
+        })
+    }
+}
+
+impl Code {
+    fn new(authorization: Authorization, sent: Instant) -> Self {
+        Code {
+            expires: sent.after(authorization.expires_in),
+            interval: authorization.interval,
+            troubles: 0,
+            lost: false,
+            phase: PollPhase::PollAt(sent.after(authorization.interval)),
+            authorization,
+        }
+    }
+}
+
+impl Account {
+    /// Asks for a code if the sign-in under way could use one; whether the answer is waited for.
+    pub(super) fn start_device(&mut self, env: &mut Env) -> bool {
+        let wanted = self.device_auth_uri.is_some();
+        let SignIn::Pending(pending) = &mut self.sign_in else {
+            return false;
+        };
+        match pending.device {
+            Device::Asking(_) => true,
+            Device::Over { again: true } if wanted => {
+                let attempt = env.attempt();
+                pending.device = Device::Asking(attempt);
+                self.send(env, attempt);
+                true
+            }
+            Device::None | Device::Code(_) | Device::Over { .. } => false,
+        }
+    }
+
+    /// Replaces a code that has expired, or that couldn't be had, but not too often.
+    pub(super) fn renew_device(&mut self, env: &mut Env) {
+        if schedule::earliest(self.last_device_request, None) <= env.now.instant {
+            self.start_device(env);
+        }
+    }
+
+    /// Makes the request for a code.
+    pub(super) fn send_device_request(&mut self, env: &mut Env, attempt: AttemptId) {
+        let (Some(endpoint), Some(credentials)) = (
+            &self.device_auth_uri,
+            self.credentials.get(env, &self.name, attempt),
+        ) else {
+            return;
+        };
+        let request = device::authorization_request(endpoint, &self.registration, &credentials);
+        self.last_device_request = Some(env.now.instant);
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request,
+        });
+    }
+
+    /// Makes the request that asks whether the code was entered.
+    pub(super) fn send_poll(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+            return;
+        };
+        let SignIn::Pending(Pending { device, .. }) = &self.sign_in else {
+            return;
+        };
+        let Some(code) = device.polled(attempt) else {
+            return;
+        };
+        let request = device::poll_request(
+            &self.registration.token_uri,
+            &self.registration,
+            &credentials,
+            &code.authorization.device_code,
+        );
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request,
+        });
+    }
+
+    /// The provider has answered the request for a code.
+    pub(super) fn device_started(&mut self, env: &mut Env, sent: Instant, outcome: &Outcome) {
+        if let SignIn::Pending(pending) = &mut self.sign_in {
+            let waiters = std::mem::take(&mut pending.code_waiters);
+            self.settle(env, Ended::Code, waiters, Ok(()));
+        }
+        let Some(endpoint) = &self.device_auth_uri else {
+            return self.device_over(env, true, None);
+        };
+        match device::judge_authorization(endpoint, outcome, env.now.wall) {
+            Ok(authorization) => {
+                if let SignIn::Pending(pending) = &mut self.sign_in {
+                    pending.device = Device::Code(Box::new(Code::new(authorization, sent)));
+                }
+                self.remind(env, Reminder::WithWhatThereIs);
+            }
+            Err((refusal, passes)) => self.device_over(env, passes, Some(refusal)),
+        }
+    }
+
+    /// Polls, or lets the code expire.
+    pub(super) fn tick_device(&mut self, env: &mut Env) {
+        let now = env.now.instant;
+        let SignIn::Pending(Pending {
+            device: Device::Code(code),
+            ..
+        }) = &mut self.sign_in
+        else {
+            return;
+        };
+        if code.expires <= now {
+            let refusal = Refusal {
+                text: "the code has expired before anybody entered it".into(),
+                hint: Some("sign in again for a new one".into()),
+            };
+            return self.device_over(env, true, Some(refusal));
+        }
+        if let PollPhase::PollAt(at) = code.phase
+            && at <= now
+        {
+            let attempt = env.attempt();
+            code.phase = PollPhase::InFlight(attempt);
+            self.send(env, attempt);
+        }
+    }
+
+    /// The provider has answered the poll `attempt`.
+    pub(super) fn polled(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        let SignIn::Pending(pending) = &self.sign_in else {
+            return;
+        };
+        let Some(code) = pending.device.polled(attempt) else {
+            return;
+        };
+        let (endpoint, scopes) = (&self.registration.token_uri, &self.registration.scopes);
+        let wall = env.now.wall;
+        let poll = device::judge_poll(endpoint, scopes, code.interval, code.lost, outcome, wall);
+        match poll {
+            Poll::Granted(tokens) => {
+                for warning in &tokens.warnings {
+                    env.log(Level::Warn, &self.name, warning.clone());
+                }
+                self.spend_pending(env, Ok(()));
+                self.end_sign_in(env, Ok(()));
+                self.granted(env, tokens, sent);
+                self.announce(env, TokenEvent::New);
+                self.answer_after_grant(env);
+            }
+            Poll::Pending(interval) => self.poll_again(env, Some(interval), false, None),
+            Poll::Troubled {
+                refusal,
+                lost,
+                retry_after,
+            } => self.poll_troubled(env, lost, retry_after, &refusal),
+            Poll::Expired(refusal) => self.device_over(env, true, Some(refusal)),
+            Poll::Denied(refusal) => self.pending_failed(env, refusal),
+            Poll::Failed(refusal) => self.device_over(env, false, Some(refusal)),
+        }
+    }
+
+    /// A poll brought no answer; it is repeated until the code expires.
+    pub(super) fn poll_troubled(
+        &mut self,
+        env: &mut Env,
+        lost: bool,
+        retry_after: Option<Duration>,
+        refusal: &Refusal,
+    ) {
+        let message = format!(
+            "will ask again whether the code was entered: {}",
+            told(refusal)
+        );
+        env.log(Level::Debug, &self.name, message);
+        self.poll_again(env, None, lost, retry_after);
+    }
+
+    /// Files the next poll; an `interval` is an answer.
+    fn poll_again(
+        &mut self,
+        env: &mut Env,
+        interval: Option<Duration>,
+        lost: bool,
+        retry_after: Option<Duration>,
+    ) {
+        let SignIn::Pending(Pending {
+            device: Device::Code(code),
+            ..
+        }) = &mut self.sign_in
+        else {
+            return;
+        };
+        match interval {
+            Some(interval) => (code.interval, code.troubles) = (interval, 0),
+            None => code.troubles = code.troubles.saturating_add(1),
+        }
+        // Once lost, it stays so until the provider says that nobody has agreed.
+        code.lost = interval.is_none() && (lost || code.lost);
+        let delay = device::delay(code.interval, code.troubles);
+        let delay = delay.max(retry_after.unwrap_or_default());
+        code.phase = PollPhase::PollAt(env.now.instant.after(delay));
+    }
+
+    /// This channel is closed. The sign-in goes on if it has another, and ends if not.
+    pub(super) fn device_over(&mut self, env: &mut Env, again: bool, refusal: Option<Refusal>) {
+        let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        let other = pending.browser.is_some();
+        let asked = matches!(pending.device, Device::Asking(_));
+        pending.device = Device::Over { again };
+        match (other, refusal) {
+            (true, refusal) => {
+                if let Some(refusal) = refusal {
+                    let message = format!("no sign-in by code: {}", told(&refusal));
+                    env.log(Level::Warn, &self.name, message);
+                }
+                if asked {
+                    self.remind(env, Reminder::WithWhatThereIs);
+                }
+            }
+            (false, Some(refusal)) => self.pending_failed(env, refusal),
+            (false, None) => {
+                let refusal = Refusal {
+                    text: "device_auth_uri is no longer configured".into(),
+                    hint: None,
+                };
+                self.pending_failed(env, refusal);
+            }
+        }
+    }
+}

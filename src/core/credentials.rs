@@ -1,0 +1,121 @@
+//! The client's credentials: a secret that a command prints is fetched when it is first needed,
+//! and kept.
+
+use std::sync::Arc;
+
+use super::{AttemptId, Effect, env::Env};
+use crate::{
+    config::{Client, ClientSecret},
+    oauth::client,
+    secret::Secret,
+};
+
+/// The credentials of one account, as far as they are known.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Credentials {
+    client: Arc<Client>,
+    fetched: Fetched,
+}
+
+/// What `client_secret_cmd` has said.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+enum Fetched {
+    Nothing,
+    Asking {
+        attempt: AttemptId,
+        /// The requests that can't be made without it.
+        waiting: Vec<AttemptId>,
+    },
+    Secret(Arc<Secret>),
+}
+
+impl Credentials {
+    pub fn new(client: &Arc<Client>) -> Self {
+        Credentials {
+            client: client.clone(),
+            fetched: Fetched::Nothing,
+        }
+    }
+
+    /// What goes along with a request, or `None`: then `request` waits for [`Self::answered`].
+    pub fn get(
+        &mut self,
+        env: &mut Env,
+        account: &Arc<str>,
+        request: AttemptId,
+    ) -> Option<client::Credentials<'_>> {
+        if let ClientSecret::Command(command) = &self.client.secret {
+            match &mut self.fetched {
+                Fetched::Secret(_) => {}
+                Fetched::Asking { waiting, .. } => {
+                    waiting.push(request);
+                    return None;
+                }
+                Fetched::Nothing => {
+                    let attempt = env.attempt();
+                    self.fetched = Fetched::Asking {
+                        attempt,
+                        waiting: vec![request],
+                    };
+                    env.emit(Effect::FetchSecret {
+                        account: account.clone(),
+                        attempt,
+                        command: command.clone(),
+                    });
+                    return None;
+                }
+            }
+        }
+        Some(client::Credentials {
+            auth: self.client.auth,
+            secret: match (&self.client.secret, &self.fetched) {
+                (ClientSecret::Given(secret), _)
+                | (ClientSecret::Command(_), Fetched::Secret(secret)) => Some(secret),
+                (ClientSecret::None | ClientSecret::Command(_), _) => None,
+            },
+            headers: &self.client.headers,
+        })
+    }
+
+    /// The command has ended: with the secret, or without. Returns the requests that waited.
+    pub fn answered(&mut self, attempt: AttemptId, secret: Option<Secret>) -> Vec<AttemptId> {
+        match std::mem::replace(&mut self.fetched, Fetched::Nothing) {
+            Fetched::Asking {
+                attempt: asked,
+                waiting,
+            } if asked == attempt => {
+                if let Some(secret) = secret {
+                    self.fetched = Fetched::Secret(Arc::new(secret));
+                }
+                waiting
+            }
+            other => {
+                self.fetched = other;
+                Vec::new()
+            }
+        }
+    }
+
+    /// The provider has refused it: the next request fetches it anew.
+    pub fn forget(&mut self) {
+        if let Fetched::Secret(_) = self.fetched {
+            self.fetched = Fetched::Nothing;
+        }
+    }
+
+    /// The config says it anew; the same command isn't run again. Returns the requests that waited
+    /// for another one.
+    pub fn reconfigure(&mut self, client: &Arc<Client>) -> Vec<AttemptId> {
+        let same = self.client.secret == client.secret;
+        self.client = client.clone();
+        if same {
+            return Vec::new();
+        }
+        match std::mem::replace(&mut self.fetched, Fetched::Nothing) {
+            Fetched::Asking { waiting, .. } => waiting,
+            Fetched::Nothing | Fetched::Secret(_) => Vec::new(),
+        }
+    }
+}

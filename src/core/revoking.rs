@@ -1,0 +1,142 @@
+//! Telling the provider of a `revoke`. The tokens are the account's no longer; this only carries
+//! them to the revocation endpoint.
+
+use std::{sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::{AttemptId, Waiter};
+use crate::{
+    oauth::{
+        revocation::{TokenType, Verdict},
+        token::Refusal,
+    },
+    secret::Secret,
+    time::Instant,
+};
+
+/// How often the provider is asked before it counts as out of reach: a revocation is best effort,
+/// and the user has been waiting.
+const MAX_TRIES: u32 = 4;
+
+/// How long to wait before the second try, doubling with each further one.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How long a provider may ask to be left alone in between.
+const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// Tokens on their way to the revocation endpoint, one request after the other.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Revocation {
+    endpoint: Url,
+    token_type: TokenType,
+    token: Arc<Secret>,
+    /// The access token goes after the refresh token: not every provider ends both with the one.
+    next: Option<Arc<Secret>>,
+    /// The refresh token has been revoked.
+    renewal_ended: bool,
+    tries: u32,
+    phase: Phase,
+    pub waiters: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+enum Phase {
+    InFlight(AttemptId),
+    RetryAt(Instant),
+}
+
+/// What is to be done after an answer.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// Send the next request, under the attempt that was given.
+    Send,
+    /// Wait: there is a new deadline.
+    Wait(Refusal),
+    /// It is over.
+    Over(Result<(), Refusal>),
+}
+
+impl Revocation {
+    /// About to be sent as `attempt`; `None` when there is nothing to revoke.
+    pub fn new(
+        endpoint: Url,
+        refresh: Option<Arc<Secret>>,
+        access: Option<Arc<Secret>>,
+        attempt: AttemptId,
+        waiter: Waiter,
+    ) -> Option<Self> {
+        let (token_type, token, next) = match (refresh, access) {
+            (Some(refresh), access) => (TokenType::Refresh, refresh, access),
+            (None, Some(access)) => (TokenType::Access, access, None),
+            (None, None) => return None,
+        };
+        Some(Revocation {
+            endpoint,
+            token_type,
+            token,
+            next,
+            renewal_ended: false,
+            tries: 1,
+            phase: Phase::InFlight(attempt),
+            waiters: vec![waiter],
+        })
+    }
+
+    pub fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    pub fn token(&self) -> (TokenType, &Secret) {
+        (self.token_type, &self.token)
+    }
+
+    pub fn is(&self, attempt: AttemptId) -> bool {
+        matches!(self.phase, Phase::InFlight(id) if id == attempt)
+    }
+
+    pub fn due(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::InFlight(_) => None,
+            Phase::RetryAt(at) => Some(at),
+        }
+    }
+
+    pub fn retry(&mut self, attempt: AttemptId) {
+        self.tries += 1;
+        self.phase = Phase::InFlight(attempt);
+    }
+
+    /// Draws the conclusion; `attempt` is the name of the request that may follow.
+    pub fn conclude(&mut self, now: Instant, verdict: Verdict, attempt: AttemptId) -> Step {
+        match verdict {
+            Verdict::Done => match self.next.take() {
+                Some(access) => {
+                    self.token_type = TokenType::Access;
+                    self.token = access;
+                    self.renewal_ended = true;
+                    self.tries = 1;
+                    self.phase = Phase::InFlight(attempt);
+                    Step::Send
+                }
+                None => Step::Over(Ok(())),
+            },
+            // The refresh token is gone, which is what counts.
+            Verdict::Refused(_) if self.renewal_ended => Step::Over(Ok(())),
+            Verdict::Refused(refusal) => Step::Over(Err(refusal)),
+            Verdict::Later { refusal, .. } if self.tries >= MAX_TRIES => Step::Over(Err(refusal)),
+            Verdict::Later {
+                refusal,
+                retry_after,
+            } => {
+                let doubled = RETRY * 2u32.pow(self.tries.saturating_sub(1));
+                let delay = retry_after.unwrap_or(doubled).min(MAX_RETRY);
+                self.phase = Phase::RetryAt(now.after(delay));
+                Step::Wait(refusal)
+            }
+        }
+    }
+}
