@@ -59,8 +59,9 @@ build:
 demo:
 	@OPEN='$(OPEN)' examples/demo.sh
 
+# Most tests wait for a daemon most of the time, so more run at once than there are cores.
 test:
-	$(CARGO) test --locked
+	$(CARGO) test --locked -- --test-threads=8
 
 check: lint test
 
