@@ -74,10 +74,12 @@ fn hits(process: Pid, word: &str) -> usize {
         let (range, rights) = (words.next().unwrap(), words.next().unwrap());
         let (start, end) = range.split_once('-').unwrap();
         let number = |text| u64::from_str_radix(text, 16).unwrap();
-        if !rights.starts_with('r') || line.contains("[v") {
+        let length = number(end) - number(start);
+        // A sanitizer's shadow is as large as the address space, and holds no bytes of ours.
+        if !rights.starts_with('r') || line.contains("[v") || length > 1 << 30 {
             continue;
         }
-        let mut bytes = vec![0; usize::try_from(number(end) - number(start)).unwrap()];
+        let mut bytes = vec![0; usize::try_from(length).unwrap()];
         memory.seek(SeekFrom::Start(number(start))).unwrap();
         // Guard pages and the like can't be read.
         if memory.read_exact(&mut bytes).is_ok() {

@@ -20,9 +20,10 @@ use super::wait;
 
 /// Names another binary to test, for instance an installed one.
 const BINARY_VAR: &str = "PIZAUTH_UNDER_TEST";
-/// What a command gets of the environment of the tests: where programs are, and where a coverage
-/// build writes.
-const PASSED_ON: [&str; 2] = ["PATH", "LLVM_PROFILE_FILE"];
+/// What a command gets of the environment of the tests: where programs are, where a coverage
+/// build writes, and what AddressSanitizer is told (`detect_leaks=0`: its leak check wants to trace
+/// the daemon, which lets nobody).
+const PASSED_ON: [&str; 3] = ["PATH", "LLVM_PROFILE_FILE", "ASAN_OPTIONS"];
 
 /// The guard. The daemon runs from [`Daemon::start`] or [`Daemon::start_forked`] on.
 #[derive(Debug)]
