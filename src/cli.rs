@@ -36,6 +36,8 @@ pub enum Verb {
     Refresh(AccountOptions),
     /// Read the config again.
     Reload,
+    /// Become the program that is there now.
+    Restart,
     /// Take a dump from stdin.
     Restore,
     /// Forget an account's tokens.
@@ -60,6 +62,13 @@ pub enum Verb {
     Watch {
         /// As JSON.
         json: bool,
+    },
+    /// Go on where another program was; no command for people.
+    TakeOver {
+        /// The config.
+        config: PathBuf,
+        /// The descriptor with the state; without, it is only looked at.
+        number: Option<i32>,
     },
 }
 
@@ -249,6 +258,12 @@ pub const VERBS: &[Spec] = &[
         summary: "read the configuration again",
     },
     Spec {
+        name: "restart",
+        options: &[],
+        operand: None,
+        summary: "let a new version of the program go on with everything",
+    },
+    Spec {
         name: "restore",
         options: &[],
         operand: None,
@@ -364,6 +379,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
             if word == "help" {
                 return Ok(Verb::Help(overview()));
             }
+            if word == TAKE_OVER {
+                return take_over(parser);
+            }
             match VERBS.iter().find(|spec| spec.name == word) {
                 Some(spec) => parse_verb(spec, parser),
                 None => Err(usage(
@@ -374,6 +392,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
         }
         Some(other) => Err(usage(None, &other.unexpected().to_string())),
     }
+}
+
+/// The command that a restarting server becomes; in no table, since it is no use to anybody else.
+pub const TAKE_OVER: &str = "take-over";
+
+fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
+    let wrong = |_| usage(None, "this command is the server's own");
+    let config = PathBuf::from(parser.value().map_err(wrong)?);
+    let number = match parser.next().map_err(wrong)? {
+        None => None,
+        Some(Value(number)) => Some(number.parse().map_err(wrong)?),
+        Some(other) => return Err(wrong(other.unexpected())),
+    };
+    Ok(Verb::TakeOver { config, number })
 }
 
 /// What the options of one verb came to.
@@ -474,6 +506,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         "redirect" => Verb::Redirect(given.operand),
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
+        "restart" => Verb::Restart,
         "restore" => Verb::Restore,
         "revoke" => Verb::Revoke {
             account: account.account,
@@ -672,6 +705,7 @@ mod tests {
                 }),
             ),
             ("reload", Verb::Reload),
+            ("restart", Verb::Restart),
             ("restore", Verb::Restore),
             (
                 "revoke --local work",

@@ -28,6 +28,7 @@ fn run() -> u8 {
     let outcome = verb.and_then(|verb| match verb {
         Verb::Check(options) => daemon::check(&options),
         Verb::Server(options) => daemon::start(&options),
+        Verb::TakeOver { config, number } => daemon::take_over(config, number),
         other => client::run(&other),
     });
     match outcome {

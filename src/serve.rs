@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -142,6 +143,7 @@ pub fn run<S: Service>(
         spare: spare(),
         accept_after: None,
         stopping: false,
+        draining: None,
         now: Instant::now(),
     }
     .run()
@@ -159,6 +161,8 @@ struct Server<S: Service> {
     spare: Option<File>,
     accept_after: Option<Instant>,
     stopping: bool,
+    /// Nothing is accepted, and somebody waits for the end of what was.
+    draining: Option<SyncSender<()>>,
     /// When the present turn began.
     now: Instant,
 }
@@ -183,9 +187,17 @@ impl<S: Service> Server<S> {
                 self.with(id, |connection, turn| connection.attend(turn, flags));
             }
             for listener in ready.listeners {
-                self.accept_from(listener);
+                if self.draining.is_none() {
+                    self.accept_from(listener);
+                }
             }
             self.expire();
+            if let Some(done) = &self.draining
+                && self.connections.is_empty()
+            {
+                // It is said every turn; once is enough to be heard.
+                let _ = done.try_send(());
+            }
         }
         Ok(())
     }
@@ -199,8 +211,8 @@ impl<S: Service> Server<S> {
             self.accept_after = None;
         }
         let open: Vec<usize> = match self.accept_after {
-            None => self.listeners.keys().copied().collect(),
-            Some(_) => Vec::new(),
+            None if self.draining.is_none() => self.listeners.keys().copied().collect(),
+            None | Some(_) => Vec::new(),
         };
         let mut fds = Vec::with_capacity(1 + open.len() + self.connections.len());
         fds.push(PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN));
@@ -259,7 +271,9 @@ impl<S: Service> Server<S> {
     /// Keeps a connection or lets it go; one that has just been parked needs a place.
     fn settle(&mut self, mut connection: Connection<S::Conn>, was_parked: bool, mut fate: Fate) {
         let parks = fate == Fate::Keep && connection.is_parked() && !was_parked;
-        if parks && self.parked() >= self.limits.max_parked {
+        if parks && self.draining.is_some() {
+            fate = connection.unpark(&mut self.turn(), Unparked::Stopping);
+        } else if parks && self.parked() >= self.limits.max_parked {
             fate = connection.unpark(&mut self.turn(), Unparked::Crowded);
         }
         match fate {
@@ -297,6 +311,11 @@ impl<S: Service> Server<S> {
                 Message::Close { number } => {
                     self.listeners.remove(&number);
                 }
+                Message::Drain(done) => {
+                    self.draining = Some(done);
+                    self.unpark_all();
+                }
+                Message::Resume => self.draining = None,
                 Message::Stop => self.stop(),
             }
         }
@@ -317,6 +336,15 @@ impl<S: Service> Server<S> {
         self.listeners.clear();
         self.accept_after = None;
         let ids: Vec<ConnId> = self.connections.keys().copied().collect();
+        for id in ids {
+            self.with(id, |connection, turn| connection.stop(turn));
+        }
+    }
+
+    /// Nobody is kept waiting any longer.
+    fn unpark_all(&mut self) {
+        let parked = self.connections.values().filter(|c| c.is_parked());
+        let ids: Vec<ConnId> = parked.map(Connection::id).collect();
         for id in ids {
             self.with(id, |connection, turn| connection.stop(turn));
         }

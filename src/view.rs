@@ -154,6 +154,8 @@ pub struct ServerInfo {
     pub https_fingerprint: Option<String>,
     /// The daemon's process.
     pub pid: u32,
+    /// How often it was restarted in place.
+    pub restarts: u32,
     /// The daemon's version.
     pub pizauth_version: String,
     /// What the daemon has given up, so that a bug in it can do less: `no_core`, `not_dumpable`,

@@ -62,6 +62,8 @@ pub enum Request {
     Refresh(AccountArgs),
     /// Read the config again.
     Reload,
+    /// Become the program that is there now.
+    Restart,
     /// Take over this dump.
     Restore(Zeroizing<Vec<u8>>),
     /// Forget an account's tokens.
@@ -215,6 +217,7 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "redirect" => args(verb, body).map(Request::Redirect),
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
+        "restart" => Ok(Request::Restart),
         "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
         "revoke" => args(verb, body).map(Request::Revoke),
         "show" => args(verb, body).map(Request::Show),
@@ -244,6 +247,7 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
         }
         Request::Refresh(args) => frame("refresh", &json(args)),
         Request::Reload => frame("reload", b""),
+        Request::Restart => frame("restart", b""),
         Request::Restore(dump) => frame("restore", dump),
         Request::Revoke(args) => frame("revoke", &serde_json::to_vec(args).unwrap_or_default()),
         Request::Show(args) => frame("show", &serde_json::to_vec(args).unwrap_or_default()),
@@ -452,6 +456,7 @@ mod tests {
             }),
             Request::Refresh(account()),
             Request::Reload,
+            Request::Restart,
             Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),
             Request::Revoke(RevokeArgs {
                 account: "work".into(),

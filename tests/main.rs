@@ -22,6 +22,7 @@ mod flow;
 mod hooks;
 mod persist;
 mod promises;
+mod restart;
 mod services;
 mod show;
 mod sock;

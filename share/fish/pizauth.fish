@@ -33,6 +33,7 @@ complete --command pizauth --condition __fish_use_subcommand --arguments info --
 complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
 complete --command pizauth --condition __fish_use_subcommand --arguments reload --description 'Read the configuration again'
+complete --command pizauth --condition __fish_use_subcommand --arguments restart --description 'Let a new version go on'
 complete --command pizauth --condition __fish_use_subcommand --arguments restore --description 'Read a state from standard input'
 complete --command pizauth --condition __fish_use_subcommand --arguments revoke --description 'Forget the tokens of an account'
 complete --command pizauth --condition __fish_use_subcommand --arguments server --description 'Start the server'

@@ -4,6 +4,7 @@ mod auth;
 mod dump;
 mod info;
 mod qr;
+mod restart;
 mod status;
 mod watch;
 
@@ -31,13 +32,14 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Auth(options) => auth::run(options),
         // The daemon's own.
-        Verb::Check(_) | Verb::Server(_) => Ok(()),
+        Verb::Check(_) | Verb::Server(_) | Verb::TakeOver { .. } => Ok(()),
         Verb::Dump(options) => dump::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
         Verb::Redirect(address) => redirect(address.as_deref()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Reload => say(Request::Reload),
+        Verb::Restart => restart::run(),
         Verb::Restore => restore(),
         Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Show(options) => show(options),

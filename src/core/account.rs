@@ -1,10 +1,12 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
 mod device;
+mod handover;
 mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub(super) use handover::Carried;
 use log::Level;
 use url::Url;
 
@@ -377,7 +379,11 @@ impl Account {
                 ..
             })
         );
-        exchanging || refreshing
+        let polling = match &self.sign_in {
+            SignIn::Pending(pending) => pending.device.awaits_reply(),
+            SignIn::None { .. } | SignIn::Exchanging(_) => false,
+        };
+        exchanging || refreshing || polling
     }
 
     /// Whether it has tokens.

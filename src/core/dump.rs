@@ -222,7 +222,8 @@ fn key() -> Option<aead::LessSafeKey> {
     Some(aead::LessSafeKey::new(key))
 }
 
-mod secret {
+/// A secret as a string.
+pub(super) mod secret {
     use super::*;
 
     pub fn serialize<S: Serializer>(secret: &Arc<Secret>, s: S) -> Result<S::Ok, S::Error> {
@@ -234,7 +235,8 @@ mod secret {
     }
 }
 
-mod optional_secret {
+/// A secret as a string, or null.
+pub(super) mod optional_secret {
     use super::*;
 
     pub fn serialize<S: Serializer>(secret: &Option<Arc<Secret>>, s: S) -> Result<S::Ok, S::Error> {

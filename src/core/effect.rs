@@ -16,6 +16,18 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttemptId(pub(super) u64);
 
+impl AttemptId {
+    /// As a number, for a successor of this process.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The attempt that a predecessor gave this number.
+    pub fn from_number(number: u64) -> Self {
+        AttemptId(number)
+    }
+}
+
 /// Whoever waits for an end or a token; means something only to the shell that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter(pub u64);

@@ -68,6 +68,18 @@ impl Common {
     }
 }
 
+impl Common {
+    /// How many attempts have been named.
+    pub fn attempts(&self) -> u64 {
+        self.attempts
+    }
+
+    /// So many were named by a predecessor.
+    pub fn adopt_attempts(&mut self, attempts: u64) {
+        self.attempts = self.attempts.max(attempts);
+    }
+}
+
 /// One event's view of [`Common`], with the time and the random numbers that came along.
 pub struct Env<'a> {
     pub now: Now,

@@ -60,6 +60,17 @@ impl Keeper {
         }
     }
 
+    /// Whether the saved state was loaded, and whether it is out of date.
+    pub fn state(&self) -> (bool, bool) {
+        (self.loaded, self.dirty)
+    }
+
+    /// Goes on from a predecessor's [`Keeper::state`].
+    pub fn adopt(&mut self, loaded: bool, dirty: bool) {
+        self.loaded = loaded;
+        self.dirty = dirty;
+    }
+
     /// What is to be begun now.
     fn step(&self, config: &Config, now: Instant) -> Option<Step> {
         let busy = !matches!(self.work, Work::None);

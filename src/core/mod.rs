@@ -7,6 +7,7 @@ mod credentials;
 pub mod dump;
 mod effect;
 mod env;
+mod handover;
 mod keeper;
 #[cfg(test)]
 mod model;
@@ -25,6 +26,7 @@ use std::{
 
 pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show, SignInWait};
 pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
+pub use handover::CoreState;
 use url::Url;
 
 use self::{

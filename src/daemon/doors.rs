@@ -3,13 +3,17 @@
 
 use std::{
     collections::HashMap,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        unix::net::UnixListener,
+    },
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
     other,
     place::{SocketFile, listen},
-    verbs,
+    process, verbs,
 };
 use crate::{
     config::{Allowed, RestrictedSocket},
@@ -36,13 +40,15 @@ struct State {
 struct Door {
     rules: Arc<RestrictedSocket>,
     file: SocketFile,
+    /// The same socket as the server's, for a successor.
+    socket: UnixListener,
 }
 
 /// What a new configuration changes, ready to be put into force without fail.
 pub struct Plan {
     wanted: Vec<RestrictedSocket>,
     /// Those of them that are new, with their files.
-    opened: Vec<(Arc<str>, Listener, SocketFile)>,
+    opened: Vec<(Arc<str>, UnixListener, SocketFile)>,
 }
 
 impl Drop for Plan {
@@ -79,10 +85,6 @@ impl Doors {
             let path = paths::expand(&socket.path)
                 .ok_or_else(|| other(&format!("no home directory for {}", socket.path)))?;
             let (listener, file) = listen(&path)?;
-            let listener = Listener::unix(listener).map_err(|error| {
-                file.remove();
-                other(&format!("can't listen on {}: {error}", socket.path))
-            })?;
             plan.opened.push((socket.path.clone(), listener, file));
         }
         Ok(plan)
@@ -108,17 +110,72 @@ impl Doors {
             let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
                 continue;
             };
-            *last += 1;
-            let rules = Arc::new(rules.clone());
-            open.insert(FULL + *last, Door { rules, file });
-            self.server.open(FULL + *last, listener);
+            let number = FULL + *last + 1;
+            let opened = listener.try_clone().and_then(|socket| {
+                self.server.open(number, Listener::unix(listener)?);
+                Ok(socket)
+            });
+            match opened {
+                Ok(socket) => {
+                    let rules = Arc::new(rules.clone());
+                    let door = Door {
+                        rules,
+                        file,
+                        socket,
+                    };
+                    open.insert(number, door);
+                    *last += 1;
+                }
+                Err(error) => {
+                    log::error!("can't serve the socket {path}: {error}");
+                    file.remove();
+                }
+            }
         }
+    }
+
+    /// Goes on with a predecessor's sockets.
+    pub fn adopt(&self, handed: Vec<(Arc<str>, RawFd)>, wanted: &[RestrictedSocket]) {
+        let mut plan = Plan {
+            wanted: wanted.to_vec(),
+            opened: Vec::new(),
+        };
+        for (path, number) in handed {
+            let listener = UnixListener::from(process::own(number));
+            let file = paths::expand(&path).and_then(|path| SocketFile::of(&path).ok());
+            match file {
+                Some(file) if wanted.iter().any(|it| it.path == path) => {
+                    plan.opened.push((path, listener, file));
+                }
+                Some(file) => file.remove(),
+                None => {}
+            }
+        }
+        self.commit(plan);
+    }
+
+    /// What there is to hand over.
+    pub fn state(&self) -> Vec<(Arc<str>, RawFd)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = state.open.values();
+        open.map(|door| (door.rules.path.clone(), door.socket.as_raw_fd()))
+            .collect()
+    }
+
+    /// Calls `act` with the descriptors of [`Doors::state`].
+    pub fn with_fds<T>(&self, act: impl FnOnce(Vec<BorrowedFd>) -> T) -> T {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        act(state
+            .open
+            .values()
+            .map(|door| door.socket.as_fd())
+            .collect())
     }
 
     /// Removes their files: nobody finds them any more.
     pub fn remove(&self) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for door in state.open.values() {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, door) in state.open.drain() {
             door.file.remove();
         }
     }
@@ -187,6 +244,7 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         | Request::Info
         | Request::Redirect(_)
         | Request::Reload
+        | Request::Restart
         | Request::Restore(_)
         | Request::Revoke(_)
         | Request::Shutdown

@@ -170,6 +170,14 @@ struct Outgoing {
     fd: Option<OwnedFd>,
 }
 
+/// What a successor needs to know of the jobs that run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HooksState {
+    jobs: u64,
+    running: Vec<(u64, Lane, Arc<str>, Option<u64>)>,
+}
+
 struct Running {
     lane: Lane,
     account: Arc<str>,
@@ -192,6 +200,37 @@ impl Hooks {
             line,
             state: Mutex::default(),
         })
+    }
+
+    /// What there is to hand over, once nothing waits to be written.
+    pub fn state(&self) -> HooksState {
+        let state = self.lock();
+        let running = state.running.iter();
+        HooksState {
+            jobs: state.jobs,
+            running: running
+                .map(|(id, job)| {
+                    let attempt = job.attempt.map(AttemptId::number);
+                    (*id, job.lane, job.account.clone(), attempt)
+                })
+                .collect(),
+        }
+    }
+
+    /// Goes on with a predecessor's jobs.
+    pub fn adopt(&self, handed: HooksState) {
+        let mut state = self.lock();
+        state.jobs = handed.jobs;
+        for (id, lane, account, attempt) in handed.running {
+            let attempt = attempt.map(AttemptId::from_number);
+            let running = Running {
+                lane,
+                account,
+                attempt,
+                output: None,
+            };
+            state.running.insert(id, running);
+        }
     }
 
     /// Queues what a hook's effect asks for; any other effect is nothing to this.

@@ -7,6 +7,7 @@ mod clock;
 mod doors;
 mod endpoint;
 mod files;
+mod handover;
 mod harden;
 mod hooks;
 mod log;
@@ -15,6 +16,7 @@ mod place;
 mod presence;
 mod process;
 mod provider;
+mod restart;
 mod runner;
 mod shared;
 mod show;
@@ -25,7 +27,8 @@ mod verbs;
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    net::TcpListener,
+    os::fd::{AsFd, OwnedFd, RawFd},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     sync::{
@@ -45,6 +48,7 @@ use sd_notify::NotifyState;
 use self::{
     clients::Clients,
     doors::Doors,
+    handover::{Kept, KeptSite},
     hooks::Hooks,
     place::{Place, SocketFile},
     presence::Presence,
@@ -85,6 +89,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
 const SERVER_STACK: usize = 1 << 20;
 
+pub use restart::take_over;
+
 /// A daemon that runs.
 pub struct Daemon {
     shared: Arc<Shared>,
@@ -95,6 +101,10 @@ pub struct Daemon {
     socket: Mutex<Option<SocketFile>>,
     clients: Remote,
     doors: Doors,
+    /// What a successor needs; gone when the server ends.
+    kept: Mutex<Option<Kept>>,
+    /// The configuration of a restart that is to begin.
+    restarting: Mutex<Option<String>>,
     stopping: AtomicBool,
     alarm: Arc<Alarm>,
     /// What the process has given up, as `info` shows it.
@@ -104,16 +114,17 @@ pub struct Daemon {
 /// `pizauth server`.
 pub fn start(options: &ServerOptions) -> Result<(), Failure> {
     let config_file = config_file(options.config.as_deref())?;
+    let program = handover::program();
     let given = activation::descriptors();
     if options.foreground {
-        return run(options, config_file, given, &mut Starter::none());
+        return run(options, config_file, program, given, &mut Starter::none());
     }
     match process::detach(&given)
         .map_err(|error| other(&format!("can't start a process: {error}")))?
     {
         Detached::Command(outcome) => outcome,
         Detached::Daemon(mut starter) => {
-            let outcome = run(options, config_file, given, &mut starter);
+            let outcome = run(options, config_file, program, given, &mut starter);
             if let Err(failure) = &outcome {
                 starter.failed(failure);
             }
@@ -137,6 +148,7 @@ fn config_file(given: Option<&Path>) -> Result<PathBuf, Failure> {
 fn run(
     options: &ServerOptions,
     config_file: PathBuf,
+    program: PathBuf,
     given: Vec<OwnedFd>,
     starter: &mut Starter,
 ) -> Result<(), Failure> {
@@ -155,26 +167,65 @@ fn run(
     let mut parts = Parts::new(config, &sites, line).map_err(cant)?;
     parts.load()?;
     let given = activation::control_socket(given, &address.socket)?;
+    let listeners = parts
+        .shared
+        .with(|core, _| handover::listeners(core.config()));
     let (daemon, listener) = parts.open(config_file, &sites, &address.socket, given, sandbox)?;
-    let threads = [
-        serve_clients(&daemon, listener, parts.clients_inbox).map_err(cant)?,
-        serve_browsers(&daemon, sites, parts.browsers_inbox).map_err(cant)?,
-    ];
-    let mut place = Place::new(address, lock);
-    // Whatever happened before anybody watched.
-    place.look(&daemon).map_err(cant)?;
+    *daemon.kept() = Some(Kept {
+        control: listener.try_clone().map_err(cant)?,
+        given: daemon.socket().is_none(),
+        sites: sites.kept().map_err(cant)?,
+        listeners,
+        restarts: 0,
+        detached: !options.foreground,
+        verbose: options.verbose,
+        program,
+    });
     if !options.foreground {
         process::let_go().map_err(cant)?;
     }
+    let place = Place::new(address, lock);
+    serve(
+        daemon,
+        parts,
+        listener,
+        sites,
+        place,
+        Some((starter, startup_cmd)),
+    )
+}
+
+/// Serves until the end, and ends well. A server that has just been started tells its starter when
+/// it answers, and runs `startup_cmd`.
+fn serve(
+    daemon: Arc<Daemon>,
+    mut parts: Parts,
+    listener: UnixListener,
+    sites: Sites,
+    mut place: Place,
+    started: Option<(&mut Starter, Option<String>)>,
+) -> Result<(), Failure> {
+    let Some((clients_inbox, browsers_inbox)) = parts.inboxes.take() else {
+        return Err(other("it serves already"));
+    };
+    let threads = [
+        serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
+        serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
+    ];
+    // Whatever happened before anybody watched.
+    place.look(&daemon).map_err(cant)?;
     notify(&[NotifyState::Ready]);
-    starter.ready();
-    if let Some(command) = startup_cmd {
-        daemon.shared.hooks().startup(command);
+    if let Some((starter, startup_cmd)) = started {
+        starter.ready();
+        if let Some(command) = startup_cmd {
+            daemon.shared.hooks().startup(command);
+        }
     }
-    let outcome = daemon.main_loop(&parts.wishes, &mut parts.timer, &mut place);
+    let outcome = daemon.main_loop(&mut parts, &mut place);
     notify(&[NotifyState::Stopping]);
     daemon.stop();
     end(threads, &[parts.clients, parts.browsers]);
+    *daemon.kept() = None;
     daemon.close(&parts.wishes, &mut parts.timer);
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
 }
@@ -186,9 +237,9 @@ struct Parts {
     wishes: Wishes,
     timer: Timer,
     clients: Remote,
-    clients_inbox: Inbox,
     browsers: Remote,
-    browsers_inbox: Inbox,
+    /// The servers' ends of both.
+    inboxes: Option<(Inbox, Inbox)>,
 }
 
 impl Parts {
@@ -209,9 +260,8 @@ impl Parts {
             wishes: Wishes::watch()?,
             timer: Timer::new()?,
             clients,
-            clients_inbox,
             browsers,
-            browsers_inbox,
+            inboxes: Some((clients_inbox, browsers_inbox)),
         })
     }
 
@@ -253,8 +303,49 @@ impl Parts {
             None => place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
         };
         doors.commit(plan);
+        let daemon = self.daemon(config_file, sites, socket, doors, sandbox);
+        Ok((daemon, listener))
+    }
+
+    /// The same with what a predecessor had open.
+    fn reopen(
+        &self,
+        config_file: PathBuf,
+        sites: &Sites,
+        path: &Path,
+        kept: Kept,
+        handed: Vec<(Arc<str>, RawFd)>,
+        sandbox: Vec<&'static str>,
+    ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
+        let doors = Doors::new(self.clients.clone());
+        let sockets = self.shared.with(|core, _| core.config().sockets.clone());
+        doors.adopt(handed, &sockets);
+        match doors.prepare(&sockets) {
+            Ok(plan) => doors.commit(plan),
+            // No reason to lose all the others, and the tokens.
+            Err(failure) => ::log::error!("{failure}"),
+        }
+        let socket = match kept.given {
+            true => None,
+            // One that is gone by now is made again.
+            false => SocketFile::of(path).ok().or(Some(SocketFile::gone(path))),
+        };
+        let listener = kept.control.try_clone().map_err(cant)?;
+        let daemon = self.daemon(config_file, sites, socket, doors, sandbox);
+        *daemon.kept() = Some(kept);
+        Ok((daemon, listener))
+    }
+
+    fn daemon(
+        &self,
+        config_file: PathBuf,
+        sites: &Sites,
+        socket: Option<SocketFile>,
+        doors: Doors,
+        sandbox: Vec<&'static str>,
+    ) -> Arc<Daemon> {
         self.shared.with(|core, cx| core.publish(cx));
-        let daemon = Daemon {
+        Arc::new(Daemon {
             shared: self.shared.clone(),
             config_file,
             ports: sites.ports,
@@ -262,11 +353,12 @@ impl Parts {
             socket: Mutex::new(socket),
             clients: self.clients.clone(),
             doors,
+            kept: Mutex::new(None),
+            restarting: Mutex::new(None),
             stopping: AtomicBool::new(false),
             alarm: self.alarm.clone(),
             sandbox,
-        };
-        Ok((Arc::new(daemon), listener))
+        })
     }
 }
 
@@ -282,26 +374,42 @@ impl Daemon {
     }
 
     /// The refresher: sleeps until a deadline, a signal, a hook's end or a change of plan.
-    fn main_loop(
-        self: &Arc<Self>,
-        wishes: &Wishes,
-        timer: &mut Timer,
-        place: &mut Place,
-    ) -> io::Result<()> {
-        while !self.stopping.load(Ordering::Acquire) {
+    fn main_loop(self: &Arc<Self>, parts: &mut Parts, place: &mut Place) -> io::Result<()> {
+        while !self.is_stopping() {
             let rest = Rest::Watching(&place.presence);
-            for wish in turn(&self.shared, &self.alarm, wishes, timer, rest)? {
+            let (alarm, wishes, timer) = (&parts.alarm, &parts.wishes, &mut parts.timer);
+            for wish in turn(&self.shared, alarm, wishes, timer, rest)? {
                 match wish {
                     Wish::Stop => self.stop(),
                     Wish::Reload => self.reload_by_signal(),
                 }
             }
             // One that ends has taken its socket away itself.
-            if !self.stopping.load(Ordering::Acquire) && place.presence.is_due() {
+            if !self.is_stopping() && place.presence.is_due() {
                 place.look(self)?;
+            }
+            let restarting = self.restarting().take();
+            if let Some(config) = restarting
+                && !self.is_stopping()
+            {
+                restart::perform(self, parts, place, config);
             }
         }
         Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn restarting(&self) -> MutexGuard<'_, Option<String>> {
+        self.restarting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn socket(&self) -> MutexGuard<'_, Option<SocketFile>> {
@@ -418,6 +526,18 @@ struct Sites {
 }
 
 impl Sites {
+    /// The same sockets once more, for a successor.
+    fn kept(&self) -> io::Result<Vec<KeptSite>> {
+        let sites = self.sites.iter();
+        sites
+            .map(|site| {
+                let sockets = site.bound.sockets.iter().map(TcpListener::try_clone);
+                let sockets = sockets.collect::<io::Result<_>>()?;
+                Ok((site.bound.port, sockets, site.identity.clone()))
+            })
+            .collect()
+    }
+
     fn bind(config: &Config) -> Result<Self, Failure> {
         let mut sites = Sites {
             sites: Vec::new(),

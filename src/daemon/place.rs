@@ -4,9 +4,12 @@
 use std::{
     fs,
     io::{self, ErrorKind, Read, Write},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -59,6 +62,11 @@ impl Place {
         }
     }
 
+    /// The lock's descriptor.
+    pub fn lock_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
     /// Makes the socket and the lock again if they are gone. What can't be made now is tried again
     /// later: the tokens are worth keeping.
     ///
@@ -99,8 +107,11 @@ impl Place {
             return Ok(lock_gone);
         }
         let (listener, file) = listen_for_all(&self.address.socket)?;
-        let listener =
-            Listener::unix(listener).map_err(|error| other(&format!("can't serve it: {error}")))?;
+        let cant = |error: io::Error| other(&format!("can't serve it: {error}"));
+        if let Some(kept) = &mut *daemon.kept() {
+            kept.control = listener.try_clone().map_err(cant)?;
+        }
+        let listener = Listener::unix(listener).map_err(cant)?;
         *daemon.socket() = Some(file);
         daemon.clients.open(control::FULL, listener);
         log::warn!("the control socket was gone and has been made again");
@@ -123,6 +134,12 @@ pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
         }
         thread::sleep(TAKEOVER_POLL);
     }
+}
+
+/// The lock that a predecessor holds: the same open file, and so the same lock.
+pub fn adopt_lock(lock: OwnedFd) -> io::Result<Flock<fs::File>> {
+    Flock::lock(fs::File::from(lock), FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno.into())
 }
 
 /// Whether a server is at work there. To listen isn't enough: one that was killed does that for as
@@ -180,6 +197,14 @@ impl SocketFile {
             path: path.to_owned(),
             id: (file.dev(), file.ino()),
         })
+    }
+
+    /// A file that isn't there any more.
+    pub fn gone(path: &Path) -> Self {
+        SocketFile {
+            path: path.to_owned(),
+            id: (0, 0),
+        }
     }
 
     /// Whether it is still this server's.

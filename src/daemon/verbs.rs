@@ -4,7 +4,7 @@ use std::{fs, io::Read, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
 
-use super::{Daemon, doors::Admitted, shared::Shared};
+use super::{Daemon, doors::Admitted, restart, shared::Shared};
 use crate::{
     config::{self, Config},
     core::{Progress, dump},
@@ -27,6 +27,10 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
         Request::Refresh(args) => refresh(shared, &args),
         Request::Reload => match reload(daemon) {
             Ok(remark) => Reply::text(remark),
+            Err(failure) => Reply::Failure(failure),
+        },
+        Request::Restart => match restart::request(daemon) {
+            Ok(()) => Reply::done(),
             Err(failure) => Reply::Failure(failure),
         },
         Request::Restore(bytes) => restore(shared, &bytes),
@@ -111,6 +115,16 @@ pub fn read_config(file: &Path) -> Result<Config, Failure> {
 
 /// Reads and checks the configuration.
 pub fn load_config(file: &Path) -> Result<Config, Failure> {
+    let text = read_config_text(file)?;
+    config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
+        what: error.report(),
+        hint: error.advice().map(str::to_owned),
+        exit: Exit::Other,
+    })
+}
+
+/// Reads the configuration.
+pub fn read_config_text(file: &Path) -> Result<String, Failure> {
     let cant = |error: std::io::Error| {
         let what = format!("can't read the configuration {}: {error}", file.display());
         Failure::new(Exit::Other, what)
@@ -125,11 +139,7 @@ pub fn load_config(file: &Path) -> Result<Config, Failure> {
         .take(config::MAX_CONFIG_BYTES as u64 + 1)
         .read_to_string(&mut text)
         .map_err(cant)?;
-    config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
-        what: error.report(),
-        hint: error.advice().map(str::to_owned),
-        exit: Exit::Other,
-    })
+    Ok(text)
 }
 
 fn info(daemon: &Daemon) -> ServerInfo {
@@ -146,6 +156,7 @@ fn info(daemon: &Daemon) -> ServerInfo {
             .as_ref()
             .map(|https| https.certificate_sha256.clone()),
         pid: std::process::id(),
+        restarts: daemon.kept().as_ref().map_or(0, |kept| kept.restarts),
         pizauth_version: env!("CARGO_PKG_VERSION").into(),
         sandbox: daemon.sandbox.iter().map(|layer| (*layer).into()).collect(),
     }

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::serve::{Socket, Transport, Wrap};
 
@@ -30,6 +31,7 @@ const NOT_AFTER: (i32, u8, u8) = (2049, 12, 31);
 pub struct Identity {
     config: Arc<ServerConfig>,
     certificate: CertificateDer<'static>,
+    key: Zeroizing<Vec<u8>>,
     /// The certificate's SHA-256 fingerprint, as browsers show it: upper-case hex with colons.
     pub certificate_sha256: String,
     /// The SHA-256 fingerprint of its SubjectPublicKeyInfo, in the same form.
@@ -47,7 +49,19 @@ impl Identity {
         let certificate = parameters(hosts)?
             .self_signed(&key)
             .map_err(io::Error::other)?;
-        let certificate = certificate.der().clone();
+        Identity::of(certificate.der().clone(), &key)
+    }
+
+    /// The identity that [`Identity::certificate`] and [`Identity::key`] are of.
+    ///
+    /// # Errors
+    /// When they aren't of one.
+    pub fn from_der(certificate: Vec<u8>, key: &[u8]) -> io::Result<Self> {
+        let key = KeyPair::try_from(key).map_err(io::Error::other)?;
+        Identity::of(certificate.into(), &key)
+    }
+
+    fn of(certificate: CertificateDer<'static>, key: &KeyPair) -> io::Result<Self> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -65,7 +79,13 @@ impl Identity {
             certificate_sha256: fingerprint(&certificate),
             public_key_sha256: fingerprint(&key.subject_public_key_info()),
             certificate,
+            key: Zeroizing::new(key.serialize_der()),
         })
+    }
+
+    /// The private key, in DER (PKCS #8).
+    pub fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// The certificate, in DER.

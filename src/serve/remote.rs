@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::{ConnId, Listener};
 use crate::alarm::Alarm;
@@ -35,6 +35,8 @@ pub(super) enum Message {
     Close {
         number: usize,
     },
+    Drain(SyncSender<()>),
+    Resume,
     Stop,
 }
 
@@ -74,6 +76,19 @@ impl Remote {
     /// Accepts no more from it; connections that are open stay so.
     pub fn close(&self, number: usize) {
         self.post(Message::Close { number });
+    }
+
+    /// Accepts no more connections, though the sockets go on listening, and answers those that are
+    /// open; the receiver hears when there are none left.
+    pub fn drain(&self) -> Receiver<()> {
+        let (done, drained) = sync_channel(1);
+        self.post(Message::Drain(done));
+        drained
+    }
+
+    /// [`Remote::drain`] is over.
+    pub fn resume(&self) {
+        self.post(Message::Resume);
     }
 
     /// Ends the server, after everything that was sent before.

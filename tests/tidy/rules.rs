@@ -244,6 +244,14 @@ pub const BANS: [Ban; 7] = [
             ),
             ("src/daemon/mod.rs", "how long the last save may take"),
             (
+                "src/daemon/restart.rs",
+                "how long to wait for what is under way",
+            ),
+            (
+                "src/client/restart.rs",
+                "how long to wait for the server: the client has no core",
+            ),
+            (
                 "src/daemon/presence.rs",
                 "when to look after the control socket, which the core never learns",
             ),
@@ -353,6 +361,10 @@ pub const BANS: [Ban; 7] = [
             (
                 "src/daemon/place.rs",
                 "a lock of another process that is just ending: nothing tells when",
+            ),
+            (
+                "src/client/restart.rs",
+                "a server that becomes another program: nothing tells when",
             ),
         ],
     },

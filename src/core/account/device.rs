@@ -1,17 +1,19 @@
 //! The device code as one of a sign-in's channels (RFC 8628): asked for when the sign-in starts,
 //! polled until somebody has entered it, and dead when another channel was first.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 
 use super::{Account, Env, Pending, Reminder, SignIn, TokenEvent, told};
 use crate::{
-    core::{AttemptId, Effect, Ended, schedule},
+    core::{AttemptId, Effect, Ended, dump, schedule},
     oauth::{
         device::{self, Authorization, Poll},
         token::{Outcome, Refusal},
     },
+    secret::Secret,
     time::{Instant, Now},
     view::DeviceView,
 };
@@ -54,6 +56,26 @@ enum PollPhase {
     InFlight(AttemptId),
 }
 
+/// A [`Device`] on its way to a successor of this process.
+#[derive(Serialize, Deserialize)]
+pub(super) enum CarriedDevice {
+    None,
+    Over {
+        again: bool,
+    },
+    Code {
+        #[serde(with = "dump::secret")]
+        device_code: Arc<Secret>,
+        user_code: String,
+        verification_uri: String,
+        verification_uri_complete: Option<String>,
+        expires: u64,
+        interval: Duration,
+        troubles: u32,
+        lost: bool,
+    },
+}
+
 impl Device {
     /// When [`Account::tick_device`] wants to be called.
     pub(super) fn due(&self) -> Option<Instant> {
@@ -63,6 +85,69 @@ impl Device {
         match code.phase {
             PollPhase::PollAt(at) => Some(at.min(code.expires)),
             PollPhase::InFlight(_) => None,
+        }
+    }
+
+    /// Whether a request of it is with the shell.
+    pub(super) fn awaits_reply(&self) -> bool {
+        match self {
+            Device::Asking(_) => true,
+            Device::Code(code) => matches!(code.phase, PollPhase::InFlight(_)),
+            Device::None | Device::Over { .. } => false,
+        }
+    }
+
+    /// What a successor of this process needs.
+    pub(super) fn carried(&self) -> CarriedDevice {
+        match self {
+            Device::None => CarriedDevice::None,
+            Device::Asking(_) => CarriedDevice::Over { again: true },
+            Device::Over { again } => CarriedDevice::Over { again: *again },
+            Device::Code(code) => CarriedDevice::Code {
+                device_code: code.authorization.device_code.clone(),
+                user_code: code.authorization.user_code.clone(),
+                verification_uri: code.authorization.verification_uri.clone(),
+                verification_uri_complete: code.authorization.verification_uri_complete.clone(),
+                expires: code.expires.millis(),
+                interval: code.interval,
+                troubles: code.troubles,
+                lost: code.lost,
+            },
+        }
+    }
+
+    /// Goes on where a predecessor was.
+    pub(super) fn adopt(carried: CarriedDevice, now: Now) -> Self {
+        match carried {
+            CarriedDevice::None => Device::None,
+            CarriedDevice::Over { again } => Device::Over { again },
+            CarriedDevice::Code {
+                device_code,
+                user_code,
+                verification_uri,
+                verification_uri_complete,
+                expires,
+                interval,
+                troubles,
+                lost,
+            } => {
+                let expires = Instant::from_millis(expires);
+                Device::Code(Box::new(Code {
+                    authorization: Authorization {
+                        device_code,
+                        user_code,
+                        verification_uri,
+                        verification_uri_complete,
+                        expires_in: expires.since(now.instant),
+                        interval,
+                    },
+                    expires,
+                    interval,
+                    troubles,
+                    lost,
+                    phase: PollPhase::PollAt(now.instant.after(interval)),
+                }))
+            }
         }
     }
 

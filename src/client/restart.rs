@@ -1,0 +1,40 @@
+//! `pizauth restart`: asks the server to become the program that is there now, and waits for it.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::ask;
+use crate::{
+    error::{Exit, Failure},
+    view::ServerInfo,
+    wire::Request,
+};
+
+/// How long a server may take to become another program: it finishes what it does before.
+const RESTART_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How often to look whether it has.
+const RESTART_POLL: Duration = Duration::from_millis(20);
+
+pub(super) fn run() -> Result<(), Failure> {
+    let before = restarts()?;
+    ask(&Request::Restart)?;
+    let give_up = Instant::now() + RESTART_TIMEOUT;
+    while restarts()? == before {
+        if Instant::now() >= give_up {
+            let what = "the server goes on as before; its log says why";
+            return Err(Failure::new(Exit::Other, what));
+        }
+        thread::sleep(RESTART_POLL);
+    }
+    Ok(())
+}
+
+/// How often the server has been restarted.
+fn restarts() -> Result<u32, Failure> {
+    let info: ServerInfo = serde_json::from_slice(&ask(&Request::Info)?)
+        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    Ok(info.restarts)
+}

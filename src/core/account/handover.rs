@@ -1,0 +1,325 @@
+//! An account on its way to the program's successor: all that would be lost otherwise, sign-ins
+//! under way included. Unlike a dump it stays on the machine, so points of its clock mean the same
+//! at the other end.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Access, Account, Browser, ExchangePhase, Exchanging, Grant, Held, Pending, Phase, Renewal,
+    SignIn, Trouble,
+    device::{CarriedDevice, Device},
+};
+use crate::{
+    config::Registration,
+    core::{AttemptId, dump, env::Env},
+    oauth::token::Refusal,
+    secret::Secret,
+    time::{Instant, Now, Wall},
+};
+
+/// One account.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carried {
+    pub account: Arc<str>,
+    registration: Arc<Registration>,
+    grant: Option<CarriedGrant>,
+    sign_in: CarriedSignIn,
+    last_request: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CarriedGrant {
+    #[serde(with = "dump::optional_secret")]
+    access_token: Option<Arc<Secret>>,
+    expires: Option<u64>,
+    scopes: Option<Arc<[String]>>,
+    #[serde(with = "dump::optional_secret")]
+    refresh_token: Option<Arc<Secret>>,
+    obtained: Both,
+    phase: CarriedPhase,
+}
+
+/// A reading of both clocks.
+type Both = (u64, Wall);
+
+/// A refusal and its hint.
+type Words = (String, Option<String>);
+
+#[derive(Serialize, Deserialize)]
+enum CarriedPhase {
+    Waiting,
+    Wanted,
+    Failing {
+        since: Both,
+        failures: u32,
+        unexplained: u32,
+        lost: bool,
+        refusal: Words,
+        told: bool,
+        failed: u64,
+        jitter: u8,
+        wanted: bool,
+    },
+    Rejected(Words, Wall),
+    Parked(Words, Wall),
+}
+
+#[derive(Serialize, Deserialize)]
+enum CarriedSignIn {
+    None(Option<Words>),
+    Pending {
+        attempt: u64,
+        browser: Option<CarriedBrowser>,
+        device: CarriedDevice,
+        since: Both,
+        reminded: Option<Both>,
+    },
+    Exchanging {
+        browser: CarriedBrowser,
+        #[serde(with = "dump::secret")]
+        code: Arc<Secret>,
+        since: Both,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CarriedBrowser {
+    #[serde(with = "dump::secret")]
+    state: Arc<Secret>,
+    #[serde(with = "dump::secret")]
+    verifier: Arc<Secret>,
+    redirect_uri: String,
+    uri: String,
+}
+
+impl CarriedBrowser {
+    fn of(browser: &Browser) -> Self {
+        CarriedBrowser {
+            state: browser.state.clone(),
+            verifier: browser.verifier.clone(),
+            redirect_uri: browser.redirect_uri.clone(),
+            uri: browser.uri.clone(),
+        }
+    }
+
+    fn adopt(self) -> Browser {
+        Browser {
+            state: self.state,
+            verifier: self.verifier,
+            redirect_uri: self.redirect_uri,
+            uri: self.uri,
+        }
+    }
+}
+
+impl Account {
+    /// All that the successor needs.
+    pub fn carried(&self, now: Now) -> Carried {
+        Carried {
+            account: self.name.clone(),
+            registration: self.registration.clone(),
+            grant: match &self.held {
+                Held::Nothing => None,
+                Held::Grant(grant) => Some(carried_grant(grant, now)),
+            },
+            sign_in: carried_sign_in(&self.sign_in),
+            last_request: self.last_request.map(Instant::millis),
+        }
+    }
+
+    /// Goes on where the predecessor's account was; unless that was another one.
+    pub fn adopt(&mut self, env: &Env, carried: Carried) {
+        if carried.registration != self.registration {
+            return;
+        }
+        self.last_request = carried.last_request.map(Instant::from_millis);
+        if let Some(grant) = carried.grant {
+            self.held = Held::Grant(adopted_grant(grant));
+        }
+        self.sign_in = adopted_sign_in(carried.sign_in, env.now);
+    }
+}
+
+fn both(now: Now) -> Both {
+    (now.instant.millis(), now.wall)
+}
+
+fn now((instant, wall): Both) -> Now {
+    Now {
+        instant: Instant::from_millis(instant),
+        wall,
+    }
+}
+
+fn words(refusal: &Refusal) -> Words {
+    (refusal.text.clone(), refusal.hint.clone())
+}
+
+fn refusal((text, hint): Words) -> Refusal {
+    Refusal { text, hint }
+}
+
+fn carried_grant(grant: &Grant, now: Now) -> CarriedGrant {
+    let (refresh_token, phase) = match &grant.renewal {
+        Renewal::Impossible => (None, CarriedPhase::Waiting),
+        Renewal::With {
+            refresh_token,
+            phase,
+        } => (Some(refresh_token.clone()), carried_phase(phase, now)),
+    };
+    let access = grant.access.as_ref();
+    CarriedGrant {
+        access_token: access.map(|access| access.token.clone()),
+        expires: access.and_then(|access| Some(access.expires?.millis())),
+        scopes: access.and_then(|access| access.scopes.clone()),
+        refresh_token,
+        obtained: both(grant.obtained),
+        phase,
+    }
+}
+
+fn carried_phase(phase: &Phase, now: Now) -> CarriedPhase {
+    let failing = |trouble: &Trouble, failed: Instant, jitter, wanted| CarriedPhase::Failing {
+        since: both(trouble.since),
+        failures: trouble.failures,
+        unexplained: trouble.unexplained,
+        lost: trouble.lost,
+        refusal: words(&trouble.refusal),
+        told: trouble.told,
+        failed: failed.millis(),
+        jitter,
+        wanted,
+    };
+    match phase {
+        Phase::Waiting => CarriedPhase::Waiting,
+        Phase::Failing {
+            trouble,
+            failed,
+            jitter,
+            wanted,
+        } => failing(trouble, *failed, *jitter, *wanted),
+        // Whoever was asked can't answer the successor: it asks again.
+        Phase::InFlight { trouble, .. } | Phase::Probing { trouble, .. } => match trouble {
+            Some(trouble) => failing(trouble, now.instant, 0, true),
+            None => CarriedPhase::Wanted,
+        },
+        Phase::Wanted => CarriedPhase::Wanted,
+        Phase::Rejected { refusal, since } => CarriedPhase::Rejected(words(refusal), *since),
+        Phase::Parked { refusal, since } => CarriedPhase::Parked(words(refusal), *since),
+    }
+}
+
+fn carried_sign_in(sign_in: &SignIn) -> CarriedSignIn {
+    match sign_in {
+        SignIn::None { failed } => CarriedSignIn::None(failed.as_ref().map(words)),
+        SignIn::Pending(pending) => CarriedSignIn::Pending {
+            attempt: pending.attempt.0,
+            browser: pending.browser.as_ref().map(CarriedBrowser::of),
+            device: pending.device.carried(),
+            since: both(pending.since),
+            reminded: pending.reminded.map(both),
+        },
+        SignIn::Exchanging(exchanging) => CarriedSignIn::Exchanging {
+            browser: CarriedBrowser::of(&exchanging.browser),
+            code: exchanging.code.clone(),
+            since: both(exchanging.since),
+        },
+    }
+}
+
+fn adopted_grant(carried: CarriedGrant) -> Grant {
+    let expires = carried.expires.map(Instant::from_millis);
+    Grant {
+        access: carried.access_token.map(|token| Access {
+            token,
+            expires,
+            scopes: carried.scopes,
+        }),
+        renewal: match carried.refresh_token {
+            None => Renewal::Impossible,
+            Some(refresh_token) => Renewal::With {
+                refresh_token,
+                phase: adopted_phase(carried.phase),
+            },
+        },
+        obtained: now(carried.obtained),
+    }
+}
+
+fn adopted_phase(carried: CarriedPhase) -> Phase {
+    match carried {
+        CarriedPhase::Waiting => Phase::Waiting,
+        CarriedPhase::Wanted => Phase::Wanted,
+        CarriedPhase::Failing {
+            since,
+            failures,
+            unexplained,
+            lost,
+            refusal: words,
+            told,
+            failed,
+            jitter,
+            wanted,
+        } => Phase::Failing {
+            trouble: Trouble {
+                since: now(since),
+                failures,
+                unexplained,
+                lost,
+                refusal: refusal(words),
+                told,
+            },
+            failed: Instant::from_millis(failed),
+            jitter,
+            wanted,
+        },
+        CarriedPhase::Rejected(words, since) => Phase::Rejected {
+            refusal: refusal(words),
+            since,
+        },
+        CarriedPhase::Parked(words, since) => Phase::Parked {
+            refusal: refusal(words),
+            since,
+        },
+    }
+}
+
+fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
+    match carried {
+        CarriedSignIn::None(failed) => SignIn::None {
+            failed: failed.map(refusal),
+        },
+        CarriedSignIn::Pending {
+            attempt,
+            browser,
+            device,
+            since,
+            reminded,
+        } => SignIn::Pending(Pending {
+            attempt: AttemptId(attempt),
+            browser: browser.map(CarriedBrowser::adopt),
+            device: Device::adopt(device, present),
+            since: now(since),
+            reminded: reminded.map(now),
+            waiters: Vec::new(),
+            code_waiters: Vec::new(),
+        }),
+        CarriedSignIn::Exchanging {
+            browser,
+            code,
+            since,
+        } => SignIn::Exchanging(Exchanging {
+            browser: browser.adopt(),
+            code,
+            since: now(since),
+            waiters: Vec::new(),
+            // It was held back for the successor: nothing of it has been sent.
+            phase: ExchangePhase::RetryAt(present.instant),
+        }),
+    }
+}

@@ -1,0 +1,47 @@
+//! The core on its way to the program's successor.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Core, Cx, account::Carried, env::Env};
+use crate::time::Now;
+
+/// All that the successor needs to go on. Whoever changes it changes the version that
+/// daemon/handover.rs writes before it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoreState {
+    attempts: u64,
+    loaded: bool,
+    dirty: bool,
+    accounts: Vec<Carried>,
+}
+
+impl Core {
+    /// What there is, to be handed over while nothing is sent ([`Core::hold`]).
+    pub fn state(&self, now: Now) -> CoreState {
+        let (loaded, dirty) = self.keeper.state();
+        CoreState {
+            attempts: self.common.attempts(),
+            loaded,
+            dirty,
+            accounts: self
+                .accounts
+                .values()
+                .map(|account| account.carried(now))
+                .collect(),
+        }
+    }
+
+    /// Goes on where the predecessor was. Accounts that have another registration now start anew.
+    pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
+        self.common.adopt_attempts(state.attempts);
+        self.keeper.adopt(state.loaded, state.dirty);
+        for carried in state.accounts {
+            if let Some(account) = self.accounts.get_mut(&carried.account) {
+                account.adopt(&Env::new(cx, &mut self.common), carried);
+            }
+        }
+        self.refile();
+        self.keep(cx);
+    }
+}

@@ -1,0 +1,219 @@
+//! `pizauth restart`, on both sides of execve(2): the last deeds of one program and the first of
+//! its successor.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use nix::sys::stat::{Mode, umask};
+
+use super::{
+    Daemon, Parts, Rest, Sites,
+    handover::{self, Handover, Kept},
+    log as logging, other,
+    place::{self, Place},
+    process, signals,
+    signals::Wish,
+    turn, verbs,
+};
+use crate::{core::Ports, error::Failure, paths};
+
+/// How long to wait for what is under way with a provider or a command that saves: a reply that
+/// nobody hears may cost a login. A little longer than either may take.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
+
+/// How long clients may take to finish what they have begun to ask.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How long token files may take that are being written.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Has the program tried that is there now, and asks the main thread to become it.
+pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
+    let config = verbs::read_config_text(&daemon.config_file)?;
+    let kept = daemon.kept();
+    let Some(kept) = &*kept else {
+        return Err(other("the server is just ending"));
+    };
+    let handover = describe(daemon, kept, config.clone(), (-1, -1));
+    handover.trial(&kept.program, &daemon.config_file)?;
+    *daemon.restarting() = Some(config);
+    daemon.alarm.ring();
+    Ok(())
+}
+
+fn describe(
+    daemon: &Daemon,
+    kept: &Kept,
+    config: String,
+    (lock, line): (RawFd, RawFd),
+) -> Handover {
+    Handover {
+        config,
+        listeners: kept.listeners.clone(),
+        detached: kept.detached,
+        verbose: kept.verbose,
+        restarts: kept.restarts,
+        lock,
+        line,
+        control: kept.control.as_raw_fd(),
+        given: kept.given,
+        sites: kept.sites(),
+        doors: daemon.doors.state(),
+        hooks: daemon.shared.hooks().state(),
+        core: daemon.shared.with(|core, cx| core.state(cx.now)),
+    }
+}
+
+/// Becomes the program that was tried. Returns only when that wasn't possible: then everything
+/// goes on as it was.
+pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &Place, config: String) {
+    daemon.shared.with(|core, _| core.hold());
+    let outcome = match settle(daemon, parts) {
+        Ok(true) => drain_and_exec(daemon, parts, place, config),
+        Ok(false) => Err(io::Error::other(
+            "what is under way with a provider takes too long",
+        )),
+        Err(error) => Err(error),
+    };
+    parts.clients.resume();
+    parts.browsers.resume();
+    daemon.shared.with(|core, _| core.release());
+    daemon.alarm.ring();
+    if let Err(error) = outcome {
+        log::error!("the server was not restarted and goes on: {error}");
+    }
+}
+
+/// Waits for the end of what is under way; false when that takes too long, or the server is to end.
+fn settle(daemon: &Arc<Daemon>, parts: &mut Parts) -> io::Result<bool> {
+    let give_up = Instant::now() + SETTLE_TIMEOUT;
+    let shared = &daemon.shared;
+    while shared.with(|core, _| core.awaits_reply() || core.is_keeping())
+        || shared.hooks().wants_write()
+    {
+        let rest = Rest::AtMost(give_up.saturating_duration_since(Instant::now()));
+        let wishes = turn(shared, &parts.alarm, &parts.wishes, &mut parts.timer, rest)?;
+        if wishes.contains(&Wish::Stop) {
+            daemon.stop();
+        }
+        if daemon.is_stopping() || Instant::now() >= give_up {
+            return Ok(false);
+        }
+    }
+    Ok(!daemon.is_stopping())
+}
+
+fn drain_and_exec(
+    daemon: &Arc<Daemon>,
+    parts: &Parts,
+    place: &Place,
+    config: String,
+) -> io::Result<()> {
+    let give_up = Instant::now() + DRAIN_TIMEOUT;
+    for drained in [parts.clients.drain(), parts.browsers.drain()] {
+        // Who is still silent then has asked for nothing.
+        let left = give_up.saturating_duration_since(Instant::now());
+        let _ = drained.recv_timeout(left);
+    }
+    if daemon.is_stopping() || !daemon.shared.files().finish(FILES_TIMEOUT) {
+        return Err(io::Error::other(
+            "it ends, or a token file can't be written",
+        ));
+    }
+    let kept = daemon.kept();
+    let (Some(kept), Some(line)) = (&*kept, daemon.shared.hooks().line()) else {
+        return Err(io::Error::other("the hook runner is gone"));
+    };
+    let lock = place.lock_fd();
+    let fds = (lock.as_raw_fd(), line.as_raw_fd());
+    let handover = describe(daemon, kept, config, fds);
+    let error = daemon.doors.with_fds(|doors| {
+        let mut passed: Vec<BorrowedFd> = kept.fds();
+        passed.extend([lock, line]);
+        passed.extend(doors);
+        handover.exec(&kept.program, &daemon.config_file, &passed)
+    });
+    Err(error)
+}
+
+/// The successor's beginning; without a `number` only whether there could be one.
+pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Failure> {
+    umask(Mode::from_bits_truncate(0o077));
+    let cant = super::cant;
+    let sandbox = match number {
+        None => Vec::new(),
+        Some(_) => {
+            signals::block().map_err(cant)?;
+            super::harden::harden()
+        }
+    };
+    let handover::Taken { handover, config } = handover::take(&config_file, number)?;
+    if number.is_none() {
+        return Ok(());
+    }
+    logging::start(handover.verbose, handover.detached);
+    let listeners = handover.listeners.clone();
+    let sites = adopt_sites(handover.sites).map_err(cant)?;
+    let line = UnixStream::from(process::own(handover.line));
+    let parts = Parts::new(config, &sites, line).map_err(cant)?;
+    parts.shared.hooks().adopt(handover.hooks);
+    parts.shared.with(|core, cx| core.adopt(cx, handover.core));
+    let control = process::own(handover.control).into();
+    let kept = Kept {
+        control,
+        given: handover.given,
+        sites: sites.kept().map_err(cant)?,
+        listeners,
+        restarts: handover.restarts.saturating_add(1),
+        detached: handover.detached,
+        verbose: handover.verbose,
+        program: handover::program(),
+    };
+    let address = paths::address()?;
+    let (daemon, listener) = parts.reopen(
+        config_file,
+        &sites,
+        &address.socket,
+        kept,
+        handover.doors,
+        sandbox,
+    )?;
+    let lock = place::adopt_lock(process::own(handover.lock)).map_err(cant)?;
+    log::info!("the server was restarted in place");
+    super::serve(
+        daemon,
+        parts,
+        listener,
+        sites,
+        Place::new(address, lock),
+        None,
+    )
+}
+
+fn adopt_sites(states: Vec<handover::SiteState>) -> io::Result<Sites> {
+    let mut sites = Sites {
+        sites: Vec::new(),
+        ports: Ports::default(),
+        identity: None,
+    };
+    for state in states {
+        let site = state.open()?;
+        match &site.identity {
+            Some(identity) => {
+                sites.ports.https = Some(site.bound.port);
+                sites.identity = Some(identity.clone());
+            }
+            None => sites.ports.http = Some(site.bound.port),
+        }
+        sites.sites.push(site);
+    }
+    Ok(sites)
+}

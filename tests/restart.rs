@@ -1,0 +1,226 @@
+//! `pizauth restart`: another program goes on with everything, or the old one does.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::support::browser;
+use crate::support::daemon::Daemon;
+use crate::support::hooks::option;
+use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
+
+fn info(daemon: &Daemon) -> serde_json::Value {
+    let info = daemon.run(&["info", "-j"]).ok().to_owned();
+    serde_json::from_str::<serde_json::Value>(&info).unwrap()["server_info"].take()
+}
+
+/// The info that must not change.
+fn identity(daemon: &Daemon) -> Vec<serde_json::Value> {
+    let info = info(daemon);
+    [
+        "pid",
+        "http_port",
+        "https_port",
+        "https_pub_key",
+        "https_fingerprint",
+    ]
+    .map(|name| info[name].clone())
+    .into()
+}
+
+#[test]
+fn everything_goes_on() {
+    let provider = Provider::start();
+    let accounts = provider.account("work") + &provider.account("home");
+    let door = "socket \"~/door\" { accounts = [\"work\"]; }\n";
+    let mut daemon = Daemon::new(&(accounts + door));
+    daemon.start();
+    daemon.sign_in("work");
+    let token = daemon.token("work");
+    let url = daemon.authorization_url("home");
+    let before = identity(&daemon);
+    for restarts in 1..=3 {
+        daemon.run(&["restart"]).ok();
+        assert_eq!(info(&daemon)["restarts"], restarts);
+        assert_eq!(daemon.token("work"), token);
+        // The request that was pending is pending still, at the same port.
+        assert_eq!(daemon.authorization_url("home"), url);
+        assert_eq!(identity(&daemon), before);
+    }
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.token("home");
+    assert_eq!(provider.requests(TOKEN).len(), 2);
+    assert!(std::os::unix::net::UnixStream::connect(daemon.path("home/door")).is_ok());
+    // It is still the one server, and ends as one does.
+    daemon.run(&["server"]).failed(1);
+    daemon.run(&["reload"]).ok();
+    daemon.shutdown();
+    assert!(!daemon.socket_path().exists());
+    assert!(!daemon.path("home/door").exists());
+}
+
+#[test]
+fn no_show_fails_meanwhile() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start_forked();
+    daemon.sign_in("work");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shows: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut shown = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        assert_eq!(daemon.token("work"), "at-1");
+                        shown += 1;
+                    }
+                    shown
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            daemon.run(&["restart"]).ok();
+        }
+        done.store(true, Ordering::Relaxed);
+        for show in shows {
+            assert!(show.join().unwrap() > 0);
+        }
+    });
+    assert_eq!(info(&daemon)["restarts"], 10);
+}
+
+#[test]
+fn a_refresh_under_way_is_waited_for() {
+    let provider = Provider::start();
+    let saved = option("state_save_cmd", "cat >tokens.new && mv tokens.new tokens")
+        + &option("state_load_cmd", "[ ! -e tokens ] || cat tokens");
+    let mut daemon = Daemon::new(&(saved + &provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.shutdown();
+    // A server that has just been started may refresh at once.
+    daemon.start();
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    let mut restart = daemon.spawn(&["restart"]);
+    // Meanwhile everybody is served.
+    for _ in 0..5 {
+        assert_eq!(daemon.token("work"), "at-1");
+    }
+    assert!(restart.is_running());
+    gate.open();
+    restart.finish().ok();
+    assert_eq!(daemon.token("work"), "at-2");
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.shutdown();
+}
+
+/// A daemon of a binary that the test may replace.
+fn replaceable(config: &str) -> (Daemon, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let binary = dir.path().join("pizauth");
+    symlink(env!("CARGO_BIN_EXE_pizauth"), &binary).unwrap();
+    (Daemon::of_binary(&binary, config), dir)
+}
+
+/// Puts `script` in the place of the binary, as an upgrade would. A process of its own writes it:
+/// a file that another test's child happens to inherit open for writing can't be run.
+fn upgrade(dir: &Path, script: &str) {
+    let status = Command::new("sh")
+        .args([
+            "-ec",
+            "printf %s \"$1\" >new; chmod 755 new; mv new pizauth",
+            "sh",
+        ])
+        .arg(script)
+        .current_dir(dir)
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn what_cannot_take_over_is_refused_and_the_old_server_goes_on() {
+    let provider = Provider::start();
+    let (mut daemon, dir) = replaceable(&provider.account("work"));
+    let program = dir.path().join("pizauth").display().to_string();
+    daemon.start();
+    daemon.sign_in("work");
+    let old = dir.path().join("old");
+    symlink(env!("CARGO_BIN_EXE_pizauth"), &old).unwrap();
+    let asker = Daemon::of_binary(&old, "");
+    let ask = |args: &[&str]| {
+        let mut command = asker.command(args);
+        command.env("XDG_RUNTIME_DIR", daemon.path("run"));
+        let output = command.output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    for (script, why) in [
+        (
+            "#!/bin/sh\necho 'ERROR - of another age' >&2; exit 1\n",
+            "of another age",
+        ),
+        ("no program", "Exec format error (os error 8)"),
+    ] {
+        upgrade(dir.path(), script);
+        let told = format!("ERROR - {program} can't take over: {why}\n");
+        assert_eq!(ask(&["restart"]), (Some(1), told));
+        assert_eq!(ask(&["show", "work"]), (Some(0), String::new()));
+    }
+    // A real one, that comes in the place of the first.
+    fs::rename(&old, dir.path().join("pizauth")).unwrap();
+    daemon.run(&["restart"]).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+#[test]
+fn a_config_that_cannot_be_in_force_is_refused() {
+    let provider = Provider::start();
+    let good = provider.account("work");
+    let mut daemon = Daemon::new(&good);
+    daemon.start();
+    daemon.sign_in("work");
+    for (config, why) in [
+        (format!("{good}frob = 1;\n"), "unknown option `frob`"),
+        (
+            format!("{good}https_listen = none;\n"),
+            "http_listen or https_listen was changed, which needs a stop and a start",
+        ),
+    ] {
+        daemon.write_config(&config);
+        let output = daemon.run(&["restart"]);
+        assert!(output.failed(1).contains(why), "{output:?}");
+        assert_eq!(daemon.token("work"), "at-1");
+    }
+    // What is another registration now loses its tokens, as on a reload.
+    daemon.write_config(&good.replace("client-of-work", "another"));
+    daemon.run(&["restart"]).ok();
+    daemon.authorization_url("work");
+}
+
+#[test]
+fn a_notification_that_waits_for_a_click_lives_on_and_ends_with_the_sign_in() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let hook = "echo up >>notified; trap '' HUP; until [ -e click ]; do sleep 0.02; done; \
+                echo clicked >>notified";
+    let notified = daemon.record("notified");
+    daemon.write_config(&(option("auth_notify_cmd", hook) + &provider.account("work")));
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    notified.wait_lines(1);
+    daemon.run(&["restart"]).ok();
+    fs::write(daemon.path("click"), "").unwrap();
+    assert_eq!(notified.wait_lines(2), ["up", "clicked"]);
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.token("work");
+}
