@@ -568,7 +568,7 @@ fn a_dump_in_a_file() {
 }
 
 #[test]
-fn the_daemon_runs_no_program() {
+fn the_daemon_gains_no_privileges() {
     let provider = Provider::start();
     let daemon = signed_in(&provider, "");
     let info = daemon.run(&["info", "-j"]);
