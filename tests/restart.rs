@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::support::browser;
+use crate::support::command::Output;
 use crate::support::daemon::Daemon;
 use crate::support::hooks::option;
-use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
+use crate::support::provider::{DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, Scripted, TOKEN};
 
 fn info(daemon: &Daemon) -> serde_json::Value {
     let info = daemon.run(&["info", "-j"]).ok().to_owned();
@@ -223,4 +224,26 @@ fn a_notification_that_waits_for_a_click_lives_on_and_ends_with_the_sign_in() {
     assert_eq!(notified.wait_lines(2), ["up", "clicked"]);
     assert_eq!(browser::visit(&url).status(), 200);
     daemon.token("work");
+}
+
+#[test]
+fn a_device_code_that_waits_is_good_afterwards() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&format!(
+        "account \"work\" {{ device_auth_uri = \"{}\"; token_uri = \"{}\"; client_id = \"box\"; }}\n",
+        provider.url(DEVICE_AUTHORIZATION),
+        provider.token_uri()
+    ));
+    daemon.start();
+    let with_code = |daemon: &Daemon| {
+        let code = |output: &Output| output.stderr.contains("enter the code USER-1");
+        daemon.eventually(&["show", "work"], code);
+    };
+    with_code(&daemon);
+    daemon.run(&["restart"]).ok();
+    with_code(&daemon);
+    assert_eq!(provider.requests(DEVICE_AUTHORIZATION).len(), 1);
+    let page = browser::get(&provider.url(&format!("{DEVICE}?user_code=USER-1")));
+    assert_eq!(page.status(), 200);
+    daemon.eventually(&["show", "work"], |output| output.status == 0);
 }
