@@ -327,7 +327,11 @@ fn sign_in(url: &Url) -> Result<()> {
     let Some(callback) = reply.header("Location") else {
         return Err(format!("{url} answers {}: {}", reply.status, reply.text()).into());
     };
-    let outcome = fetch("GET", &url.join(callback)?, &Pairs::default())?;
+    let callback = url.join(callback)?;
+    let mut outcome = fetch("GET", &callback, &Pairs::default())?;
+    if let Some(page) = outcome.header("Location") {
+        outcome = fetch("GET", &callback.join(page)?, &Pairs::default())?;
+    }
     let text = outcome.text();
     let title = between(&text, "<title>", "</title>").unwrap_or("(a page without a title)");
     println!("{}", title.trim());

@@ -75,12 +75,44 @@ browse() {
 
 # The page at $2 must say $3; its screenshots are called $1.
 page() {
-    browse "$2" --dump-dom | grep -q -e "$3" || die "$1: the page doesn't say: $3"
+    browse "$2" --virtual-time-budget=2000 --dump-dom >"$dir/page"
+    grep -q -e "$3" "$dir/page" || die "$1: the page doesn't say: $3"
     printf '%s: %s\n' "$1" "$3"
+    shoot "$1" "$2"
+}
+
+# Screenshots of the page at $2, called $1.
+shoot() {
     [ -n "${SHOTS:-}" ] || return 0
-    browse "$2" --screenshot="$SHOTS/$1-wide.png" --window-size=1000,700
-    browse "$2" --screenshot="$SHOTS/$1-phone.png" --window-size=390,844 \
-        --blink-settings=preferredColorScheme=0
+    for scheme in light dark; do
+        case $scheme in light) number=1 ;; dark) number=0 ;; esac
+        for size in 1000,700 390,844; do
+            browse "$2" --screenshot="$SHOTS/$1-$scheme-${size%,*}.png" \
+                --window-size="$size" --virtual-time-budget=2000 \
+                --blink-settings="preferredColorScheme=$number"
+        done
+    done
+}
+
+# Opens $1 and prints what the address bar shows in the end.
+bar() {
+    rm -f "$dir/profile/DevToolsActivePort"
+    browse "$1" --remote-debugging-port=0 >/dev/null &
+    running=$!
+    tries=0
+    # No sooner than it has written its port, and no longer than it may take.
+    until tools=$(sed -n 1p "$dir/profile/DevToolsActivePort" 2>/dev/null) && [ -n "$tools" ] &&
+        shown=$(curl -s "http://127.0.0.1:$tools/json/list" |
+            sed -n 's|.*"url": "\(http://localhost:[^"]*/pizauth/[^"]*\)".*|\1|p') &&
+        [ -n "$shown" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt "$((PATIENCE * 5))" ] || break
+        sleep 0.2
+    done
+    # timeout(1) passes it on.
+    kill "$running" 2>/dev/null || :
+    wait "$running" 2>/dev/null || :
+    printf '%s\n' "$shown"
 }
 
 sign_in_url() {
@@ -95,5 +127,25 @@ page authorised "$one" 'Account “one” is authorised'
 pizauth show one >/dev/null 3>&- || die 'there is no token'
 page again "$back?code=x&state=${one##*state=}" 'It already was'
 page other-issuer "$back?code=x&state=${two##*state=}&iss=https%3A%2F%2Fevil.example" 'another provider'
-page refused "$back?error=access_denied&state=${two##*state=}" 'Account “two” was not authorised'
+# A fragment reaches the server by the page's own script, or by the user's hands.
+if command -v curl >/dev/null; then
+    # As it looks without scripts, with which a headless Chromium can't do either.
+    curl -s "$back" | sed 's|</*noscript>||g; s|<script>.*</script>||' >"$dir/by-hand.html"
+    grep -q 'pizauth redirect' "$dir/by-hand.html" || die 'the page is no help with a fragment'
+    shoot fragment-by-hand "file://$dir/by-hand.html"
+fi
+page refused "$back#error=access_denied&error_description=Not+today&state=${two##*state=}" \
+    'Account “two” was not authorised'
 page stale "$back?code=x&state=unknown" 'This link is no longer valid'
+page gone "${back}pizauth/unknown" 'This page is no longer there'
+page idle "$back" 'pizauth is listening'
+page not-found "${back}favicon.ico" 'Not Found'
+page too-long "$back?$(printf '%09000d' 0)" 'URI Too Long'
+if command -v curl >/dev/null; then
+    two=$(sign_in_url two)
+    shown=$(bar "$two")
+    case $shown in
+        "${back}"pizauth/*[?=\&]* | '') die "the address bar shows: $shown" ;;
+        "${back}"pizauth/*) printf 'the address bar ends with: %s\n' "$shown" ;;
+    esac
+fi

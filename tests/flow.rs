@@ -117,11 +117,18 @@ fn the_authorization_request_has_all_that_the_rfcs_ask() {
     }
 }
 
+/// Nothing of the authorization response is in the address bar.
+fn assert_clean(url: &Url, scheme: &str) {
+    let path = url.path().strip_prefix("/pizauth/").unwrap_or_default();
+    assert!(path.len() == 32 && url.query().is_none(), "{url}");
+    assert_eq!(url.scheme(), scheme);
+}
+
 #[test]
 fn a_sign_in_over_http_ends_on_a_page_that_says_so() {
     let (_provider, daemon) = one_account("");
     let page = daemon.sign_in("work");
-    assert_eq!(page.url.scheme(), "http");
+    assert_clean(&page.url, "http");
     assert_eq!(page.title(), "Account “work” is authorised - pizauth");
     assert!(page.text().contains("You can close this window."));
     for (name, value) in [
@@ -153,7 +160,11 @@ fn a_sign_in_over_https_shows_the_certificate_that_info_names() {
     let mut daemon = Daemon::new(&format!("https_listen = \"127.0.0.1:0\";\n{account}"));
     daemon.start();
     let page = daemon.sign_in("work");
-    assert_eq!((page.url.scheme(), page.url.path()), ("https", "/back"));
+    assert_clean(&page.url, "https");
+    let [.., callback, _] = page.hops.as_slice() else {
+        panic!("too few steps: {page:?}");
+    };
+    assert_eq!(callback.path(), "/back");
     assert_eq!(page.title(), "Account “work” is authorised - pizauth");
     let info: serde_json::Value =
         serde_json::from_str(daemon.run(&["info", "-j"]).ok()).expect("JSON");
@@ -400,6 +411,7 @@ fn a_providers_words_are_shown_and_made_safe() {
         provider.script(at, Scripted::Error(error, HOSTILE));
         let page = browser::visit(&daemon.authorization_url("work"));
         assert_eq!(page.status(), 403);
+        assert_clean(&page.url, "http");
         let text = page.text();
         let escaped = SAFE
             .replace('&', "&amp;")

@@ -493,6 +493,31 @@ fn nothing_tells_strangers_what_is_pending() {
 }
 
 #[test]
+fn pages_are_for_one_browser() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    let first = daemon.sign_in("work");
+    daemon.run(&["revoke", "work"]).ok();
+    let second = daemon.sign_in("work");
+    assert_ne!(first.url, second.url);
+    for page in [&first, &second] {
+        let [.., callback, shown] = page.hops.as_slice() else {
+            panic!("too few steps: {page:?}");
+        };
+        assert!(callback.as_str().contains("code="), "{callback}");
+        assert!(shown.query().is_none(), "{shown}");
+        // Whoever was sent there may load it again; no other address tells the same.
+        assert!(browser::get(shown.as_str()).title().contains("work"));
+        for guess in ["", "0", "x"] {
+            let page = browser::get(&format!("{}{guess}", shown.join(".").unwrap()));
+            assert_eq!(page.status(), 404);
+            assert!(!page.text().contains("work"), "{page:?}");
+        }
+    }
+}
+
+#[test]
 fn slow_redirect_client() {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));

@@ -52,3 +52,10 @@ impl Entropy for System {
         bytes
     }
 }
+
+/// A name that nobody can guess: 128 bits in hexadecimal.
+pub fn name() -> String {
+    let bytes = System.bytes32();
+    let digits = bytes.iter().take(16).map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}

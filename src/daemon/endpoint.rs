@@ -6,7 +6,7 @@ use super::shared::{Settle, Shared};
 use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
-    redirect::{self, Answer, Callback, Outcome, Scheme},
+    redirect::{self, Answer, Callback, Outcome, Pages, Scheme},
     serve::{ConnId, Remote},
 };
 
@@ -72,7 +72,7 @@ impl Endpoint {
 }
 
 /// Shows the end of a sign-in to the browsers that wait for it.
-pub fn settle(remote: Remote) -> Settle {
+pub fn settle(remote: Remote, pages: Arc<Pages>) -> Settle {
     Box::new(move |Waiter(number), account, result| {
         let account = account.to_owned();
         let outcome = match result {
@@ -83,10 +83,6 @@ pub fn settle(remote: Remote) -> Settle {
                 hint: hint.clone(),
             },
         };
-        remote.send(
-            ConnId::from_number(number),
-            redirect::response(&outcome),
-            true,
-        );
+        remote.send(ConnId::from_number(number), pages.reply(&outcome), true);
     })
 }

@@ -65,7 +65,7 @@ use crate::{
     core::{Core, Ports},
     error::{Exit, Failure},
     paths,
-    redirect::{self, Identity, Site},
+    redirect::{self, Identity, Pages, Site},
     serve::{self, Inbox, Listener, Remote},
 };
 
@@ -210,7 +210,7 @@ fn serve(
     };
     let threads = [
         serve_clients(&daemon, listener, clients_inbox).map_err(cant)?,
-        serve_browsers(&daemon, sites, browsers_inbox).map_err(cant)?,
+        serve_browsers(&daemon, sites, parts.pages.clone(), browsers_inbox).map_err(cant)?,
     ];
     // Whatever happened before anybody watched.
     place.look(&daemon).map_err(cant)?;
@@ -238,6 +238,7 @@ struct Parts {
     timer: Timer,
     clients: Remote,
     browsers: Remote,
+    pages: Arc<Pages>,
     /// The servers' ends of both.
     inboxes: Option<(Inbox, Inbox)>,
 }
@@ -247,10 +248,11 @@ impl Parts {
         let alarm = Arc::new(Alarm::new()?);
         let (clients, clients_inbox) = serve::remote()?;
         let (browsers, browsers_inbox) = serve::remote()?;
+        let pages = Pages::new(clock::name);
         let shared = Shared::new(
             Core::new(config, sites.ports),
             Hooks::new(line)?,
-            endpoint::settle(browsers.clone()),
+            endpoint::settle(browsers.clone(), pages.clone()),
             alarm.clone(),
         );
         shared.serve(clients.clone());
@@ -261,6 +263,7 @@ impl Parts {
             timer: Timer::new()?,
             clients,
             browsers,
+            pages,
             inboxes: Some((clients_inbox, browsers_inbox)),
         })
     }
@@ -604,11 +607,16 @@ fn serve_clients(
     })
 }
 
-fn serve_browsers(daemon: &Arc<Daemon>, sites: Sites, inbox: Inbox) -> io::Result<JoinHandle<()>> {
+fn serve_browsers(
+    daemon: &Arc<Daemon>,
+    sites: Sites,
+    pages: Arc<Pages>,
+    inbox: Inbox,
+) -> io::Result<JoinHandle<()>> {
     let endpoint = endpoint::Endpoint(daemon.shared.clone());
     let theirs = daemon.clone();
     spawn("redirect", move || {
-        let outcome = redirect::run(sites.sites, endpoint, inbox);
+        let outcome = redirect::run(sites.sites, endpoint, pages, inbox);
         theirs.ended("redirect listener", outcome);
     })
 }

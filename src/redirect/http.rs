@@ -40,6 +40,8 @@ pub enum Status {
     Accepted,
     /// 204
     NoContent,
+    /// 303
+    SeeOther,
     /// 400
     BadRequest,
     /// 403
@@ -73,6 +75,7 @@ impl Status {
             Status::Ok => "200 OK",
             Status::Accepted => "202 Accepted",
             Status::NoContent => "204 No Content",
+            Status::SeeOther => "303 See Other",
             Status::BadRequest => "400 Bad Request",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
@@ -394,23 +397,41 @@ pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// What every reply says besides its length: nothing in it may be kept, framed, sniffed, run, or
-/// tell the next site where the browser came from.
+/// What every reply says besides its length and what may run: nothing in it may be kept, framed,
+/// sniffed, or tell the next site where the browser came from.
 const FIELDS: &str = "Content-Type: text/html; charset=utf-8\r\n\
     Cache-Control: no-store\r\n\
-    Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'\r\n\
     Referrer-Policy: no-referrer\r\n\
     X-Content-Type-Options: nosniff\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n\
     Connection: close\r\n";
 
+/// What a page may load and do: be styled.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
 /// A reply with a page; for HEAD without it (`bare`), but with its length.
 pub fn reply(status: Status, page: &str, bare: bool) -> Vec<u8> {
-    let allow = match status {
+    let more = match status {
         Status::NoContent | Status::MethodNotAllowed => "Allow: GET, HEAD, POST, OPTIONS\r\n",
         _ => "",
     };
+    write(status, page, bare, more, POLICY)
+}
+
+/// A page in which the one script with this hash (base64 of its SHA-256) may run.
+pub fn reply_with_script(page: &str, hash: &str, bare: bool) -> Vec<u8> {
+    let policy = format!("{POLICY}; script-src 'sha256-{hash}'");
+    write(Status::Ok, page, bare, "", &policy)
+}
+
+/// Sends a browser on to another path here; what brought it isn't kept in its history.
+pub fn see_other(path: &str) -> Vec<u8> {
+    let location = format!("Location: {path}\r\n");
+    write(Status::SeeOther, "", false, &location, POLICY)
+}
+
+fn write(status: Status, page: &str, bare: bool, more: &str, policy: &str) -> Vec<u8> {
     // RFC 9110 8.6: a reply that can't have a body has no length either.
     let length = match status {
         Status::NoContent => String::new(),
@@ -418,7 +439,8 @@ pub fn reply(status: Status, page: &str, bare: bool) -> Vec<u8> {
     };
     let line = status.line();
     let body = if bare { "" } else { page };
-    format!("HTTP/1.1 {line}\r\n{length}{allow}{FIELDS}\r\n{body}").into_bytes()
+    let policy = format!("Content-Security-Policy: {policy}\r\n");
+    format!("HTTP/1.1 {line}\r\n{length}{more}{policy}{FIELDS}\r\n{body}").into_bytes()
 }
 
 #[cfg(test)]

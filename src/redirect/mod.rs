@@ -5,6 +5,7 @@
 mod bind;
 pub mod http;
 mod page;
+mod pages;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -18,6 +19,7 @@ use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Socket,
 pub use bind::{Bound, bind};
 use http::{Method, Parser, Request, Status};
 pub use page::Outcome;
+pub use pages::Pages;
 pub use tls::Identity;
 
 /// What a stranger on the loopback interface may cost us. A browser opens a handful of connections
@@ -73,14 +75,12 @@ pub struct Callback<'a> {
 pub enum Answer {
     /// This page, now.
     Page(Outcome),
-    /// The outcome, once it is known: [`response`], sent to the connection through
+    /// The outcome, once it is known: [`Pages::reply`], sent to the connection through
     /// [`serve::Remote::send`] as its last bytes.
     Wait {
         /// Whose sign-in it is, for the page that the browser gets if it takes too long.
         account: String,
     },
-    /// There is nothing here after all.
-    NotFound,
 }
 
 /// Knows the redirect URIs, and takes the callbacks. Its calls must not block.
@@ -99,18 +99,17 @@ pub trait Endpoint {
     fn left(&mut self, _id: ConnId) {}
 }
 
-/// The reply with an outcome's page, for [`serve::Remote::send`].
-pub fn response(outcome: &Outcome) -> Vec<u8> {
-    let (status, page) = page::outcome(outcome);
-    http::reply(status, &page, false)
-}
-
 /// Serves these ports until [`serve::Remote::stop`].
 ///
 /// # Errors
 /// When a socket can't be made non-blocking, and those of [`serve::run`].
-pub fn run(sites: Vec<Site>, endpoint: impl Endpoint, inbox: Inbox) -> io::Result<()> {
-    run_with(LIMITS, WAIT_TIMEOUT, sites, endpoint, inbox)
+pub fn run(
+    sites: Vec<Site>,
+    endpoint: impl Endpoint,
+    pages: Arc<Pages>,
+    inbox: Inbox,
+) -> io::Result<()> {
+    run_with(LIMITS, WAIT_TIMEOUT, sites, endpoint, pages, inbox)
 }
 
 fn run_with(
@@ -118,6 +117,7 @@ fn run_with(
     wait_timeout: Duration,
     sites: Vec<Site>,
     endpoint: impl Endpoint,
+    pages: Arc<Pages>,
     inbox: Inbox,
 ) -> io::Result<()> {
     let (mut listeners, mut origins) = (Vec::new(), Vec::new());
@@ -144,6 +144,7 @@ fn run_with(
         Redirects {
             origins,
             endpoint,
+            pages,
             wait_timeout,
         },
         limits,
@@ -162,6 +163,7 @@ struct Redirects<E> {
     /// One for each listener.
     origins: Vec<Origin>,
     endpoint: E,
+    pages: Arc<Pages>,
     wait_timeout: Duration,
 }
 
@@ -206,7 +208,7 @@ impl<E: Endpoint> Service for Redirects<E> {
 
     fn unparked(&mut self, conn: &mut Conn, why: Unparked) -> Vec<u8> {
         let account = conn.waiting.clone().unwrap_or_default();
-        response(&match why {
+        self.pages.reply(&match why {
             // In a crowd too the sign-in goes on, and only the page can't wait for it.
             Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut { account },
             Unparked::Stopping => Outcome::Stopping,
@@ -234,15 +236,13 @@ impl<E: Endpoint> Redirects<E> {
         let params = match request.method {
             Method::Other => return Some(refuse(Status::MethodNotAllowed, false)),
             Method::Options => return Some(http::reply(Status::NoContent, "", true)),
-            _ if !self.endpoint.has_path(scheme, request.path) => {
-                return Some(refuse(Status::NotFound, bare));
-            }
             Method::Head => "",
             Method::Get => request.query,
             Method::Post => request.body,
         };
-        if !is_response(params) {
-            return Some(http::reply(Status::Ok, &page::idle(), bare));
+        let known = self.endpoint.has_path(scheme, request.path);
+        if !known || !is_response(params) {
+            return Some(self.page(known, request.path, bare));
         }
         let callback = Callback {
             scheme,
@@ -251,12 +251,22 @@ impl<E: Endpoint> Redirects<E> {
             params,
         };
         match self.endpoint.callback(conn.id, &callback) {
-            Answer::Page(outcome) => Some(response(&outcome)),
-            Answer::NotFound => Some(refuse(Status::NotFound, false)),
+            Answer::Page(outcome) => Some(self.pages.reply(&outcome)),
             Answer::Wait { account } => {
                 conn.waiting = Some(account);
                 None
             }
+        }
+    }
+
+    /// For who brings nothing: the page that a browser was sent on to, or the one at a redirect's
+    /// path, if this is a `known` one.
+    fn page(&self, known: bool, path: &str, bare: bool) -> Vec<u8> {
+        match self.pages.at(path) {
+            Some((status, page)) => http::reply(status, &page, bare),
+            None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
+            None if self.pages.had(path) => http::reply(Status::NotFound, &page::gone(), bare),
+            None => refuse(Status::NotFound, bare),
         }
     }
 

@@ -139,11 +139,34 @@ fn stopping() -> String {
     )
 }
 
-/// For somebody who has come to the right address without an authorization response.
+/// For a page that isn't kept any more: it was there for whoever had just signed in.
+pub fn gone() -> String {
+    let paragraphs = [
+        "It told how a sign-in ended, for a while.".to_owned(),
+        "<code>pizauth status</code> shows how your accounts stand.".to_owned(),
+    ];
+    render(Tone::Neutral, "This page is no longer there", &paragraphs)
+}
+
+/// Moves an authorization response from the address's fragment, which browsers keep to themselves,
+/// to its query. Only that: a token has no business in a query.
+const SCRIPT: &str = "var f=location.hash.slice(1);\
+if(/(^|&)(code|error)=/.test(f))location.replace(location.pathname+'?'+f)";
+
+/// The base64 of [`SCRIPT`]'s SHA-256, for the page's policy.
+pub const SCRIPT_HASH: &str = "o9lSw3QKS0p4afQtNOg7ncMDmSVBYksmeu/HuFLG9qY=";
+
+/// For somebody who has come to the right address without an authorization response. Some
+/// providers put it into the fragment (`response_mode=fragment`), where only a script can see it.
 pub fn idle() -> String {
     let paragraphs = [
         "This is the address to which a sign-in returns. There is nothing to do here.".to_owned(),
         "To sign in, open the address that pizauth gave you.".to_owned(),
+        format!(
+            "<noscript>If you have just signed in and the address of this page has \
+             <code>#code=</code> or <code>#error=</code> in it, copy the whole address, run \
+             <code>pizauth redirect</code> and paste it there.</noscript><script>{SCRIPT}</script>"
+        ),
     ];
     render(Tone::Neutral, "pizauth is listening", &paragraphs)
 }
@@ -268,7 +291,7 @@ mod tests {
             Outcome::Stopping,
         ];
         let mut pages: Vec<String> = outcomes.iter().map(|known| outcome(known).1).collect();
-        pages.extend([idle(), refusal(Status::NotFound), use_https()]);
+        pages.extend([gone(), refusal(Status::NotFound), use_https()]);
         pages
     }
 
@@ -310,6 +333,20 @@ mod tests {
                     "{tag} in {page}"
                 );
             }
+        }
+    }
+
+    /// A page with another script than the one that its policy names would do nothing.
+    #[test]
+    fn the_policy_names_the_script() {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        use sha2::{Digest, Sha256};
+        assert_eq!(SCRIPT_HASH, STANDARD.encode(Sha256::digest(SCRIPT)));
+        let page = idle();
+        assert!(page.contains(&format!("<script>{SCRIPT}</script>")));
+        assert_eq!(page.matches("<script").count(), 1);
+        for part in ["src=", "href=", "on=\"", "style=", "http"] {
+            assert!(!page.contains(part), "{part} in {page}");
         }
     }
 

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
@@ -43,7 +44,6 @@ impl Endpoint for Script {
         match params.split('=').next_back().unwrap() {
             "stale" => Answer::Page(Outcome::Stale),
             "wait" => Answer::Wait { account },
-            "nothing" => Answer::NotFound,
             _ => Answer::Page(Outcome::Authorised { account }),
         }
     }
@@ -59,6 +59,7 @@ struct Server {
     has_v6: bool,
     identity: Arc<Identity>,
     remote: Remote,
+    pages: Arc<Pages>,
     calls: Receiver<(ConnId, String)>,
     left: Receiver<ConnId>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -88,15 +89,19 @@ impl Server {
             left: left_sender,
         };
         let (remote, inbox) = remote().unwrap();
+        let pages = Pages::new(name);
+        let theirs = pages.clone();
         let sites = vec![plain, secure];
-        let thread =
-            std::thread::spawn(move || run_with(limits, wait_timeout, sites, script, inbox));
+        let thread = std::thread::spawn(move || {
+            run_with(limits, wait_timeout, sites, script, theirs, inbox)
+        });
         Server {
             http,
             https,
             has_v6,
             identity,
             remote,
+            pages,
             calls,
             left,
             thread: Some(thread),
@@ -107,15 +112,27 @@ impl Server {
         patient(TcpStream::connect((Ipv4Addr::LOCALHOST, self.http)).unwrap())
     }
 
-    /// The reply's status code and the endpoint's call, if there was one.
+    /// The status code of the page that the browser ends on, and the endpoint's call, if there was
+    /// one.
     fn ask(&self, request: &str) -> (String, Option<String>) {
+        let reply = self.say(request);
+        let call = self.calls.try_recv().ok().map(|(_, call)| call);
+        (status(&self.follow(reply)), call)
+    }
+
+    /// The reply to a request over http.
+    fn say(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
-        let reply = rest(stream);
-        (
-            status(&reply),
-            self.calls.try_recv().ok().map(|(_, call)| call),
-        )
+        rest(stream)
+    }
+
+    /// The page that a reply sends the browser on to, if it does.
+    fn follow(&self, reply: String) -> String {
+        match location(&reply) {
+            Some(path) => self.say(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+            None => reply,
+        }
     }
 }
 
@@ -135,6 +152,24 @@ fn rest(mut stream: impl Read) -> String {
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
     reply
+}
+
+/// Names that nobody else has had.
+fn name() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("name-{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Where a reply sends the browser, by 303 and without anything of what it has brought.
+fn location(reply: &str) -> Option<&str> {
+    let (_, rest) = reply.split_once("\r\nLocation: ")?;
+    assert_eq!(status(reply), "303");
+    let path = rest.split("\r\n").next()?;
+    assert!(
+        path.starts_with("/pizauth/") && !path.contains('?'),
+        "{path}"
+    );
+    Some(path)
 }
 
 fn status(reply: &str) -> String {
@@ -189,11 +224,6 @@ fn only_callbacks_reach_the_endpoint() {
             "GET /?state=stale HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
             "404",
             called("localhost", "/", "state=stale"),
-        ),
-        (
-            "GET /?state=nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
-            "404",
-            called("localhost", "/", "state=nothing"),
         ),
         (
             "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(),
@@ -278,16 +308,18 @@ fn only_callbacks_reach_the_endpoint() {
 #[test]
 fn every_reply_is_guarded() {
     let server = Server::start();
-    for target in ["/?state=ok", "/?state=stale", "/", "/nothing"] {
-        let mut stream = server.connect();
-        write!(stream, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let reply = rest(stream);
+    let get = |path: &str| server.say(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let (ok, stale) = (get("/?state=ok"), get("/?state=stale"));
+    let pages = [&ok, &stale].map(|reply| get(location(reply).unwrap()));
+    let [shown, told] = pages;
+    let nothing = get("/nothing");
+    assert!(!nothing.contains("ok"), "{nothing}");
+    for reply in [ok, stale, shown, told, get("/"), get("/pizauth/x"), nothing] {
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
         for field in [
             &format!("Content-Length: {}", body.len()),
             "Content-Type: text/html; charset=utf-8",
             "Cache-Control: no-store",
-            "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             "Referrer-Policy: no-referrer",
             "X-Content-Type-Options: nosniff",
             "Cross-Origin-Resource-Policy: same-origin",
@@ -298,13 +330,17 @@ fn every_reply_is_guarded() {
                 "{field} in {head}"
             );
         }
-        assert!(!reply.contains("ok") || target != "/nothing");
+        let policy = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
+            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+        let found = head
+            .split("\r\n")
+            .find_map(|line| line.strip_prefix(policy));
+        let script = found.unwrap_or_else(|| panic!("no policy in {head}"));
+        // Nothing runs but the script that helps with a fragment.
+        let idle = "; script-src 'sha256-o9lSw3QKS0p4afQtNOg7ncMDmSVBYksmeu/HuFLG9qY='";
+        assert_eq!(script, if body.contains("<script") { idle } else { "" });
     }
-    let mut stream = server.connect();
-    stream
-        .write_all(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    let reply = rest(stream);
+    let reply = server.say("HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(
         reply.ends_with("\r\n\r\n") && !reply.contains("Content-Length: 0"),
         "{reply}"
@@ -319,7 +355,7 @@ fn a_request_may_arrive_byte_by_byte() {
     for byte in b"GET /cb?code=c&state=ok HTTP/1.1\r\nHost: localhost\r\nCookie: a=b\r\n\r\n" {
         stream.write_all(&[*byte]).unwrap();
     }
-    assert!(rest(stream).contains("is authorised"));
+    assert!(server.follow(rest(stream)).contains("is authorised"));
     assert_eq!(
         server.calls.try_recv().unwrap().1,
         "Http localhost /cb code=c&state=ok"
@@ -339,7 +375,48 @@ fn both_loopback_addresses_are_served() {
         server.http
     )
     .unwrap();
-    assert!(rest(stream).contains("is authorised"));
+    assert!(server.follow(rest(stream)).contains("is authorised"));
+}
+
+/// The code doesn't stay in the address bar, and what a page tells it tells to one browser, for a
+/// while: whoever has no address of one learns nothing.
+#[test]
+fn outcomes_are_shown_elsewhere() {
+    let server = Server::start();
+    let get = |path: &str| server.say(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    let form = format!("POST /cb HTTP/1.1\r\nHost: localhost\r\n{FORM}: 15\r\n\r\ncode=c&state=ok");
+    let replies = [get("/?code=c&state=ok"), server.say(&form)];
+    let [first, second] = replies.each_ref().map(|reply| location(reply).unwrap());
+    assert_ne!(first, second);
+    for path in [first, second, first] {
+        assert!(get(path).contains("is authorised"));
+        let bare = server.say(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(
+            (status(&bare).as_str(), bare.ends_with("\r\n\r\n")),
+            ("200", true)
+        );
+        let evil = server.say(&format!(
+            "GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n"
+        ));
+        assert_eq!(status(&evil), "421");
+    }
+    let stale = get("/?state=stale");
+    assert_eq!(location(&stale), Some("/pizauth/stale"));
+    assert!(get("/pizauth/stale").contains("no longer valid"));
+    for path in ["/pizauth/", "/pizauth/name", &format!("{first}x")] {
+        let reply = get(path);
+        assert_eq!(status(&reply), "404");
+        assert!(reply.contains("no longer there") && !reply.contains("work"));
+    }
+    // However many come with guesses, what is kept stays; and of real ones, the latest.
+    for _ in 0..100 {
+        get("/?state=stale");
+    }
+    assert_eq!(status(&get(first)), "200");
+    for _ in 0..64 {
+        get("/?code=c&state=ok");
+    }
+    assert_eq!(status(&get(first)), "404");
 }
 
 #[test]
@@ -387,8 +464,8 @@ fn waiting_browsers_get_the_outcome() {
         reason: "denied".into(),
         hint: None,
     };
-    server.remote.send(id, response(&outcome), true);
-    let reply = rest(stream);
+    server.remote.send(id, server.pages.reply(&outcome), true);
+    let reply = server.follow(rest(stream));
     assert_eq!(status(&reply), "403");
     assert!(reply.contains("denied"));
     assert_eq!(server.left.recv_timeout(PATIENCE), Ok(id));
@@ -473,7 +550,8 @@ fn https_serves_callbacks_and_says_goodbye() {
                 .write_all(b"GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 .unwrap();
             // Without close_notify this would be an error.
-            assert!(rest(&mut stream).contains("is authorised"), "{name}");
+            let reply = server.follow(rest(&mut stream));
+            assert!(reply.contains("is authorised"), "{name}");
             assert_eq!(
                 server.calls.try_recv().unwrap().1,
                 "Https localhost / state=ok"
@@ -498,14 +576,11 @@ fn https_waits_too_and_takes_its_request_in_pieces() {
     stream.write_all(body.as_bytes()).unwrap();
     let (id, call) = server.calls.recv_timeout(PATIENCE).unwrap();
     assert!(call.ends_with("yy&state=wait"));
-    server.remote.send(
-        id,
-        response(&Outcome::Authorised {
-            account: "work".into(),
-        }),
-        true,
-    );
-    assert!(rest(&mut stream).contains("is authorised"));
+    let outcome = Outcome::Authorised {
+        account: "work".into(),
+    };
+    server.remote.send(id, server.pages.reply(&outcome), true);
+    assert!(server.follow(rest(&mut stream)).contains("is authorised"));
 }
 
 #[test]

@@ -81,7 +81,8 @@ pub fn try_visit(url: &str) -> io::Result<Page> {
     }
 }
 
-/// Opens `url` and stays there.
+/// Opens `url` and stays at that site: pizauth shows what it has to say at an address without the
+/// code.
 pub fn get(url: &str) -> Page {
     send("GET", url, &Pairs::default(), b"")
 }
@@ -102,10 +103,23 @@ pub fn post(url: &str, pairs: &Pairs) -> Page {
     send("POST", url, &headers, pairs.encode().as_bytes())
 }
 
-/// Sends one request, with `headers` beside (a `Host` there replaces the right one).
+/// Sends one request, with `headers` beside (a `Host` there replaces the right one), and stays at
+/// that site as [`get`] does.
 pub fn send(method: &str, url: &str, headers: &Pairs, body: &[u8]) -> Page {
+    let stay = |page: Page| match page.header("Location") {
+        Some(path) if page.status() == 303 && path.starts_with('/') => {
+            let next = page.url.join(path).expect("a path");
+            let shown = request("GET", &next, headers, b"")?;
+            Ok(Page {
+                hops: vec![page.url, next],
+                ..shown
+            })
+        }
+        _ => Ok(page),
+    };
     parse(url)
         .and_then(|url| request(method, &url, headers, body))
+        .and_then(stay)
         .unwrap_or_else(|error| panic!("cannot {method} {url}: {error}"))
 }
 

@@ -214,6 +214,10 @@ pub const BANS: [Ban; 7] = [
             ),
             ("src/daemon/files.rs", "the queue of token files"),
             ("src/daemon/doors.rs", "which restricted sockets are open"),
+            (
+                "src/redirect/pages.rs",
+                "the pages that browsers were sent on to",
+            ),
         ],
     },
     Ban {
@@ -233,6 +237,10 @@ pub const BANS: [Ban; 7] = [
             (
                 "src/serve.rs",
                 "how long a peer may take, which the core never learns",
+            ),
+            (
+                "src/redirect/pages.rs",
+                "how long a page is kept, which the core never learns",
             ),
             (
                 "src/daemon/runner.rs",
