@@ -1,5 +1,5 @@
-# The targets: all (or build), demo, test, check, sim, sim-canaries, model, fuzz, browser, bench, install,
-# uninstall, clean.
+# The targets: all (or build), demo, test, check, sim, sim-canaries, model, fuzz, browser, acceptance, bench,
+# install, uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -27,7 +27,8 @@ PLIST = lib/launchd/pizauth.plist
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
 	examples/persistence examples/providers examples/services examples/statusbars
-SCRIPTS = examples/*.sh tests/*.sh examples/hooks/*.sh examples/persistence/*.sh \
+SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/run tests/acceptance/lib.bash \
+	tests/acceptance/journeys/*.sh examples/hooks/*.sh examples/persistence/*.sh \
 	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
 	examples/clients/meli/pizauth-xoauth2 .ci/run
 
@@ -37,6 +38,9 @@ STEPS =
 # How many events in a row the model tries in every order.
 DEPTH = 6
 
+# Which journeys of the acceptance tests; without it, all.
+JOURNEYS =
+
 # How long each fuzz target runs, in seconds, and which.
 TIME = 60
 FUZZ = client_reply config control_frame dump http_request redirect_query step_sequence token_response
@@ -45,8 +49,8 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser bench \
-	install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser \
+	acceptance bench install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -82,8 +86,8 @@ lint-man:
 
 lint-shell:
 	@if command -v shellcheck >/dev/null; then \
-		echo shellcheck $(SCRIPTS) $(BASH_COMPLETION); \
-		shellcheck $(SCRIPTS) && shellcheck --shell=bash $(BASH_COMPLETION); \
+		echo shellcheck -x $(SCRIPTS) $(BASH_COMPLETION); \
+		shellcheck -x $(SCRIPTS) && shellcheck --shell=bash $(BASH_COMPLETION); \
 	else \
 		echo 'shellcheck is missing: the scripts are not checked' >&2; [ -z "$$CI" ]; \
 	fi
@@ -131,6 +135,11 @@ fuzz:
 # A sign-in in a headless Chromium; with SHOTS=directory it leaves screenshots there.
 browser:
 	@SHOTS='$(SHOTS)' tests/browser.sh
+
+# With real mail programs, a real mail server and a real authorization server, as far as they are here
+# (where CI is set, they are installed). JOURNEYS=10 takes those whose names start so.
+acceptance:
+	@tests/acceptance/run $(JOURNEYS)
 
 bench:
 	$(CARGO) bench --locked

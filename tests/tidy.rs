@@ -226,6 +226,10 @@ fn a_machine_of_one_is_found() {
             "Cargo.lock",
             "source = \"registry+https://crates.example/index\"",
         ),
+        (
+            "tests/package-lock.json",
+            "  \"resolved\": \"https://registry.example/a.tgz\",",
+        ),
     ] {
         assert_eq!(planted(rules::machine_paths, path, text), 1, "{text}");
     }

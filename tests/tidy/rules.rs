@@ -602,6 +602,13 @@ pub fn machine_paths(files: &[File]) -> Vec<String> {
                     at + 1
                 ));
             }
+            if file.path.ends_with("package-lock.json") && line.contains("\"resolved\":") {
+                found.push(format!(
+                    "{}:{}: the registry is whoever runs npm's choice: omit-lockfile-registry-resolved",
+                    file.path,
+                    at + 1
+                ));
+            }
         }
     }
     found

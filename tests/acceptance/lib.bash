@@ -1,0 +1,196 @@
+# shellcheck shell=bash
+# What every journey starts with: a home of its own, and words for what one does there.
+# The runner has started two providers, "here" and "there": an authorization server with a mail
+# server that trusts it. Whoever is named at an authorization server has a mailbox beside it.
+set -euo pipefail
+
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+examples=$(cd "$tests/../../examples" && pwd)
+# The providers' addresses and ports.
+# shellcheck source=/dev/null
+. "$WORLD/providers"
+
+# A login for this journey alone, with a mailbox at each provider.
+me=${JOURNEY,,}@example.com
+
+unset DISPLAY WAYLAND_DISPLAY MAIL EMAIL PIZAUTH_SOCK
+HOME=$WORLD/journeys/$JOURNEY/home
+mkdir -p "$HOME/.config" "$HOME/Maildir"/{cur,new,tmp}
+# A socket's path has little room.
+XDG_RUNTIME_DIR=$(mktemp -d "$WORLD/run.XXXXXX")
+export HOME XDG_RUNTIME_DIR XDG_CONFIG_HOME=$HOME/.config XDG_STATE_HOME=$HOME/.local/state
+# Where most programs, pizauth among them, look for authorities to trust.
+export SSL_CERT_FILE=$WORLD/ca.pem
+export SHELL=/bin/sh TERM=xterm LC_ALL=C.UTF-8
+cd "$HOME"
+
+die() {
+    printf '%s: %s\n' "$JOURNEY" "$*" >&2
+    [ ! -e pizauth.log ] || sed 's/^/pizauth: /' pizauth.log >&2
+    exit 1
+}
+
+say() {
+    printf '== %s\n' "$*"
+}
+
+# Leaves out a journey whose programs aren't there; never in CI.
+needs() {
+    local program
+    for program; do
+        if ! command -v "$program" >/dev/null; then
+            [ -z "${CI:-}" ] || die "no $program here"
+            echo "no $program here"
+            exit 77
+        fi
+    done
+}
+
+# Waits until a command succeeds, for so many seconds at most.
+await() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || die "this did not happen in time: $*"
+        sleep 0.1
+    done
+}
+
+# Succeeds if a command fails.
+fails() {
+    ! "$@"
+}
+
+# expect_status 77 command...: it ends with that status, and says nothing on stdout.
+expect_status() {
+    local expected=$1 status=0
+    shift
+    "$@" >stdout 2>stderr || status=$?
+    [ "$status" -eq "$expected" ] || die "$*: exit status $status instead of $expected: $(cat stderr)"
+    [ ! -s stdout ] || die "$*: prints something"
+}
+
+# says "a pattern" file: a line of it matches.
+says() {
+    grep -q -e "$1" "$2" || die "$2 doesn't say '$1' but: $(cat "$2")"
+}
+
+# The value of a provider's part, as in: at here imaps.
+at() {
+    local name=$1_$2
+    printf '%s' "${!name}"
+}
+
+# An account's block: account <name> <provider> [<more options>].
+account() {
+    cat <<END
+account "$1" {
+    auth_uri = "$(at "$2" issuer)/auth";
+    token_uri = "$(at "$2" issuer)/token";
+    client_id = "pizauth";
+    scopes = ["openid", "offline_access"];
+    auth_uri_fields = { "prompt": "consent" };
+    ${3:-}
+}
+END
+}
+
+# Hooks that write down what the user is told, where the daemon was started: the address to open, and
+# a line for each time.
+hooks() {
+    cat <<'END'
+auth_notify_cmd = "echo \"$PIZAUTH_URL\" >url.new && mv url.new url && echo \"$PIZAUTH_ACCOUNT\" >>asked";
+error_notify_cmd = "echo \"$PIZAUTH_ACCOUNT: $PIZAUTH_MSG\" >>errors";
+token_event_cmd = "echo \"$PIZAUTH_ACCOUNT $PIZAUTH_EVENT\" >>events";
+END
+}
+
+# The configuration is what stands on stdin.
+configure() {
+    cat >"$XDG_CONFIG_HOME/pizauth.conf"
+    # An empty answer is the answer of a good file.
+    pizauth check || die 'the configuration is not good'
+}
+
+# Starts the daemon, in the foreground for its log's sake, and waits until it answers.
+start_pizauth() {
+    pizauth server -dv >>pizauth.log 2>&1 &
+    await 20 pizauth status
+}
+
+# What is started in the background, to be ended with the journey.
+helpers=()
+
+leave() {
+    local status=$?
+    trap - EXIT
+    pizauth shutdown >/dev/null 2>&1 || :
+    for pid in ${helpers[@]+"${helpers[@]}"}; do
+        kill "$pid" 2>/dev/null || :
+    done
+    wait
+    exit "$status"
+}
+trap leave EXIT
+trap 'exit 143' TERM INT HUP
+
+# Somebody in front of a browser: browse <login> <address> [<option>...]. The page is in the file page.
+browse() {
+    local login=$1 address=$2
+    shift 2
+    timeout 90 node "$NODE_HOME/browser.mjs" "$@" "$login" "$address" >page || die "the browser failed"
+}
+
+# Does what a user does who is told to sign in: opens the address and follows it to the end.
+sign_in() {
+    local account=$1 login=$2
+    pizauth show -u "$account" >/dev/null 2>&1 || :
+    await 10 test -e url
+    browse "$login" "$(cat url)"
+    says "Account .$account. is authorised" page
+    rm url
+}
+
+# A file of examples/clients as it is published, but for the names of account, user and servers.
+example() {
+    local file=$1 provider=${2:-here} user=${3:-$me}
+    sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
+        -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
+        -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
+        -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g" \
+        "$examples/clients/$file"
+}
+
+# Puts a mail with that subject into a mailbox: deliver <provider> <subject> [<user>].
+deliver() {
+    printf 'From: A friend <friend@example.com>\nTo: %s\nSubject: %s\nMessage-ID: <%s.%s@example.com>\n\nHello.\n' \
+        "${3:-$me}" "$2" "$RANDOM$RANDOM" "$RANDOM$RANDOM" |
+        curl --silent --show-error --crlf --upload-file - --mail-from friend@example.com \
+            --mail-rcpt "${3:-$me}" "smtp://127.0.0.1:$(at "$1" sink)"
+}
+
+# A mail to write, on stdout: letter <subject>.
+letter() {
+    printf 'From: %s\nTo: %s\nSubject: %s\n\nHello.\n' "$me" "$me" "$1"
+}
+
+# Whether a mail with that subject is anywhere below a directory.
+has_mail() {
+    grep -rqx -e "Subject: $2" "$1"
+}
+
+# Whether the mailbox at a provider has a mail with that subject: arrived <provider> <subject>.
+arrived() {
+    has_mail "$WORLD/$1/mail/$me" "$2"
+}
+
+# Whether a provider takes a token: alive <provider> <token>. Asked as its mail server asks.
+alive() {
+    printf 'token=%s' "$2" | curl --silent --show-error --cacert "$WORLD/ca.pem" \
+        --user dovecot:dovecot --data @- "$(at "$1" issuer)/token/introspection" | grep -q '"active":true'
+}
+
+# Each secret that a provider was shown is one that it issued; and none of them is in a log.
+no_secret_astray() {
+    node "$tests/astray.mjs" "$WORLD" "$HOME" || die 'a secret went astray'
+}

@@ -1,0 +1,110 @@
+// An authorization server that we did not write, oidc-provider, over TLS on a loopback port.
+//
+//   node server.mjs <settings.json>
+//
+// It writes its port to stdout as one line once it answers, and goes when its stdin closes. Into
+// the file `log` of the settings it writes every secret that it issues and every one that it is
+// shown, a JSON object a line, so that the journeys can tell whether a secret went astray.
+import fs from 'node:fs';
+import https from 'node:https';
+import { Provider } from 'oidc-provider';
+
+// {cert, key, log, tokenLife, deviceCodeLife}: files, and seconds.
+const settings = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
+const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
+const HOUR = 3600;
+
+const clients = [
+    {
+        // What pizauth is for most journeys: a native app without a secret (RFC 8252).
+        client_id: 'pizauth',
+        application_type: 'native',
+        token_endpoint_auth_method: 'none',
+        grant_types: ['authorization_code', 'refresh_token', DEVICE_GRANT],
+        redirect_uris: ['http://localhost/', 'http://127.0.0.1/', 'org.example.pizauth:/callback'],
+    },
+    {
+        client_id: 'pizauth-with-secret',
+        client_secret: 'a secret: 100% of it, "quoted"',
+        application_type: 'native',
+        token_endpoint_auth_method: 'client_secret_basic',
+        grant_types: ['authorization_code', 'refresh_token'],
+        redirect_uris: ['http://localhost/'],
+    },
+    {
+        // The mail server, which asks about the tokens that it is shown (RFC 7662).
+        client_id: 'dovecot',
+        client_secret: 'dovecot',
+        grant_types: [],
+        response_types: [],
+        redirect_uris: [],
+    },
+];
+
+// The parameters and headers in which a client can show a secret.
+const SHOWN = ['code', 'refresh_token', 'token', 'device_code'];
+const ISSUED = ['access_token', 'refresh_token', 'authorization_code', 'device_code'];
+
+function record(entry) {
+    fs.appendFileSync(settings.log, JSON.stringify({ at: Date.now(), ...entry }) + '\n');
+}
+
+function configuration() {
+    return {
+        clients,
+        // Whoever signs in is whom he says he is.
+        findAccount: (_, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
+        pkce: { required: () => true },
+        rotateRefreshToken: true,
+        // With the device grant there is no prompt=consent, without which it would give none.
+        issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
+        cookies: { keys: ['signs cookies of a server that lives for minutes'] },
+        ttl: {
+            AccessToken: settings.tokenLife,
+            AuthorizationCode: 60,
+            DeviceCode: settings.deviceCodeLife,
+            Grant: HOUR,
+            IdToken: HOUR,
+            Interaction: HOUR,
+            RefreshToken: HOUR,
+            Session: HOUR,
+        },
+        features: {
+            devInteractions: { enabled: true },
+            deviceFlow: { enabled: true },
+            introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'dovecot' },
+            registration: { enabled: true },
+            registrationManagement: { enabled: true },
+            revocation: { enabled: true },
+        },
+    };
+}
+
+async function recordShown(ctx, next) {
+    await next();
+    const shown = { ...ctx.oidc?.params, ...ctx.oidc?.body };
+    for (const name of SHOWN) {
+        if (shown[name]) {
+            record({ what: 'shown', name, secret: shown[name], to: ctx.path, status: ctx.status });
+        }
+    }
+}
+
+const server = https.createServer({
+    cert: fs.readFileSync(settings.cert),
+    key: fs.readFileSync(settings.key),
+});
+server.listen(0, '127.0.0.1', () => {
+    const { port } = server.address();
+    const provider = new Provider(`https://127.0.0.1:${port}`, configuration());
+    provider.use(recordShown);
+    for (const name of ISSUED) {
+        provider.on(`${name}.saved`, (token) => {
+            record({ what: 'issued', name, secret: token.jti, account: token.accountId });
+        });
+    }
+    provider.on('server_error', (_, error) => console.error(error));
+    server.on('request', provider.callback());
+    console.log(port);
+});
+process.stdin.on('end', () => process.exit()).resume();
