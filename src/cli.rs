@@ -25,6 +25,8 @@ pub enum Verb {
     Dump(DumpOptions),
     /// Print this, on stdout, with exit 0.
     Help(String),
+    /// Speak with git as one of its credential helpers.
+    GitCredential(GitCredentialOptions),
     /// Print paths, version, ports.
     Info {
         /// As JSON.
@@ -97,6 +99,25 @@ pub struct AccountOptions {
     pub no_url: bool,
 }
 
+/// What `git-credential` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct GitCredentialOptions {
+    /// The account's name.
+    pub account: String,
+    /// What git wants: `get`, `store`, `erase`, or a word of a later version.
+    pub operation: String,
+    /// `-b`: an `Authorization: Bearer` header, where git can send one.
+    pub bearer: bool,
+    /// `-u`: leave the URL out of errors.
+    pub no_url: bool,
+    /// `-w`: wait at most so long for a token.
+    pub wait: Option<Duration>,
+    /// `-m`: only a token that is valid so long.
+    pub min_valid: Option<Duration>,
+    /// `--user`: the user's name for git, whatever git says.
+    pub user: Option<String>,
+}
+
 /// What `auth` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AuthOptions {
@@ -142,10 +163,18 @@ pub struct Spec {
     pub name: &'static str,
     /// Its options.
     pub options: &'static [Opt],
-    /// Its one operand, if it takes one; in brackets when it may be left out.
+    /// Its operands, if it takes any, with a space between them; in brackets one that may be left
+    /// out, and only as the last.
     pub operand: Option<&'static str>,
     /// What it does, in a line.
     pub summary: &'static str,
+}
+
+impl Spec {
+    /// Its operands, one at a time.
+    fn operands(&self) -> impl Iterator<Item = &'static str> {
+        self.operand.unwrap_or_default().split_whitespace()
+    }
 }
 
 /// An option's row.
@@ -172,6 +201,20 @@ const JSON: Opt = Opt {
     long: "json",
     value: None,
     summary: "as JSON",
+};
+
+const MIN_VALID: Opt = Opt {
+    short: Some('m'),
+    long: "min-valid",
+    value: Some("time"),
+    summary: "only a token that is valid so long",
+};
+
+const WAIT: Opt = Opt {
+    short: Some('w'),
+    long: "wait",
+    value: Some("time"),
+    summary: "wait at most so long for a token",
 };
 
 const CONFIG: Opt = Opt {
@@ -232,6 +275,28 @@ pub const VERBS: &[Spec] = &[
         ],
         operand: None,
         summary: "write the state, tokens included, to stdout or a file",
+    },
+    Spec {
+        name: "git-credential",
+        options: &[
+            NO_URL,
+            Opt {
+                short: Some('b'),
+                long: "bearer",
+                value: None,
+                summary: "over https, a header `Authorization: Bearer`",
+            },
+            MIN_VALID,
+            WAIT,
+            Opt {
+                short: None,
+                long: "user",
+                value: Some("name"),
+                summary: "the user's name, whatever git says",
+            },
+        ],
+        operand: Some("account operation"),
+        summary: "be a credential helper of git",
     },
     Spec {
         name: "info",
@@ -310,18 +375,8 @@ pub const VERBS: &[Spec] = &[
                 value: Some("format"),
                 summary: "raw, bearer, json, xoauth2 or oauthbearer",
             },
-            Opt {
-                short: Some('m'),
-                long: "min-valid",
-                value: Some("time"),
-                summary: "only a token that is valid so long",
-            },
-            Opt {
-                short: Some('w'),
-                long: "wait",
-                value: Some("time"),
-                summary: "wait at most so long for a token",
-            },
+            MIN_VALID,
+            WAIT,
             Opt {
                 short: None,
                 long: "user",
@@ -413,12 +468,16 @@ fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
 struct Given {
     /// By the long name, in the order given.
     options: Vec<(&'static str, Option<OsString>)>,
-    operand: Option<String>,
+    operands: Vec<String>,
 }
 
 impl Given {
     fn has(&self, long: &str) -> bool {
         self.count(long) > 0
+    }
+
+    fn operand(&self, at: usize) -> Option<String> {
+        self.operands.get(at).cloned()
     }
 
     fn count(&self, long: &str) -> usize {
@@ -468,16 +527,15 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 };
                 given.options.push((opt.long, value));
             }
-            (None, Value(word)) if spec.operand.is_some() && given.operand.is_none() => {
+            (None, Value(word)) if given.operands.len() < spec.operands().count() => {
                 let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
-                given.operand = Some(word);
+                given.operands.push(word);
             }
             (None, other) => return Err(wrong(&other.unexpected().to_string())),
         }
     }
-    if let (Some(operand), None) = (spec.operand, &given.operand)
-        && !operand.starts_with('[')
-    {
+    let missing = spec.operands().nth(given.operands.len());
+    if let Some(operand) = missing.filter(|operand| !operand.starts_with('[')) {
         return Err(wrong(&format!("no {operand} given")));
     }
     verb(spec.name, given).map_err(|why| wrong(&why))
@@ -487,7 +545,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
     let json = given.has("json");
     let config = given.value("config").map(PathBuf::from);
     let account = AccountOptions {
-        account: given.operand.clone().unwrap_or_default(),
+        account: given.operand(0).unwrap_or_default(),
         no_url: given.has("no-url"),
     };
     Ok(match name {
@@ -502,8 +560,9 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             force: given.has("force"),
             file: given.value("output").map(PathBuf::from),
         }),
+        "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
         "info" => Verb::Info { json },
-        "redirect" => Verb::Redirect(given.operand),
+        "redirect" => Verb::Redirect(given.operand(0)),
         "refresh" => Verb::Refresh(account),
         "reload" => Verb::Reload,
         "restart" => Verb::Restart,
@@ -526,11 +585,25 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
     })
 }
 
+fn git_credential(given: &Given, account: AccountOptions) -> Result<GitCredentialOptions, String> {
+    Ok(GitCredentialOptions {
+        account: account.account,
+        operation: given.operand(1).unwrap_or_default(),
+        bearer: given.has("bearer"),
+        no_url: account.no_url,
+        wait: given.read("wait", parse_span)?,
+        min_valid: given.read("min-valid", parse_span)?,
+        user: given.read("user", text)?,
+    })
+}
+
+/// A name that is one.
+fn text(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
 fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
-    let text = |text: &str| {
-        let fits = !text.is_empty() && !text.contains(char::is_control);
-        fits.then(|| text.to_owned())
-    };
     let form = Form {
         format: given.read("format", Format::named)?.unwrap_or_default(),
         user: given.read("user", text)?,
@@ -575,7 +648,7 @@ pub fn synopsis(spec: &Spec) -> String {
             None => line.push_str(&format!(" [{name}]")),
         }
     }
-    if let Some(operand) = spec.operand {
+    for operand in spec.operands() {
         line.push_str(&match operand.strip_prefix('[') {
             Some(optional) => format!(" [<{}>]", optional.trim_end_matches(']')),
             None => format!(" <{operand}>"),
@@ -611,8 +684,8 @@ fn overview() -> String {
         } else {
             " [options]"
         };
-        let operand = spec.operand.map(|operand| format!(" <{operand}>"));
-        let line = format!("{}{options}{}", spec.name, operand.unwrap_or_default());
+        let operands = spec.operands().map(|operand| format!(" <{operand}>"));
+        let line = format!("{}{options}{}", spec.name, operands.collect::<String>());
         text.push_str(&format!("  {line:<28} {}\n", spec.summary));
     }
     text.push_str(
@@ -666,6 +739,18 @@ mod tests {
                 Verb::Dump(DumpOptions {
                     file: Some("x".into()),
                     force: true,
+                }),
+            ),
+            (
+                "git-credential -b -w 5s --user me work get -m1m",
+                Verb::GitCredential(GitCredentialOptions {
+                    account: "work".into(),
+                    operation: "get".into(),
+                    bearer: true,
+                    no_url: false,
+                    wait: Some(Duration::from_secs(5)),
+                    min_valid: Some(Duration::from_secs(60)),
+                    user: Some("me".into()),
                 }),
             ),
             ("info", Verb::Info { json: false }),
@@ -742,6 +827,8 @@ mod tests {
             ("show", "no account given"),
             ("show a b", "unexpected argument \"b\""),
             ("show -x a", "invalid option '-x'"),
+            ("git-credential a", "no operation given"),
+            ("git-credential a b c", "unexpected argument \"c\""),
             ("dump x", "unexpected argument \"x\""),
             ("server -c", "missing argument for option '-c'"),
             ("show -w soon a", "`soon` is no good value of `--wait`"),
@@ -772,8 +859,9 @@ mod tests {
     #[test]
     fn every_verb_of_the_table_is_understood_and_explained() {
         for spec in VERBS {
-            let operand = spec.operand.map(|_| "work").unwrap_or_default();
-            let verb = parsed(&format!("{} {operand}", spec.name)).unwrap();
+            let operands = spec.operands().map(|_| " work");
+            let line = format!("{}{}", spec.name, operands.collect::<String>());
+            let verb = parsed(&line).unwrap();
             assert!(!matches!(verb, Verb::Help(_)), "{}", spec.name);
             let Ok(Verb::Help(text)) = parsed(&format!("{} --help", spec.name)) else {
                 panic!("no help for {}", spec.name);

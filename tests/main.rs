@@ -19,6 +19,7 @@ mod corpus;
 mod doors;
 mod faults;
 mod flow;
+mod git;
 mod hooks;
 mod persist;
 mod promises;

@@ -19,7 +19,7 @@ function __pizauth_wants_account
         and set value yes
         string match --quiet -- '-*' $word; or set --append words $word
     end
-    test (count $words) -eq 1; and contains -- $words[1] auth refresh revoke show
+    test (count $words) -eq 1; and contains -- $words[1] auth git-credential refresh revoke show
 end
 
 complete --command pizauth --no-files
@@ -29,6 +29,7 @@ complete --command pizauth --condition __fish_use_subcommand --short-option V --
 complete --command pizauth --condition __fish_use_subcommand --arguments auth --description 'Sign in, and wait for the end'
 complete --command pizauth --condition __fish_use_subcommand --arguments check --description 'Say whether the configuration is good'
 complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output or a file'
+complete --command pizauth --condition __fish_use_subcommand --arguments git-credential --description 'Be a credential helper of git'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
 complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
@@ -48,11 +49,13 @@ complete --command pizauth --condition '__fish_seen_subcommand_from auth' --shor
 complete --command pizauth --condition '__fish_seen_subcommand_from check' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option f --long-option force --description 'Write to a terminal, too'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option o --long-option output --require-parameter --force-files --description 'Write this file'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --short-option b --long-option bearer --description 'Over https, a header'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --long-option user --require-parameter --description 'The user, whatever git says'
 complete --command pizauth --condition '__fish_seen_subcommand_from info status watch' --short-option j --long-option json --description 'Print JSON'
-complete --command pizauth --condition '__fish_seen_subcommand_from refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer json xoauth2 oauthbearer' --description 'What to print'
-complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
-complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option host --require-parameter --description 'The mail server, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option port --require-parameter --description 'Its port, for oauthbearer'

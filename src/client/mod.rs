@@ -1,11 +1,13 @@
 //! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
 
 mod auth;
+mod credential;
 mod dump;
 mod info;
 mod qr;
 mod restart;
 mod status;
+mod token;
 mod watch;
 
 use std::{
@@ -34,6 +36,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         // The daemon's own.
         Verb::Check(_) | Verb::Server(_) | Verb::TakeOver { .. } => Ok(()),
         Verb::Dump(options) => dump::run(options),
+        Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json } => info::run(*json),
         Verb::Redirect(address) => redirect(address.as_deref()),

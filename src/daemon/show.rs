@@ -115,6 +115,7 @@ struct Line<'a> {
     expiry_unix: Option<i64>,
     scopes: &'a [String],
     account: &'a str,
+    login_hint: Option<&'a str>,
 }
 
 fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
@@ -125,10 +126,12 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
         expiry_unix: handed.expires.map(crate::time::Wall::secs),
         scopes: &handed.scopes,
         account,
+        login_hint: handed.login_hint.as_deref(),
     };
     // Room for every byte to be escaped: a buffer that grows leaves copies of the token behind.
     let texts = handed.scopes.iter().map(|scope| scope.len() + 1);
-    let length = texts.sum::<usize>() + line.token.len() + account.len();
+    let hint = line.login_hint.map_or(0, str::len);
+    let length = texts.sum::<usize>() + line.token.len() + account.len() + hint;
     let mut text = Zeroizing::new(Vec::with_capacity(6 * length + 256));
     serde_json::to_writer(&mut *text, &line)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod hooks;
 pub mod http;
 pub mod issuer;
+pub mod mail;
 pub mod provider;
 pub mod tls;
 pub mod wait;

@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "client",
         &[
-            "cli", "error", "paths", "report", "secret", "text", "time", "view", "wire",
+            "cli", "error", "form", "paths", "report", "secret", "text", "time", "view", "wire",
         ],
     ),
     // The servers. They know no core, and take closures.
@@ -314,6 +314,7 @@ pub const BANS: [Ban; 7] = [
                 "the token, on its way to the client; the pasted address, to the server",
             ),
             ("src/daemon/show.rs", "the token in a header or an object"),
+            ("src/client/credential.rs", "the token in the answer to git"),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
         ],
     },

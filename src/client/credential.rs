@@ -1,0 +1,301 @@
+//! `pizauth git-credential`: a credential helper as git-credential(1) and gitcredentials(7) describe
+//! it. git writes attributes to stdin, a line each, and reads some from stdout.
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use zeroize::Zeroizing;
+
+use super::{
+    print, say,
+    token::{self, Held},
+};
+use crate::{
+    cli::GitCredentialOptions,
+    error::{Exit, Failure},
+    secret::Secret,
+    wire::{AccountArgs, Request, ShowArgs},
+};
+
+/// How much git may say, in bytes: a URL, a user and a token fit many times.
+const MAX_INPUT_BYTES: u64 = 64 << 10;
+
+/// How long a token must be valid unless the user says otherwise: from here to the end of the last
+/// sign-in with it, through a proxy and to a slow server. git keeps none for longer than it runs.
+const MIN_VALID: Duration = Duration::from_secs(60);
+
+/// The user that GitLab wants beside a token; other forges take any name.
+const FORGE_USER: &str = "oauth2";
+
+/// What makes git give up, instead of asking other helpers and then the user for a password that
+/// the server wouldn't take.
+const QUIT: &[u8] = b"quit=1\n";
+
+pub(super) fn run(options: &GitCredentialOptions) -> Result<(), Failure> {
+    let asked = Asked::parse(&input()?);
+    match options.operation.as_str() {
+        "get" => match get(options, &asked) {
+            Ok(answer) => print(&answer),
+            Err(failure) => {
+                print(QUIT)?;
+                Err(failure)
+            }
+        },
+        "erase" => erase(options, &asked),
+        // The server has the token; and what a later git wants is to be ignored in silence.
+        _ => Ok(()),
+    }
+}
+
+fn input() -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::new(Exit::Other, format!("can't hear git: {error}")))?;
+    Ok(bytes)
+}
+
+fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if asked.is_in_clear() {
+        let what = "git wants to send the token without TLS";
+        return Err(Failure::new(Exit::Other, what).hint("use https in the URL"));
+    }
+    let args = |min_valid: Option<Duration>, wait: Option<Duration>| ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        wait_secs: wait.map(|span| span.as_secs()),
+        min_valid_secs: min_valid.map(|span| span.as_secs()),
+        ..ShowArgs::default()
+    };
+    let wanted = options.min_valid.or(Some(MIN_VALID));
+    let held = token::fetch(args(wanted, options.wait)).or_else(|failure| {
+        // One that lasts for less will do, if nobody has said otherwise.
+        match (options.min_valid, failure.exit) {
+            (None, Exit::TryLater) => token::fetch(args(None, None)).map_err(|_| failure),
+            _ => Err(failure),
+        }
+    })?;
+    Ok(answer(options, asked, &held))
+}
+
+/// The server at the other end has refused what git sent. If that is still the token that others
+/// would get, too, it is replaced.
+fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
+    let present = token::fetch(ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        ..ShowArgs::default()
+    });
+    let present = match present {
+        // It is being replaced already.
+        Err(failure) if failure.exit == Exit::TryLater => return Ok(()),
+        present => present?,
+    };
+    if asked.secret.as_ref().is_some_and(|it| *it != present.token) {
+        return Ok(());
+    }
+    say(Request::Refresh(AccountArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+    }))
+}
+
+/// What git says about the credential.
+#[derive(Debug, Default, PartialEq)]
+struct Asked {
+    protocol: String,
+    /// With the port, if git has one.
+    host: String,
+    username: Option<String>,
+    /// What the server has refused.
+    secret: Option<Secret>,
+    /// git can send a header with any scheme (git 2.46).
+    any_scheme: bool,
+}
+
+impl Asked {
+    /// Reads attributes up to an empty line; those of later versions are skipped.
+    fn parse(input: &[u8]) -> Self {
+        let mut asked = Asked::default();
+        let lines = input.split(|byte| *byte == b'\n');
+        for line in lines.take_while(|line| !line.is_empty()) {
+            let Some((key, value)) = std::str::from_utf8(line)
+                .ok()
+                .and_then(|line| line.split_once('='))
+            else {
+                continue;
+            };
+            match key {
+                "protocol" => value.clone_into(&mut asked.protocol),
+                "host" => value.clone_into(&mut asked.host),
+                "username" if !value.is_empty() => asked.username = Some(value.to_owned()),
+                "password" | "credential" => asked.secret = Some(Secret::new(value.to_owned())),
+                "capability[]" => asked.any_scheme |= value == "authtype",
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    /// Whether this is about git's own protocol over HTTP, not mail.
+    fn is_http(&self) -> bool {
+        matches!(self.protocol.as_str(), "http" | "https")
+    }
+
+    /// Whether others on the network would see the token. Of mail git doesn't say: `smtp` is the
+    /// word for TLS, too.
+    fn is_in_clear(&self) -> bool {
+        let name = match self.host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.host,
+        };
+        let name = name.trim_start_matches('[').trim_end_matches(']');
+        let address = name.parse::<std::net::IpAddr>();
+        let is_local = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        self.protocol == "http" && !is_local
+    }
+}
+
+/// The attributes that git is to use.
+fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> Zeroizing<Vec<u8>> {
+    let mut text = String::new();
+    let as_header = options.bearer && asked.any_scheme && asked.is_http();
+    if as_header {
+        text.push_str("capability[]=authtype\nauthtype=Bearer\n");
+    } else if let Some(user) = user(options, asked, held) {
+        text.push_str(&format!("username={user}\n"));
+    }
+    if let Some(expiry) = held.expiry_unix {
+        text.push_str(&format!("password_expiry_utc={expiry}\n"));
+    }
+    text.push_str(match as_header {
+        true => "credential=",
+        false => "password=",
+    });
+    let token = held.token.expose();
+    // Reserved at once: a vector that grows leaves copies of a token behind.
+    let mut answer = Zeroizing::new(Vec::with_capacity(text.len() + token.len() + 1));
+    answer.extend_from_slice(text.as_bytes());
+    answer.extend_from_slice(token.as_bytes());
+    answer.push(b'\n');
+    answer
+}
+
+/// The user for this credential. An account's `login_hint` is a mailbox, which means nothing to a
+/// forge.
+fn user<'a>(
+    options: &'a GitCredentialOptions,
+    asked: &'a Asked,
+    held: &'a Held,
+) -> Option<&'a str> {
+    let own = match asked.is_http() {
+        true => Some(FORGE_USER),
+        false => held.login_hint.as_deref(),
+    };
+    let user = options.user.as_deref().or(asked.username.as_deref());
+    user.or(own.filter(|own| !own.contains(char::is_control)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held() -> Held {
+        Held {
+            token: Secret::new("at=1".into()),
+            expiry_unix: Some(1_800_000_000),
+            login_hint: Some("me@example.com".into()),
+        }
+    }
+
+    fn text(options: &GitCredentialOptions, input: &str) -> String {
+        let answer = answer(options, &Asked::parse(input.as_bytes()), &held());
+        String::from_utf8(answer.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_answer_names_the_user_the_life_and_the_token() {
+        let plain = GitCredentialOptions::default();
+        let named = GitCredentialOptions {
+            user: Some("x-token-auth".into()),
+            ..GitCredentialOptions::default()
+        };
+        let rest = "password_expiry_utc=1800000000\npassword=at=1\n";
+        for (options, input, user) in [
+            (&plain, "protocol=smtp\nhost=h:587\n", "me@example.com"),
+            (&plain, "protocol=smtp\nusername=you\n", "you"),
+            (&plain, "protocol=smtp\nusername=\n", "me@example.com"),
+            (&plain, "protocol=https\nhost=h\npath=a.git\n", "oauth2"),
+            (&plain, "protocol=https\nusername=you\n\nusername=x", "you"),
+            (&named, "protocol=https\nusername=you\n", "x-token-auth"),
+            (&named, "protocol=smtp\nhost=h\n", "x-token-auth"),
+        ] {
+            assert_eq!(
+                text(options, input),
+                format!("username={user}\n{rest}"),
+                "{input}"
+            );
+        }
+        let nobody = Held {
+            login_hint: Some("a\nb".into()),
+            expiry_unix: None,
+            ..held()
+        };
+        let asked = Asked::parse(b"protocol=smtp\n");
+        assert_eq!(*answer(&plain, &asked, &nobody), b"password=at=1\n");
+    }
+
+    #[test]
+    fn a_header_is_for_a_git_that_can_send_one() {
+        let bearer = GitCredentialOptions {
+            bearer: true,
+            ..GitCredentialOptions::default()
+        };
+        let modern = "capability[]=authtype\ncapability[]=state\nprotocol=https\nhost=h\n";
+        assert_eq!(
+            text(&bearer, modern),
+            "capability[]=authtype\nauthtype=Bearer\npassword_expiry_utc=1800000000\n\
+             credential=at=1\n"
+        );
+        let basic = "username=oauth2\npassword_expiry_utc=1800000000\npassword=at=1\n";
+        assert_eq!(text(&GitCredentialOptions::default(), modern), basic);
+        assert_eq!(text(&bearer, "protocol=https\nhost=h\n"), basic);
+    }
+
+    #[test]
+    fn a_token_isnt_for_http_on_a_network() {
+        for (input, in_clear) in [
+            ("protocol=http\nhost=git.example\n", true),
+            ("protocol=http\nhost=git.example:80\n", true),
+            ("protocol=http\nhost=127.0.0.1.example\n", true),
+            ("protocol=http\n", true),
+            ("protocol=http\nhost=127.0.0.1:8080\n", false),
+            ("protocol=http\nhost=[::1]:8080\n", false),
+            ("protocol=http\nhost=[::1]\n", false),
+            ("protocol=http\nhost=localhost:80\n", false),
+            ("protocol=https\nhost=git.example\n", false),
+            ("protocol=smtp\nhost=mail.example:587\n", false),
+        ] {
+            assert_eq!(
+                Asked::parse(input.as_bytes()).is_in_clear(),
+                in_clear,
+                "{input}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_isnt_understood_is_skipped() {
+        let input = b"\xff=x\nprotocol=https\nnonsense\nwwwauth[]=Basic\npassword=p=q\n\nhost=late";
+        assert_eq!(
+            Asked::parse(input),
+            Asked {
+                protocol: "https".into(),
+                secret: Some(Secret::new("p=q".into())),
+                ..Asked::default()
+            }
+        );
+        assert_eq!(Asked::parse(b""), Asked::default());
+    }
+}

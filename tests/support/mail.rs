@@ -1,0 +1,346 @@
+//! A mail server: IMAP, POP3 and SMTP as far as signing in with a token goes, and for SMTP as far
+//! as taking mail. It notes every line that it hears.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::PATIENCE;
+use super::tls::Face;
+use super::wait::Watched;
+
+/// Which language it speaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Protocol {
+    Imap,
+    Pop3,
+    Smtp,
+}
+
+/// When it speaks TLS.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    Never,
+    AtOnce(Face),
+    /// Once it is asked to.
+    OnDemand(Face),
+}
+
+/// How it behaves.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    pub protocol: Protocol,
+    pub tls: Tls,
+    pub mechanisms: Vec<&'static str>,
+    /// The decoded responses with which one may sign in.
+    pub admits: Vec<String>,
+    /// What it says to others before it refuses them, not yet encoded.
+    pub challenge: Option<String>,
+    /// What it answers, in place of the usual, to lines that begin so: `$TAG` stands for the
+    /// command's tag, and an empty answer means that it hangs up. `GREETING` is such a beginning.
+    pub instead: Vec<(&'static str, &'static str)>,
+}
+
+impl Manners {
+    /// It offers both mechanisms and admits nobody.
+    pub fn of(protocol: Protocol, tls: Tls) -> Self {
+        Manners {
+            protocol,
+            tls,
+            mechanisms: vec!["PLAIN", "XOAUTH2", "OAUTHBEARER"],
+            admits: Vec::new(),
+            challenge: Some(r#"{"status":"401","schemes":"bearer","scope":"mail"}"#.into()),
+            instead: Vec::new(),
+        }
+    }
+
+    /// XOAUTH2's response of `user` with `token` will do.
+    pub fn admit_xoauth2(mut self, user: &str, token: &str) -> Self {
+        let response = format!("user={user}\x01auth=Bearer {token}\x01\x01");
+        self.admits.push(response);
+        self
+    }
+
+    fn instead(&self, line: &str) -> Option<&'static str> {
+        let found = self
+            .instead
+            .iter()
+            .find(|(start, _)| line.starts_with(start));
+        found.map(|(_, answer)| *answer)
+    }
+}
+
+/// The running server. Its thread ends with the tests.
+pub struct MailServer {
+    pub port: u16,
+    heard: Arc<Watched<Vec<String>>>,
+}
+
+impl MailServer {
+    /// Starts one on a port of the system's choice.
+    pub fn start(manners: Manners) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let heard = Arc::new(Watched::default());
+        let theirs = Arc::clone(&heard);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (manners, heard) = (manners.clone(), Arc::clone(&theirs));
+                thread::spawn(move || {
+                    // A client that leaves, or that dislikes the certificate, is the test's business.
+                    let _ = Session::new(stream, manners, heard).and_then(Session::run);
+                });
+            }
+        });
+        MailServer { port, heard }
+    }
+
+    /// What it was told until now, in every session; `TLS` where that began.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.read(Vec::clone)
+    }
+
+    /// Waits until it has been told `line`.
+    pub fn wait_for(&self, line: &str) {
+        let found = self.heard.try_wait(PATIENCE, |heard| {
+            heard.iter().any(|it| it == line).then_some(())
+        });
+        assert!(found.is_some(), "no {line:?} in {:?}", self.heard());
+    }
+}
+
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn secure(self, face: &Face) -> io::Result<Self> {
+        let (Wire::Plain(stream), Face::Tls(config)) = (self, face) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let config: Arc<ServerConfig> = Arc::clone(config);
+        let mut connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        let mut stream = stream;
+        connection.complete_io(&mut stream)?;
+        Ok(Wire::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+
+    fn both(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => stream.as_mut(),
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+struct Session {
+    wire: Wire,
+    manners: Manners,
+    heard: Arc<Watched<Vec<String>>>,
+    secure: bool,
+}
+
+/// Whether there is more to say.
+#[derive(PartialEq)]
+enum Then {
+    GoOn,
+    HangUp,
+}
+
+impl Session {
+    fn new(
+        stream: TcpStream,
+        manners: Manners,
+        heard: Arc<Watched<Vec<String>>>,
+    ) -> io::Result<Self> {
+        let mut session = Session {
+            wire: Wire::Plain(stream),
+            manners,
+            heard,
+            secure: false,
+        };
+        if let Tls::AtOnce(face) = session.manners.tls.clone() {
+            session = session.secured(&face)?;
+        }
+        Ok(session)
+    }
+
+    fn secured(mut self, face: &Face) -> io::Result<Self> {
+        self.wire = self.wire.secure(face)?;
+        self.secure = true;
+        self.note("TLS");
+        Ok(self)
+    }
+
+    fn note(&self, line: &str) {
+        self.heard.change(|heard| heard.push(line.to_owned()));
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        let text = text.replace('\n', "\r\n");
+        self.wire.both().write_all(text.as_bytes())
+    }
+
+    fn hear(&mut self) -> io::Result<String> {
+        let line = self.hear_quietly()?;
+        self.note(&line);
+        Ok(line)
+    }
+
+    fn hear_quietly(&mut self) -> io::Result<String> {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            self.wire.both().read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&line);
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let greeting = match self.manners.protocol {
+            Protocol::Imap => "* OK mail.test ready\n",
+            Protocol::Pop3 => "+OK mail.test ready\n",
+            Protocol::Smtp => "220 mail.test ESMTP\n",
+        };
+        let greeting = self.manners.instead("GREETING").unwrap_or(greeting);
+        self.say(greeting)?;
+        loop {
+            let line = self.hear()?;
+            let (tag, command) = match self.manners.protocol {
+                Protocol::Imap => line.split_once(' ').unwrap_or(("*", &line)),
+                Protocol::Pop3 | Protocol::Smtp => ("", line.as_str()),
+            };
+            match self.manners.instead(command) {
+                Some("") => return Ok(()),
+                Some(answer) => {
+                    self.say(&answer.replace("$TAG", tag))?;
+                    continue;
+                }
+                None => {}
+            }
+            if let ("STARTTLS" | "STLS", Tls::OnDemand(face)) = (command, self.manners.tls.clone())
+            {
+                self.done(tag, "go ahead")?;
+                self = self.secured(&face)?;
+                continue;
+            }
+            if self.answer(tag, command)? == Then::HangUp {
+                return Ok(());
+            }
+        }
+    }
+
+    fn done(&mut self, tag: &str, text: &str) -> io::Result<()> {
+        let good = match self.manners.protocol {
+            Protocol::Imap => format!("{tag} OK {text}\n"),
+            Protocol::Pop3 => format!("+OK {text}\n"),
+            Protocol::Smtp => format!("250 {text}\n"),
+        };
+        self.say(&good)
+    }
+
+    fn answer(&mut self, tag: &str, command: &str) -> io::Result<Then> {
+        let mut words = command.split(' ');
+        match (words.next().unwrap_or_default(), words.next()) {
+            ("CAPABILITY", None) => {
+                let auth = self
+                    .manners
+                    .mechanisms
+                    .iter()
+                    .map(|it| format!(" AUTH={it}"));
+                let caps = format!(
+                    "IMAP4rev1{}{}",
+                    self.tls_word(" STARTTLS"),
+                    auth.collect::<String>()
+                );
+                self.say(&format!("* CAPABILITY {caps}\n"))?;
+                self.done(tag, "listed")?;
+            }
+            ("CAPA", None) => {
+                let list = self.manners.mechanisms.join(" ");
+                let tls = self.tls_word("STLS\n");
+                self.say(&format!("+OK here they are\n{tls}SASL {list}\n.\n"))?;
+            }
+            ("EHLO", _) => {
+                let list = self.manners.mechanisms.join(" ");
+                let tls = self.tls_word("250-STARTTLS\n");
+                self.say(&format!(
+                    "250-mail.test\n{tls}250-AUTH {list}\n250 8BITMIME\n"
+                ))?;
+            }
+            ("AUTHENTICATE" | "AUTH", Some(_)) => self.sign_in(tag, words.next())?,
+            ("DATA", None) => self.take_mail()?,
+            ("EXAMINE" | "STAT" | "MAIL" | "RCPT" | "NOOP" | "RSET", _) => {
+                self.done(tag, "fine")?;
+            }
+            ("LOGOUT" | "QUIT", None) => {
+                match self.manners.protocol {
+                    Protocol::Smtp => self.say("221 bye\n")?,
+                    Protocol::Imap | Protocol::Pop3 => self.done(tag, "bye")?,
+                }
+                return Ok(Then::HangUp);
+            }
+            _ => self.bad(tag, "what?")?,
+        }
+        Ok(Then::GoOn)
+    }
+
+    fn tls_word<'a>(&self, word: &'a str) -> &'a str {
+        match (&self.manners.tls, self.secure) {
+            (Tls::OnDemand(_), false) => word,
+            _ => "",
+        }
+    }
+
+    fn bad(&mut self, tag: &str, text: &str) -> io::Result<()> {
+        let bad = match self.manners.protocol {
+            Protocol::Imap => format!("{tag} NO {text}\n"),
+            Protocol::Pop3 => format!("-ERR {text}\n"),
+            Protocol::Smtp => format!("535 {text}\n"),
+        };
+        self.say(&bad)
+    }
+
+    fn sign_in(&mut self, tag: &str, initial: Option<&str>) -> io::Result<()> {
+        let go_on = match self.manners.protocol {
+            Protocol::Smtp => "334",
+            Protocol::Imap | Protocol::Pop3 => "+",
+        };
+        let response = match initial {
+            Some(initial) => initial.to_owned(),
+            None => {
+                self.say(&format!("{go_on} \n"))?;
+                self.hear()?
+            }
+        };
+        let response = STANDARD.decode(response).unwrap_or_default();
+        let response = String::from_utf8_lossy(&response);
+        if self.manners.admits.iter().any(|it| *it == response) {
+            return match self.manners.protocol {
+                Protocol::Smtp => self.say("235 welcome\n"),
+                Protocol::Imap | Protocol::Pop3 => self.done(tag, "welcome"),
+            };
+        }
+        if let Some(challenge) = self.manners.challenge.clone() {
+            self.say(&format!("{go_on} {}\n", STANDARD.encode(challenge)))?;
+            self.hear()?;
+        }
+        self.bad(tag, "no")
+    }
+
+    fn take_mail(&mut self) -> io::Result<()> {
+        self.say("354 go on\n")?;
+        while self.hear_quietly()? != "." {}
+        self.say("250 taken\n")
+    }
+}
