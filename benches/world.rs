@@ -169,8 +169,10 @@ impl World {
             access: Some(SavedAccess {
                 token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
                 expires: Some(now.after(Duration::from_secs(expires))),
+                origins: None,
             }),
             refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
+            refresh_origins: None,
             obtained: now.before(age),
         });
         dump::seal(

@@ -15,6 +15,8 @@ pub mod oauth;
 
 pub mod core;
 
+pub mod http;
+
 pub mod cli;
 pub mod client;
 pub mod paths;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     time::Wall,
     view::{
-        AccessView, AccountView, DeviceView, Happening, News, ReasonView, RenewalView, SignInView,
+        AccessView, AccountView, DeviceView, DiscoveryState, DiscoveryView, Happening, News,
+        ReasonView, RenewalView, SignInView,
     },
 };
 
@@ -60,9 +61,9 @@ pub struct Account {
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_hint: Option<String>,
-    /// `none`, `pending`, `completing`, `failed`.
+    /// `none`, `discovering`, `pending`, `completing`, `failed`.
     pub sign_in: String,
-    /// Since when it is pending or being completed.
+    /// Since when it waits for the endpoints, is pending or being completed.
     #[serde(flatten, with = "sign_in_since")]
     pub sign_in_since: Option<Wall>,
     /// When the user was last asked.
@@ -77,6 +78,108 @@ pub struct Account {
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_hint: Option<String>,
+    /// What its issuer says of itself, if that was or will be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Discovery>,
+}
+
+/// Where an account's provider is, as its issuer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Discovery {
+    /// The issuer.
+    pub issuer: String,
+    /// `not_yet`, `under_way`, `done`, `failed`.
+    pub state: String,
+    /// The endpoints, once they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_uri: Option<String>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_uri: Option<String>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_auth_uri: Option<String>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revocation_uri: Option<String>,
+    /// Since when it fails.
+    #[serde(flatten, with = "since")]
+    pub since: Option<Wall>,
+    /// How often in a row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// When the next try is due; without, it is when somebody needs it.
+    #[serde(flatten, with = "next")]
+    pub next: Option<Wall>,
+    /// Why the last didn't work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Discovery {
+    fn of(view: &DiscoveryView) -> Self {
+        let bare = |state: &str| Discovery {
+            issuer: view.issuer.clone(),
+            state: state.into(),
+            ..Discovery::default()
+        };
+        match &view.state {
+            DiscoveryState::NotYet => bare("not_yet"),
+            DiscoveryState::UnderWay => bare("under_way"),
+            DiscoveryState::Done {
+                auth_uri,
+                token_uri,
+                device_auth_uri,
+                revocation_uri,
+            } => Discovery {
+                auth_uri: auth_uri.clone(),
+                token_uri: Some(token_uri.clone()),
+                device_auth_uri: device_auth_uri.clone(),
+                revocation_uri: revocation_uri.clone(),
+                ..bare("done")
+            },
+            DiscoveryState::Failed {
+                since,
+                failures,
+                at,
+                reason,
+            } => Discovery {
+                since: Some(*since),
+                failures: Some(*failures),
+                next: *at,
+                error: Some(reason.text.clone()),
+                hint: reason.hint.clone(),
+                ..bare("failed")
+            },
+        }
+    }
+
+    fn view(&self) -> DiscoveryView {
+        let state = match self.state.as_str() {
+            "under_way" => DiscoveryState::UnderWay,
+            "done" => DiscoveryState::Done {
+                auth_uri: self.auth_uri.clone(),
+                token_uri: self.token_uri.clone().unwrap_or_default(),
+                device_auth_uri: self.device_auth_uri.clone(),
+                revocation_uri: self.revocation_uri.clone(),
+            },
+            "failed" => DiscoveryState::Failed {
+                since: self.since.unwrap_or(Wall::from_millis(0)),
+                failures: self.failures.unwrap_or(1),
+                at: self.next,
+                reason: reason(self.error.as_ref(), self.hint.as_ref()),
+            },
+            _ => DiscoveryState::NotYet,
+        };
+        DiscoveryView {
+            issuer: self.issuer.clone(),
+            state,
+        }
+    }
 }
 
 /// A code to enter on any device (RFC 8628).
@@ -162,6 +265,7 @@ fn account(view: &AccountView) -> Account {
         obtained: view.access.as_ref().map(|access| access.obtained),
         expires: view.access.as_ref().and_then(|access| access.expires),
         refresh: "none".into(),
+        discovery: view.discovery.as_ref().map(Discovery::of),
         ..Account::default()
     };
     if let Some(renewal) = &view.renewal {
@@ -225,6 +329,10 @@ fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
             account.sign_in_error = Some(reason.text.clone());
             account.sign_in_hint = reason.hint.clone();
         }
+        SignInView::Discovering { since } => {
+            account.sign_in = "discovering".into();
+            account.sign_in_since = Some(*since);
+        }
         SignInView::Pending {
             since,
             reminded,
@@ -255,6 +363,7 @@ impl Account {
             access: obtained,
             renewal: self.renewal_view(),
             sign_in: self.sign_in_view(),
+            discovery: self.discovery.as_ref().map(Discovery::view),
         }
     }
 
@@ -294,6 +403,7 @@ impl Account {
                     self.sign_in_hint.as_ref(),
                 )),
             },
+            "discovering" => SignInView::Discovering { since },
             "pending" => SignInView::Pending {
                 since,
                 reminded: self.sign_in_reminded,
@@ -413,6 +523,8 @@ moment! {
     refresh_since: "refresh_since", "refresh_since_unix";
     sign_in_since: "sign_in_since", "sign_in_since_unix";
     sign_in_reminded: "sign_in_reminded", "sign_in_reminded_unix";
+    since: "since", "since_unix";
+    next: "next", "next_unix";
     time: "time", "time_unix";
 }
 
@@ -450,6 +562,7 @@ mod tests {
                 reminded: None,
                 device: None,
             },
+            discovery: None,
         };
         let text = serde_json::to_string(&status(std::slice::from_ref(&view))).unwrap();
         let at = "\"2023-11-14T22:13:20Z\"";
@@ -503,8 +616,47 @@ mod tests {
                 access,
                 renewal,
                 sign_in: SignInView::None { failed: None },
+                discovery: None,
             };
             assert_eq!(account(&view).needs, word, "{view:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_issuer_says_is_reported_and_read_back() {
+        for (state, text) in [
+            (DiscoveryState::NotYet, "\"state\":\"not_yet\""),
+            (DiscoveryState::UnderWay, "\"state\":\"under_way\""),
+            (
+                DiscoveryState::Done {
+                    auth_uri: Some("https://a.example/auth".into()),
+                    token_uri: "https://a.example/token".into(),
+                    device_auth_uri: None,
+                    revocation_uri: None,
+                },
+                "\"state\":\"done\",\"auth_uri\":\"https://a.example/auth\",\
+                 \"token_uri\":\"https://a.example/token\"",
+            ),
+            (
+                DiscoveryState::Failed {
+                    since: AT,
+                    failures: 3,
+                    at: None,
+                    reason: reason(),
+                },
+                "\"state\":\"failed\",\"since\":\"2023-11-14T22:13:20Z\",\
+                 \"since_unix\":1700000000,\"failures\":3,\"error\":\"it said no\",\
+                 \"hint\":\"ask again\"",
+            ),
+        ] {
+            let view = DiscoveryView {
+                issuer: "https://a.example".into(),
+                state,
+            };
+            let found = Discovery::of(&view);
+            let wanted = format!("{{\"issuer\":\"https://a.example\",{text}}}");
+            assert_eq!(serde_json::to_string(&found).unwrap(), wanted);
+            assert_eq!(found.view(), view);
         }
     }
 

@@ -18,6 +18,49 @@ pub struct AccountView {
     pub renewal: Option<RenewalView>,
     /// Whether somebody is signing in.
     pub sign_in: SignInView,
+    /// What its issuer says of itself; `None` when nobody needs to ask.
+    pub discovery: Option<DiscoveryView>,
+}
+
+/// Where an account's provider is, as its issuer says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiscoveryView {
+    /// The issuer.
+    pub issuer: String,
+    /// What is known.
+    pub state: DiscoveryState,
+}
+
+/// How far the discovery of an account's endpoints is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum DiscoveryState {
+    /// Nothing has needed them yet.
+    NotYet,
+    /// The issuer is being asked.
+    UnderWay,
+    /// They are known; those that the config has are the config's.
+    Done {
+        /// The authorization endpoint.
+        auth_uri: Option<String>,
+        /// The token endpoint.
+        token_uri: String,
+        /// The device authorization endpoint.
+        device_auth_uri: Option<String>,
+        /// The revocation endpoint.
+        revocation_uri: Option<String>,
+    },
+    /// The issuer was asked in vain.
+    Failed {
+        /// Since when.
+        since: Wall,
+        /// How often in a row.
+        failures: u32,
+        /// When it is asked again, unless only when somebody needs it.
+        at: Option<Wall>,
+        /// Why the last time failed.
+        reason: ReasonView,
+    },
 }
 
 /// An access token's life.
@@ -88,6 +131,11 @@ pub enum SignInView {
     None {
         /// Why the last try ended without tokens.
         failed: Option<ReasonView>,
+    },
+    /// Somebody wants to, but the endpoints aren't known yet.
+    Discovering {
+        /// Since when.
+        since: Wall,
     },
     /// A request waits for the user.
     Pending {

@@ -16,7 +16,7 @@ use std::{
 use url::Url;
 
 use pizauth::{
-    config::{self, Account, ClientAuth, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
+    config::{self, Account, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
     secret::Secret,
 };
 
@@ -228,13 +228,19 @@ fn render_account(account: &Account, out: &mut String) {
             "auth_uri",
             registration.auth_uri.as_ref().map_or("-", Url::as_str),
         ),
-        ("token_uri", registration.token_uri.as_str()),
+        (
+            "token_uri",
+            registration.token_uri.as_ref().map_or("-", Url::as_str),
+        ),
         ("redirect_uri", registration.redirect_uri.as_str()),
         ("client_id", &registration.client_id),
         ("client_secret", secret),
         ("refresh", &times),
     ] {
         writeln!(out, "  {name} {value}").unwrap();
+    }
+    if let Some(issuer) = &registration.issuer {
+        writeln!(out, "  issuer {issuer}").unwrap();
     }
     if let Some(file) = &account.token_file {
         writeln!(out, "  token_file {} {:?}", file.path, file.format).unwrap();
@@ -258,8 +264,8 @@ fn render_account(account: &Account, out: &mut String) {
         let value = header.value.expose();
         writeln!(out, "  header {}: {value}", header.name).unwrap();
     }
-    if account.client.auth != ClientAuth::default() {
-        writeln!(out, "  client_auth {:?}", account.client.auth).unwrap();
+    if let Some(auth) = account.client.auth {
+        writeln!(out, "  client_auth {auth:?}").unwrap();
     }
 }
 

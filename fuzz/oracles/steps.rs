@@ -182,7 +182,12 @@ impl World {
             0 => self.show(name),
             1 => match self.with(|core, cx| core.refresh(cx, name)) {
                 Some(Progress::SignIn { uri, .. }) => self.uris.push(uri),
-                Some(Progress::Refreshing | Progress::AskingForCode | Progress::Exchanging)
+                Some(
+                    Progress::Discovering { .. }
+                    | Progress::Refreshing
+                    | Progress::AskingForCode
+                    | Progress::Exchanging,
+                )
                 | None => {}
             },
             2 => self.revoke(name),
@@ -228,7 +233,8 @@ impl World {
             .accounts
             .iter()
             .find(|a| *a.name == *name)?;
-        account.registration.token_uri.host_str().map(str::to_owned)
+        let uri = account.registration.token_uri.as_ref()?;
+        uri.host_str().map(str::to_owned)
     }
 
     fn show(&mut self, name: &str) {

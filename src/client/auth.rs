@@ -19,9 +19,9 @@ use crate::{
     wire::{self, AuthArgs, Request},
 };
 
-/// How often to ask while the code is being asked for: the server answers when it is there, or has
-/// waited in vain.
-const MAX_ASKS: u32 = 3;
+/// How often to ask while the endpoints or the code are being asked for: the server answers when
+/// they are there, or has waited in vain.
+const MAX_ASKS: u32 = 4;
 
 /// How often the line of progress is drawn anew, in milliseconds.
 const TICK_MILLIS: u16 = 1000;

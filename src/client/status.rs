@@ -9,7 +9,9 @@ use crate::{
     error::Failure,
     report::{self, Status},
     time::{Wall, humane},
-    view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+    view::{
+        AccessView, AccountView, DiscoveryState, DiscoveryView, ReasonView, RenewalView, SignInView,
+    },
     wire::Request,
 };
 
@@ -81,6 +83,7 @@ fn line(view: &AccountView, now: Wall, zone: &TimeZone) -> String {
         parts.extend(renewed(renewal, valid, now));
     }
     parts.extend(signing_in(&view.sign_in, view.renewal.is_some(), now));
+    parts.extend(view.discovery.as_ref().and_then(|it| found(it, now)));
     parts.join("; ")
 }
 
@@ -142,6 +145,10 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
         SignInView::None {
             failed: Some(reason),
         } => Some(format!("the last authorisation failed: {}", why(reason))),
+        SignInView::Discovering { since } => Some(format!(
+            "authorisation wanted {}, but the endpoints aren't known",
+            lasting(*since, now)
+        )),
         SignInView::Pending {
             since,
             reminded,
@@ -162,6 +169,43 @@ fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
             Some(pending)
         }
         SignInView::Exchanging { .. } => Some("authorisation being completed".into()),
+    }
+}
+
+/// What the issuer has said, or why not.
+fn found(discovery: &DiscoveryView, now: Wall) -> Option<String> {
+    let issuer = crate::text::sanitize(&discovery.issuer);
+    match &discovery.state {
+        DiscoveryState::NotYet => None,
+        DiscoveryState::UnderWay => Some(format!("asking {issuer} for its endpoints")),
+        DiscoveryState::Done {
+            auth_uri,
+            device_auth_uri,
+            revocation_uri,
+            ..
+        } => {
+            let found = [
+                ("browser", auth_uri),
+                ("device code", device_auth_uri),
+                ("revocation", revocation_uri),
+            ];
+            let found = found.iter().filter(|(_, uri)| uri.is_some());
+            let found: Vec<&str> = found.map(|(name, _)| *name).collect();
+            Some(format!("endpoints of {issuer}: {}", found.join(", ")))
+        }
+        DiscoveryState::Failed {
+            failures,
+            at,
+            reason,
+            ..
+        } => {
+            let next = match at {
+                Some(at) => format!("next {}", ahead(*at, now)),
+                None => "next when needed".into(),
+            };
+            let failures = attempts(*failures);
+            Some(format!("{} ({failures}, {next})", why(reason)))
+        }
     }
 }
 
@@ -238,6 +282,7 @@ mod tests {
                 expires,
             }),
             renewal,
+            discovery: None,
             sign_in: SignInView::None { failed: None },
         }
     }

@@ -30,6 +30,9 @@ const REFRESH_RETRY: Duration = Duration::from_secs(40);
 /// Where the browser is sent back to: any port of this machine (RFC 8252, 7.3).
 const REDIRECT_URI: &str = "http://localhost/";
 
+/// What spares the endpoints.
+const ISSUER_INSTEAD: &str = "`issuer` may stand for the endpoints, if the provider has one";
+
 /// The configuration that `items` mean, or the first thing that is wrong with them.
 pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigError> {
     let (settings, blocks) = split(items);
@@ -187,27 +190,7 @@ impl<'a> Accounts<'_, 'a> {
     fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
         let name = self.name(block)?;
         let section = Section::new(self.source, &block.settings, Level::Account)?;
-        let device_auth_uri = self.endpoint(&section, "device_auth_uri")?;
-        let auth_uri = match &device_auth_uri {
-            Some(_) => section.filled("auth_uri")?,
-            None => Some(self.required(&section, &name, "auth_uri")?),
-        };
-        let token_uri = self.required(&section, &name, "token_uri")?;
-        let client_id = self.required(&section, &name, "client_id")?;
-        let endpoint =
-            |option, text: &Text| value::uri(self.source, option, text, Endpoint::Provider);
-        let auth_uri = auth_uri
-            .map(|text| endpoint("auth_uri", &text))
-            .transpose()?;
-        let registration = Registration {
-            redirect_uri: self.redirect_uri(&section, &name, auth_uri.is_some())?,
-            auth_uri,
-            token_uri: endpoint("token_uri", &token_uri)?,
-            client_id: client_id.value.into_owned(),
-            scopes: section.list("scopes")?,
-            auth_uri_fields: self.auth_uri_fields(&section)?,
-            token_uri_fields: self.fields(&section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
-        };
+        let (registration, device_auth_uri) = self.registration(&section, &name)?;
         let token_file = self.token_file(&section, &registration)?;
         Ok(Account {
             name: Arc::from(&*name.value),
@@ -218,6 +201,41 @@ impl<'a> Accounts<'_, 'a> {
             policy: section.policy(self.policy)?,
             token_file: token_file.map(Arc::new),
         })
+    }
+
+    /// To whom the account's tokens belong, and the endpoint beside it. The endpoints that an issuer
+    /// doesn't make superfluous must be there.
+    fn registration(
+        &mut self,
+        section: &Section<'_, 'a>,
+        account: &Text<'a>,
+    ) -> Result<(Registration, Option<Url>), ConfigError> {
+        let issuer = section.filled("issuer")?;
+        let issuer = issuer.map(|text| value::issuer(self.source, "issuer", &text));
+        let issuer = issuer.transpose()?;
+        let device_auth_uri = self.endpoint(section, "device_auth_uri")?;
+        if issuer.is_none() {
+            if device_auth_uri.is_none() {
+                self.required(section, account, "auth_uri")
+                    .map_err(|error| error.hint(ISSUER_INSTEAD))?;
+            }
+            self.required(section, account, "token_uri")
+                .map_err(|error| error.hint(ISSUER_INSTEAD))?;
+        }
+        let client_id = self.required(section, account, "client_id")?;
+        let auth_uri = self.endpoint(section, "auth_uri")?;
+        let by_browser = auth_uri.is_some() || issuer.is_some();
+        let registration = Registration {
+            issuer: issuer.map(Arc::from),
+            redirect_uri: self.redirect_uri(section, account, by_browser)?,
+            auth_uri,
+            token_uri: self.endpoint(section, "token_uri")?,
+            client_id: client_id.value.into_owned(),
+            scopes: section.list("scopes")?,
+            auth_uri_fields: self.auth_uri_fields(section)?,
+            token_uri_fields: self.fields(section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
+        };
+        Ok((registration, device_auth_uri))
     }
 
     /// Where the access token is written to: no two accounts may share a file.
@@ -380,7 +398,7 @@ impl<'a> Accounts<'_, 'a> {
             return Err(self.source.error(span, what));
         }
         Ok(Client {
-            auth: auth.map(|(auth, _)| auth).unwrap_or_default(),
+            auth: auth.map(|(auth, _)| auth),
             secret,
             headers: self.headers(section)?,
         })

@@ -21,6 +21,7 @@ use crate::secret::Secret;
 
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
+pub use value::is_loopback;
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
 /// is larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
@@ -171,8 +172,8 @@ pub enum TokenFormat {
 /// registration: renewing an expired secret at the provider must not cost a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// By which method.
-    pub auth: ClientAuth,
+    /// By which method, when the config says: else as the provider's metadata wants it, or the usual.
+    pub auth: Option<ClientAuth>,
     /// With what.
     pub secret: ClientSecret,
     /// Further headers of requests to these endpoints, in the order of the file, no two of a name.
@@ -218,10 +219,16 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// The authorization endpoint (RFC 6749, 3.1); `None` when only a device code signs in.
+    /// The issuer (RFC 8414, 2), as written. A dump of an account without one is as it was before
+    /// there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Arc<str>>,
+    /// The authorization endpoint (RFC 6749, 3.1) as configured; without, the issuer's metadata
+    /// says it, and without an issuer only a device code signs in.
     pub auth_uri: Option<Url>,
-    /// The token endpoint (RFC 6749, 3.2).
-    pub token_uri: Url,
+    /// The token endpoint (RFC 6749, 3.2) as configured; without, there is an issuer whose metadata
+    /// says it.
+    pub token_uri: Option<Url>,
     /// The client identifier (RFC 6749, 2.2).
     pub client_id: String,
     /// The redirection endpoint (RFC 6749, 3.1.2) as configured; its port is the listener's.
@@ -233,6 +240,14 @@ pub struct Registration {
     /// Further parameters of token requests, in the order of the file; a key may repeat. They say
     /// what the tokens are for (`resource`, `audience`).
     pub token_uri_fields: Vec<(String, String)>,
+}
+
+impl Registration {
+    /// The issuer to ask for the endpoints: only where one is missing that no account can do without.
+    pub fn discovers(&self) -> Option<&Arc<str>> {
+        let complete = self.auth_uri.is_some() && self.token_uri.is_some();
+        self.issuer.as_ref().filter(|_| !complete)
+    }
 }
 
 /// When an account's tokens are refreshed. A changed policy bites at once and keeps the tokens.

@@ -23,7 +23,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 31] = [
+pub const OPTIONS: [(&str, Level); 32] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -37,6 +37,7 @@ pub const OPTIONS: [(&str, Level); 31] = [
     ("refresh_at_least", Level::Both),
     ("refresh_before_expiry", Level::Both),
     ("refresh_retry", Level::Both),
+    ("issuer", Level::Account),
     ("auth_uri", Level::Account),
     ("token_uri", Level::Account),
     ("device_auth_uri", Level::Account),

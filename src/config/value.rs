@@ -262,13 +262,27 @@ fn check_provider(url: &Url, refuse: impl Fn(&str) -> ConfigError) -> Result<(),
 }
 
 /// Whether `url` leads to this machine whatever a name server says.
-fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+/// The issuer as it is written: the comparison with what a document says is one of strings.
+pub(super) fn issuer(source: &Source, name: &str, text: &Text) -> Result<String, ConfigError> {
+    let url = uri(source, name, text, Endpoint::Provider)?;
+    if url.query().is_some() {
+        let error = source.error(text.span, format!("`{name}` has a query"));
+        return Err(error.hint("an issuer ends before the `?` (RFC 8414, 2)"));
+    }
+    if url.path().contains("/.well-known/") {
+        let error = source.error(text.span, format!("`{name}` is a document's address"));
+        return Err(error.hint("leave out `/.well-known/` and the name behind it"));
+    }
+    Ok(text.value.clone().into_owned())
 }
 
 /// Whether a listener on `host` hears this machine only.

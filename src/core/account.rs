@@ -1,24 +1,31 @@
 //! One account: the tokens held, the sign-in under way, and how every event changes them.
 
 mod device;
+mod discovering;
+mod endpoints;
 mod handover;
 mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub(super) use endpoints::Origins;
 pub(super) use handover::Carried;
 use log::Level;
 use url::Url;
 
-use self::device::Device;
+use self::{
+    device::Device,
+    discovering::Discovering,
+    endpoints::{Configured, Endpoints, Location},
+};
 use super::{
     AttemptId, Effect, Ended, TokenEvent, Waiter,
     credentials::Credentials,
     dump::{Saved, SavedAccess},
-    env::Env,
+    env::{Common, Env},
     publish::Published,
     revoking::{Revocation, Step},
-    schedule::{self, Pauses},
+    schedule,
 };
 use crate::{
     config::{self, Config, Policy, Registration, TokenFile},
@@ -54,6 +61,11 @@ pub enum Show {
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },
+    /// Somebody has to sign in, but nobody knows where: the issuer is being asked.
+    Discovering {
+        /// Why that has failed so far, if it has.
+        trouble: Option<Refusal>,
+    },
     /// Somebody has to sign in with a code that is being asked for.
     AskingForCode,
     /// Somebody is just signing in.
@@ -81,6 +93,11 @@ pub enum Progress {
         device: Option<DeviceView>,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
+    },
+    /// Somebody has to sign in, but nobody knows where: the issuer is being asked.
+    Discovering {
+        /// Why that has failed so far, if it has.
+        trouble: Option<Refusal>,
     },
     /// Somebody has to sign in with a code that is being asked for.
     AskingForCode,
@@ -128,10 +145,10 @@ pub(super) struct Account {
     pub(super) published: Published,
     held: Held,
     sign_in: SignIn,
-    device_auth_uri: Option<Url>,
+    configured: Configured,
+    location: Location,
     /// When a device code was last asked for.
     last_device_request: Option<Instant>,
-    revocation_uri: Option<Url>,
     revocations: Vec<Revocation>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
     last_request: Option<Instant>,
@@ -168,6 +185,8 @@ struct Grant {
 struct Access {
     token: Arc<Secret>,
     expires: Option<Instant>,
+    /// Where it may be sent to be revoked.
+    origins: Origins,
     /// Those granted; `None` when the provider didn't say, and so those asked for.
     scopes: Option<Arc<[String]>>,
 }
@@ -179,6 +198,8 @@ enum Renewal {
     Impossible,
     With {
         refresh_token: Arc<Secret>,
+        /// Where it may be sent.
+        origins: Origins,
         phase: Phase,
     },
 }
@@ -242,6 +263,7 @@ struct Trouble {
 #[cfg_attr(test, derive(Clone))]
 enum SignIn {
     None { failed: Option<Refusal> },
+    Discovering(Discovering),
     Pending(Pending),
     Exchanging(Exchanging),
 }
@@ -323,6 +345,10 @@ impl ExchangePhase {
 
 impl Account {
     pub fn new(described: &config::Account) -> Self {
+        let configured = Configured {
+            device_auth_uri: described.device_auth_uri.clone(),
+            revocation_uri: described.revocation_uri.clone(),
+        };
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
@@ -332,9 +358,9 @@ impl Account {
             published: Published::default(),
             held: Held::Nothing,
             sign_in: SignIn::None { failed: None },
-            device_auth_uri: described.device_auth_uri.clone(),
+            location: Location::new(&described.registration, &configured),
+            configured,
             last_device_request: None,
-            revocation_uri: described.revocation_uri.clone(),
             revocations: Vec::new(),
             last_request: None,
             warned: Vec::new(),
@@ -362,28 +388,21 @@ impl Account {
 
     /// Whether a request of it is with the shell.
     pub fn awaits_reply(&self) -> bool {
-        let exchanging = matches!(
-            &self.sign_in,
+        let exchanging = match &self.sign_in {
             SignIn::Exchanging(Exchanging {
-                phase: ExchangePhase::InFlight(_),
+                phase: ExchangePhase::InFlight(attempt),
                 ..
-            })
-        );
-        let refreshing = matches!(
-            &self.held,
-            Held::Grant(Grant {
-                renewal: Renewal::With {
-                    phase: Phase::InFlight { .. },
-                    ..
-                },
-                ..
-            })
-        );
-        let polling = match &self.sign_in {
+            }) => Some(*attempt),
             SignIn::Pending(pending) => pending.device.awaits_reply(),
-            SignIn::None { .. } | SignIn::Exchanging(_) => false,
+            SignIn::Exchanging(_) | SignIn::Discovering(_) | SignIn::None { .. } => None,
         };
-        exchanging || refreshing || polling
+        let refreshing = match self.phase() {
+            Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
+            _ => None,
+        };
+        let mut attempts = exchanging.into_iter().chain(refreshing);
+        // What waits for an endpoint hasn't been sent.
+        attempts.any(|attempt| !self.location.keeps_waiting(attempt))
     }
 
     /// Whether it has tokens.
@@ -396,9 +415,9 @@ impl Account {
     }
 
     /// When this account wants [`Account::tick`] next.
-    pub fn deadline(&self, config: &Config, pauses: &Pauses) -> Option<Instant> {
-        let refresh = self.refresh_due(pauses);
-        let sign_in = self.sign_in_due(config);
+    pub fn deadline(&self, common: &Common) -> Option<Instant> {
+        let refresh = self.refresh_due(common);
+        let sign_in = self.sign_in_due(&common.config);
         let due = [refresh, sign_in, self.token_file_due()];
         let revocations = self.revocations.iter().filter_map(Revocation::due);
         due.into_iter().flatten().chain(revocations).min()
@@ -498,23 +517,18 @@ impl Account {
         self.cancel_sign_in(env, why.clone());
         self.sign_in = SignIn::None { failed: None };
         self.answer_failed(env, &why);
-        let (Some(waiter), Some(endpoint)) = (tell, self.revocation_uri.clone()) else {
+        let Some(waiter) = tell else {
             return false;
-        };
-        let refresh = match held {
-            Held::Grant(Grant {
-                renewal: Renewal::With { refresh_token, .. },
-                ..
-            }) => Some(refresh_token),
-            Held::Grant(_) | Held::Nothing => None,
         };
         let attempt = env.attempt();
-        let Some(revocation) = Revocation::new(endpoint, refresh, access, attempt, waiter) else {
-            return false;
-        };
-        self.revocations.push(revocation);
-        self.send(env, attempt);
-        true
+        match self.revocation_of(held, access.is_some(), attempt, waiter) {
+            Some(revocation) => {
+                self.revocations.push(revocation);
+                self.send(env, attempt);
+                true
+            }
+            None => false,
+        }
     }
 
     /// The account as this registration ends: its tokens go nowhere else.
@@ -543,8 +557,13 @@ impl Account {
             self.token_file = described.token_file.clone();
             self.published = Published::default();
         }
-        self.device_auth_uri = described.device_auth_uri.clone();
-        self.revocation_uri = described.revocation_uri.clone();
+        self.relocate(
+            env,
+            Configured {
+                device_auth_uri: described.device_auth_uri.clone(),
+                revocation_uri: described.revocation_uri.clone(),
+            },
+        );
         for attempt in self.credentials.reconfigure(&described.client) {
             self.send(env, attempt);
         }
@@ -563,10 +582,7 @@ impl Account {
     /// Does what is due.
     pub fn tick(&mut self, env: &mut Env) {
         let now = env.now.instant;
-        if self
-            .refresh_due(&env.common.pauses)
-            .is_some_and(|at| at <= now)
-        {
+        if self.refresh_due(env.common).is_some_and(|at| at <= now) {
             self.start_refresh(env);
         }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
@@ -579,7 +595,7 @@ impl Account {
                     }
                 }
                 SignIn::Exchanging(_) => self.retry_exchange(env),
-                SignIn::None { .. } => {}
+                SignIn::Discovering(_) | SignIn::None { .. } => {}
             }
         }
         for at in 0..self.revocations.len() {
@@ -593,7 +609,7 @@ impl Account {
         }
     }
 
-    fn refresh_due(&self, pauses: &Pauses) -> Option<Instant> {
+    fn refresh_due(&self, common: &Common) -> Option<Instant> {
         let Held::Grant(grant) = &self.held else {
             return None;
         };
@@ -628,12 +644,13 @@ impl Account {
             | Phase::Rejected { .. }
             | Phase::Parked { .. } => return None,
         };
-        Some(wish.max(self.earliest_request(pauses)))
+        Some(wish.max(self.earliest_request(common)))
     }
 
     fn sign_in_due(&self, config: &Config) -> Option<Instant> {
         match &self.sign_in {
-            SignIn::None { .. } => None,
+            // The issuer's own deadline counts.
+            SignIn::Discovering(_) | SignIn::None { .. } => None,
             SignIn::Pending(pending) => {
                 let reminder = self.reminder_due(config, pending);
                 reminder.into_iter().chain(pending.device.due()).min()
@@ -660,15 +677,17 @@ impl Account {
     fn is_exchanging(&self) -> bool {
         match self.sign_in {
             SignIn::Exchanging(_) => true,
-            SignIn::None { .. } | SignIn::Pending(_) => false,
+            SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_) => false,
         }
     }
 
-    fn earliest_request(&self, pauses: &Pauses) -> Instant {
-        schedule::earliest(
-            self.last_request,
-            pauses.until(&self.registration.token_uri),
-        )
+    fn earliest_request(&self, common: &Common) -> Instant {
+        let pause = match (self.location.known(), self.registration.discovers()) {
+            (Some(endpoints), _) => common.pauses.until(&endpoints.token_uri),
+            (None, Some(issuer)) => common.issuers.not_before(issuer),
+            (None, None) => None,
+        };
+        schedule::earliest(self.last_request, pause)
     }
 
     /// Whether only a sign-in brings a working account. A reminder is in order only then: tokens
@@ -696,6 +715,7 @@ impl Account {
                 device,
                 reason,
             },
+            Progress::Discovering { trouble } => Show::Discovering { trouble },
             Progress::AskingForCode => Show::AskingForCode,
             Progress::Exchanging => Show::Exchanging,
             Progress::Refreshing => Show::Refreshing { trouble: None },
@@ -706,6 +726,10 @@ impl Account {
     fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
         let reason = match &self.sign_in {
             SignIn::Exchanging(_) => return Progress::Exchanging,
+            SignIn::Discovering(_) => {
+                self.discover_for_sign_in(env);
+                reason
+            }
             SignIn::Pending(_) => {
                 // A code that has expired is replaced when somebody wants it.
                 self.renew_device(env);
@@ -726,6 +750,9 @@ impl Account {
                 },
                 None => Progress::AskingForCode,
             },
+            SignIn::Discovering(_) => Progress::Discovering {
+                trouble: self.discovery_trouble(env),
+            },
             SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
         }
     }
@@ -740,7 +767,8 @@ impl Account {
         match &mut self.sign_in {
             SignIn::None { .. } => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
-            SignIn::Pending(Pending {
+            SignIn::Discovering(Discovering { code_waiters, .. })
+            | SignIn::Pending(Pending {
                 device: Device::Asking(_),
                 code_waiters,
                 ..
@@ -762,6 +790,7 @@ impl Account {
             SignIn::None {
                 failed: Some(refusal),
             } => return Err(refusal.clone()),
+            SignIn::Discovering(discovering) => discovering.waiters.push(waiter),
             SignIn::Pending(pending) => pending.waiters.push(waiter),
             SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
         }
@@ -772,22 +801,34 @@ impl Account {
     fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
         match &mut self.sign_in {
             SignIn::None { .. } => {}
-            SignIn::Pending(pending) => {
-                pending.waiters.retain(|it| *it != waiter);
-                pending.code_waiters.retain(|it| *it != waiter);
+            SignIn::Discovering(Discovering {
+                waiters,
+                code_waiters,
+                ..
+            })
+            | SignIn::Pending(Pending {
+                waiters,
+                code_waiters,
+                ..
+            }) => {
+                waiters.retain(|it| *it != waiter);
+                code_waiters.retain(|it| *it != waiter);
             }
             SignIn::Exchanging(exchanging) => exchanging.waiters.retain(|it| *it != waiter),
         }
     }
 
     fn begin_sign_in(&mut self, env: &mut Env) {
-        let browser = self.registration.auth_uri.clone().map(|endpoint| {
+        let Some(endpoints) = self.locate(env) else {
+            return self.discover_first(env);
+        };
+        let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
             let verifier = Arc::new(authorization::token_text(&env.bytes32()));
             let port = env.common.ports.of(&self.registration.redirect_uri);
             let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
             let uri = authorization::authorization_uri(
-                &endpoint,
+                endpoint,
                 &self.registration,
                 &redirect_uri,
                 state.expose(),
@@ -803,7 +844,7 @@ impl Account {
         self.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),
             browser,
-            device: match self.device_auth_uri {
+            device: match endpoints.device_auth_uri {
                 Some(_) => Device::Over { again: true },
                 None => Device::None,
             },
@@ -846,7 +887,7 @@ impl Account {
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
     pub fn awaits(&self, state: &Secret) -> bool {
         match &self.sign_in {
-            SignIn::None { .. } => false,
+            SignIn::None { .. } | SignIn::Discovering(_) => false,
             SignIn::Pending(pending) => {
                 let browser = pending.browser.as_ref();
                 browser.is_some_and(|browser| *browser.state == *state)
@@ -857,10 +898,7 @@ impl Account {
 
     /// An authorization response whose state is this account's.
     pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
-        if let (Some(iss), Some(endpoint)) = (&callback.iss, &self.registration.auth_uri)
-            && !authorization::is_issuer(endpoint, iss)
-        {
-            let message = "an authorization response of another issuer was ignored";
+        if let Err(message) = self.check_issuer(callback.iss.as_deref()) {
             env.log(Level::Warn, &self.name, message);
             return Delivery::OtherIssuer;
         }
@@ -892,6 +930,7 @@ impl Account {
                     } => {
                         let refusal =
                             authorization::refusal(&error, description.as_deref(), uri.as_deref());
+                        let refusal = self.with_scopes(refusal, &error);
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
                         self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
@@ -900,7 +939,7 @@ impl Account {
                 }
             }
             // Nobody has this state.
-            other @ (SignIn::None { .. } | SignIn::Pending(_)) => {
+            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
                 self.sign_in = other;
                 Delivery::Stale
             }
@@ -939,7 +978,9 @@ impl Account {
                 self.sign_in = SignIn::Exchanging(exchanging);
                 self.send(env, attempt);
             }
-            other @ (SignIn::None { .. } | SignIn::Pending(_)) => self.sign_in = other,
+            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
+                self.sign_in = other;
+            }
         }
     }
 
@@ -982,6 +1023,10 @@ impl Account {
     fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             none @ SignIn::None { .. } => self.sign_in = none,
+            SignIn::Discovering(discovering) => {
+                self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
+                self.settle(env, Ended::SignIn, discovering.waiters, result);
+            }
             SignIn::Pending(pending) => {
                 env.emit(Effect::NotifyEnd {
                     attempt: pending.attempt,
@@ -1061,7 +1106,7 @@ impl Account {
 
     /// Refreshes now, or as soon as the floor and the provider allow.
     fn refresh_soon(&mut self, env: &mut Env) {
-        let earliest = self.earliest_request(&env.common.pauses);
+        let earliest = self.earliest_request(env.common);
         match self.phase_mut() {
             Some(Phase::Failing { wanted, .. }) => *wanted = true,
             Some(phase) => *phase = Phase::Wanted,
@@ -1094,6 +1139,9 @@ impl Account {
     /// Makes the request of an operation in flight, unless it has to wait for the client secret:
     /// then [`Account::secret_outcome`] does.
     fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        if self.locate_for(env, attempt).is_none() {
+            return;
+        }
         match self.asked(attempt) {
             Some(Asked::Exchange | Asked::Refresh) => self.send_token_request(env, attempt),
             Some(Asked::Code) => self.send_device_request(env, attempt),
@@ -1104,10 +1152,14 @@ impl Account {
     }
 
     fn send_token_request(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+        let Some(endpoints) = self.location.known().cloned() else {
             return;
         };
-        let endpoint = &self.registration.token_uri;
+        let usual = endpoints.client_auth();
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
+            return;
+        };
+        let endpoint = &endpoints.token_uri;
         let request = match (&self.sign_in, &self.held) {
             (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
                 token::exchange_request(
@@ -1149,7 +1201,10 @@ impl Account {
             SignIn::Pending(pending) if pending.device.polled(attempt).is_some() => {
                 return Some(Asked::Poll);
             }
-            SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_) => {}
+            SignIn::None { .. }
+            | SignIn::Discovering(_)
+            | SignIn::Pending(_)
+            | SignIn::Exchanging(_) => {}
         }
         match self.phase() {
             Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => Some(Asked::Refresh),
@@ -1215,18 +1270,25 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
+        let Some(endpoints) = self.location.known().cloned() else {
+            // Whatever was sent went to one that was known, and none is forgotten.
+            return;
+        };
         match self.asked(attempt) {
             Some(Asked::Exchange) => {
-                let verdict = self.judge(env, GrantType::AuthorizationCode, outcome);
+                let grant_type = GrantType::AuthorizationCode;
+                let verdict = self.judge(env, &endpoints, grant_type, outcome);
                 self.conclude(env, attempt, sent, verdict);
             }
             Some(Asked::Refresh) => {
-                let verdict = self.judge(env, GrantType::RefreshToken, outcome);
+                let verdict = self.judge(env, &endpoints, GrantType::RefreshToken, outcome);
                 self.conclude(env, attempt, sent, verdict);
             }
-            Some(Asked::Code) => self.device_started(env, sent, outcome),
-            Some(Asked::Poll) => self.polled(env, attempt, sent, outcome),
-            Some(Asked::Revocation) => self.revocation_answered(env, attempt, outcome),
+            Some(Asked::Code) => self.device_started(env, &endpoints, sent, outcome),
+            Some(Asked::Poll) => self.polled(env, &endpoints, attempt, sent, outcome),
+            Some(Asked::Revocation) => {
+                self.revocation_answered(env, &endpoints, attempt, outcome);
+            }
             None => {}
         }
     }
@@ -1253,9 +1315,15 @@ impl Account {
         }
     }
 
-    fn judge(&mut self, env: &mut Env, grant_type: GrantType, outcome: &Outcome) -> Verdict {
+    fn judge(
+        &mut self,
+        env: &mut Env,
+        endpoints: &Endpoints,
+        grant_type: GrantType,
+        outcome: &Outcome,
+    ) -> Verdict {
         let registration = self.registration.clone();
-        let (endpoint, scopes) = (&registration.token_uri, &registration.scopes);
+        let (endpoint, scopes) = (&endpoints.token_uri, &registration.scopes);
         let verdict = token::judge(grant_type, endpoint, scopes, outcome, env.now.wall);
         match &verdict {
             Verdict::Granted(tokens) => {
@@ -1364,7 +1432,7 @@ impl Account {
         let mut trouble = Trouble::after(before, &failure, env.now);
         let [jitter, ..] = env.bytes32();
         let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
-        let earliest = self.earliest_request(&env.common.pauses);
+        let earliest = self.earliest_request(env.common);
         let delay = delay.max(earliest.since(env.now.instant));
         let message = format!(
             "refresh failed, trying again in {}: {}",
@@ -1420,11 +1488,14 @@ impl Account {
     /// New tokens.
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         env.tokens_changed();
-        let renewal = self.succeed(tokens.refresh_token.map(Arc::new));
+        let origins = self.location.known().and_then(|it| it.origins.clone());
+        let refresh_token = tokens.refresh_token.map(Arc::new);
+        let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
         self.held = Held::Grant(Grant {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
                 expires: tokens.expires_in.map(|life| sent.after(life)),
+                origins,
                 scopes: tokens.scopes.map(Arc::from),
             }),
             renewal,
@@ -1437,16 +1508,54 @@ impl Account {
 
     // ---- telling the provider of a revoke -------------------------------------------------------
 
+    /// What the provider is to be told of tokens that are held no longer.
+    fn revocation_of(
+        &self,
+        held: Held,
+        access_is_valid: bool,
+        attempt: AttemptId,
+        waiter: Waiter,
+    ) -> Option<Revocation> {
+        let Held::Grant(grant) = held else {
+            return None;
+        };
+        let endpoints = self.location.known();
+        if endpoints.is_some_and(|endpoints| endpoints.revocation_uri.is_none()) {
+            return None;
+        }
+        let refresh = match grant.renewal {
+            Renewal::With {
+                refresh_token,
+                origins,
+                ..
+            } => Some((refresh_token, origins)),
+            Renewal::Impossible => None,
+        };
+        let access = grant.access.filter(|_| access_is_valid);
+        let access = access.map(|access| (access.token, access.origins));
+        Revocation::new(refresh, access, attempt, waiter)
+    }
+
     fn send_revocation(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+        let Some(endpoints) = self.location.known().cloned() else {
             return;
         };
         let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) else {
             return;
         };
+        let Some(endpoint) = endpoints.revocation_for(revocation.origins()) else {
+            let verdict = match &endpoints.revocation_uri {
+                None => revocation::Verdict::Done,
+                Some(uri) => revocation::Verdict::Refused(revoked_elsewhere(uri)),
+            };
+            return self.revocation_outcome(env, attempt, verdict);
+        };
+        let usual = endpoints.client_auth();
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
+            return;
+        };
         let (token_type, token) = revocation.token();
         let client_id = &self.registration.client_id;
-        let endpoint = revocation.endpoint();
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
@@ -1454,11 +1563,19 @@ impl Account {
         });
     }
 
-    fn revocation_answered(&mut self, env: &mut Env, attempt: AttemptId, outcome: &Outcome) {
-        if let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) {
-            let verdict = revocation::judge(revocation.endpoint(), outcome, env.now.wall);
-            self.revocation_outcome(env, attempt, verdict);
-        }
+    fn revocation_answered(
+        &mut self,
+        env: &mut Env,
+        endpoints: &Endpoints,
+        attempt: AttemptId,
+        outcome: &Outcome,
+    ) {
+        // A reload may have taken it out of the config while the request was under way.
+        let verdict = match &endpoints.revocation_uri {
+            Some(uri) => revocation::judge(uri, outcome, env.now.wall),
+            None => revocation::Verdict::Done,
+        };
+        self.revocation_outcome(env, attempt, verdict);
     }
 
     fn revocation_outcome(
@@ -1508,10 +1625,11 @@ impl Account {
 
     /// What renews tokens that came with `refresh_token`, or with none. The held refresh token is
     /// given up only for another one.
-    fn succeed(&mut self, refresh_token: Option<Arc<Secret>>) -> Renewal {
-        if let Some(refresh_token) = refresh_token {
+    fn succeed(&mut self, refresh_token: Option<(Arc<Secret>, Origins)>) -> Renewal {
+        if let Some((refresh_token, origins)) = refresh_token {
             return Renewal::With {
                 refresh_token,
+                origins,
                 phase: Phase::Waiting,
             };
         }
@@ -1525,11 +1643,13 @@ impl Account {
                 renewal:
                     Renewal::With {
                         refresh_token,
+                        origins,
                         phase,
                     },
                 ..
             }) => Renewal::With {
                 refresh_token,
+                origins,
                 phase: match phase {
                     // Of no use, but only a successor ends it.
                     rejected @ Phase::Rejected { .. } => rejected,
@@ -1558,10 +1678,15 @@ impl Account {
             access: grant.access.as_ref().map(|access| SavedAccess {
                 token: access.token.clone(),
                 expires: access.expires.map(|at| now.wall_at(at)),
+                origins: access.origins.clone(),
             }),
             refresh_token: match &grant.renewal {
                 Renewal::Impossible => None,
                 Renewal::With { refresh_token, .. } => Some(refresh_token.clone()),
+            },
+            refresh_origins: match &grant.renewal {
+                Renewal::Impossible => None,
+                Renewal::With { origins, .. } => origins.clone(),
             },
             obtained: now.wall_at(grant.obtained.instant),
         })
@@ -1584,13 +1709,15 @@ impl Account {
             return false;
         }
         env.tokens_changed();
-        let renewal = self.succeed(saved.refresh_token);
+        let refresh_token = saved.refresh_token;
+        let renewal = self.succeed(refresh_token.map(|token| (token, saved.refresh_origins)));
         self.held = Held::Grant(Grant {
             access: saved.access.map(|access| Access {
                 token: access.token,
                 expires: access
                     .expires
                     .map(|at| env.now.instant_at(at).before(ahead)),
+                origins: access.origins,
                 // A dump doesn't say.
                 scopes: None,
             }),
@@ -1602,12 +1729,13 @@ impl Account {
         });
         let expires = self.expires(env.now);
         env.news(&self.name, Happening::TokenRestored { expires });
+        self.keep_tokens_from_strangers(env);
         self.bring_for_waiting(env);
         true
     }
 
     /// What `status` shows.
-    pub fn view(&self, now: Now, pauses: &Pauses) -> AccountView {
+    pub fn view(&self, now: Now, common: &Common) -> AccountView {
         let grant = match &self.held {
             Held::Nothing => None,
             Held::Grant(grant) => Some(grant),
@@ -1622,17 +1750,18 @@ impl Account {
                     expires: access.expires.map(|at| now.wall_at(at)),
                 })
             }),
-            renewal: grant.map(|grant| self.renewal_view(grant, now, pauses)),
+            renewal: grant.map(|grant| self.renewal_view(grant, now, common)),
             sign_in: self.sign_in_view(now),
+            discovery: self.discovery_view(common, now),
         }
     }
 
-    fn renewal_view(&self, grant: &Grant, now: Now, pauses: &Pauses) -> RenewalView {
+    fn renewal_view(&self, grant: &Grant, now: Now, common: &Common) -> RenewalView {
         let Renewal::With { phase, .. } = &grant.renewal else {
             return RenewalView::Impossible;
         };
         let at = now.wall_at(
-            self.refresh_due(pauses)
+            self.refresh_due(common)
                 .unwrap_or(now.instant)
                 .max(now.instant),
         );
@@ -1660,6 +1789,9 @@ impl Account {
         match &self.sign_in {
             SignIn::None { failed } => SignInView::None {
                 failed: failed.as_ref().map(reason),
+            },
+            SignIn::Discovering(discovering) => SignInView::Discovering {
+                since: discovering.since.wall,
             },
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
@@ -1755,6 +1887,17 @@ impl Trouble {
 /// takes the second use of one for theft (RFC 9700, 4.14.2).
 const LOST_BEFORE: &str =
     "; an earlier reply was lost on the way, and a new refresh token perhaps with it";
+
+/// Why a token isn't sent to be revoked.
+fn revoked_elsewhere(uri: &Url) -> Refusal {
+    Refusal {
+        text: format!(
+            "the issuer now names the revocation endpoint {uri}, of another origin than when you \
+             signed in; the tokens are not sent there"
+        ),
+        hint: None,
+    }
+}
 
 /// A refusal and its hint as one line.
 fn told(refusal: &Refusal) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{AttemptId, Effect, env::Env};
 use crate::{
-    config::{Client, ClientSecret},
+    config::{Client, ClientAuth, ClientSecret},
     oauth::client,
     secret::Secret,
 };
@@ -40,11 +40,13 @@ impl Credentials {
     }
 
     /// What goes along with a request, or `None`: then `request` waits for [`Self::answered`].
+    /// `usual` is how to prove it where the config doesn't say.
     pub fn get(
         &mut self,
         env: &mut Env,
         account: &Arc<str>,
         request: AttemptId,
+        usual: ClientAuth,
     ) -> Option<client::Credentials<'_>> {
         if let ClientSecret::Command(command) = &self.client.secret {
             match &mut self.fetched {
@@ -69,7 +71,7 @@ impl Credentials {
             }
         }
         Some(client::Credentials {
-            auth: self.client.auth,
+            auth: self.client.auth.unwrap_or(usual),
             secret: match (&self.client.secret, &self.fetched) {
                 (ClientSecret::Given(secret), _)
                 | (ClientSecret::Command(_), Fetched::Secret(secret)) => Some(secret),

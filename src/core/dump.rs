@@ -49,6 +49,10 @@ pub struct Saved {
     /// The refresh token, if the provider gave one.
     #[serde(with = "optional_secret")]
     pub refresh_token: Option<Arc<Secret>>,
+    /// The origins that the issuer named when it was issued, if the issuer named them: it goes to no
+    /// other. A dump without is as it was before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_origins: Option<Arc<[String]>>,
     /// When the tokens were asked for.
     pub obtained: Wall,
 }
@@ -62,6 +66,9 @@ pub struct SavedAccess {
     pub token: Arc<Secret>,
     /// When it expires, if the provider said.
     pub expires: Option<Wall>,
+    /// As [`Saved::refresh_origins`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origins: Option<Arc<[String]>>,
 }
 
 /// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
@@ -258,8 +265,9 @@ mod tests {
             grants: vec![Saved {
                 account: "work".into(),
                 registration: Arc::new(Registration {
+                    issuer: None,
                     auth_uri: "https://a.example/auth".parse().ok(),
-                    token_uri: "https://a.example/token".parse().unwrap(),
+                    token_uri: "https://a.example/token".parse().ok(),
                     client_id: "id".into(),
                     redirect_uri: "http://localhost/".parse().unwrap(),
                     scopes: vec!["mail".into()],
@@ -269,8 +277,10 @@ mod tests {
                 access: Some(SavedAccess {
                     token: Arc::new(Secret::new("access".into())),
                     expires: Some(Wall::from_millis(2_000)),
+                    origins: None,
                 }),
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
+                refresh_origins: None,
                 obtained: Wall::from_millis(1_000),
             }],
         }
@@ -329,6 +339,7 @@ mod tests {
         broken.grants[0].access = Some(SavedAccess {
             token: Arc::new(Secret::new("two\nlines".into())),
             expires: None,
+            origins: None,
         });
         assert_eq!(open(&seal(&broken, [0; 32])), Err(DumpError::Damaged));
     }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     account::{Answer, Asker},
     dump::Sealed,
@@ -37,7 +39,7 @@ pub struct Waiter(pub u64);
 pub enum Ended {
     /// A sign-in.
     SignIn,
-    /// Asking for a device code; what came of it is to be asked for.
+    /// Asking for a device code, or for the endpoints; what came of it is to be asked for.
     Code,
     /// Telling the provider of a `revoke`.
     Revocation,
@@ -163,6 +165,13 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
+    },
+    /// GET this; exactly one [`super::Core::discovery_outcome`] answers it.
+    Discover {
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// What to get.
+        url: Url,
     },
     /// Something that somebody waits for has ended.
     Settled {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use log::Level;
 use url::Url;
 
-use super::{AttemptId, Cx, Effect, Entropy, Ports, schedule::Pauses};
+use super::{AttemptId, Cx, Effect, Entropy, Ports, discovery::Issuers, schedule::Pauses};
 use crate::{
     config::Config,
     oauth::token::Refusal,
@@ -36,6 +36,7 @@ pub struct Common {
     pub config: Arc<Config>,
     pub ports: Ports,
     pub pauses: Pauses,
+    pub issuers: Issuers,
     pub spent: VecDeque<Spent>,
     pub effects: VecDeque<Effect>,
     pub news: VecDeque<News>,
@@ -52,6 +53,7 @@ impl Common {
             config: Arc::new(config),
             ports,
             pauses: Pauses::default(),
+            issuers: Issuers::default(),
             spent: VecDeque::new(),
             effects: VecDeque::new(),
             news: VecDeque::new(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Core, Cx, account::Carried, env::Env};
+use super::{Core, Cx, account::Carried, discovery::CarriedIssuer, env::Env};
 use crate::time::Now;
 
 /// All that the successor needs to go on. Whoever changes it changes the version that
@@ -13,6 +13,7 @@ pub struct CoreState {
     attempts: u64,
     loaded: bool,
     dirty: bool,
+    issuers: Vec<CarriedIssuer>,
     accounts: Vec<Carried>,
 }
 
@@ -24,6 +25,7 @@ impl Core {
             attempts: self.common.attempts(),
             loaded,
             dirty,
+            issuers: self.common.issuers.carried(),
             accounts: self
                 .accounts
                 .values()
@@ -36,9 +38,10 @@ impl Core {
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
         self.common.adopt_attempts(state.attempts);
         self.keeper.adopt(state.loaded, state.dirty);
+        self.common.issuers.adopt(state.issuers);
         for carried in state.accounts {
             if let Some(account) = self.accounts.get_mut(&carried.account) {
-                account.adopt(&Env::new(cx, &mut self.common), carried);
+                account.adopt(&mut Env::new(cx, &mut self.common), carried);
             }
         }
         self.refile();

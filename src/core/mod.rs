@@ -4,6 +4,7 @@
 
 mod account;
 mod credentials;
+mod discovery;
 pub mod dump;
 mod effect;
 mod env;
@@ -156,11 +157,9 @@ impl Core {
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let accounts = self.deadlines.first().map(|(at, _)| *at);
-        let accounts = accounts.filter(|_| !self.common.held);
-        match (accounts, self.keeper.deadline()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let asking = [accounts, self.common.issuers.deadline()];
+        let asking = asking.into_iter().flatten().filter(|_| !self.common.held);
+        asking.chain(self.keeper.deadline()).min()
     }
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
@@ -173,7 +172,28 @@ impl Core {
             let name = name.clone();
             self.on(cx, &name, |account, env| account.tick(env));
         }
+        if !self.common.held {
+            self.tick_issuers(cx);
+        }
         self.keep(cx);
+    }
+
+    /// Asks the issuers whose time has come, if anybody still waits for them.
+    fn tick_issuers(&mut self, cx: &mut Cx) {
+        for issuer in self.common.issuers.due(cx.now.instant) {
+            let mut accounts = self.accounts.values();
+            let wanted = accounts.any(|account| {
+                account.registration().discovers() == Some(&issuer) && account.waits_for_endpoints()
+            });
+            match wanted {
+                // It is due, so it isn't too soon.
+                true => drop(discovery::want(
+                    &mut Env::new(cx, &mut self.common),
+                    &issuer,
+                )),
+                false => self.common.issuers.rest(&issuer),
+            }
+        }
     }
 
     /// From now on nothing is sent to a provider: whatever came back could come too late. What is
@@ -339,6 +359,22 @@ impl Core {
         });
     }
 
+    /// What came back for an [`Effect::Discover`].
+    pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
+        let mut env = Env::new(cx, &mut self.common);
+        if let Some(issuer) = discovery::answered(&mut env, attempt, outcome) {
+            for account in self.accounts.values_mut() {
+                if account.registration().discovers() == Some(&issuer) {
+                    let mut env = Env::new(cx, &mut self.common);
+                    account.discovered(&mut env);
+                    account.publish(&mut env);
+                }
+            }
+        }
+        self.refile();
+        self.keep(cx);
+    }
+
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
@@ -351,7 +387,7 @@ impl Core {
         self.common.config = config.clone();
         for described in &config.accounts {
             let mut env = Env::new(cx, &mut self.common);
-            let account = match before.remove(&described.name) {
+            let mut account = match before.remove(&described.name) {
                 Some(mut kept) if kept.registration() == &described.registration => {
                     kept.reconfigure(&mut env, described);
                     // Its deadline was thrown away with all others.
@@ -366,6 +402,7 @@ impl Core {
                 }
                 None => Account::new(described),
             };
+            account.locate(&mut Env::new(cx, &mut self.common));
             self.accounts.insert(described.name.clone(), account);
         }
         for mut gone in before.into_values() {
@@ -431,7 +468,7 @@ impl Core {
     pub fn status(&self, now: Now) -> Vec<AccountView> {
         self.accounts
             .values()
-            .map(|account| account.view(now, &self.common.pauses))
+            .map(|account| account.view(now, &self.common))
             .collect()
     }
 
@@ -458,7 +495,8 @@ impl Core {
         let mut env = Env::new(cx, &mut self.common);
         let value = transition(account, &mut env);
         account.publish(&mut env);
-        if self.common.pauses.take_changed() {
+        let pauses = self.common.pauses.take_changed();
+        if self.common.issuers.take_changed() || pauses {
             self.refile();
         } else {
             file(&mut self.deadlines, account, &self.common);
@@ -476,7 +514,7 @@ impl Core {
 
 /// Keeps `deadlines` in step with what `account` wants now.
 fn file(deadlines: &mut BTreeSet<(Instant, Arc<str>)>, account: &mut Account, common: &Common) {
-    let wanted = account.deadline(&common.config, &common.pauses);
+    let wanted = account.deadline(common);
     if wanted == account.filed {
         return;
     }

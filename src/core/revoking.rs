@@ -3,9 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use url::Url;
-
-use super::{AttemptId, Waiter};
+use super::{AttemptId, Waiter, account::Origins};
 use crate::{
     oauth::{
         revocation::{TokenType, Verdict},
@@ -29,11 +27,12 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub struct Revocation {
-    endpoint: Url,
     token_type: TokenType,
     token: Arc<Secret>,
+    /// Where that may be sent.
+    origins: Origins,
     /// The access token goes after the refresh token: not every provider ends both with the one.
-    next: Option<Arc<Secret>>,
+    next: Option<(Arc<Secret>, Origins)>,
     /// The refresh token has been revoked.
     renewal_ended: bool,
     tries: u32,
@@ -63,21 +62,20 @@ pub enum Step {
 impl Revocation {
     /// About to be sent as `attempt`; `None` when there is nothing to revoke.
     pub fn new(
-        endpoint: Url,
-        refresh: Option<Arc<Secret>>,
-        access: Option<Arc<Secret>>,
+        refresh: Option<(Arc<Secret>, Origins)>,
+        access: Option<(Arc<Secret>, Origins)>,
         attempt: AttemptId,
         waiter: Waiter,
     ) -> Option<Self> {
-        let (token_type, token, next) = match (refresh, access) {
+        let (token_type, (token, origins), next) = match (refresh, access) {
             (Some(refresh), access) => (TokenType::Refresh, refresh, access),
             (None, Some(access)) => (TokenType::Access, access, None),
             (None, None) => return None,
         };
         Some(Revocation {
-            endpoint,
             token_type,
             token,
+            origins,
             next,
             renewal_ended: false,
             tries: 1,
@@ -86,8 +84,8 @@ impl Revocation {
         })
     }
 
-    pub fn endpoint(&self) -> &Url {
-        &self.endpoint
+    pub fn origins(&self) -> &Origins {
+        &self.origins
     }
 
     pub fn token(&self) -> (TokenType, &Secret) {
@@ -114,9 +112,10 @@ impl Revocation {
     pub fn conclude(&mut self, now: Instant, verdict: Verdict, attempt: AttemptId) -> Step {
         match verdict {
             Verdict::Done => match self.next.take() {
-                Some(access) => {
+                Some((access, origins)) => {
                     self.token_type = TokenType::Access;
                     self.token = access;
+                    self.origins = origins;
                     self.renewal_ended = true;
                     self.tries = 1;
                     self.phase = Phase::InFlight(attempt);

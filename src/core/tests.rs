@@ -2,6 +2,7 @@
 //! here are the stories that take several of them.
 
 mod bench;
+mod discovery;
 mod table;
 mod waiting;
 

@@ -284,6 +284,7 @@ impl Hooks {
                 command,
             } => self.ask(Lane::Secret, account, attempt, command, SECRET_LIMIT),
             Effect::Request { .. }
+            | Effect::Discover { .. }
             | Effect::TokenFile { .. }
             | Effect::Settled { .. }
             | Effect::Answer { .. }

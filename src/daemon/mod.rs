@@ -581,7 +581,10 @@ fn https_hosts(config: &Config) -> Vec<&str> {
     let uris = config
         .accounts
         .iter()
-        .filter(|account| account.registration.auth_uri.is_some())
+        .filter(|account| {
+            let registration = &account.registration;
+            registration.auth_uri.is_some() || registration.issuer.is_some()
+        })
         .map(|account| &account.registration.redirect_uri);
     let mut hosts: Vec<&str> = uris
         .filter(|uri| uri.scheme() == "https")

@@ -96,6 +96,7 @@ impl Shared {
                 attempt,
                 request,
             } => self.provider.submit(self, account, attempt, request),
+            Effect::Discover { attempt, url } => self.provider.discover(self, attempt, url),
             Effect::Settled {
                 what,
                 waiters,

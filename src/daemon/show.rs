@@ -6,7 +6,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::verbs::{
-    asking_for_code, being_completed, failure, no_account, refused, sign_in_needed,
+    asking_for_code, being_completed, discovering, failure, no_account, refused, sign_in_needed,
 };
 use crate::{
     core::{Answer, Asker, Handed, Show},
@@ -51,6 +51,7 @@ fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
             device,
             reason,
         } => sign_in_needed(asker.no_url, &uri, device, reason),
+        Show::Discovering { trouble } => discovering(trouble),
         Show::AskingForCode => asking_for_code(),
         Show::Exchanging => being_completed(),
         Show::Refreshing { trouble: None } => {

@@ -64,7 +64,13 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
     match what {
         Ended::SignIn => signed_in(account, result),
         // The client asks again, and hears it then.
-        Ended::Code => json(&SignInStart::AskingForCode),
+        Ended::Code => match result {
+            Ok(()) => json(&SignInStart::AskingForCode),
+            Err(refusal) => {
+                let what = format!("{account}: nobody can sign in yet");
+                refused(Exit::TryLater, &what, refusal.clone())
+            }
+        },
         Ended::Revocation => revoked(result),
     }
 }

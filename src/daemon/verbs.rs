@@ -62,6 +62,7 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
             device,
             reason,
         }) => sign_in_needed(args.no_url, &uri, device, reason),
+        Some(Progress::Discovering { trouble }) => discovering(trouble),
         Some(Progress::AskingForCode) => asking_for_code(),
         Some(Progress::Exchanging) => being_completed(),
     }
@@ -185,6 +186,18 @@ pub fn sign_in_needed(
         Some(refusal) => failure.hint(told(&refusal)),
         None => failure,
     })
+}
+
+/// Where to sign in isn't known yet.
+pub fn discovering(trouble: Option<Refusal>) -> Reply {
+    const WHAT: &str = "Token unavailable until authorised";
+    match trouble {
+        Some(refusal) => refused(Exit::TryLater, WHAT, refusal),
+        None => {
+            let what = format!("{WHAT}; the issuer is being asked for its endpoints");
+            Reply::Failure(Failure::new(Exit::TryLater, what).hint("ask again in a moment"))
+        }
+    }
 }
 
 /// The code is on its way.

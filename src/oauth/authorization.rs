@@ -218,8 +218,9 @@ mod tests {
 
     fn registration(auth_uri: &str, scopes: &[&str], fields: &[(&str, &str)]) -> Registration {
         Registration {
+            issuer: None,
             auth_uri: Url::parse(auth_uri).ok(),
-            token_uri: Url::parse("https://login.example/token").unwrap(),
+            token_uri: Url::parse("https://login.example/token").ok(),
             client_id: "client&1".into(),
             redirect_uri: Url::parse("http://localhost/").unwrap(),
             scopes: scopes.iter().map(|&scope| scope.into()).collect(),

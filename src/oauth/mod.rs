@@ -4,6 +4,7 @@ pub mod authorization;
 pub mod client;
 pub mod device;
 mod hints;
+pub mod metadata;
 mod reply;
 pub mod revocation;
 pub mod sasl;

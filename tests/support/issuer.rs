@@ -27,6 +27,8 @@ pub struct Settings {
     pub device_expires_in: u64,
     /// Added to every callback, for instance `iss`.
     pub callback_extras: Vec<(String, String)>,
+    /// Added to the metadata, and replacing what has their name; null takes it away.
+    pub metadata_extras: Vec<(String, serde_json::Value)>,
     /// Added to every successful reply of the token endpoint, and replacing what has their name.
     pub token_extras: Vec<(String, serde_json::Value)>,
 }
@@ -41,6 +43,7 @@ impl Default for Settings {
             client_secret: None,
             device_expires_in: 600,
             callback_extras: Vec::new(),
+            metadata_extras: Vec::new(),
             token_extras: Vec::new(),
         }
     }
@@ -121,6 +124,29 @@ impl Issuer {
             tag: tag.into(),
             ..Issuer::default()
         }
+    }
+
+    /// The metadata of the server at `host` (RFC 8414, 3.2).
+    pub fn metadata(&self, host: &str) -> Response {
+        let base = format!("http://{host}");
+        let at = |path: &str| serde_json::Value::from(format!("{base}{path}"));
+        let mut document = serde_json::Map::new();
+        document.insert("issuer".into(), base.as_str().into());
+        for (name, path) in [
+            ("authorization_endpoint", "/authorize"),
+            ("token_endpoint", "/token"),
+            ("device_authorization_endpoint", "/device_authorization"),
+            ("revocation_endpoint", "/revoke"),
+            ("registration_endpoint", "/register"),
+        ] {
+            document.insert(name.into(), at(path));
+        }
+        for (name, value) in &self.settings.metadata_extras {
+            document.insert(name.clone(), value.clone());
+        }
+        document.retain(|_, value| !value.is_null());
+        let body = serde_json::Value::Object(document).to_string();
+        Response::new(200, "application/json", body)
     }
 
     /// The authorization endpoint, with a user who agrees at once.

@@ -32,6 +32,11 @@ pub const DEVICE: &str = "/device";
 /// The path of the revocation endpoint.
 pub const REVOKE: &str = "/revoke";
 
+/// The path of the metadata (RFC 8414).
+pub const METADATA: &str = "/.well-known/oauth-authorization-server";
+/// The path of OpenID Connect's, where there is nothing.
+pub const OPENID: &str = "/.well-known/openid-configuration";
+
 /// The start of the paths of the accounts' own token endpoints.
 const TOKEN_OF: &str = "/token/";
 
@@ -192,6 +197,16 @@ impl Provider {
              {options}\n}}\n",
             self.auth_uri(),
             self.token_uri()
+        )
+    }
+
+    /// An account block with nothing but the issuer, the client and the scopes, and `options`.
+    pub fn issuer_account(&self, name: &str, options: &str) -> String {
+        format!(
+            "account \"{name}\" {{\n    issuer = \"{}\";\n    \
+             client_id = \"client-of-{name}\";\n    scopes = [\"mail\", \"offline\"];\n    \
+             {options}\n}}\n",
+            self.url("")
         )
     }
 
@@ -378,6 +393,10 @@ impl State {
             (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),
             (DEVICE, "GET") => self.issuer.enter_device_code(&request.query()),
             (REVOKE, "POST") => self.issuer.revoke(request),
+            (METADATA, "GET") => {
+                let host = request.headers.header("Host").unwrap_or_default();
+                self.issuer.metadata(host)
+            }
             (AUTHORIZE | TOKEN | REVOKE, _) => {
                 Response::new(405, "text/plain", "not by this method\n")
             }

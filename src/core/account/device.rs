@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Env, Pending, Reminder, SignIn, TokenEvent, told};
+use super::{Account, Endpoints, Env, Pending, Reminder, SignIn, TokenEvent, told};
 use crate::{
     core::{AttemptId, Effect, Ended, dump, schedule},
     oauth::{
@@ -88,12 +88,15 @@ impl Device {
         }
     }
 
-    /// Whether a request of it is with the shell.
-    pub(super) fn awaits_reply(&self) -> bool {
+    /// The request of it that has no answer yet.
+    pub(super) fn awaits_reply(&self) -> Option<AttemptId> {
         match self {
-            Device::Asking(_) => true,
-            Device::Code(code) => matches!(code.phase, PollPhase::InFlight(_)),
-            Device::None | Device::Over { .. } => false,
+            Device::Asking(attempt) => Some(*attempt),
+            Device::Code(code) => match code.phase {
+                PollPhase::InFlight(attempt) => Some(attempt),
+                PollPhase::PollAt(_) => None,
+            },
+            Device::None | Device::Over { .. } => None,
         }
     }
 
@@ -196,7 +199,8 @@ impl Code {
 impl Account {
     /// Asks for a code if the sign-in under way could use one; whether the answer is waited for.
     pub(super) fn start_device(&mut self, env: &mut Env) -> bool {
-        let wanted = self.device_auth_uri.is_some();
+        let endpoints = self.location.known();
+        let wanted = endpoints.is_some_and(|it| it.device_auth_uri.is_some());
         let SignIn::Pending(pending) = &mut self.sign_in else {
             return false;
         };
@@ -221,9 +225,13 @@ impl Account {
 
     /// Makes the request for a code.
     pub(super) fn send_device_request(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(endpoints) = self.location.known().cloned() else {
+            return;
+        };
+        let usual = endpoints.client_auth();
         let (Some(endpoint), Some(credentials)) = (
-            &self.device_auth_uri,
-            self.credentials.get(env, &self.name, attempt),
+            &endpoints.device_auth_uri,
+            self.credentials.get(env, &self.name, attempt, usual),
         ) else {
             return;
         };
@@ -238,7 +246,11 @@ impl Account {
 
     /// Makes the request that asks whether the code was entered.
     pub(super) fn send_poll(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt) else {
+        let Some(endpoints) = self.location.known().cloned() else {
+            return;
+        };
+        let usual = endpoints.client_auth();
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
             return;
         };
         let SignIn::Pending(Pending { device, .. }) = &self.sign_in else {
@@ -248,7 +260,7 @@ impl Account {
             return;
         };
         let request = device::poll_request(
-            &self.registration.token_uri,
+            &endpoints.token_uri,
             &self.registration,
             &credentials,
             &code.authorization.device_code,
@@ -261,12 +273,18 @@ impl Account {
     }
 
     /// The provider has answered the request for a code.
-    pub(super) fn device_started(&mut self, env: &mut Env, sent: Instant, outcome: &Outcome) {
+    pub(super) fn device_started(
+        &mut self,
+        env: &mut Env,
+        endpoints: &Endpoints,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
         if let SignIn::Pending(pending) = &mut self.sign_in {
             let waiters = std::mem::take(&mut pending.code_waiters);
             self.settle(env, Ended::Code, waiters, Ok(()));
         }
-        let Some(endpoint) = &self.device_auth_uri else {
+        let Some(endpoint) = &endpoints.device_auth_uri else {
             return self.device_over(env, true, None);
         };
         match device::judge_authorization(endpoint, outcome, env.now.wall) {
@@ -310,6 +328,7 @@ impl Account {
     pub(super) fn polled(
         &mut self,
         env: &mut Env,
+        endpoints: &Endpoints,
         attempt: AttemptId,
         sent: Instant,
         outcome: &Outcome,
@@ -320,7 +339,7 @@ impl Account {
         let Some(code) = pending.device.polled(attempt) else {
             return;
         };
-        let (endpoint, scopes) = (&self.registration.token_uri, &self.registration.scopes);
+        let (endpoint, scopes) = (&endpoints.token_uri, &self.registration.scopes);
         let wall = env.now.wall;
         let poll = device::judge_poll(endpoint, scopes, code.interval, code.lost, outcome, wall);
         match poll {
@@ -409,7 +428,7 @@ impl Account {
             (false, Some(refusal)) => self.pending_failed(env, refusal),
             (false, None) => {
                 let refusal = Refusal {
-                    text: "device_auth_uri is no longer configured".into(),
+                    text: "there is no longer an endpoint for device codes".into(),
                     hint: None,
                 };
                 self.pending_failed(env, refusal);

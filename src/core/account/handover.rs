@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Access, Account, Browser, ExchangePhase, Exchanging, Grant, Held, Pending, Phase, Renewal,
-    SignIn, Trouble,
+    Access, Account, Browser, Discovering, ExchangePhase, Exchanging, Grant, Held, Origins,
+    Pending, Phase, Renewal, SignIn, Trouble,
     device::{CarriedDevice, Device},
 };
 use crate::{
@@ -37,8 +37,10 @@ struct CarriedGrant {
     access_token: Option<Arc<Secret>>,
     expires: Option<u64>,
     scopes: Option<Arc<[String]>>,
+    origins: Origins,
     #[serde(with = "dump::optional_secret")]
     refresh_token: Option<Arc<Secret>>,
+    refresh_origins: Origins,
     obtained: Both,
     phase: CarriedPhase,
 }
@@ -71,6 +73,7 @@ enum CarriedPhase {
 #[derive(Serialize, Deserialize)]
 enum CarriedSignIn {
     None(Option<Words>),
+    Discovering(Both),
     Pending {
         attempt: u64,
         browser: Option<CarriedBrowser>,
@@ -133,7 +136,7 @@ impl Account {
     }
 
     /// Goes on where the predecessor's account was; unless that was another one.
-    pub fn adopt(&mut self, env: &Env, carried: Carried) {
+    pub fn adopt(&mut self, env: &mut Env, carried: Carried) {
         if carried.registration != self.registration {
             return;
         }
@@ -142,6 +145,11 @@ impl Account {
             self.held = Held::Grant(adopted_grant(grant));
         }
         self.sign_in = adopted_sign_in(carried.sign_in, env.now);
+        self.locate(env);
+        self.begin_discovered(env);
+        if self.waits_for_endpoints() {
+            self.discover_for_sign_in(env);
+        }
     }
 }
 
@@ -165,19 +173,26 @@ fn refusal((text, hint): Words) -> Refusal {
 }
 
 fn carried_grant(grant: &Grant, now: Now) -> CarriedGrant {
-    let (refresh_token, phase) = match &grant.renewal {
-        Renewal::Impossible => (None, CarriedPhase::Waiting),
+    let (refresh_token, refresh_origins, phase) = match &grant.renewal {
+        Renewal::Impossible => (None, None, CarriedPhase::Waiting),
         Renewal::With {
             refresh_token,
+            origins,
             phase,
-        } => (Some(refresh_token.clone()), carried_phase(phase, now)),
+        } => (
+            Some(refresh_token.clone()),
+            origins.clone(),
+            carried_phase(phase, now),
+        ),
     };
     let access = grant.access.as_ref();
     CarriedGrant {
         access_token: access.map(|access| access.token.clone()),
         expires: access.and_then(|access| Some(access.expires?.millis())),
         scopes: access.and_then(|access| access.scopes.clone()),
+        origins: access.and_then(|access| access.origins.clone()),
         refresh_token,
+        refresh_origins,
         obtained: both(grant.obtained),
         phase,
     }
@@ -217,6 +232,7 @@ fn carried_phase(phase: &Phase, now: Now) -> CarriedPhase {
 fn carried_sign_in(sign_in: &SignIn) -> CarriedSignIn {
     match sign_in {
         SignIn::None { failed } => CarriedSignIn::None(failed.as_ref().map(words)),
+        SignIn::Discovering(discovering) => CarriedSignIn::Discovering(both(discovering.since)),
         SignIn::Pending(pending) => CarriedSignIn::Pending {
             attempt: pending.attempt.0,
             browser: pending.browser.as_ref().map(CarriedBrowser::of),
@@ -239,11 +255,13 @@ fn adopted_grant(carried: CarriedGrant) -> Grant {
             token,
             expires,
             scopes: carried.scopes,
+            origins: carried.origins,
         }),
         renewal: match carried.refresh_token {
             None => Renewal::Impossible,
             Some(refresh_token) => Renewal::With {
                 refresh_token,
+                origins: carried.refresh_origins,
                 phase: adopted_phase(carried.phase),
             },
         },
@@ -294,6 +312,7 @@ fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
         CarriedSignIn::None(failed) => SignIn::None {
             failed: failed.map(refusal),
         },
+        CarriedSignIn::Discovering(since) => SignIn::Discovering(Discovering::new(now(since))),
         CarriedSignIn::Pending {
             attempt,
             browser,

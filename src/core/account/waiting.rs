@@ -108,9 +108,10 @@ impl Account {
         let show = self.bring(env);
         let waits = match &show {
             Show::Refreshing { .. } => ask.patience != Patience::None,
-            Show::SignIn { .. } | Show::AskingForCode | Show::Exchanging => {
-                ask.patience == Patience::Token
-            }
+            Show::Discovering { .. }
+            | Show::SignIn { .. }
+            | Show::AskingForCode
+            | Show::Exchanging => ask.patience == Patience::Token,
             Show::Token(_) | Show::Parked(_) => false,
         };
         if waits {

@@ -48,6 +48,12 @@ impl World {
                 )?;
                 self.asked(account, &uri)?;
             }
+            Some(Show::Discovering { .. }) => {
+                return fail(
+                    Invariant::Events,
+                    "there is nothing to discover here".into(),
+                );
+            }
             Some(Show::AskingForCode) => {
                 return fail(Invariant::Events, "there are no device codes here".into());
             }
@@ -112,6 +118,12 @@ impl World {
                 let text = "a sign-in is asked for without need";
                 must(!renews, Invariant::Kept, text)?;
                 self.asked(account, &uri)?;
+            }
+            Some(Progress::Discovering { .. }) => {
+                return fail(
+                    Invariant::Events,
+                    "there is nothing to discover here".into(),
+                );
             }
             Some(Progress::AskingForCode) => {
                 return fail(Invariant::Events, "there are no device codes here".into());

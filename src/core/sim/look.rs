@@ -110,6 +110,11 @@ impl World {
                 self.probes.push((account, attempt));
                 said.probes.push(account);
             }
+            // Its accounts have their endpoints in the config.
+            Effect::Discover { url, .. } => {
+                let text = format!("{url} is asked for");
+                return fail(Invariant::Events, text);
+            }
             // Its accounts have no such command.
             Effect::FetchSecret { account, .. } => {
                 let text = format!("{account} asks for a client secret");
@@ -335,6 +340,7 @@ impl World {
             }
             (
                 SignInView::None { .. }
+                | SignInView::Discovering { .. }
                 | SignInView::Pending { .. }
                 | SignInView::Exchanging { .. },
                 _,

@@ -131,8 +131,9 @@ fn registration(origin: Origin) -> Registration {
     let url = |path: &str| uri(&format!("https://iss{}.example/{path}", origin.issuer));
     Registration {
         token_uri_fields: Vec::new(),
+        issuer: None,
         auth_uri: Some(url("auth")),
-        token_uri: url("token"),
+        token_uri: Some(url("token")),
         client_id: format!("client-{}-{}", origin.account, origin.client),
         redirect_uri: uri("http://localhost/"),
         scopes: vec!["mail".into()],

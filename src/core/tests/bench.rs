@@ -55,9 +55,10 @@ pub struct Bench {
     pub core: Core,
     pub now: Now,
     entropy: Counting,
-    /// What the last request and the last probe were named.
+    /// What the last request, the last probe and the last request for a document were named.
     pub attempt: AttemptId,
     pub probe: AttemptId,
+    pub discovery: AttemptId,
     /// The state of the last sign-in.
     pub state: String,
     /// When the last request was made.
@@ -81,6 +82,7 @@ impl Bench {
             entropy: Counting(0),
             attempt: AttemptId(0),
             probe: AttemptId(0),
+            discovery: AttemptId(0),
             state: String::new(),
             sent: Instant::from_millis(0),
             log: true,
@@ -116,6 +118,9 @@ impl Bench {
             None => "no such account".into(),
             Some(Show::Token(token)) => format!("token {}", token.expose()),
             Some(Show::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Show::Discovering { trouble }) => {
+                format!("discovering{}", because(trouble.as_ref()))
+            }
             Some(Show::AskingForCode) => "asking for a code".into(),
             Some(Show::Exchanging) => "exchanging".into(),
             Some(Show::Refreshing { trouble }) => {
@@ -129,6 +134,9 @@ impl Bench {
         match self.feed(|core, cx| core.refresh(cx, name)) {
             None => "no such account".into(),
             Some(Progress::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
+            Some(Progress::Discovering { trouble }) => {
+                format!("discovering{}", because(trouble.as_ref()))
+            }
             Some(Progress::AskingForCode) => "asking for a code".into(),
             Some(Progress::Exchanging) => "exchanging".into(),
             Some(Progress::Refreshing) => "refreshing".into(),
@@ -182,6 +190,12 @@ impl Bench {
         self.feed(|core, cx| core.token_outcome(cx, name, attempt, sent, outcome));
     }
 
+    /// The last request for an issuer's document ends.
+    pub fn discovered(&mut self, outcome: &Outcome) {
+        let attempt = self.discovery;
+        self.feed(|core, cx| core.discovery_outcome(cx, attempt, outcome));
+    }
+
     /// The last probe of `name` ends.
     pub fn probed(&mut self, name: &str, transient: bool) {
         let attempt = self.probe;
@@ -196,6 +210,7 @@ impl Bench {
                 Effect::Request { attempt, .. } => {
                     (self.attempt, self.sent) = (*attempt, self.now.instant);
                 }
+                Effect::Discover { attempt, .. } => self.discovery = *attempt,
                 Effect::Probe { attempt, .. } => self.probe = *attempt,
                 Effect::Log { .. } if !self.log => continue,
                 _ => {}
@@ -242,8 +257,10 @@ impl Bench {
                 access: Some(dump::SavedAccess {
                     token: secret("restored"),
                     expires: Some(obtained.after(Duration::from_secs(3600))),
+                    origins: None,
                 }),
                 refresh_token: refresh_token.map(secret),
+                refresh_origins: None,
                 obtained,
             }],
         }
@@ -294,6 +311,7 @@ fn line(effect: &Effect) -> String {
             "error {account} `{}` {message}",
             command.as_deref().unwrap_or("")
         ),
+        Effect::Discover { attempt, url } => format!("discover/{} {url}", attempt.0),
         Effect::Save { attempt, .. } => format!("save {}", attempt.0),
         Effect::Load { attempt, .. } => format!("load {}", attempt.0),
         Effect::TokenFile {
@@ -376,6 +394,7 @@ fn condition(view: &AccountView) -> String {
     let sign_in = match &view.sign_in {
         SignInView::None { failed: None } => "",
         SignInView::None { failed: Some(_) } => ", sign-in failed",
+        SignInView::Discovering { .. } => ", discovering",
         SignInView::Pending { .. } => ", pending",
         SignInView::Exchanging { .. } => ", exchanging",
     };

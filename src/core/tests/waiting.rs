@@ -31,6 +31,7 @@ pub fn told(answer: &Answer) -> String {
             let show = match show {
                 Show::Token(_) => "token",
                 Show::SignIn { .. } => "sign in",
+                Show::Discovering { .. } => "discovering",
                 Show::AskingForCode => "asking for a code",
                 Show::Exchanging => "exchanging",
                 Show::Refreshing { trouble: None } => "refreshing",

@@ -1051,8 +1051,9 @@ fn google_hints_are_for_google() {
 
 fn registration() -> Registration {
     Registration {
+        issuer: None,
         auth_uri: Url::parse("https://login.example/auth").ok(),
-        token_uri: endpoint(),
+        token_uri: Some(endpoint()),
         client_id: "client 1".into(),
         redirect_uri: Url::parse("http://localhost/").unwrap(),
         scopes: vec!["a".into()],

@@ -1,0 +1,140 @@
+//! A sign-in that can't begin before the issuer has said where: it waits, and begins by itself.
+
+use log::Level;
+
+use super::{Account, Device, Ended, Env, SignIn, Waiter, told};
+use crate::{
+    core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
+    oauth::{authorization, token::Refusal},
+    text::sanitize,
+    time::Now,
+};
+
+/// How many of the provider's scopes a hint lists.
+const MAX_HINTED_SCOPES: usize = 12;
+
+/// Somebody wants to sign in.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Discovering {
+    pub since: Now,
+    /// The user has heard that it fails.
+    told: bool,
+    /// Who waits for the end of the sign-in.
+    pub waiters: Vec<Waiter>,
+    /// Who waits to hear how to sign in.
+    pub code_waiters: Vec<Waiter>,
+}
+
+impl Discovering {
+    pub fn new(since: Now) -> Self {
+        Discovering {
+            since,
+            told: false,
+            waiters: Vec::new(),
+            code_waiters: Vec::new(),
+        }
+    }
+}
+
+impl Account {
+    /// Has the sign-in wait for the endpoints.
+    pub(super) fn discover_first(&mut self, env: &mut Env) {
+        self.sign_in = SignIn::Discovering(Discovering::new(env.now));
+        let message = "authorisation needed; asking the issuer for its endpoints";
+        env.log(Level::Info, &self.name, message);
+        self.discover_for_sign_in(env);
+    }
+
+    /// The endpoints are known: begins the sign-in that has waited for them.
+    pub(super) fn begin_discovered(&mut self, env: &mut Env) {
+        if self.location.known().is_none() {
+            return;
+        }
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Discovering(discovering) => {
+                self.begin_sign_in(env);
+                let SignIn::Pending(pending) = &mut self.sign_in else {
+                    return;
+                };
+                pending.waiters = discovering.waiters;
+                match pending.device {
+                    Device::Asking(_) => pending.code_waiters = discovering.code_waiters,
+                    Device::None | Device::Code(_) | Device::Over { .. } => {
+                        self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
+                    }
+                }
+            }
+            other @ (SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_)) => {
+                self.sign_in = other;
+            }
+        }
+    }
+
+    /// The issuer was asked in vain; it is asked again. Who only wants to know how to sign in
+    /// hears why that isn't known, and the user does when it lasts.
+    pub(super) fn discovery_failed(&mut self, env: &mut Env, refusal: &Refusal) {
+        let (Some(issuer), SignIn::Discovering(discovering)) =
+            (self.registration.discovers(), &mut self.sign_in)
+        else {
+            return;
+        };
+        env.common.issuers.insist(issuer);
+        let lasts = env.common.issuers.trouble(issuer).is_some_and(|failed| {
+            let span = env.now.instant.since(failed.since.instant);
+            span >= TROUBLE_NOTICE_AFTER || failed.answered && failed.failures >= MAX_UNEXPLAINED
+        });
+        let waiters = std::mem::take(&mut discovering.code_waiters);
+        if lasts && !discovering.told {
+            discovering.told = true;
+            env.error(&self.name, format!("can't sign in: {}", told(refusal)));
+        }
+        self.settle(env, Ended::Code, waiters, Err(refusal.clone()));
+    }
+
+    /// Whether an authorization response with this `iss` is the provider's (RFC 9207, 2.4).
+    ///
+    /// # Errors
+    /// Why not, for the log.
+    pub(super) fn check_issuer(&self, iss: Option<&str>) -> Result<(), &'static str> {
+        const OTHER: &str = "an authorization response of another issuer was ignored";
+        const NONE: &str = "an authorization response without the issuer's iss was ignored";
+        let endpoints = self.location.known();
+        let metadata = endpoints.and_then(|endpoints| endpoints.metadata.as_ref());
+        let said = metadata.map(|metadata| metadata.issuer.as_str());
+        let auth_uri = endpoints.and_then(|endpoints| endpoints.auth_uri.as_ref());
+        let same = match (iss, said.or(self.registration.issuer.as_deref())) {
+            (None, _) if metadata.is_some_and(|metadata| metadata.iss_in_responses) => {
+                return Err(NONE);
+            }
+            (None, _) => true,
+            (Some(iss), Some(issuer)) => iss == issuer,
+            (Some(iss), None) => auth_uri.is_none_or(|uri| authorization::is_issuer(uri, iss)),
+        };
+        match same {
+            true => Ok(()),
+            false => Err(OTHER),
+        }
+    }
+
+    /// A refusal of the scopes, with those that the provider says it has.
+    pub(super) fn with_scopes(&self, refusal: Refusal, error: &str) -> Refusal {
+        let metadata = self.location.known().and_then(|it| it.metadata.as_ref());
+        match metadata.and_then(|metadata| metadata.scopes.as_ref()) {
+            Some(scopes) if error == "invalid_scope" && !scopes.is_empty() => {
+                let some = scopes.get(..MAX_HINTED_SCOPES).unwrap_or(scopes);
+                let more = if some.len() < scopes.len() {
+                    " …"
+                } else {
+                    ""
+                };
+                let list = sanitize(&some.join(" "));
+                Refusal {
+                    hint: Some(format!("the provider lists these scopes: {list}{more}")),
+                    ..refusal
+                }
+            }
+            Some(_) | None => refusal,
+        }
+    }
+}

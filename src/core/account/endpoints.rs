@@ -1,0 +1,308 @@
+//! Where an account's provider is: what the config says, and where that is silent, what its issuer
+//! says of itself. Until that is known, whatever needs it waits here.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::{Account, Held, Phase, Renewal, SignIn, reason};
+use crate::{
+    config::{ClientAuth, Registration},
+    core::{
+        AttemptId,
+        discovery::{self, Knowledge, Wish},
+        env::{Common, Env},
+    },
+    oauth::{metadata::Metadata, token::Refusal},
+    time::Now,
+    view::{DiscoveryState, DiscoveryView},
+};
+
+/// The origins that the issuer named for tokens when they were issued: no token goes to another
+/// that it names later. `None` when the config named them: its change is another registration.
+pub(in crate::core) type Origins = Option<Arc<[String]>>;
+
+/// Where to ask.
+#[derive(Debug)]
+pub(in crate::core) struct Endpoints {
+    pub auth_uri: Option<Url>,
+    pub token_uri: Url,
+    pub device_auth_uri: Option<Url>,
+    pub revocation_uri: Option<Url>,
+    /// What the issuer says of itself, if it was asked.
+    pub metadata: Option<Arc<Metadata>>,
+    /// Where the issuer wants tokens sent.
+    pub origins: Origins,
+    token_discovered: bool,
+    revocation_discovered: bool,
+}
+
+/// The endpoints of one account, as far as they are known.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub(super) enum Location {
+    Known(Arc<Endpoints>),
+    Unknown {
+        /// The requests that can't be made without them.
+        waiting: Vec<AttemptId>,
+    },
+}
+
+/// The optional endpoints that the config has, which aren't part of the registration.
+#[derive(Clone, Debug)]
+pub(super) struct Configured {
+    pub device_auth_uri: Option<Url>,
+    pub revocation_uri: Option<Url>,
+}
+
+impl Endpoints {
+    /// How a client proves who it is that isn't configured to.
+    pub fn client_auth(&self) -> ClientAuth {
+        let metadata = self.metadata.as_ref();
+        metadata.map_or_else(ClientAuth::default, |metadata| metadata.client_auth())
+    }
+
+    /// Whether a refresh token that came with these origins may go to the token endpoint.
+    pub fn may_refresh(&self, origins: &Origins) -> bool {
+        !self.token_discovered || is_among(origins, &self.token_uri)
+    }
+
+    /// The revocation endpoint, if a token that came with these origins may go there.
+    pub fn revocation_for(&self, origins: &Origins) -> Option<&Url> {
+        let uri = self.revocation_uri.as_ref()?;
+        (!self.revocation_discovered || is_among(origins, uri)).then_some(uri)
+    }
+
+    fn configured(registration: &Registration, configured: &Configured) -> Option<Self> {
+        match registration.discovers() {
+            Some(_) => None,
+            None => Some(Endpoints {
+                auth_uri: registration.auth_uri.clone(),
+                token_uri: registration.token_uri.clone()?,
+                device_auth_uri: configured.device_auth_uri.clone(),
+                revocation_uri: configured.revocation_uri.clone(),
+                metadata: None,
+                origins: None,
+                token_discovered: false,
+                revocation_discovered: false,
+            }),
+        }
+    }
+
+    /// What the config says counts more.
+    fn discovered(
+        registration: &Registration,
+        configured: &Configured,
+        metadata: &Arc<Metadata>,
+    ) -> Self {
+        let said = metadata.as_ref();
+        let or = |ours: &Option<Url>, theirs: &Option<Url>| ours.clone().or_else(|| theirs.clone());
+        let token_uri = &registration.token_uri;
+        let token_uri = token_uri.clone().unwrap_or(said.token_endpoint.clone());
+        let device = &said.device_authorization_endpoint;
+        let revocation_uri = or(&configured.revocation_uri, &said.revocation_endpoint);
+        let named = [Some(&token_uri), revocation_uri.as_ref()];
+        let mut origins: Vec<String> = named.into_iter().flatten().map(origin).collect();
+        origins.dedup();
+        Endpoints {
+            auth_uri: or(&registration.auth_uri, &said.authorization_endpoint),
+            device_auth_uri: or(&configured.device_auth_uri, device),
+            metadata: Some(metadata.clone()),
+            origins: Some(origins.into()),
+            token_discovered: registration.token_uri.is_none(),
+            revocation_discovered: configured.revocation_uri.is_none(),
+            token_uri,
+            revocation_uri,
+        }
+    }
+}
+
+fn origin(uri: &Url) -> String {
+    uri.origin().ascii_serialization()
+}
+
+fn is_among(origins: &Origins, uri: &Url) -> bool {
+    let origin = origin(uri);
+    origins
+        .iter()
+        .flat_map(|list| list.iter())
+        .any(|it| *it == origin)
+}
+
+impl Location {
+    pub fn new(registration: &Registration, configured: &Configured) -> Self {
+        match Endpoints::configured(registration, configured) {
+            Some(endpoints) => Location::Known(Arc::new(endpoints)),
+            None => Location::Unknown {
+                waiting: Vec::new(),
+            },
+        }
+    }
+
+    pub fn known(&self) -> Option<&Arc<Endpoints>> {
+        match self {
+            Location::Known(endpoints) => Some(endpoints),
+            Location::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether `attempt` hasn't been made for want of an endpoint.
+    pub fn keeps_waiting(&self, attempt: AttemptId) -> bool {
+        match self {
+            Location::Known(_) => false,
+            Location::Unknown { waiting } => waiting.contains(&attempt),
+        }
+    }
+
+    fn take_waiting(&mut self) -> Vec<AttemptId> {
+        match self {
+            Location::Known(_) => Vec::new(),
+            Location::Unknown { waiting } => std::mem::take(waiting),
+        }
+    }
+}
+
+impl Account {
+    /// The endpoints, if they are known by now.
+    pub(in crate::core) fn locate(&mut self, env: &mut Env) -> Option<Arc<Endpoints>> {
+        if let Some(endpoints) = self.location.known() {
+            return Some(endpoints.clone());
+        }
+        let issuer = self.registration.discovers()?;
+        let Knowledge::Metadata(metadata) = env.common.issuers.get(issuer) else {
+            return None;
+        };
+        let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata);
+        let endpoints = Arc::new(endpoints);
+        // Before the tokens are looked at, whose origins they are to have.
+        let waiting = self.location.take_waiting();
+        self.location = Location::Known(endpoints.clone());
+        self.keep_tokens_from_strangers(env);
+        for attempt in waiting {
+            self.send(env, attempt);
+        }
+        self.begin_discovered(env);
+        Some(endpoints)
+    }
+
+    /// The endpoints for `attempt`, which is sent again when they are known, or has failed.
+    pub(super) fn locate_for(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+    ) -> Option<Arc<Endpoints>> {
+        if let Some(endpoints) = self.locate(env) {
+            return Some(endpoints);
+        }
+        let issuer = self.registration.discovers()?.clone();
+        match discovery::want(env, &issuer) {
+            Wish::UnderWay => {
+                if let Location::Unknown { waiting } = &mut self.location {
+                    waiting.push(attempt);
+                }
+            }
+            Wish::Refused(refusal) => self.not_sent(env, attempt, refusal),
+        }
+        None
+    }
+
+    /// Has the issuer asked for a sign-in that can't begin without it.
+    pub(super) fn discover_for_sign_in(&mut self, env: &mut Env) {
+        let Some(issuer) = self.registration.discovers().cloned() else {
+            return;
+        };
+        if let Wish::Refused(_) = discovery::want(env, &issuer) {
+            env.common.issuers.insist(&issuer);
+        }
+    }
+
+    /// Why the endpoints aren't known, if asking for them has failed.
+    pub(super) fn discovery_trouble(&self, env: &Env) -> Option<Refusal> {
+        let failed = env.common.issuers.trouble(self.registration.discovers()?)?;
+        Some(failed.refusal.clone())
+    }
+
+    /// Whether somebody wants to sign in who can't be told where.
+    pub(in crate::core) fn waits_for_endpoints(&self) -> bool {
+        matches!(self.sign_in, SignIn::Discovering(_))
+    }
+
+    /// Its issuer has been asked: with the endpoints goes on what waited for them, and without, it
+    /// has failed.
+    pub(in crate::core) fn discovered(&mut self, env: &mut Env) {
+        if self.locate(env).is_some() {
+            return;
+        }
+        let Some(refusal) = self.discovery_trouble(env) else {
+            return;
+        };
+        for attempt in self.location.take_waiting() {
+            self.not_sent(env, attempt, refusal.clone());
+        }
+        if self.waits_for_endpoints() {
+            self.discovery_failed(env, &refusal);
+        }
+    }
+
+    /// The config names other optional endpoints.
+    pub(super) fn relocate(&mut self, env: &mut Env, configured: Configured) {
+        self.configured = configured;
+        let waiting = self.location.take_waiting();
+        self.location = Location::new(&self.registration, &self.configured);
+        if let Location::Unknown { waiting: again } = &mut self.location {
+            *again = waiting;
+        }
+        let _ = self.locate(env);
+    }
+
+    /// A refresh token that was issued when the issuer named another token endpoint stays here: who
+    /// has taken over an issuer's document must not get the tokens of its users.
+    pub(super) fn keep_tokens_from_strangers(&mut self, env: &mut Env) {
+        let (Some(endpoints), Held::Grant(grant)) = (self.location.known(), &self.held) else {
+            return;
+        };
+        let Renewal::With { phase, origins, .. } = &grant.renewal else {
+            return;
+        };
+        if endpoints.may_refresh(origins) || matches!(phase, Phase::Rejected { .. }) {
+            return;
+        }
+        let refusal = Refusal {
+            text: format!(
+                "the issuer now names the token endpoint {}, of another origin than when you \
+                 signed in; the refresh token is not sent there",
+                endpoints.token_uri
+            ),
+            hint: Some("sign in again if that is right".into()),
+        };
+        self.rejected(env, None, refusal);
+    }
+
+    /// What `status` says of it.
+    pub(super) fn discovery_view(&self, common: &Common, now: Now) -> Option<DiscoveryView> {
+        let issuer = self.registration.discovers()?;
+        let state = match (self.location.known(), common.issuers.get(issuer)) {
+            (Some(endpoints), _) => {
+                let text = |uri: &Option<Url>| uri.as_ref().map(Url::to_string);
+                DiscoveryState::Done {
+                    auth_uri: text(&endpoints.auth_uri),
+                    token_uri: endpoints.token_uri.to_string(),
+                    device_auth_uri: text(&endpoints.device_auth_uri),
+                    revocation_uri: text(&endpoints.revocation_uri),
+                }
+            }
+            (None, Knowledge::Failed { failed, next }) => DiscoveryState::Failed {
+                since: failed.since.wall,
+                failures: failed.failures,
+                at: next.map(|at| now.wall_at(at.max(now.instant))),
+                reason: reason(&failed.refusal),
+            },
+            (None, Knowledge::Asking) => DiscoveryState::UnderWay,
+            (None, Knowledge::Nothing | Knowledge::Metadata(_)) => DiscoveryState::NotYet,
+        };
+        Some(DiscoveryView {
+            issuer: crate::text::sanitize(issuer),
+            state,
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! HTTP to providers: one POST or GET, and what came of it. Certificates are checked against the
+//! system's trust store, redirects aren't followed, replies are bounded. Nothing of TLS is loaded
+//! before the first request.
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use ureq::{
+    Agent, Error, Timeout,
+    config::Config,
+    http,
+    tls::{RootCerts, TlsConfig},
+};
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::is_loopback,
+    oauth::token::{MAX_BODY_BYTES, Outcome, Reply, Request},
+};
+
+/// How long a request may take from name lookup to the last byte: half a minute with the second
+/// that ureq takes longer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// How long a connection is kept for the next request: long enough for accounts that are due
+/// together, shorter than any server keeps it. One that the server closes while a request is on its
+/// way looks like a lost reply.
+const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
+/// long can be told from one that was lost.
+const MAX_READ: u64 = MAX_BODY_BYTES as u64 + 1;
+
+/// What every reply is to be.
+const JSON: &str = "application/json";
+
+/// An agent for each way out: what stays on this machine never goes through a proxy.
+pub struct Agents {
+    direct: Agent,
+    proxied: Agent,
+}
+
+impl Default for Agents {
+    fn default() -> Self {
+        Agents::new()
+    }
+}
+
+impl Agents {
+    /// No connection is made yet.
+    pub fn new() -> Self {
+        // The process's default; another library can't have set one, so the result says nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = |proxy| {
+            Config::builder()
+                .timeout_global(Some(REQUEST_TIMEOUT))
+                .http_status_as_error(false)
+                .max_idle_age(MAX_IDLE)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .user_agent(concat!("pizauth/", env!("CARGO_PKG_VERSION")))
+                .proxy(proxy)
+                .tls_config(
+                    TlsConfig::builder()
+                        .root_certs(RootCerts::PlatformVerifier)
+                        .build(),
+                )
+                .build()
+        };
+        Agents {
+            direct: Agent::new_with_config(config(None)),
+            proxied: Agent::new_with_config(config(ureq::Proxy::try_from_env())),
+        }
+    }
+
+    /// POSTs one form.
+    pub fn post(&self, request: &Request) -> Outcome {
+        let idle = match request.only_once {
+            true => Duration::ZERO,
+            false => MAX_IDLE,
+        };
+        let mut post = self
+            .toward(&request.endpoint)
+            .post(request.endpoint.as_str())
+            .config()
+            .max_idle_age(idle)
+            .build()
+            .header(http::header::ACCEPT, JSON)
+            .header(
+                http::header::CONTENT_TYPE,
+                "application/x-www-form-urlencoded",
+            );
+        for header in &request.headers {
+            post = post.header(&header.name, header.value.expose());
+        }
+        match post.send(request.form.expose().as_bytes()) {
+            Ok(response) => read(response),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// GETs a document.
+    pub fn get(&self, url: &Url) -> Outcome {
+        let get = self.toward(url).get(url.as_str());
+        match get.header(http::header::ACCEPT, JSON).call() {
+            Ok(response) => read(response),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn toward(&self, endpoint: &Url) -> &Agent {
+        match is_loopback(endpoint) {
+            true => &self.direct,
+            false => &self.proxied,
+        }
+    }
+}
+
+fn read(response: http::Response<ureq::Body>) -> Outcome {
+    let header = |name| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let status = response.status().as_u16();
+    let retry_after = header(http::header::RETRY_AFTER);
+    let location = header(http::header::LOCATION);
+    // ureq's own limit is an error; here the rest just isn't read.
+    let mut reader = response.into_body().into_reader().take(MAX_READ);
+    // Room for any usual reply: a buffer that grew would leave its secrets behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+    match reader.read_to_end(&mut body) {
+        Ok(_) => Outcome::Reply(Reply {
+            status,
+            retry_after,
+            location,
+            body,
+        }),
+        Err(error) => Outcome::Lost(format!("the reply couldn't be read: {error}")),
+    }
+}
+
+/// Whether anything of the request may have reached the endpoint decides whether a code may be
+/// sent again.
+fn failed(error: &Error) -> Outcome {
+    let text = error.to_string();
+    let not_sent = match error {
+        Error::HostNotFound
+        | Error::ConnectionFailed
+        | Error::InvalidProxyUrl
+        | Error::ConnectProxyFailed(_)
+        | Error::Tls(_)
+        // No certificates to trust, or no name to check: a handshake's errors come as Io.
+        | Error::Rustls(_)
+        | Error::BadUri(_)
+        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        Error::Io(error) if is_famine(error) => true,
+        Error::Io(error) => matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::NetworkDown
+                | io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::NotFound
+                // rustls' word for a handshake that failed.
+                | io::ErrorKind::InvalidData
+        ),
+        _ => false,
+    };
+    match not_sent {
+        true => Outcome::NotSent(text),
+        false => Outcome::Lost(text),
+    }
+}
+
+/// Whether there was no descriptor for a socket: one that exists never says so.
+fn is_famine(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
+}

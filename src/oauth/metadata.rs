@@ -1,0 +1,362 @@
+//! What an authorization server says of itself (RFC 8414; OpenID Connect Discovery 1.0): where the
+//! document is, and what it may say. Unknown members are ignored; nothing in it is believed that
+//! isn't checked here.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    token::{MAX_BODY_BYTES, Outcome, authority},
+    words::foreign,
+};
+use crate::{
+    config::{ClientAuth, is_loopback},
+    text::sanitize,
+};
+
+/// How many of a list's values are kept, such as the scopes: more than anybody reads.
+const MAX_VALUES: usize = 100;
+
+/// What a server that says nothing of it takes (RFC 8414, 2).
+const DEFAULT_AUTH_METHOD: &str = "client_secret_basic";
+
+/// An authorization server's metadata, checked (RFC 8414, 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// The issuer as it writes itself: what an `iss` must be, letter by letter (RFC 9207, 2.4).
+    pub issuer: String,
+    /// Where the user's browser goes.
+    pub authorization_endpoint: Option<Url>,
+    /// Where codes and refresh tokens go.
+    pub token_endpoint: Url,
+    /// Where device codes come from (RFC 8628, 4).
+    pub device_authorization_endpoint: Option<Url>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<Url>,
+    /// Where clients are registered (RFC 7591).
+    pub registration_endpoint: Option<Url>,
+    /// Every authorization response has an `iss` (RFC 9207, 3).
+    pub iss_in_responses: bool,
+    /// How a client may prove who it is, in the words of RFC 7591, 2.
+    pub auth_methods: Vec<String>,
+    /// The grant types, when it says which.
+    pub grant_types: Option<Vec<String>>,
+    /// The scopes, when it says which; they need not be all (RFC 8414, 2).
+    pub scopes: Option<Vec<String>>,
+    /// Oddities worth one line in the log each; safe to show.
+    pub warnings: Vec<String>,
+}
+
+impl Metadata {
+    /// How a client with a secret proves who it is: as RFC 6749, 2.3.1 wants every server to take
+    /// it, unless this one says that it doesn't.
+    pub fn client_auth(&self) -> ClientAuth {
+        let takes = |method: &str| self.auth_methods.iter().any(|it| it == method);
+        match (takes(DEFAULT_AUTH_METHOD), takes("client_secret_post")) {
+            (true, _) => ClientAuth::Basic,
+            (false, true) => ClientAuth::Body,
+            (false, false) if takes("none") => ClientAuth::None,
+            (false, false) => ClientAuth::default(),
+        }
+    }
+}
+
+/// Why a document isn't the metadata that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is longer than a reply may be.
+    TooLong,
+    /// There is nothing.
+    Empty,
+    /// It is HTML.
+    WebPage,
+    /// It is no JSON object, or a broken one.
+    Foreign,
+    /// It is another issuer's (RFC 8414, 3.3).
+    OtherIssuer {
+        /// Whose it says that it is.
+        found: String,
+        /// Whose was asked for.
+        wanted: String,
+    },
+    /// It lacks this, or has it in a shape that it can't have.
+    Lacks(&'static str),
+    /// It has this endpoint, which can't be used.
+    Unusable(&'static str, &'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::TooLong => f.write_str("a document of more than 1 MiB"),
+            Fault::Empty => f.write_str("an empty document"),
+            Fault::WebPage => f.write_str("a web page instead of JSON"),
+            Fault::Foreign => f.write_str("something that is not a JSON object"),
+            Fault::OtherIssuer { found, wanted } => {
+                let (found, wanted) = (sanitize(found), sanitize(wanted));
+                write!(f, "the document of the issuer {found}, not of {wanted}")
+            }
+            Fault::Lacks(member) => write!(f, "a document without a usable {member}"),
+            Fault::Unusable(member, why) => write!(f, "a document whose {member} {why}"),
+        }
+    }
+}
+
+impl Fault {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Fault::WebPage => {
+                "the network may want a sign-in of its own: open any web page to see; else check \
+                 the issuer"
+            }
+            Fault::OtherIssuer { found, .. } if found.contains('{') => {
+                "this provider's documents are templates: use the issuer of your own tenant, or \
+                 auth_uri and token_uri instead"
+            }
+            Fault::OtherIssuer { .. } => {
+                "the issuer must be as the provider writes it; when that is yours, use it"
+            }
+            Fault::TooLong | Fault::Empty | Fault::Foreign => CHECK_ISSUER,
+            Fault::Lacks(_) | Fault::Unusable(..) => {
+                "tell the provider; auth_uri and token_uri work without its document"
+            }
+        }
+    }
+}
+
+/// What to do when there is no document.
+const CHECK_ISSUER: &str = "check the issuer; not every provider has such a document: auth_uri and \
+                            token_uri work without";
+
+/// Why no document was had from one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// What happened; safe to show.
+    pub text: String,
+    /// What the user can do about it.
+    pub hint: Option<&'static str>,
+    /// How much it says about the issuer.
+    pub kind: MissKind,
+}
+
+/// How much a [`Miss`] says about the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MissKind {
+    /// Nothing is there: look elsewhere.
+    Absent,
+    /// What is there won't do: look elsewhere, but this is worth telling.
+    Wrong,
+    /// The issuer can't be reached: no other place of its will do better.
+    Unreachable,
+}
+
+/// Where an issuer's document may be, in the order in which to look (RFC 8414, 3.1 and 5; OpenID
+/// Connect Discovery 1.0, 4): inserted before the issuer's path, then appended. None when `issuer`
+/// is no URL that could have one.
+pub fn well_known(issuer: &str) -> Vec<Url> {
+    let Ok(base) = Url::parse(issuer) else {
+        return Vec::new();
+    };
+    if !base.has_host() || check(&base).is_err() {
+        return Vec::new();
+    }
+    let path = base.path().trim_end_matches('/');
+    let at = |path: String| {
+        let mut url = base.clone();
+        url.set_query(None);
+        url.set_path(&path);
+        url
+    };
+    vec![
+        at(format!("/.well-known/oauth-authorization-server{path}")),
+        at(format!("{path}/.well-known/openid-configuration")),
+    ]
+}
+
+/// Whether both name the same issuer. The comparison is exact (RFC 8414, 3.3) but for one slash at
+/// the end, which many configurations and some providers have too many or too few.
+pub fn is_same_issuer(one: &str, other: &str) -> bool {
+    let bare = |text| str::strip_suffix(text, "/").unwrap_or(text);
+    bare(one) == bare(other)
+}
+
+/// The metadata in what came back from `url`, one of [`well_known`].
+///
+/// # Errors
+/// Why there is none.
+pub fn judge(issuer: &str, url: &Url, outcome: &Outcome) -> Result<Metadata, Miss> {
+    let host = authority(url);
+    let miss = |kind, text: String, hint| Miss { text, hint, kind };
+    match outcome {
+        Outcome::NotSent(why) => {
+            let text = format!("{host}: {}", sanitize(why));
+            Err(miss(MissKind::Unreachable, text, None))
+        }
+        Outcome::Lost(why) => {
+            let text = format!("{host}: the reply was lost: {}", sanitize(why));
+            Err(miss(MissKind::Unreachable, text, None))
+        }
+        Outcome::Reply(reply) => match reply.status {
+            200 => parse(&reply.body, issuer).map_err(|fault| {
+                let text = format!("{host} has {fault}");
+                miss(MissKind::Wrong, text, Some(fault.hint()))
+            }),
+            status @ (404 | 410) => {
+                let text = format!("{host} answered {status}");
+                Err(miss(MissKind::Absent, text, Some(CHECK_ISSUER)))
+            }
+            status @ 300..=399 => {
+                let to = reply.location.as_deref().unwrap_or("nowhere");
+                let text = format!(
+                    "{host} answered {status}, with another address: {}",
+                    foreign(to)
+                );
+                Err(miss(MissKind::Wrong, text, Some(CHECK_ISSUER)))
+            }
+            status => {
+                let text = format!("{host} answered {status}");
+                let hint = (400..=499).contains(&status).then_some(CHECK_ISSUER);
+                Err(miss(MissKind::Wrong, text, hint))
+            }
+        },
+    }
+}
+
+/// The document, as far as it means something here. The rest is skipped, however it looks.
+#[derive(Deserialize)]
+struct Document {
+    issuer: Option<Value>,
+    authorization_endpoint: Option<Value>,
+    token_endpoint: Option<Value>,
+    device_authorization_endpoint: Option<Value>,
+    revocation_endpoint: Option<Value>,
+    registration_endpoint: Option<Value>,
+    authorization_response_iss_parameter_supported: Option<Value>,
+    token_endpoint_auth_methods_supported: Option<Value>,
+    code_challenge_methods_supported: Option<Value>,
+    grant_types_supported: Option<Value>,
+    scopes_supported: Option<Value>,
+}
+
+/// Reads the document of `issuer`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
+    let document = read(body)?;
+    let found = text(document.issuer.as_ref()).ok_or(Fault::Lacks("issuer"))?;
+    if !is_same_issuer(&found, issuer) {
+        let wanted = issuer.to_owned();
+        return Err(Fault::OtherIssuer { found, wanted });
+    }
+    let mut warnings = Vec::new();
+    let mut optional = |name: &'static str, value: Option<&Value>| {
+        endpoint(name, value).unwrap_or_else(|fault| {
+            warnings.push(format!("{} has {fault}", sanitize(issuer)));
+            None
+        })
+    };
+    let device = "device_authorization_endpoint";
+    let device_authorization_endpoint =
+        optional(device, document.device_authorization_endpoint.as_ref());
+    let revocation_endpoint =
+        optional("revocation_endpoint", document.revocation_endpoint.as_ref());
+    let registration = document.registration_endpoint.as_ref();
+    let registration_endpoint = optional("registration_endpoint", registration);
+    let name = "authorization_endpoint";
+    let authorization_endpoint = endpoint(name, document.authorization_endpoint.as_ref())?;
+    if authorization_endpoint.is_none() && device_authorization_endpoint.is_none() {
+        return Err(Fault::Lacks(name));
+    }
+    let name = "token_endpoint";
+    let token_endpoint = endpoint(name, document.token_endpoint.as_ref())?;
+    let challenges = texts(document.code_challenge_methods_supported.as_ref());
+    if challenges.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
+        let what = "doesn't list S256 among its code_challenge_methods; it is used all the same";
+        warnings.push(format!("{} {what}", sanitize(issuer)));
+    }
+    let methods = texts(document.token_endpoint_auth_methods_supported.as_ref());
+    let iss = document.authorization_response_iss_parameter_supported;
+    Ok(Metadata {
+        issuer: found,
+        authorization_endpoint,
+        token_endpoint: token_endpoint.ok_or(Fault::Lacks(name))?,
+        device_authorization_endpoint,
+        revocation_endpoint,
+        registration_endpoint,
+        iss_in_responses: matches!(iss, Some(Value::Bool(true))),
+        auth_methods: methods.unwrap_or_else(|| vec![DEFAULT_AUTH_METHOD.into()]),
+        grant_types: texts(document.grant_types_supported.as_ref()),
+        scopes: texts(document.scopes_supported.as_ref()),
+        warnings,
+    })
+}
+
+fn read(body: &[u8]) -> Result<Document, Fault> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Fault::TooLong);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Fault::Foreign)?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    match text.as_bytes().first() {
+        None => Err(Fault::Empty),
+        Some(b'<') => Err(Fault::WebPage),
+        Some(b'{') => serde_json::from_str(text).map_err(|_| Fault::Foreign),
+        Some(_) => Err(Fault::Foreign),
+    }
+}
+
+/// A string that isn't empty.
+fn text(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A list of strings, made safe; `None` when there is no list.
+fn texts(value: Option<&Value>) -> Option<Vec<String>> {
+    let texts = value?.as_array()?.iter().filter_map(Value::as_str);
+    Some(texts.take(MAX_VALUES).map(sanitize).collect())
+}
+
+/// An endpoint that may be used; `None` when there is none.
+fn endpoint(name: &'static str, value: Option<&Value>) -> Result<Option<Url>, Fault> {
+    let text = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(Fault::Unusable(name, "is no string")),
+    };
+    let url = Url::parse(text).map_err(|_| Fault::Unusable(name, "is no URL"))?;
+    match check(&url) {
+        Ok(()) => Ok(Some(url)),
+        Err(why) => Err(Fault::Unusable(name, why)),
+    }
+}
+
+/// Whether a provider's URL may be asked: over TLS or on this machine, and nothing about it that
+/// could mislead (RFC 8414, 6.1).
+fn check(url: &Url) -> Result<(), &'static str> {
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(url) => {}
+        "http" => return Err("is not https"),
+        _ => return Err("is neither https nor http"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name or a password in it");
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment");
+    }
+    if url.port() == Some(0) {
+        return Err("has the port 0");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+use super::*;
+use crate::oauth::token::Reply;
+
+const ISSUER: &str = "https://op.example";
+
+/// A good document with `more` members in it.
+fn document(more: &str) -> String {
+    format!(
+        r#"{{"issuer":"https://op.example",{more}
+            "authorization_endpoint":"https://op.example/auth",
+            "token_endpoint":"https://op.example/token","x":[{{"deep":[[]]}}]}}"#
+    )
+}
+
+fn why(body: &str) -> String {
+    match parse(body.as_bytes(), ISSUER) {
+        Ok(_) => "good".into(),
+        Err(fault) => fault.to_string(),
+    }
+}
+
+#[test]
+fn documents_are_where_the_specifications_say() {
+    for (issuer, inserted, appended) in [
+        (
+            "https://op.example",
+            "https://op.example/.well-known/oauth-authorization-server",
+            "https://op.example/.well-known/openid-configuration",
+        ),
+        (
+            "https://op.example/",
+            "https://op.example/.well-known/oauth-authorization-server",
+            "https://op.example/.well-known/openid-configuration",
+        ),
+        (
+            "https://op.example:8443/realms/a%20b/",
+            "https://op.example:8443/.well-known/oauth-authorization-server/realms/a%20b",
+            "https://op.example:8443/realms/a%20b/.well-known/openid-configuration",
+        ),
+        (
+            "http://127.0.0.1:9/t",
+            "http://127.0.0.1:9/.well-known/oauth-authorization-server/t",
+            "http://127.0.0.1:9/t/.well-known/openid-configuration",
+        ),
+    ] {
+        let urls: Vec<String> = well_known(issuer).iter().map(Url::to_string).collect();
+        assert_eq!(urls, [inserted, appended], "{issuer}");
+    }
+    for none in [
+        "op.example",
+        "http://op.example",
+        "ftp://op.example",
+        "https://me@op.example",
+        "https://op.example/#x",
+        "data:x",
+        "",
+    ] {
+        assert_eq!(well_known(none), [], "{none}");
+    }
+}
+
+#[test]
+fn issuers_are_the_same_letter_by_letter_but_for_one_slash() {
+    for (one, other, same) in [
+        ("https://op.example", "https://op.example", true),
+        ("https://op.example", "https://op.example/", true),
+        ("https://op.example/t/", "https://op.example/t", true),
+        ("https://op.example//", "https://op.example/", false),
+        ("https://op.example//", "https://op.example", false),
+        ("https://op.example", "https://OP.example", false),
+        ("https://op.example", "https://op.example:443", false),
+        ("https://op.example", "http://op.example", false),
+        ("https://op.example/t", "https://op.example/T", false),
+        ("https://op.example/t", "https://op.example/t?", false),
+    ] {
+        assert_eq!(is_same_issuer(one, other), same, "{one} {other}");
+        assert_eq!(is_same_issuer(other, one), same, "{other} {one}");
+    }
+}
+
+#[test]
+fn a_document_that_will_not_do_says_why() {
+    let swapped = |from: &str, to: &str| document("").replace(from, to);
+    for (body, said) in [
+        (document(""), "good"),
+        (format!("\u{feff} {} \n", document("")), "good"),
+        (String::new(), "an empty document"),
+        (" \r\n".into(), "an empty document"),
+        ("<!DOCTYPE html>".into(), "a web page instead of JSON"),
+        ("[]".into(), "something that is not a JSON object"),
+        ("null".into(), "something that is not a JSON object"),
+        (
+            document("").replace("]}", "]"),
+            "something that is not a JSON object",
+        ),
+        (
+            document("\"issuer\":\"https://evil.example\","),
+            "something that is not a JSON object",
+        ),
+        ("{}".into(), "a document without a usable issuer"),
+        (
+            r#"{"issuer":7}"#.into(),
+            "a document without a usable issuer",
+        ),
+        (
+            r#"{"issuer":""}"#.into(),
+            "a document without a usable issuer",
+        ),
+        (
+            swapped("\"https://op.example\"", "\"https://evil.example\""),
+            "the document of the issuer https://evil.example, not of https://op.example",
+        ),
+        (
+            swapped("\"https://op.example\"", "\"https://op.example/\""),
+            "good",
+        ),
+        (
+            swapped("token_endpoint", "other_endpoint"),
+            "a document without a usable token_endpoint",
+        ),
+        (
+            swapped("\"https://op.example/token\"", "null"),
+            "a document without a usable token_endpoint",
+        ),
+        (
+            swapped("authorization_endpoint", "other_endpoint"),
+            "a document without a usable authorization_endpoint",
+        ),
+        (
+            swapped("https://op.example/token", "http://op.example/token"),
+            "a document whose token_endpoint is not https",
+        ),
+        (
+            swapped("https://op.example/token", "http://127.0.0.1:8/token"),
+            "good",
+        ),
+        (
+            swapped("https://op.example/auth", "ftp://op.example/auth"),
+            "a document whose authorization_endpoint is neither https nor http",
+        ),
+        (
+            swapped("https://op.example/auth", "javascript:alert(1)"),
+            "a document whose authorization_endpoint is neither https nor http",
+        ),
+        (
+            swapped("https://op.example/token", "https://u:p@op.example/token"),
+            "a document whose token_endpoint has a user name or a password in it",
+        ),
+        (
+            swapped("https://op.example/token", "https://op.example/token#x"),
+            "a document whose token_endpoint has a fragment",
+        ),
+        (
+            swapped("https://op.example/token", "https://op.example:0/token"),
+            "a document whose token_endpoint has the port 0",
+        ),
+        (
+            swapped("https://op.example/token", "/token"),
+            "a document whose token_endpoint is no URL",
+        ),
+        (
+            swapped("\"https://op.example/token\"", "[\"x\"]"),
+            "a document whose token_endpoint is no string",
+        ),
+    ] {
+        assert_eq!(why(&body), said, "{body}");
+    }
+    let huge = document("") + &" ".repeat(MAX_BODY_BYTES);
+    assert_eq!(why(&huge), "a document of more than 1 MiB");
+    assert_eq!(parse(b"{\"issuer\":\"\xff\"}", ISSUER), Err(Fault::Foreign));
+}
+
+#[test]
+fn all_that_is_of_use_is_read() {
+    let body = document(
+        r#""device_authorization_endpoint":"https://op.example/device",
+           "revocation_endpoint":"https://api.example/revoke",
+           "registration_endpoint":"https://op.example/register",
+           "authorization_response_iss_parameter_supported":true,
+           "token_endpoint_auth_methods_supported":["none","client_secret_post",7],
+           "code_challenge_methods_supported":["S256"],
+           "grant_types_supported":["authorization_code"],
+           "scopes_supported":["openid","ma\u001bil"],"#,
+    );
+    let url = |text: &str| Url::parse(text).ok();
+    let wanted = Metadata {
+        issuer: ISSUER.into(),
+        authorization_endpoint: url("https://op.example/auth"),
+        token_endpoint: url("https://op.example/token").unwrap(),
+        device_authorization_endpoint: url("https://op.example/device"),
+        revocation_endpoint: url("https://api.example/revoke"),
+        registration_endpoint: url("https://op.example/register"),
+        iss_in_responses: true,
+        auth_methods: vec!["none".into(), "client_secret_post".into()],
+        grant_types: Some(vec!["authorization_code".into()]),
+        scopes: Some(vec!["openid".into(), "ma il".into()]),
+        warnings: Vec::new(),
+    };
+    assert_eq!(parse(body.as_bytes(), "https://op.example/"), Ok(wanted));
+}
+
+#[test]
+fn what_is_odd_but_not_needed_is_left_out_with_a_remark() {
+    let body = document(
+        r#""device_authorization_endpoint":"http://op.example/device",
+           "revocation_endpoint":false,"registration_endpoint":null,
+           "authorization_response_iss_parameter_supported":"true",
+           "token_endpoint_auth_methods_supported":"none",
+           "code_challenge_methods_supported":["plain"],
+           "scopes_supported":{},"#,
+    );
+    let metadata = parse(body.as_bytes(), ISSUER).unwrap();
+    assert_eq!(metadata.device_authorization_endpoint, None);
+    assert_eq!(metadata.revocation_endpoint, None);
+    assert!(!metadata.iss_in_responses);
+    assert_eq!(metadata.scopes, None);
+    assert_eq!(
+        metadata.warnings,
+        [
+            "https://op.example has a document whose device_authorization_endpoint is not https",
+            "https://op.example has a document whose revocation_endpoint is no string",
+            "https://op.example doesn't list S256 among its code_challenge_methods; it is used \
+             all the same",
+        ]
+    );
+}
+
+#[test]
+fn the_method_of_authentication_is_one_that_the_provider_takes() {
+    for (said, auth) in [
+        (
+            r#"["client_secret_post","client_secret_basic"]"#,
+            ClientAuth::Basic,
+        ),
+        (r#"["client_secret_post"]"#, ClientAuth::Body),
+        (r#"["none","client_secret_post"]"#, ClientAuth::Body),
+        (r#"["none"]"#, ClientAuth::None),
+        (r#"["private_key_jwt"]"#, ClientAuth::Body),
+        ("null", ClientAuth::Basic),
+    ] {
+        let body = document(&format!(
+            "\"token_endpoint_auth_methods_supported\":{said},"
+        ));
+        let metadata = parse(body.as_bytes(), ISSUER).unwrap();
+        assert_eq!(metadata.client_auth(), auth, "{said}");
+    }
+}
+
+fn reply(status: u16, body: &str) -> Outcome {
+    Outcome::Reply(Reply {
+        status,
+        retry_after: None,
+        location: Some("https://portal.example/\u{1b}x".into()),
+        body: zeroize::Zeroizing::new(body.into()),
+    })
+}
+
+#[test]
+fn misses_say_what_happened_and_how_much_that_means() {
+    let url = Url::parse("https://op.example:8443/.well-known/x").unwrap();
+    let page = "<html>";
+    for (outcome, kind, text) in [
+        (
+            reply(404, page),
+            MissKind::Absent,
+            "op.example:8443 answered 404",
+        ),
+        (
+            reply(410, ""),
+            MissKind::Absent,
+            "op.example:8443 answered 410",
+        ),
+        (
+            reply(200, page),
+            MissKind::Wrong,
+            "op.example:8443 has a web page instead of JSON",
+        ),
+        (
+            reply(302, ""),
+            MissKind::Wrong,
+            "op.example:8443 answered 302, with another address: https://portal.example/ x",
+        ),
+        (
+            reply(503, ""),
+            MissKind::Wrong,
+            "op.example:8443 answered 503",
+        ),
+        (
+            reply(204, ""),
+            MissKind::Wrong,
+            "op.example:8443 answered 204",
+        ),
+        (
+            Outcome::NotSent("no\nroute".into()),
+            MissKind::Unreachable,
+            "op.example:8443: no route",
+        ),
+        (
+            Outcome::Lost("timeout".into()),
+            MissKind::Unreachable,
+            "op.example:8443: the reply was lost: timeout",
+        ),
+    ] {
+        let miss = judge(ISSUER, &url, &outcome).unwrap_err();
+        assert_eq!((miss.kind, miss.text.as_str()), (kind, text));
+    }
+    let good = judge(ISSUER, &url, &reply(200, &document("")));
+    assert_eq!(good.map(|it| it.issuer), Ok(ISSUER.into()));
+}
+
+#[test]
+fn a_template_of_an_issuer_has_a_hint_of_its_own() {
+    let hint = |found: &str| {
+        let body = document("").replace("\"https://op.example\"", &format!("\"{found}\""));
+        parse(body.as_bytes(), ISSUER).unwrap_err().hint()
+    };
+    assert!(hint("https://op.example/{tenantid}/v2.0").contains("your own tenant"));
+    assert!(hint("https://op.example/t").contains("as the provider writes it"));
+}
