@@ -204,6 +204,10 @@ pub struct ServerInfo {
     pub pid: u32,
     /// How often it was restarted in place.
     pub restarts: u32,
+    /// The process that runs the hooks; null when there is none.
+    pub hook_runner: Option<u32>,
+    /// How many hook runners were killed before it.
+    pub hook_runner_losses: u32,
     /// The daemon's version.
     pub pizauth_version: String,
     /// What the daemon has given up, so that a bug in it can do less: `no_core`, `not_dumpable`,

@@ -327,6 +327,125 @@ fn token_events_come_one_at_a_time_and_in_order() {
     assert_eq!(events.wait_lines(8), expected);
 }
 
+/// What ran then is reported as lost and doesn't run on beside its successors; what waited comes in
+/// its turn, from the next runner; and so it is after a restart in place.
+#[test]
+fn a_killed_hook_runner_is_replaced_and_the_order_kept() {
+    let provider = Provider::start();
+    let dump = signed_in(&provider, "work");
+    let mut daemon = world(|daemon| {
+        let gate = daemon.path("go");
+        let command = format!(
+            "echo \"begin $PIZAUTH_EVENT $$\" >>events; until test -e '{}'; do sleep 0.02; done; \
+             echo \"end $PIZAUTH_EVENT\" >>events",
+            gate.display()
+        );
+        let notify = daemon.record("notify");
+        option("token_event_cmd", &command)
+            + &notify.option("auth_notify_cmd", &["PIZAUTH_ACCOUNT"])
+            + &provider.account("work")
+    });
+    daemon.start();
+    let events = daemon.record("events");
+    daemon.run_with(&["restore"], &dump).ok();
+    daemon.run(&["refresh", "work"]).ok();
+    let begun = events.wait_lines(1)[0].clone();
+    let first = begun.strip_prefix("begin token_refreshed ").unwrap();
+    let first = Pid::from_raw(first.parse().unwrap());
+    daemon.run(&["revoke", "work"]).ok();
+    daemon.sign_in("work");
+    daemon.kill_hook_runner();
+    wait::until("the end of the hook that ran", || gone(first));
+    daemon
+        .log()
+        .wait_line("ERROR - the hook runner was killed; another one takes its place");
+    daemon
+        .log()
+        .wait_line("ERROR - work: token_event_cmd was lost with the hook runner, which was killed");
+    let second = events.wait_lines(2)[1].clone();
+    assert!(second.starts_with("begin token_revoked "), "{second}");
+    // The next program hears of the next runner, too; the hook that runs goes on meanwhile.
+    daemon.run(&["restart"]).ok();
+    fs::write(daemon.path("go"), "").unwrap();
+    let lines = events.wait_lines(5);
+    assert_eq!(lines[2], "end token_revoked");
+    assert!(lines[3].starts_with("begin token_new "), "{lines:?}");
+    assert_eq!(lines[4], "end token_new");
+    daemon.kill_hook_runner();
+    daemon.run(&["revoke", "work"]).ok();
+    assert_eq!(events.wait_lines(7)[6], "end token_revoked");
+    let reminded = daemon.record("notify").lines().len();
+    daemon.authorization_url("work");
+    assert_eq!(
+        daemon.record("notify").wait_lines(reminded + 1)[reminded],
+        "work"
+    );
+    let info = daemon.run(&["info"]).ok().to_owned();
+    let runner = daemon.hook_runner().unwrap();
+    let line = format!("  hook runner: process {runner} (2 killed before)\n");
+    assert!(info.contains(&line), "{info}");
+}
+
+/// A verdict that nobody could give costs no login.
+#[test]
+fn a_probe_that_is_lost_with_the_hook_runner_counts_as_a_passing_trouble() {
+    let provider = Provider::start();
+    let daemon = with_probe(&provider, |probed| {
+        format!("{}; sleep 300", probed.command(&ALL))
+    });
+    daemon.kill_hook_runner();
+    daemon
+        .log()
+        .wait_line("WARN - work: refresh failed, trying again in ");
+    assert_eq!(daemon.token("work"), "at-1");
+    assert!(daemon.record("events").lines().is_empty());
+}
+
+#[test]
+fn without_a_hook_runner_and_its_parent_the_server_goes_on_without_hooks() {
+    let provider = Provider::start();
+    let mut daemon = world(|daemon| {
+        let events = daemon.record("events");
+        events.option("token_event_cmd", &["PIZAUTH_EVENT"]) + &provider.account("work")
+    });
+    daemon.start();
+    daemon.sign_in("work");
+    let events = daemon.record("events");
+    assert_eq!(events.wait_lines(1), ["token_new"]);
+    let runner = daemon.hook_runner().unwrap();
+    kill(parent(runner), Signal::SIGKILL).unwrap();
+    daemon
+        .log()
+        .wait_line("ERROR - no other hook runner could be had: its parent was killed");
+    // This one still serves.
+    daemon.run(&["revoke", "work"]).ok();
+    assert_eq!(events.wait_lines(2)[1], "token_revoked");
+    daemon.sign_in("work");
+    assert_eq!(events.wait_lines(3)[2], "token_new");
+    kill(runner, Signal::SIGKILL).unwrap();
+    daemon
+        .log()
+        .wait_line("ERROR - hooks no longer run: the hook runner was killed, as was its parent");
+    assert_eq!(daemon.hook_runner(), None);
+    daemon.run(&["revoke", "work"]).ok();
+    daemon
+        .log()
+        .wait_line("ERROR - work: token_event_cmd couldn't be started: the hook runner is gone");
+    daemon.sign_in("work");
+    assert_eq!(events.lines().len(), 3);
+    daemon.shutdown();
+}
+
+/// The process that started another one.
+fn parent(process: Pid) -> Pid {
+    let mut command = std::process::Command::new("ps");
+    let output = command
+        .args(["-o", "ppid=", "-p", &process.to_string()])
+        .output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    Pid::from_raw(text.trim().parse().unwrap())
+}
+
 #[test]
 fn a_hook_that_fails_is_logged_with_its_status_and_last_words() {
     for (command, line) in [

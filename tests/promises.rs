@@ -103,11 +103,15 @@ fn wait_forgotten(process: Pid, word: &str) {
     });
 }
 
-/// The daemon's only child.
-fn runner(daemon: Pid) -> Pid {
-    let children = format!("/proc/{daemon}/task/{daemon}/children");
-    let children = fs::read_to_string(children).unwrap();
-    Pid::from_raw(children.trim().parse().unwrap())
+/// The process that runs the daemon's hooks, and its parent.
+fn runner(daemon: &Daemon) -> [Pid; 2] {
+    let children = format!("/proc/{0}/task/{0}/children", pid(daemon));
+    let spawner: i32 = fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    [daemon.hook_runner().unwrap(), Pid::from_raw(spawner)]
 }
 
 fn output(command: &mut Command) -> Output {
@@ -315,15 +319,23 @@ fn the_runner_has_no_secret() {
     }
     let provider = Provider::tagged(TAG);
     let daemon = signed_in(&provider, &option("token_event_cmd", "true"));
-    let runner = runner(pid(&daemon));
+    let [runner, spawner] = runner(&daemon);
     assert!(
         hits(runner, "PIZAUTH_EVENT") > 0,
         "the scan finds nothing at all"
     );
     for secret in [TAG, CLIENT_SECRET] {
         assert!(hits(pid(&daemon), secret) > 0);
-        assert_eq!(hits(runner, secret), 0);
+        assert_eq!([runner, spawner].map(|it| hits(it, secret)), [0, 0]);
     }
+    // Nor does the one that takes its place.
+    daemon.kill_hook_runner();
+    let [next, _] = self::runner(&daemon);
+    daemon.run(&["refresh", "work"]).ok();
+    wait::until("its first hook", || {
+        (hits(next, "PIZAUTH_EVENT") > 0).then_some(())
+    });
+    assert_eq!([TAG, CLIENT_SECRET].map(|it| hits(next, it)), [0, 0]);
 }
 
 #[test]

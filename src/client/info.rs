@@ -75,7 +75,8 @@ fn render(info: &Info) -> String {
     let or_none = |text: &Option<String>| text.clone().unwrap_or("none".into());
     text.push_str(&format!(
         "server: running, process {}\n  version: {}\n  config file: {}\n  http port: {}\n  \
-         https port: {}\n  https public key: {}\n  https certificate (SHA-256): {}\n  sandbox: {}\n",
+         https port: {}\n  https public key: {}\n  https certificate (SHA-256): {}\n  sandbox: {}\n  \
+         hook runner: {}\n",
         server.pid,
         server.pizauth_version,
         server.config_file,
@@ -84,6 +85,18 @@ fn render(info: &Info) -> String {
         or_none(&server.https_pub_key),
         or_none(&server.https_fingerprint),
         server.sandbox.join(", "),
+        hook_runner(server),
     ));
     text
+}
+
+fn hook_runner(server: &ServerInfo) -> String {
+    let runner = match server.hook_runner {
+        Some(process) => format!("process {process}"),
+        None => "none".into(),
+    };
+    match server.hook_runner_losses {
+        0 => runner,
+        losses => format!("{runner} ({losses} killed before)"),
+    }
 }

@@ -56,7 +56,9 @@ pub struct Handover {
     pub verbose: u8,
     pub restarts: u32,
     pub lock: RawFd,
-    pub line: RawFd,
+    /// The line to the hook runner, and that to its parent, unless that is gone.
+    pub runner: RawFd,
+    pub spawner: Option<RawFd>,
     pub control: RawFd,
     /// The control socket's file is a service manager's.
     pub given: bool,

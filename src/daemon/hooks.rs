@@ -1,12 +1,13 @@
 //! The daemon's end of the hooks: effects become jobs for the runner (runner.rs), and what the
-//! runner reports becomes events. Nothing here waits: jobs are queued and written by the main
-//! thread whenever the runner takes them.
+//! runner reports becomes events. Nothing here waits: jobs are queued (lanes.rs) and written by the
+//! main thread whenever the runner takes them. When a runner has been killed, its parent
+//! (spawner.rs) sends the line to another one, and that goes on where the first had come.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
     },
     sync::{
@@ -17,10 +18,16 @@ use std::{
     time::Duration,
 };
 
+use nix::poll::PollFlags;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{pass, shared::Shared};
+use super::{
+    job::{End, Job, Lane, Order, Pipe, Report, Said, take_line},
+    lanes::{Lanes, LanesState, Output, Whose},
+    pass,
+    shared::Shared,
+};
 use crate::{
     core::{
         AttemptId, Effect,
@@ -45,123 +52,34 @@ const PROBE_LIMIT: Duration = Duration::from_secs(180);
 /// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
 const SECRET_LIMIT: Duration = Duration::from_secs(180);
 
-/// Hooks of one lane run one at a time or few at a time, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Lane {
-    /// `auth_notify_cmd`: they wait for a click, so each account's runs beside the others.
-    Notify,
-    /// `error_notify_cmd`.
-    Error,
-    /// `token_event_cmd`: one at a time, in order.
-    Event,
-    /// `transient_error_if_cmd`.
-    Probe,
-    /// `startup_cmd`.
-    Startup,
-    /// `state_load_cmd`.
-    Load,
-    /// `state_save_cmd`.
-    Save,
-    /// `client_secret_cmd`.
-    Secret,
-}
-
-impl Lane {
-    /// The option whose command runs there, for messages.
-    pub fn option(self) -> &'static str {
-        match self {
-            Lane::Notify => "auth_notify_cmd",
-            Lane::Error => "error_notify_cmd",
-            Lane::Event => "token_event_cmd",
-            Lane::Probe => "transient_error_if_cmd",
-            Lane::Startup => "startup_cmd",
-            Lane::Load => "state_load_cmd",
-            Lane::Save => "state_save_cmd",
-            Lane::Secret => "client_secret_cmd",
-        }
-    }
-}
-
-/// What the daemon tells the runner, a JSON object a line.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Order {
-    /// Run this when its lane has room.
-    Run(Job),
-    /// End this, or don't start it.
-    End(u64),
-}
-
-/// A command to run.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Job {
-    /// Never used twice.
-    pub id: u64,
-    /// Where it queues.
-    pub lane: Lane,
-    /// `$SHELL -c` it.
-    pub command: String,
-    /// Added to the environment.
-    pub env: Vec<(String, String)>,
-    /// When it has run so long, its process group is killed.
-    pub limit: Duration,
-    /// What a descriptor that came along with the order is for.
-    pub pipe: Option<Pipe>,
-}
-
-/// Which of a command's streams leads to the daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Pipe {
-    /// It reads what the daemon writes.
-    Input,
-    /// It writes what the daemon reads.
-    Output,
-}
-
-/// What the runner tells the daemon, a JSON object a line, once for each job.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// The job's.
-    pub id: u64,
-    /// How it ended.
-    pub end: End,
-    /// The end of what it wrote to stderr.
-    pub stderr: String,
-    /// What it wrote to stdout, in the lane whose output counts; a secret.
-    pub stdout: Zeroizing<String>,
-}
-
-/// How a hook ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
-    /// With this exit status.
-    Exit(i32),
-    /// By this signal.
-    Signal(i32),
-    /// It was killed at its limit.
-    TimedOut,
-    /// It was ended by [`Order::End`].
-    Ended,
-    /// It couldn't be started.
-    NotStarted(String),
-}
-
-/// The daemon's end of the line to the runner.
+/// The daemon's end of the lines to the runner and to its parent.
 pub struct Hooks {
-    line: UnixStream,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     jobs: u64,
+    lanes: Lanes,
+    /// The line to the runner, unless that is gone.
+    runner: Option<Line>,
+    /// The line to its parent, unless that is gone.
+    spawner: Option<Arc<UnixStream>>,
+    /// Its process, and how many were there before it.
+    process: Option<u32>,
+    losses: u32,
+    /// What has begun to arrive from the spawner.
+    incoming: Vec<u8>,
+    /// Ends that nobody will tell of.
+    lost: Vec<(Report, Whose)>,
+}
+
+/// A line to a runner.
+struct Line {
+    stream: Arc<UnixStream>,
     /// Orders that the runner hasn't taken yet, each with what comes along.
     outgoing: VecDeque<Outgoing>,
     incoming: Vec<u8>,
-    /// What to do when a job ends.
-    running: HashMap<u64, Running>,
-    /// What couldn't even be ordered.
-    failed: Vec<Report>,
-    closed: bool,
 }
 
 /// The rest of an order, and the descriptor that goes with its first byte.
@@ -170,67 +88,82 @@ struct Outgoing {
     fd: Option<OwnedFd>,
 }
 
-/// What a successor needs to know of the jobs that run.
+/// What a successor needs to know of the hooks.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HooksState {
     jobs: u64,
-    running: Vec<(u64, Lane, Arc<str>, Option<u64>)>,
+    process: Option<u32>,
+    losses: u32,
+    lanes: LanesState,
+    /// A report of which only a part has arrived.
+    incoming: Zeroizing<Vec<u8>>,
 }
 
-struct Running {
-    lane: Lane,
-    account: Arc<str>,
-    attempt: Option<AttemptId>,
-    /// Where its output arrives, if that is wanted.
-    output: Option<Receiver<Output>>,
-}
-
-/// What a command has printed.
-type Output = io::Result<Zeroizing<Vec<u8>>>;
+/// The lines that are there, and what to wait for on each.
+pub type Lines = Vec<(Arc<UnixStream>, PollFlags)>;
 
 impl Hooks {
-    /// `line` leads to a runner.
+    /// `spawner` will tell where the runner is; until then, jobs wait.
     ///
     /// # Errors
     /// When the line can't be made non-blocking.
-    pub fn new(line: UnixStream) -> io::Result<Self> {
-        line.set_nonblocking(true)?;
+    pub fn new(spawner: UnixStream) -> io::Result<Self> {
+        spawner.set_nonblocking(true)?;
+        let state = State {
+            spawner: Some(Arc::new(spawner)),
+            ..State::default()
+        };
         Ok(Hooks {
-            line,
-            state: Mutex::default(),
+            state: Mutex::new(state),
         })
     }
 
-    /// What there is to hand over, once nothing waits to be written.
+    /// Goes on with a predecessor's lines and jobs.
+    ///
+    /// # Errors
+    /// When a line can't be made non-blocking.
+    pub fn adopt(
+        spawner: Option<UnixStream>,
+        runner: UnixStream,
+        handed: HooksState,
+    ) -> io::Result<Self> {
+        for line in spawner.iter().chain([&runner]) {
+            line.set_nonblocking(true)?;
+        }
+        let mut line = Line::new(runner);
+        line.incoming = handed.incoming.to_vec();
+        let state = State {
+            jobs: handed.jobs,
+            lanes: Lanes::adopt(handed.lanes),
+            runner: Some(line),
+            spawner: spawner.map(Arc::new),
+            process: handed.process,
+            losses: handed.losses,
+            ..State::default()
+        };
+        Ok(Hooks {
+            state: Mutex::new(state),
+        })
+    }
+
+    /// What there is to hand over, once [`Hooks::is_settled`].
     pub fn state(&self) -> HooksState {
         let state = self.lock();
-        let running = state.running.iter();
+        let incoming = state.runner.as_ref().map(|line| line.incoming.clone());
         HooksState {
             jobs: state.jobs,
-            running: running
-                .map(|(id, job)| {
-                    let attempt = job.attempt.map(AttemptId::number);
-                    (*id, job.lane, job.account.clone(), attempt)
-                })
-                .collect(),
+            process: state.process,
+            losses: state.losses,
+            lanes: state.lanes.state(),
+            incoming: Zeroizing::new(incoming.unwrap_or_default()),
         }
     }
 
-    /// Goes on with a predecessor's jobs.
-    pub fn adopt(&self, handed: HooksState) {
-        let mut state = self.lock();
-        state.jobs = handed.jobs;
-        for (id, lane, account, attempt) in handed.running {
-            let attempt = attempt.map(AttemptId::from_number);
-            let running = Running {
-                lane,
-                account,
-                attempt,
-                output: None,
-            };
-            state.running.insert(id, running);
-        }
+    /// The runner's process, if there is one, and how many were lost before it.
+    pub fn runner(&self) -> (Option<u32>, u32) {
+        let state = self.lock();
+        (state.process, state.losses)
     }
 
     /// Queues what a hook's effect asks for; any other effect is nothing to this.
@@ -350,23 +283,22 @@ impl Hooks {
         if lane != Lane::Startup {
             env.insert(0, ("PIZAUTH_ACCOUNT".into(), account.to_string()));
         }
-        let running = Running {
+        let whose = Whose {
             lane,
             account,
             attempt,
             output: None,
         };
         let mut state = self.lock();
-        let id = state.begin(running);
         let job = Job {
-            id,
+            id: state.number(),
             lane,
             command,
             env,
             limit,
             pipe: None,
         };
-        state.order(&Order::Run(job), None);
+        state.enqueue(job, None, whose);
     }
 
     /// Queues a command that is about all accounts. One whose pipe couldn't be made fails to start,
@@ -379,14 +311,14 @@ impl Hooks {
         piped: io::Result<(Pipe, OwnedFd)>,
         output: Option<Receiver<Output>>,
     ) {
-        let running = Running {
+        let whose = Whose {
             lane,
             account: "all accounts".into(),
             attempt: Some(attempt),
             output,
         };
         let mut state = self.lock();
-        let id = state.begin(running);
+        let id = state.number();
         match piped {
             Ok((pipe, fd)) => {
                 let job = Job {
@@ -397,103 +329,66 @@ impl Hooks {
                     limit: LIMIT,
                     pipe: Some(pipe),
                 };
-                state.order(&Order::Run(job), Some(fd));
+                state.enqueue(job, Some(fd), whose);
             }
-            Err(error) => state.failed.push(Report {
-                id,
-                end: End::NotStarted(error.to_string()),
-                stderr: String::new(),
-                stdout: Zeroizing::default(),
-            }),
+            Err(error) => {
+                let end = End::NotStarted(error.to_string());
+                state.lost.push((Report::silent(id, end), whose));
+            }
         }
     }
 
     fn end(&self, attempt: AttemptId) {
         let mut state = self.lock();
-        let ids: Vec<u64> = state
-            .running
-            .iter()
-            .filter(|(_, job)| job.lane == Lane::Notify && job.attempt == Some(attempt))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ids {
+        for id in state.lanes.end(attempt) {
             state.order(&Order::End(id), None);
         }
     }
 
     /// Whether somebody is still being told of what has happened.
     pub fn tells(&self) -> bool {
-        let state = self.lock();
-        let told = |job: &Running| matches!(job.lane, Lane::Error | Lane::Event);
-        state.running.values().any(told)
+        self.lock().lanes.has(&[Lane::Error, Lane::Event])
     }
 
-    /// Whether orders wait to be written.
-    pub fn wants_write(&self) -> bool {
+    /// Whether a runner is there and has all the orders that it is to have for now. Without one, and
+    /// without hope of one, there is nothing to wait for either.
+    pub fn is_settled(&self) -> bool {
         let state = self.lock();
-        !state.closed && !state.outgoing.is_empty()
+        match &state.runner {
+            Some(line) => line.outgoing.is_empty(),
+            None => state.spawner.is_none(),
+        }
     }
 
-    /// The line to poll, unless the runner is gone.
-    pub fn line(&self) -> Option<BorrowedFd<'_>> {
-        (!self.lock().closed).then(|| self.line.as_fd())
+    /// The lines to poll.
+    pub fn lines(&self) -> Lines {
+        let state = self.lock();
+        let runner = state.runner.as_ref().map(|line| {
+            let flags = match line.outgoing.is_empty() {
+                true => PollFlags::POLLIN,
+                false => PollFlags::POLLIN | PollFlags::POLLOUT,
+            };
+            (line.stream.clone(), flags)
+        });
+        let spawner = state.spawner.clone();
+        let spawner = spawner.map(|line| (line, PollFlags::POLLIN));
+        runner.into_iter().chain(spawner).collect()
+    }
+
+    /// The lines themselves, for a successor: to the runner and to its parent.
+    pub fn kept(&self) -> (Option<Arc<UnixStream>>, Option<Arc<UnixStream>>) {
+        let state = self.lock();
+        let runner = state.runner.as_ref().map(|line| line.stream.clone());
+        (runner, state.spawner.clone())
     }
 
     /// Writes and reads what can be without waiting, and hands reports to the core.
     pub fn exchange(&self, shared: &Arc<Shared>) {
-        self.write();
-        for (report, running) in self.read() {
-            finished(shared, &report, &running);
+        // What follows from an end may be another hook.
+        let ended = self.lock().exchange();
+        for (report, whose) in ended {
+            finished(shared, &report, &whose);
         }
-    }
-
-    fn write(&self) {
-        let mut state = self.lock();
-        while let Some(front) = state.outgoing.front_mut() {
-            let fds: Vec<_> = front.fd.iter().map(AsFd::as_fd).collect();
-            match pass::send(&self.line, &front.bytes, &fds) {
-                Ok(written) => {
-                    front.fd = None;
-                    front.bytes.drain(..written);
-                    if front.bytes.is_empty() {
-                        state.outgoing.pop_front();
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => state.gone(&error.to_string()),
-            }
-        }
-    }
-
-    fn read(&self) -> Vec<(Report, Running)> {
-        let mut state = self.lock();
-        let mut buffer = [0; 4096];
-        while !state.closed {
-            match (&self.line).read(&mut buffer) {
-                Ok(0) => state.gone("it has ended"),
-                Ok(count) => state.incoming.extend(buffer.iter().take(count)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => state.gone(&error.to_string()),
-            }
-        }
-        let mut reports = Vec::new();
-        for report in state.lost() {
-            if let Some(running) = state.running.remove(&report.id) {
-                reports.push((report, running));
-            }
-        }
-        while let Some(line) = take_line(&mut state.incoming) {
-            match serde_json::from_slice::<Report>(&line) {
-                Ok(report) => {
-                    if let Some(running) = state.running.remove(&report.id) {
-                        reports.push((report, running));
-                    }
-                }
-                Err(error) => log::error!("the hook runner makes no sense: {error}"),
-            }
-        }
-        reports
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -501,47 +396,190 @@ impl Hooks {
     }
 }
 
+impl Line {
+    fn new(stream: UnixStream) -> Self {
+        Line {
+            stream: Arc::new(stream),
+            outgoing: VecDeque::new(),
+            incoming: Vec::new(),
+        }
+    }
+
+    /// Writes what the runner takes.
+    fn write(&mut self) -> io::Result<()> {
+        while let Some(front) = self.outgoing.front_mut() {
+            let fds: Vec<_> = front.fd.iter().map(AsFd::as_fd).collect();
+            match pass::send(&self.stream, &front.bytes, &fds) {
+                Ok(written) => {
+                    front.fd = None;
+                    front.bytes.drain(..written);
+                    if front.bytes.is_empty() {
+                        self.outgoing.pop_front();
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what the runner has said.
+    fn read(&mut self) -> io::Result<()> {
+        let mut buffer = Zeroizing::new([0; 4096]);
+        loop {
+            match (&*self.stream).read(&mut *buffer) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => self.incoming.extend(buffer.iter().take(count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
 impl State {
-    /// Takes note of a job; returns its number.
-    fn begin(&mut self, running: Running) -> u64 {
-        self.jobs += 1;
-        self.running.insert(self.jobs, running);
+    /// A number that no job has had.
+    fn number(&mut self) -> u64 {
+        self.jobs = self.jobs.saturating_add(1);
         self.jobs
     }
 
-    fn order(&mut self, order: &Order, fd: Option<OwnedFd>) {
-        if self.closed {
-            return;
+    fn enqueue(&mut self, job: Job, pipe: Option<OwnedFd>, whose: Whose) {
+        let id = job.id;
+        if self.runner.is_none() && self.spawner.is_none() {
+            return self.lost.push((Report::silent(id, nobody()), whose));
         }
+        if let Err(whose) = self.lanes.enqueue(job, pipe, whose) {
+            let end = End::NotStarted("too many are waiting".into());
+            self.lost.push((Report::silent(id, end), whose));
+        }
+        self.begin_waiting();
+    }
+
+    fn order(&mut self, order: &Order, fd: Option<OwnedFd>) {
+        let Some(line) = &mut self.runner else {
+            return;
+        };
         match serde_json::to_vec(order) {
             Ok(mut bytes) => {
                 bytes.push(b'\n');
-                self.outgoing.push_back(Outgoing { bytes, fd });
+                line.outgoing.push_back(Outgoing { bytes, fd });
             }
             Err(error) => log::error!("a hook can't be described: {error}"),
         }
     }
 
-    /// The jobs that nobody will report on: those that couldn't be handed over and, when the runner
-    /// is gone, all.
-    fn lost(&mut self) -> Vec<Report> {
-        let mut lost = std::mem::take(&mut self.failed);
-        if self.closed {
-            lost.extend(self.running.keys().map(|id| Report {
-                id: *id,
-                end: End::NotStarted("the hook runner is gone".into()),
-                stderr: String::new(),
-                stdout: Zeroizing::default(),
-            }));
+    /// Orders what there is room for, if somebody is there to order from.
+    fn begin_waiting(&mut self) {
+        while self.runner.is_some()
+            && let Some((job, pipe)) = self.lanes.next()
+        {
+            self.order(&Order::Run(job), pipe);
         }
-        lost
     }
 
-    fn gone(&mut self, why: &str) {
-        log::error!("hooks no longer run: the hook runner is gone: {why}");
-        self.closed = true;
-        self.outgoing.clear();
+    /// Writes and reads what can be without waiting; returns the jobs that have ended.
+    fn exchange(&mut self) -> Vec<(Report, Whose)> {
+        let mut ended = Vec::new();
+        if let Some(line) = &mut self.runner {
+            let outcome = line.write();
+            // What a runner that is gone has said before still counts.
+            let outcome = line.read().and(outcome);
+            self.listen(&mut ended);
+            if outcome.is_err() {
+                self.lose_runner(&mut ended);
+            }
+        }
+        self.meet_runner(&mut ended);
+        if self.runner.is_none() && self.spawner.is_none() {
+            let jobs = self.lanes.give_up().into_iter();
+            ended.extend(jobs.map(|(id, whose)| (Report::silent(id, nobody()), whose)));
+        }
+        self.begin_waiting();
+        if let Some(line) = &mut self.runner {
+            // An error shows again at the next turn's read, which the line's end brings about.
+            let _ = line.write();
+        }
+        ended.append(&mut self.lost);
+        ended
     }
+
+    fn listen(&mut self, ended: &mut Vec<(Report, Whose)>) {
+        let Some(line) = &mut self.runner else {
+            return;
+        };
+        while let Some(text) = take_line(&mut line.incoming) {
+            match serde_json::from_slice::<Said>(&text) {
+                Ok(Said::Begun(id)) => self.lanes.begun(id),
+                Ok(Said::Ended(report)) => {
+                    let whose = self.lanes.ended(report.id);
+                    ended.extend(whose.map(|whose| (report, whose)));
+                }
+                Err(error) => log::error!("the hook runner makes no sense: {error}"),
+            }
+        }
+    }
+
+    fn lose_runner(&mut self, ended: &mut Vec<(Report, Whose)>) {
+        self.runner = None;
+        self.process = None;
+        self.losses = self.losses.saturating_add(1);
+        match self.spawner {
+            Some(_) => log::error!("the hook runner was killed; another one takes its place"),
+            None => {
+                log::error!("hooks no longer run: the hook runner was killed, as was its parent")
+            }
+        }
+        let lost = self.lanes.lose().into_iter();
+        ended.extend(lost.map(|(id, whose)| (Report::silent(id, End::Lost), whose)));
+    }
+
+    /// Hears of a new runner, or of the spawner's end.
+    fn meet_runner(&mut self, ended: &mut Vec<(Report, Whose)>) {
+        let Some(spawner) = self.spawner.clone() else {
+            return;
+        };
+        let (mut buffer, mut fds) = ([0; 64], Vec::new());
+        loop {
+            match pass::recv(&spawner, &mut buffer, &mut fds) {
+                Ok(count) if count > 0 => self.incoming.extend(buffer.iter().take(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => {
+                    self.spawner = None;
+                    match self.runner {
+                        Some(_) => {
+                            log::error!("no other hook runner could be had: its parent was killed")
+                        }
+                        None => {
+                            log::error!("hooks no longer run: the hook runner's parent was killed")
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        for fd in fds {
+            if self.runner.is_some() {
+                // Its end hasn't been seen yet.
+                self.lose_runner(ended);
+            }
+            let stream = UnixStream::from(fd);
+            if stream.set_nonblocking(true).is_ok() {
+                self.runner = Some(Line::new(stream));
+            }
+        }
+        while let Some(line) = take_line(&mut self.incoming) {
+            self.process = std::str::from_utf8(&line)
+                .ok()
+                .and_then(|it| it.parse().ok());
+        }
+    }
+}
+
+fn nobody() -> End {
+    End::NotStarted("the hook runner is gone".into())
 }
 
 /// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
@@ -583,24 +621,15 @@ fn collect(pipe: PipeReader) -> io::Result<Receiver<Output>> {
     Ok(receiver)
 }
 
-/// Takes the first whole line out of `input`.
-pub fn take_line(input: &mut Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
-    let end = input.iter().position(|byte| *byte == b'\n')?;
-    let mut line: Zeroizing<Vec<u8>> = Zeroizing::new(input.drain(..=end).collect());
-    // Draining leaves a copy of the last bytes behind.
-    input.spare_capacity_mut().zeroize();
-    line.pop();
-    Some(line)
-}
-
 /// Draws the conclusions from a hook's end.
-fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
+fn finished(shared: &Arc<Shared>, report: &Report, running: &Whose) {
     let failed = match &report.end {
         End::Exit(0) | End::Ended => None,
         End::Exit(status) => Some(format!("exited with status {status}")),
         End::Signal(signal) => Some(format!("was ended by signal {signal}")),
         End::TimedOut => Some("took too long and was killed".into()),
         End::NotStarted(why) => Some(format!("couldn't be started: {why}")),
+        End::Lost => Some("was lost with the hook runner, which was killed".into()),
     };
     // A reminder that waits for a click until the next one is due has done its work, a probe
     // answers by its status, and what a secret's command says goes along with the secret's lack.
@@ -628,7 +657,9 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
     };
     match running.lane {
         Lane::Probe => {
-            let transient = report.end == End::Exit(0);
+            // One that could not be asked costs no login.
+            let unasked = matches!(report.end, End::Lost | End::NotStarted(_));
+            let transient = unasked || report.end == End::Exit(0);
             shared.with(|core, cx| core.probe_outcome(cx, &running.account, attempt, transient));
         }
         Lane::Save => {
@@ -654,7 +685,7 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Running) {
 }
 
 /// All that a command has printed which has ended.
-fn output(running: &Running) -> Result<Zeroizing<Vec<u8>>, String> {
+fn output(running: &Whose) -> Result<Zeroizing<Vec<u8>>, String> {
     let received = running.output.as_ref();
     match received.map(|output| output.recv_timeout(OUTPUT_TIMEOUT)) {
         Some(Ok(Ok(bytes))) => Ok(bytes),

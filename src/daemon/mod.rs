@@ -10,6 +10,8 @@ mod files;
 mod handover;
 mod harden;
 mod hooks;
+mod job;
+mod lanes;
 mod log;
 mod pass;
 mod place;
@@ -22,6 +24,7 @@ mod shared;
 mod show;
 mod sign_in;
 mod signals;
+mod spawner;
 mod timer;
 mod verbs;
 
@@ -29,7 +32,7 @@ use std::{
     io,
     net::TcpListener,
     os::fd::{AsFd, OwnedFd, RawFd},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -153,7 +156,7 @@ fn run(
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
-    let (line, given) = process::fork_runner(starter, given).map_err(cant)?;
+    let (spawner, given) = process::fork_spawner(starter, given).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
     let sandbox = harden::harden();
@@ -164,7 +167,8 @@ fn run(
     let startup_cmd = config.startup_cmd.clone();
     let sites = Sites::bind(&config)?;
 
-    let mut parts = Parts::new(config, &sites, line).map_err(cant)?;
+    let hooks = Hooks::new(spawner).map_err(cant)?;
+    let mut parts = Parts::new(config, &sites, hooks).map_err(cant)?;
     parts.load()?;
     let given = activation::control_socket(given, &address.socket)?;
     let listeners = parts
@@ -244,14 +248,14 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: Config, sites: &Sites, line: UnixStream) -> io::Result<Self> {
+    fn new(config: Config, sites: &Sites, hooks: Hooks) -> io::Result<Self> {
         let alarm = Arc::new(Alarm::new()?);
         let (clients, clients_inbox) = serve::remote()?;
         let (browsers, browsers_inbox) = serve::remote()?;
         let pages = Pages::new(clock::name);
         let shared = Shared::new(
             Core::new(config, sites.ports),
-            Hooks::new(line)?,
+            hooks,
             endpoint::settle(browsers.clone(), pages.clone()),
             alarm.clone(),
         );
@@ -491,17 +495,14 @@ fn turn(
     rest: Rest,
 ) -> io::Result<Vec<Wish>> {
     let hooks = shared.hooks();
+    let lines = hooks.lines();
     timer.arm(shared.deadline())?;
     let mut fds = vec![
         PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
         PollFd::new(wishes.fd(), PollFlags::POLLIN),
     ];
     fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-    let flags = match hooks.wants_write() {
-        true => PollFlags::POLLIN | PollFlags::POLLOUT,
-        false => PollFlags::POLLIN,
-    };
-    fds.extend(hooks.line().map(|fd| PollFd::new(fd, flags)));
+    fds.extend((lines.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
     let timeout = match rest {
         Rest::Long => timer.timeout(),
         Rest::Watching(presence) => {

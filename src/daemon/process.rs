@@ -1,10 +1,10 @@
-//! fork(2), and descriptors that arrive as numbers: the only unsafe code. Both forks happen while
-//! the process has one thread.
+//! fork(2), and descriptors that arrive as numbers: the only unsafe code. All forks happen in
+//! processes that have one thread.
 #![allow(unsafe_code)]
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, PipeWriter, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -14,10 +14,10 @@ use std::{
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     sys::wait::waitpid,
-    unistd::{ForkResult, fork, setsid},
+    unistd::{ForkResult, Pid, fork, setsid},
 };
 
-use super::{runner, signals};
+use super::{runner, signals, spawner};
 use crate::error::{Exit, Failure};
 
 /// What a daemon that answers tells the command that started it; anything else is an error.
@@ -102,28 +102,41 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     }
 }
 
-/// Forks the hook runner, before anything secret is in memory. Returns the line to it, and what it
-/// has no use for.
-pub fn fork_runner<T>(starter: &mut Starter, not_for_it: T) -> io::Result<(UnixStream, T)> {
+/// Forks the spawner of hook runners, before anything secret is in memory. Returns the line to it,
+/// and what it has no use for.
+pub fn fork_spawner<T>(starter: &mut Starter, not_for_it: T) -> io::Result<(UnixStream, T)> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if unsafe { fork() }?.is_parent() {
         return Ok((ours, not_for_it));
     }
     drop((ours, not_for_it));
-    let outcome = become_runner(starter, theirs);
+    let outcome = become_spawner(starter, theirs);
     std::process::exit(i32::from(outcome.is_err()));
 }
 
-fn become_runner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
+fn become_spawner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
     // Whoever started a detached daemon waits for the end of its line and of its output.
     if starter.0.take().is_some() {
         close_stdio()?;
     }
-    // A ^C at the terminal is for the daemon; the runner ends with it.
+    // A ^C at the terminal is for the daemon; the spawner and the runner end with it.
     signals::block()?;
     close_inherited(&[line.as_raw_fd()]);
-    runner::run(line)
+    spawner::run(line)
+}
+
+/// Forks a hook runner, which serves `line`, and holds `alive` open as long as it lives. Only the
+/// spawner may do so. Returns the runner, and what it has no use for.
+pub fn fork_runner<T>(line: UnixStream, alive: PipeWriter, not_for_it: T) -> io::Result<(Pid, T)> {
+    // SAFETY: the spawner has one thread, so the child's memory is consistent.
+    if let ForkResult::Parent { child } = unsafe { fork() }? {
+        return Ok((child, not_for_it));
+    }
+    drop(not_for_it);
+    close_inherited(&[line.as_raw_fd(), alive.as_raw_fd()]);
+    let outcome = runner::run(line);
+    std::process::exit(i32::from(outcome.is_err()));
 }
 
 /// Takes over a descriptor that has just come into the process, by its number. It is closed on

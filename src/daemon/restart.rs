@@ -4,7 +4,7 @@
 use std::{
     io,
     os::{
-        fd::{AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
         unix::net::UnixStream,
     },
     path::PathBuf,
@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use super::{
     Daemon, Parts, Rest, Sites,
     handover::{self, Handover, Kept},
+    hooks::Hooks,
     log as logging, other,
     place::{self, Place},
     process, signals,
@@ -42,27 +43,31 @@ pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let Some(kept) = &*kept else {
         return Err(other("the server is just ending"));
     };
-    let handover = describe(daemon, kept, config.clone(), (-1, -1));
+    let handover = describe(daemon, kept, config.clone(), &Numbers::default());
     handover.trial(&kept.program, &daemon.config_file)?;
     *daemon.restarting() = Some(config);
     daemon.alarm.ring();
     Ok(())
 }
 
-fn describe(
-    daemon: &Daemon,
-    kept: &Kept,
-    config: String,
-    (lock, line): (RawFd, RawFd),
-) -> Handover {
+/// Descriptors that go over as their numbers; a trial needs none.
+#[derive(Default)]
+struct Numbers {
+    lock: RawFd,
+    runner: RawFd,
+    spawner: Option<RawFd>,
+}
+
+fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> Handover {
     Handover {
         config,
         listeners: kept.listeners.clone(),
         detached: kept.detached,
         verbose: kept.verbose,
         restarts: kept.restarts,
-        lock,
-        line,
+        lock: numbers.lock,
+        runner: numbers.runner,
+        spawner: numbers.spawner,
         control: kept.control.as_raw_fd(),
         given: kept.given,
         sites: kept.sites(),
@@ -97,7 +102,7 @@ fn settle(daemon: &Arc<Daemon>, parts: &mut Parts) -> io::Result<bool> {
     let give_up = Instant::now() + SETTLE_TIMEOUT;
     let shared = &daemon.shared;
     while shared.with(|core, _| core.awaits_reply() || core.is_keeping())
-        || shared.hooks().wants_write()
+        || !shared.hooks().is_settled()
     {
         let rest = Rest::AtMost(give_up.saturating_duration_since(Instant::now()));
         let wishes = turn(shared, &parts.alarm, &parts.wishes, &mut parts.timer, rest)?;
@@ -128,16 +133,27 @@ fn drain_and_exec(
             "it ends, or a token file can't be written",
         ));
     }
+    // What the last clients have brought about.
+    daemon.shared.hooks().exchange(&daemon.shared);
+    if !daemon.shared.hooks().is_settled() {
+        return Err(io::Error::other("the hook runner takes no orders"));
+    }
     let kept = daemon.kept();
-    let (Some(kept), Some(line)) = (&*kept, daemon.shared.hooks().line()) else {
+    let (runner, spawner) = daemon.shared.hooks().kept();
+    let (Some(kept), Some(runner)) = (&*kept, runner) else {
         return Err(io::Error::other("the hook runner is gone"));
     };
     let lock = place.lock_fd();
-    let fds = (lock.as_raw_fd(), line.as_raw_fd());
-    let handover = describe(daemon, kept, config, fds);
+    let numbers = Numbers {
+        lock: lock.as_raw_fd(),
+        runner: runner.as_raw_fd(),
+        spawner: spawner.as_ref().map(|line| line.as_raw_fd()),
+    };
+    let handover = describe(daemon, kept, config, &numbers);
     let error = daemon.doors.with_fds(|doors| {
         let mut passed: Vec<BorrowedFd> = kept.fds();
-        passed.extend([lock, line]);
+        passed.extend([lock, runner.as_fd()]);
+        passed.extend(spawner.iter().map(|line| line.as_fd()));
         passed.extend(doors);
         handover.exec(&kept.program, &daemon.config_file, &passed)
     });
@@ -162,9 +178,10 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
     logging::start(handover.verbose, handover.detached);
     let listeners = handover.listeners.clone();
     let sites = adopt_sites(handover.sites).map_err(cant)?;
-    let line = UnixStream::from(process::own(handover.line));
-    let parts = Parts::new(config, &sites, line).map_err(cant)?;
-    parts.shared.hooks().adopt(handover.hooks);
+    let line = |number| UnixStream::from(process::own(number));
+    let (spawner, runner) = (handover.spawner.map(line), line(handover.runner));
+    let hooks = Hooks::adopt(spawner, runner, handover.hooks).map_err(cant)?;
+    let parts = Parts::new(config, &sites, hooks).map_err(cant)?;
     parts.shared.with(|core, cx| core.adopt(cx, handover.core));
     let control = process::own(handover.control).into();
     let kept = Kept {

@@ -1,9 +1,10 @@
-//! The hook runner: a process of its own, forked before the daemon has read anything, that runs
-//! the user's commands. It has all of the user's rights and none of the secrets. One thread, one
-//! poll(2); it ends with the daemon, and ends its hooks then.
+//! The hook runner: a process of its own, whose parent was forked before the daemon had read
+//! anything (spawner.rs), that runs the user's commands at once, as the daemon orders. It has all
+//! of the user's rights and none of the secrets. One thread, one poll(2); it ends with the daemon,
+//! and ends its hooks then.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -26,7 +27,7 @@ use nix::{
 
 use super::{
     activation,
-    hooks::{End, Job, Lane, Order, Pipe, Report, take_line},
+    job::{End, Job, Lane, Order, Pipe, Report, Said, take_line},
     pass,
     signals::Children,
 };
@@ -39,10 +40,6 @@ const MAX_STDERR_BYTES: usize = 512;
 /// is thrown away.
 const MAX_STDOUT_BYTES: usize = 16 << 10;
 
-/// How many jobs may wait in a lane; a hook that hangs for a minute at every token of 10,000
-/// accounts stays below it.
-const MAX_WAITING: usize = 20_000;
-
 /// Runs hooks until the daemon at the other end of `line` is gone.
 pub fn run(line: UnixStream) -> io::Result<()> {
     line.set_nonblocking(true)?;
@@ -52,7 +49,7 @@ pub fn run(line: UnixStream) -> io::Result<()> {
         incoming: Vec::new(),
         outgoing: VecDeque::new(),
         pipes: Vec::new(),
-        waiting: HashMap::new(),
+        told: VecDeque::new(),
         running: Vec::new(),
     };
     let outcome = runner.serve();
@@ -69,14 +66,14 @@ struct Runner {
     outgoing: VecDeque<u8>,
     /// Ends of pipes that have arrived ahead of the orders that they are for, in order.
     pipes: Vec<OwnedFd>,
-    waiting: HashMap<Lane, VecDeque<(Job, Option<OwnedFd>)>>,
+    /// Jobs that the daemon is being told of, which are started when it has been.
+    told: VecDeque<(Job, Option<OwnedFd>)>,
     running: Vec<Hook>,
 }
 
 /// A command that runs.
 struct Hook {
     id: u64,
-    lane: Lane,
     child: Child,
     stderr: Option<ChildStderr>,
     said: Vec<u8>,
@@ -106,7 +103,8 @@ impl Runner {
                 }
             }
             self.reap();
-            self.start_waiting();
+            self.flush()?;
+            self.start_told();
             self.flush()?;
         }
     }
@@ -161,7 +159,8 @@ impl Runner {
                 Order::Run(job) => {
                     let pipe = job.pipe.filter(|_| !self.pipes.is_empty());
                     let pipe = pipe.map(|_| self.pipes.remove(0));
-                    self.enqueue(job, pipe);
+                    self.say(&Said::Begun(job.id));
+                    self.told.push_back((job, pipe));
                 }
                 Order::End(id) => self.end(id),
             }
@@ -169,53 +168,29 @@ impl Runner {
         Ok(true)
     }
 
-    fn enqueue(&mut self, job: Job, pipe: Option<OwnedFd>) {
-        let queue = self.waiting.entry(job.lane).or_default();
-        if queue.len() < MAX_WAITING {
-            queue.push_back((job, pipe));
-        } else {
-            let end = End::NotStarted("too many are waiting".into());
-            self.report(job.id, end, String::new(), Zeroizing::default());
-        }
-    }
-
     fn end(&mut self, id: u64) {
         if let Some(hook) = self.running.iter_mut().find(|hook| hook.id == id) {
             return hook.end(End::Ended);
         }
-        let mut found = false;
-        for queue in self.waiting.values_mut() {
-            let before = queue.len();
-            queue.retain(|(job, _)| job.id != id);
-            found |= queue.len() < before;
-        }
-        if found {
-            self.report(id, End::Ended, String::new(), Zeroizing::default());
+        let told = self.told.len();
+        self.told.retain(|(job, _)| job.id != id);
+        if self.told.len() < told {
+            self.report(Report::silent(id, End::Ended));
         }
     }
 
-    fn start_waiting(&mut self) {
-        for lane in [
-            Lane::Load,
-            Lane::Save,
-            Lane::Startup,
-            Lane::Event,
-            Lane::Error,
-            Lane::Probe,
-            Lane::Secret,
-            Lane::Notify,
-        ] {
-            while self.running.iter().filter(|hook| hook.lane == lane).count() < room(lane) {
-                let Some((job, pipe)) = self.waiting.get_mut(&lane).and_then(VecDeque::pop_front)
-                else {
-                    break;
-                };
-                match start(&job, pipe) {
-                    Ok(hook) => self.running.push(hook),
-                    Err(error) => {
-                        let end = End::NotStarted(error.to_string());
-                        self.report(job.id, end, String::new(), Zeroizing::default());
-                    }
+    /// Starts what the daemon has been told of: a job that it knows nothing of would be run again by
+    /// the next runner.
+    fn start_told(&mut self) {
+        if !self.outgoing.is_empty() {
+            return;
+        }
+        for (job, pipe) in std::mem::take(&mut self.told) {
+            match start(&job, pipe) {
+                Ok(hook) => self.running.push(hook),
+                Err(error) => {
+                    let end = End::NotStarted(error.to_string());
+                    self.report(Report::silent(job.id, end));
                 }
             }
         }
@@ -232,30 +207,31 @@ impl Runner {
                         Some(code) => End::Exit(code),
                         None => End::Signal(status.signal().unwrap_or_default()),
                     });
-                    let said = String::from_utf8_lossy(&hook.said).into_owned();
-                    let printed = Zeroizing::new(String::from_utf8_lossy(&hook.printed).into());
-                    let id = hook.id;
+                    let report = Report {
+                        id: hook.id,
+                        end,
+                        stderr: String::from_utf8_lossy(&hook.said).into_owned(),
+                        stdout: Zeroizing::new(String::from_utf8_lossy(&hook.printed).into()),
+                    };
                     self.running.swap_remove(at);
-                    self.report(id, end, said, printed);
+                    self.report(report);
                 }
                 Err(error) => {
                     let id = hook.id;
                     self.running.swap_remove(at);
                     let end = End::NotStarted(error.to_string());
-                    self.report(id, end, String::new(), Zeroizing::default());
+                    self.report(Report::silent(id, end));
                 }
             }
         }
     }
 
-    fn report(&mut self, id: u64, end: End, stderr: String, stdout: Zeroizing<String>) {
-        let report = Report {
-            id,
-            end,
-            stderr,
-            stdout,
-        };
-        if let Ok(line) = serde_json::to_vec(&report).map(Zeroizing::new) {
+    fn report(&mut self, report: Report) {
+        self.say(&Said::Ended(report));
+    }
+
+    fn say(&mut self, said: &Said) {
+        if let Ok(line) = serde_json::to_vec(said).map(Zeroizing::new) {
             self.outgoing.extend(line.iter());
             self.outgoing.push_back(b'\n');
         }
@@ -275,20 +251,6 @@ impl Runner {
             }
         }
         Ok(())
-    }
-}
-
-/// How many hooks of a lane run at once.
-fn room(lane: Lane) -> usize {
-    match lane {
-        // Their order is promised.
-        Lane::Event | Lane::Error | Lane::Startup => 1,
-        // A state that is being replaced must not be read or replaced at once.
-        Lane::Load | Lane::Save => 1,
-        // A network that is down fails every account at once.
-        Lane::Probe | Lane::Secret => 4,
-        // Each may wait for a click for a quarter of an hour.
-        Lane::Notify => 64,
     }
 }
 
@@ -331,7 +293,6 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
     }
     Ok(Hook {
         id: job.id,
-        lane: job.lane,
         child,
         stderr,
         said: Vec::new(),

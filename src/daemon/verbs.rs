@@ -144,6 +144,7 @@ pub fn read_config_text(file: &Path) -> Result<String, Failure> {
 }
 
 fn info(daemon: &Daemon) -> ServerInfo {
+    let (hook_runner, hook_runner_losses) = daemon.shared.hooks().runner();
     ServerInfo {
         config_file: daemon.config_file.display().to_string(),
         http_port: daemon.ports.http,
@@ -158,6 +159,8 @@ fn info(daemon: &Daemon) -> ServerInfo {
             .map(|https| https.certificate_sha256.clone()),
         pid: std::process::id(),
         restarts: daemon.kept().as_ref().map_or(0, |kept| kept.restarts),
+        hook_runner,
+        hook_runner_losses,
         pizauth_version: env!("CARGO_PKG_VERSION").into(),
         sandbox: daemon.sandbox.iter().map(|layer| (*layer).into()).collect(),
     }

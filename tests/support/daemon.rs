@@ -345,6 +345,23 @@ impl Daemon {
     }
 
     /// The pid of a daemon in the background: its own word, or the kernel's.
+    /// The process that runs the hooks, if there is one.
+    pub fn hook_runner(&self) -> Option<Pid> {
+        let info = self.run(&["info", "-j"]).ok().to_owned();
+        let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+        let process = info["server_info"]["hook_runner"].as_i64()?;
+        Some(Pid::from_raw(i32::try_from(process).expect("a process")))
+    }
+
+    /// Kills the process that runs the hooks; returns when another one has taken its place.
+    pub fn kill_hook_runner(&self) {
+        let first = wait::until("the hook runner", || self.hook_runner());
+        kill(first, Signal::SIGKILL).expect("it is there");
+        wait::until("another hook runner", || {
+            self.hook_runner().filter(|next| *next != first)
+        });
+    }
+
     fn find_pid(&self) -> Option<Pid> {
         let info = self.run(&["info", "-j"]).stdout;
         let info: serde_json::Value = serde_json::from_str(&info).unwrap_or_default();

@@ -249,6 +249,10 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
+                "src/daemon/spawner.rs",
+                "when the next runner may be started, in a process without a core",
+            ),
+            (
                 "src/daemon/place.rs",
                 "how long to wait for a server that is just ending",
             ),
