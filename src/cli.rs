@@ -60,6 +60,8 @@ pub enum Verb {
         /// As JSON.
         json: bool,
     },
+    /// Sign in at mail servers.
+    Test(TestOptions),
     /// Print what happens.
     Watch {
         /// As JSON.
@@ -146,6 +148,21 @@ pub struct ShowOptions {
     pub form: Form,
 }
 
+/// What `test` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TestOptions {
+    /// The account's name.
+    pub account: String,
+    /// `-u`: leave the URL out of errors.
+    pub no_url: bool,
+    /// `-v`: show the dialogue.
+    pub verbose: bool,
+    /// `--user`: the mailbox.
+    pub user: Option<String>,
+    /// The servers; the provider's own, when there are none.
+    pub urls: Vec<String>,
+}
+
 /// What `server` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ServerOptions {
@@ -164,7 +181,7 @@ pub struct Spec {
     /// Its options.
     pub options: &'static [Opt],
     /// Its operands, if it takes any, with a space between them; in brackets one that may be left
-    /// out, and only as the last.
+    /// out, and only as the last; with `...` when it may be repeated.
     pub operand: Option<&'static str>,
     /// What it does, in a line.
     pub summary: &'static str,
@@ -174,6 +191,12 @@ impl Spec {
     /// Its operands, one at a time.
     fn operands(&self) -> impl Iterator<Item = &'static str> {
         self.operand.unwrap_or_default().split_whitespace()
+    }
+
+    /// Whether there can be another operand behind so many.
+    fn takes_operand(&self, given: usize) -> bool {
+        let repeats = self.operands().last().is_some_and(|it| it.contains("..."));
+        repeats || given < self.operands().count()
     }
 }
 
@@ -412,6 +435,26 @@ pub const VERBS: &[Spec] = &[
         summary: "show the state of every account",
     },
     Spec {
+        name: "test",
+        options: &[
+            NO_URL,
+            Opt {
+                short: Some('v'),
+                long: "verbose",
+                value: None,
+                summary: "show the dialogue, without the token",
+            },
+            Opt {
+                short: None,
+                long: "user",
+                value: Some("name"),
+                summary: "the mailbox",
+            },
+        ],
+        operand: Some("account [url...]"),
+        summary: "sign in at mail servers, and say what is wrong",
+    },
+    Spec {
         name: "watch",
         options: &[JSON],
         operand: None,
@@ -527,7 +570,7 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 };
                 given.options.push((opt.long, value));
             }
-            (None, Value(word)) if given.operands.len() < spec.operands().count() => {
+            (None, Value(word)) if spec.takes_operand(given.operands.len()) => {
                 let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
                 given.operands.push(word);
             }
@@ -579,6 +622,13 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         "show" => Verb::Show(show(&given, account)?),
         "shutdown" => Verb::Shutdown,
         "status" => Verb::Status { json },
+        "test" => Verb::Test(TestOptions {
+            account: account.account,
+            no_url: account.no_url,
+            verbose: given.has("verbose"),
+            user: given.read("user", text)?,
+            urls: given.operands.into_iter().skip(1).collect(),
+        }),
         "watch" => Verb::Watch { json },
         // Every row of the table has its line above; the test below walks them all.
         _ => Verb::Help(overview()),
@@ -802,6 +852,16 @@ mod tests {
             ("shutdown", Verb::Shutdown),
             ("status", Verb::Status { json: false }),
             ("status --json", Verb::Status { json: true }),
+            (
+                "test work --user me -v imaps://a smtp://b",
+                Verb::Test(TestOptions {
+                    account: "work".into(),
+                    no_url: false,
+                    verbose: true,
+                    user: Some("me".into()),
+                    urls: vec!["imaps://a".into(), "smtp://b".into()],
+                }),
+            ),
             ("watch", Verb::Watch { json: false }),
             ("watch -j", Verb::Watch { json: true }),
             ("server", Verb::Server(ServerOptions::default())),
@@ -827,6 +887,7 @@ mod tests {
             ("show", "no account given"),
             ("show a b", "unexpected argument \"b\""),
             ("show -x a", "invalid option '-x'"),
+            ("test", "no account given"),
             ("git-credential a", "no operation given"),
             ("git-credential a b c", "unexpected argument \"c\""),
             ("dump x", "unexpected argument \"x\""),

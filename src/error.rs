@@ -13,6 +13,8 @@ pub enum Exit {
     NoAccount,
     /// EX_UNAVAILABLE: no server answers.
     NoServer,
+    /// EX_PROTOCOL: a mail server to which one can't sign in with a token.
+    Protocol,
     /// EX_TEMPFAIL: try again later (network trouble, a refresh under way, a wait that ran out).
     TryLater,
     /// EX_NOPERM: somebody has to sign in.
@@ -22,12 +24,13 @@ pub enum Exit {
 }
 
 impl Exit {
-    const TABLE: [(Exit, u8); 7] = [
+    const TABLE: [(Exit, u8); 8] = [
         (Exit::Other, 1),
         (Exit::Usage, 64),
         (Exit::NoAccount, 67),
         (Exit::NoServer, 69),
         (Exit::TryLater, 75),
+        (Exit::Protocol, 76),
         (Exit::AuthorisationNeeded, 77),
         (Exit::Config, 78),
     ];

@@ -12,6 +12,9 @@ pub mod report;
 
 pub mod config;
 pub mod oauth;
+pub mod providers;
+
+pub mod mail;
 
 pub mod core;
 

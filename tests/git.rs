@@ -312,7 +312,7 @@ fn response(token: &str) -> String {
 fn git_send_email_signs_in_with_the_token() {
     let provider = Provider::start();
     let manners = Manners::of(Protocol::Smtp, Tls::Never);
-    let server = MailServer::start(manners.admit_xoauth2("me@example.com", "at-2"));
+    let server = MailServer::start(manners.admit("me@example.com", "at-2"));
     let Some(mut daemon) = with_send_email(&provider, &server) else {
         return;
     };

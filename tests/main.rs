@@ -31,3 +31,4 @@ mod sock;
 mod state;
 mod support;
 mod tidy;
+mod trial;

@@ -309,6 +309,7 @@ fn every_format_is_one_line() {
         json!({
             "token": "at-1", "type": "Bearer", "expiry": rfc3339, "expiry_unix": unix,
             "scopes": ["mail", "Drive"], "account": "work", "login_hint": "me@example.com",
+            "provider": "127.0.0.1",
         })
     );
     let bare: Value = serde_json::from_str(&show(&["-f", "json", "bare"])).unwrap();
@@ -316,7 +317,7 @@ fn every_format_is_one_line() {
         bare,
         json!({
             "token": "at-2", "type": "Bearer", "expiry": null, "expiry_unix": null,
-            "scopes": ["mail", "offline"], "account": "bare", "login_hint": null,
+            "scopes": ["mail", "offline"], "account": "bare", "login_hint": null, "provider": "127.0.0.1",
         })
     );
 }

@@ -19,7 +19,7 @@ function __pizauth_wants_account
         and set value yes
         string match --quiet -- '-*' $word; or set --append words $word
     end
-    test (count $words) -eq 1; and contains -- $words[1] auth git-credential refresh revoke show
+    test (count $words) -eq 1; and contains -- $words[1] auth git-credential refresh revoke show test
 end
 
 complete --command pizauth --no-files
@@ -41,6 +41,7 @@ complete --command pizauth --condition __fish_use_subcommand --arguments server 
 complete --command pizauth --condition __fish_use_subcommand --arguments show --description 'Print the access token of an account'
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
+complete --command pizauth --condition __fish_use_subcommand --arguments test --description 'Sign in at mail servers'
 complete --command pizauth --condition __fish_use_subcommand --arguments watch --description 'Print what happens, as it happens'
 
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option o --long-option open --description 'Open the address in the browser'
@@ -52,13 +53,15 @@ complete --command pizauth --condition '__fish_seen_subcommand_from dump' --shor
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --short-option b --long-option bearer --description 'Over https, a header'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --long-option user --require-parameter --description 'The user, whatever git says'
 complete --command pizauth --condition '__fish_seen_subcommand_from info status watch' --short-option j --long-option json --description 'Print JSON'
-complete --command pizauth --condition '__fish_seen_subcommand_from git-credential refresh show' --short-option u --long-option no-url --description 'Leave the URL out of errors'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential refresh show test' --short-option u --long-option no-url --description 'Leave the URL out of errors'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer json xoauth2 oauthbearer' --description 'What to print'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option host --require-parameter --description 'The mail server, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option port --require-parameter --description 'Its port, for oauthbearer'
+complete --command pizauth --condition '__fish_seen_subcommand_from test' --short-option v --long-option verbose --description 'Show the dialogue'
+complete --command pizauth --condition '__fish_seen_subcommand_from test' --long-option user --require-parameter --description 'The mailbox'
 complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'

@@ -1,10 +1,7 @@
 //! `pizauth git-credential`: a credential helper as git-credential(1) and gitcredentials(7) describe
 //! it. git writes attributes to stdin, a line each, and reads some from stdout.
 
-use std::{
-    io::{self, Read},
-    time::Duration,
-};
+use std::io::{self, Read};
 
 use zeroize::Zeroizing;
 
@@ -21,10 +18,6 @@ use crate::{
 
 /// How much git may say, in bytes: a URL, a user and a token fit many times.
 const MAX_INPUT_BYTES: u64 = 64 << 10;
-
-/// How long a token must be valid unless the user says otherwise: from here to the end of the last
-/// sign-in with it, through a proxy and to a slow server. git keeps none for longer than it runs.
-const MIN_VALID: Duration = Duration::from_secs(60);
 
 /// The user that GitLab wants beside a token; other forges take any name.
 const FORGE_USER: &str = "oauth2";
@@ -61,20 +54,12 @@ fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<Zeroizing<Vec<u8
         let what = "git wants to send the token without TLS";
         return Err(Failure::new(Exit::Other, what).hint("use https in the URL"));
     }
-    let args = |min_valid: Option<Duration>, wait: Option<Duration>| ShowArgs {
+    let held = token::fetch_to_use(ShowArgs {
         account: options.account.clone(),
         no_url: options.no_url,
-        wait_secs: wait.map(|span| span.as_secs()),
-        min_valid_secs: min_valid.map(|span| span.as_secs()),
+        wait_secs: options.wait.map(|span| span.as_secs()),
+        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
         ..ShowArgs::default()
-    };
-    let wanted = options.min_valid.or(Some(MIN_VALID));
-    let held = token::fetch(args(wanted, options.wait)).or_else(|failure| {
-        // One that lasts for less will do, if nobody has said otherwise.
-        match (options.min_valid, failure.exit) {
-            (None, Exit::TryLater) => token::fetch(args(None, None)).map_err(|_| failure),
-            _ => Err(failure),
-        }
     })?;
     Ok(answer(options, asked, &held))
 }
@@ -206,6 +191,8 @@ mod tests {
             token: Secret::new("at=1".into()),
             expiry_unix: Some(1_800_000_000),
             login_hint: Some("me@example.com".into()),
+            provider: None,
+            scopes: Vec::new(),
         }
     }
 

@@ -1,12 +1,15 @@
-//! The thin client: connect, ask, print. No daemon code, no TLS and no logger on this path.
+//! The thin client: connect, ask, print. No daemon code and no logger on this path, and TLS only in
+//! `test`.
 
 mod auth;
 mod credential;
 mod dump;
 mod info;
+mod programs;
 mod qr;
 mod restart;
 mod status;
+mod test;
 mod token;
 mod watch;
 
@@ -48,6 +51,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),
+        Verb::Test(options) => test::run(options),
         Verb::Watch { json } => watch::run(*json),
     }
 }

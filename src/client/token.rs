@@ -4,11 +4,15 @@ use serde::{Deserialize, Deserializer};
 
 use super::{ask, read};
 use crate::{
-    error::Failure,
+    error::{Exit, Failure},
     form::{Form, Format},
     secret::Secret,
     wire::{Request, ShowArgs},
 };
+
+/// How long a token must be valid unless the user says otherwise, in seconds: from here to the end
+/// of the last sign-in with it, through a proxy and to a slow server. Nobody here keeps it longer.
+const MIN_VALID_SECS: u64 = 60;
 
 /// A token as the server hands it out.
 #[derive(Debug, Deserialize)]
@@ -20,10 +24,36 @@ pub(super) struct Held {
     /// For whom, as the config has it.
     #[serde(default)]
     pub login_hint: Option<String>,
+    /// The host that it came from, or the issuer's.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// Granted or, where the provider doesn't say, asked for.
+    #[serde(default)]
+    pub scopes: Vec<String>,
 }
 
 fn secret<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
     String::deserialize(d).map(Secret::new)
+}
+
+/// Asks for a token that lasts for a while, and waits for a refresh if that takes one. If nobody has
+/// said for how long, the one that there is will do.
+pub(super) fn fetch_to_use(args: ShowArgs) -> Result<Held, Failure> {
+    if args.min_valid_secs.is_some() {
+        return fetch(args);
+    }
+    let lasting = ShowArgs {
+        min_valid_secs: Some(MIN_VALID_SECS),
+        ..args.clone()
+    };
+    fetch(lasting).or_else(|failure| match failure.exit {
+        Exit::TryLater => fetch(ShowArgs {
+            wait_secs: None,
+            ..args
+        })
+        .map_err(|_| failure),
+        _ => Err(failure),
+    })
 }
 
 /// Asks for a token, as `show` does.

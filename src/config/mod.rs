@@ -248,6 +248,13 @@ impl Registration {
         let complete = self.auth_uri.is_some() && self.token_uri.is_some();
         self.issuer.as_ref().filter(|_| !complete)
     }
+
+    /// The host of the token endpoint as configured or, without, of the issuer.
+    pub fn provider_host(&self) -> Option<String> {
+        let issuer = || Url::parse(self.issuer.as_ref()?).ok();
+        let uri = self.token_uri.clone().or_else(issuer)?;
+        uri.host_str().map(str::to_owned)
+    }
 }
 
 /// When an account's tokens are refreshed. A changed policy bites at once and keeps the tokens.

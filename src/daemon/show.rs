@@ -117,6 +117,7 @@ struct Line<'a> {
     scopes: &'a [String],
     account: &'a str,
     login_hint: Option<&'a str>,
+    provider: Option<&'a str>,
 }
 
 fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
@@ -128,11 +129,13 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
         scopes: &handed.scopes,
         account,
         login_hint: handed.login_hint.as_deref(),
+        provider: handed.provider.as_deref(),
     };
     // Room for every byte to be escaped: a buffer that grows leaves copies of the token behind.
     let texts = handed.scopes.iter().map(|scope| scope.len() + 1);
-    let hint = line.login_hint.map_or(0, str::len);
-    let length = texts.sum::<usize>() + line.token.len() + account.len() + hint;
+    let names = [Some(account), line.login_hint, line.provider];
+    let names = names.iter().flatten().map(|name| name.len());
+    let length = texts.chain(names).sum::<usize>() + line.token.len();
     let mut text = Zeroizing::new(Vec::with_capacity(6 * length + 256));
     serde_json::to_writer(&mut *text, &line)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;

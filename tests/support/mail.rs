@@ -36,8 +36,8 @@ pub struct Manners {
     pub protocol: Protocol,
     pub tls: Tls,
     pub mechanisms: Vec<&'static str>,
-    /// The decoded responses with which one may sign in.
-    pub admits: Vec<String>,
+    /// Who may sign in, and with which token.
+    pub admits: Option<(&'static str, &'static str)>,
     /// What it says to others before it refuses them, not yet encoded.
     pub challenge: Option<String>,
     /// What it answers, in place of the usual, to lines that begin so: `$TAG` stands for the
@@ -52,16 +52,27 @@ impl Manners {
             protocol,
             tls,
             mechanisms: vec!["PLAIN", "XOAUTH2", "OAUTHBEARER"],
-            admits: Vec::new(),
+            admits: None,
             challenge: Some(r#"{"status":"401","schemes":"bearer","scope":"mail"}"#.into()),
             instead: Vec::new(),
         }
     }
 
-    /// XOAUTH2's response of `user` with `token` will do.
-    pub fn admit_xoauth2(mut self, user: &str, token: &str) -> Self {
-        let response = format!("user={user}\x01auth=Bearer {token}\x01\x01");
-        self.admits.push(response);
+    /// `user` may sign in with `token`.
+    pub fn admit(mut self, user: &'static str, token: &'static str) -> Self {
+        self.admits = Some((user, token));
+        self
+    }
+
+    /// It knows these mechanisms.
+    pub fn with_mechanisms(mut self, mechanisms: &[&'static str]) -> Self {
+        self.mechanisms = mechanisms.to_vec();
+        self
+    }
+
+    /// It answers so when the client says what begins so.
+    pub fn with(mut self, beginning: &'static str, answer: &'static str) -> Self {
+        self.instead.push((beginning, answer));
         self
     }
 
@@ -142,6 +153,7 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 struct Session {
+    port: u16,
     wire: Wire,
     manners: Manners,
     heard: Arc<Watched<Vec<String>>>,
@@ -162,6 +174,7 @@ impl Session {
         heard: Arc<Watched<Vec<String>>>,
     ) -> io::Result<Self> {
         let mut session = Session {
+            port: stream.local_addr()?.port(),
             wire: Wire::Plain(stream),
             manners,
             heard,
@@ -230,7 +243,10 @@ impl Session {
             }
             if let ("STARTTLS" | "STLS", Tls::OnDemand(face)) = (command, self.manners.tls.clone())
             {
-                self.done(tag, "go ahead")?;
+                match self.manners.protocol {
+                    Protocol::Smtp => self.say("220 go ahead\n")?,
+                    Protocol::Imap | Protocol::Pop3 => self.done(tag, "go ahead")?,
+                }
                 self = self.secured(&face)?;
                 continue;
             }
@@ -325,7 +341,15 @@ impl Session {
         };
         let response = STANDARD.decode(response).unwrap_or_default();
         let response = String::from_utf8_lossy(&response);
-        if self.manners.admits.iter().any(|it| *it == response) {
+        let admitted = self.manners.admits.is_some_and(|(user, token)| {
+            let port = self.port;
+            let xoauth2 = format!("user={user}\x01auth=Bearer {token}\x01\x01");
+            let oauthbearer = format!(
+                "n,a={user},\x01host=127.0.0.1\x01port={port}\x01auth=Bearer {token}\x01\x01"
+            );
+            response == xoauth2 || response == oauthbearer
+        });
+        if admitted {
             return match self.manners.protocol {
                 Protocol::Smtp => self.say("235 welcome\n"),
                 Protocol::Imap | Protocol::Pop3 => self.done(tag, "welcome"),

@@ -59,6 +59,8 @@ pub struct Handed {
     pub scopes: Arc<[String]>,
     /// For whom, as the config's `login_hint` has it.
     pub login_hint: Option<String>,
+    /// Whose it is: the host of the token endpoint, or the issuer's.
+    pub provider: Option<String>,
 }
 
 /// The answer to an [`Ask`].
@@ -313,6 +315,7 @@ impl Account {
             expires: self.expires(now),
             scopes: scopes.unwrap_or_else(|| self.registration.scopes.as_slice().into()),
             login_hint: login_hint.map(|(_, value)| value.clone()),
+            provider: self.registration.provider_host(),
         })
     }
 

@@ -1,0 +1,53 @@
+//! What this machine has installed.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Whether `PATH` has a program of this name.
+pub(super) fn is_installed(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|directory| is_executable(&directory.join(name)))
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether Cyrus SASL has a plugin for tokens: one with `oauth` in its name, as all that are known
+/// have.
+pub(super) fn has_sasl_plugin() -> bool {
+    let is_one = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_string_lossy()
+            .to_ascii_lowercase()
+            .contains("oauth")
+    };
+    sasl_directories().iter().any(|directory| {
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        entries.flatten().any(is_one)
+    })
+}
+
+/// Where Cyrus SASL looks for plugins: what `SASL_PATH` says, or else where systems put them.
+fn sasl_directories() -> Vec<PathBuf> {
+    if let Some(path) = env::var_os("SASL_PATH") {
+        return env::split_paths(&path).collect();
+    }
+    let mut all: Vec<PathBuf> = [
+        "/usr/lib/sasl2",
+        "/usr/lib64/sasl2",
+        "/usr/local/lib/sasl2",
+        "/usr/pkg/lib/sasl2",
+        "/opt/homebrew/lib/sasl2",
+        "/opt/local/lib/sasl2",
+    ]
+    .map(PathBuf::from)
+    .to_vec();
+    // Debian's have the machine's triplet in between.
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    all.extend(libraries.map(|entry| entry.path().join("sasl2")));
+    all
+}

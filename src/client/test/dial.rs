@@ -1,0 +1,319 @@
+//! A connection to a mail server: name lookup, TCP, TLS and lines, all with one deadline.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, StreamOwned, crypto::ring,
+    pki_types::ServerName,
+};
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use crate::error::{Exit, Failure};
+
+/// How long a server gets for everything, from its name to its last line: two slow round trips for
+/// each step, and what a server waits before it refuses a password.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one of a server's addresses gets to answer, so that the others get their turn.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a server's line may be, in bytes: twice what IMAP recommends to accept (RFC 7162, 4).
+const MAX_LINE_BYTES: usize = 16 << 10;
+
+/// How many lines a server may send: a long greeting, a long list, a long farewell.
+const MAX_LINES: usize = 500;
+
+/// A connection that can be talked over, line by line.
+pub(super) struct Connection {
+    wire: Wire,
+    /// What was received and not yet asked for.
+    input: Vec<u8>,
+    lines: usize,
+    /// The server is on this machine.
+    pub(super) loopback: bool,
+}
+
+enum Wire {
+    Plain(Timed),
+    Secure(Box<StreamOwned<ClientConnection, Timed>>),
+}
+
+/// A stream on which everything is over at a certain time.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(ErrorKind::TimedOut.into()),
+            false => Ok(left),
+        }
+    }
+}
+
+/// What a time limit of the system's is called depends on the system.
+fn named<T>(outcome: io::Result<T>) -> io::Result<T> {
+    outcome.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
+        _ => error,
+    })
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.stream.set_read_timeout(Some(self.left()?))?;
+            match self.stream.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return named(outcome),
+            }
+        }
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.stream.set_write_timeout(Some(self.left()?))?;
+            match self.stream.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return named(outcome),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Connection {
+    /// Connects to the first address of `host` that answers.
+    pub(super) fn open(host: &str, port: u16) -> Result<Self, Failure> {
+        Connection::open_for(host, port, SESSION_TIMEOUT)
+    }
+
+    fn open_for(host: &str, port: u16, time: Duration) -> Result<Self, Failure> {
+        let deadline = Instant::now() + time;
+        let mut last = None;
+        for address in look_up(host, port)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Zero is no time limit, but an error.
+            let left = left.clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
+            match TcpStream::connect_timeout(&address, left) {
+                Ok(stream) => {
+                    return Ok(Connection {
+                        wire: Wire::Plain(Timed { stream, deadline }),
+                        input: Vec::new(),
+                        lines: 0,
+                        loopback: address.ip().to_canonical().is_loopback(),
+                    });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        let why = last.map_or("it has no address".into(), |error| why(&error));
+        Err(unreachable(&format!("can't be reached: {why}")))
+    }
+
+    /// Begins TLS, with a certificate for `host`.
+    pub(super) fn secure(self, host: &str, config: &Arc<ClientConfig>) -> Result<Self, Failure> {
+        if !self.input.is_empty() {
+            let what = "says something before TLS has begun, which somebody else may have sent";
+            return Err(Failure::new(Exit::Protocol, what));
+        }
+        let Wire::Plain(mut timed) = self.wire else {
+            return Ok(self);
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| Failure::new(Exit::Usage, format!("can't have TLS: {error}")))?;
+        let mut connection = ClientConnection::new(Arc::clone(config), name)
+            .map_err(|error| Failure::new(Exit::Protocol, format!("TLS fails: {error}")))?;
+        while connection.is_handshaking() {
+            connection
+                .complete_io(&mut timed)
+                .map_err(|error| explain(&error))?;
+        }
+        Ok(Connection {
+            wire: Wire::Secure(Box::new(StreamOwned::new(connection, timed))),
+            ..self
+        })
+    }
+
+    fn stream(&mut self) -> &mut dyn ReadWrite {
+        match &mut self.wire {
+            Wire::Plain(timed) => timed,
+            Wire::Secure(stream) => stream.as_mut(),
+        }
+    }
+
+    /// Sends a line.
+    pub(super) fn send(&mut self, line: &str) -> Result<(), Failure> {
+        let stream = self.stream();
+        let sent = stream
+            .write_all(line.as_bytes())
+            .and_then(|()| stream.write_all(b"\r\n"))
+            .and_then(|()| stream.flush());
+        sent.map_err(|error| unreachable(&format!("doesn't listen any more: {}", why(&error))))
+    }
+
+    /// Reads a line, and gives it without its end.
+    pub(super) fn receive(&mut self) -> Result<String, Failure> {
+        self.lines += 1;
+        if self.lines > MAX_LINES {
+            return Err(Failure::new(Exit::Protocol, "doesn't stop talking"));
+        }
+        loop {
+            if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
+                let rest = self.input.split_off(end + 1);
+                let line = std::mem::replace(&mut self.input, rest);
+                let line = String::from_utf8_lossy(&line);
+                return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
+            if self.input.len() > MAX_LINE_BYTES {
+                return Err(Failure::new(Exit::Protocol, "sends a line without end"));
+            }
+            let mut piece = [0; 4096];
+            let count = match self.stream().read(&mut piece) {
+                // Many do so without TLS's own farewell.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+                outcome => outcome
+                    .map_err(|error| unreachable(&format!("says no more: {}", why(&error))))?,
+            };
+            if count == 0 {
+                return Err(unreachable("hung up"));
+            }
+            self.input.extend(piece.iter().take(count));
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// The addresses of `host`. The system has no time limit for that, so a thread of its own asks, and
+/// is left behind when it takes too long.
+fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let (sender, receiver) = mpsc::channel();
+    let asked = host.to_owned();
+    let started = thread::Builder::new().spawn(move || {
+        let found = (asked.as_str(), port).to_socket_addrs();
+        // Whoever asked may have left.
+        let _ = sender.send(found.map(Iterator::collect));
+    });
+    let cant = |why: &str| unreachable(&format!("can't be found: {why}"));
+    started.map_err(|error| cant(&error.to_string()))?;
+    match receiver.recv_timeout(SESSION_TIMEOUT) {
+        Ok(found) => found.map_err(|error| cant(&error.to_string())),
+        Err(_) => Err(cant("the name server doesn't answer")),
+    }
+}
+
+/// What TLS needs on this side: the system's trust store.
+pub(super) fn tls() -> Result<Arc<ClientConfig>, Failure> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier);
+    match config {
+        Ok(config) => Ok(Arc::new(config.with_no_client_auth())),
+        Err(error) => {
+            let what = format!("there is no TLS on this machine: {error}");
+            Err(Failure::new(Exit::Other, what))
+        }
+    }
+}
+
+fn unreachable(what: &str) -> Failure {
+    Failure::new(Exit::TryLater, what)
+}
+
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::TimedOut => "it takes too long".into(),
+        ErrorKind::UnexpectedEof => "it hung up".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Why there is no TLS.
+fn explain(error: &io::Error) -> Failure {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(inner) = inner else {
+        return unreachable(&format!("TLS doesn't come about: {}", why(error)));
+    };
+    let failure = Failure::new(Exit::Protocol, format!("TLS fails: {inner}"));
+    match inner {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => failure.hint(
+                "nobody that this system trusts vouches for the server; SSL_CERT_FILE names another file of \
+                 certificates to trust",
+            ),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                failure.hint("the certificate is for another name: use that one, if it is the same server")
+            }
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => {
+                failure.hint("is this machine's clock right? If so, the server's certificate is out of date")
+            }
+            _ => failure,
+        },
+        rustls::Error::InvalidMessage(_) => failure.hint(
+            "the server doesn't begin with TLS: use imap://, pop3:// or smtp://, where TLS comes a little later",
+        ),
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_keeps_silent_is_left_when_the_time_is_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let open = || Connection::open_for("127.0.0.1", port, Duration::from_millis(50)).unwrap();
+        let failure = open().receive().unwrap_err();
+        let told = (failure.exit, failure.what.as_str());
+        assert_eq!(told, (Exit::TryLater, "says no more: it takes too long"));
+        let failure = open().secure("127.0.0.1", &tls().unwrap()).err().unwrap();
+        let told = (failure.exit, failure.what.as_str());
+        assert_eq!(
+            told,
+            (Exit::TryLater, "TLS doesn't come about: it takes too long")
+        );
+        // Its own time is over before anything is sent.
+        let mut late = Connection::open_for("127.0.0.1", port, Duration::from_millis(1)).unwrap();
+        let _ = late.receive();
+        let failure = late.send("x").unwrap_err();
+        assert_eq!(failure.what, "doesn't listen any more: it takes too long");
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_is_told() {
+        let failure = Connection::open("nobody.invalid", 1).err().unwrap();
+        assert_eq!(failure.exit, Exit::TryLater);
+        assert!(failure.what.starts_with("can't be found: "), "{failure}");
+    }
+}

@@ -1,0 +1,326 @@
+//! `pizauth test`: a real sign-in at mail servers with the account's token.
+
+mod dial;
+mod scrub;
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
+
+use self::{
+    dial::Connection,
+    scrub::{Scrubber, TOKEN},
+};
+use super::{
+    print, programs,
+    token::{self, Held},
+};
+use crate::{
+    cli::TestOptions,
+    error::{Exit, Failure},
+    mail::{
+        Claims, Dialogue, Mechanism, Server, Situation, Step, Tls, Verdict,
+        hints::{self, Case, Programs, Token},
+    },
+    oauth::sasl,
+    providers::Provider,
+    secret::Secret,
+    text::sanitize,
+    time::humane,
+    wire::ShowArgs,
+};
+
+pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
+    let named = options.urls.iter().map(|url| server(url));
+    let named = named.collect::<Result<Vec<Server>, Failure>>()?;
+    let held = token::fetch_to_use(ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        ..ShowArgs::default()
+    })?;
+    let user = options.user.as_deref().or(held.login_hint.as_deref());
+    let host = held.provider.as_deref();
+    let provider = host.and_then(|host| Provider::at(host, user));
+    let servers = match named.is_empty() {
+        true => known(provider, &held)?,
+        false => named,
+    };
+    let token = Token {
+        length: held.token.expose().len(),
+        scopes: held.scopes.clone(),
+        claims: Claims::of(&held.token),
+        provider,
+    };
+    let now = dial::now();
+    print(headline(&options.account, &held, &token, now).as_bytes())?;
+    let tls = dial::tls()?;
+    let mut failed = Vec::new();
+    for server in &servers {
+        let user = options.user.as_deref().or(server.user.as_deref());
+        let trial = Trial {
+            server,
+            user: user.or(held.login_hint.as_deref()),
+            held: &held,
+            token: &token,
+            tls: &tls,
+            verbose: options.verbose,
+            now,
+        };
+        failed.extend(trial.run()?);
+    }
+    let programs = Programs {
+        mbsync: programs::is_installed("mbsync"),
+        sasl_plugin: programs::has_sasl_plugin(),
+        neomutt: programs::is_installed("neomutt"),
+    };
+    for hint in hints::of_programs(programs, token.length) {
+        print(format!("note: {hint}\n").as_bytes())?;
+    }
+    conclude(&failed, servers.len())
+}
+
+fn conclude(failed: &[Exit], count: usize) -> Result<(), Failure> {
+    match (failed.first(), count) {
+        (None, _) => Ok(()),
+        (Some(exit), 1) => Err(Failure::new(*exit, "the sign-in failed")),
+        (Some(exit), _) => {
+            let what = format!("{} of {count} sign-ins failed", failed.len());
+            Err(Failure::new(*exit, what))
+        }
+    }
+}
+
+fn server(url: &str) -> Result<Server, Failure> {
+    Server::parse(url).map_err(|why| {
+        Failure::new(Exit::Usage, format!("a URL names no mail server: {why}"))
+            .hint("as in imaps://mail.example.com or smtp://mail.example.com:587")
+    })
+}
+
+/// The servers of the account's provider.
+fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failure> {
+    let urls = provider.map(|provider| provider.servers(&held.scopes));
+    let urls = urls.filter(|urls| !urls.is_empty());
+    let urls = urls.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            "the mail servers of this provider aren't known",
+        )
+        .hint("name them, as in imaps://mail.example.com and smtp://mail.example.com:587")
+    })?;
+    urls.into_iter().map(server).collect()
+}
+
+fn headline(account: &str, held: &Held, token: &Token, now: i64) -> String {
+    let life = held.expiry_unix.map(|expiry| {
+        let left = u64::try_from(expiry - now).unwrap_or(0);
+        format!(", valid for {}", humane(Duration::from_secs(left)))
+    });
+    let scopes = match held.scopes.is_empty() {
+        true => String::new(),
+        false => format!(", scopes {}", sanitize(&held.scopes.join(" "))),
+    };
+    format!(
+        "{}: a token of {} bytes{}{scopes}\n",
+        sanitize(account),
+        token.length,
+        life.unwrap_or_default()
+    )
+}
+
+/// One sign-in.
+struct Trial<'a> {
+    server: &'a Server,
+    user: Option<&'a str>,
+    held: &'a Held,
+    token: &'a Token,
+    tls: &'a Arc<ClientConfig>,
+    verbose: bool,
+    now: i64,
+}
+
+/// A server's greeting, and what came of it.
+struct Outcome {
+    greeting: String,
+    verdict: Verdict,
+}
+
+impl Trial<'_> {
+    /// Tries, and tells; gives the exit status if it failed.
+    fn run(&self) -> Result<Option<Exit>, Failure> {
+        let name = self.server.to_string();
+        // A response that can't be made is none that is needed: there is no user, then.
+        let responses = [Mechanism::Oauthbearer, Mechanism::Xoauth2]
+            .map(|mechanism| (mechanism, self.response(mechanism).ok()));
+        let mut scrubber = Scrubber::default();
+        scrubber.add(&self.held.token);
+        for response in responses
+            .iter()
+            .filter_map(|(_, response)| response.as_ref())
+        {
+            scrubber.add(response);
+        }
+        if self.verbose {
+            print(format!("-- {name}\n").as_bytes())?;
+        }
+        let (text, hints, exit) = match self.talk(&responses, &scrubber) {
+            Err(failure) => (
+                failure.what,
+                failure.hint.into_iter().collect(),
+                Some(failure.exit),
+            ),
+            Ok(outcome) => {
+                let hints = hints::of(&Case {
+                    server: self.server,
+                    verdict: &outcome.verdict,
+                    greeting: &outcome.greeting,
+                    user: self.user,
+                    token: self.token,
+                    now: self.now,
+                });
+                (
+                    describe(&outcome.verdict, self.user),
+                    hints,
+                    exit(&outcome.verdict),
+                )
+            }
+        };
+        let mut report = format!("{name}: {}\n", scrubber.scrub(&text));
+        for hint in hints {
+            report.push_str(&format!("  hint: {}\n", scrubber.scrub(&hint)));
+        }
+        print(report.as_bytes())?;
+        Ok(exit)
+    }
+
+    fn response(&self, mechanism: Mechanism) -> Result<Secret, sasl::Unfit> {
+        let token = &self.held.token;
+        match mechanism {
+            Mechanism::Xoauth2 => sasl::xoauth2(self.user.unwrap_or_default(), token),
+            Mechanism::Oauthbearer => {
+                let host = Some(self.server.host.as_str());
+                sasl::oauthbearer(self.user, host, Some(self.server.port), token)
+            }
+        }
+    }
+
+    fn talk(
+        &self,
+        responses: &[(Mechanism, Option<Secret>); 2],
+        scrubber: &Scrubber,
+    ) -> Result<Outcome, Failure> {
+        let server = self.server;
+        let mut connection = Connection::open(&server.host, server.port)?;
+        if server.tls == Tls::AtOnce {
+            connection = connection.secure(&server.host, self.tls)?;
+        }
+        let situation = Situation {
+            secure: server.tls == Tls::AtOnce,
+            loopback: connection.loopback,
+            has_user: self.user.is_some(),
+        };
+        let mut dialogue = Dialogue::new(server.protocol, situation);
+        let mut greeting = None;
+        let mut step = Step::Read;
+        loop {
+            match step {
+                Step::Read => {}
+                Step::Send(line) => {
+                    self.show('C', &line)?;
+                    connection.send(&line)?;
+                }
+                Step::Respond(mechanism) => {
+                    let mut responses = responses.iter();
+                    let found = responses.find(|(own, _)| *own == mechanism);
+                    let response = found.and_then(|(_, response)| response.as_ref());
+                    let response = response.ok_or_else(|| {
+                        Failure::new(Exit::Usage, "the user has control characters")
+                    })?;
+                    self.show('C', TOKEN)?;
+                    connection.send(response.expose())?;
+                }
+                Step::StartTls => {
+                    connection = connection.secure(&server.host, self.tls)?;
+                    self.show('=', "TLS")?;
+                    step = dialogue.secured();
+                    continue;
+                }
+                Step::End(verdict) => {
+                    self.show('C', dialogue.farewell())?;
+                    // Whether it is heard is of no importance.
+                    let _ = connection.send(dialogue.farewell());
+                    return Ok(Outcome {
+                        greeting: greeting.unwrap_or_default(),
+                        verdict,
+                    });
+                }
+            }
+            let line = connection.receive()?;
+            self.show('S', &scrubber.scrub(&line))?;
+            greeting.get_or_insert_with(|| line.clone());
+            step = dialogue.line(&line);
+        }
+    }
+
+    fn show(&self, who: char, line: &str) -> Result<(), Failure> {
+        match self.verbose {
+            true => print(format!("{who}: {}\n", sanitize(line)).as_bytes()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What came of it, in words.
+fn describe(verdict: &Verdict, user: Option<&str>) -> String {
+    match verdict {
+        Verdict::SignedIn(mechanism) => match user {
+            Some(user) => format!("signed in as {} with {}", sanitize(user), mechanism.name()),
+            None => format!("signed in with {}", mechanism.name()),
+        },
+        Verdict::NoMailbox { text } => {
+            format!("signed in, but the mailbox can't be opened: {text}")
+        }
+        Verdict::Refused {
+            mechanism,
+            challenge,
+            text,
+            ..
+        } => {
+            let challenge = challenge.as_ref().map(|it| format!(" ({it})"));
+            format!(
+                "refused the token, sent with {}: {text}{}",
+                mechanism.name(),
+                challenge.unwrap_or_default()
+            )
+        }
+        Verdict::NotOffered { offered, .. } => match offered.is_empty() {
+            true => "offers no way to sign in".into(),
+            false => format!(
+                "offers neither OAUTHBEARER nor XOAUTH2, but {}",
+                offered.join(", ")
+            ),
+        },
+        Verdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
+        Verdict::NoTls { text } => match text.is_empty() {
+            true => "offers no TLS".into(),
+            false => format!("has no TLS now: {text}"),
+        },
+        Verdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
+        Verdict::Nonsense { text } => format!("says what isn't expected: {text}"),
+    }
+}
+
+/// The exit status of a failure.
+fn exit(verdict: &Verdict) -> Option<Exit> {
+    match verdict {
+        Verdict::SignedIn(_) => None,
+        Verdict::Refused { passing: true, .. } | Verdict::Unavailable { .. } => {
+            Some(Exit::TryLater)
+        }
+        Verdict::Refused { .. } | Verdict::NoMailbox { .. } => Some(Exit::AuthorisationNeeded),
+        Verdict::NoUser => Some(Exit::Usage),
+        Verdict::NotOffered { .. } | Verdict::NoTls { .. } | Verdict::Nonsense { .. } => {
+            Some(Exit::Protocol)
+        }
+    }
+}

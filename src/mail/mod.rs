@@ -1,0 +1,271 @@
+//! Signing in to a mail server with an access token: IMAP, POP3 and SMTP as state machines. Lines go
+//! in, lines to send come out, and in the end a verdict. They know no socket, no clock and no token:
+//! where the token is to be sent, they say so.
+
+mod challenge;
+mod claims;
+pub mod hints;
+mod imap;
+mod pop3;
+mod server;
+mod smtp;
+
+pub use challenge::Challenge;
+pub use claims::Claims;
+pub use server::{Protocol, Server, Tls};
+
+use crate::text::sanitize;
+
+/// How the token is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// RFC 7628.
+    Oauthbearer,
+    /// Google's, from before there was an RFC.
+    Xoauth2,
+}
+
+impl Mechanism {
+    /// As servers list it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mechanism::Oauthbearer => "OAUTHBEARER",
+            Mechanism::Xoauth2 => "XOAUTH2",
+        }
+    }
+
+    /// What a client says to a challenge that tells why it is refused, so that the refusal can
+    /// follow: the octet 1 in base64 (RFC 7628, 3.2.3), or nothing.
+    fn resignation(self) -> &'static str {
+        match self {
+            Mechanism::Oauthbearer => "AQ==",
+            Mechanism::Xoauth2 => "",
+        }
+    }
+}
+
+/// What is known of a connection before anything was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Situation {
+    /// TLS protects it already.
+    pub secure: bool,
+    /// It doesn't leave the machine, so that it needs no TLS.
+    pub loopback: bool,
+    /// There is a user to name.
+    pub has_user: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// Read a line.
+    Read,
+    /// Send this line, and read one.
+    Send(String),
+    /// Send the token as this mechanism has it (its initial response, in base64), and read a line.
+    Respond(Mechanism),
+    /// Begin TLS, and call [`Dialogue::secured`].
+    StartTls,
+    /// Nothing; this has come of it.
+    End(Verdict),
+}
+
+/// What came of it. All texts are the server's, made safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The token was accepted and, where there is one, the mailbox can be opened.
+    SignedIn(Mechanism),
+    /// The token was accepted, but the mailbox can't be opened.
+    NoMailbox {
+        /// Why.
+        text: String,
+    },
+    /// The token was refused.
+    Refused {
+        /// How it was sent.
+        mechanism: Mechanism,
+        /// What the server says about it in JSON.
+        challenge: Option<Challenge>,
+        /// What else it says.
+        text: String,
+        /// The server is in trouble, and says nothing about the token.
+        passing: bool,
+    },
+    /// The server doesn't take tokens.
+    NotOffered {
+        /// The ways to sign in that it offers.
+        offered: Vec<String>,
+        /// It allows no sign-in on this connection (IMAP's LOGINDISABLED).
+        disabled: bool,
+    },
+    /// Only XOAUTH2 is offered, and it needs a user.
+    NoUser,
+    /// TLS is needed and isn't offered.
+    NoTls {
+        /// What the server says to that.
+        text: String,
+    },
+    /// The server doesn't want to talk now.
+    Unavailable {
+        /// Why.
+        text: String,
+    },
+    /// What the server says isn't this protocol.
+    Nonsense {
+        /// Its line.
+        text: String,
+    },
+}
+
+/// One session with one server.
+pub struct Dialogue(Engine);
+
+enum Engine {
+    Imap(imap::Imap),
+    Pop3(pop3::Pop3),
+    Smtp(smtp::Smtp),
+}
+
+impl Dialogue {
+    /// It begins with a line from the server.
+    pub fn new(protocol: Protocol, situation: Situation) -> Self {
+        Dialogue(match protocol {
+            Protocol::Imap => Engine::Imap(imap::Imap::new(situation)),
+            Protocol::Pop3 => Engine::Pop3(pop3::Pop3::new(situation)),
+            Protocol::Smtp => Engine::Smtp(smtp::Smtp::new(situation)),
+        })
+    }
+
+    /// The server has said `line`, which has no line end.
+    pub fn line(&mut self, line: &str) -> Step {
+        match &mut self.0 {
+            Engine::Imap(imap) => imap.line(line),
+            Engine::Pop3(pop3) => pop3.line(line),
+            Engine::Smtp(smtp) => smtp.line(line),
+        }
+    }
+
+    /// TLS has begun.
+    pub fn secured(&mut self) -> Step {
+        match &mut self.0 {
+            Engine::Imap(imap) => imap.secured(),
+            Engine::Pop3(pop3) => pop3.secured(),
+            Engine::Smtp(smtp) => smtp.secured(),
+        }
+    }
+
+    /// What to say before hanging up.
+    pub fn farewell(&self) -> &'static str {
+        match self.0 {
+            Engine::Imap(_) => "a9 LOGOUT",
+            Engine::Pop3(_) | Engine::Smtp(_) => "QUIT",
+        }
+    }
+}
+
+/// The mechanism to use of those that are offered: the standard's, where there is a choice.
+fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanism, Verdict> {
+    let offers = |mechanism: Mechanism| {
+        let mut all = offered.iter();
+        all.any(|name| name.eq_ignore_ascii_case(mechanism.name()))
+    };
+    if offers(Mechanism::Oauthbearer) {
+        Ok(Mechanism::Oauthbearer)
+    } else if !offers(Mechanism::Xoauth2) {
+        Err(Verdict::NotOffered {
+            offered: offered.iter().map(|name| sanitize(name)).collect(),
+            disabled,
+        })
+    } else if !has_user {
+        Err(Verdict::NoUser)
+    } else {
+        Ok(Mechanism::Xoauth2)
+    }
+}
+
+fn nonsense(line: &str) -> Step {
+    Step::End(Verdict::Nonsense {
+        text: sanitize(line),
+    })
+}
+
+fn unavailable(text: &str) -> Step {
+    Step::End(Verdict::Unavailable {
+        text: sanitize(text),
+    })
+}
+
+fn no_tls(text: &str) -> Step {
+    Step::End(Verdict::NoTls {
+        text: sanitize(text),
+    })
+}
+
+/// `line` without `start`, in letters of any case.
+fn strip<'a>(line: &'a str, start: &str) -> Option<&'a str> {
+    let (head, rest) = line.split_at_checked(start.len())?;
+    head.eq_ignore_ascii_case(start).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Plays a table of lines against an engine: what the server says, and what is done then.
+    pub fn play(protocol: Protocol, situation: Situation, lines: &[(&str, Step)]) {
+        let mut dialogue = Dialogue::new(protocol, situation);
+        for (line, step) in lines {
+            let done = match *line {
+                "TLS" => dialogue.secured(),
+                line => dialogue.line(line),
+            };
+            assert_eq!(done, *step, "after {line:?} of {lines:?}");
+        }
+    }
+
+    pub fn send(line: &str) -> Step {
+        Step::Send(line.into())
+    }
+
+    pub fn refused(mechanism: Mechanism, challenge: Option<Challenge>, text: &str) -> Step {
+        Step::End(Verdict::Refused {
+            mechanism,
+            challenge,
+            text: text.into(),
+            passing: false,
+        })
+    }
+
+    /// Over TLS, with a user.
+    pub const SECURE: Situation = Situation {
+        secure: true,
+        loopback: false,
+        has_user: true,
+    };
+
+    #[test]
+    fn the_standards_mechanism_is_preferred_and_needs_no_user() {
+        let of = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (offered, has_user, chosen) in [
+            (
+                "PLAIN XOAUTH2 OAUTHBEARER",
+                true,
+                Ok(Mechanism::Oauthbearer),
+            ),
+            ("oauthbearer", false, Ok(Mechanism::Oauthbearer)),
+            ("PLAIN xoauth2", true, Ok(Mechanism::Xoauth2)),
+            ("XOAUTH2", false, Err(Verdict::NoUser)),
+            (
+                "PLAIN XOAUTH",
+                true,
+                Err(Verdict::NotOffered {
+                    offered: of("PLAIN XOAUTH"),
+                    disabled: false,
+                }),
+            ),
+        ] {
+            assert_eq!(choose(&of(offered), has_user, false), chosen, "{offered}");
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! What is known about providers: endpoints, scopes, mail servers, and where a client id comes from.
+//! Facts only, in one table; `setup` prints them and `test` looks servers up. A config names all
+//! that it uses, so nothing changes under anybody when a fact here does.
+
+/// A provider.
+#[derive(Debug)]
+pub struct Provider {
+    /// One word, for the command line and as the account's name.
+    pub name: &'static str,
+    /// Other words for it.
+    pub aliases: &'static [&'static str],
+    /// As people call it.
+    pub title: &'static str,
+    /// The domains of its mail addresses, without those that belong to its customers.
+    pub domains: &'static [&'static str],
+    /// The authorization endpoint.
+    pub auth_uri: &'static str,
+    /// The token endpoint.
+    pub token_uri: &'static str,
+    /// Further hosts of its endpoints, in older configurations.
+    pub hosts: &'static [&'static str],
+    /// The device authorization endpoint, if it grants these scopes.
+    pub device_auth_uri: Option<&'static str>,
+    /// The revocation endpoint.
+    pub revocation_uri: Option<&'static str>,
+    /// What to ask for.
+    pub scopes: &'static [(&'static str, Purpose)],
+    /// Where it sends the browser back to.
+    pub redirect_uri: &'static str,
+    /// A fixed address to listen on, where the registration must have the port.
+    pub listen: Option<&'static str>,
+    /// Further parameters of the authorization request, beside `login_hint`.
+    pub auth_fields: &'static [(&'static str, &'static str)],
+    /// Whether clients have a secret.
+    pub secret: ClientSecret,
+    /// Its IMAP server, as a URL.
+    pub imap: Option<&'static str>,
+    /// Its POP3 server.
+    pub pop3: Option<&'static str>,
+    /// Its SMTP server.
+    pub smtp: Option<&'static str>,
+    /// It takes OAUTHBEARER, too; all take XOAUTH2.
+    pub oauthbearer: bool,
+    /// How to get a client id, in lines.
+    pub client_id: &'static [&'static str],
+    /// What else has to be known, in lines.
+    pub remarks: &'static [&'static str],
+}
+
+/// What a scope is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reading by IMAP.
+    Imap,
+    /// Reading by POP3.
+    Pop3,
+    /// Sending.
+    Smtp,
+    /// Reading and sending, by any protocol.
+    Mail,
+    /// A refresh token.
+    Offline,
+    /// Something else than mail.
+    Other,
+}
+
+/// Whether a client of this provider has a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientSecret {
+    /// It must not have one.
+    Never,
+    /// Some kinds of clients do.
+    Sometimes,
+    /// The provider insists on it.
+    Always,
+}
+
+/// Every provider that is known; of those with a host in common, the likelier is first.
+pub const PROVIDERS: &[Provider] = &[
+    MICROSOFT, OUTLOOK, GOOGLE, YAHOO, AOL, FASTMAIL, YANDEX, MAILRU, COMCAST, GITLAB, CODEBERG,
+    SRHT,
+];
+
+/// Providers of mail that know no OAuth2 for it: their names, domains, and what they have instead.
+pub const WITHOUT_OAUTH: &[(&str, &[&str], &str)] = &[
+    (
+        "Apple iCloud",
+        &["icloud.com", "me.com", "mac.com"],
+        "an app-specific password, from the settings of your Apple account",
+    ),
+    (
+        "GMX and WEB.DE",
+        &["gmx.de", "gmx.net", "gmx.at", "gmx.ch", "gmx.com", "web.de"],
+        "the password, or an app password where two-factor authentication is on",
+    ),
+    ("Posteo", &["posteo.de", "posteo.net"], "the password"),
+    (
+        "Proton",
+        &["proton.me", "protonmail.com", "pm.me"],
+        "the password that Proton Mail Bridge shows",
+    ),
+    (
+        "mailbox.org",
+        &["mailbox.org"],
+        "the password, or an app password",
+    ),
+    (
+        "1&1 and IONOS",
+        &["online.de", "onlinehome.de"],
+        "the password",
+    ),
+];
+
+const MICROSOFT_SCOPES: &[(&str, Purpose)] = &[
+    (
+        "https://outlook.office.com/IMAP.AccessAsUser.All",
+        Purpose::Imap,
+    ),
+    (
+        "https://outlook.office.com/POP.AccessAsUser.All",
+        Purpose::Pop3,
+    ),
+    ("https://outlook.office.com/SMTP.Send", Purpose::Smtp),
+    ("offline_access", Purpose::Offline),
+];
+
+const MICROSOFT_CLIENT_ID: &[&str] = &[
+    "Register an application in the Microsoft Entra admin centre (entra.microsoft.com, \"App",
+    "registrations\"), with the redirect URI http://localhost/ of the platform \"Mobile and desktop",
+    "applications\" (not \"Single-page application\"). At work or at school, the administrator may have",
+    "to do this, or to approve of it.",
+];
+
+const MICROSOFT: Provider = Provider {
+    name: "microsoft",
+    aliases: &[
+        "microsoft365",
+        "office365",
+        "office",
+        "exchange",
+        "entra",
+        "azure",
+    ],
+    title: "Microsoft 365",
+    domains: &["onmicrosoft.com"],
+    auth_uri: "https://login.microsoftonline.com/common/oauth2/v2.0/authorize",
+    token_uri: "https://login.microsoftonline.com/common/oauth2/v2.0/token",
+    hosts: &["login.windows.net"],
+    device_auth_uri: Some("https://login.microsoftonline.com/common/oauth2/v2.0/devicecode"),
+    revocation_uri: None,
+    scopes: MICROSOFT_SCOPES,
+    redirect_uri: "http://localhost/",
+    listen: None,
+    auth_fields: &[],
+    secret: ClientSecret::Never,
+    imap: Some("imaps://outlook.office365.com"),
+    pop3: Some("pop3s://outlook.office365.com"),
+    smtp: Some("smtp://smtp.office365.com"),
+    oauthbearer: false,
+    client_id: MICROSOFT_CLIENT_ID,
+    remarks: &[
+        "An application of one organisation only needs the id of that tenant in place of \"common\".",
+        "Sending needs \"Authenticated SMTP\" to be allowed for the mailbox.",
+    ],
+};
+
+const OUTLOOK: Provider = Provider {
+    name: "outlook",
+    aliases: &["hotmail", "live", "outlook.com"],
+    title: "Outlook.com",
+    domains: &["outlook.com", "hotmail.com", "live.com", "msn.com"],
+    smtp: Some("smtp://smtp-mail.outlook.com"),
+    remarks: &["The application must admit personal accounts."],
+    hosts: &["login.live.com"],
+    ..MICROSOFT
+};
+
+const GOOGLE: Provider = Provider {
+    name: "google",
+    aliases: &["gmail", "googlemail", "workspace", "gsuite"],
+    title: "Gmail and Google Workspace",
+    domains: &["gmail.com", "googlemail.com"],
+    auth_uri: "https://accounts.google.com/o/oauth2/v2/auth",
+    token_uri: "https://oauth2.googleapis.com/token",
+    hosts: &["accounts.google.com", "www.googleapis.com"],
+    // It has one, which doesn't grant the scope for mail.
+    device_auth_uri: None,
+    revocation_uri: Some("https://oauth2.googleapis.com/revoke"),
+    scopes: &[("https://mail.google.com/", Purpose::Mail)],
+    redirect_uri: "http://127.0.0.1/",
+    listen: None,
+    // Without it there is no refresh token for somebody who has signed in before.
+    auth_fields: &[("prompt", "consent")],
+    secret: ClientSecret::Always,
+    imap: Some("imaps://imap.gmail.com"),
+    pop3: Some("pop3s://pop.gmail.com"),
+    smtp: Some("smtps://smtp.gmail.com"),
+    oauthbearer: true,
+    client_id: &[
+        "In the Google Cloud console (console.cloud.google.com), make a project, configure its consent",
+        "screen, and create an OAuth client id of the type \"Desktop app\". It comes with a secret that",
+        "isn't one; Google demands it anyway.",
+    ],
+    remarks: &[
+        "While the consent screen is \"External\" and in the state \"Testing\", sign-ins last seven days:",
+        "publish the app to be rid of that.",
+    ],
+};
+
+const YAHOO: Provider = Provider {
+    name: "yahoo",
+    aliases: &["ymail"],
+    title: "Yahoo Mail",
+    domains: &["yahoo.com", "ymail.com", "rocketmail.com"],
+    auth_uri: "https://api.login.yahoo.com/oauth2/request_auth",
+    token_uri: "https://api.login.yahoo.com/oauth2/get_token",
+    hosts: &[],
+    device_auth_uri: None,
+    revocation_uri: None,
+    scopes: &[("mail-w", Purpose::Mail)],
+    redirect_uri: "https://127.0.0.1/",
+    listen: Some("127.0.0.1:48443"),
+    auth_fields: &[],
+    secret: ClientSecret::Sometimes,
+    imap: Some("imaps://imap.mail.yahoo.com"),
+    pop3: Some("pop3s://pop.mail.yahoo.com"),
+    smtp: Some("smtps://smtp.mail.yahoo.com"),
+    oauthbearer: true,
+    client_id: &[
+        "From Yahoo's developer site (developer.yahoo.com), with the redirect URI",
+        "https://127.0.0.1:48443/. Be warned that new clients are not given the scope for mail at",
+        "present; without it, an app password in your mail program is the way.",
+    ],
+    remarks: &[
+        "The browser warns of the certificate at every sign-in, which is pizauth's own: `pizauth info`",
+        "shows its fingerprint.",
+    ],
+};
+
+const AOL: Provider = Provider {
+    name: "aol",
+    aliases: &[],
+    title: "AOL Mail",
+    domains: &["aol.com"],
+    auth_uri: "https://api.login.aol.com/oauth2/request_auth",
+    token_uri: "https://api.login.aol.com/oauth2/get_token",
+    imap: Some("imaps://imap.aol.com"),
+    pop3: Some("pop3s://pop.aol.com"),
+    smtp: Some("smtps://smtp.aol.com"),
+    oauthbearer: false,
+    ..YAHOO
+};
+
+const FASTMAIL: Provider = Provider {
+    name: "fastmail",
+    aliases: &[],
+    title: "Fastmail",
+    domains: &["fastmail.com", "fastmail.fm"],
+    auth_uri: "https://api.fastmail.com/oauth/authorize",
+    // The name is odd, but right.
+    token_uri: "https://api.fastmail.com/oauth/refresh",
+    hosts: &[],
+    device_auth_uri: None,
+    revocation_uri: Some("https://api.fastmail.com/oauth/revoke"),
+    scopes: &[
+        ("urn:ietf:params:oauth:scope:mail", Purpose::Mail),
+        ("offline_access", Purpose::Offline),
+    ],
+    redirect_uri: "http://localhost/",
+    listen: None,
+    auth_fields: &[],
+    secret: ClientSecret::Never,
+    imap: Some("imaps://imap.fastmail.com"),
+    pop3: Some("pop3s://pop.fastmail.com"),
+    smtp: Some("smtps://smtp.fastmail.com"),
+    oauthbearer: true,
+    client_id: &[
+        "Fastmail lets programs register themselves (RFC 7591) at https://api.fastmail.com/oauth/register.",
+    ],
+    remarks: &[
+        "If signing in ends with \"invalid_target\", add to auth_uri_fields:",
+        "\"resource\": \"https://api.fastmail.com/jmap/session\"",
+    ],
+};
+
+const YANDEX: Provider = Provider {
+    name: "yandex",
+    aliases: &[],
+    title: "Yandex Mail",
+    domains: &["yandex.com", "yandex.ru", "ya.ru"],
+    auth_uri: "https://oauth.yandex.com/authorize",
+    token_uri: "https://oauth.yandex.com/token",
+    hosts: &["oauth.yandex.ru"],
+    device_auth_uri: Some("https://oauth.yandex.com/device/code"),
+    revocation_uri: None,
+    scopes: &[
+        ("mail:imap_full", Purpose::Imap),
+        ("mail:smtp", Purpose::Smtp),
+    ],
+    redirect_uri: "http://localhost/",
+    listen: None,
+    auth_fields: &[],
+    secret: ClientSecret::Always,
+    imap: Some("imaps://imap.yandex.com"),
+    pop3: None,
+    smtp: Some("smtps://smtp.yandex.com"),
+    oauthbearer: false,
+    client_id: &[
+        "Register an application at oauth.yandex.com, with the redirect URI http://localhost/ and the",
+        "permissions for mail by IMAP and SMTP.",
+    ],
+    remarks: &["Mail programs must be allowed in the settings of the mailbox."],
+};
+
+const MAILRU: Provider = Provider {
+    name: "mailru",
+    aliases: &["mail.ru"],
+    title: "Mail.ru",
+    domains: &["mail.ru", "inbox.ru", "list.ru", "bk.ru"],
+    auth_uri: "https://o2.mail.ru/login",
+    token_uri: "https://o2.mail.ru/token",
+    hosts: &["oauth.mail.ru"],
+    device_auth_uri: None,
+    scopes: &[("mail.imap", Purpose::Mail)],
+    imap: Some("imaps://imap.mail.ru"),
+    pop3: Some("pop3s://pop.mail.ru"),
+    smtp: Some("smtps://smtp.mail.ru"),
+    client_id: &["Register an application at o2.mail.ru, with the redirect URI http://localhost/."],
+    remarks: &[],
+    ..YANDEX
+};
+
+const COMCAST: Provider = Provider {
+    name: "comcast",
+    aliases: &["xfinity"],
+    title: "Comcast Xfinity",
+    domains: &["comcast.net"],
+    auth_uri: "https://oauth.xfinity.com/oauth/authorize",
+    token_uri: "https://oauth.xfinity.com/oauth/token",
+    hosts: &[],
+    device_auth_uri: None,
+    scopes: &[
+        ("https://email.comcast.net/", Purpose::Mail),
+        ("profile", Purpose::Other),
+        ("openid", Purpose::Other),
+    ],
+    imap: Some("imaps://imap.comcast.net"),
+    pop3: Some("pop3s://mail.comcast.net"),
+    smtp: Some("smtps://smtp.comcast.net"),
+    client_id: &["Comcast has no public place for registering applications: ask its support."],
+    remarks: &[],
+    ..YANDEX
+};
+
+const GITLAB: Provider = Provider {
+    name: "gitlab",
+    aliases: &["gitlab.com"],
+    title: "GitLab",
+    domains: &[],
+    auth_uri: "https://gitlab.com/oauth/authorize",
+    token_uri: "https://gitlab.com/oauth/token",
+    hosts: &[],
+    device_auth_uri: Some("https://gitlab.com/oauth/authorize_device"),
+    revocation_uri: Some("https://gitlab.com/oauth/revoke"),
+    scopes: &[
+        ("read_repository", Purpose::Other),
+        ("write_repository", Purpose::Other),
+    ],
+    redirect_uri: "http://127.0.0.1/",
+    listen: None,
+    auth_fields: &[],
+    secret: ClientSecret::Sometimes,
+    imap: None,
+    pop3: None,
+    smtp: None,
+    oauthbearer: false,
+    client_id: &[
+        "In your user settings (gitlab.com/-/user_settings/applications), add an application with the",
+        "redirect URI http://127.0.0.1/, not confidential, with the scopes below.",
+    ],
+    remarks: &["A GitLab of your own: its host in place of gitlab.com."],
+};
+
+const CODEBERG: Provider = Provider {
+    name: "codeberg",
+    aliases: &["forgejo", "gitea"],
+    title: "Codeberg, and any Forgejo or Gitea",
+    auth_uri: "https://codeberg.org/login/oauth/authorize",
+    token_uri: "https://codeberg.org/login/oauth/access_token",
+    device_auth_uri: None,
+    revocation_uri: None,
+    scopes: &[],
+    client_id: &[
+        "In your user settings (codeberg.org/user/settings/applications), add an OAuth2 application with",
+        "the redirect URI http://127.0.0.1/, not confidential.",
+    ],
+    remarks: &["Another Forgejo or Gitea: its host in place of codeberg.org."],
+    ..GITLAB
+};
+
+const SRHT: Provider = Provider {
+    name: "srht",
+    aliases: &["sourcehut", "sr.ht"],
+    title: "SourceHut",
+    auth_uri: "https://meta.sr.ht/oauth2/authorize",
+    token_uri: "https://meta.sr.ht/oauth2/access-token",
+    device_auth_uri: None,
+    revocation_uri: None,
+    scopes: &[("meta.sr.ht/PROFILE:RO", Purpose::Other)],
+    listen: Some("127.0.0.1:48080"),
+    secret: ClientSecret::Always,
+    client_id: &[
+        "Register an OAuth 2.0 client at meta.sr.ht/oauth2, with exactly the redirect URI",
+        "http://127.0.0.1:48080/.",
+    ],
+    remarks: &[
+        "There are no refresh tokens: somebody has to sign in again when the token expires.",
+    ],
+    ..GITLAB
+};
+
+impl Provider {
+    /// The one whose endpoint has this host; the user's address tells apart those that share it.
+    pub fn at(host: &str, user: Option<&str>) -> Option<&'static Provider> {
+        let has_host = |provider: &&Provider| {
+            let own = provider.token_uri.split('/').nth(2);
+            own == Some(host) || provider.hosts.contains(&host)
+        };
+        let mut same = PROVIDERS.iter().filter(has_host);
+        let domain = user
+            .and_then(|user| user.rsplit_once('@'))
+            .map(|(_, it)| it);
+        let theirs = same
+            .clone()
+            .find(|it| domain.is_some_and(|it2| it.serves(it2)));
+        theirs.or_else(|| same.next())
+    }
+
+    /// The one that goes by this word.
+    pub fn named(word: &str) -> Option<&'static Provider> {
+        let is = |name: &str| name.eq_ignore_ascii_case(word);
+        PROVIDERS
+            .iter()
+            .find(|it| is(it.name) || it.aliases.iter().any(|alias| is(alias)))
+    }
+
+    /// The one with mail addresses in this domain.
+    pub fn of_domain(domain: &str) -> Option<&'static Provider> {
+        PROVIDERS.iter().find(|provider| provider.serves(domain))
+    }
+
+    /// Whether this domain is its own, or below one of its own.
+    fn serves(&self, domain: &str) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        self.domains.iter().any(|own| {
+            let above = domain.strip_suffix(own);
+            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        })
+    }
+
+    /// The scope that is needed for `purpose`, or for mail as such.
+    pub fn scope_for(&self, purpose: Purpose) -> Option<&'static str> {
+        let serves = |(_, own): &&(&str, Purpose)| *own == purpose || *own == Purpose::Mail;
+        self.scopes.iter().find(serves).map(|(scope, _)| *scope)
+    }
+
+    /// The servers to which a token with `scopes` is of use, as URLs. POP3's is among them only when
+    /// there is a scope for it alone: most mailboxes have it switched off.
+    pub fn servers(&self, scopes: &[String]) -> Vec<&'static str> {
+        let granted = |purpose: Purpose| {
+            let scope = self.scope_for(purpose);
+            scope.is_some_and(|scope| grants(scopes, scope))
+        };
+        let all = [
+            (self.imap, Purpose::Imap),
+            (self.pop3, Purpose::Pop3),
+            (self.smtp, Purpose::Smtp),
+        ];
+        let useful = all.iter().filter(|(_, purpose)| {
+            let own = self.scopes.iter().any(|(_, own)| own == purpose);
+            granted(*purpose) && (own || *purpose != Purpose::Pop3)
+        });
+        let servers: Vec<&str> = useful.filter_map(|(server, _)| *server).collect();
+        match servers.is_empty() {
+            // Whatever the scopes are called in this configuration.
+            true => self.imap.into_iter().chain(self.smtp).collect(),
+            false => servers,
+        }
+    }
+}
+
+/// Whether `scope` is among `scopes`. Of a URL the last part counts: Microsoft has more than one
+/// host for the same.
+pub fn grants(scopes: &[String], scope: &str) -> bool {
+    let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+    scopes
+        .iter()
+        .any(|own| own == scope || (!last(scope).is_empty() && last(own) == last(scope)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_provider_is_found_by_host_name_and_domain() {
+        let name = |provider: Option<&Provider>| provider.map(|it| it.name);
+        let microsoft = "login.microsoftonline.com";
+        for (host, user, found) in [
+            (microsoft, None, Some("microsoft")),
+            (microsoft, Some("me@work.example"), Some("microsoft")),
+            (microsoft, Some("me@Hotmail.com"), Some("outlook")),
+            (
+                "oauth2.googleapis.com",
+                Some("me@work.example"),
+                Some("google"),
+            ),
+            ("accounts.google.com", None, Some("google")),
+            ("google.com", None, None),
+            ("127.0.0.1", Some("me@gmail.com"), None),
+        ] {
+            assert_eq!(name(Provider::at(host, user)), found, "{host} {user:?}");
+        }
+        assert_eq!(name(Provider::named("Gmail")), Some("google"));
+        assert_eq!(name(Provider::named("nobody")), None);
+        for (domain, found) in [
+            ("gmail.com", Some("google")),
+            ("x.onmicrosoft.com", Some("microsoft")),
+            ("notgmail.com", None),
+            ("example.com", None),
+        ] {
+            assert_eq!(name(Provider::of_domain(domain)), found, "{domain}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_use_where_its_scopes_say() {
+        let imap = "https://outlook.office.com/IMAP.AccessAsUser.All";
+        let other_host = "https://outlook.office365.com/IMAP.AccessAsUser.All";
+        let all: Vec<String> = MICROSOFT_SCOPES
+            .iter()
+            .map(|(it, _)| (*it).into())
+            .collect();
+        let (read, fetch, send) = (
+            "imaps://outlook.office365.com",
+            "pop3s://outlook.office365.com",
+            "smtp://smtp.office365.com",
+        );
+        assert_eq!(MICROSOFT.servers(&all), [read, fetch, send]);
+        assert_eq!(MICROSOFT.servers(&scopes(&[imap])), [read]);
+        assert_eq!(MICROSOFT.servers(&scopes(&[other_host])), [read]);
+        assert_eq!(MICROSOFT.servers(&scopes(&["openid"])), [read, send]);
+        let mail = scopes(&["https://mail.google.com/"]);
+        assert_eq!(
+            GOOGLE.servers(&mail),
+            ["imaps://imap.gmail.com", "smtps://smtp.gmail.com"]
+        );
+        assert!(!grants(
+            &scopes(&["https://other.example/"]),
+            "https://mail.google.com/"
+        ));
+    }
+
+    #[test]
+    fn the_table_contradicts_nothing() {
+        let mut words: Vec<&str> = Vec::new();
+        let mut domains: Vec<&str> = Vec::new();
+        for provider in PROVIDERS {
+            words.push(provider.name);
+            words.extend(provider.aliases);
+            domains.extend(provider.domains);
+            for uri in [provider.auth_uri, provider.token_uri]
+                .into_iter()
+                .chain(provider.device_auth_uri)
+                .chain(provider.revocation_uri)
+            {
+                assert!(
+                    uri.starts_with("https://") && url::Url::parse(uri).is_ok(),
+                    "{uri}"
+                );
+            }
+            let https = provider.redirect_uri.starts_with("https:");
+            assert!(!https || provider.listen.is_some(), "{}", provider.name);
+            assert!(!provider.client_id.is_empty(), "{}", provider.name);
+            for server in [provider.imap, provider.pop3, provider.smtp]
+                .iter()
+                .flatten()
+            {
+                assert!(crate::mail::Server::parse(server).is_ok(), "{server}");
+            }
+        }
+        domains.extend(WITHOUT_OAUTH.iter().flat_map(|(_, domains, _)| *domains));
+        for mut list in [words, domains] {
+            let count = list.len();
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), count);
+        }
+    }
+}
