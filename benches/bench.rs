@@ -7,11 +7,14 @@
     clippy::indexing_slicing
 )]
 
+mod crowd;
 mod report;
 mod server;
 mod world;
 
 use std::{
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -126,85 +129,91 @@ fn instructions(command: Command) -> Option<u64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// The socket's throughput and latency, undisturbed and beside trouble.
+/// The socket's throughput and latency, undisturbed and beside trouble. With BEFORE in the
+/// environment, that other build's follow each of ours.
 fn socket(report: &mut Report) {
     report.section("show over the socket");
-    let world = World::start(3, Some(3600));
+    let mut builds = vec![("", World::own_binary())];
+    let before = std::env::var("BEFORE").ok();
+    if let Some(before) = &before {
+        builds.push(("before: ", before.into()));
+    }
+    for (which, binary) in &builds {
+        let world = World::start_with(binary, 3, Some(3600));
+        throughput(report, which, &world);
+    }
+    let trouble: [(&str, fn(&Path) -> (World, Trouble)); 3] = [
+        ("1,000 clients", |binary| {
+            (World::start_with(binary, 3, Some(3600)), Trouble::None)
+        }),
+        ("1,000 clients, beside 60 silent ones", |binary| {
+            let world = World::start_with(binary, 3, Some(3600));
+            let silent = (0..60).map(|_| world.connect()).collect();
+            (world, Trouble::Silent(silent))
+        }),
+        ("1,000 clients, beside a hung token endpoint", |binary| {
+            let hung = server::Server::hanging();
+            let world = World::of_server_with(binary, &hung, 10, None);
+            world.restore_due();
+            world.wait_for(|| hung.requests() > 0);
+            (world, Trouble::Hung(hung))
+        }),
+    ];
+    for (name, trouble) in trouble {
+        let worlds: Vec<_> = builds.iter().map(|(_, binary)| trouble(binary)).collect();
+        crowds(report, name, &builds, &worlds);
+    }
+}
+
+/// What stands beside the clients, as long as it lives.
+enum Trouble {
+    None,
+    Silent(#[allow(dead_code)] Vec<UnixStream>),
+    Hung(#[allow(dead_code)] server::Server),
+}
+
+fn throughput(report: &mut Report, which: &str, world: &World) {
     let count = 20_000;
+    let ask = || world.ask("show", r#"{"account":"a0"}"#);
     let start = Instant::now();
     for _ in 0..count {
-        world.ask("show", r#"{"account":"a0"}"#);
+        ask();
     }
-    report.row(
-        "sequential",
-        "a second",
-        f64::from(count) / start.elapsed().as_secs_f64(),
-        "",
-    );
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    report.row(&format!("{which}sequential"), "a second", rate, "");
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| {
-                for _ in 0..count / 8 {
-                    world.ask("show", r#"{"account":"a0"}"#);
-                }
-            });
+            scope.spawn(|| (0..count / 8).for_each(|_| drop(ask())));
         }
     });
-    report.row(
-        "8 at once",
-        "a second",
-        f64::from(count) / start.elapsed().as_secs_f64(),
-        "",
-    );
-    crowd(report, "1,000 at once", &world);
-    let silent: Vec<_> = (0..60).map(|_| world.connect()).collect();
-    crowd(report, "1,000 at once, beside 60 silent clients", &world);
-    drop(silent);
-    let hung = server::Server::hanging();
-    let world = World::of_server(&hung, 10, Some(1));
-    world.wait_for(|| hung.requests() > 0);
-    crowd(
-        report,
-        "1,000 at once, beside a hung token endpoint",
-        &world,
-    );
+    let rate = f64::from(count) / start.elapsed().as_secs_f64();
+    report.row(&format!("{which}8 at once"), "a second", rate, "");
 }
 
-/// 1,000 connections that are all open before the first asks; the time is each one's own.
-fn crowd(report: &mut Report, name: &str, world: &World) {
-    let mut spans = Vec::new();
-    for _ in 0..5 {
-        let sockets: Vec<_> = (0..1000).map(|_| world.connect()).collect();
-        thread::scope(|scope| {
-            let mut threads = Vec::new();
-            for chunk in split(sockets, 8) {
-                threads.push(scope.spawn(move || {
-                    let ask = |mut socket| {
-                        let start = Instant::now();
-                        world::ask_on(&mut socket, "status", "");
-                        millis(start.elapsed())
-                    };
-                    chunk.into_iter().map(ask).collect::<Vec<_>>()
-                }));
+/// Both crowds, the builds taking turns.
+fn crowds(
+    report: &mut Report,
+    name: &str,
+    builds: &[(&str, PathBuf)],
+    worlds: &[(World, Trouble)],
+) {
+    let kinds: [(&str, fn(&World, usize) -> Vec<f64>); 2] =
+        [("arriving", crowd::arriving), ("standing", crowd::standing)];
+    for (kind, crowd) in kinds {
+        let mut spans: Vec<Vec<f64>> = vec![Vec::new(); builds.len()];
+        for _ in 0..7 {
+            for ((world, _), spans) in worlds.iter().zip(&mut spans) {
+                spans.extend(crowd(world, 1000));
             }
-            for thread in threads {
-                spans.extend(thread.join().unwrap());
+        }
+        for ((which, _), spans) in builds.iter().zip(&mut spans) {
+            let name = format!("{which}{name}, {kind}");
+            for (unit, percent) in [("ms p50", 50.0), ("ms p99", 99.0), ("ms max", 100.0)] {
+                report.row(&name, unit, percentile(spans, percent), "");
             }
-        });
+        }
     }
-    report.row(name, "ms p50", percentile(&mut spans, 50.0), "");
-    report.row(name, "ms p99", percentile(&mut spans, 99.0), "");
-    report.row(name, "ms max", percentile(&mut spans, 100.0), "");
-}
-
-fn split<T>(mut items: Vec<T>, parts: usize) -> Vec<Vec<T>> {
-    let size = items.len().div_ceil(parts).max(1);
-    let mut chunks = Vec::new();
-    while !items.is_empty() {
-        chunks.push(items.drain(..size.min(items.len())).collect());
-    }
-    chunks
 }
 
 /// What a daemon costs that has nothing to do.

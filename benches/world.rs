@@ -50,19 +50,14 @@ pub fn config(base: &str, accounts: usize, more: &str) -> String {
 }
 
 impl World {
+    /// The binary that this was built with.
+    pub fn own_binary() -> PathBuf {
+        PathBuf::from(env!("CARGO_BIN_EXE_pizauth"))
+    }
+
     /// With tokens that expire in so many seconds, or without tokens.
     pub fn start(accounts: usize, expires: Option<u64>) -> Self {
-        let world = Self::prepared(
-            Path::new(env!("CARGO_BIN_EXE_pizauth")),
-            accounts,
-            "http://localhost:1",
-            None,
-        );
-        world.run_server();
-        if let Some(expires) = expires {
-            world.restore(expires);
-        }
-        world
+        Self::start_with(&Self::own_binary(), accounts, expires)
     }
 
     /// As [`World::start`], with another binary.
@@ -77,7 +72,16 @@ impl World {
 
     /// With accounts of `server`.
     pub fn of_server(server: &Server, accounts: usize, expires: Option<u64>) -> Self {
-        let binary = Path::new(env!("CARGO_BIN_EXE_pizauth"));
+        Self::of_server_with(&Self::own_binary(), server, accounts, expires)
+    }
+
+    /// As [`World::of_server`], with another binary.
+    pub fn of_server_with(
+        binary: &Path,
+        server: &Server,
+        accounts: usize,
+        expires: Option<u64>,
+    ) -> Self {
         let world = Self::prepared(binary, accounts, &server.base, server.certificate.clone());
         world.run_server();
         if let Some(expires) = expires {
@@ -270,10 +274,6 @@ impl Floors {
             &[socket.to_str().unwrap(), "a0"],
         )
     }
-}
-
-pub fn ask_on(socket: &mut UnixStream, verb: &str, body: &str) -> Vec<u8> {
-    ask_bytes_on(socket, verb, body.as_bytes())
 }
 
 fn ask_bytes_on(socket: &mut UnixStream, verb: &str, body: &[u8]) -> Vec<u8> {
