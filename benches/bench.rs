@@ -29,6 +29,12 @@ type Part = (&'static str, fn(&mut Report));
 /// A command to measure, by what the table calls it.
 type Row<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
 
+/// What stands beside the crowds, by what the table calls it.
+type Scene = (&'static str, fn(&Path) -> (World, Trouble));
+
+/// What a thousand clients wait for, by what the table calls it.
+type Crowd = (&'static str, fn(&Path, usize) -> Vec<f64>);
+
 /// A token as long as Microsoft's.
 const TOKEN_BYTES: usize = 1800;
 
@@ -142,7 +148,10 @@ fn socket(report: &mut Report) {
         let world = World::start_with(binary, 3, Some(3600));
         throughput(report, which, &world);
     }
-    let trouble: [(&str, fn(&Path) -> (World, Trouble)); 3] = [
+    let directory = tempfile::tempdir().unwrap();
+    let floor = directory.path().join("floor");
+    crowd::smallest_server(&floor);
+    let scenes: [Scene; 3] = [
         ("1,000 clients", |binary| {
             (World::start_with(binary, 3, Some(3600)), Trouble::None)
         }),
@@ -159,9 +168,12 @@ fn socket(report: &mut Report) {
             (world, Trouble::Hung(hung))
         }),
     ];
-    for (name, trouble) in trouble {
-        let worlds: Vec<_> = builds.iter().map(|(_, binary)| trouble(binary)).collect();
-        crowds(report, name, &builds, &worlds);
+    for (name, scene) in scenes {
+        let worlds: Vec<_> = builds.iter().map(|(_, binary)| scene(binary)).collect();
+        let sockets = worlds.iter().map(|(world, _)| world.socket());
+        let mut servers: Vec<_> = builds.iter().map(|(name, _)| *name).zip(sockets).collect();
+        servers.push(("floor: ", floor.clone()));
+        crowds(report, name, &servers);
     }
 }
 
@@ -191,23 +203,21 @@ fn throughput(report: &mut Report, which: &str, world: &World) {
     report.row(&format!("{which}8 at once"), "a second", rate, "");
 }
 
-/// Both crowds, the builds taking turns.
-fn crowds(
-    report: &mut Report,
-    name: &str,
-    builds: &[(&str, PathBuf)],
-    worlds: &[(World, Trouble)],
-) {
-    let kinds: [(&str, fn(&World, usize) -> Vec<f64>); 2] =
-        [("arriving", crowd::arriving), ("standing", crowd::standing)];
+/// Every crowd, the servers taking turns.
+fn crowds(report: &mut Report, name: &str, servers: &[(&str, PathBuf)]) {
+    let kinds: [Crowd; 3] = [
+        ("arriving", crowd::arriving),
+        ("standing", crowd::standing),
+        ("storming", crowd::storming),
+    ];
     for (kind, crowd) in kinds {
-        let mut spans: Vec<Vec<f64>> = vec![Vec::new(); builds.len()];
+        let mut spans: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
         for _ in 0..7 {
-            for ((world, _), spans) in worlds.iter().zip(&mut spans) {
-                spans.extend(crowd(world, 1000));
+            for ((_, server), spans) in servers.iter().zip(&mut spans) {
+                spans.extend(crowd(server, 1000));
             }
         }
-        for ((which, _), spans) in builds.iter().zip(&mut spans) {
+        for ((which, _), spans) in servers.iter().zip(&mut spans) {
             let name = format!("{which}{name}, {kind}");
             for (unit, percent) in [("ms p50", 50.0), ("ms p99", 99.0), ("ms max", 100.0)] {
                 report.row(&name, unit, percentile(spans, percent), "");

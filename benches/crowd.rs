@@ -4,13 +4,21 @@
 
 use std::{
     io::{Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
-    time::Instant,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    socket::{Backlog, listen},
+};
 
-use crate::{report::millis, world::World};
+use crate::{TOKEN_BYTES, report::millis};
 
 /// What each asks for.
 const REQUEST: &[u8] = b"pizauth 1 show 16\n{\"account\":\"a0\"}";
@@ -19,6 +27,9 @@ const REQUEST: &[u8] = b"pizauth 1 show 16\n{\"account\":\"a0\"}";
 /// worth of mail programs do at once.
 const ASKING: usize = 8;
 
+/// How far apart [`arriving`] clients come.
+const ARRIVAL: Duration = Duration::from_micros(50);
+
 struct Client {
     /// Until it is answered.
     socket: Option<UnixStream>,
@@ -26,19 +37,39 @@ struct Client {
 }
 
 struct Crowd {
+    server: PathBuf,
     epoll: Epoll,
     clients: Vec<Client>,
     spans: Vec<f64>,
     buffer: Vec<u8>,
 }
 
-/// `count` clients that come one after the other, as fast as they can; what each has waited in
-/// milliseconds, from before connect(2) to the end of the reply.
-pub fn arriving(world: &World, count: usize) -> Vec<f64> {
-    let mut crowd = Crowd::new();
+/// `count` clients that come one after the other; what each has waited in milliseconds, from before
+/// connect(2) to the end of the reply. A system starts a thousand processes a second on each core,
+/// perhaps: twenty times as many come here.
+pub fn arriving(server: &Path, count: usize) -> Vec<f64> {
+    let mut crowd = Crowd::new(server);
+    let start = Instant::now();
+    for number in 0..count {
+        while start.elapsed() < ARRIVAL * number as u32 {
+            crowd.hear(EpollTimeout::ZERO);
+        }
+        let since = Instant::now();
+        let socket = crowd.connect();
+        crowd.ask(socket, since);
+    }
+    crowd.finish(count)
+}
+
+/// `count` clients that come as fast as one thread can make them; what each has waited. That is more
+/// than any server can take that has as many system calls to make as its clients: the last have
+/// waited for all others.
+pub fn storming(server: &Path, count: usize) -> Vec<f64> {
+    let mut crowd = Crowd::new(server);
     for _ in 0..count {
         let since = Instant::now();
-        crowd.ask(world.connect(), since);
+        let socket = crowd.connect();
+        crowd.ask(socket, since);
         crowd.hear(EpollTimeout::ZERO);
     }
     crowd.finish(count)
@@ -46,9 +77,9 @@ pub fn arriving(world: &World, count: usize) -> Vec<f64> {
 
 /// `count` clients that are all connected before the first asks, and then ask a few at a time; what
 /// each has waited, from its request to the end of the reply.
-pub fn standing(world: &World, count: usize) -> Vec<f64> {
-    let sockets: Vec<UnixStream> = (0..count).map(|_| world.connect()).collect();
-    let mut crowd = Crowd::new();
+pub fn standing(server: &Path, count: usize) -> Vec<f64> {
+    let mut crowd = Crowd::new(server);
+    let sockets: Vec<UnixStream> = (0..count).map(|_| crowd.connect()).collect();
     for socket in sockets {
         crowd.ask(socket, Instant::now());
         while crowd.clients.len() - crowd.spans.len() >= ASKING {
@@ -59,13 +90,18 @@ pub fn standing(world: &World, count: usize) -> Vec<f64> {
 }
 
 impl Crowd {
-    fn new() -> Self {
+    fn new(server: &Path) -> Self {
         Crowd {
+            server: server.to_owned(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap(),
             clients: Vec::new(),
             spans: Vec::new(),
             buffer: vec![0; 4096],
         }
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.server).unwrap()
     }
 
     fn ask(&mut self, mut socket: UnixStream, since: Instant) {
@@ -104,4 +140,20 @@ impl Crowd {
         }
         self.spans
     }
+}
+
+/// The floor under the server: a thread that accepts, reads, writes a reply as long and closes. The
+/// thread ends with the benchmark.
+pub fn smallest_server(socket: &Path) {
+    let listener = UnixListener::bind(socket).unwrap();
+    listen(&listener, Backlog::MAXCONN).unwrap();
+    let reply = format!("pizauth 1 0 {TOKEN_BYTES}\n{}", "t".repeat(TOKEN_BYTES));
+    thread::spawn(move || {
+        let mut buffer = [0; 512];
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            assert!(stream.read(&mut buffer).unwrap() > 0);
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
 }

@@ -137,7 +137,8 @@ impl World {
         command
     }
 
-    fn socket(&self) -> PathBuf {
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("pizauth/pizauth.sock")
     }
 

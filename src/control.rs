@@ -7,7 +7,7 @@ use nix::unistd::Uid;
 
 use crate::{
     error::{Exit, Failure},
-    paths::{self, peer_uid},
+    paths::{self, Peer},
     serve::{ConnId, Limits, Next, Service, Socket, Unparked},
     wire::{self, Received, Reply, Request},
 };
@@ -62,6 +62,7 @@ pub trait Handler: Send {
 /// The control socket's protocol, for [`crate::serve::run`].
 pub struct Control<H> {
     handler: H,
+    user: Uid,
 }
 
 /// One client.
@@ -75,7 +76,10 @@ impl<H: Handler> Control<H> {
     /// `handler` answers the requests of this user's processes, and through restricted listeners
     /// those of root, who may be in a container; nobody else is heard.
     pub fn new(handler: H) -> Self {
-        Control { handler }
+        Control {
+            handler,
+            user: Uid::effective(),
+        }
     }
 }
 
@@ -83,9 +87,8 @@ impl<H: Handler> Service for Control<H> {
     type Conn = Client;
 
     fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Client> {
-        let pid = paths::peer_pid(peer);
-        match peer_uid(peer) {
-            Some(uid) if uid == Uid::effective() || (listener != FULL && uid.is_root()) => {
+        match paths::peer(peer) {
+            Some(Peer { uid, pid }) if uid == self.user || (listener != FULL && uid.is_root()) => {
                 let asker = Asker { listener, uid, pid };
                 Some(Client {
                     id,
@@ -93,7 +96,7 @@ impl<H: Handler> Service for Control<H> {
                     waits: false,
                 })
             }
-            Some(uid) => {
+            Some(Peer { uid, .. }) => {
                 log::warn!("refused a client of uid {uid} on the control socket");
                 None
             }

@@ -196,29 +196,29 @@ fn absolute(variable: &str) -> Option<PathBuf> {
     path.is_absolute().then_some(path)
 }
 
-/// Whose process is at the other end.
+/// The process at the other end of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Whose it is.
+    pub uid: Uid,
+    /// Which one, where the system tells.
+    pub pid: Option<i32>,
+}
+
+/// Who is at the other end.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
+pub fn peer(socket: &impl AsFd) -> Option<Peer> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    let credentials = getsockopt(&peer.as_fd(), PeerCredentials).ok()?;
-    Some(Uid::from_raw(credentials.uid()))
+    let credentials = getsockopt(&socket.as_fd(), PeerCredentials).ok()?;
+    Some(Peer {
+        uid: Uid::from_raw(credentials.uid()),
+        pid: Some(credentials.pid()),
+    })
 }
 
-/// Which process is at the other end, where the system tells.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-pub fn peer_pid(peer: &impl AsFd) -> Option<i32> {
-    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    Some(getsockopt(&peer.as_fd(), PeerCredentials).ok()?.pid())
-}
-
-/// Which process is at the other end, where the system tells.
+/// Who is at the other end.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn peer_pid(_peer: &impl AsFd) -> Option<i32> {
-    None
-}
-
-/// Whose process is at the other end.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn peer_uid(peer: &impl AsFd) -> Option<Uid> {
-    nix::unistd::getpeereid(peer).ok().map(|(uid, _)| uid)
+pub fn peer(socket: &impl AsFd) -> Option<Peer> {
+    let (uid, _) = nix::unistd::getpeereid(socket).ok()?;
+    Some(Peer { uid, pid: None })
 }

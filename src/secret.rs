@@ -1,6 +1,11 @@
 //! Secrets: what must not reach a log, an error, a terminal or a core file by accident.
 
-use std::fmt;
+use std::{
+    fmt,
+    hint::black_box,
+    mem::MaybeUninit,
+    ops::{Deref, DerefMut},
+};
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -38,6 +43,48 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
+/// Bytes on their way, with secrets among them: a request, a reply, a dump. Wiped when dropped, all
+/// of their allocation in one go: a dump of many accounts is long, and a byte at a time takes long.
+#[derive(Default, PartialEq, Eq)]
+pub struct Wiped(Vec<u8>);
+
+impl Wiped {
+    /// Takes `bytes` over; their allocation becomes its own.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Wiped(bytes)
+    }
+}
+
+impl Deref for Wiped {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Wiped {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.clear();
+        let all = self.0.spare_capacity_mut();
+        all.fill(MaybeUninit::new(0));
+        // Somebody might look, as far as the compiler knows.
+        black_box(all);
+    }
+}
+
+impl fmt::Debug for Wiped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +96,13 @@ mod tests {
         assert_eq!(secret, Secret::new("hunter2".into()));
         assert_ne!(secret, Secret::new("hunter3".into()));
         assert_ne!(secret, Secret::new("hunter22".into()));
+    }
+
+    #[test]
+    fn bytes_are_as_before_until_they_go() {
+        let mut bytes = Wiped::new(vec![1, 2]);
+        bytes.push(3);
+        assert_eq!(bytes[..], [1, 2, 3]);
+        assert_eq!(format!("{bytes:?}"), "[redacted]");
     }
 }

@@ -1,5 +1,5 @@
-//! A small event loop for servers of short conversations: one thread, poll(2), no wake-up
-//! without a reason. The control socket and the redirection endpoint are both built on it.
+//! A small event loop for servers of short conversations: one thread, no wake-up without a reason.
+//! The control socket and the redirection endpoint are both built on it.
 //!
 //! A connection sends a request, gets a reply and is closed; or it is parked until another thread
 //! answers it through a [`Remote`]. Nobody else pays for a silent, slow or hostile peer: every
@@ -7,12 +7,13 @@
 //! has been silent longest leaves.
 
 mod connection;
+mod poller;
 mod remote;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -21,9 +22,10 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 
 use connection::{Connection, Fate};
+use poller::{Name, Poller};
 use remote::Message;
 pub use remote::{Inbox, Remote, remote};
 pub use socket::{Listener, Socket, Transport, Wrap};
@@ -127,26 +129,63 @@ pub trait Service {
 /// parked connections get their last words, and replies being written are finished.
 ///
 /// # Errors
-/// When poll(2) itself fails, which needs a bug.
+/// When there is no descriptor or memory to begin with; later on only after a bug.
 pub fn run<S: Service>(
     listeners: Vec<Listener>,
     service: S,
     limits: Limits,
     inbox: Inbox,
 ) -> io::Result<()> {
-    Server {
-        listeners: listeners.into_iter().enumerate().collect(),
+    let mut poller = Poller::new()?;
+    poller.watch(inbox.as_fd(), Who::Inbox.name(), PollFlags::POLLIN)?;
+    let mut server = Server {
+        listeners: BTreeMap::new(),
         service,
         limits,
         inbox,
+        poller,
         connections: BTreeMap::new(),
+        deadlines: BTreeSet::new(),
+        parked: 0,
         spare: spare(),
+        accepting: true,
         accept_after: None,
         stopping: false,
         draining: None,
         now: Instant::now(),
+    };
+    for (number, listener) in listeners.into_iter().enumerate() {
+        server.open(number, listener)?;
     }
-    .run()
+    server.run()
+}
+
+/// Whose descriptor is ready.
+enum Who {
+    Inbox,
+    Listener(usize),
+    Connection(ConnId),
+}
+
+impl Who {
+    /// Tells a listener's number from a connection's, which is counted from 1.
+    const LISTENER: Name = 1 << 63;
+
+    fn name(&self) -> Name {
+        match self {
+            Who::Inbox => 0,
+            Who::Listener(number) => Who::LISTENER | *number as Name,
+            Who::Connection(ConnId(id)) => *id,
+        }
+    }
+
+    fn named(name: Name) -> Self {
+        match name {
+            0 => Who::Inbox,
+            Who::LISTENER.. => Who::Listener((name & !Who::LISTENER) as usize),
+            id => Who::Connection(ConnId(id)),
+        }
+    }
 }
 
 struct Server<S: Service> {
@@ -155,10 +194,17 @@ struct Server<S: Service> {
     service: S,
     limits: Limits,
     inbox: Inbox,
+    poller: Poller,
     connections: BTreeMap<ConnId, Connection<S::Conn>>,
+    /// Each connection that has a deadline, by deadline.
+    deadlines: BTreeSet<(Instant, ConnId)>,
+    /// How many of the connections are parked.
+    parked: usize,
     /// A descriptor to give up when there are no more, so that a connection can be taken off the
     /// backlog and closed.
     spare: Option<File>,
+    /// Whether the listeners are watched for connections.
+    accepting: bool,
     accept_after: Option<Instant>,
     stopping: bool,
     /// Nothing is accepted, and somebody waits for the end of what was.
@@ -167,28 +213,25 @@ struct Server<S: Service> {
     now: Instant,
 }
 
-/// What a turn has to look at.
-#[derive(Default)]
-struct Ready {
-    inbox: bool,
-    listeners: Vec<usize>,
-    connections: Vec<(ConnId, PollFlags)>,
-}
-
 impl<S: Service> Server<S> {
     fn run(mut self) -> io::Result<()> {
         while !(self.stopping && self.connections.is_empty()) {
             let ready = self.wait()?;
             self.now = Instant::now();
-            if ready.inbox {
-                self.read_inbox();
+            let mut crowded = Vec::new();
+            for (name, flags) in ready {
+                match Who::named(name) {
+                    Who::Inbox => self.read_inbox(),
+                    // Those that are open go first.
+                    Who::Listener(number) => crowded.push(number),
+                    Who::Connection(id) => {
+                        self.with(id, |connection, turn| connection.attend(turn, flags));
+                    }
+                }
             }
-            for (id, flags) in ready.connections {
-                self.with(id, |connection, turn| connection.attend(turn, flags));
-            }
-            for listener in ready.listeners {
+            for number in crowded {
                 if self.draining.is_none() {
-                    self.accept_from(listener);
+                    self.accept_from(number);
                 }
             }
             self.expire();
@@ -203,56 +246,67 @@ impl<S: Service> Server<S> {
     }
 
     /// Sleeps until a descriptor is ready or a deadline has come.
-    fn wait(&mut self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<Vec<(Name, PollFlags)>> {
         if self
             .accept_after
             .is_some_and(|after| after <= Instant::now())
         {
             self.accept_after = None;
         }
-        let open: Vec<usize> = match self.accept_after {
-            None if self.draining.is_none() => self.listeners.keys().copied().collect(),
-            None | Some(_) => Vec::new(),
-        };
-        let mut fds = Vec::with_capacity(1 + open.len() + self.connections.len());
-        fds.push(PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN));
-        let listeners = self.listeners.values().take(open.len());
-        fds.extend(listeners.map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
-        let mut wake_at = self.accept_after;
-        for connection in self.connections.values() {
-            fds.push(PollFd::new(connection.as_fd(), connection.interest()));
-            wake_at = earliest(wake_at, connection.deadline());
-        }
-        match poll(&mut fds, timeout(wake_at)) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(Ready::default()),
-            Ok(_) => {}
+        self.accept_or_not()?;
+        let wake_at = earliest(
+            self.accept_after,
+            self.deadlines.first().map(|(deadline, _)| *deadline),
+        );
+        let wanted = wanted_of_listeners(self.accepting);
+        let inbox = (Who::Inbox.name(), self.inbox.as_fd(), PollFlags::POLLIN);
+        let listeners = self.listeners.iter().map(|(number, listener)| {
+            let name = Who::Listener(*number).name();
+            (name, listener.as_fd(), wanted)
+        });
+        let connections = self.connections.values().map(|connection| {
+            let name = Who::Connection(connection.id()).name();
+            (name, connection.as_fd(), connection.interest())
+        });
+        let all = [inbox].into_iter().chain(listeners).chain(connections);
+        match self.poller.wait(all, wake_at) {
+            Ok(ready) => Ok(ready),
+            Err(Errno::EINTR) => Ok(Vec::new()),
             // The kernel is short of memory for a moment; it must not end the server.
             Err(Errno::ENOMEM | Errno::EAGAIN) => {
                 std::thread::sleep(ACCEPT_PAUSE);
-                return Ok(Ready::default());
+                Ok(Vec::new())
             }
-            Err(errno) => return Err(errno.into()),
+            Err(errno) => Err(errno.into()),
         }
-        let mut flags = fds
-            .iter()
-            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        let inbox = flags.next().is_some_and(|flags| !flags.is_empty());
-        let listeners = open
-            .into_iter()
-            .zip(flags.by_ref())
-            .filter_map(|(index, flags)| (!flags.is_empty()).then_some(index))
-            .collect();
-        let connections = self
-            .connections
-            .keys()
-            .zip(flags)
-            .filter_map(|(id, flags)| (!flags.is_empty()).then_some((*id, flags)))
-            .collect();
-        Ok(Ready {
-            inbox,
-            listeners,
-            connections,
-        })
+    }
+
+    /// Looks at the listeners, unless something keeps it from accepting.
+    fn accept_or_not(&mut self) -> io::Result<()> {
+        let accepting = self.accept_after.is_none() && self.draining.is_none();
+        if accepting != self.accepting {
+            self.accepting = accepting;
+            for (number, listener) in &self.listeners {
+                let name = Who::Listener(*number).name();
+                let wanted = wanted_of_listeners(accepting);
+                self.poller.change(listener.as_fd(), name, wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, number: usize, listener: Listener) -> io::Result<()> {
+        let name = Who::Listener(number).name();
+        let wanted = wanted_of_listeners(self.accepting);
+        self.poller.watch(listener.as_fd(), name, wanted)?;
+        self.listeners.insert(number, listener);
+        Ok(())
+    }
+
+    fn close(&mut self, number: usize) {
+        if let Some(listener) = self.listeners.remove(&number) {
+            self.poller.forget(listener.as_fd());
+        }
     }
 
     /// Does `act` to a connection, if it is still there, and draws the conclusions.
@@ -262,26 +316,70 @@ impl<S: Service> Server<S> {
         act: impl FnOnce(&mut Connection<S::Conn>, &mut Turn<S>) -> Fate,
     ) {
         if let Some(mut connection) = self.connections.remove(&id) {
-            let was_parked = connection.is_parked();
             let fate = act(&mut connection, &mut self.turn());
-            self.settle(connection, was_parked, fate);
+            self.settle(connection, fate);
         }
     }
 
     /// Keeps a connection or lets it go; one that has just been parked needs a place.
-    fn settle(&mut self, mut connection: Connection<S::Conn>, was_parked: bool, mut fate: Fate) {
-        let parks = fate == Fate::Keep && connection.is_parked() && !was_parked;
+    fn settle(&mut self, mut connection: Connection<S::Conn>, mut fate: Fate) {
+        let parks = fate == Fate::Keep && connection.is_parked() && !connection.filed.parked;
         if parks && self.draining.is_some() {
             fate = connection.unpark(&mut self.turn(), Unparked::Stopping);
-        } else if parks && self.parked() >= self.limits.max_parked {
+        } else if parks && self.parked >= self.limits.max_parked {
             fate = connection.unpark(&mut self.turn(), Unparked::Crowded);
         }
         match fate {
-            Fate::Keep => {
-                self.connections.insert(connection.id(), connection);
-            }
-            Fate::Drop => connection.close(&mut self.service),
+            Fate::Keep => self.keep(connection),
+            Fate::Drop => self.let_go(connection),
         }
+    }
+
+    /// Keeps a connection, and in mind what it waits for.
+    fn keep(&mut self, mut connection: Connection<S::Conn>) {
+        let (id, interest) = (connection.id(), connection.interest());
+        let name = Who::Connection(id).name();
+        let watched = match connection.filed.interest {
+            None => self.poller.watch(connection.as_fd(), name, interest),
+            Some(old) if old == interest => Ok(()),
+            Some(_) => self.poller.change(connection.as_fd(), name, interest),
+        };
+        if let Err(error) = watched {
+            log::warn!("a connection can't be watched: {error}");
+            return self.let_go(connection);
+        }
+        connection.filed.interest = Some(interest);
+        self.file(&mut connection);
+        self.connections.insert(id, connection);
+    }
+
+    /// Brings the deadlines and the count in step with what has become of a connection.
+    fn file(&mut self, connection: &mut Connection<S::Conn>) {
+        let (deadline, parked) = (connection.deadline(), connection.is_parked());
+        if deadline != connection.filed.deadline {
+            if let Some(old) = connection.filed.deadline {
+                self.deadlines.remove(&(old, connection.id()));
+            }
+            if let Some(new) = deadline {
+                self.deadlines.insert((new, connection.id()));
+            }
+            connection.filed.deadline = deadline;
+        }
+        self.parked -= usize::from(connection.filed.parked);
+        self.parked += usize::from(parked);
+        connection.filed.parked = parked;
+    }
+
+    fn let_go(&mut self, connection: Connection<S::Conn>) {
+        let filed = &connection.filed;
+        if filed.interest.is_some() {
+            self.poller.forget(connection.as_fd());
+        }
+        if let Some(deadline) = filed.deadline {
+            self.deadlines.remove(&(deadline, connection.id()));
+        }
+        self.parked -= usize::from(filed.parked);
+        connection.close(&mut self.service);
     }
 
     fn turn(&mut self) -> Turn<'_, S> {
@@ -290,10 +388,6 @@ impl<S: Service> Server<S> {
             limits: &self.limits,
             now: self.now,
         }
-    }
-
-    fn parked(&self) -> usize {
-        self.connections.values().filter(|c| c.is_parked()).count()
     }
 
     fn read_inbox(&mut self) {
@@ -305,12 +399,12 @@ impl<S: Service> Server<S> {
                 }
                 Message::Publish(bytes) => self.publish(&bytes),
                 Message::Open { number, listener } if !self.stopping => {
-                    self.listeners.insert(number, listener);
+                    if let Err(error) = self.open(number, listener) {
+                        log::error!("can't listen on another socket: {error}");
+                    }
                 }
                 Message::Open { .. } => {}
-                Message::Close { number } => {
-                    self.listeners.remove(&number);
-                }
+                Message::Close { number } => self.close(number),
                 Message::Drain(done) => {
                     self.draining = Some(done);
                     self.unpark_all();
@@ -333,7 +427,9 @@ impl<S: Service> Server<S> {
 
     fn stop(&mut self) {
         self.stopping = true;
-        self.listeners.clear();
+        while let Some(number) = self.listeners.keys().next().copied() {
+            self.close(number);
+        }
         self.accept_after = None;
         let ids: Vec<ConnId> = self.connections.keys().copied().collect();
         for id in ids {
@@ -351,14 +447,8 @@ impl<S: Service> Server<S> {
     }
 
     fn expire(&mut self) {
-        let now = self.now;
-        let late = |c: &Connection<S::Conn>| c.deadline().is_some_and(|deadline| deadline <= now);
-        let ids: Vec<ConnId> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| late(c))
-            .map(|(id, _)| *id)
-            .collect();
+        let late = self.deadlines.range(..=(self.now, ConnId(u64::MAX)));
+        let ids: Vec<ConnId> = late.map(|(_, id)| *id).collect();
         for id in ids {
             self.with(id, |connection, turn| connection.expire(turn));
         }
@@ -399,14 +489,14 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
-            if self.connections.len() - self.parked() >= self.limits.max_connections {
+            if self.connections.len() - self.parked >= self.limits.max_connections {
                 self.evict();
             }
             let by = self.now.checked_add(self.limits.read_timeout);
             let mut connection = Connection::new(id, socket, transport, conn, self.now, by);
-            // The request is often here already: no need to ask poll(2) first.
+            // The request is often here already: it is answered without a look at what is ready.
             let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);
-            self.settle(connection, false, fate);
+            self.settle(connection, fate);
         }
     }
 
@@ -418,7 +508,7 @@ impl<S: Service> Server<S> {
             return false;
         };
         log::debug!("too many connections: the one that was silent longest is dropped");
-        connection.close(&mut self.service);
+        self.let_go(connection);
         true
     }
 
@@ -465,17 +555,10 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// poll's timeout until `wake_at`, rounded up so that it isn't woken a moment too early.
-fn timeout(wake_at: Option<Instant>) -> PollTimeout {
-    let Some(wake_at) = wake_at else {
-        return PollTimeout::NONE;
-    };
-    let millis = wake_at
-        .saturating_duration_since(Instant::now())
-        .as_micros()
-        .div_ceil(1_000);
-    i32::try_from(millis)
-        .ok()
-        .and_then(|ms| PollTimeout::try_from(ms).ok())
-        .unwrap_or(PollTimeout::MAX)
+/// What to watch a listener for.
+fn wanted_of_listeners(accepting: bool) -> PollFlags {
+    match accepting {
+        true => PollFlags::POLLIN,
+        false => PollFlags::empty(),
+    }
 }

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{AccountOptions, ShowOptions, Verb},
     error::{Exit, Failure},
-    paths::{self, peer_uid},
+    paths::{self, peer},
     secret::Secret,
     wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
 };
@@ -163,7 +163,7 @@ fn connect() -> Result<UnixStream, Failure> {
     match UnixStream::connect(&address.socket) {
         Ok(stream) => {
             address.check()?;
-            match peer_uid(&stream) {
+            match peer(&stream).map(|peer| peer.uid) {
                 Some(uid) if uid == Uid::effective() => Ok(stream),
                 _ => Err(no_server("the socket's server runs as somebody else")),
             }

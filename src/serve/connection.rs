@@ -5,12 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use zeroize::Zeroizing;
+
+use crate::secret::Wiped;
 
 use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, earliest, guarded};
 
-/// How many bytes are read at once: a request nearly always fits.
-const CHUNK: usize = 4 * 1024;
+/// How many bytes are read at first: a request nearly always fits, and no more than these are to be
+/// wiped for it. After that as many as there are already, so that a long one takes few turns.
+const CHUNK: usize = 512;
+
+/// How many bytes are read at once at most: others want their turn.
+const MAX_CHUNK: usize = 256 * 1024;
 
 /// How long a peer that has its reply may go on sending before it is cut off. A TCP socket that is
 /// closed with bytes unread resets the connection, and the reply may be lost with it.
@@ -30,6 +35,15 @@ pub(super) enum Fate {
     Drop,
 }
 
+/// What the server has noted of a connection, to be brought in step when that has changed.
+#[derive(Default)]
+pub(super) struct Filed {
+    /// What it is watched for.
+    pub interest: Option<PollFlags>,
+    pub deadline: Option<Instant>,
+    pub parked: bool,
+}
+
 enum Phase {
     /// The request is arriving.
     Reading { by: Option<Instant> },
@@ -46,15 +60,16 @@ enum Phase {
 }
 
 pub(super) struct Connection<C> {
+    pub(super) filed: Filed,
     id: ConnId,
     socket: Socket,
     transport: Option<Box<dyn Transport>>,
     conn: C,
     phase: Phase,
     /// The request; wiped, because it may hold an authorization code or a dump.
-    input: Zeroizing<Vec<u8>>,
+    input: Wiped,
     /// The reply; wiped, because it may hold a token.
-    output: Zeroizing<Vec<u8>>,
+    output: Wiped,
     /// How much of the output is gone already.
     written: usize,
     /// When the output must be gone; `Some` while there is any.
@@ -63,6 +78,8 @@ pub(super) struct Connection<C> {
     stirred: Instant,
     /// The peer sends no more.
     ended: bool,
+    /// All that had arrived was read.
+    drained: bool,
     /// The peer has sent more than was wanted.
     excess: bool,
     discarded: usize,
@@ -84,17 +101,19 @@ impl<C> Connection<C> {
         by: Option<Instant>,
     ) -> Self {
         Connection {
+            filed: Filed::default(),
             id,
             socket,
             transport,
             conn,
             phase: Phase::Reading { by },
-            input: Zeroizing::default(),
-            output: Zeroizing::default(),
+            input: Wiped::default(),
+            output: Wiped::default(),
             written: 0,
             write_by: None,
             stirred: now,
             ended: false,
+            drained: false,
             excess: false,
             discarded: 0,
         }
@@ -132,7 +151,7 @@ impl<C> Connection<C> {
         }
     }
 
-    /// What to ask poll(2) about; it tells about a hang-up unasked.
+    /// What to watch it for; a hang-up is told of unasked.
     pub(super) fn interest(&self) -> PollFlags {
         let mut flags = PollFlags::empty();
         if !self.ended && !matches!(self.phase, Phase::Replying) {
@@ -151,7 +170,7 @@ impl<C> Connection<C> {
         guarded(|| service.closed(conn));
     }
 
-    /// Does what poll(2) said can be done.
+    /// Does what can be done, by the system's word.
     pub(super) fn attend<S>(&mut self, turn: &mut Turn<S>, flags: PollFlags) -> Fate
     where
         S: Service<Conn = C>,
@@ -259,7 +278,8 @@ impl<C> Connection<C> {
     /// Reads once to the end of the input; whether more may be had at once.
     fn fill(&mut self, max_input: usize) -> io::Result<bool> {
         let start = self.input.len();
-        let wanted = CHUNK.min(max_input.saturating_sub(start));
+        let wanted = start.clamp(CHUNK, MAX_CHUNK);
+        let wanted = wanted.min(max_input.saturating_sub(start));
         make_room(&mut self.input, wanted);
         self.input.resize(start + wanted, 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
@@ -271,8 +291,9 @@ impl<C> Connection<C> {
             .truncate(start + outcome.as_ref().copied().unwrap_or(0));
         let read = outcome?;
         self.ended = read == 0;
+        self.drained = read < wanted;
         self.excess = self.input.len() >= max_input;
-        // A transport may hold plain bytes that poll(2) doesn't know about.
+        // A transport may hold plain bytes that the system doesn't know about.
         Ok(read == wanted || (read > 0 && self.transport.is_some()))
     }
 
@@ -298,16 +319,16 @@ impl<C> Connection<C> {
 
     fn park(&mut self, by: Option<Instant>, stream: bool) {
         self.phase = Phase::Parked { by, stream };
-        self.input = Zeroizing::default();
+        self.input = Wiped::default();
     }
 
     fn say<S>(&mut self, turn: &mut Turn<S>, mut bytes: Vec<u8>, last: bool) -> Fate {
         if last {
             self.phase = Phase::Replying;
-            self.input = Zeroizing::default();
+            self.input = Wiped::default();
         }
         if self.output.is_empty() {
-            self.output = Zeroizing::new(bytes);
+            self.output = Wiped::new(bytes);
         } else if self.output.len() - self.written + bytes.len() > MAX_BACKLOG {
             log::debug!("a peer that doesn't read what it waits for is dropped");
             return Fate::Drop;
@@ -328,7 +349,7 @@ impl<C> Connection<C> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
             Err(_) => return Fate::Drop,
         }
-        self.output = Zeroizing::default();
+        self.output = Wiped::default();
         self.written = 0;
         match self.phase {
             Phase::Replying => self.finish(turn),
@@ -368,10 +389,12 @@ impl<C> Connection<C> {
             }
         }
         self.write_by = None;
-        let fate = self.discard();
         // A Unix socket keeps what was written for its peer, unless something is left unread.
-        let safe = matches!(self.socket, Socket::Unix(_)) && !self.excess;
-        if fate == Fate::Drop || self.ended || safe {
+        let unix = matches!(self.socket, Socket::Unix(_)) && !self.excess;
+        if unix && self.drained {
+            return Fate::Drop;
+        }
+        if self.discard() == Fate::Drop || self.ended || unix {
             return Fate::Drop;
         }
         self.socket.end();
@@ -398,7 +421,7 @@ impl<C> Connection<C> {
 
     /// Throws away what the peer still sends, within reason.
     fn discard(&mut self) -> Fate {
-        let mut buffer = [0; CHUNK];
+        let mut buffer = [0; 4 * 1024];
         while !self.ended {
             match self.socket.recv(&mut buffer) {
                 Ok(read) => {
@@ -418,11 +441,11 @@ impl<C> Connection<C> {
 }
 
 /// Room for `more` bytes. A buffer that must move is wiped where it was.
-fn make_room(buffer: &mut Zeroizing<Vec<u8>>, more: usize) {
+fn make_room(buffer: &mut Wiped, more: usize) {
     let needed = buffer.len() + more;
     if needed > buffer.capacity() {
         let mut moved = Vec::with_capacity(needed.max(2 * buffer.capacity()));
         moved.extend_from_slice(buffer);
-        *buffer = Zeroizing::new(moved);
+        *buffer = Wiped::new(moved);
     }
 }

@@ -1,6 +1,6 @@
 //! Sockets of both families behind one face, and what may stand between them and a protocol.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,14 +8,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use nix::errno::Errno;
 use nix::sys::socket::{Backlog, MsgFlags, listen, recv, send};
 
+/// Said with each call: it spares the call that would say it once for the socket.
+const RECV_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT;
+
 /// A write to a peer that has left is an error, not a signal. Apple's systems lack the flag;
 /// there the runtime's ignored SIGPIPE does the same.
 #[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: MsgFlags = MsgFlags::MSG_NOSIGNAL;
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 #[cfg(target_vendor = "apple")]
-const SEND_FLAGS: MsgFlags = MsgFlags::empty();
+const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT;
 
-/// One accepted connection's socket; never blocks, closed on exec.
+/// One accepted connection's socket; closed on exec. Its methods never block.
 #[derive(Debug)]
 pub enum Socket {
     /// From a Unix socket.
@@ -31,13 +34,9 @@ impl Socket {
     /// `WouldBlock` when nothing has; else the connection is lost.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let outcome = match self {
-                Socket::Unix(stream) => (&mut &*stream).read(buffer),
-                Socket::Tcp(stream) => (&mut &*stream).read(buffer),
-            };
-            match outcome {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => return outcome,
+            match recv(self.as_fd().as_raw_fd(), buffer, RECV_FLAGS) {
+                Err(Errno::EINTR) => {}
+                outcome => return Ok(outcome?),
             }
         }
     }
@@ -61,8 +60,9 @@ impl Socket {
     /// As those of [`Socket::recv`].
     pub fn peek(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
+        let flags = RECV_FLAGS.union(MsgFlags::MSG_PEEK);
         loop {
-            match recv(self.as_fd().as_raw_fd(), &mut byte, MsgFlags::MSG_PEEK) {
+            match recv(self.as_fd().as_raw_fd(), &mut byte, flags) {
                 Err(Errno::EINTR) => {}
                 outcome => return Ok((outcome? > 0).then_some(byte[0])),
             }
@@ -172,12 +172,10 @@ impl Listener {
         match &self.socket {
             Accepting::Unix(listener) => {
                 let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
                 Ok(Socket::Unix(stream))
             }
             Accepting::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
-                stream.set_nonblocking(true)?;
                 // A reply is one write or a few; none of them should wait for an acknowledgement.
                 stream.set_nodelay(true)?;
                 Ok(Socket::Tcp(stream))

@@ -50,7 +50,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
         ],
     ),
     // The servers. They know no core, and take closures.
-    ("serve", &["alarm"]),
+    ("serve", &["alarm", "secret"]),
     ("control", &["error", "paths", "serve", "wire"]),
     ("redirect", &["serve", "text"]),
     (
