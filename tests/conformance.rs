@@ -31,6 +31,8 @@ enum Want {
         log: &'static str,
         /// The refresh token that is held then; empty for the one before.
         next: &'static str,
+        /// Words that `error_notify_cmd` hears, if the user should do something.
+        heard: &'static str,
     },
     /// Somebody has to sign in, and hears these words.
     Login(&'static str),
@@ -83,6 +85,7 @@ const ACTIVE: Want = Want::Active {
     status: FOR_2_HOURS,
     log: "",
     next: "new-rt",
+    heard: "",
 };
 
 /// Tokens, but not without a word in the log.
@@ -96,6 +99,18 @@ fn active(status: &'static str, log: &'static str, next: &'static str) -> Want {
         status,
         log,
         next,
+        heard: "",
+    }
+}
+
+/// Tokens that the user hears of, since nothing renews them.
+fn short_lived(status: &'static str, log: &'static str) -> Want {
+    Want::Active {
+        token: "new-at",
+        status,
+        log,
+        next: "",
+        heard: "no refresh token came along (if the provider gives one at all",
     }
 }
 
@@ -244,11 +259,7 @@ fn token_bodies() -> Vec<Case> {
         exchange(
             "13",
             renamed("\"x\":1"),
-            active(
-                "no refresh token: sign in again when it expires",
-                "no refresh token came along",
-                "",
-            ),
+            short_lived("no refresh token: sign in again when it expires", ""),
         ),
         refresh(
             "14",
@@ -262,6 +273,7 @@ fn token_bodies() -> Vec<Case> {
                 status: "valid for 29d 23h",
                 log: "",
                 next: "new-rt",
+                heard: "",
             },
         ),
         both("15-commas", and("\"scope\":\"mail,offline\""), ACTIVE),
@@ -279,6 +291,7 @@ fn token_bodies() -> Vec<Case> {
 /// Rows 18 to 21: tokens that aren't labelled, or aren't written, as the RFC has it.
 fn mislabelled() -> Vec<Case> {
     const UNTYPED: &str = "the reply has no token_type; bearer is assumed";
+    let plain = Scripted::reply(200, "text/plain", "access_token=new-at&expires=5184000");
     vec![
         both(
             "18",
@@ -289,11 +302,12 @@ fn mislabelled() -> Vec<Case> {
             ),
             active(UNKNOWN, "lacking: mail offline", ""),
         ),
-        both(
+        refresh(
             "19",
-            Scripted::reply(200, "text/plain", "access_token=new-at&expires=5184000"),
+            plain.clone(),
             active("valid for 59d 23h", UNTYPED, ""),
         ),
+        exchange("19-code", plain, short_lived("valid for 59d 23h", UNTYPED)),
         both(
             "20",
             Scripted::reply(
@@ -742,11 +756,20 @@ fn every_answer_to_a_code_has_its_outcome() {
                 token,
                 status,
                 log: words,
+                heard,
                 ..
             } => {
                 faults.check(line.contains(status), case.row, "status", line);
                 faults.check(events == ["token_new"], case.row, "events", &events);
-                faults.check(errors.is_empty(), case.row, "errors", &errors);
+                let good = match heard {
+                    "" => errors.is_empty(),
+                    heard => {
+                        errors.len() == 1
+                            && errors[0].starts_with("authorised for only ")
+                            && errors[0].contains(heard)
+                    }
+                };
+                faults.check(good, case.row, "errors", &errors);
                 let good = shown.status == 0
                     && shown.stdout == format!("{token}\n")
                     && shown.stderr.is_empty();

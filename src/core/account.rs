@@ -154,6 +154,8 @@ pub(super) struct Account {
     last_request: Option<Instant>,
     /// The oddities of the last reply, so that a provider's habit is logged once.
     warned: Vec<String>,
+    /// The user has heard that a sign-in brings no refresh token.
+    told_no_refresh_token: bool,
     /// Who waits for a token.
     waiting: BTreeMap<Waiter, Waiting>,
     /// The deadline under which the core has filed this account.
@@ -269,6 +271,10 @@ enum SignIn {
 }
 
 /// A sign-in that waits for the user, by one channel or several: the first to finish wins.
+///
+/// It waits for as long as it takes. A fresh state and verifier every hour, say, would lose each
+/// sign-in that somebody began before and ended after, and guard nothing: the reminders that spread
+/// one URL would spread the next.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 struct Pending {
@@ -364,6 +370,7 @@ impl Account {
             revocations: Vec::new(),
             last_request: None,
             warned: Vec::new(),
+            told_no_refresh_token: false,
             waiting: BTreeMap::new(),
             filed: None,
         }
@@ -995,9 +1002,7 @@ impl Account {
             Verdict::Granted(tokens) => {
                 self.sign_in = SignIn::Exchanging(exchanging);
                 self.end_sign_in(env, Ok(()));
-                self.granted(env, tokens, sent);
-                self.announce(env, TokenEvent::New);
-                self.answer_after_grant(env);
+                self.signed_in(env, tokens, sent);
                 return;
             }
             Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
@@ -1017,6 +1022,39 @@ impl Account {
         self.sign_in = SignIn::Exchanging(exchanging);
         self.end_sign_in(env, Err(refusal.clone()));
         self.sign_in_failed(env, refusal);
+    }
+
+    /// Somebody has signed in, by whatever channel.
+    fn signed_in(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        let hint = tokens.no_refresh_token;
+        self.granted(env, tokens, sent);
+        self.announce(env, TokenEvent::New);
+        match hint {
+            // A refresh token of old may go on; what replaces it need not be news.
+            Some(hint) if self.needs_person() => self.tell_of_the_end(env, hint),
+            Some(_) => {}
+            None => self.told_no_refresh_token = false,
+        }
+        self.answer_after_grant(env);
+    }
+
+    /// There is nothing to refresh with. The user hears of it while the token is good and the
+    /// sign-in in mind, and not when mail no longer comes; and once, for that is how the provider
+    /// or the config is.
+    fn tell_of_the_end(&mut self, env: &mut Env, hint: &str) {
+        let Some(expires) = self.access_expires() else {
+            let message = format!(
+                "no refresh token came along, so a new sign-in is needed if the access token \
+                 expires ({hint})"
+            );
+            return env.log(Level::Warn, &self.name, message);
+        };
+        let left = crate::time::humane(expires.since(env.now.instant));
+        let message = format!("authorised for only {left}: no refresh token came along ({hint})");
+        match std::mem::replace(&mut self.told_no_refresh_token, true) {
+            false => env.error(&self.name, message),
+            true => env.log(Level::Warn, &self.name, message),
+        }
     }
 
     /// Ends the sign-in under way: its reminder, its state and whoever waits for it.

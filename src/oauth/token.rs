@@ -147,6 +147,8 @@ pub struct Tokens {
     pub access_token: Secret,
     /// The refresh token, when the reply carried a non-empty one.
     pub refresh_token: Option<Secret>,
+    /// A sign-in has brought none: what may help.
+    pub no_refresh_token: Option<&'static str>,
     /// How long the access token lives, from when the request was sent; `None` when the provider
     /// didn't say anything usable.
     pub expires_in: Option<Duration>,
@@ -442,13 +444,9 @@ impl Case<'_> {
         {
             warnings.push("the refresh_token is no text, so it is ignored".into());
         }
-        if self.grant_type != GrantType::RefreshToken && refresh_token.is_none() {
-            warnings.push(format!(
-                "no refresh token came along, so a new sign-in is needed once the access token \
-                 expires: {}",
-                hints::no_refresh_token(self.endpoint, self.requested_scopes)
-            ));
-        }
+        let first = self.grant_type != GrantType::RefreshToken;
+        let no_refresh_token = (first && refresh_token.is_none())
+            .then(|| hints::no_refresh_token(self.endpoint, self.requested_scopes));
         warnings.extend(lacking_scopes(
             self.requested_scopes,
             members.value("scope"),
@@ -456,6 +454,7 @@ impl Case<'_> {
         Verdict::Granted(Tokens {
             access_token,
             refresh_token,
+            no_refresh_token,
             expires_in,
             scopes: members.value("scope").and_then(granted_scopes),
             warnings,

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Endpoints, Env, Pending, Reminder, SignIn, TokenEvent, told};
+use super::{Account, Endpoints, Env, Pending, Reminder, SignIn, told};
 use crate::{
     core::{AttemptId, Effect, Ended, dump, schedule},
     oauth::{
@@ -349,9 +349,7 @@ impl Account {
                 }
                 self.spend_pending(env, Ok(()));
                 self.end_sign_in(env, Ok(()));
-                self.granted(env, tokens, sent);
-                self.announce(env, TokenEvent::New);
-                self.answer_after_grant(env);
+                self.signed_in(env, tokens, sent);
             }
             Poll::Pending(interval) => self.poll_again(env, Some(interval), false, None),
             Poll::Troubled {

@@ -21,12 +21,14 @@ account "work" {
 
 const TOKENS: &str = r#"{"access_token":"a","expires_in":60,"refresh_token":"r"}"#;
 
-/// The same bytes for ever; no two accounts here need to differ.
-struct Zeros;
+/// The same bytes throughout an event: only sign-ins need to differ here. The first is the jitter.
+struct Same(u8);
 
-impl Entropy for Zeros {
+impl Entropy for Same {
     fn bytes32(&mut self) -> [u8; 32] {
-        [0; 32]
+        let mut bytes = [self.0; 32];
+        bytes[0] = 0;
+        bytes
     }
 }
 
@@ -34,28 +36,48 @@ impl Entropy for Zeros {
 struct World {
     core: Core,
     secs: u64,
+    sign_ins: u8,
     request: Option<AttemptId>,
     errors: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl World {
-    fn signed_in() -> Self {
-        let mut world = World {
+    fn new() -> Self {
+        World {
             core: Core::new(config::parse("c", CONFIG).unwrap(), Ports::default()),
             secs: 1_000_000,
+            sign_ins: 0,
             request: None,
             errors: Vec::new(),
             warnings: Vec::new(),
-        };
-        let _ = world.on(|core, cx| core.show(cx, "work"));
-        let state = "0".repeat(64);
-        let query = format!("code=c&state={state}");
-        let callback = authorization::parse_callback(&query).unwrap();
-        let answer = world.on(|core, cx| core.callback(cx, callback, Waiter(1)));
-        assert!(matches!(answer, CallbackAnswer::Wait { .. }));
-        world.answer(&reply(200, TOKENS));
+        }
+    }
+
+    fn signed_in() -> Self {
+        let mut world = World::new();
+        world.sign_in(TOKENS);
         world
+    }
+
+    /// Somebody signs in, and the provider gives this.
+    fn sign_in(&mut self, tokens: &str) {
+        self.begin_sign_in();
+        self.end_sign_in(tokens);
+    }
+
+    fn begin_sign_in(&mut self) {
+        self.sign_ins += 1;
+        let _ = self.on(|core, cx| core.show(cx, "work"));
+    }
+
+    fn end_sign_in(&mut self, tokens: &str) {
+        let state = authorization::token_text(&Same(self.sign_ins).bytes32());
+        let query = format!("code=c&state={}", state.expose());
+        let callback = authorization::parse_callback(&query).unwrap();
+        let answer = self.on(|core, cx| core.callback(cx, callback, Waiter(1)));
+        assert!(matches!(answer, CallbackAnswer::Wait { .. }));
+        self.answer(&reply(200, tokens));
     }
 
     fn on<T>(&mut self, event: impl FnOnce(&mut Core, &mut Cx) -> T) -> T {
@@ -64,7 +86,7 @@ impl World {
                 instant: Instant::from_millis(self.secs * 1000),
                 wall: Wall::from_millis(1_700_000_000_000),
             },
-            entropy: &mut Zeros,
+            entropy: &mut Same(self.sign_ins),
         };
         let value = event(&mut self.core, &mut cx);
         while let Some(effect) = self.core.next_effect() {
@@ -182,4 +204,57 @@ fn a_providers_habit_is_warned_of_once() {
     world.refresh(&reply(200, TOKENS));
     assert_eq!(world.warnings, [words, words], "it is news again");
     assert!(world.secs < 1_000_000 + Duration::from_secs(600).as_secs());
+}
+
+/// A sign-in without a refresh token is told of while it is fresh, once: the next sign-ins bring
+/// none either. A provider whose tokens don't expire is another matter.
+#[test]
+fn a_sign_in_that_cannot_last_is_told_of_early_and_once() {
+    const SHORT: &str = r#"{"access_token":"a","token_type":"bearer","expires_in":3600}"#;
+    const ENDLESS: &str = r#"{"access_token":"a","token_type":"bearer"}"#;
+    let typed = TOKENS.replace('{', r#"{"token_type":"bearer","#);
+    let words = "authorised for only 1h: no refresh token came along (if the provider gives one at \
+                 all, it may want \"offline_access\" in scopes)";
+    let mut world = World::new();
+    world.sign_in(SHORT);
+    assert_eq!(world.errors, [words]);
+    assert_eq!(world.core.poll_timeout(), None, "the token stays as it is");
+    for _ in 0..2 {
+        world.secs += 3600;
+        world.sign_in(SHORT);
+    }
+    assert_eq!(world.errors, [words]);
+    assert_eq!(world.warnings, [words; 2], "the log has every one");
+    world.secs += 3600;
+    world.sign_in(&typed);
+    world.refresh(&reply(200, SHORT));
+    assert_eq!(world.errors, [words], "a refresh keeps the refresh token");
+    world.refresh(&dead());
+    world.secs += 3600;
+    world.sign_in(SHORT);
+    assert_eq!(world.errors[2..], [words], "it is news again");
+
+    let mut world = World::new();
+    world.sign_in(ENDLESS);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+    assert_eq!(world.warnings.len(), 1);
+}
+
+/// Whoever comes back to a URL of last week still signs in, also when others have asked meanwhile.
+#[test]
+fn a_sign_in_may_take_its_time() {
+    let mut world = World::new();
+    world.begin_sign_in();
+    for _ in 0..7 {
+        world.secs += Duration::from_secs(86_400).as_secs();
+        let _ = world.on(|core, cx| core.show(cx, "work"));
+        world.on(|core, cx| core.tick(cx));
+    }
+    world.end_sign_in(TOKENS);
+    assert!(world.errors.is_empty(), "{:?}", world.errors);
+    let shown = world.on(|core, cx| core.show(cx, "work"));
+    assert!(
+        matches!(shown, Some(crate::core::Show::Token(_))),
+        "{shown:?}"
+    );
 }

@@ -11,9 +11,8 @@ const WALL: Wall = Wall::from_millis(784_111_777_000);
 
 const SENT_ONCE: &str = "; a code can be sent only once, so sign in again";
 
-const NO_REFRESH_TOKEN: &str = "no refresh token came along, so a new sign-in is needed once the \
-     access token expires: if the provider gives one at all, it may want \"offline_access\" in \
-     scopes";
+const NO_REFRESH_TOKEN: &str = "no refresh token: if the provider gives one at all, it may want \
+     \"offline_access\" in scopes";
 
 const JSON_1: &str =
     r#"{"access_token":"a","token_type":"Bearer","expires_in":3600,"refresh_token":"r2"}"#;
@@ -50,6 +49,9 @@ fn show(verdict: &Verdict) -> String {
             let refresh = tokens.refresh_token.as_ref().map_or("-", Secret::expose);
             let access = tokens.access_token.expose();
             let mut text = format!("granted: {access} {life} {refresh}");
+            if let Some(hint) = tokens.no_refresh_token {
+                text += &format!(" [no refresh token: {hint}]");
+            }
             for warning in &tokens.warnings {
                 text += &format!(" [{warning}]");
             }
@@ -1165,7 +1167,9 @@ fn no_reply_makes_it_panic_or_say_anything_unsafe() {
         let grant_type = [Exchange, Refresh][random.below(2)];
         let scopes = ["a\u{1b}".into(), "b".into()];
         let said = match judge(grant_type, &endpoint(), &scopes, &outcome, WALL) {
-            Verdict::Granted(tokens) => tokens.warnings.join(" "),
+            Verdict::Granted(tokens) => {
+                tokens.warnings.join(" ") + tokens.no_refresh_token.unwrap_or_default()
+            }
             Verdict::LoginNeeded(refusal)
             | Verdict::Parked(refusal)
             | Verdict::Transient { refusal, .. } => {
