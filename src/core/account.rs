@@ -523,6 +523,7 @@ impl Account {
         };
         self.cancel_sign_in(env, why.clone());
         self.sign_in = SignIn::None { failed: None };
+        self.told_no_refresh_token = false;
         self.answer_failed(env, &why);
         let Some(waiter) = tell else {
             return false;

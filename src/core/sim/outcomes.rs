@@ -182,8 +182,25 @@ impl World {
         said.settled.push((account, waiters, ok));
         if ok {
             self.granted(flight, fault);
+            said.errors.extend(self.cannot_last(account, fault));
         }
         said
+    }
+
+    /// Who is told that a sign-in brought nothing to refresh with: once, until one does.
+    fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
+        let shadow = &mut self.shadows[account];
+        if fault != Fault::NoRefreshToken {
+            shadow.told_no_refresh = false;
+            return None;
+        }
+        let access = shadow.held.as_ref().and_then(|held| held.access);
+        let ends = access.is_some_and(|(_, expires)| expires.is_some());
+        if !shadow.needs_person() || !ends {
+            return None;
+        }
+        let told = std::mem::replace(&mut shadow.told_no_refresh, true);
+        (!told).then_some(account)
     }
 
     /// `transient_error_if_cmd` ends.

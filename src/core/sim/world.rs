@@ -221,6 +221,8 @@ pub struct Shadow {
     pub wanted: bool,
     pub sign_in: SignIn,
     pub trouble: Option<Trouble>,
+    /// The user knows that a sign-in brings no refresh token.
+    pub told_no_refresh: bool,
     /// How the last refresh ended, for whoever judges it later.
     pub fault: Fault,
     pub last_request: Option<Instant>,
@@ -234,6 +236,7 @@ impl Shadow {
             wanted: false,
             sign_in: SignIn::None,
             trouble: None,
+            told_no_refresh: false,
             fault: Fault::Honest,
             last_request: None,
         }
