@@ -266,6 +266,7 @@ pub const BANS: [Ban; 7] = [
                 "src/serve.rs",
                 "how long a peer may take, which the core never learns",
             ),
+            ("src/serve/poller.rs", "how long it may sleep until then"),
             (
                 "src/redirect/pages.rs",
                 "how long a page is kept, which the core never learns",
