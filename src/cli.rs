@@ -36,6 +36,8 @@ pub enum Verb {
     Redirect(Option<String>),
     /// Obtain a new token now.
     Refresh(AccountOptions),
+    /// Have a provider register a client.
+    Register(RegisterOptions),
     /// Read the config again.
     Reload,
     /// Become the program that is there now.
@@ -161,6 +163,19 @@ pub struct TestOptions {
     pub user: Option<String>,
     /// The servers; the provider's own, when there are none.
     pub urls: Vec<String>,
+}
+
+/// What `register` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RegisterOptions {
+    /// The provider, as an address or as a host.
+    pub issuer: String,
+    /// `-s`, once for each: what the tokens shall be good for.
+    pub scopes: Vec<String>,
+    /// `-n`: the account's name.
+    pub name: Option<String>,
+    /// `-t`: a command that prints the initial access token.
+    pub token_cmd: Option<String>,
 }
 
 /// What `server` takes.
@@ -338,6 +353,31 @@ pub const VERBS: &[Spec] = &[
         options: &[NO_URL],
         operand: Some("account"),
         summary: "obtain a new access token now",
+    },
+    Spec {
+        name: "register",
+        options: &[
+            Opt {
+                short: Some('n'),
+                long: "name",
+                value: Some("account"),
+                summary: "call the account so; else after the provider's host",
+            },
+            Opt {
+                short: Some('s'),
+                long: "scope",
+                value: Some("scope"),
+                summary: "what the tokens shall be good for; once for each",
+            },
+            Opt {
+                short: Some('t'),
+                long: "token-cmd",
+                value: Some("command"),
+                summary: "prints the token that the provider wants first",
+            },
+        ],
+        operand: Some("issuer"),
+        summary: "have a provider register a client, and print its account",
     },
     Spec {
         name: "reload",
@@ -536,17 +576,28 @@ impl Given {
 
     /// The same, if `read` can make sense of it.
     fn read<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
-        let Some(value) = self.value(long) else {
-            return Ok(None);
-        };
-        match value.to_str().and_then(read) {
-            Some(value) => Ok(Some(value)),
-            None => {
-                let value = crate::text::sanitize(&value.to_string_lossy());
-                Err(format!("`{value}` is no good value of `--{long}`"))
-            }
-        }
+        let value = self.value(long);
+        value.map(|value| understood(long, value, read)).transpose()
     }
+
+    /// All that were given, in their order.
+    fn read_all<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        let values = same.filter_map(|(_, value)| value.as_ref());
+        values.map(|value| understood(long, value, &read)).collect()
+    }
+}
+
+/// What `read` makes of the value of an option.
+fn understood<T>(
+    long: &str,
+    value: &OsString,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<T, String> {
+    value.to_str().and_then(read).ok_or_else(|| {
+        let value = crate::text::sanitize(&value.to_string_lossy());
+        format!("`{value}` is no good value of `--{long}`")
+    })
 }
 
 fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> {
@@ -607,6 +658,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         "info" => Verb::Info { json },
         "redirect" => Verb::Redirect(given.operand(0)),
         "refresh" => Verb::Refresh(account),
+        "register" => Verb::Register(register(&given)?),
         "reload" => Verb::Reload,
         "restart" => Verb::Restart,
         "restore" => Verb::Restore,
@@ -645,6 +697,22 @@ fn git_credential(given: &Given, account: AccountOptions) -> Result<GitCredentia
         min_valid: given.read("min-valid", parse_span)?,
         user: given.read("user", text)?,
     })
+}
+
+fn register(given: &Given) -> Result<RegisterOptions, String> {
+    Ok(RegisterOptions {
+        issuer: given.operand(0).unwrap_or_default(),
+        scopes: given.read_all("scope", scope)?,
+        name: given.read("name", text)?,
+        token_cmd: given.read("token-cmd", text)?,
+    })
+}
+
+/// A scope (RFC 6749, 3.3).
+fn scope(scope: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let is_scope = !scope.is_empty() && scope.bytes().all(fits);
+    is_scope.then(|| scope.to_owned())
 }
 
 /// A name that is one.
@@ -808,6 +876,15 @@ mod tests {
             ("redirect", Verb::Redirect(None)),
             ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
             ("refresh work", Verb::Refresh(account(false))),
+            (
+                "register --scope a:b -s c -n x -t y op.example",
+                Verb::Register(RegisterOptions {
+                    issuer: "op.example".into(),
+                    scopes: vec!["a:b".into(), "c".into()],
+                    name: Some("x".into()),
+                    token_cmd: Some("y".into()),
+                }),
+            ),
             ("refresh -u work", Verb::Refresh(account(true))),
             ("show work -u", Verb::Show(show_work(true))),
             ("show -- work", Verb::Show(show_work(false))),

@@ -19,7 +19,11 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::is_loopback,
-    oauth::token::{MAX_BODY_BYTES, Outcome, Reply, Request},
+    oauth::{
+        metadata::{self, Metadata, Miss, MissKind},
+        token::{MAX_BODY_BYTES, Outcome, Reply, Request},
+    },
+    secret::Secret,
 };
 
 /// How long a request may take from name lookup to the last byte: half a minute with the second
@@ -110,6 +114,39 @@ impl Agents {
             Ok(response) => read(response),
             Err(error) => failed(&error),
         }
+    }
+
+    /// POSTs a JSON object, with a bearer token (RFC 6750, 2.1) if there is one.
+    pub fn post_json(&self, url: &Url, json: &str, token: Option<&Secret>) -> Outcome {
+        let mut post = self.toward(url).post(url.as_str());
+        post = post.header(http::header::ACCEPT, JSON);
+        post = post.header(http::header::CONTENT_TYPE, JSON);
+        if let Some(token) = token {
+            let value = Zeroizing::new(format!("Bearer {}", token.expose()));
+            post = post.header(http::header::AUTHORIZATION, value.as_str());
+        }
+        match post.send(json) {
+            Ok(response) => read(response),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// What an issuer says of itself, for a command that waits for it.
+    ///
+    /// # Errors
+    /// Why there is nothing to be believed.
+    pub fn metadata(&self, issuer: &str) -> Result<Metadata, Miss> {
+        let mut missed: Option<Miss> = None;
+        for url in metadata::well_known(issuer) {
+            match metadata::judge(issuer, &url, &self.get(&url)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(miss) => missed = Some(miss.worse(missed)),
+            }
+            if matches!(&missed, Some(miss) if miss.kind == MissKind::Unreachable) {
+                break;
+            }
+        }
+        Err(missed.unwrap_or_else(|| metadata::no_issuer(issuer)))
     }
 
     fn toward(&self, endpoint: &Url) -> &Agent {

@@ -24,6 +24,7 @@ mod git;
 mod hooks;
 mod persist;
 mod promises;
+mod register;
 mod restart;
 mod services;
 mod show;

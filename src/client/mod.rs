@@ -7,6 +7,7 @@ mod dump;
 mod info;
 mod programs;
 mod qr;
+mod register;
 mod restart;
 mod status;
 mod test;
@@ -44,6 +45,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Info { json } => info::run(*json),
         Verb::Redirect(address) => redirect(address.as_deref()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
+        Verb::Register(options) => register::run(options),
         Verb::Reload => say(Request::Reload),
         Verb::Restart => restart::run(),
         Verb::Restore => restore(),

@@ -301,7 +301,7 @@ pub fn answered(env: &mut Env, attempt: AttemptId, outcome: &Outcome) -> Option<
             (Entry::Known(Arc::new(metadata)), true)
         }
         Err(miss) => {
-            let miss = worse(missed, miss);
+            let miss = miss.worse(missed);
             match left.pop().filter(|_| miss.kind < MissKind::Unreachable) {
                 Some(next) => (ask(env, next, left, Some(miss), trouble), false),
                 None => {
@@ -315,14 +315,6 @@ pub fn answered(env: &mut Env, attempt: AttemptId, outcome: &Outcome) -> Option<
     env.common.issuers.entries.insert(issuer.clone(), entry);
     env.common.issuers.changed = true;
     ended.then_some(issuer)
-}
-
-/// The one that says more; of two that say as much, the first.
-fn worse(before: Option<Miss>, miss: Miss) -> Miss {
-    match before {
-        Some(before) if before.kind >= miss.kind => before,
-        Some(_) | None => miss,
-    }
 }
 
 fn failed(env: &Env, issuer: &str, miss: Miss, before: Option<Failed>) -> Failed {

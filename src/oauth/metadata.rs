@@ -155,6 +155,16 @@ pub enum MissKind {
     Unreachable,
 }
 
+impl Miss {
+    /// The one that says more; of two that say as much, the one `before`.
+    pub fn worse(self, before: Option<Miss>) -> Miss {
+        match before {
+            Some(before) if before.kind >= self.kind => before,
+            Some(_) | None => self,
+        }
+    }
+}
+
 /// Where an issuer's document may be, in the order in which to look (RFC 8414, 3.1 and 5; OpenID
 /// Connect Discovery 1.0, 4): inserted before the issuer's path, then appended. None when `issuer`
 /// is no URL that could have one.
@@ -176,6 +186,15 @@ pub fn well_known(issuer: &str) -> Vec<Url> {
         at(format!("/.well-known/oauth-authorization-server{path}")),
         at(format!("{path}/.well-known/openid-configuration")),
     ]
+}
+
+/// Why an `issuer` without [`well_known`] places is none.
+pub fn no_issuer(issuer: &str) -> Miss {
+    Miss {
+        text: format!("`{}` is no https address", sanitize(issuer)),
+        hint: Some("an issuer looks like https://login.example.com"),
+        kind: MissKind::Wrong,
+    }
 }
 
 /// Whether both name the same issuer. The comparison is exact (RFC 8414, 3.3) but for one slash at

@@ -5,6 +5,7 @@ pub mod client;
 pub mod device;
 mod hints;
 pub mod metadata;
+pub mod registration;
 mod reply;
 pub mod revocation;
 pub mod sasl;

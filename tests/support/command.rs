@@ -30,6 +30,13 @@ impl Output {
         &self.stdout
     }
 
+    /// Panics unless the command exited with 0, whatever it remarked; gives its stdout.
+    #[track_caller]
+    pub fn done(&self) -> &str {
+        assert_eq!(self.status, 0, "{self:?}");
+        &self.stdout
+    }
+
     /// Panics unless the command exited with `status` and an empty stdout; gives its stderr.
     #[track_caller]
     pub fn failed(&self, status: i32) -> &str {

@@ -25,6 +25,12 @@ pub struct Settings {
     pub client_secret: Option<String>,
     /// `expires_in` of device codes, in seconds.
     pub device_expires_in: u64,
+    /// The initial access token that the registration endpoint asks for.
+    pub initial_access_token: Option<String>,
+    /// What a redirect must start with that the registration endpoint accepts.
+    pub redirects: Option<String>,
+    /// Added to what the registration endpoint answers, and replacing what has its name.
+    pub registration_extras: Vec<(String, serde_json::Value)>,
     /// Added to every callback, for instance `iss`.
     pub callback_extras: Vec<(String, String)>,
     /// Added to the metadata, and replacing what has their name; null takes it away.
@@ -42,6 +48,9 @@ impl Default for Settings {
             reuse_detection: true,
             client_secret: None,
             device_expires_in: 600,
+            initial_access_token: None,
+            redirects: None,
+            registration_extras: Vec::new(),
             callback_extras: Vec::new(),
             metadata_extras: Vec::new(),
             token_extras: Vec::new(),
@@ -147,6 +156,28 @@ impl Issuer {
         document.retain(|_, value| !value.is_null());
         let body = serde_json::Value::Object(document).to_string();
         Response::new(200, "application/json", body)
+    }
+
+    /// The registration endpoint (RFC 7591, 3).
+    pub fn register(&self, request: &Request) -> Response {
+        let token = &self.settings.initial_access_token;
+        let wanted = token.as_ref().map(|token| format!("Bearer {token}"));
+        if wanted.is_some() && request.headers.header("Authorization") != wanted.as_deref() {
+            return Response::new(401, "text/plain", "");
+        }
+        let Ok(serde_json::Value::Object(mut client)) = serde_json::from_slice(&request.body)
+        else {
+            return token_error("invalid_client_metadata", "no object");
+        };
+        let redirect = client["redirect_uris"][0].as_str().unwrap_or_default();
+        let accepted = self.settings.redirects.as_deref().unwrap_or_default();
+        if !redirect.starts_with(accepted) {
+            return token_error("invalid_redirect_uri", "not this one");
+        }
+        client.insert("client_id".into(), "registered-1".into());
+        client.extend(self.settings.registration_extras.clone());
+        let body = serde_json::Value::Object(client).to_string();
+        Response::new(201, "application/json", body)
     }
 
     /// The authorization endpoint, with a user who agrees at once.

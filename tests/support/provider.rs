@@ -32,6 +32,8 @@ pub const DEVICE: &str = "/device";
 /// The path of the revocation endpoint.
 pub const REVOKE: &str = "/revoke";
 
+/// The path of the registration endpoint.
+pub const REGISTER: &str = "/register";
 /// The path of the metadata (RFC 8414).
 pub const METADATA: &str = "/.well-known/oauth-authorization-server";
 /// The path of OpenID Connect's, where there is nothing.
@@ -117,6 +119,7 @@ pub struct Recorded {
     pub query: Pairs,
     pub headers: Pairs,
     pub form: Pairs,
+    pub body: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -375,6 +378,7 @@ impl State {
             query: request.query(),
             headers: request.headers.clone(),
             form: request.form(),
+            body: request.body.clone(),
         });
         self.scripts
             .get_mut(request.path())
@@ -393,6 +397,7 @@ impl State {
             (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),
             (DEVICE, "GET") => self.issuer.enter_device_code(&request.query()),
             (REVOKE, "POST") => self.issuer.revoke(request),
+            (REGISTER, "POST") => self.issuer.register(request),
             (METADATA, "GET") => {
                 let host = request.headers.header("Host").unwrap_or_default();
                 self.issuer.metadata(host)

@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
         &["config", "form", "oauth", "secret", "text", "time", "view"],
     ),
     // HTTP, for the daemon's workers and for commands that ask a provider themselves.
-    ("http", &["config", "oauth"]),
+    ("http", &["config", "oauth", "secret"]),
     // The client, and what both ends share.
     ("cli", &["error", "form", "text", "time"]),
     ("paths", &["error"]),
@@ -37,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "cli",
             "error",
             "form",
+            "http",
             "mail",
             "oauth",
             "paths",
@@ -343,6 +344,14 @@ pub const BANS: [Ban; 7] = [
                 "the token file, on its way to the disk",
             ),
             ("src/http.rs", "the body and headers of the request"),
+            (
+                "src/oauth/registration.rs",
+                "the secrets of a new client, in the account that is printed",
+            ),
+            (
+                "src/client/register.rs",
+                "the account, on its way to stdout",
+            ),
             (
                 "src/wire.rs",
                 "the token, on its way to the client; the pasted address, to the server",

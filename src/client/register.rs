@@ -1,0 +1,179 @@
+//! `pizauth register`: has a provider register a client, and prints the account for it. Needs no
+//! server. Nothing of TLS is touched by any other command of the client.
+
+use std::{
+    env,
+    process::{Command, Stdio},
+};
+
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{print, tell};
+use crate::{
+    cli::RegisterOptions,
+    error::{Exit, Failure},
+    http::Agents,
+    oauth::{
+        metadata::{Metadata, Miss, MissKind},
+        registration::{self, REDIRECTS, Refused, Registered, Wanted},
+    },
+    secret::Secret,
+    text::sanitize,
+};
+
+pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
+    let issuer = with_scheme(&options.issuer);
+    let agents = Agents::new();
+    let metadata = agents
+        .metadata(&issuer)
+        .map_err(|miss| unknown(&issuer, miss))?;
+    let endpoint = metadata.registration_endpoint.clone();
+    let endpoint = endpoint.ok_or_else(|| closed(&metadata))?;
+    let token = options.token_cmd.as_deref().map(printed).transpose()?;
+    let desk = Desk {
+        agents: &agents,
+        endpoint,
+        token: token.as_ref(),
+    };
+    let (wanted, client) = desk.register(&metadata, &options.scopes)?;
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => host(&metadata.issuer),
+    };
+    let issuer = &metadata.issuer;
+    let block = registration::block(&name, issuer, &metadata, &wanted, &client);
+    print(block.expose().as_bytes())?;
+    tell("registered: put this account into pizauth.conf, and run `pizauth reload`\n");
+    Ok(())
+}
+
+/// Where clients are registered.
+struct Desk<'a> {
+    agents: &'a Agents,
+    endpoint: Url,
+    /// The initial access token (RFC 7591, 3).
+    token: Option<&'a Secret>,
+}
+
+impl Desk<'_> {
+    /// Asks for as much as the provider grants: one redirect after the other, and device codes if
+    /// they cost nothing else.
+    fn register<'s>(
+        &self,
+        metadata: &Metadata,
+        scopes: &'s [String],
+    ) -> Result<(Wanted<'s>, Registered), Failure> {
+        let mut last = String::new();
+        for redirect_uri in REDIRECTS {
+            let mut wanted = Wanted {
+                redirect_uri,
+                scopes,
+                device: registration::offers_device_codes(metadata),
+            };
+            let mut outcome = self.ask(metadata, &wanted);
+            if wanted.device && matches!(outcome, Err(Refused::Metadata(_))) {
+                wanted.device = false;
+                outcome = self.ask(metadata, &wanted);
+            }
+            match outcome {
+                Ok(client) => return Ok((wanted, client)),
+                Err(Refused::Redirect(why)) => last = why,
+                Err(refused) => return Err(failure(refused, self.token.is_some())),
+            }
+        }
+        let what = format!("the provider takes no redirect to this machine: {last}");
+        Err(Failure::new(Exit::Other, what).hint(BY_HAND))
+    }
+
+    fn ask(&self, metadata: &Metadata, wanted: &Wanted) -> Result<Registered, Refused> {
+        let client = registration::request(metadata, wanted);
+        let outcome = self.agents.post_json(&self.endpoint, &client, self.token);
+        registration::judge(&self.endpoint, &outcome)
+    }
+}
+
+/// What is left to do.
+const BY_HAND: &str = "register pizauth by hand, as the provider's documentation says, and put \
+                       issuer and client_id into pizauth.conf";
+
+/// The issuer as an address: people leave out what goes without saying.
+fn with_scheme(issuer: &str) -> String {
+    match issuer.contains("://") {
+        true => issuer.to_owned(),
+        false => format!("https://{issuer}"),
+    }
+}
+
+/// What the account is called when nobody says.
+fn host(issuer: &str) -> String {
+    let url = Url::parse(issuer).ok();
+    let host = url.as_ref().and_then(Url::host_str);
+    host.unwrap_or("account").to_owned()
+}
+
+fn unknown(issuer: &str, miss: Miss) -> Failure {
+    let exit = match miss.kind {
+        MissKind::Unreachable => Exit::TryLater,
+        MissKind::Absent | MissKind::Wrong => Exit::Other,
+    };
+    let what = format!("nothing is known of {}: {}", sanitize(issuer), miss.text);
+    let failure = Failure::new(exit, what);
+    match miss.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn closed(metadata: &Metadata) -> Failure {
+    let issuer = sanitize(&metadata.issuer);
+    let what = format!("{issuer} has no registration_endpoint: programs can't register themselves");
+    Failure::new(Exit::Other, what).hint(BY_HAND)
+}
+
+fn failure(refused: Refused, has_token: bool) -> Failure {
+    match refused {
+        Refused::Token(why) => {
+            let hint = match has_token {
+                true => "the token may be spent or expired: get another",
+                false => {
+                    "get an initial access token from the provider, and name a command that \
+                     prints it with `--token-cmd`"
+                }
+            };
+            let what = format!("the provider wants to know who registers a client: {why}");
+            Failure::new(Exit::Other, what).hint(hint)
+        }
+        Refused::Passing(why) => Failure::new(Exit::TryLater, format!("not registered: {why}")),
+        Refused::Redirect(why) | Refused::Metadata(why) | Refused::Other(why) => {
+            Failure::new(Exit::Other, format!("not registered: {why}")).hint(BY_HAND)
+        }
+    }
+}
+
+/// The first line of what `command` prints.
+fn printed(command: &str) -> Result<Secret, Failure> {
+    let failed = |why: &str| Failure::new(Exit::Other, format!("the command of --token-cmd {why}"));
+    let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let output = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed(&format!("can't be run: {error}")))?;
+    let stdout = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(failed(&format!("failed: {}", output.status)));
+    }
+    let line = stdout
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let token = std::str::from_utf8(line).unwrap_or_default().trim();
+    let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+    match token.is_empty() || !printable {
+        true => Err(failed("printed no token")),
+        false => Ok(Secret::new(token.to_owned())),
+    }
+}

@@ -1,0 +1,327 @@
+//! Registering a client (RFC 7591): what to ask for, what the answer means, and the account that
+//! it makes.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{
+    metadata::Metadata,
+    reply::Members,
+    token::{MAX_BODY_BYTES, Outcome, Reply, authority},
+    words,
+};
+use crate::{secret::Secret, text::sanitize};
+
+/// What the provider calls us where it asks the user.
+const CLIENT_NAME: &str = "pizauth";
+
+/// The grant type of device codes (RFC 8628, 3.4).
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// Where the browser may be sent back to, in the order in which to try: the loopback by number, as
+/// RFC 8252, 8.3 recommends, and by name; and for providers that want neither, a scheme of our own
+/// (7.1), the domain backwards that only this machine has (RFC 6761, 6.3).
+pub const REDIRECTS: [&str; 3] = [
+    "http://127.0.0.1/",
+    "http://localhost/",
+    "localhost.pizauth:/callback",
+];
+
+/// How many of the provider's scopes a comment lists.
+const MAX_LISTED_SCOPES: usize = 20;
+
+/// How long a comment's lines are at most, in characters.
+const COMMENT_COLUMNS: usize = 72;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// One of [`REDIRECTS`].
+    pub redirect_uri: &'a str,
+    /// The scopes, as given.
+    pub scopes: &'a [String],
+    /// Device codes, too.
+    pub device: bool,
+}
+
+/// A client that the provider has registered (RFC 7591, 3.2.1).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Printable.
+    pub client_id: String,
+    /// Printable; not every provider registers clients without.
+    pub client_secret: Option<Secret>,
+    /// The secret is good until then, in seconds since 1970.
+    pub secret_expires: Option<u64>,
+    /// How the secret is to be sent, in the words of the RFC.
+    pub auth_method: Option<String>,
+    /// The scopes that the client may ask for, when the provider says.
+    pub scopes: Option<Vec<String>>,
+    /// Where the registration can be changed and ended (RFC 7592), and the token for that.
+    pub management: Option<(String, Option<Secret>)>,
+}
+
+/// Why there is no client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The provider doesn't want this redirect: another may do.
+    Redirect(String),
+    /// It doesn't want something else of the client: less may do.
+    Metadata(String),
+    /// It wants an initial access token, or a better one.
+    Token(String),
+    /// It refuses.
+    Other(String),
+    /// It may come to its senses.
+    Passing(String),
+}
+
+/// The client's metadata (RFC 7591, 2): a public client, on a user's machine.
+pub fn request(metadata: &Metadata, wanted: &Wanted) -> String {
+    let known = metadata.grant_types.as_deref();
+    let refresh = known.is_none_or(|known| known.iter().any(|it| it == "refresh_token"));
+    let mut grant_types = vec!["authorization_code"];
+    grant_types.extend(refresh.then_some("refresh_token"));
+    grant_types.extend(wanted.device.then_some(DEVICE_CODE));
+    let mut client = json!({
+        "client_name": CLIENT_NAME,
+        "application_type": "native",
+        "redirect_uris": [wanted.redirect_uri],
+        "grant_types": grant_types,
+        "response_types": ["code"],
+        "token_endpoint_auth_method": "none",
+    });
+    if let (false, Some(client)) = (wanted.scopes.is_empty(), client.as_object_mut()) {
+        client.insert("scope".into(), wanted.scopes.join(" ").into());
+    }
+    client.to_string()
+}
+
+/// Whether the provider lets clients have device codes.
+pub fn offers_device_codes(metadata: &Metadata) -> bool {
+    let known = metadata.grant_types.as_deref();
+    metadata.device_authorization_endpoint.is_some()
+        && known.is_none_or(|known| known.iter().any(|it| it == DEVICE_CODE))
+}
+
+/// Reads the answer of `endpoint` (RFC 7591, 3.2).
+///
+/// # Errors
+/// Why there is no client.
+pub fn judge(endpoint: &Url, outcome: &Outcome) -> Result<Registered, Refused> {
+    let host = authority(endpoint);
+    match outcome {
+        Outcome::NotSent(why) => Err(Refused::Passing(format!("{host}: {}", sanitize(why)))),
+        Outcome::Lost(why) => {
+            let text = format!("{host}: the reply was lost: {}", sanitize(why));
+            Err(Refused::Passing(text))
+        }
+        Outcome::Reply(reply) => match reply.status {
+            200..=299 => read(&reply.body).map_err(|why| {
+                let text = format!("{host} registered a client, but its answer {why}");
+                Refused::Other(text)
+            }),
+            status => Err(refused(&host, status, reply)),
+        },
+    }
+}
+
+fn refused(host: &str, status: u16, reply: &Reply) -> Refused {
+    let error = Members::read(&reply.body).ok();
+    let error = error.and_then(|members| members.error());
+    let text = match &error {
+        Some(error) => {
+            let words = words::sentence(&error.code, error.description.as_deref());
+            format!("{host} answered {status}: {words}")
+        }
+        None => format!("{host} answered {status}"),
+    };
+    let code = error.as_ref().map_or("", |error| error.code.as_str());
+    let description = error
+        .as_ref()
+        .and_then(|error| error.description.as_deref());
+    // Not every provider uses the error code that there is for it.
+    let of_redirect = description.is_some_and(|it| it.to_ascii_lowercase().contains("redirect"));
+    match (status, code) {
+        (401, _) | (403, "invalid_token" | "insufficient_scope" | "access_denied" | "") => {
+            Refused::Token(text)
+        }
+        (_, "invalid_redirect_uri") => Refused::Redirect(text),
+        (_, "invalid_client_metadata" | "invalid_request") if of_redirect => {
+            Refused::Redirect(text)
+        }
+        (_, "invalid_client_metadata") => Refused::Metadata(text),
+        (408 | 425 | 429 | 500..=599, _) => Refused::Passing(text),
+        _ => Refused::Other(text),
+    }
+}
+
+fn read(body: &[u8]) -> Result<Registered, &'static str> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err("is longer than 1 MiB");
+    }
+    let members: Value = serde_json::from_slice(body).map_err(|_| "is no JSON object")?;
+    let text = |name: &str| {
+        let text = members.get(name)?.as_str()?;
+        (!text.is_empty()).then_some(text)
+    };
+    // What it says goes into a file.
+    let printable = |text: &str| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    let client_id = text("client_id").filter(|id| printable(id));
+    let secret = text("client_secret");
+    if secret.is_some_and(|secret| !printable(secret)) {
+        return Err("has a client_secret that can't be written down");
+    }
+    let number = |name: &str| members.get(name).and_then(Value::as_u64);
+    let safe = |name: &str| text(name).filter(|text| printable(text));
+    Ok(Registered {
+        client_id: client_id.ok_or("has no usable client_id")?.to_owned(),
+        client_secret: secret.map(|secret| Secret::new(secret.to_owned())),
+        secret_expires: number("client_secret_expires_at").filter(|at| *at > 0),
+        auth_method: safe("token_endpoint_auth_method").map(str::to_owned),
+        scopes: safe("scope").map(|list| list.split(' ').map(str::to_owned).collect()),
+        management: safe("registration_client_uri").map(|uri| {
+            let token = safe("registration_access_token");
+            (
+                uri.to_owned(),
+                token.map(|token| Secret::new(token.to_owned())),
+            )
+        }),
+    })
+}
+
+/// The account as pizauth.conf(5) has it, with comments. It holds the client's secrets, if there
+/// are any.
+pub fn block(
+    name: &str,
+    issuer: &str,
+    metadata: &Metadata,
+    wanted: &Wanted,
+    client: &Registered,
+) -> Secret {
+    let mut text = String::with_capacity(4096);
+    // A string takes whatever is written to it.
+    let _ = write_block(&mut text, name, issuer, metadata, wanted, client);
+    Secret::new(text)
+}
+
+fn write_block(
+    text: &mut String,
+    name: &str,
+    issuer: &str,
+    metadata: &Metadata,
+    wanted: &Wanted,
+    client: &Registered,
+) -> std::fmt::Result {
+    writeln!(text, "// Registered at {}.", sanitize(issuer))?;
+    if let Some((uri, token)) = &client.management {
+        writeln!(
+            text,
+            "// To change or end the registration (RFC 7592): {uri}"
+        )?;
+        if let Some(token) = token {
+            writeln!(text, "// with the token {}", token.expose())?;
+        }
+    }
+    writeln!(text, "account {} {{", quoted(name))?;
+    writeln!(text, "    issuer = {};", quoted(issuer))?;
+    writeln!(text, "    client_id = {};", quoted(&client.client_id))?;
+    write_secret(text, client)?;
+    write_scopes(text, metadata, wanted, client)?;
+    if !wanted.redirect_uri.starts_with("http") {
+        writeln!(
+            text,
+            "\n    // No program listens there: paste the address into `pizauth redirect`, or see\n    \
+             // examples/desktop for a handler of its scheme."
+        )?;
+    }
+    writeln!(text, "    redirect_uri = {};", quoted(wanted.redirect_uri))?;
+    writeln!(text, "}}")
+}
+
+fn write_secret(text: &mut String, client: &Registered) -> std::fmt::Result {
+    let Some(secret) = &client.client_secret else {
+        return Ok(());
+    };
+    if let Some(at) = client.secret_expires {
+        writeln!(text, "    // Good until {at}, in seconds since 1970.")?;
+    }
+    writeln!(text, "    client_secret = {};", quoted(secret.expose()))?;
+    match client.auth_method.as_deref() {
+        Some("client_secret_basic") => writeln!(text, "    client_auth = basic;"),
+        Some("client_secret_post") => writeln!(text, "    client_auth = body;"),
+        // It isn't to be sent, but who knows what it is good for.
+        Some("none") => writeln!(text, "    client_auth = none;"),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn write_scopes(
+    text: &mut String,
+    metadata: &Metadata,
+    wanted: &Wanted,
+    client: &Registered,
+) -> std::fmt::Result {
+    let scopes = match (wanted.scopes, &client.scopes) {
+        ([], Some(granted)) => granted,
+        (asked, _) => asked,
+    };
+    if let Some(all) = metadata.scopes.as_ref().filter(|all| !all.is_empty()) {
+        let some = all.get(..MAX_LISTED_SCOPES).unwrap_or(all);
+        let more = if some.len() < all.len() { " …" } else { "" };
+        comment(
+            text,
+            &format!("The provider lists these scopes: {}{more}", some.join(" ")),
+        )?;
+    }
+    let list: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
+    match list.is_empty() {
+        true => writeln!(text, "    // scopes = [\"…\"];")?,
+        false => writeln!(text, "    scopes = [{}];", list.join(", "))?,
+    }
+    let has = |name: &str| scopes.iter().any(|scope| scope == name);
+    if has("openid") && has("offline_access") {
+        // OpenID Connect Core 1.0, 11.
+        comment(text, "Without this, there is no refresh token.")?;
+        writeln!(text, "    auth_uri_fields = {{ \"prompt\": \"consent\" }};")?;
+    }
+    Ok(())
+}
+
+/// A comment inside the account, in lines that aren't too long.
+fn comment(text: &mut String, words: &str) -> std::fmt::Result {
+    let mut columns = usize::MAX;
+    writeln!(text)?;
+    for word in sanitize(words).split(' ') {
+        let length = word.chars().count() + 1;
+        if columns.saturating_add(length) > COMMENT_COLUMNS {
+            if columns < usize::MAX {
+                writeln!(text)?;
+            }
+            write!(text, "    //")?;
+            columns = 0;
+        }
+        write!(text, " {word}")?;
+        columns += length;
+    }
+    writeln!(text)
+}
+
+/// A string of the configuration's language.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(2 * text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests;
