@@ -91,6 +91,20 @@ fn device_codes_are_given_up_when_they_cost_the_rest() {
 }
 
 #[test]
+fn a_scope_that_is_refused_is_answered_with_those_that_there_are() {
+    let provider = Provider::start();
+    let scopes = ("scopes_supported".to_owned(), json!(["mail", "post"]));
+    provider.set(|settings| settings.metadata_extras.push(scopes));
+    for _ in 0..2 {
+        let refused = Scripted::Error("invalid_client_metadata", "no such scope");
+        provider.script(REGISTER, refused);
+    }
+    let said = Daemon::new("").run(&["register", "-s", "bogus", &provider.url("")]);
+    let hint = "no such scope\nhint: the provider lists these scopes: mail post\n";
+    assert!(said.failed(1).ends_with(hint), "{said:?}");
+}
+
+#[test]
 fn a_secret_that_comes_along_is_in_the_account_and_nowhere_else() {
     let provider = Provider::start();
     provider.set(|settings| {

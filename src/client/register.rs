@@ -79,7 +79,7 @@ impl Desk<'_> {
             match outcome {
                 Ok(client) => return Ok((wanted, client)),
                 Err(Refused::Redirect(why)) => last = why,
-                Err(refused) => return Err(failure(refused, self.token.is_some())),
+                Err(refused) => return Err(failure(refused, metadata, self.token.is_some())),
             }
         }
         let what = format!("the provider takes no redirect to this machine: {last}");
@@ -131,7 +131,7 @@ fn closed(metadata: &Metadata) -> Failure {
     Failure::new(Exit::Other, what).hint(BY_HAND)
 }
 
-fn failure(refused: Refused, has_token: bool) -> Failure {
+fn failure(refused: Refused, metadata: &Metadata, has_token: bool) -> Failure {
     match refused {
         Refused::Token(why) => {
             let hint = match has_token {
@@ -146,7 +146,10 @@ fn failure(refused: Refused, has_token: bool) -> Failure {
         }
         Refused::Passing(why) => Failure::new(Exit::TryLater, format!("not registered: {why}")),
         Refused::Redirect(why) | Refused::Metadata(why) | Refused::Other(why) => {
-            Failure::new(Exit::Other, format!("not registered: {why}")).hint(BY_HAND)
+            let listed = metadata.listed_scopes();
+            let listed = listed.filter(|_| why.contains("scope"));
+            let failure = Failure::new(Exit::Other, format!("not registered: {why}"));
+            failure.hint(listed.unwrap_or_else(|| BY_HAND.to_owned()))
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::{
 /// How many of a list's values are kept, such as the scopes: more than anybody reads.
 const MAX_VALUES: usize = 100;
 
+/// How many of the scopes are listed for people.
+const MAX_LISTED_SCOPES: usize = 20;
+
 /// What a server that says nothing of it takes (RFC 8414, 2).
 const DEFAULT_AUTH_METHOD: &str = "client_secret_basic";
 
@@ -62,6 +65,15 @@ impl Metadata {
             (false, false) if takes("none") => ClientAuth::None,
             (false, false) => ClientAuth::default(),
         }
+    }
+
+    /// The scopes that it says there are, as words for people.
+    pub fn listed_scopes(&self) -> Option<String> {
+        let all = self.scopes.as_ref().filter(|all| !all.is_empty())?;
+        let some = all.get(..MAX_LISTED_SCOPES).unwrap_or(all);
+        let more = if some.len() < all.len() { " …" } else { "" };
+        let list = sanitize(&some.join(" "));
+        Some(format!("the provider lists these scopes: {list}{more}"))
     }
 }
 

@@ -29,9 +29,6 @@ pub const REDIRECTS: [&str; 3] = [
     "localhost.pizauth:/callback",
 ];
 
-/// How many of the provider's scopes a comment lists.
-const MAX_LISTED_SCOPES: usize = 20;
-
 /// How long a comment's lines are at most, in characters.
 const COMMENT_COLUMNS: usize = 72;
 
@@ -268,13 +265,8 @@ fn write_scopes(
         ([], Some(granted)) => granted,
         (asked, _) => asked,
     };
-    if let Some(all) = metadata.scopes.as_ref().filter(|all| !all.is_empty()) {
-        let some = all.get(..MAX_LISTED_SCOPES).unwrap_or(all);
-        let more = if some.len() < all.len() { " …" } else { "" };
-        comment(
-            text,
-            &format!("The provider lists these scopes: {}{more}", some.join(" ")),
-        )?;
+    if let Some(known) = metadata.listed_scopes() {
+        comment(text, &known)?;
     }
     let list: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
     match list.is_empty() {

@@ -6,12 +6,8 @@ use super::{Account, Device, Ended, Env, SignIn, Waiter, told};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
-    text::sanitize,
     time::Now,
 };
-
-/// How many of the provider's scopes a hint lists.
-const MAX_HINTED_SCOPES: usize = 12;
 
 /// Somebody wants to sign in.
 #[derive(Debug)]
@@ -120,21 +116,13 @@ impl Account {
     /// A refusal of the scopes, with those that the provider says it has.
     pub(super) fn with_scopes(&self, refusal: Refusal, error: &str) -> Refusal {
         let metadata = self.location.known().and_then(|it| it.metadata.as_ref());
-        match metadata.and_then(|metadata| metadata.scopes.as_ref()) {
-            Some(scopes) if error == "invalid_scope" && !scopes.is_empty() => {
-                let some = scopes.get(..MAX_HINTED_SCOPES).unwrap_or(scopes);
-                let more = if some.len() < scopes.len() {
-                    " …"
-                } else {
-                    ""
-                };
-                let list = sanitize(&some.join(" "));
-                Refusal {
-                    hint: Some(format!("the provider lists these scopes: {list}{more}")),
-                    ..refusal
-                }
-            }
-            Some(_) | None => refusal,
+        let listed = metadata.and_then(|metadata| metadata.listed_scopes());
+        match listed.filter(|_| error == "invalid_scope") {
+            Some(listed) => Refusal {
+                hint: Some(listed),
+                ..refusal
+            },
+            None => refusal,
         }
     }
 }

@@ -101,7 +101,10 @@ impl Endpoints {
         let token_uri = token_uri.clone().unwrap_or(said.token_endpoint.clone());
         let device = &said.device_authorization_endpoint;
         let revocation_uri = or(&configured.revocation_uri, &said.revocation_endpoint);
-        let named = [Some(&token_uri), revocation_uri.as_ref()];
+        let named = [
+            Some(&said.token_endpoint),
+            said.revocation_endpoint.as_ref(),
+        ];
         let mut origins: Vec<String> = named.into_iter().flatten().map(origin).collect();
         origins.dedup();
         Endpoints {
@@ -222,8 +225,17 @@ impl Account {
         Some(failed.refusal.clone())
     }
 
-    /// Whether somebody wants to sign in who can't be told where.
+    /// Whether anything can't go on without its endpoints.
     pub(in crate::core) fn waits_for_endpoints(&self) -> bool {
+        let requests = match &self.location {
+            Location::Known(_) => false,
+            Location::Unknown { waiting } => !waiting.is_empty(),
+        };
+        requests || self.sign_in_waits_for_endpoints()
+    }
+
+    /// Whether somebody wants to sign in who can't be told where.
+    pub(super) fn sign_in_waits_for_endpoints(&self) -> bool {
         matches!(self.sign_in, SignIn::Discovering(_))
     }
 
@@ -239,7 +251,7 @@ impl Account {
         for attempt in self.location.take_waiting() {
             self.not_sent(env, attempt, refusal.clone());
         }
-        if self.waits_for_endpoints() {
+        if self.sign_in_waits_for_endpoints() {
             self.discovery_failed(env, &refusal);
         }
     }

@@ -147,7 +147,7 @@ impl Account {
         self.sign_in = adopted_sign_in(carried.sign_in, env.now);
         self.locate(env);
         self.begin_discovered(env);
-        if self.waits_for_endpoints() {
+        if self.sign_in_waits_for_endpoints() {
             self.discover_for_sign_in(env);
         }
     }

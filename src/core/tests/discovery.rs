@@ -410,6 +410,43 @@ fn a_successor_knows_what_the_issuer_said_and_goes_on_asking() {
 }
 
 #[test]
+fn a_revocation_that_had_to_wait_is_not_forgotten() {
+    let dump = signed_in().dump();
+    let mut bench = one();
+    bench.restore(dump);
+    bench.feed(|core, _| core.hold());
+    let told = bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(1)));
+    assert_eq!(told, Some(true));
+    bench.effects();
+    bench.feed(|core, _| core.release());
+    let (_, effects) = bench.deadline();
+    assert_eq!(effects, [format!("discover/2 {INSERTED}")]);
+    bench.discovered(&document());
+    let effects = bench.effects();
+    assert!(
+        effects[0].contains("https://a.example/revoke token=refresh1"),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn a_device_code_that_the_client_may_not_have_leaves_the_browser() {
+    let mut bench = one();
+    bench.show("work");
+    bench.effects();
+    bench.discovered(&says(
+        r#""authorization_endpoint":"https://a.example/auth",
+           "device_authorization_endpoint":"https://a.example/device",
+           "token_endpoint":"https://a.example/token""#,
+    ));
+    bench.effects();
+    bench.outcome("work", &reply(400, r#"{"error":"unauthorized_client"}"#));
+    assert_eq!(bench.effects(), ["notify work/2 `notify` state 1 for 900s"]);
+    assert_eq!(bench.show("work"), "sign in with state 1");
+    assert_eq!(bench.effects(), [""; 0]);
+}
+
+#[test]
 fn who_asks_how_to_sign_in_hears_it_or_why_not() {
     for good in [true, false] {
         let mut bench = one();

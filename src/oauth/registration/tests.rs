@@ -183,7 +183,7 @@ account "my \"op\"" {
     client_secret = "s\"x";
     client_auth = body;
 
-    // The provider lists these scopes: openid offline_access mail
+    // the provider lists these scopes: openid offline_access mail
     scopes = ["openid", "offline_access"];
 
     // Without this, there is no refresh token.
