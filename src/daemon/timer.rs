@@ -22,7 +22,16 @@ mod sys {
     /// A timer on the suspend-aware clock: the kernel fires it right after a resume.
     pub struct Timer {
         timer: TimerFd,
-        armed: Option<Instant>,
+        state: State,
+    }
+
+    /// What the descriptor is known to do.
+    #[derive(PartialEq)]
+    enum State {
+        /// It fires at this time, or never.
+        Armed(Option<Instant>),
+        /// It may have fired, and then stays readable until it is set anew.
+        Spent,
     }
 
     impl Timer {
@@ -31,16 +40,17 @@ mod sys {
             let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
             Ok(Timer {
                 timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
-                armed: None,
+                state: State::Armed(None),
             })
         }
 
         /// Makes [`Timer::fd`] readable at `deadline`.
         pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-            if deadline == self.armed {
+            let wanted = State::Armed(deadline);
+            if self.state == wanted {
                 return Ok(());
             }
-            self.armed = deadline;
+            self.state = wanted;
             match deadline {
                 None => self.timer.unset()?,
                 Some(at) => {
@@ -55,7 +65,7 @@ mod sys {
 
         /// It has fired, or will not be asked about this deadline again.
         pub fn clear(&mut self) {
-            self.armed = None;
+            self.state = State::Spent;
         }
 
         /// Readable when the deadline has come.
@@ -120,3 +130,26 @@ mod sys {
 }
 
 pub use sys::Timer;
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::daemon::clock;
+
+    #[test]
+    fn a_timer_that_has_fired_is_silent_when_nothing_more_is_due() {
+        let mut timer = Timer::new().unwrap();
+        // False also where there is no descriptor.
+        let readable = |timer: &Timer, timeout| {
+            let fd = timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            fd.is_some_and(|fd| poll(&mut [fd], timeout).unwrap() > 0)
+        };
+        timer.arm(Some(clock::now().instant)).unwrap();
+        assert_eq!(readable(&timer, PollTimeout::MAX), timer.fd().is_some());
+        timer.clear();
+        timer.arm(None).unwrap();
+        assert!(!readable(&timer, PollTimeout::ZERO));
+    }
+}
