@@ -50,7 +50,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
 .PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser \
-	acceptance bench install uninstall clean
+	acceptance bench bloat install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -143,6 +143,11 @@ acceptance:
 
 bench:
 	$(CARGO) bench --locked
+
+# What in the binary costs most, by crate.
+bloat:
+	CARGO_PROFILE_RELEASE_STRIP=false $(CARGO) build --locked --release --target-dir target/bloat
+	python3 benches/bloat.py target/bloat/release/pizauth
 
 # Where root has no compiler, it installs what `make` has built before.
 install:

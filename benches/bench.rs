@@ -44,7 +44,7 @@ fn main() {
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("show", show),
         ("socket", socket),
         ("idle", idle),
@@ -52,6 +52,7 @@ fn main() {
         ("refresh", refresh),
         ("size", size),
         ("core", core),
+        ("build", build),
     ];
     let mut report = Report::default();
     for (name, part) in parts {
@@ -62,7 +63,8 @@ fn main() {
     report.finish();
 }
 
-/// The client: instructions and wall time beside two floors, a peer's if there is one.
+/// The client: instructions, CPU, memory, system calls and wall time beside two floors, and a
+/// peer's if there is one.
 fn show(report: &mut Report) {
     report.section("show with a ready token: the client");
     let world = World::start(3, Some(3600));
@@ -76,17 +78,31 @@ fn show(report: &mut Report) {
         ("static C", Box::new(|| floors.c(&world))),
         ("minimal Rust", Box::new(|| floors.rust(&world))),
         ("/bin/true", Box::new(|| Command::new("/bin/true"))),
+        (
+            "pizauth show --wait 1s",
+            Box::new(|| ours(&["show", "--wait", "1s", "a0"])),
+        ),
         ("pizauth status", Box::new(|| ours(&["status"]))),
+        ("pizauth status -j", Box::new(|| ours(&["status", "-j"]))),
         (
             "pizauth show, no such account",
             Box::new(|| ours(&["show", "none"])),
         ),
     ];
     if let Some(peer) = &peer {
-        rows.push((
-            "peer info",
-            Box::new(|| peer.command(peer.binary(), &["info"])),
-        ));
+        // What both can do without a token, since a peer's dump is its own.
+        for words in [&["info"][..], &["show", "a0"]] {
+            let theirs = move || peer.command(peer.binary(), words);
+            let verb = words.first().copied().unwrap_or_default();
+            rows.push((
+                if verb == "info" {
+                    "peer info"
+                } else {
+                    "peer show, no token"
+                },
+                Box::new(theirs),
+            ));
+        }
         rows.push(("pizauth info", Box::new(|| ours(&["info"]))));
     }
     for (name, command) in &rows {
@@ -94,8 +110,20 @@ fn show(report: &mut Report) {
             Some(count) => report.row(name, "instructions", count as f64, ""),
             None => report.note("valgrind isn't there: no instructions"),
         }
+        if let Some(calls) = system_calls(command()) {
+            report.row(name, "system calls", calls as f64, "");
+        }
+        let costs: Vec<[f64; 3]> = (0..21).map(|_| floors.cost(command())).collect();
+        for (column, unit) in ["us CPU", "kB peak", "page faults"].iter().enumerate() {
+            let mut values: Vec<f64> = costs.iter().map(|cost| cost[column]).collect();
+            report.row(name, unit, median(&mut values), "");
+        }
     }
-    // Alternating, so that whatever else the machine does falls on all alike.
+    walls(report, &rows);
+}
+
+/// Wall time of each row, alternating, so that whatever else the machine does falls on all alike.
+fn walls(report: &mut Report, rows: &[Row]) {
     let mut spans: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for _ in 0..200 {
         for (row, (_, command)) in rows.iter().enumerate() {
@@ -109,27 +137,43 @@ fn show(report: &mut Report) {
     let floor = median(&mut spans[1].clone());
     for ((name, _), spans) in rows.iter().zip(&mut spans) {
         let wall = median(spans);
-        report.row(
-            name,
-            "ms wall, median",
-            wall,
-            &format!("{:.2} x static C", wall / floor),
-        );
+        let beside = format!("{:.2} x static C", wall / floor);
+        report.row(name, "ms wall, median", wall, &beside);
     }
 }
 
-fn instructions(command: Command) -> Option<u64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+/// From execve(2) to the end, as strace(1) counts them; nothing where it isn't installed.
+fn system_calls(command: Command) -> Option<usize> {
+    let output = under(&["strace", "-qq"], &command).output().ok()?;
+    // The calls are on stderr, where a message of the program's may be among them.
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_call = |line: &&str| line.contains('(') && line.contains(") ");
+    Some(text.lines().filter(is_call).count())
+}
+
+/// `command`, run by the first of `words`.
+fn under(words: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(words[0]);
+    outer
+        .args(&words[1..])
         .arg(command.get_program())
         .args(command.get_args())
+        .env_clear()
         .envs(
             command
                 .get_envs()
                 .filter_map(|(key, value)| Some((key, value?))),
-        )
-        .output()
-        .ok()?;
+        );
+    outer
+}
+
+fn instructions(command: Command) -> Option<u64> {
+    let words = [
+        "valgrind",
+        "--tool=callgrind",
+        "--callgrind-out-file=/dev/null",
+    ];
+    let output = under(&words, &command).output().ok()?;
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.contains("Collected"))?;
     line.rsplit(' ').next()?.parse().ok()
@@ -231,20 +275,37 @@ fn idle(report: &mut Report) {
     report.section("an idle daemon, all its processes together");
     for accounts in [1, 3, 100, 1_000, 10_000] {
         let world = World::start(accounts, Some(3600));
-        let memory = world.memory();
         let name = format!("{accounts} accounts with tokens");
-        report.row(&name, "kB resident", memory.resident, "");
-        report.row(&name, "kB proportional", memory.proportional, "");
-        report.row(&name, "kB private dirty", memory.dirty, "");
-        report.row(&name, "threads", memory.threads, "");
+        held(report, &name, &world);
         if accounts == 3 {
-            let span = Duration::from_secs(20);
-            let before = world.wakeups();
+            // Found beforehand: asking for them wakes the daemon up.
+            let processes = world.processes();
+            let before = world::wakeups(&processes);
             // why: the time itself is what is measured.
-            thread::sleep(span);
-            report.row(&name, "wake-ups in 20 s", world.wakeups() - before, "");
+            thread::sleep(Duration::from_secs(60));
+            let woken = world::wakeups(&processes) - before;
+            report.row(&name, "wake-ups in 60 s", woken, "");
+            for _ in 0..1_000 {
+                world.ask("reload", "");
+            }
+            held(report, "the same after 1,000 reloads", &world);
         }
     }
+    let server = server::Server::tls(Duration::ZERO);
+    let world = World::of_server(&server, 10_000, Some(3600));
+    held(report, "10,000 accounts of a server", &world);
+    world.restore_due();
+    world.wait_for(|| server.requests() >= 10_000);
+    world.wait_for(|| world.memory().threads <= 4.0);
+    held(report, "the same after 10,000 refreshes", &world);
+}
+
+fn held(report: &mut Report, name: &str, world: &World) {
+    let memory = world.memory();
+    report.row(name, "kB resident", memory.resident, "");
+    report.row(name, "kB proportional", memory.proportional, "");
+    report.row(name, "kB private dirty", memory.dirty, "");
+    report.row(name, "threads", memory.threads, "");
 }
 
 /// How start, reload, status, dump and restore grow with the number of accounts.
@@ -330,12 +391,62 @@ fn refresh(report: &mut Report) {
     }
 }
 
+/// What is installed, by section, and what it is made of; `make bloat` says which crate costs what.
 fn size(report: &mut Report) {
     report.section("the binary");
-    let bytes = std::fs::metadata(env!("CARGO_BIN_EXE_pizauth"))
-        .unwrap()
-        .len();
+    let binary = env!("CARGO_BIN_EXE_pizauth");
+    let bytes = std::fs::metadata(binary).unwrap().len();
     report.row("pizauth", "bytes", bytes as f64, "");
+    let sections = Command::new("size").args(["-A", binary]).output();
+    let sections = sections.map(|output| output.stdout).unwrap_or_default();
+    for line in String::from_utf8_lossy(&sections).lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [name, bytes, _] = words[..]
+            && let Ok(bytes) = bytes.parse::<f64>()
+            && bytes > 16_384.0
+        {
+            report.row(name, "bytes", bytes, "");
+        }
+    }
+    let tree = [
+        "tree",
+        "--locked",
+        "--offline",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+    ];
+    let tree = Command::new(env!("CARGO"))
+        .args(tree)
+        .output()
+        .unwrap()
+        .stdout;
+    let tree = String::from_utf8_lossy(&tree).into_owned();
+    let crates: std::collections::BTreeSet<&str> = tree
+        .lines()
+        .map(|line| line.trim_end_matches(" (*)"))
+        .collect();
+    report.row("crates in the binary", "", crates.len() as f64, "");
+}
+
+/// A build of everything from nothing, as a packager does it.
+fn build(report: &mut Report) {
+    report.section("a clean build");
+    let target = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--locked", "--release", "--quiet", "--target-dir"])
+        .arg(target.path())
+        .status()
+        .unwrap();
+    assert!(status.success(), "it doesn't build");
+    report.row(
+        "cargo build --release",
+        "s",
+        start.elapsed().as_secs_f64(),
+        "",
+    );
 }
 
 /// Parsing, the part of a reload that isn't the core's.

@@ -188,7 +188,8 @@ impl World {
         )
     }
 
-    fn processes(&self) -> Vec<u32> {
+    /// The daemon, and what it has forked.
+    pub fn processes(&self) -> Vec<u32> {
         let info: serde_json::Value = serde_json::from_slice(&self.ask("info", "")).unwrap();
         let daemon = info["pid"].as_u64().unwrap() as u32;
         let children = format!("/proc/{daemon}/task/{daemon}/children");
@@ -212,17 +213,6 @@ impl World {
         }
     }
 
-    /// Voluntary context switches of all threads of all processes.
-    pub fn wakeups(&self) -> f64 {
-        let threads = self.processes().into_iter().flat_map(|pid| {
-            let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-            tasks.map(|task| task.unwrap().path().join("status"))
-        });
-        threads
-            .map(|file| field(file.to_str().unwrap(), "voluntary_ctxt_switches:"))
-            .sum()
-    }
-
     pub fn wait_for(&self, condition: impl Fn() -> bool) {
         let give_up = Instant::now() + Duration::from_secs(30);
         while !condition() {
@@ -237,9 +227,13 @@ impl World {
         let root = env!("CARGO_MANIFEST_DIR");
         let c = ["-O2", "-static", "-o", "c"];
         let rust = ["-O", "-o", "rust"];
-        for (compiler, options, source) in
-            [("cc", &c[..], "show.c"), ("rustc", &rust[..], "show.rs")]
-        {
+        let cost = ["-O2", "-static", "-o", "cost"];
+        let sources = [
+            ("cc", &c[..], "show.c"),
+            ("cc", &cost[..], "cost.c"),
+            ("rustc", &rust[..], "show.rs"),
+        ];
+        for (compiler, options, source) in sources {
             let status = Command::new(compiler)
                 .current_dir(dir.path())
                 .args(options)
@@ -268,6 +262,23 @@ impl Floors {
         self.client("rust", world)
     }
 
+    /// CPU time in us, peak memory in kB and page faults of a command.
+    pub fn cost(&self, command: Command) -> [f64; 3] {
+        let mut outer = Command::new(self.dir.path().join("cost"));
+        outer
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(
+                command
+                    .get_envs()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            );
+        let output = outer.output().unwrap().stdout;
+        let text = String::from_utf8_lossy(&output).into_owned();
+        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap());
+        std::array::from_fn(|_| numbers.next().expect("three numbers"))
+    }
+
     fn client(&self, name: &str, world: &World) -> Command {
         let socket = world.socket();
         world.command(
@@ -289,6 +300,17 @@ fn ask_bytes_on(socket: &mut UnixStream, verb: &str, body: &[u8]) -> Vec<u8> {
         .expect("a reply")
         + 1;
     reply.split_off(end)
+}
+
+/// Voluntary context switches of all threads of these processes.
+pub fn wakeups(processes: &[u32]) -> f64 {
+    let threads = processes.iter().flat_map(|pid| {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        tasks.map(|task| task.unwrap().path().join("status"))
+    });
+    threads
+        .map(|file| field(file.to_str().unwrap(), "voluntary_ctxt_switches:"))
+        .sum()
 }
 
 /// The first number behind `key` in a file of /proc; 0 when there is none.
