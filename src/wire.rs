@@ -35,6 +35,12 @@ pub const VERSION: &str = "1";
 /// How long a first line may be, in bytes: the longest that this version writes is 40.
 const MAX_HEAD_BYTES: usize = 128;
 
+/// How much of a reply a client takes at a time before it knows the length: more than a token has.
+const FIRST_READ_BYTES: usize = 4096;
+
+/// How much of a reply a client makes room for at a time, whatever length it was told.
+const MAX_READ_BYTES: usize = 1 << 20;
+
 /// How large a request may be, in bytes, `restore` aside: an account's name fits many times.
 pub const MAX_REQUEST_BYTES: usize = 64 << 10;
 
@@ -289,13 +295,38 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
         })
 }
 
-/// Reads a reply's body.
+/// Reads a reply's body, and no further: to wait for the server to hang up costs another turn.
 pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut input = Zeroizing::new(Vec::with_capacity(4096));
-    stream
-        .read_to_end(&mut input)
-        .map_err(|error| trouble(&error.to_string()))?;
-    parse_reply(input)
+    let mut input = Zeroizing::new(Vec::new());
+    loop {
+        let missing = missing(&input).map_err(|why| trouble(&why))?;
+        let have = input.len();
+        input.resize(have + missing.min(MAX_READ_BYTES), 0);
+        let room = input.get_mut(have..).unwrap_or_default();
+        let count = match room {
+            [] => 0,
+            room => match stream.read(room) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    input.truncate(have);
+                    continue;
+                }
+                outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
+            },
+        };
+        input.truncate(have + count);
+        if count == 0 {
+            // Whole, or the server has hung up: what has come by then says which.
+            return parse_reply(input);
+        }
+    }
+}
+
+/// How many bytes of a reply aren't here yet; a guess as long as its head isn't.
+fn missing(input: &[u8]) -> Result<usize, String> {
+    Ok(match split_head(input)? {
+        None => FIRST_READ_BYTES,
+        Some((_, length, body)) => length.saturating_sub(body.len()),
+    })
 }
 
 /// Sends `request` and reads the replies that follow, one at a time.
@@ -500,6 +531,35 @@ mod tests {
         );
         let newer = b"pizauth 1 show 28\n{\"account\":\"work\",\"new\":[1]}";
         assert_eq!(parse_request(newer), Received::Whole(Request::Show(plain)));
+    }
+
+    /// Hands out one piece a read, and what `end` says after the last.
+    struct Pieces<'a>(Vec<&'a [u8]>, Option<io::ErrorKind>);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            match (self.0.is_empty(), self.1) {
+                (true, Some(kind)) => Err(kind.into()),
+                (true, None) => Ok(0),
+                (false, _) => self.0.remove(0).read(room),
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_is_taken_wherever_it_is_cut_and_nothing_is_waited_for_after_it() {
+        let reply = encode_reply(&Reply::text("a token".into()));
+        for cut in 1..reply.len() {
+            let (head, tail) = reply.split_at(cut);
+            let wait = Some(io::ErrorKind::TimedOut);
+            let body = receive(&mut Pieces(vec![head, tail], wait)).unwrap();
+            assert_eq!(body.as_slice(), b"a token");
+            assert!(receive(&mut Pieces(vec![head], None)).is_err());
+        }
+        let late = receive(&mut Pieces(vec![&reply, b"!"], None)).unwrap();
+        assert_eq!(late.as_slice(), b"a token");
+        let both = [&reply[..], b"!"].concat();
+        assert!(receive(&mut Pieces(vec![&both], None)).is_err());
     }
 
     #[test]
