@@ -20,7 +20,7 @@ use nix::unistd::{Pid, Uid};
 use crate::support::{
     browser,
     command::{Output, Running},
-    daemon::Daemon,
+    daemon::{Daemon, gone},
     hooks::option,
     http::Pairs,
     provider::{Provider, Scripted, TOKEN},
@@ -374,13 +374,56 @@ fn no_secret_in_argv_or_environment() {
     daemon.shutdown();
 }
 
+/// A bug may cost the job that it is in, but not the server, nor a token. (Only builds for tests can
+/// be made to panic.)
+#[test]
+fn panics_cost_a_job_and_no_token() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let file = format!("token_file = \"{}\";", daemon.path("token").display());
+    daemon.write_config(&provider.account_with("work", &file));
+    fs::create_dir(daemon.path("drill")).unwrap();
+    let drill = daemon.path("drill");
+    daemon.env("PIZAUTH_DRILL", drill.to_str().unwrap());
+    daemon.start();
+    daemon.sign_in("work");
+    let dump = daemon.dump();
+    daemon.restart();
+    daemon.run_with(&["restore"], &dump).ok();
+    for job in [
+        "a request to a provider",
+        "a token file",
+        "a turn",
+        "the main thread",
+    ] {
+        fs::write(drill.join(job), "").unwrap();
+        if job == "a request to a provider" {
+            daemon.run(&["refresh", "work"]).ok();
+        } else {
+            daemon.run(&["revoke", "work"]).ok();
+            daemon.sign_in("work");
+        }
+        let said = format!("ERROR - a bug: {job} panicked; the server goes on");
+        daemon.log().wait_line(&said);
+        assert!(daemon.token("work").starts_with("at-"));
+    }
+    let token = daemon.token("work");
+    wait::until("the token file", || {
+        let written = fs::read_to_string(daemon.path("token")).ok();
+        written.filter(|written| written.trim() == token)
+    });
+    daemon.shutdown();
+}
+
 #[test]
 fn one_daemon() {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));
     let config = daemon.config_path();
     let args = ["server", "-c", config.to_str().unwrap()];
-    let starts: Vec<Running> = (0..100).map(|_| daemon.spawn(&args)).collect();
+    // A thousand, when somebody asks for them.
+    let many = std::env::var("PIZAUTH_STARTS").map_or(50, |many| many.parse().unwrap());
+    let starts: Vec<Running> = (0..many).map(|_| daemon.spawn(&args)).collect();
     let ends: Vec<Output> = starts.into_iter().map(Running::finish).collect();
     daemon.adopt();
     let started = ends.iter().filter(|end| end.status == 0).count();
@@ -389,7 +432,17 @@ fn one_daemon() {
     }
     assert_eq!(started, 1);
     daemon.sign_in("work");
+    let runner = daemon.hook_runner().unwrap();
     daemon.shutdown();
+    // Nothing is left of it or of the others.
+    wait::until("the hook runner's end", || gone(runner));
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(
+            !String::from_utf8_lossy(&words).contains(args[2]),
+            "{entry:?}"
+        );
+    }
 }
 
 // ---- the network ------------------------------------------------------------------------------

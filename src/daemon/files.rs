@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::shared::Shared;
+use super::{guard, shared::Shared};
 use crate::{core::AttemptId, paths, secret::Secret};
 
 /// The writer's stack, in bytes: it holds a path or two.
@@ -112,11 +112,13 @@ fn work(queue: &Receiver<Job>, shared: &Weak<Shared>) {
                     continue;
                 }
                 latest.insert(path.clone(), order);
-                if let Err(why) = keep(&path, content.as_deref())
-                    && let Some(shared) = shared.upgrade()
-                {
-                    shared.with(|core, cx| core.publish_failed(cx, &account, &why));
-                }
+                guard::job("a token file", || {
+                    if let Err(why) = keep(&path, content.as_deref())
+                        && let Some(shared) = shared.upgrade()
+                    {
+                        shared.with(|core, cx| core.publish_failed(cx, &account, &why));
+                    }
+                });
             }
         }
     }

@@ -7,6 +7,7 @@ mod clock;
 mod doors;
 mod endpoint;
 mod files;
+mod guard;
 mod handover;
 mod harden;
 mod hooks;
@@ -88,6 +89,10 @@ const TELL_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the last save may take: as long as any (the manual's minute).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the main thread rests after a panic: what brought it about is likely still there, and a
+/// loop of panics must not fill the log or keep a processor busy.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// The stack of the control and redirect threads, in bytes: config parsing goes deepest.
 const SERVER_STACK: usize = 1 << 20;
@@ -385,22 +390,34 @@ impl Daemon {
         while !self.is_stopping() {
             let rest = Rest::Watching(&place.presence);
             let (alarm, wishes, timer) = (&parts.alarm, &parts.wishes, &mut parts.timer);
-            for wish in turn(&self.shared, alarm, wishes, timer, rest)? {
-                match wish {
-                    Wish::Stop => self.stop(),
-                    Wish::Reload => self.reload_by_signal(),
-                }
+            let wishes = turn(&self.shared, alarm, wishes, timer, rest)?;
+            guard::job("the main thread", || self.grant(&wishes, parts, place)).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// What a turn of the main thread has left to do.
+    fn grant(
+        self: &Arc<Self>,
+        wishes: &[Wish],
+        parts: &mut Parts,
+        place: &mut Place,
+    ) -> io::Result<()> {
+        for wish in wishes {
+            match wish {
+                Wish::Stop => self.stop(),
+                Wish::Reload => self.reload_by_signal(),
             }
-            // One that ends has taken its socket away itself.
-            if !self.is_stopping() && place.presence.is_due() {
-                place.look(self)?;
-            }
-            let restarting = self.restarting().take();
-            if let Some(config) = restarting
-                && !self.is_stopping()
-            {
-                restart::perform(self, parts, place, config);
-            }
+        }
+        // One that ends has taken its socket away itself.
+        if !self.is_stopping() && place.presence.is_due() {
+            place.look(self)?;
+        }
+        let restarting = self.restarting().take();
+        if let Some(config) = restarting
+            && !self.is_stopping()
+        {
+            restart::perform(self, parts, place, config);
         }
         Ok(())
     }
@@ -486,8 +503,27 @@ enum Rest<'a> {
 }
 
 /// One turn of the main thread: sleeps until there is something to do, and does it. Returns the
-/// signals that have come.
+/// signals that have come; after a panic, none yet.
 fn turn(
+    shared: &Arc<Shared>,
+    alarm: &Alarm,
+    wishes: &Wishes,
+    timer: &mut Timer,
+    rest: Rest,
+) -> io::Result<Vec<Wish>> {
+    let turned = guard::job("a turn", || {
+        turn_unguarded(shared, alarm, wishes, timer, rest)
+    });
+    turned.unwrap_or_else(|| {
+        // A signal may still end it.
+        let mut fds = [PollFd::new(wishes.fd(), PollFlags::POLLIN)];
+        let pause = PollTimeout::try_from(PANIC_PAUSE).unwrap_or(PollTimeout::MAX);
+        let _ = poll(&mut fds, pause);
+        Ok(Vec::new())
+    })
+}
+
+fn turn_unguarded(
     shared: &Arc<Shared>,
     alarm: &Alarm,
     wishes: &Wishes,
@@ -606,7 +642,9 @@ fn serve_clients(
     let control = Control::new(Clients::new(theirs));
     let theirs = daemon.clone();
     spawn("control", move || {
-        let outcome = serve::run(vec![listener], control, control::LIMITS, inbox);
+        let outcome = guard::job("the control socket's thread", || {
+            serve::run(vec![listener], control, control::LIMITS, inbox)
+        });
         theirs.ended("control socket", outcome);
     })
 }
@@ -620,16 +658,23 @@ fn serve_browsers(
     let endpoint = endpoint::Endpoint(daemon.shared.clone());
     let theirs = daemon.clone();
     spawn("redirect", move || {
-        let outcome = redirect::run(sites.sites, endpoint, pages, inbox);
+        let outcome = guard::job("the redirect listener's thread", || {
+            redirect::run(sites.sites, endpoint, pages, inbox)
+        });
         theirs.ended("redirect listener", outcome);
     })
 }
 
 impl Daemon {
-    fn ended(&self, what: &str, outcome: io::Result<()>) {
-        if let Err(error) = outcome {
-            ::log::error!("the {what} has ended: {error}");
-            self.stop();
+    /// A server without one of its listeners ends, and saves what it has; `None` is a panic.
+    fn ended(&self, what: &str, outcome: Option<io::Result<()>>) {
+        match outcome {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                ::log::error!("the {what} has ended: {error}");
+                self.stop();
+            }
+            None => self.stop(),
         }
     }
 }

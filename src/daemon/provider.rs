@@ -4,14 +4,13 @@
 use std::{
     collections::VecDeque,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
 };
 
 use url::Url;
 
-use super::{clock, shared::Shared};
+use super::{clock, guard, shared::Shared};
 use crate::{
     core::AttemptId,
     http::Agents,
@@ -141,11 +140,15 @@ impl Provider {
         while let Some(job) = self.next() {
             let sent = clock::now().instant;
             // Whatever a library does, the attempt gets its outcome and the worker goes on.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                job.ask(agents.get_or_insert_with(|| self.agents()))
-            }))
-            .unwrap_or_else(|_| Outcome::Lost("an internal error".into()));
-            report(shared, &job, sent, &outcome);
+            let asked = guard::job("a request to a provider", || {
+                let outcome = job.ask(agents.get_or_insert_with(|| self.agents()));
+                report(shared, &job, sent, &outcome);
+            });
+            if asked.is_none() {
+                let outcome = Outcome::Lost("an internal error".into());
+                // If it has had its outcome, this one is dropped.
+                guard::job("a request's end", || report(shared, &job, sent, &outcome));
+            }
             self.done(job.endpoint());
         }
     }
