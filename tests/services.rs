@@ -1,7 +1,7 @@
 //! The server under a service manager: readiness, and sockets that it was given.
 
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::PATIENCE;
 use crate::support::command::Running;
@@ -128,4 +128,58 @@ fn the_manager_hears_of_readiness_reloads_and_the_end() {
     }
     daemon.shutdown();
     assert_eq!(heard(), "STOPPING=1\n");
+}
+
+/// `systemd-analyze` reads the units as the user's manager would, and has nothing to say. The
+/// exposure that it computes must not grow unnoticed (in tenths; it counts what only a system's
+/// manager could take away).
+#[test]
+fn the_units_for_systemd_are_understood() {
+    let analyze = |daemon: &Daemon, args: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(args).current_dir(daemon.path(""));
+        command.env("XDG_RUNTIME_DIR", daemon.path("run"));
+        command.stdin(Stdio::null());
+        Running::start(&mut command).finish()
+    };
+    let daemon = Daemon::new("");
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        // Where it is missing, so is systemd.
+        return;
+    }
+    let shipped = |path: &str| {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(root.join(path)).unwrap()
+    };
+    let unit = shipped("lib/systemd/user/pizauth.service").replace("@BINDIR@/pizauth", "/bin/sh");
+    std::fs::write(daemon.path("pizauth.service"), unit).unwrap();
+    let socket = shipped("lib/systemd/user/pizauth.socket");
+    std::fs::write(daemon.path("pizauth.socket"), socket).unwrap();
+    let verify = [
+        "verify",
+        "--user",
+        "--man=no",
+        "./pizauth.service",
+        "./pizauth.socket",
+    ];
+    let said = analyze(&daemon, &verify);
+    assert_eq!((said.status, said.stderr.as_str()), (0, ""), "{said:?}");
+    let drop_in = shipped("examples/services/systemd/hardened.conf");
+    std::fs::create_dir(daemon.path("pizauth.service.d")).unwrap();
+    std::fs::write(daemon.path("pizauth.service.d/hardened.conf"), drop_in).unwrap();
+    let said = analyze(&daemon, &verify);
+    assert_eq!((said.status, said.stderr.as_str()), (0, ""), "{said:?}");
+    let rate = [
+        "security",
+        "--user",
+        "--offline=true",
+        "--threshold=67",
+        "./pizauth.service",
+    ];
+    let said = analyze(&daemon, &rate);
+    assert_eq!(said.status, 0, "{said:?}");
 }
