@@ -81,8 +81,12 @@ impl Agents {
         }
     }
 
-    /// POSTs one form.
+    /// POSTs one form, unless a secret in it belongs to another registration than the endpoint does.
     pub fn post(&self, request: &Request) -> Outcome {
+        if !request.may_be_sent() {
+            log::error!("a bug: a request with another registration's secret isn't sent");
+            return Outcome::NotSent("a secret in it belongs to another registration".into());
+        }
         let idle = match request.only_once {
             true => Duration::ZERO,
             false => MAX_IDLE,
@@ -218,4 +222,55 @@ fn failed(error: &Error) -> Outcome {
 fn is_famine(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, net::TcpListener, sync::Arc, thread};
+
+    use super::*;
+    use crate::secret::{Mark, Secret};
+
+    /// Whoever has mixed up two registrations in the core has still sent nothing.
+    #[test]
+    fn a_secret_of_another_registration_goes_nowhere() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let request = |bound: Option<&[u8]>| {
+            let form = Secret::new("refresh_token=t".into());
+            if let Some(description) = bound {
+                form.bind(Mark::of(description));
+            }
+            Request {
+                endpoint: Url::parse(&format!("http://127.0.0.1:{port}/token")).unwrap(),
+                under: Mark::of(b"ours"),
+                form: Arc::new(form),
+                headers: Vec::new(),
+                only_once: true,
+            }
+        };
+        let agents = Agents::new();
+        for bound in [None, Some(&b"theirs"[..])] {
+            let outcome = agents.post(&request(bound));
+            assert!(matches!(outcome, Outcome::NotSent(_)), "{outcome:?}");
+        }
+        listener.set_nonblocking(true).unwrap();
+        let nobody = listener.accept().map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(nobody, Err(io::ErrorKind::WouldBlock));
+        listener.set_nonblocking(false).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                .unwrap();
+            // What was asked is read, so that the answer isn't lost with the connection.
+            let mut asked = String::new();
+            let _ = stream.read_to_string(&mut asked);
+            asked
+        });
+        let outcome = agents.post(&request(Some(b"ours")));
+        drop(agents);
+        assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
+        assert!(server.join().unwrap().ends_with("refresh_token=t"));
+    }
 }

@@ -5,8 +5,10 @@ use std::{
     hint::black_box,
     mem::MaybeUninit,
     ops::{Deref, DerefMut},
+    sync::OnceLock,
 };
 
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -15,17 +17,47 @@ use zeroize::Zeroizing;
 /// It can't be printed, copied or serialised; it is compared in constant time and wiped when
 /// dropped. Share one through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
 /// that a search finds every place where a secret leaves (tests/tidy.rs lists the files that may).
-pub struct Secret(Zeroizing<String>);
+/// It may know to whom it belongs: then a request takes it nowhere else.
+pub struct Secret {
+    text: Zeroizing<String>,
+    mark: OnceLock<Mark>,
+}
+
+/// Names a registration, to which secrets belong that were issued under it; equal for equal ones
+/// only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u8; 32]);
+
+impl Mark {
+    /// The mark of whatever these bytes describe.
+    pub fn of(description: &[u8]) -> Self {
+        Mark(Sha256::digest(description).into())
+    }
+}
 
 impl Secret {
     /// Takes `text` over; its allocation becomes the secret's own.
     pub fn new(text: String) -> Self {
-        Secret(Zeroizing::new(text))
+        Secret {
+            text: Zeroizing::new(text),
+            mark: OnceLock::new(),
+        }
+    }
+
+    /// It was issued under this registration. Said once, it is so for good: whoever says it again
+    /// of another one changes nothing.
+    pub fn bind(&self, mark: Mark) {
+        let _ = self.mark.set(mark);
+    }
+
+    /// Whether it was issued under this registration; one that nobody has bound wasn't.
+    pub fn belongs_to(&self, mark: Mark) -> bool {
+        self.mark.get() == Some(&mark)
     }
 
     /// The secret itself, for the one place that must send or print it.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -37,7 +69,7 @@ impl fmt::Debug for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+        self.text.as_bytes().ct_eq(other.text.as_bytes()).into()
     }
 }
 
@@ -88,6 +120,17 @@ impl fmt::Debug for Wiped {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_belongs_to_one_registration_for_good() {
+        let (ours, theirs) = (Mark::of(b"ours"), Mark::of(b"theirs"));
+        assert_eq!(ours, Mark::of(b"ours"));
+        let secret = Secret::new("hunter2".into());
+        assert!(!secret.belongs_to(ours));
+        secret.bind(ours);
+        secret.bind(theirs);
+        assert!(secret.belongs_to(ours) && !secret.belongs_to(theirs));
+    }
 
     #[test]
     fn debug_is_redacted_and_equality_is_by_value() {

@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::secret::Secret;
+use crate::secret::{Mark, Secret};
 
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
@@ -243,6 +243,12 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// What secrets are bound to that are issued under it.
+    pub fn mark(&self) -> Mark {
+        // It can always be written down: its maps are lists.
+        Mark::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
     /// The issuer to ask for the endpoints: only where one is missing that no account can do without.
     pub fn discovers(&self) -> Option<&Arc<str>> {
         let complete = self.auth_uri.is_some() && self.token_uri.is_some();

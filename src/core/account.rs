@@ -358,7 +358,7 @@ impl Account {
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
-            credentials: Credentials::new(&described.client),
+            credentials: Credentials::new(described),
             policy: described.policy,
             token_file: described.token_file.clone(),
             published: Published::default(),
@@ -572,7 +572,7 @@ impl Account {
                 revocation_uri: described.revocation_uri.clone(),
             },
         );
-        for attempt in self.credentials.reconfigure(&described.client) {
+        for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
         }
         if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
@@ -833,6 +833,7 @@ impl Account {
         let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
             let verifier = Arc::new(authorization::token_text(&env.bytes32()));
+            verifier.bind(self.registration.mark());
             let port = env.common.ports.of(&self.registration.redirect_uri);
             let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
             let uri = authorization::authorization_uri(
@@ -927,6 +928,7 @@ impl Account {
                 self.settle(env, Ended::Code, code_waiters, Ok(()));
                 match callback.result {
                     CallbackResult::Code(code) => {
+                        code.bind(self.registration.mark());
                         waiters.push(waiter);
                         self.begin_exchange(env, browser, Arc::new(code), waiters);
                         Delivery::Wait
@@ -1198,7 +1200,7 @@ impl Account {
         let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
             return;
         };
-        let endpoint = &endpoints.token_uri;
+        let endpoint = endpoints.at(&endpoints.token_uri);
         let request = match (&self.sign_in, &self.held) {
             (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
                 token::exchange_request(
@@ -1527,6 +1529,9 @@ impl Account {
     /// New tokens.
     fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         env.tokens_changed();
+        for token in [Some(&tokens.access_token), tokens.refresh_token.as_ref()] {
+            token.inspect(|token| token.bind(self.registration.mark()));
+        }
         let origins = self.location.known().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
         let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
@@ -1598,7 +1603,13 @@ impl Account {
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
-            request: revocation::request(endpoint, client_id, &credentials, token_type, token),
+            request: revocation::request(
+                endpoints.at(endpoint),
+                client_id,
+                &credentials,
+                token_type,
+                token,
+            ),
         });
     }
 
@@ -1748,6 +1759,10 @@ impl Account {
             return false;
         }
         env.tokens_changed();
+        let access = saved.access.as_ref().map(|access| &access.token);
+        for token in [access, saved.refresh_token.as_ref()] {
+            token.inspect(|token| token.bind(saved.registration.mark()));
+        }
         let refresh_token = saved.refresh_token;
         let renewal = self.succeed(refresh_token.map(|token| (token, saved.refresh_origins)));
         self.held = Held::Grant(Grant {

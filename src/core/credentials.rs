@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{AttemptId, Effect, env::Env};
 use crate::{
-    config::{Client, ClientAuth, ClientSecret},
+    config::{self, Client, ClientAuth, ClientSecret},
     oauth::client,
-    secret::Secret,
+    secret::{Mark, Secret},
 };
 
 /// The credentials of one account, as far as they are known.
@@ -15,6 +15,8 @@ use crate::{
 #[cfg_attr(test, derive(Clone))]
 pub struct Credentials {
     client: Arc<Client>,
+    /// The registration beside which it is configured.
+    under: Mark,
     fetched: Fetched,
 }
 
@@ -32,9 +34,10 @@ enum Fetched {
 }
 
 impl Credentials {
-    pub fn new(client: &Arc<Client>) -> Self {
+    pub fn new(described: &config::Account) -> Self {
         Credentials {
-            client: client.clone(),
+            client: described.client.clone(),
+            under: described.registration.mark(),
             fetched: Fetched::Nothing,
         }
     }
@@ -78,6 +81,7 @@ impl Credentials {
                 (ClientSecret::None | ClientSecret::Command(_), _) => None,
             },
             headers: &self.client.headers,
+            under: self.under,
         })
     }
 
@@ -109,9 +113,10 @@ impl Credentials {
 
     /// The config says it anew; the same command isn't run again. Returns the requests that waited
     /// for another one.
-    pub fn reconfigure(&mut self, client: &Arc<Client>) -> Vec<AttemptId> {
-        let same = self.client.secret == client.secret;
-        self.client = client.clone();
+    pub fn reconfigure(&mut self, described: &config::Account) -> Vec<AttemptId> {
+        let same = self.client.secret == described.client.secret;
+        self.client = described.client.clone();
+        self.under = described.registration.mark();
         if same {
             return Vec::new();
         }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::token::Request;
 use crate::{
     config::{ClientAuth, Header},
-    secret::Secret,
+    secret::{Mark, Secret},
 };
 
 /// What goes along with a request to prove who asks.
@@ -22,29 +22,86 @@ pub struct Credentials<'a> {
     pub secret: Option<&'a Secret>,
     /// Further headers, as configured.
     pub headers: &'a [Header],
+    /// The registration beside which all that is configured.
+    pub under: Mark,
+}
+
+/// One of a provider's endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
+    /// Its address.
+    pub url: &'a Url,
+    /// The registration that names it, itself or by its issuer.
+    pub under: Mark,
+}
+
+/// The value of a form's field.
+#[derive(Clone, Copy)]
+pub enum Field<'a> {
+    /// Nothing secret.
+    Plain(&'a str),
+    /// What only the provider may see that has issued it.
+    Secret(&'a Secret),
+}
+
+impl<'a> From<&'a str> for Field<'a> {
+    fn from(value: &'a str) -> Self {
+        Field::Plain(value)
+    }
+}
+
+impl<'a> From<&'a Secret> for Field<'a> {
+    fn from(value: &'a Secret) -> Self {
+        Field::Secret(value)
+    }
+}
+
+impl<'a> Field<'a> {
+    fn text(self) -> &'a str {
+        match self {
+            Field::Plain(text) => text,
+            Field::Secret(secret) => secret.expose(),
+        }
+    }
+
+    /// Whether an endpoint of this registration may see it.
+    fn is_for(self, mark: Mark) -> bool {
+        match self {
+            Field::Plain(_) => true,
+            Field::Secret(secret) => secret.belongs_to(mark),
+        }
+    }
 }
 
 impl Credentials<'_> {
     /// A POST of `fields` to `endpoint`, with the client's proof. The field `client_id` is left
     /// out where the header says it.
-    pub fn request(&self, endpoint: &Url, fields: &[(&str, &str)]) -> Request {
+    /// What belongs elsewhere makes a request that isn't sent ([`Request::may_be_sent`]).
+    pub fn request(&self, endpoint: Endpoint, fields: &[(&str, Field)]) -> Request {
         let id = fields.iter().find(|(name, _)| *name == "client_id");
         let secret = (self.secret.map(Secret::expose)).filter(|secret| !secret.is_empty());
         let (basic, body) = match (self.auth, id, secret) {
-            (ClientAuth::Basic, Some((_, id)), Some(secret)) => (Some(basic(id, secret)), None),
+            (ClientAuth::Basic, Some((_, id)), Some(secret)) => {
+                (Some(basic(id.text(), secret)), None)
+            }
             (ClientAuth::Body, _, Some(secret)) => (None, Some(("client_secret", secret))),
             (ClientAuth::Basic | ClientAuth::Body | ClientAuth::None, _, _) => (None, None),
         };
         let said = |name: &str| basic.is_some() && name == "client_id";
         let form = encode(
-            (fields.iter().copied())
+            (fields.iter().map(|(name, value)| (*name, value.text())))
                 .filter(|(name, _)| !said(name))
                 .chain(body),
         );
+        let theirs = fields.iter().all(|(_, value)| value.is_for(endpoint.under));
+        if theirs && self.under == endpoint.under {
+            form.bind(endpoint.under);
+        }
         let mut headers: Vec<Header> = self.headers.to_vec();
         headers.extend(basic);
         Request {
-            endpoint: endpoint.clone(),
+            endpoint: endpoint.url.clone(),
+            under: endpoint.under,
             form: Arc::new(form),
             headers,
             only_once: false,
@@ -82,6 +139,47 @@ fn basic(id: &str, secret: &str) -> Header {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Each of the three that a request is made of may be of another registration, or of none.
+    #[test]
+    fn a_request_with_a_secret_of_another_registration_is_not_sent() {
+        let [ours, theirs] = [&b"ours"[..], b"theirs"].map(Mark::of);
+        let url = Url::parse("https://a.example/token").unwrap();
+        let client_secret = Secret::new("s".into());
+        for (client, endpoint, issued, sent) in [
+            (ours, ours, Some(ours), true),
+            (ours, ours, Some(theirs), false),
+            (ours, ours, None, false),
+            (ours, theirs, Some(ours), false),
+            (ours, theirs, Some(theirs), false),
+            (theirs, ours, Some(ours), false),
+        ] {
+            let token = Secret::new("t".into());
+            if let Some(mark) = issued {
+                token.bind(mark);
+            }
+            let credentials = Credentials {
+                auth: ClientAuth::Body,
+                secret: Some(&client_secret),
+                headers: &[],
+                under: client,
+            };
+            let at = Endpoint {
+                url: &url,
+                under: endpoint,
+            };
+            let fields = [
+                ("client_id", "id".into()),
+                ("refresh_token", (&token).into()),
+            ];
+            let request = credentials.request(at, &fields);
+            assert_eq!(
+                request.may_be_sent(),
+                sent,
+                "{client:?} {endpoint:?} {issued:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_client_proves_itself_by_exactly_one_method() {
@@ -134,11 +232,18 @@ mod tests {
                 auth,
                 secret: secret.as_ref(),
                 headers: std::slice::from_ref(&extra),
+                under: Mark::of(b"ours"),
             };
-            let endpoint = Url::parse("https://a.example/token").unwrap();
+            let url = Url::parse("https://a.example/token").unwrap();
             let fields = [("grant_type", "g"), ("client_id", "id one:x")];
-            let request = credentials.request(&endpoint, &fields);
-            assert_eq!(request.endpoint, endpoint);
+            let fields = fields.map(|(name, value)| (name, value.into()));
+            let endpoint = Endpoint {
+                url: &url,
+                under: Mark::of(b"ours"),
+            };
+            let request = credentials.request(endpoint, &fields);
+            assert_eq!(request.endpoint, url);
+            assert!(request.may_be_sent());
             assert_eq!(request.form.expose(), form);
             let headers: Vec<_> = (request.headers.iter())
                 .map(|header| (header.name.as_str(), header.value.expose()))

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    client::Credentials,
+    client::{Credentials, Endpoint},
     reply::Members,
     token::{self, GrantType, Outcome, Refusal, Reply, Request, Tokens, authority},
     words,
@@ -76,31 +76,34 @@ pub enum Poll {
 /// The device authorization request (RFC 8628, 3.1). The parameters that say what the token is for
 /// go along with this one, too.
 pub fn authorization_request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
 ) -> Request {
     let scope = registration.scopes.join(" ");
-    let mut fields = vec![("client_id", registration.client_id.as_str())];
+    let mut fields = vec![("client_id", registration.client_id.as_str().into())];
     if !scope.is_empty() {
-        fields.push(("scope", &scope));
+        fields.push(("scope", scope.as_str().into()));
     }
     let added = registration.token_uri_fields.iter();
-    fields.extend(added.map(|(name, value)| (name.as_str(), value.as_str())));
+    fields.extend(added.map(|(name, value)| (name.as_str(), value.as_str().into())));
     credentials.request(endpoint, &fields)
 }
 
 /// The request that asks whether the user has agreed (RFC 8628, 3.4).
 pub fn poll_request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
     device_code: &Secret,
 ) -> Request {
     let fields = [
-        ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-        ("device_code", device_code.expose()),
-        ("client_id", &registration.client_id),
+        (
+            "grant_type",
+            "urn:ietf:params:oauth:grant-type:device_code".into(),
+        ),
+        ("device_code", device_code.into()),
+        ("client_id", registration.client_id.as_str().into()),
     ];
     token::request(endpoint, registration, credentials, &fields)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::{
-    client::Credentials,
+    client::{Credentials, Endpoint},
     reply::Members,
     token::{Outcome, Refusal, Reply, Request, authority, parse_retry_after},
     words,
@@ -50,16 +50,16 @@ pub enum Verdict {
 
 /// The request that has `token` revoked (RFC 7009, 2.1).
 pub fn request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     client_id: &str,
     credentials: &Credentials,
     token_type: TokenType,
     token: &Secret,
 ) -> Request {
     let fields = [
-        ("token", token.expose()),
-        ("token_type_hint", token_type.hint()),
-        ("client_id", client_id),
+        ("token", token.into()),
+        ("token_type_hint", token_type.hint().into()),
+        ("client_id", client_id.into()),
     ];
     credentials.request(endpoint, &fields)
 }

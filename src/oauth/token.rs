@@ -7,14 +7,14 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::{
-    client::Credentials,
+    client::{Credentials, Endpoint, Field},
     hints::{self, Class},
     reply::{Members, ProviderError, Unreadable},
     words,
 };
 use crate::{
     config::{Header, Registration},
-    secret::Secret,
+    secret::{Mark, Secret},
     text::sanitize,
     time::Wall,
 };
@@ -131,6 +131,8 @@ pub enum GrantType {
 pub struct Request {
     /// Where to, and nowhere else.
     pub endpoint: Url,
+    /// The registration that names the endpoint.
+    pub under: Mark,
     /// `application/x-www-form-urlencoded` body, encoded.
     pub form: Arc<Secret>,
     /// Further headers: the client's proof, and those that are configured.
@@ -138,6 +140,13 @@ pub struct Request {
     /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
     /// by the server while the request is on its way.
     pub only_once: bool,
+}
+
+impl Request {
+    /// Whether all the secrets in it were issued under the registration that names the endpoint.
+    pub fn may_be_sent(&self) -> bool {
+        self.form.belongs_to(self.under)
+    }
 }
 
 /// The tokens of a successful reply (RFC 6749, 5.1).
@@ -205,7 +214,7 @@ pub enum Cause {
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
 /// `redirect_uri` is the very string of the authorization request.
 pub fn exchange_request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
     code: &Secret,
@@ -213,11 +222,11 @@ pub fn exchange_request(
     redirect_uri: &str,
 ) -> Request {
     let fields = [
-        ("grant_type", "authorization_code"),
-        ("code", code.expose()),
-        ("client_id", &registration.client_id),
-        ("code_verifier", verifier.expose()),
-        ("redirect_uri", redirect_uri),
+        ("grant_type", "authorization_code".into()),
+        ("code", code.into()),
+        ("client_id", registration.client_id.as_str().into()),
+        ("code_verifier", verifier.into()),
+        ("redirect_uri", redirect_uri.into()),
     ];
     Request {
         only_once: true,
@@ -227,28 +236,28 @@ pub fn exchange_request(
 
 /// The request that asks for a new access token (RFC 6749, 6).
 pub fn refresh_request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
     refresh_token: &Secret,
 ) -> Request {
     let fields = [
-        ("grant_type", "refresh_token"),
-        ("refresh_token", refresh_token.expose()),
-        ("client_id", &registration.client_id),
+        ("grant_type", "refresh_token".into()),
+        ("refresh_token", refresh_token.into()),
+        ("client_id", registration.client_id.as_str().into()),
     ];
     request(endpoint, registration, credentials, &fields)
 }
 
 /// A token request: the grant's own `fields`, and what the config adds.
 pub(super) fn request(
-    endpoint: &Url,
+    endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
-    fields: &[(&str, &str)],
+    fields: &[(&str, Field)],
 ) -> Request {
     let added = registration.token_uri_fields.iter();
-    let added = added.map(|(name, value)| (name.as_str(), value.as_str()));
+    let added = added.map(|(name, value)| (name.as_str(), value.as_str().into()));
     let fields: Vec<_> = fields.iter().copied().chain(added).collect();
     credentials.request(endpoint, &fields)
 }

@@ -327,11 +327,6 @@ pub const BANS: [Ban; 7] = [
                 "the form that is sent, and the check of a token's characters",
             ),
             ("src/oauth/client.rs", "the client's proof, and the form"),
-            ("src/oauth/device.rs", "the device code in a poll's form"),
-            (
-                "src/oauth/revocation.rs",
-                "the token to revoke, in its form",
-            ),
             ("src/daemon/sign_in.rs", "the pasted address, to be read"),
             (
                 "src/core/account.rs",

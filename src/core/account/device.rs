@@ -13,7 +13,7 @@ use crate::{
         device::{self, Authorization, Poll},
         token::{Outcome, Refusal},
     },
-    secret::Secret,
+    secret::{Mark, Secret},
     time::{Instant, Now},
     view::DeviceView,
 };
@@ -74,6 +74,16 @@ pub(super) enum CarriedDevice {
         troubles: u32,
         lost: bool,
     },
+}
+
+impl CarriedDevice {
+    /// Says under which registration the code was issued.
+    pub(super) fn bind(&self, mark: Mark) {
+        match self {
+            CarriedDevice::None | CarriedDevice::Over { .. } => {}
+            CarriedDevice::Code { device_code, .. } => device_code.bind(mark),
+        }
+    }
 }
 
 impl Device {
@@ -235,7 +245,8 @@ impl Account {
         ) else {
             return;
         };
-        let request = device::authorization_request(endpoint, &self.registration, &credentials);
+        let request =
+            device::authorization_request(endpoints.at(endpoint), &self.registration, &credentials);
         self.last_device_request = Some(env.now.instant);
         env.emit(Effect::Request {
             account: self.name.clone(),
@@ -260,7 +271,7 @@ impl Account {
             return;
         };
         let request = device::poll_request(
-            &endpoints.token_uri,
+            endpoints.at(&endpoints.token_uri),
             &self.registration,
             &credentials,
             &code.authorization.device_code,
@@ -290,6 +301,7 @@ impl Account {
         match device::judge_authorization(endpoint, outcome, env.now.wall) {
             Ok(authorization) => {
                 if let SignIn::Pending(pending) = &mut self.sign_in {
+                    authorization.device_code.bind(self.registration.mark());
                     pending.device = Device::Code(Box::new(Code::new(authorization, sent)));
                 }
                 self.remind(env, Reminder::WithWhatThereIs);

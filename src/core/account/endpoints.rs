@@ -13,7 +13,8 @@ use crate::{
         discovery::{self, Knowledge, Wish},
         env::{Common, Env},
     },
-    oauth::{metadata::Metadata, token::Refusal},
+    oauth::{client::Endpoint, metadata::Metadata, token::Refusal},
+    secret::Mark,
     time::Now,
     view::{DiscoveryState, DiscoveryView},
 };
@@ -33,6 +34,8 @@ pub(in crate::core) struct Endpoints {
     pub metadata: Option<Arc<Metadata>>,
     /// Where the issuer wants tokens sent.
     pub origins: Origins,
+    /// The registration that all this is for.
+    under: Mark,
     token_discovered: bool,
     revocation_discovered: bool,
 }
@@ -62,6 +65,14 @@ impl Endpoints {
         metadata.map_or_else(ClientAuth::default, |metadata| metadata.client_auth())
     }
 
+    /// One of these, for a request.
+    pub fn at<'a>(&self, url: &'a Url) -> Endpoint<'a> {
+        Endpoint {
+            url,
+            under: self.under,
+        }
+    }
+
     /// Whether a refresh token that came with these origins may go to the token endpoint.
     pub fn may_refresh(&self, origins: &Origins) -> bool {
         !self.token_discovered || is_among(origins, &self.token_uri)
@@ -83,6 +94,7 @@ impl Endpoints {
                 revocation_uri: configured.revocation_uri.clone(),
                 metadata: None,
                 origins: None,
+                under: registration.mark(),
                 token_discovered: false,
                 revocation_discovered: false,
             }),
@@ -112,6 +124,7 @@ impl Endpoints {
             device_auth_uri: or(&configured.device_auth_uri, device),
             metadata: Some(metadata.clone()),
             origins: Some(origins.into()),
+            under: registration.mark(),
             token_discovered: registration.token_uri.is_none(),
             revocation_discovered: configured.revocation_uri.is_none(),
             token_uri,

@@ -140,6 +140,7 @@ impl Account {
         if carried.registration != self.registration {
             return;
         }
+        carried.bind();
         self.last_request = carried.last_request.map(Instant::from_millis);
         if let Some(grant) = carried.grant {
             self.held = Held::Grant(adopted_grant(grant));
@@ -149,6 +150,30 @@ impl Account {
         self.begin_discovered(env);
         if self.sign_in_waits_for_endpoints() {
             self.discover_for_sign_in(env);
+        }
+    }
+}
+
+impl Carried {
+    /// Says of each secret what it was issued under.
+    fn bind(&self) {
+        let mark = self.registration.mark();
+        if let Some(grant) = &self.grant {
+            let tokens = [&grant.access_token, &grant.refresh_token];
+            tokens.into_iter().flatten().for_each(|it| it.bind(mark));
+        }
+        match &self.sign_in {
+            CarriedSignIn::None(_) | CarriedSignIn::Discovering(_) => {}
+            CarriedSignIn::Pending {
+                browser, device, ..
+            } => {
+                browser.iter().for_each(|it| it.verifier.bind(mark));
+                device.bind(mark);
+            }
+            CarriedSignIn::Exchanging { browser, code, .. } => {
+                browser.verifier.bind(mark);
+                code.bind(mark);
+            }
         }
     }
 }

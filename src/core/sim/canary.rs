@@ -149,12 +149,7 @@ impl Sut {
                 self.effects.push(Effect::Request {
                     account: account.clone(),
                     attempt: AttemptId(attempt.0 - 1),
-                    request: Request {
-                        endpoint: request.endpoint.clone(),
-                        form: request.form.clone(),
-                        headers: request.headers.clone(),
-                        only_once: request.only_once,
-                    },
+                    request: Request { ..request.clone() },
                 });
             }
             (

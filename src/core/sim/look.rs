@@ -151,6 +151,11 @@ impl World {
             Invariant::Origin,
             "a request to an endpoint that isn't the account's",
         )?;
+        must(
+            request.may_be_sent(),
+            Invariant::Origin,
+            "a request that the shell won't send: a secret in it is of another registration",
+        )?;
         let form = Form::read(request.form.expose())?;
         let minted = self.provider.get(form.tag).map(|minted| minted.origin);
         must(

@@ -1082,16 +1082,22 @@ fn requests_carry_just_what_the_rfc_asks() {
             auth: ClientAuth::Body,
             secret: client_secret.as_ref(),
             headers: &[],
+            under: registration.mark(),
+        };
+        let url = endpoint();
+        let at = Endpoint {
+            url: &url,
+            under: registration.mark(),
         };
         let exchange = exchange_request(
-            &endpoint(),
+            at,
             &registration,
             &credentials,
             &secret("4/0&"),
             &secret("v"),
             redirect,
         );
-        let refresh = refresh_request(&endpoint(), &registration, &credentials, &secret("r+é"));
+        let refresh = refresh_request(at, &registration, &credentials, &secret("r+é"));
         for (request, form) in [(exchange, EXCHANGE), (refresh, REFRESH)] {
             assert_eq!(request.endpoint, endpoint());
             assert_eq!(
