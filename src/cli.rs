@@ -53,6 +53,8 @@ pub enum Verb {
     },
     /// Start the daemon.
     Server(ServerOptions),
+    /// Print a configuration.
+    Setup(SetupOptions),
     /// Print the access token.
     Show(ShowOptions),
     /// End the daemon.
@@ -148,6 +150,17 @@ pub struct ShowOptions {
     pub min_valid: Option<Duration>,
     /// `-f`, `--user`, `--host`, `--port`: what the token is to look like.
     pub form: Form,
+}
+
+/// What `setup` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SetupOptions {
+    /// An address, a domain, a provider's name or an issuer.
+    pub target: String,
+    /// With a provider or an issuer, whose mailbox.
+    pub user: Option<String>,
+    /// `-c`: the mail programs; those that are installed, when there are none.
+    pub clients: Vec<String>,
 }
 
 /// What `test` takes.
@@ -429,6 +442,17 @@ pub const VERBS: &[Spec] = &[
         summary: "start the server",
     },
     Spec {
+        name: "setup",
+        options: &[Opt {
+            short: Some('c'),
+            long: "client",
+            value: Some("program"),
+            summary: "for this mail program; or all, or none",
+        }],
+        operand: Some("address [user]"),
+        summary: "print a configuration for an address, a provider or an issuer",
+    },
+    Spec {
         name: "show",
         options: &[
             NO_URL,
@@ -574,6 +598,15 @@ impl Given {
         last.find(|(name, _)| *name == long)?.1.as_ref()
     }
 
+    /// All the values given.
+    fn values(&self, long: &str) -> Vec<String> {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        let values = same.filter_map(|(_, value)| value.as_ref());
+        values
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// The same, if `read` can make sense of it.
     fn read<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
         let value = self.value(long);
@@ -670,6 +703,11 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             foreground: given.has("debug"),
             verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
             config,
+        }),
+        "setup" => Verb::Setup(SetupOptions {
+            target: account.account,
+            user: given.operand(1),
+            clients: given.values("client"),
         }),
         "show" => Verb::Show(show(&given, account)?),
         "shutdown" => Verb::Shutdown,
@@ -926,6 +964,14 @@ mod tests {
                     local: true,
                 },
             ),
+            (
+                "setup -c mutt --client=msmtp me@mail.example",
+                Verb::Setup(SetupOptions {
+                    target: "me@mail.example".into(),
+                    user: None,
+                    clients: vec!["mutt".into(), "msmtp".into()],
+                }),
+            ),
             ("shutdown", Verb::Shutdown),
             ("status", Verb::Status { json: false }),
             ("status --json", Verb::Status { json: true }),
@@ -964,6 +1010,7 @@ mod tests {
             ("show", "no account given"),
             ("show a b", "unexpected argument \"b\""),
             ("show -x a", "invalid option '-x'"),
+            ("setup", "no address given"),
             ("test", "no account given"),
             ("git-credential a", "no operation given"),
             ("git-credential a b c", "unexpected argument \"c\""),

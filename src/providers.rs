@@ -41,7 +41,9 @@ pub struct Provider {
     pub smtp: Option<&'static str>,
     /// It takes OAUTHBEARER, too; all take XOAUTH2.
     pub oauthbearer: bool,
-    /// How to get a client id, in lines.
+    /// Its server for git, if that takes tokens.
+    pub git: Option<&'static str>,
+    /// How to get a client id, in lines; indented ones are commands.
     pub client_id: &'static [&'static str],
     /// What else has to be known, in lines.
     pub remarks: &'static [&'static str],
@@ -157,6 +159,7 @@ const MICROSOFT: Provider = Provider {
     pop3: Some("pop3s://outlook.office365.com"),
     smtp: Some("smtp://smtp.office365.com"),
     oauthbearer: false,
+    git: None,
     client_id: MICROSOFT_CLIENT_ID,
     remarks: &[
         "An application of one organisation only needs the id of that tenant in place of \"common\".",
@@ -196,6 +199,7 @@ const GOOGLE: Provider = Provider {
     pop3: Some("pop3s://pop.gmail.com"),
     smtp: Some("smtps://smtp.gmail.com"),
     oauthbearer: true,
+    git: None,
     client_id: &[
         "In the Google Cloud console (console.cloud.google.com), make a project, configure its consent",
         "screen, and create an OAuth client id of the type \"Desktop app\". It comes with a secret that",
@@ -226,6 +230,7 @@ const YAHOO: Provider = Provider {
     pop3: Some("pop3s://pop.mail.yahoo.com"),
     smtp: Some("smtps://smtp.mail.yahoo.com"),
     oauthbearer: true,
+    git: None,
     client_id: &[
         "From Yahoo's developer site (developer.yahoo.com), with the redirect URI",
         "https://127.0.0.1:48443/. Be warned that new clients are not given the scope for mail at",
@@ -274,8 +279,11 @@ const FASTMAIL: Provider = Provider {
     pop3: Some("pop3s://pop.fastmail.com"),
     smtp: Some("smtps://smtp.fastmail.com"),
     oauthbearer: true,
+    git: None,
     client_id: &[
-        "Fastmail lets programs register themselves (RFC 7591) at https://api.fastmail.com/oauth/register.",
+        "Fastmail lets programs register themselves (RFC 7591), and this prints an account to take the",
+        "place of the one below:",
+        "  pizauth register -s urn:ietf:params:oauth:scope:mail -s offline_access https://api.fastmail.com",
     ],
     remarks: &[
         "If signing in ends with \"invalid_target\", add to auth_uri_fields:",
@@ -305,6 +313,7 @@ const YANDEX: Provider = Provider {
     pop3: None,
     smtp: Some("smtps://smtp.yandex.com"),
     oauthbearer: false,
+    git: None,
     client_id: &[
         "Register an application at oauth.yandex.com, with the redirect URI http://localhost/ and the",
         "permissions for mail by IMAP and SMTP.",
@@ -374,6 +383,7 @@ const GITLAB: Provider = Provider {
     pop3: None,
     smtp: None,
     oauthbearer: false,
+    git: Some("gitlab.com"),
     client_id: &[
         "In your user settings (gitlab.com/-/user_settings/applications), add an application with the",
         "redirect URI http://127.0.0.1/, not confidential, with the scopes below.",
@@ -390,6 +400,7 @@ const CODEBERG: Provider = Provider {
     device_auth_uri: None,
     revocation_uri: None,
     scopes: &[],
+    git: Some("codeberg.org"),
     client_id: &[
         "In your user settings (codeberg.org/user/settings/applications), add an OAuth2 application with",
         "the redirect URI http://127.0.0.1/, not confidential.",
@@ -409,6 +420,7 @@ const SRHT: Provider = Provider {
     scopes: &[("meta.sr.ht/PROFILE:RO", Purpose::Other)],
     listen: Some("127.0.0.1:48080"),
     secret: ClientSecret::Always,
+    git: None,
     client_id: &[
         "Register an OAuth 2.0 client at meta.sr.ht/oauth2, with exactly the redirect URI",
         "http://127.0.0.1:48080/.",
@@ -447,6 +459,15 @@ impl Provider {
     /// The one with mail addresses in this domain.
     pub fn of_domain(domain: &str) -> Option<&'static Provider> {
         PROVIDERS.iter().find(|provider| provider.serves(domain))
+    }
+
+    /// The one whose mail server has this name.
+    pub fn of_server(host: &str) -> Option<&'static Provider> {
+        let is = |url: &&'static str| url.split("://").nth(1) == Some(host);
+        PROVIDERS.iter().find(|provider| {
+            let servers = [provider.imap, provider.pop3, provider.smtp];
+            servers.iter().flatten().any(is)
+        })
     }
 
     /// Whether this domain is its own, or below one of its own.
@@ -527,6 +548,12 @@ mod tests {
         }
         assert_eq!(name(Provider::named("Gmail")), Some("google"));
         assert_eq!(name(Provider::named("nobody")), None);
+        assert_eq!(name(Provider::of_server("imap.gmail.com")), Some("google"));
+        assert_eq!(
+            name(Provider::of_server("smtp-mail.outlook.com")),
+            Some("outlook")
+        );
+        assert_eq!(name(Provider::of_server("gmail.com")), None);
         for (domain, found) in [
             ("gmail.com", Some("google")),
             ("x.onmicrosoft.com", Some("microsoft")),

@@ -27,6 +27,7 @@ mod promises;
 mod register;
 mod restart;
 mod services;
+mod setup;
 mod show;
 mod sock;
 mod state;

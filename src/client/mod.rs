@@ -1,5 +1,5 @@
 //! The thin client: connect, ask, print. No daemon code and no logger on this path, and TLS only in
-//! `test`.
+//! `register`, `setup` and `test`.
 
 mod auth;
 mod credential;
@@ -9,6 +9,7 @@ mod programs;
 mod qr;
 mod register;
 mod restart;
+mod setup;
 mod status;
 mod test;
 mod token;
@@ -50,6 +51,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Restart => restart::run(),
         Verb::Restore => restore(),
         Verb::Revoke { account, local } => revoke(account, *local),
+        Verb::Setup(options) => setup::run(options),
         Verb::Show(options) => show(options),
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),

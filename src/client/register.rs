@@ -1,5 +1,5 @@
 //! `pizauth register`: has a provider register a client, and prints the account for it. Needs no
-//! server. Nothing of TLS is touched by any other command of the client.
+//! server.
 
 use std::{
     env,

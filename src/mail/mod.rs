@@ -2,6 +2,7 @@
 //! in, lines to send come out, and in the end a verdict. They know no socket, no clock and no token:
 //! where the token is to be sent, they say so.
 
+pub mod autoconfig;
 mod challenge;
 mod claims;
 pub mod hints;

@@ -36,7 +36,13 @@ impl Authority {
 
     /// A good certificate for `name`.
     pub fn certify(&self, name: &str) -> Face {
-        self.sign(CertificateParams::new(vec![name.into()]).expect("a name"))
+        self.certify_all(&[name])
+    }
+
+    /// A good certificate for all of `names`.
+    pub fn certify_all(&self, names: &[&str]) -> Face {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.sign(CertificateParams::new(names).expect("names"))
     }
 
     /// One that was good until long ago.

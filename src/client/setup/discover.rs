@@ -1,0 +1,187 @@
+//! Asking a domain about itself: the servers of its mail, and who issues its tokens. Every answer
+//! comes over https, and what it says is only printed for somebody to read.
+
+use url::Url;
+
+use super::plan::{Endpoints, Plan};
+use crate::{
+    http::Agents,
+    mail::autoconfig::{self, Autoconfig},
+    oauth::{metadata::Metadata, token::Outcome},
+    providers::Provider,
+    text::sanitize,
+};
+
+/// How often one is sent on to another address, as big domains do from the bare name to `www`.
+const MAX_REDIRECTS: usize = 3;
+
+/// The scopes to ask for, of those that a server lists: mail's (draft-ietf-mailmaint-oauth-public),
+/// and a refresh token's.
+const SCOPES: [(&str, &str); 2] = [
+    ("urn:ietf:params:oauth:scope:mail", "Reading and sending."),
+    (
+        "offline_access",
+        "A refresh token, so that nobody has to sign in again.",
+    ),
+];
+
+/// What a mail domain says; `None` when that isn't enough for an account.
+pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
+    let agents = Agents::new();
+    let about = autoconfig(&agents, domain).unwrap_or_default();
+    let host = about.issuer.as_deref().map(host_of);
+    let known = host.and_then(|host| Provider::at(host, user));
+    let servers = [&about.imap, &about.smtp, &about.pop3];
+    let known = known.or_else(|| {
+        let mut servers = servers.iter().filter_map(|server| server.as_ref());
+        servers.find_map(|server| Provider::of_server(&server.host))
+    });
+    if let Some(provider) = known {
+        return Some(Plan::of(provider, user));
+    }
+    let named = about
+        .issuer
+        .as_deref()
+        .map(|issuer| match issuer.contains("://") {
+            true => issuer.to_owned(),
+            false => format!("https://{issuer}"),
+        });
+    let issuer = named.or_else(|| published(&agents, domain));
+    let found = issuer
+        .and_then(|issuer| agents.metadata(&issuer).ok())
+        .or_else(|| agents.metadata(&format!("https://{domain}")).ok());
+    let mut plan = match (found, &about.auth_uri, &about.token_uri) {
+        (Some(found), ..) => of_issuer(found),
+        (None, Some(auth_uri), Some(token_uri)) => Plan {
+            endpoints: Endpoints::At {
+                auth_uri: auth_uri.to_string(),
+                token_uri: token_uri.to_string(),
+            },
+            client_id: vec![ASK.into()],
+            redirect_uri: REDIRECT_URI,
+            ..Plan::default()
+        },
+        _ => return None,
+    };
+    if !about.scopes.is_empty() {
+        plan.scopes = about.scopes.iter().map(|it| (it.clone(), "")).collect();
+    }
+    if plan.scopes.is_empty() {
+        let what = "It doesn't say which scopes mail needs; its documentation may.";
+        plan.remarks.push(what.into());
+    }
+    Some(Plan {
+        account: label(domain),
+        title: domain.to_owned(),
+        user: user.map(str::to_owned),
+        imap: about.imap,
+        pop3: about.pop3,
+        smtp: about.smtp,
+        ..plan
+    })
+}
+
+/// What an issuer says of itself.
+pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Option<Plan> {
+    let found = Agents::new().metadata(issuer.as_str().trim_end_matches('/'));
+    let found = found.ok()?;
+    let host = issuer.host_str().unwrap_or_default();
+    Some(Plan {
+        account: label(host),
+        title: host.to_owned(),
+        user: user.map(str::to_owned),
+        ..of_issuer(found)
+    })
+}
+
+/// Where RFC 8252, 7.3 and 8.3 would have the browser sent.
+const REDIRECT_URI: &str = "http://127.0.0.1/";
+
+const ASK: &str = "Ask the provider for one, for a native application with the redirect URI \
+                   http://127.0.0.1/ on any port.";
+
+fn of_issuer(found: Metadata) -> Plan {
+    let lists = found.scopes.unwrap_or_default();
+    let scopes = SCOPES
+        .iter()
+        .filter(|(scope, _)| lists.iter().any(|it| it == scope));
+    let options: String = scopes
+        .clone()
+        .map(|(scope, _)| format!("-s {scope} "))
+        .collect();
+    let client_id = match found.registration_endpoint {
+        Some(_) => vec![
+            "This provider lets programs register themselves, and this prints an account to take the \
+             place of the one below:"
+                .into(),
+            format!("  pizauth register {options}{}", found.issuer),
+        ],
+        None => vec![ASK.into()],
+    };
+    Plan {
+        endpoints: Endpoints::Issuer(found.issuer),
+        scopes: scopes
+            .map(|(scope, about)| ((*scope).to_owned(), *about))
+            .collect(),
+        redirect_uri: REDIRECT_URI,
+        client_id,
+        ..Plan::default()
+    }
+}
+
+/// What hosts are called that have the name of their domain behind it.
+const COMMON: [&str; 10] = [
+    "accounts", "api", "auth", "id", "identity", "imap", "login", "mail", "sso", "www",
+];
+
+/// A name for the account: the part of a domain that tells it from others.
+fn label(domain: &str) -> String {
+    let mut labels = domain.split('.').filter(|label| !COMMON.contains(label));
+    let label = labels.next().unwrap_or("mail");
+    label.chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+fn host_of(issuer: &str) -> &str {
+    let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
+    bare.split(['/', ':']).next().unwrap_or_default()
+}
+
+fn autoconfig(agents: &Agents, domain: &str) -> Option<Autoconfig> {
+    // The address isn't sent along, as some programs do: the domain is enough.
+    [
+        format!("https://autoconfig.{domain}/mail/config-v1.1.xml"),
+        format!("https://{domain}/.well-known/autoconfig/mail/config-v1.1.xml"),
+    ]
+    .iter()
+    .find_map(|url| autoconfig::parse(&fetch(agents, url)?))
+}
+
+/// The issuer in the domain's own description for mail programs (draft-ietf-mailmaint-pacc).
+fn published(agents: &Agents, domain: &str) -> Option<String> {
+    let url = format!("https://{domain}/.well-known/user-agent-configuration");
+    let text = fetch(agents, &url)?;
+    let document: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let issuer = document.pointer("/authentication/oauth-public/issuer")?;
+    issuer.as_str().map(sanitize)
+}
+
+/// A document, as text.
+fn fetch(agents: &Agents, url: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    for _ in 0..=MAX_REDIRECTS {
+        let Outcome::Reply(reply) = agents.get(&url) else {
+            return None;
+        };
+        match reply.status {
+            200 => return String::from_utf8(reply.body.to_vec()).ok(),
+            300..=399 => {
+                url = url.join(&reply.location?).ok()?;
+                if url.scheme() != "https" {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+    }
+    None
+}

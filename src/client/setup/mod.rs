@@ -1,0 +1,128 @@
+//! `pizauth setup`: from an address or a provider to a configuration, for pizauth and for the mail
+//! programs that are there. It prints, and writes no file.
+
+mod discover;
+mod plan;
+mod programs;
+
+use url::Url;
+
+use self::plan::Plan;
+use super::{on_terminal, print, tell};
+use crate::{
+    cli::SetupOptions,
+    error::{Exit, Failure},
+    paths,
+    providers::{PROVIDERS, Provider, WITHOUT_OAUTH},
+    text::sanitize,
+};
+
+pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
+    let programs = programs::chosen(&options.clients).map_err(|name| {
+        let names: Vec<&str> = programs::PROGRAMS.iter().map(|it| it.name).collect();
+        let what = format!("`{}` is no mail program that is known here", sanitize(name));
+        Failure::new(Exit::Usage, what)
+            .hint(format!("known are {}; and all, and none", names.join(", ")))
+    })?;
+    let plan = plan(&options.target, options.user.as_deref())?;
+    let file = paths::config()?.display().to_string();
+    let mut text = plan.config(&sanitize(&file));
+    let mut snippets: Vec<String> = programs.iter().filter_map(|it| it.snippet(&plan)).collect();
+    if options.clients.is_empty() || !programs.is_empty() {
+        snippets.extend(programs::git(&plan));
+    }
+    text.extend(snippets.iter().map(String::as_str));
+    print(text.as_bytes())?;
+    if snippets.is_empty() && options.clients.is_empty() {
+        tell("no mail program that is known here was found; `--client` names one, or all\n");
+    }
+    Ok(())
+}
+
+/// What there is to say about an address, a provider or an issuer; the latter two can have a user.
+fn plan(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
+    let user = user.map(|user| match address(user) {
+        Some(_) => Ok(user),
+        None => Err(no_address(user)),
+    });
+    let user = user.transpose()?;
+    if let Some(provider) = Provider::named(target) {
+        return Ok(Plan::of(provider, user));
+    }
+    if target.starts_with("https://") {
+        return of_issuer(target, user);
+    }
+    match (address(target), user) {
+        (Some((_, domain)), None) => of_domain(domain, Some(target)),
+        (None, None) if is_domain(target) => of_domain(target, None),
+        (_, Some(_)) => {
+            let what = format!("`{}` is no provider", sanitize(target));
+            Err(Failure::new(Exit::Usage, what).hint(known()))
+        }
+        (None, None) => Err(no_address(target)),
+    }
+}
+
+fn no_address(text: &str) -> Failure {
+    let what = format!("`{}` is no address and no provider", sanitize(text));
+    Failure::new(Exit::Usage, what).hint(known())
+}
+
+fn of_issuer(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
+    let issuer = Url::parse(target).map_err(|error| {
+        let what = format!("`{}` is no address: {error}", sanitize(target));
+        Failure::new(Exit::Usage, what)
+    })?;
+    discover::issuer(&issuer, user).ok_or_else(|| {
+        let what = format!("{} doesn't say where its endpoints are", sanitize(target));
+        Failure::new(Exit::Other, what).hint(
+            "if it is an issuer (RFC 8414), is it written as the provider writes it? If not, its \
+             documentation names auth_uri and token_uri",
+        )
+    })
+}
+
+fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
+    if let Some(provider) = Provider::of_domain(domain) {
+        return Ok(Plan::of(provider, user));
+    }
+    let domain = domain.to_ascii_lowercase();
+    let has_none = |(_, domains, _): &&(&str, &[&str], &str)| domains.contains(&domain.as_str());
+    if let Some((name, _, instead)) = WITHOUT_OAUTH.iter().find(has_none) {
+        let what = format!("{name} has no OAuth2 for mail programs");
+        return Err(Failure::new(Exit::Other, what).hint(format!("it takes {instead}")));
+    }
+    if on_terminal() {
+        tell(&format!("asking {domain} about its mail servers\n"));
+    }
+    discover::domain(&domain, user).ok_or_else(|| {
+        let what = format!("nothing is known of {domain}, and it says nothing of itself");
+        let user = sanitize(user.unwrap_or("you@example.com"));
+        Failure::new(Exit::Other, what).hint(format!(
+            "if one of the big providers serves it, name that: `pizauth setup microsoft {user}`; {}",
+            known()
+        ))
+    })
+}
+
+fn known() -> String {
+    let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
+    format!("known are {}", names.join(", "))
+}
+
+/// Both sides of an address that needs no quotes anywhere.
+fn address(text: &str) -> Option<(&str, &str)> {
+    let (local, domain) = text.rsplit_once('@')?;
+    (is_local(local) && is_domain(domain)).then_some((local, domain))
+}
+
+fn is_local(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._+-=~".contains(c);
+    !text.is_empty() && text.chars().all(fits)
+}
+
+fn is_domain(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut labels = text.split('.');
+    text.contains('.') && labels.all(|label| !label.is_empty() && label.chars().all(fits))
+}

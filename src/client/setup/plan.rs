@@ -1,0 +1,319 @@
+//! An account block, as text: what is known, and what the user has to fill in.
+
+use std::fmt::Write;
+
+use crate::{
+    mail::{Server, Tls},
+    providers::{ClientSecret, Provider, Purpose},
+    text::sanitize,
+};
+
+/// What stands where only the user knows.
+pub(super) const CLIENT_ID: &str = "your client id";
+const CLIENT_SECRET: &str = "your client secret";
+
+/// The user, when nobody has said who.
+pub(super) const NOBODY: &str = "you@example.com";
+
+/// How wide a comment may be, in characters.
+const WIDTH: usize = 80;
+
+/// Everything that an account block and the mail programs need.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The account's name.
+    pub account: String,
+    /// What it is, for people.
+    pub title: String,
+    /// Whose mailbox, if somebody has said.
+    pub user: Option<String>,
+    pub endpoints: Endpoints,
+    pub device_auth_uri: Option<String>,
+    pub revocation_uri: Option<String>,
+    /// With what each is for.
+    pub scopes: Vec<(String, &'static str)>,
+    pub redirect_uri: &'static str,
+    pub listen: Option<&'static str>,
+    /// Beside `login_hint`.
+    pub auth_fields: Vec<(String, String)>,
+    pub secret: Option<ClientSecret>,
+    /// About the client id, in lines; indented ones are commands.
+    pub client_id: Vec<String>,
+    /// Paragraphs about the rest.
+    pub remarks: Vec<String>,
+    pub imap: Option<Server>,
+    pub pop3: Option<Server>,
+    pub smtp: Option<Server>,
+    pub mechanisms: Option<&'static str>,
+    /// The server for git.
+    pub git: Option<&'static str>,
+}
+
+/// Where the provider is asked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Endpoints {
+    /// It says so itself (RFC 8414).
+    Issuer(String),
+    /// Here.
+    At { auth_uri: String, token_uri: String },
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Endpoints::Issuer(String::new())
+    }
+}
+
+impl Plan {
+    /// For an account with a provider of the table.
+    pub(super) fn of(provider: &Provider, user: Option<&str>) -> Self {
+        let server = |url: Option<&str>| Server::parse(url?).ok();
+        let owned = |lines: &[&str]| match lines.is_empty() {
+            true => Vec::new(),
+            false => vec![lines.join(" ")],
+        };
+        let uses_mail = provider.imap.is_some();
+        Plan {
+            account: provider.name.into(),
+            title: provider.title.into(),
+            user: user.map(str::to_owned),
+            endpoints: Endpoints::At {
+                auth_uri: provider.auth_uri.into(),
+                token_uri: provider.token_uri.into(),
+            },
+            device_auth_uri: provider.device_auth_uri.map(str::to_owned),
+            revocation_uri: provider.revocation_uri.map(str::to_owned),
+            scopes: provider
+                .scopes
+                .iter()
+                .map(|(scope, purpose)| ((*scope).to_owned(), about(*purpose)))
+                .collect(),
+            redirect_uri: provider.redirect_uri,
+            listen: provider.listen,
+            auth_fields: provider
+                .auth_fields
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            secret: Some(provider.secret),
+            client_id: provider
+                .client_id
+                .iter()
+                .map(|it| (*it).to_owned())
+                .collect(),
+            remarks: owned(provider.remarks),
+            imap: server(provider.imap),
+            pop3: server(provider.pop3),
+            smtp: server(provider.smtp),
+            mechanisms: uses_mail.then_some(match provider.oauthbearer {
+                true => "XOAUTH2 and OAUTHBEARER",
+                false => "XOAUTH2",
+            }),
+            git: provider.git,
+        }
+    }
+
+    /// The configuration, all of it valid in pizauth.conf(5). `file` is where it belongs.
+    pub(super) fn config(&self, file: &str) -> String {
+        let mut text = String::new();
+        self.introduction(&mut text, file);
+        if let Some(listen) = self.listen {
+            let listener = match self.redirect_uri.starts_with("https:") {
+                true => "https_listen",
+                false => "http_listen",
+            };
+            text.push_str("\n// A fixed port, since the redirect URI must be as registered.\n");
+            option(&mut text, "", listener, &quoted(listen));
+        }
+        let _ = writeln!(text, "\naccount {} {{", quoted(&self.account));
+        self.endpoints(&mut text);
+        self.client(&mut text);
+        self.request(&mut text);
+        text.push_str("}\n");
+        text
+    }
+
+    fn introduction(&self, text: &mut String, file: &str) {
+        let whose = match &self.user {
+            Some(user) => format!("{}, for {user}.", self.title),
+            None => format!("{}.", self.title),
+        };
+        comment(text, "", &whose);
+        comment(text, "", &format!("This belongs into {file}."));
+        text.push_str("//\n");
+        let what = "Client id: what the provider knows a program by. pizauth comes with none, so you need \
+                    one of your own.";
+        let is_command = |line: &&String| line.starts_with(' ');
+        let lines = self.client_id.iter();
+        let words: Vec<&str> = lines
+            .clone()
+            .filter(|it| !is_command(it))
+            .map(String::as_str)
+            .collect();
+        comment(text, "", &format!("{what} {}", words.join(" ")));
+        for command in lines.filter(is_command) {
+            let _ = writeln!(text, "//\n//   {}", sanitize(command));
+        }
+        for remark in &self.remarks {
+            text.push_str("//\n");
+            comment(text, "", remark);
+        }
+        let servers = [
+            ("IMAP: ", &self.imap),
+            ("POP:  ", &self.pop3),
+            ("SMTP: ", &self.smtp),
+        ];
+        if servers.iter().any(|(_, server)| server.is_some()) {
+            text.push_str("//\n");
+        }
+        for (name, server) in servers {
+            if let Some(server) = server {
+                let tls = match server.tls {
+                    Tls::AtOnce => "",
+                    Tls::OnDemand => " with STARTTLS",
+                };
+                let _ = writeln!(text, "// {name}{}, port {}{tls}", server.host, server.port);
+            }
+        }
+        if let Some(mechanisms) = self.mechanisms {
+            let _ = writeln!(text, "// SASL: {mechanisms}");
+        }
+        text.push_str("//\n");
+        let account = &self.account;
+        let trial = match self.imap.is_some() || self.smtp.is_some() {
+            true => format!(", and `pizauth test {account}` tries the mail servers"),
+            false => String::new(),
+        };
+        comment(
+            text,
+            "",
+            &format!(
+                "Then `pizauth check`, `pizauth server` (or, if it is running, `pizauth reload`) and \
+                 `pizauth auth {account}`{trial}."
+            ),
+        );
+    }
+
+    fn endpoints(&self, text: &mut String) {
+        match &self.endpoints {
+            Endpoints::Issuer(issuer) => {
+                comment(
+                    text,
+                    INDENT,
+                    "It says itself where its endpoints are (RFC 8414).",
+                );
+                option(text, INDENT, "issuer", &quoted(issuer));
+            }
+            Endpoints::At {
+                auth_uri,
+                token_uri,
+            } => {
+                option(text, INDENT, "auth_uri", &quoted(auth_uri));
+                option(text, INDENT, "token_uri", &quoted(token_uri));
+            }
+        }
+        if let Some(uri) = &self.revocation_uri {
+            comment(text, INDENT, "`pizauth revoke` tells the provider, too.");
+            option(text, INDENT, "revocation_uri", &quoted(uri));
+        }
+        if let Some(uri) = &self.device_auth_uri {
+            let what = "A further way to sign in: a code to enter on any other device, if the registration \
+                        allows that.";
+            comment(text, INDENT, what);
+            let _ = writeln!(text, "{INDENT}// device_auth_uri = {};", quoted(uri));
+        }
+    }
+
+    fn client(&self, text: &mut String) {
+        text.push('\n');
+        option(text, INDENT, "client_id", &quoted(CLIENT_ID));
+        let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
+        match self.secret {
+            Some(ClientSecret::Never) => {}
+            Some(ClientSecret::Always) => {
+                let _ = writeln!(text, "{INDENT}{secret}");
+            }
+            Some(ClientSecret::Sometimes) | None => {
+                comment(text, INDENT, "Only if you were given one.");
+                let _ = writeln!(text, "{INDENT}// {secret}");
+            }
+        }
+    }
+
+    fn request(&self, text: &mut String) {
+        if !self.scopes.is_empty() {
+            let _ = writeln!(text, "\n{INDENT}scopes = [");
+            let last = self.scopes.len() - 1;
+            for (at, (scope, about)) in self.scopes.iter().enumerate() {
+                let comma = if at == last { "" } else { "," };
+                if !about.is_empty() {
+                    comment(text, INNER, about);
+                }
+                let _ = writeln!(text, "{INNER}{}{comma}", quoted(scope));
+            }
+            let _ = writeln!(text, "{INDENT}];");
+        }
+        text.push('\n');
+        comment(
+            text,
+            INDENT,
+            "As registered, letter by letter, but for the port.",
+        );
+        option(text, INDENT, "redirect_uri", &quoted(self.redirect_uri));
+        let hint = (
+            "login_hint".to_owned(),
+            self.user.clone().unwrap_or_else(|| NOBODY.into()),
+        );
+        let hint = (self.imap.is_some() || self.user.is_some()).then_some(hint);
+        let fields = hint.iter().chain(&self.auth_fields);
+        let fields: Vec<String> = fields
+            .map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)))
+            .collect();
+        if !fields.is_empty() {
+            let fields = format!("{{ {} }}", fields.join(", "));
+            option(text, INDENT, "auth_uri_fields", &fields);
+        }
+    }
+}
+
+const INDENT: &str = "    ";
+const INNER: &str = "        ";
+
+fn about(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::Imap => "Reading by IMAP.",
+        Purpose::Pop3 => "Reading by POP3.",
+        Purpose::Smtp => "Sending.",
+        Purpose::Mail => "Reading and sending.",
+        Purpose::Offline => "A refresh token, so that nobody has to sign in again.",
+        Purpose::Other => "",
+    }
+}
+
+fn option(text: &mut String, indent: &str, name: &str, value: &str) {
+    let _ = writeln!(text, "{indent}{name} = {value};");
+}
+
+/// A string of the configuration.
+fn quoted(text: &str) -> String {
+    let safe = sanitize(text);
+    format!("\"{}\"", safe.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Words as a comment, in lines that aren't too long.
+fn comment(text: &mut String, indent: &str, words: &str) {
+    let start = format!("{indent}//");
+    let mut line = start.clone();
+    for word in sanitize(words).split(' ') {
+        let width = line.chars().count() + 1 + word.chars().count();
+        if width > WIDTH && line != start {
+            text.push_str(&line);
+            text.push('\n');
+            line.clone_from(&start);
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
+}

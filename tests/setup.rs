@@ -1,0 +1,516 @@
+//! `pizauth setup`: what it prints. `setup/NAME.conf` is the exact part for pizauth, which
+//! `BLESS=1 cargo test setup::` writes, to be read before it goes in; the rest is held against
+//! examples/clients, line by line.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use pizauth::config::{self, Registration};
+use pizauth::providers::{PROVIDERS, Purpose};
+use serde_json::json;
+
+use crate::support::daemon::Daemon;
+use crate::support::http::Response;
+use crate::support::provider::{Dormant, Provider, Scripted};
+use crate::support::tls::{Authority, Front, Tunnel};
+
+const AUTOCONFIG: &str = "/mail/config-v1.1.xml";
+const WELL_KNOWN_AUTOCONFIG: &str = "/.well-known/autoconfig/mail/config-v1.1.xml";
+const USER_AGENT_CONFIGURATION: &str = "/.well-known/user-agent-configuration";
+const METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// Nothing runs, and no program is in `PATH`.
+fn nothing() -> Daemon {
+    let mut daemon = Daemon::new("");
+    fs::create_dir(daemon.path("bin")).unwrap();
+    let path = daemon.path("bin").display().to_string();
+    daemon.env("PATH", &path);
+    daemon
+}
+
+/// What the command prints, with `CONFIG` for the place of the configuration.
+fn printed(daemon: &Daemon, args: &[&str]) -> String {
+    let output = daemon.run(&[&["setup"], args].concat());
+    assert_eq!(output.status, 0, "{output:?}");
+    let config = daemon.config_path().display().to_string();
+    // A comment may have been broken in front of so long a word.
+    let text = output
+        .stdout
+        .replace(&format!("into\n// {config}"), &format!("into {config}"));
+    text.replace(&config, "CONFIG")
+}
+
+/// Compares the part for pizauth with `setup/NAME.conf`.
+fn compare(name: &str, text: &str) {
+    let file = format!("tests/setup/{name}.conf");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let (text, _) = text.split_once("\n==== ").unwrap_or((text, ""));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let wanted = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        wanted == text,
+        "{name}\n--- wanted\n{wanted}--- got\n{text}"
+    );
+}
+
+/// The part for a mail program, held against its example: the lines that differ from that.
+fn filled_in(text: &str, heading: &str, example: &str) -> Vec<String> {
+    let (_, part) = text
+        .split_once(&format!("\n==== {heading} ====\n\n"))
+        .unwrap_or_else(|| panic!("no {heading} in {text}"));
+    let (part, _) = part.split_once("\n\n====").unwrap_or((part, ""));
+    let example = format!("examples/clients/{example}");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(example);
+    let example = fs::read_to_string(example).unwrap();
+    let pairs: Vec<(&str, &str)> = part.lines().zip(example.lines()).collect();
+    assert_eq!(pairs.len(), example.lines().count(), "{part}");
+    let changed = pairs.iter().filter(|(own, published)| own != published);
+    changed.map(|(own, _)| (*own).to_owned()).collect()
+}
+
+/// The part for pizauth, which must be a good configuration.
+fn checked(daemon: &Daemon, text: &str) -> Registration {
+    let config = text.split("\n==== ").next().unwrap();
+    let file = daemon.path("printed.conf");
+    fs::write(&file, config).unwrap();
+    let output = daemon.run(&["check", "-c", file.to_str().unwrap()]);
+    assert_eq!(output.ok(), "", "{config}");
+    let config = config::parse("printed.conf", config).unwrap();
+    let registration = &config.accounts.first().unwrap().registration;
+    Registration::clone(registration)
+}
+
+#[test]
+fn every_provider_is_set_up_as_its_example_has_it() {
+    let daemon = nothing();
+    for provider in PROVIDERS {
+        let text = printed(&daemon, &["--client", "all", provider.name]);
+        let registration = checked(&daemon, &text);
+        for purpose in [Purpose::Imap, Purpose::Smtp] {
+            let scope = provider.scope_for(purpose);
+            assert!(scope.is_none_or(|it| registration.scopes.iter().any(|own| own == it)));
+        }
+        let example = match provider.name {
+            "microsoft" => "microsoft365",
+            "google" => "gmail",
+            "srht" => "irc-srht",
+            name @ ("yahoo" | "fastmail" | "gitlab") => name,
+            _ => continue,
+        };
+        let example = format!("examples/providers/{example}.conf");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join(example);
+        let example = config::parse("example", &fs::read_to_string(example).unwrap()).unwrap();
+        let example = &example.accounts.first().unwrap().registration;
+        // Where the example leaves the endpoints to the issuer, there is nothing to compare.
+        let registration = match example.discovers() {
+            Some(_) => Registration {
+                auth_uri: None,
+                token_uri: None,
+                ..registration
+            },
+            None => registration,
+        };
+        let facts = |it: &Registration| {
+            let redirect_uri = it.redirect_uri.clone();
+            (
+                it.auth_uri.clone(),
+                it.token_uri.clone(),
+                it.scopes.clone(),
+                redirect_uri,
+            )
+        };
+        assert_eq!(facts(&registration), facts(example), "{}", provider.name);
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_used_as_it_is() {
+    let daemon = nothing();
+    for (name, args) in [
+        (
+            "gmail",
+            &["me@gmail.com", "-c", "msmtp", "-c", "mbsync"][..],
+        ),
+        ("microsoft", &["microsoft", "--client", "all"]),
+        ("outlook", &["you@hotmail.com", "--client=none"]),
+        ("yahoo", &["-c", "aerc", "-c", "neomutt", "yahoo"]),
+        ("workspace", &["google", "me@work.example", "-c", "none"]),
+        ("srht", &["srht"]),
+        ("gitlab", &["gitlab"]),
+    ] {
+        let text = printed(&daemon, args);
+        checked(&daemon, &text);
+        compare(name, &text);
+    }
+}
+
+#[test]
+fn the_mail_programs_get_what_is_published_with_the_users_own_values() {
+    let daemon = nothing();
+    let text = printed(&daemon, &["-c", "all", "me@gmail.com"]);
+    let has = |heading: &str, example: &str, wanted: &[&str]| {
+        let lines = filled_in(&text, heading, example);
+        for wanted in wanted {
+            let found = lines.iter().any(|line| line.trim() == *wanted);
+            assert!(found, "{heading}: no {wanted:?} in {lines:#?}");
+        }
+    };
+    has(
+        "msmtp: ~/.msmtprc",
+        "msmtp/msmtprc",
+        &[
+            "account google",
+            "host smtp.gmail.com",
+            "port 465",
+            "tls_starttls off",
+            "user me@gmail.com",
+            "passwordeval \"pizauth show google\"",
+        ],
+    );
+    has(
+        "mbsync: ~/.mbsyncrc",
+        "mbsync/mbsyncrc",
+        &[
+            "IMAPAccount google",
+            "Host imap.gmail.com",
+            "User me@gmail.com",
+            "Far :google-remote:",
+        ],
+    );
+    has(
+        "aerc: ~/.config/aerc/accounts.conf",
+        "aerc/accounts.conf",
+        &["outgoing          = smtps+xoauth2://me%40gmail.com@smtp.gmail.com:465"],
+    );
+    has(
+        "neomutt: ~/.config/neomutt/neomuttrc",
+        "neomutt/neomuttrc",
+        &["set smtp_url = \"smtps://me@gmail.com@smtp.gmail.com:465/\""],
+    );
+    has(
+        "git-send-email: ~/.gitconfig",
+        "git-send-email/gitconfig",
+        &[
+            "smtpServerPort = 465",
+            "smtpEncryption = ssl",
+            "[credential \"smtp://smtp.gmail.com:465\"]",
+            "helper = !pizauth git-credential google",
+        ],
+    );
+    let text = printed(&daemon, &["-c", "msmtp", "microsoft"]);
+    let lines = filled_in(&text, "msmtp: ~/.msmtprc", "msmtp/msmtprc");
+    let wanted = [
+        "account microsoft",
+        "host smtp.office365.com",
+        "passwordeval \"pizauth show microsoft\"",
+        "account default : microsoft",
+    ];
+    assert_eq!(lines, wanted);
+    let text = printed(&daemon, &["gitlab"]);
+    let lines = filled_in(&text, "git: ~/.gitconfig", "git/gitconfig");
+    let wanted = [
+        "[credential \"https://gitlab.com\"]",
+        "\thelper = !pizauth git-credential gitlab",
+    ];
+    assert_eq!(lines, wanted);
+}
+
+#[test]
+fn every_provider_is_in_the_manual_and_offered_by_the_shells() {
+    for file in [
+        "pizauth.1",
+        "share/bash/pizauth",
+        "share/zsh/_pizauth",
+        "share/fish/pizauth.fish",
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = fs::read_to_string(path).unwrap();
+        for provider in PROVIDERS {
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            assert!(
+                words.any(|it| it == provider.name),
+                "{file}: {}",
+                provider.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_programs_that_are_there_are_found() {
+    let daemon = nothing();
+    let output = daemon.run(&["setup", "google"]);
+    assert_eq!(
+        output.stderr,
+        "no mail program that is known here was found; `--client` names one, or all\n"
+    );
+    assert!(!output.stdout.contains("\n===="), "{output:?}");
+    for (name, mode) in [("mutt", 0o755), ("msmtp", 0o755), ("fdm", 0o644)] {
+        let program = daemon.path("bin").join(name);
+        fs::write(&program, "").unwrap();
+        fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    let text = printed(&daemon, &["google"]);
+    let sections: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("===="))
+        .collect();
+    assert_eq!(
+        sections,
+        ["==== msmtp: ~/.msmtprc ====", "==== mutt: ~/.muttrc ===="]
+    );
+    let text = printed(&daemon, &["google", "-c", "none"]);
+    assert!(!text.contains("===="), "{text}");
+}
+
+#[test]
+fn what_cannot_be_set_up_is_said_and_why() {
+    let mut daemon = nothing();
+    // The network is down, and its name servers with it.
+    let proxy = Dormant::new();
+    daemon.env("HTTPS_PROXY", &proxy.url(""));
+    for (target, status, what) in [
+        (
+            "me@icloud.com",
+            1,
+            "ERROR - Apple iCloud has no OAuth2 for mail programs\nhint: it takes an app-specific \
+             password, from the settings of your Apple account\n",
+        ),
+        (
+            "no\u{1b}body",
+            64,
+            "ERROR - `no body` is no address and no provider\nhint: known are ",
+        ),
+        (
+            "a b@mail.example",
+            64,
+            "ERROR - `a b@mail.example` is no address",
+        ),
+        ("me@-", 64, "ERROR - `me@-` is no address"),
+        (
+            "me@mail..example",
+            64,
+            "ERROR - `me@mail..example` is no address",
+        ),
+        (
+            "me@nowhere.invalid",
+            1,
+            "ERROR - nothing is known of nowhere.invalid, and it says nothing of itself\nhint: if one \
+             of the big providers serves it, name that: `pizauth setup microsoft me@nowhere.invalid`; ",
+        ),
+        (
+            "https://nowhere.invalid/",
+            1,
+            "ERROR - https://nowhere.invalid/ doesn't say where its endpoints are\nhint: ",
+        ),
+        (
+            "https://",
+            64,
+            "ERROR - `https://` is no address: empty host",
+        ),
+    ] {
+        let output = daemon.run(&["setup", target]);
+        assert!(output.failed(status).starts_with(what), "{output:?}");
+    }
+    for (target, user, what) in [
+        (
+            "me@gmail.com",
+            "you@gmail.com",
+            "ERROR - `me@gmail.com` is no provider",
+        ),
+        (
+            "google",
+            "you",
+            "ERROR - `you` is no address and no provider",
+        ),
+    ] {
+        let output = daemon.run(&["setup", target, user]);
+        assert!(output.failed(64).starts_with(what), "{output:?}");
+    }
+    let output = daemon.run(&["setup", "-c", "pine", "google"]);
+    assert_eq!(
+        output.failed(64),
+        "ERROR - `pine` is no mail program that is known here\nhint: known are aerc, fdm, getmail, \
+         git-send-email, goimapnotify, himalaya, mbsync, meli, msmtp, mutt, neomutt; and all, and none\n"
+    );
+}
+
+/// A domain `example.org` with web servers, which are all one, behind a proxy.
+struct Domain {
+    daemon: Daemon,
+    web: Provider,
+    tunnel: Tunnel,
+}
+
+impl Domain {
+    fn new() -> Self {
+        let web = Provider::start();
+        let authority = Authority::new();
+        let names = ["example.org", "autoconfig.example.org", "login.example.org"];
+        let front = Front::start(web.port(), authority.certify_all(&names));
+        let tunnel = Tunnel::start(front.port);
+        let mut daemon = nothing();
+        let trusted = daemon.path("ca.pem");
+        fs::write(&trusted, authority.pem()).unwrap();
+        daemon.env("SSL_CERT_FILE", trusted.to_str().unwrap());
+        daemon.env("HTTPS_PROXY", &format!("http://127.0.0.1:{}", tunnel.port));
+        Domain {
+            daemon,
+            web,
+            tunnel,
+        }
+    }
+
+    fn serve(&self, path: &str, body: &str) {
+        let response = Response::new(200, "text/plain", body);
+        self.web.script(path, Scripted::Reply(response));
+    }
+
+    fn metadata(&self, issuer: &str, more: serde_json::Value) {
+        let mut document = json!({
+            "issuer": issuer,
+            "authorization_endpoint": "https://login.example.org/auth",
+            "token_endpoint": "https://login.example.org/token",
+        });
+        let members = document.as_object_mut().unwrap();
+        members.extend(more.as_object().unwrap().clone());
+        self.serve(METADATA, &document.to_string());
+    }
+
+    fn printed(&self) -> String {
+        printed(&self.daemon, &["-c", "msmtp", "me@example.org"])
+    }
+}
+
+const SERVERS: &str = r#"<incomingServer type="imap"><hostname>imap.example.org</hostname>
+    <port>993</port><socketType>SSL</socketType></incomingServer>
+    <outgoingServer type="smtp"><hostname>smtp.example.org</hostname>
+    <port>465</port><socketType>SSL</socketType></outgoingServer>"#;
+
+fn autoconfig(servers: &str, oauth: &str) -> String {
+    format!(
+        "<clientConfig version=\"1.1\"><emailProvider id=\"example.org\">{servers}</emailProvider>\
+         <oAuth2>{oauth}</oAuth2></clientConfig>"
+    )
+}
+
+#[test]
+fn a_domain_tells_its_servers_and_its_issuer() {
+    let domain = Domain::new();
+    let issuer = "<issuer>login.example.org</issuer>";
+    domain.serve(WELL_KNOWN_AUTOCONFIG, &autoconfig(SERVERS, issuer));
+    domain.metadata(
+        "https://login.example.org",
+        json!({
+            "scopes_supported": ["openid", "offline_access", "urn:ietf:params:oauth:scope:mail"],
+            "registration_endpoint": "https://login.example.org/register",
+        }),
+    );
+    let text = domain.printed();
+    let registration = checked(&domain.daemon, &text);
+    assert_eq!(
+        registration.issuer.as_deref(),
+        Some("https://login.example.org")
+    );
+    compare("discovered", &text);
+    // Nobody learns whose address it is.
+    assert_eq!(
+        domain.tunnel.asked(),
+        [
+            "CONNECT autoconfig.example.org:443",
+            "CONNECT example.org:443",
+            "CONNECT login.example.org:443",
+        ]
+    );
+    let asked = domain.web.requests(WELL_KNOWN_AUTOCONFIG);
+    assert!(
+        asked.iter().all(|request| request.query.0.is_empty()),
+        "{asked:?}"
+    );
+}
+
+#[test]
+fn a_domain_of_a_known_provider_is_set_up_as_that() {
+    let domain = Domain::new();
+    let hosted = SERVERS.replace("imap.example.org", "imap.gmail.com");
+    domain.serve(AUTOCONFIG, &autoconfig(&hosted, ""));
+    let text = domain.printed();
+    assert!(
+        text.starts_with("// Gmail and Google Workspace, for me@example.org.\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\"login_hint\": \"me@example.org\""),
+        "{text}"
+    );
+
+    let domain = Domain::new();
+    let issuer = "<issuer>login.microsoftonline.com</issuer>";
+    domain.serve(AUTOCONFIG, &autoconfig(SERVERS, issuer));
+    assert!(
+        domain
+            .printed()
+            .starts_with("// Microsoft 365, for me@example.org.\n")
+    );
+}
+
+#[test]
+fn a_domain_may_say_it_in_other_ways() {
+    // Endpoints instead of an issuer.
+    let domain = Domain::new();
+    let oauth = "<scope>a \\ &quot;b</scope><authURL>https://login.example.org/a</authURL>\
+                 <tokenURL>https://login.example.org/t</tokenURL>";
+    domain.serve(AUTOCONFIG, &autoconfig(SERVERS, oauth));
+    let registration = checked(&domain.daemon, &domain.printed());
+    let uri = registration.token_uri.unwrap();
+    assert_eq!(uri.as_str(), "https://login.example.org/t");
+    assert_eq!(registration.scopes, ["a", "\\", "\"b"]);
+
+    // A description for mail programs, with a redirect on the way.
+    let domain = Domain::new();
+    let moved = Response::redirect(301, "https://example.org/elsewhere");
+    domain
+        .web
+        .script(USER_AGENT_CONFIGURATION, Scripted::Reply(moved));
+    let issuer =
+        json!({"authentication": {"oauth-public": {"issuer": "https://login.example.org"}}});
+    domain.serve("/elsewhere", &issuer.to_string());
+    domain.metadata("https://login.example.org", json!({}));
+    let registration = checked(&domain.daemon, &domain.printed());
+    assert_eq!(
+        registration.issuer.as_deref(),
+        Some("https://login.example.org")
+    );
+
+    // The domain is the issuer.
+    let domain = Domain::new();
+    domain.metadata("https://example.org", json!({}));
+    let text = printed(&domain.daemon, &["-c", "none", "https://example.org"]);
+    let registration = checked(&domain.daemon, &text);
+    assert_eq!(registration.issuer.as_deref(), Some("https://example.org"));
+}
+
+#[test]
+fn nothing_is_taken_from_a_place_without_tls() {
+    let domain = Domain::new();
+    for path in [
+        AUTOCONFIG,
+        WELL_KNOWN_AUTOCONFIG,
+        USER_AGENT_CONFIGURATION,
+        METADATA,
+    ] {
+        let moved = Response::redirect(302, &domain.web.url("/plain"));
+        domain.web.script(path, Scripted::Reply(moved));
+    }
+    domain.serve("/plain", &autoconfig(SERVERS, ""));
+    let output = domain.daemon.run(&["setup", "me@example.org"]);
+    assert!(
+        output
+            .failed(1)
+            .starts_with("ERROR - nothing is known of example.org")
+    );
+    assert_eq!(domain.web.requests("/plain").len(), 0);
+}
