@@ -319,6 +319,27 @@ fn what_comes_before_tls_is_not_taken_for_what_comes_after() {
 }
 
 #[test]
+fn no_token_leaves_the_machine_without_tls() {
+    let world = World::new();
+    for (scheme, protocol) in [
+        ("imap", Protocol::Imap),
+        ("pop3", Protocol::Pop3),
+        ("smtp", Protocol::Smtp),
+    ] {
+        let server = MailServer::start(Manners::of(protocol, Tls::Never).admit(ME, "at-1"));
+        // No loopback address by its looks, but it leads there.
+        let url = format!("{scheme}://0.0.0.0:{}", server.port);
+        let output = world.daemon.run(&["test", "work", &url]);
+        assert_eq!(output.status, 76, "{output:?}");
+        let told =
+            format!("\n{url}: offers no TLS\n  hint: a token is sent without TLS to a loopback");
+        assert!(output.stdout.contains(&told), "{output:?}");
+        let heard = server.heard();
+        assert!(!heard.iter().any(|line| line.contains("AUTH")), "{heard:?}");
+    }
+}
+
+#[test]
 fn a_server_that_floods_is_left() {
     let world = World::new();
     let endless: &'static str = "x".repeat(40_000).leak();

@@ -10,6 +10,7 @@ use std::{collections::HashSet, time::Duration};
 use pizauth::{
     config,
     core::dump,
+    mail::{Challenge, Dialogue, Mechanism, Protocol, Situation, Step, autoconfig},
     oauth::{
         authorization::{self, CallbackResult},
         token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     ("control_frame", control_frame),
     ("dump", dump),
     ("http_request", http_request),
+    ("mail_session", mail_session),
     ("redirect_query", redirect_query),
     ("step_sequence", step_sequence),
     ("token_response", token_response),
@@ -60,6 +62,51 @@ pub fn client_reply(data: &[u8]) {
     }
     let short = data.split_last().map_or(data, |(_, short)| short);
     assert!(wire::parse_reply(short.to_vec().into()).is_err());
+}
+
+/// Whatever a mail server says, the token is only sent over TLS or on this machine, TLS begins once,
+/// and what is told of it is harmless.
+pub fn mail_session(data: &[u8]) {
+    let Some((flags, said)) = data.split_first() else {
+        return;
+    };
+    let protocol = match flags % 3 {
+        0 => Protocol::Imap,
+        1 => Protocol::Pop3,
+        _ => Protocol::Smtp,
+    };
+    let situation = Situation {
+        secure: flags & 4 != 0,
+        loopback: flags & 8 != 0,
+        has_user: flags & 16 != 0,
+    };
+    let said = String::from_utf8_lossy(said);
+    let _ = autoconfig::parse(&said);
+    let mut secure = situation.secure;
+    let mut dialogue = Dialogue::new(protocol, situation);
+    for line in said.split('\n') {
+        let _ = Challenge::decode(line).map(|challenge| plain(&challenge.to_string()));
+        let mut step = dialogue.line(line);
+        if step == Step::StartTls {
+            assert!(!secure, "TLS within TLS");
+            secure = true;
+            step = dialogue.secured();
+        }
+        match step {
+            Step::Read => {}
+            Step::Send(line) => plain(&line),
+            Step::Respond(mechanism) => {
+                assert!(secure || situation.loopback, "a token in clear");
+                assert!(situation.has_user || mechanism == Mechanism::Oauthbearer);
+            }
+            Step::StartTls => panic!("TLS twice"),
+            Step::End(verdict) => return plain(&format!("{verdict:?}")),
+        }
+    }
+}
+
+fn plain(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?}");
 }
 
 /// A config is good, or its error is plain text; neither shows a secret.
