@@ -3,7 +3,9 @@
 //! before the first request.
 
 use std::{
+    fmt,
     io::{self, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
@@ -13,6 +15,10 @@ use ureq::{
     config::Config,
     http,
     tls::{RootCerts, TlsConfig},
+    unversioned::{
+        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        transport::{DefaultConnector, NextTimeout},
+    },
 };
 use url::Url;
 use zeroize::Zeroizing;
@@ -75,9 +81,10 @@ impl Agents {
                 )
                 .build()
         };
+        let agent = |proxy| Agent::with_parts(config(proxy), DefaultConnector::default(), Names);
         Agents {
-            direct: Agent::new_with_config(config(None)),
-            proxied: Agent::new_with_config(config(ureq::Proxy::try_from_env())),
+            direct: agent(None),
+            proxied: agent(ureq::Proxy::try_from_env()),
         }
     }
 
@@ -161,6 +168,47 @@ impl Agents {
     }
 }
 
+/// Looks names up as ureq does, and says which failures are of that: nothing was sent then.
+#[derive(Debug)]
+struct Names;
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &http::Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        // It takes a thread for it, and panics when there is none.
+        let looked_up = catch_unwind(AssertUnwindSafe(|| {
+            DefaultResolver::default().resolve(uri, config, timeout)
+        }));
+        match looked_up {
+            Ok(Err(Error::Io(error))) => Err(NoAddress(error.to_string()).into()),
+            Ok(outcome) => outcome,
+            Err(_) => Err(NoAddress("no thread to look the name up with".into()).into()),
+        }
+    }
+}
+
+/// A name couldn't be looked up.
+#[derive(Debug)]
+struct NoAddress(String);
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoAddress {}
+
+impl From<NoAddress> for Error {
+    fn from(error: NoAddress) -> Self {
+        Error::Other(Box::new(error))
+    }
+}
+
 fn read(response: http::Response<ureq::Body>) -> Outcome {
     let header = |name| {
         let value = response.headers().get(name)?;
@@ -189,6 +237,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
 fn failed(error: &Error) -> Outcome {
     let text = error.to_string();
     let not_sent = match error {
+        Error::Other(other) if other.is::<NoAddress>() => return Outcome::NotSent(other.to_string()),
         Error::HostNotFound
         | Error::ConnectionFailed
         | Error::InvalidProxyUrl
