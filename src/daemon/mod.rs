@@ -44,6 +44,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::{Mode, umask},
 };
@@ -493,6 +494,7 @@ impl Daemon {
 }
 
 /// What else may end the main thread's sleep.
+#[derive(Clone, Copy)]
 enum Rest<'a> {
     /// Nothing.
     Long,
@@ -543,19 +545,30 @@ fn turn_unguarded(
         Rest::Long => timer.timeout(),
         Rest::Watching(presence) => {
             fds.extend(presence.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend((presence.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
             presence.timeout(timer.timeout())
         }
         Rest::AtMost(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
     };
     match poll(&mut fds, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        // Without memory it is as if something had happened: there may be some the next time.
+        Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
         Err(errno) => return Err(errno.into()),
+    }
+    if let Rest::Watching(presence) = rest
+        && fds.iter().any(|fd| told(fd, PollFlags::POLLPRI))
+    {
+        presence.mounted();
     }
     alarm.clear();
     timer.clear();
     shared.with(|core, cx| core.tick(cx));
     hooks.exchange(shared);
     Ok(std::iter::from_fn(|| wishes.next()).collect())
+}
+
+fn told(fd: &PollFd, flag: PollFlags) -> bool {
+    fd.revents().is_some_and(|seen| seen.contains(flag))
 }
 
 /// The redirect listeners.

@@ -1,7 +1,9 @@
-//! Notices that the control socket's file may have gone: somebody cleaned the runtime directory, or
-//! the system took it away. On Linux the kernel says so and nothing wakes up without a reason.
+//! Notices that the control socket's file may have gone: somebody cleaned the runtime directory,
+//! mounted another over it, or the system took it away. On Linux the kernel says so and nothing wakes
+//! up without a reason.
 
 use std::{
+    cell::Cell,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -21,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub struct Presence {
     socket: PathBuf,
     watch: sys::Watch,
+    mounts: sys::Mounts,
+    mounted: Cell<bool>,
     due: Option<Instant>,
 }
 
@@ -30,6 +34,8 @@ impl Presence {
         Presence {
             socket: socket.to_owned(),
             watch: sys::Watch::new(),
+            mounts: sys::Mounts::new(),
+            mounted: Cell::new(false),
             due: None,
         }
     }
@@ -37,6 +43,16 @@ impl Presence {
     /// Readable when something has changed around the socket.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.watch.fd()
+    }
+
+    /// Exceptional (POLLPRI) once, when something was mounted or unmounted.
+    pub fn mounts(&self) -> Option<BorrowedFd<'_>> {
+        self.mounts.fd()
+    }
+
+    /// [`Presence::mounts`] was exceptional; it says so once only.
+    pub fn mounted(&self) {
+        self.mounted.set(true);
     }
 
     /// How long poll(2) may sleep, when `timeout` is how long the others let it.
@@ -58,7 +74,7 @@ impl Presence {
     /// Whether the socket should be looked at now.
     pub fn is_due(&mut self) -> bool {
         let now = Instant::now();
-        if self.watch.changed() {
+        if self.watch.changed() | self.mounted.take() {
             self.due = Some(self.due.map_or(now + SETTLE, |due| due.min(now + SETTLE)));
         }
         self.due.is_some_and(|due| due <= now)
@@ -85,6 +101,7 @@ impl Presence {
 #[cfg(target_os = "linux")]
 mod sys {
     use std::{
+        fs::File,
         os::fd::{AsFd, BorrowedFd},
         path::Path,
     };
@@ -93,6 +110,21 @@ mod sys {
         errno::Errno,
         sys::inotify::{AddWatchFlags, InitFlags, Inotify},
     };
+
+    /// The mounts that this process sees, proc_pid_mountinfo(5).
+    pub struct Mounts(Option<File>);
+
+    impl Mounts {
+        /// From now on.
+        pub fn new() -> Self {
+            // Without /proc, nobody tells.
+            Mounts(File::open("/proc/self/mountinfo").ok())
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            self.0.as_ref().map(AsFd::as_fd)
+        }
+    }
 
     /// inotify(7) on the socket's directory and on the one around it.
     pub struct Watch(Option<Inotify>);
@@ -142,6 +174,19 @@ mod sys {
 #[cfg(not(target_os = "linux"))]
 mod sys {
     use std::{os::fd::BorrowedFd, path::Path};
+
+    /// Nothing tells.
+    pub struct Mounts;
+
+    impl Mounts {
+        pub fn new() -> Self {
+            Mounts
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
 
     /// Nothing tells.
     pub struct Watch;

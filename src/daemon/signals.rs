@@ -21,13 +21,15 @@ pub fn block() -> io::Result<()> {
 }
 
 fn answered() -> SigSet {
-    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token.
+    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token. Nor
+    // must SIGXFSZ: a file that must not grow is an error like any other.
     [
         Signal::SIGTERM,
         Signal::SIGINT,
         Signal::SIGHUP,
         Signal::SIGUSR1,
         Signal::SIGUSR2,
+        Signal::SIGXFSZ,
     ]
     .into_iter()
     .collect()
