@@ -1,5 +1,7 @@
 //! Signing in from anywhere: every channel, and every way to prove who the client is.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use super::support::browser;
@@ -504,6 +506,84 @@ fn polling_slows_down_backs_off_and_goes_on() {
     let words = "somebody has agreed, but the provider's reply was lost (invalid_grant";
     assert!(line.contains(words), "{line}");
     assert!(line.contains("sign in again"), "{line}");
+}
+
+/// Not yet, as GitHub says it and as Google does; whoever is asked to slow down stays slow.
+#[test]
+fn every_way_to_say_not_yet() {
+    let provider = Provider::start();
+    let json = |status, body: &str| Scripted::reply(status, "application/json", body);
+    provider.script(TOKEN, json(403, r#"{"error":"slow_down"}"#));
+    provider.script(TOKEN, json(200, r#"{"error":"authorization_pending"}"#));
+    let daemon = started(&device_only(&provider, ""));
+    shown_code(&daemon);
+    provider.wait_for(TOKEN, 2);
+    enter(&provider, "user_code=USER-1");
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
+    let polls = provider.requests(TOKEN);
+    assert_eq!(polls.len(), 3);
+    for pair in polls.windows(2) {
+        // Five seconds more than the interval; the network may hold the first of a pair up.
+        let gap = pair[1].at.duration_since(pair[0].at);
+        assert!(gap > Duration::from_secs(5), "{gap:?}");
+    }
+}
+
+#[test]
+fn every_way_to_say_no() {
+    let provider = Provider::start();
+    let cases = [
+        ("access_denied", "whoever entered the code has refused"),
+        (
+            "authorization_declined",
+            "whoever entered the code has refused",
+        ),
+        (
+            "expired_token",
+            "the code has expired before anybody entered it",
+        ),
+    ];
+    let account = |(name, _): &(&str, &str)| {
+        let own = format!("{TOKEN}/{name}");
+        let refusal = format!(r#"{{"error":"{name}"}}"#);
+        provider.script(&own, Scripted::reply(400, "application/json", &refusal));
+        device_only(&provider, "")
+            .replace("\"work\"", &format!("\"{name}\""))
+            .replace(&provider.token_uri(), &provider.url(&own))
+    };
+    let daemon = started(&cases.iter().map(account).collect::<String>());
+    for (name, _) in &cases {
+        daemon.run(&["show", name]).failed(77);
+    }
+    for (name, words) in &cases {
+        let line = daemon.log().wait_line(&format!("{words} ({name})"));
+        assert!(line.contains(&format!(" - {name}: ")), "{line}");
+        assert_eq!(provider.requests(&format!("{TOKEN}/{name}")).len(), 1);
+    }
+}
+
+/// As older providers put it: another name for the page, a number as text, no end.
+#[test]
+fn a_device_code_by_other_names() {
+    let provider = Provider::start();
+    let page = provider.url(DEVICE);
+    let code = format!(
+        r#"{{"device_code":"d","user_code":"ABCD","verification_url":"{page}","interval":"5"}}"#
+    );
+    let answer = Scripted::reply(200, "application/json", &code);
+    provider.script(DEVICE_AUTHORIZATION, answer);
+    let tokens = r#"{"access_token":"a","token_type":"bearer","refresh_token":"r"}"#;
+    provider.script(TOKEN, Scripted::reply(200, "application/json", tokens));
+    let daemon = started(&device_only(&provider, ""));
+    assert!(shown_code(&daemon).contains(&format!("open {page} and enter the code ABCD")));
+    let status = daemon.run(&["status"]);
+    assert!(status.ok().contains("within 29m"), "{status:?}");
+    daemon.eventually(&["show", "work"], |output| output.stdout == "a\n");
+    let asked = provider.requests(DEVICE_AUTHORIZATION).remove(0);
+    let poll = provider.requests(TOKEN).remove(0);
+    assert_eq!(poll.form.get("device_code"), Some("d"));
+    let gap = poll.at.duration_since(asked.at);
+    assert!(gap > Duration::from_millis(4_500), "{gap:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The cases are data. Their numbers are those of the project's list of replies that are known
 //! from the wild; src/oauth/token/tests.rs has the same numbers for the verdicts alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -596,6 +596,18 @@ fn cases(elsewhere: &str) -> Vec<Case> {
     rows.dedup();
     assert_eq!(rows.len(), cases.len(), "a row's name is its account's");
     cases
+}
+
+/// The numbers of the rows that are cases: of a code, and of a refresh.
+pub fn rows() -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let number = |case: &Case| case.row.split('-').next()?.parse().ok();
+    let cases = cases("http://localhost/elsewhere");
+    let codes = cases.iter().filter(|case| case.exchange.is_some());
+    let refreshes = cases.iter().filter(|case| case.refresh.is_some());
+    (
+        codes.filter_map(number).collect(),
+        refreshes.filter_map(number).collect(),
+    )
 }
 
 // ---- the world that the cases run in ----------------------------------------------------------

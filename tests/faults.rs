@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -210,6 +210,71 @@ fn a_lost_rotation_is_explained() {
     assert_eq!(provider.requests(TOKEN).len(), 3);
 }
 
+/// Two daemons with one login, at a provider that takes the second use of a refresh token for theft:
+/// whoever comes second hears of it, once, and asks no more.
+#[test]
+fn two_daemons_with_one_login_end_in_a_word_and_no_loop() {
+    let provider = Provider::start();
+    let config = |daemon: &Daemon| {
+        let errors = daemon.record("errors");
+        let hook = errors.option("error_notify_cmd", &["PIZAUTH_MSG"]);
+        daemon.write_config(&format!("{hook}{}", provider.account("work")));
+        errors
+    };
+    let (mut first, mut second) = (Daemon::new(""), Daemon::new(""));
+    let (_, heard) = (config(&first), config(&second));
+    first.start();
+    first.sign_in("work");
+    let dump = first.dump();
+    first.shutdown();
+    first.start();
+    second.start();
+    for (daemon, count) in [(&first, 2), (&second, 3)] {
+        daemon.run_with(&["restore"], &dump).ok();
+        daemon.run(&["refresh", "work"]).ok();
+        provider.wait_for(TOKEN, count);
+    }
+    first.eventually(&["show", "work"], |shown| shown.stdout == "at-2\n");
+    let words = "authorisation needed again: invalid_grant: the refresh token was used before";
+    let line = heard.wait_lines(1).remove(0);
+    assert!(line.starts_with(words), "{line}");
+    assert_eq!(second.token("work"), "at-1", "shown to its expiry");
+    let asked = provider.requests(TOKEN).len();
+    second.run(&["status"]).ok();
+    assert_eq!((asked, heard.lines().len()), (3, 1));
+}
+
+/// A name that no server knows: nothing was sent, and nothing is lost.
+#[test]
+fn a_name_that_does_not_resolve_costs_nothing() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let front = Front::start(provider.port(), authority.certify("provider.invalid"));
+    let tunnel = Tunnel::start(front.port);
+    let proxy = format!("http://127.0.0.1:{}", tunnel.port);
+    let mut daemon = Daemon::new(&account_behind(&provider, "far", "provider.invalid", 443));
+    trust(&mut daemon, &authority);
+    // By way of the proxy there is a first token.
+    daemon.env("HTTPS_PROXY", &proxy);
+    daemon.start();
+    daemon.sign_in("far");
+    daemon.unset("HTTPS_PROXY");
+    daemon.restart();
+    daemon.run(&["refresh", "far"]).ok();
+    let line = daemon
+        .log()
+        .wait_line("WARN - far: refresh failed, trying again in");
+    assert!(
+        line.contains("provider.invalid: failed to lookup"),
+        "{line}"
+    );
+    assert_eq!(daemon.token("far"), "at-1");
+    daemon.env("HTTPS_PROXY", &proxy);
+    daemon.restart();
+    daemon.run(&["refresh", "far"]).ok();
+    daemon.eventually(&["show", "far"], |shown| shown.stdout == "at-2\n");
+}
+
 // ---- TLS and proxies --------------------------------------------------------------------------
 
 /// An account whose token endpoint is behind `front`, at `host`.
@@ -366,7 +431,7 @@ fn a_famine_of_descriptors_is_survived() {
     daemon.shutdown();
 }
 
-/// 160 MiB of addresses are enough for TLS, threads and a sign-in.
+/// 64 MiB of addresses are enough for TLS, threads, a sign-in, and a reply of 12 MB that isn't taken.
 #[test]
 fn little_memory_is_enough() {
     let provider = Provider::start();
@@ -374,11 +439,38 @@ fn little_memory_is_enough() {
     let front = Front::start(provider.port(), authority.certify("localhost"));
     let directory = tempfile::tempdir().expect("a directory");
     let config = account_behind(&provider, "work", "localhost", front.port);
-    let mut daemon = starved(directory.path(), "ulimit -v 163840", &config);
+    let mut daemon = starved(directory.path(), "ulimit -v 65536", &config);
     trust(&mut daemon, &authority);
     daemon.start();
+    provider.script(TOKEN, Scripted::Huge(12 << 20));
+    let page = browser::visit(&daemon.authorization_url("work"));
+    assert!(page.text().contains("more than 1 MiB"), "{}", page.text());
     daemon.sign_in("work");
     assert_eq!(daemon.token("work"), "at-1");
+}
+
+/// Where no file may grow, a token file can't be written; the rest works.
+#[test]
+fn a_limit_on_files_ends_no_daemon() {
+    let provider = Provider::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    let option = format!("token_file = \"{}\";", file.display());
+    let config = provider.account_with("work", &option);
+    let mut daemon = starved(directory.path(), "ulimit -f 0", &config);
+    daemon.start();
+    daemon.sign_in("work");
+    let line = daemon
+        .log()
+        .wait_line("ERROR - work: the token file could not be kept: ");
+    assert!(line.contains("too large"), "{line}");
+    assert_eq!(daemon.token("work"), "at-1");
+    let left: Vec<_> = fs::read_dir(directory.path())
+        .expect("the directory")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["pizauth"], "a part of a token file was left behind");
+    daemon.shutdown();
 }
 
 /// 1,100 connections that say half a request each: the real callback is served among them.
@@ -400,6 +492,47 @@ fn a_crowd_at_the_redirect_port_keeps_nobody_out() {
     assert_eq!(browser::visit(&callback).status(), 200);
     assert_eq!(daemon.token("work"), "at-1");
     drop(crowd);
+    daemon.shutdown();
+}
+
+/// A request line of 800 MiB, as far as it is taken: the memory stays as it is, and the real callback
+/// is served.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_line_without_end_costs_no_memory() {
+    const MAX_GROWTH_KB: u64 = 2048;
+    let (_provider, mut daemon) = one_account();
+    let callback = browser::callback_of(&daemon.authorization_url("work"));
+    let address = origin_of(&callback)
+        .trim_start_matches("http://")
+        .to_owned();
+    let status = format!("/proc/{}/status", daemon.pid().expect("a pid"));
+    let resident = || -> u64 {
+        let text = fs::read_to_string(&status).expect("its status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.expect("a number").parse().expect("a number")
+    };
+    assert_eq!(
+        browser::get(&format!("{}/", origin_of(&callback))).status(),
+        200
+    );
+    let before = resident();
+    let mut stream = TcpStream::connect(&address).expect("to connect");
+    let piece = [b'x'; 64 << 10];
+    let mut sent = 0_u64;
+    let taken = stream.write_all(b"GET /?").and_then(|()| {
+        while sent < 800 << 20 {
+            stream.write_all(&piece)?;
+            sent += piece.len() as u64;
+        }
+        Ok(())
+    });
+    assert!(taken.is_err(), "all of it was taken");
+    let grown = resident() - before;
+    assert!(grown <= MAX_GROWTH_KB, "{grown} kB more for {sent} bytes");
+    assert_eq!(browser::visit(&callback).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
     daemon.shutdown();
 }
 
@@ -534,6 +667,21 @@ fn signals_in_every_state() {
         assert_eq!(daemon.wait_end(), Some(0));
         assert!(!daemon.socket_path().exists());
     }
+}
+
+/// SIGQUIT ends the server as it ends any program, but without a core.
+#[test]
+fn quit_leaves_no_core() {
+    let (_provider, mut daemon) = one_account();
+    daemon.sign_in("work");
+    let pid = daemon.pid().expect("a pid");
+    nix::sys::signal::kill(pid, Signal::SIGQUIT).expect("to signal");
+    assert_eq!(daemon.wait_end(), Some(128 + Signal::SIGQUIT as i32));
+    let files = fs::read_dir(daemon.path("")).expect("the directory");
+    let cores = files
+        .map(|file| file.expect("a file").file_name())
+        .filter(|name| name.to_string_lossy().starts_with("core"));
+    assert_eq!(cores.count(), 0);
 }
 
 // ---- reload -----------------------------------------------------------------------------------
@@ -704,4 +852,60 @@ fn a_dump_that_cannot_be_written_fails() {
         said.starts_with("ERROR - can't write to stdout: "),
         "{said}"
     );
+}
+
+/// Stands between a client and the server that it asks: sends `signal` to that one as soon as the
+/// first bytes of the reply are there, and passes on what comes nevertheless.
+fn meddle(listener: &UnixListener, server: &Path, pid: nix::unistd::Pid, signal: Signal) {
+    let (mut client, _) = listener.accept().expect("a client");
+    let mut behind = UnixStream::connect(server).expect("the server");
+    let mut request = [0; 256];
+    let length = client.read(&mut request).expect("a request");
+    behind.write_all(&request[..length]).expect("to ask");
+    let mut first = [0; 100];
+    behind
+        .read_exact(&mut first)
+        .expect("the reply's beginning");
+    nix::sys::signal::kill(pid, signal).expect("to signal");
+    client.write_all(&first).expect("to pass it on");
+    // Whatever ends this is what the client has to bear.
+    let _ = std::io::copy(&mut behind, &mut client);
+}
+
+/// A server that is told to end finishes the dump that it has begun; of one that is killed there is
+/// only a part, which is no dump.
+#[test]
+fn a_dump_is_whole_or_an_error() {
+    let provider = Provider::start();
+    // Together far more than a socket's buffers hold.
+    let names = ["a", "b", "c"];
+    let config: String = names.iter().map(|name| provider.account(name)).collect();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+        let mut daemon = Daemon::new(&config);
+        daemon.start();
+        for name in names {
+            provider.script(TOKEN, tokens(&name.repeat(400_000), 3600));
+            daemon.sign_in(name);
+        }
+        let door = daemon.path("door");
+        let listener = UnixListener::bind(&door).expect("a socket");
+        let (server, pid) = (daemon.socket_path(), daemon.pid().expect("a pid"));
+        let between = thread::spawn(move || meddle(&listener, &server, pid, signal));
+        let mut dump = daemon.command(&["dump"]);
+        dump.env("PIZAUTH_SOCK", &door);
+        let running = Running::start(&mut dump);
+        let stdout = running.stdout.clone();
+        let output = running.finish();
+        between.join().expect("its end");
+        if signal == Signal::SIGKILL {
+            assert!(output.failed(69).starts_with("ERROR - "), "{output:?}");
+            daemon.kill();
+        } else {
+            assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+            assert_eq!(daemon.wait_end(), Some(0));
+            daemon.start();
+            daemon.run_with(&["restore"], &stdout.bytes()).ok();
+            assert_eq!(daemon.token("c"), "c".repeat(400_000));
+        }
+    }
 }

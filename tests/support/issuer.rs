@@ -245,6 +245,13 @@ impl Issuer {
         }
     }
 
+    /// The same for one client.
+    pub fn end_grants_of(&mut self, client_id: &str) {
+        for grant in &mut self.grants {
+            grant.live &= grant.client_id != client_id;
+        }
+    }
+
     /// Whether a resource server would accept `access_token`; its expiry is left to the caller.
     pub fn accepts(&self, access_token: &str) -> bool {
         self.access_tokens

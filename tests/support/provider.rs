@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{
@@ -114,6 +114,8 @@ impl Gate {
 pub struct Recorded {
     /// Which connection it came on, counted from 1.
     pub connection: u64,
+    /// When it had arrived.
+    pub at: Instant,
     pub method: String,
     pub path: String,
     pub query: Pairs,
@@ -229,6 +231,12 @@ impl Provider {
     /// Ends every grant, as when the user takes the consent back.
     pub fn end_grants(&self) {
         self.state.change(|state| state.issuer.end_grants());
+    }
+
+    /// Ends the grants of one client.
+    pub fn end_grants_of(&self, client_id: &str) {
+        self.state
+            .change(|state| state.issuer.end_grants_of(client_id));
     }
 
     /// Whether a resource server would accept `access_token` (expiry aside).
@@ -373,6 +381,7 @@ impl State {
     fn record(&mut self, connection: u64, request: &Request) -> Scripted {
         self.requests.push(Recorded {
             connection,
+            at: Instant::now(),
             method: request.method.clone(),
             path: request.path().into(),
             query: request.query(),
