@@ -1,4 +1,4 @@
-# The targets: all (or build), demo, test, check, sim, sim-canaries, model, fuzz, browser, acceptance, bench,
+# The targets: all (or build), demo, test, check, sim, sim-canaries, model, soak, fuzz, browser, acceptance, bench,
 # install, uninstall, clean.
 # Both GNU make and BSD make read this file.
 
@@ -35,6 +35,9 @@ SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/run tests/acceptance/lib.bas
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
 STEPS =
+# How long a soak takes: so many minutes of real time, or so many years of the simulator's.
+MINUTES = 10
+YEARS =
 # How many events in a row the model tries in every order.
 DEPTH = 6
 
@@ -50,7 +53,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
 .PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser \
-	acceptance bench bloat install uninstall clean
+	acceptance soak bench bloat install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -140,6 +143,17 @@ browser:
 # (where CI is set, they are installed). JOURNEYS=10 takes those whose names start so.
 acceptance:
 	@tests/acceptance/run $(JOURNEYS)
+
+# Two hundred accounts and a fault a second: nothing is lost and nothing grows.
+soak:
+	@if [ -n '$(YEARS)' ]; then \
+		[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
+		PIZAUTH_SIM_YEARS='$(YEARS)' $(CARGO) test --locked --release --lib \
+			core::sim::years -- --nocapture; \
+	else \
+		MINUTES='$(MINUTES)' SEED='$(SEED)' $(CARGO) test --locked --release --test blackbox \
+			soak:: -- --ignored --nocapture; \
+	fi
 
 bench:
 	$(CARGO) bench --locked

@@ -31,6 +31,7 @@ mod rows;
 mod services;
 mod setup;
 mod show;
+mod soak;
 mod sock;
 mod state;
 mod support;

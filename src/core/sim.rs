@@ -14,6 +14,7 @@ mod look;
 mod outcomes;
 pub mod provider;
 pub mod world;
+mod years;
 
 use std::{
     env, fmt,
