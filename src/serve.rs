@@ -365,8 +365,10 @@ impl<S: Service> Server<S> {
             }
             connection.filed.deadline = deadline;
         }
-        self.parked -= usize::from(connection.filed.parked);
-        self.parked += usize::from(parked);
+        self.parked = self
+            .parked
+            .saturating_sub(usize::from(connection.filed.parked));
+        self.parked = self.parked.saturating_add(usize::from(parked));
         connection.filed.parked = parked;
     }
 
@@ -378,7 +380,7 @@ impl<S: Service> Server<S> {
         if let Some(deadline) = filed.deadline {
             self.deadlines.remove(&(deadline, connection.id()));
         }
-        self.parked -= usize::from(filed.parked);
+        self.parked = self.parked.saturating_sub(usize::from(filed.parked));
         connection.close(&mut self.service);
     }
 
@@ -489,7 +491,7 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
-            if self.connections.len() - self.parked >= self.limits.max_connections {
+            if self.connections.len().saturating_sub(self.parked) >= self.limits.max_connections {
                 self.evict();
             }
             let by = self.now.checked_add(self.limits.read_timeout);

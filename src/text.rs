@@ -10,7 +10,7 @@ pub const MAX_FOREIGN_CHARS: usize = 800;
 /// trimmed, and what is longer than [`MAX_FOREIGN_CHARS`] is cut with an ellipsis.
 pub fn sanitize(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(MAX_FOREIGN_CHARS));
-    let mut chars = 0;
+    let mut chars: usize = 0;
     let mut gap = false;
     for c in text.chars() {
         if c.is_whitespace() || c.is_control() || is_invisible(c) {
@@ -19,7 +19,7 @@ pub fn sanitize(text: &str) -> String {
         }
         if gap {
             line.push(' ');
-            chars += 1;
+            chars = chars.saturating_add(1);
             gap = false;
         }
         if chars >= MAX_FOREIGN_CHARS {
@@ -27,7 +27,7 @@ pub fn sanitize(text: &str) -> String {
             break;
         }
         line.push(c);
-        chars += 1;
+        chars = chars.saturating_add(1);
     }
     line
 }

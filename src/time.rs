@@ -124,8 +124,8 @@ pub fn humane(span: Duration) -> String {
     let mut rest = span.as_secs();
     let mut words = Vec::new();
     for (size, unit) in UNITS {
-        let count = rest / size;
-        rest %= size;
+        let count = rest.checked_div(size).unwrap_or_default();
+        rest = rest.checked_rem(size).unwrap_or_default();
         if count > 0 {
             words.push(format!("{count}{unit}"));
         } else if !words.is_empty() {

@@ -301,7 +301,7 @@ pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
     loop {
         let missing = missing(&input).map_err(|why| trouble(&why))?;
         let have = input.len();
-        input.resize(have + missing.min(MAX_READ_BYTES), 0);
+        input.resize(have.saturating_add(missing.min(MAX_READ_BYTES)), 0);
         let room = input.get_mut(have..).unwrap_or_default();
         let count = match room {
             [] => 0,
@@ -313,7 +313,7 @@ pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
                 outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
             },
         };
-        input.truncate(have + count);
+        input.truncate(have.saturating_add(count));
         if count == 0 {
             // Whole, or the server has hung up: what has come by then says which.
             return parse_reply(input);
@@ -381,8 +381,8 @@ impl<S: Read + Write> Replies<S> {
     fn whole(&self) -> Result<Option<usize>, Failure> {
         let head = split_head(&self.input).map_err(|why| trouble(&why))?;
         Ok(head.and_then(|(_, length, rest)| {
-            let head = self.input.len() - rest.len();
-            (rest.len() >= length).then_some(head + length)
+            let head = self.input.len().saturating_sub(rest.len());
+            (rest.len() >= length).then_some(head.saturating_add(length))
         }))
     }
 }
@@ -449,7 +449,7 @@ fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
 fn frame(word: &str, body: &[u8]) -> Zeroizing<Vec<u8>> {
     let head = format!("pizauth {VERSION} {word} {}\n", body.len());
     // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut frame = Zeroizing::new(Vec::with_capacity(head.len() + body.len()));
+    let mut frame = Zeroizing::new(Vec::with_capacity(head.len().saturating_add(body.len())));
     frame.extend_from_slice(head.as_bytes());
     frame.extend_from_slice(body);
     frame

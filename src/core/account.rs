@@ -1011,7 +1011,7 @@ impl Account {
             Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
             Verdict::Transient { refusal, .. } => {
                 let waited = env.now.instant.since(exchanging.since.instant);
-                if waited + schedule::EXCHANGE_RETRY < schedule::CODE_LIFETIME {
+                if waited.saturating_add(schedule::EXCHANGE_RETRY) < schedule::CODE_LIFETIME {
                     let message = format!("will try again to exchange the code: {}", refusal.text);
                     env.log(Level::Warn, &self.name, message);
                     let retry_at = env.now.instant.after(schedule::EXCHANGE_RETRY);

@@ -100,7 +100,7 @@ impl<'a> Env<'a> {
 
     /// A name that no operation has had.
     pub fn attempt(&mut self) -> AttemptId {
-        self.common.attempts += 1;
+        self.common.attempts = self.common.attempts.saturating_add(1);
         AttemptId(self.common.attempts)
     }
 

@@ -455,11 +455,11 @@ impl Core {
     }
 
     fn take_over(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
-        let mut taken = 0;
+        let mut taken: usize = 0;
         for saved in dump.grants {
             let name = saved.account.clone();
             let took = self.on(cx, &name, |account, env| account.restore(env, saved));
-            taken += usize::from(took == Some(true));
+            taken = taken.saturating_add(usize::from(took == Some(true)));
         }
         taken
     }

@@ -83,7 +83,7 @@ impl Account {
 fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<Wall>) -> Secret {
     let line = |text: &str| {
         // Reserved at once, as everywhere: growing leaves copies behind.
-        let mut line = String::with_capacity(text.len() + 1);
+        let mut line = String::with_capacity(text.len().saturating_add(1));
         line.push_str(text);
         line.push('\n');
         Secret::new(line)

@@ -104,7 +104,7 @@ impl Revocation {
     }
 
     pub fn retry(&mut self, attempt: AttemptId) {
-        self.tries += 1;
+        self.tries = self.tries.saturating_add(1);
         self.phase = Phase::InFlight(attempt);
     }
 
@@ -131,7 +131,8 @@ impl Revocation {
                 refusal,
                 retry_after,
             } => {
-                let doubled = RETRY * 2u32.pow(self.tries.saturating_sub(1));
+                let doubled =
+                    RETRY.saturating_mul(2u32.saturating_pow(self.tries.saturating_sub(1)));
                 let delay = retry_after.unwrap_or(doubled).min(MAX_RETRY);
                 self.phase = Phase::RetryAt(now.after(delay));
                 Step::Wait(refusal)

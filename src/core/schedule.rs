@@ -75,7 +75,7 @@ pub fn refresh_at(policy: &Policy, obtained: Instant, expires: Option<Instant>) 
     let by_age = obtained.after(policy.refresh_at_least);
     match expires {
         Some(expires) => {
-            let half_life = expires.since(obtained) / 2;
+            let half_life = expires.since(obtained).checked_div(2).unwrap_or_default();
             by_age.min(expires.before(policy.refresh_before_expiry.min(half_life)))
         }
         None => by_age,
@@ -89,7 +89,9 @@ pub fn retry_delay(policy: &Policy, failures: u32, jitter: u8) -> Duration {
     let base = policy.refresh_retry;
     let doubled = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
     let delay = doubled.min(MAX_RETRY_DELAY.max(base));
-    delay - delay / 5 * u32::from(jitter) / 255
+    let fifth = delay.checked_div(5).unwrap_or_default();
+    let share = fifth.saturating_mul(u32::from(jitter)).checked_div(255);
+    delay.saturating_sub(share.unwrap_or_default())
 }
 
 #[cfg(test)]

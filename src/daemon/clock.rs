@@ -23,7 +23,7 @@ const BEFORE_BOOT: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Both clocks, read now.
 pub fn now() -> Now {
     Now {
-        instant: Instant::from_millis(0).after(read(SUSPEND_AWARE) + BEFORE_BOOT),
+        instant: Instant::from_millis(0).after(read(SUSPEND_AWARE).saturating_add(BEFORE_BOOT)),
         wall: Wall::from_millis(0).after(read(ClockId::CLOCK_REALTIME)),
     }
 }

@@ -110,7 +110,7 @@ impl Doors {
             let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
                 continue;
             };
-            let number = FULL + *last + 1;
+            let number = FULL.saturating_add(*last).saturating_add(1);
             let opened = listener.try_clone().and_then(|socket| {
                 self.server.open(number, Listener::unix(listener)?);
                 Ok(socket)
@@ -124,7 +124,7 @@ impl Doors {
                         socket,
                     };
                     open.insert(number, door);
-                    *last += 1;
+                    *last = last.saturating_add(1);
                 }
                 Err(error) => {
                     log::error!("can't serve the socket {path}: {error}");

@@ -11,6 +11,10 @@ const DESCRIPTORS: u64 = 4096;
 /// system calls that only an intruder would make. Whatever the system refuses is logged and done
 /// without; what is in force is returned, by the names that `info` shows.
 pub fn harden() -> Vec<&'static str> {
+    // The last thing that needs a right which is given up.
+    if let Err(why) = more_descriptors() {
+        log::warn!("the limit of descriptors stays: {why}");
+    }
     let mut layers = Vec::new();
     let mut told = |layer: &'static str, what: &str, outcome: Result<bool, String>| match outcome {
         Ok(true) => layers.push(layer),
@@ -32,10 +36,7 @@ pub fn harden() -> Vec<&'static str> {
         "set-user-ID programs can't be given up",
         system::no_new_privs(),
     );
-    told("seccomp", "system calls can't be given up", calls::deny());
-    if let Err(why) = more_descriptors() {
-        log::warn!("the limit of descriptors stays: {why}");
-    }
+    told(calls::NAME, "system calls can't be given up", calls::deny());
     layers
 }
 
@@ -73,8 +74,11 @@ mod system {
 
 #[cfg(not(target_os = "linux"))]
 mod system {
+    use crate::daemon::process;
+
+    /// On FreeBSD and macOS nobody may trace it from now on; elsewhere nothing is in force.
     pub fn undumpable() -> Result<bool, String> {
-        Ok(false)
+        process::deny_tracing().map_err(|error| error.to_string())
     }
 
     pub fn no_new_privs() -> Result<bool, String> {
@@ -96,6 +100,9 @@ mod calls {
 
     use nix::libc;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+
+    /// As `info` shows it.
+    pub const NAME: &str = "seccomp";
 
     /// What the daemon never does itself: look into another process or be helped by the kernel in
     /// unusual ways. All else stays allowed: name lookup and the C library may need what nobody
@@ -133,15 +140,40 @@ mod calls {
     }
 }
 
-#[cfg(not(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
+/// Running programs and changing who one is aren't among the promises: there is no `restart` in
+/// place on that system. Its paths aren't narrowed, for the reasons in SECURITY.md.
+#[cfg(target_os = "openbsd")]
+mod calls {
+    use crate::daemon::process;
+
+    /// As `info` shows it.
+    pub const NAME: &str = "pledge";
+
+    /// Sockets and their files, token files, name lookup, descriptors on their way to the runner.
+    /// With `error`, what breaks a promise fails: a daemon that is killed for it loses every token.
+    pub fn deny() -> Result<bool, String> {
+        let promises = c"error stdio rpath wpath cpath fattr flock unix inet dns sendfd recvfd";
+        process::pledge(promises)
+            .map(|()| true)
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(not(any(
+    target_os = "openbsd",
+    all(
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        )
     )
 )))]
 mod calls {
+    /// As `info` would show it.
+    pub const NAME: &str = "seccomp";
+
     pub fn deny() -> Result<bool, String> {
         Ok(false)
     }

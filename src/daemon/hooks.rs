@@ -613,7 +613,7 @@ fn collect(pipe: PipeReader) -> io::Result<Receiver<Output>> {
     let thread = thread::Builder::new().name("load".into());
     thread.stack_size(PIPE_STACK).spawn(move || {
         let mut output = Zeroizing::new(Vec::new());
-        let limit = MAX_DUMP_BYTES as u64 + 1;
+        let limit = (MAX_DUMP_BYTES as u64).saturating_add(1);
         let outcome = pipe.take(limit).read_to_end(&mut output);
         // Nobody listens when the command has failed.
         let _ = sender.send(outcome.map(|_| output));

@@ -61,7 +61,9 @@ impl Presence {
             return timeout;
         };
         // A millisecond more than is left, so that it isn't woken too early.
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let left = due
+            .saturating_duration_since(Instant::now())
+            .saturating_add(Duration::from_millis(1));
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         // As poll(2) has them: a negative one is none.
         let (others, ours) = (i32::from(timeout), i32::from(left));

@@ -1,4 +1,5 @@
-//! fork(2), and descriptors that arrive as numbers: the only unsafe code. All forks happen in
+//! fork(2), descriptors that arrive as numbers, and the calls by which systems other than Linux
+//! take rights away: the only unsafe code. All forks happen in
 //! processes that have one thread.
 #![allow(unsafe_code)]
 
@@ -174,6 +175,43 @@ fn close_inherited(kept: &[RawFd]) {
             unsafe { nix::libc::close(fd) };
         }
     }
+}
+
+/// Lets no process without privileges trace this one any more (procctl(2)).
+#[cfg(target_os = "freebsd")]
+pub fn deny_tracing() -> io::Result<bool> {
+    use nix::libc;
+    let mut mode = libc::PROC_TRACE_CTL_DISABLE;
+    let data = (&raw mut mode).cast();
+    // SAFETY: the command reads an int, which is there until the call has returned.
+    let result = unsafe { libc::procctl(libc::P_PID, 0, libc::PROC_TRACE_CTL, data) };
+    nix::errno::Errno::result(result)?;
+    Ok(true)
+}
+
+/// Lets no process without privileges trace this one any more (ptrace(2)).
+#[cfg(target_os = "macos")]
+pub fn deny_tracing() -> io::Result<bool> {
+    use nix::libc;
+    // SAFETY: the request uses none of the other arguments.
+    let result = unsafe { libc::ptrace(libc::PT_DENY_ATTACH, 0, std::ptr::null_mut(), 0) };
+    nix::errno::Errno::result(result)?;
+    Ok(true)
+}
+
+/// There is no such call; nothing is in force.
+#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
+pub fn deny_tracing() -> io::Result<bool> {
+    Ok(false)
+}
+
+/// From now on this process does nothing else (pledge(2)); what it runs may.
+#[cfg(target_os = "openbsd")]
+pub fn pledge(promises: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: both are strings that end with a zero, or none.
+    let result = unsafe { nix::libc::pledge(promises.as_ptr(), std::ptr::null()) };
+    nix::errno::Errno::result(result)?;
+    Ok(())
 }
 
 fn close_stdio() -> io::Result<()> {

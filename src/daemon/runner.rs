@@ -126,7 +126,8 @@ impl Runner {
         let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
         let mut timeout = deadline.map(|at| {
             // Rounded up, so that it isn't woken a moment too early.
-            at.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+            at.saturating_duration_since(Instant::now())
+                .saturating_add(Duration::from_millis(1))
         });
         if let Some(interval) = self.children.must_ask()
             && !self.running.is_empty()
@@ -197,10 +198,10 @@ impl Runner {
     }
 
     fn reap(&mut self) {
-        let mut at = 0;
+        let mut at: usize = 0;
         while let Some(hook) = self.running.get_mut(at) {
             match hook.child.try_wait() {
-                Ok(None) => at += 1,
+                Ok(None) => at = at.saturating_add(1),
                 Ok(Some(status)) => {
                     hook.listen();
                     let end = hook.killed.take().unwrap_or(match status.code() {

@@ -84,7 +84,8 @@ fn put(asker: &Asker, account: &str, handed: Handed) -> Result<Reply, Failure> {
         Format::Bearer => {
             const FIELD: &[u8] = b"Authorization: Bearer ";
             let token = handed.token.expose().as_bytes();
-            let mut line = Zeroizing::new(Vec::with_capacity(FIELD.len() + token.len()));
+            let mut line =
+                Zeroizing::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
             line.extend_from_slice(FIELD);
             line.extend_from_slice(token);
             Ok(Reply::Bytes(line))
@@ -132,11 +133,18 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
         provider: handed.provider.as_deref(),
     };
     // Room for every byte to be escaped: a buffer that grows leaves copies of the token behind.
-    let texts = handed.scopes.iter().map(|scope| scope.len() + 1);
+    let texts = handed
+        .scopes
+        .iter()
+        .map(|scope| scope.len().saturating_add(1));
     let names = [Some(account), line.login_hint, line.provider];
     let names = names.iter().flatten().map(|name| name.len());
-    let length = texts.chain(names).sum::<usize>() + line.token.len();
-    let mut text = Zeroizing::new(Vec::with_capacity(6 * length + 256));
+    let length = texts
+        .chain(names)
+        .fold(line.token.len(), usize::saturating_add);
+    let mut text = Zeroizing::new(Vec::with_capacity(
+        length.saturating_mul(6).saturating_add(256),
+    ));
     serde_json::to_writer(&mut *text, &line)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     Ok(Reply::Bytes(text))

@@ -40,8 +40,11 @@ pub fn run(line: UnixStream) -> io::Result<()> {
         }
         let pause = match &runner {
             Some(_) => PollTimeout::NONE,
-            None => PollTimeout::try_from(next.saturating_duration_since(now) + MILLISECOND)
-                .unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::try_from(
+                next.saturating_duration_since(now)
+                    .saturating_add(MILLISECOND),
+            )
+            .unwrap_or(PollTimeout::MAX),
         };
         let alive = runner.as_ref().map(|runner| runner.alive.as_fd());
         let ready = wait(&line, &children, alive, pause)?;

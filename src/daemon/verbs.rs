@@ -137,7 +137,7 @@ pub fn read_config_text(file: &Path) -> Result<String, Failure> {
     }
     let mut text = String::new();
     opened
-        .take(config::MAX_CONFIG_BYTES as u64 + 1)
+        .take((config::MAX_CONFIG_BYTES as u64).saturating_add(1))
         .read_to_string(&mut text)
         .map_err(cant)?;
     Ok(text)

@@ -112,22 +112,33 @@ impl Credentials<'_> {
 /// `application/x-www-form-urlencoded`.
 fn encode<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Secret {
     // Encoding at most triples. A buffer that had to grow would leave its secrets behind.
-    let room = (fields.clone()).map(|(name, value)| 3 * (name.len() + value.len()) + 2);
-    let buffer = String::with_capacity(room.sum());
+    let room = (fields.clone()).map(|(name, value)| tripled(name, value));
+    let buffer = String::with_capacity(room.fold(0, usize::saturating_add));
     let form = form_urlencoded::Serializer::new(buffer)
         .extend_pairs(fields)
         .finish();
     Secret::new(form)
 }
 
+/// How long a name and a value may become by encoding, with two signs between pairs.
+fn tripled(name: &str, value: &str) -> usize {
+    let length = name.len().saturating_add(value.len());
+    length.saturating_mul(3).saturating_add(2)
+}
+
+/// How long so many bytes become in base64.
+pub(super) fn base64_len(bytes: usize) -> usize {
+    bytes.div_ceil(3).saturating_mul(4)
+}
+
 /// The header of HTTP Basic: id and secret are form-encoded first (RFC 6749, 2.3.1).
 fn basic(id: &str, secret: &str) -> Header {
-    let mut pair = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
+    let mut pair = Zeroizing::new(String::with_capacity(tripled(id, secret)));
     pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
     pair.push(':');
     pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
     const SCHEME: &str = "Basic ";
-    let mut value = String::with_capacity(SCHEME.len() + pair.len().div_ceil(3) * 4);
+    let mut value = String::with_capacity(SCHEME.len().saturating_add(base64_len(pair.len())));
     value.push_str(SCHEME);
     STANDARD.encode_string(pair.as_bytes(), &mut value);
     Header {

@@ -232,7 +232,12 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
         "authorization_pending" => Poll::Pending(interval),
         "slow_down" => {
             let asked = members.seconds("interval").unwrap_or_default();
-            Poll::Pending((interval + SLOW_DOWN).max(asked).min(MAX_INTERVAL))
+            Poll::Pending(
+                interval
+                    .saturating_add(SLOW_DOWN)
+                    .max(asked)
+                    .min(MAX_INTERVAL),
+            )
         }
         "expired_token" | "token_expired" => Poll::Expired(said(
             "the code has expired before anybody entered it",

@@ -287,7 +287,7 @@ fn comment(text: &mut String, words: &str) -> std::fmt::Result {
     let mut columns = usize::MAX;
     writeln!(text)?;
     for word in sanitize(words).split(' ') {
-        let length = word.chars().count() + 1;
+        let length = word.chars().count().saturating_add(1);
         if columns.saturating_add(length) > COMMENT_COLUMNS {
             if columns < usize::MAX {
                 writeln!(text)?;
@@ -296,14 +296,14 @@ fn comment(text: &mut String, words: &str) -> std::fmt::Result {
             columns = 0;
         }
         write!(text, " {word}")?;
-        columns += length;
+        columns = columns.saturating_add(length);
     }
     writeln!(text)
 }
 
 /// A string of the configuration's language.
 fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(2 * text.len() + 2);
+    let mut quoted = String::with_capacity(text.len().saturating_mul(2).saturating_add(2));
     quoted.push('"');
     for c in text.chars() {
         if matches!(c, '"' | '\\') {

@@ -83,7 +83,7 @@ fn encode(parts: &[&str]) -> Secret {
         message.push_str(part);
     }
     let message = Secret::new(message);
-    let mut text = String::with_capacity(length.div_ceil(3) * 4);
+    let mut text = String::with_capacity(super::client::base64_len(length));
     STANDARD.encode_string(message.expose(), &mut text);
     Secret::new(text)
 }

@@ -62,9 +62,9 @@ fn bind_name(name: &str, port: u16) -> io::Result<Bound> {
 
 /// Both loopback addresses on one port, of which the machine must have the first.
 fn bind_pair(first: IpAddr, second: IpAddr, port: u16) -> io::Result<Bound> {
-    let mut tries = if port == 0 { MAX_TRIES } else { 1 };
+    let mut tries: usize = if port == 0 { MAX_TRIES } else { 1 };
     loop {
-        tries -= 1;
+        tries = tries.saturating_sub(1);
         let one = listen(SocketAddr::new(first, port))?;
         let chosen = one.local_addr()?.port();
         let address = SocketAddr::new(second, chosen);

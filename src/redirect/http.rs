@@ -140,9 +140,10 @@ impl Parser {
         };
         let head = message.get(..head_end).unwrap_or_default();
         let (mut request, length) = parse_head(head)?;
-        let end = blank + head_end + length;
+        let start = blank.saturating_add(head_end);
+        let end = start.saturating_add(length);
         self.end = Some(end);
-        let Some(body) = input.get(blank + head_end..end) else {
+        let Some(body) = input.get(start..end) else {
             return Ok(None);
         };
         request.body = std::str::from_utf8(body).map_err(|_| Status::BadRequest)?;
@@ -166,10 +167,10 @@ fn head_end(message: &[u8], from: usize) -> Option<usize> {
         .skip(from)
         .filter(|(_, byte)| **byte == b'\n');
     line_ends
-        .map(|(at, _)| at + 1)
+        .map(|(at, _)| at.saturating_add(1))
         .find_map(|next| match message.get(next..) {
-            Some([b'\n', ..]) => Some(next + 1),
-            Some([b'\r', b'\n', ..]) => Some(next + 2),
+            Some([b'\n', ..]) => Some(next.saturating_add(1)),
+            Some([b'\r', b'\n', ..]) => Some(next.saturating_add(2)),
             _ => None,
         })
 }
@@ -308,7 +309,8 @@ impl<'a> Fields<'a> {
     /// One field line; `None` when it isn't one, or contradicts another.
     fn add(&mut self, line: &'a [u8]) -> Option<()> {
         let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
+        let (name, value) = line.split_at_checked(colon)?;
+        let value = value.strip_prefix(b":")?;
         if !is_token(name) || value.iter().any(|byte| matches!(byte, 0 | b'\r')) {
             return None;
         }
@@ -379,7 +381,7 @@ fn is_token(bytes: &[u8]) -> bool {
 /// of an IPv6 address.
 pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let name_end = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']')? + 2,
+        Some(rest) => rest.find(']')?.saturating_add(2),
         None => authority.find(':').unwrap_or(authority.len()),
     };
     let (name, port) = authority.split_at(name_end);

@@ -281,14 +281,14 @@ impl<C> Connection<C> {
         let wanted = start.clamp(CHUNK, MAX_CHUNK);
         let wanted = wanted.min(max_input.saturating_sub(start));
         make_room(&mut self.input, wanted);
-        self.input.resize(start + wanted, 0);
+        self.input.resize(start.saturating_add(wanted), 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
         let outcome = match &mut self.transport {
             None => self.socket.recv(free),
             Some(transport) => transport.read(&self.socket, free),
         };
         self.input
-            .truncate(start + outcome.as_ref().copied().unwrap_or(0));
+            .truncate(start.saturating_add(outcome.as_ref().copied().unwrap_or(0)));
         let read = outcome?;
         self.ended = read == 0;
         self.drained = read < wanted;
@@ -329,7 +329,7 @@ impl<C> Connection<C> {
         }
         if self.output.is_empty() {
             self.output = Wiped::new(bytes);
-        } else if self.output.len() - self.written + bytes.len() > MAX_BACKLOG {
+        } else if self.waiting().saturating_add(bytes.len()) > MAX_BACKLOG {
             log::debug!("a peer that doesn't read what it waits for is dropped");
             return Fate::Drop;
         } else {
@@ -340,6 +340,11 @@ impl<C> Connection<C> {
             .write_by
             .or(turn.now.checked_add(turn.limits.write_timeout));
         self.flush(turn)
+    }
+
+    /// How many bytes wait to be written.
+    fn waiting(&self) -> usize {
+        self.output.len().saturating_sub(self.written)
     }
 
     /// Writes what can be written; a reply's last byte ends the conversation.
@@ -370,7 +375,7 @@ impl<C> Connection<C> {
                 None => self.socket.send(rest)?,
                 Some(transport) => transport.write(&self.socket, rest)?,
             };
-            self.written += written;
+            self.written = self.written.saturating_add(written);
             self.stirred = now;
         }
         self.transport
@@ -426,7 +431,7 @@ impl<C> Connection<C> {
             match self.socket.recv(&mut buffer) {
                 Ok(read) => {
                     self.ended = read == 0;
-                    self.discarded += read;
+                    self.discarded = self.discarded.saturating_add(read);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Fate::Drop,
@@ -442,9 +447,9 @@ impl<C> Connection<C> {
 
 /// Room for `more` bytes. A buffer that must move is wiped where it was.
 fn make_room(buffer: &mut Wiped, more: usize) {
-    let needed = buffer.len() + more;
+    let needed = buffer.len().saturating_add(more);
     if needed > buffer.capacity() {
-        let mut moved = Vec::with_capacity(needed.max(2 * buffer.capacity()));
+        let mut moved = Vec::with_capacity(needed.max(buffer.capacity().saturating_mul(2)));
         moved.extend_from_slice(buffer);
         *buffer = Wiped::new(moved);
     }
