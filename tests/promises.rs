@@ -609,6 +609,41 @@ fn slow_redirect_client() {
     drop(silent);
 }
 
+/// What can't be written costs what was to be written, and is said; what can be shown is shown, and
+/// what can be written again is. (A limit stands for the disk: it takes no mount to set.)
+#[test]
+fn full_disk() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let file = daemon.path("token");
+    let option = format!("token_file = \"{}\";", file.display());
+    daemon.write_config(&provider.account_with("work", &option));
+    daemon.start();
+    let limit = |daemon: &Daemon, bytes: &str| {
+        let mut command = Command::new("prlimit");
+        let process = pid(daemon).to_string();
+        command.args(["--pid", &process, &format!("--fsize={bytes}:unlimited")]);
+        command.output().is_ok_and(|done| done.status.success())
+    };
+    if !limit(&daemon, "0") {
+        // Elsewhere `cli::output_that_cannot_be_written_is_an_error` has to do.
+        return;
+    }
+    daemon.sign_in("work");
+    daemon.log().wait_line("File too large");
+    assert_eq!(daemon.token("work"), "at-1");
+    assert!(!file.exists(), "a part of a token was left behind");
+    let dump = daemon.dump();
+    assert!(limit(&daemon, "unlimited"));
+    daemon.run(&["revoke", "work"]).ok();
+    daemon.run_with(&["restore"], &dump).ok();
+    wait::until("the token file", || {
+        let written = fs::read_to_string(&file).ok();
+        written.filter(|written| written.trim() == "at-1")
+    });
+    daemon.shutdown();
+}
+
 #[test]
 fn a_dump_in_a_file() {
     let provider = Provider::start();
