@@ -3,10 +3,12 @@
 //! broken panics.
 #![allow(dead_code)]
 
+mod document;
 mod steps;
 
 use std::{collections::HashSet, time::Duration};
 
+pub use document::provider_document;
 use pizauth::{
     config,
     core::dump,
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("dump", dump),
     ("http_request", http_request),
     ("mail_session", mail_session),
+    ("provider_document", provider_document),
     ("redirect_query", redirect_query),
     ("step_sequence", step_sequence),
     ("token_response", token_response),
@@ -347,7 +350,7 @@ fn assert_plain(refusal: &Refusal) {
 }
 
 /// One line of bounded length that no terminal obeys.
-fn assert_line(line: &str) {
+pub(crate) fn assert_line(line: &str) {
     // Several sentences of a provider's may be in it.
     assert!(line.chars().count() <= 4_000, "{} bytes", line.len());
     let harmless = |c: char| c == ' ' || sanitize(c.encode_utf8(&mut [0; 4])).starts_with(c);

@@ -184,13 +184,13 @@ pub fn well_known(issuer: &str) -> Vec<Url> {
     let Ok(base) = Url::parse(issuer) else {
         return Vec::new();
     };
-    if !base.has_host() || check(&base).is_err() {
+    // An issuer has no query (RFC 8414, 2).
+    if !base.has_host() || check(&base).is_err() || base.query().is_some() {
         return Vec::new();
     }
     let path = base.path().trim_end_matches('/');
     let at = |path: String| {
         let mut url = base.clone();
-        url.set_query(None);
         url.set_path(&path);
         url
     };

@@ -245,12 +245,18 @@ fn write_secret(text: &mut String, client: &Registered) -> std::fmt::Result {
     if let Some(at) = client.secret_expires {
         writeln!(text, "    // Good until {at}, in seconds since 1970.")?;
     }
-    writeln!(text, "    client_secret = {};", quoted(secret.expose()))?;
+    let secret = quoted(secret.expose());
+    if client.auth_method.as_deref() == Some("none") {
+        // Who knows what it is good for.
+        return writeln!(
+            text,
+            "    // It isn't to be sent: client_secret = {secret};"
+        );
+    }
+    writeln!(text, "    client_secret = {secret};")?;
     match client.auth_method.as_deref() {
         Some("client_secret_basic") => writeln!(text, "    client_auth = basic;"),
         Some("client_secret_post") => writeln!(text, "    client_auth = body;"),
-        // It isn't to be sent, but who knows what it is good for.
-        Some("none") => writeln!(text, "    client_auth = none;"),
         Some(_) | None => Ok(()),
     }
 }

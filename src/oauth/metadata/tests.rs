@@ -52,6 +52,7 @@ fn documents_are_where_the_specifications_say() {
         "ftp://op.example",
         "https://me@op.example",
         "https://op.example/#x",
+        "https://op.example/?x",
         "data:x",
         "",
     ] {
