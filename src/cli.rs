@@ -741,9 +741,14 @@ fn register(given: &Given) -> Result<RegisterOptions, String> {
     Ok(RegisterOptions {
         issuer: given.operand(0).unwrap_or_default(),
         scopes: given.read_all("scope", scope)?,
-        name: given.read("name", text)?,
+        name: given.read("name", line)?,
         token_cmd: given.read("token-cmd", text)?,
     })
+}
+
+/// A name that a line can hold, and the configuration with it.
+fn line(name: &str) -> Option<String> {
+    text(name).filter(|name| crate::text::sanitize(name) == *name)
 }
 
 /// A scope (RFC 6749, 3.3).

@@ -146,6 +146,17 @@ fn whoever_waits_for_a_token_waits_for_the_endpoints_too() {
     assert_eq!(waiting.finish().ok(), "at-1\n");
 }
 
+/// The same, with this provider as the issuer.
+fn of(provider: &Provider, scripted: Scripted) -> Scripted {
+    match scripted {
+        Scripted::Reply(reply) => {
+            let body = reply.text().replace("ISSUER", &provider.url(""));
+            Scripted::reply(reply.status, "application/json", &body)
+        }
+        other => other,
+    }
+}
+
 #[test]
 fn a_document_that_will_not_do_is_refused_with_the_reason() {
     let check = "check the issuer; not every provider has such a document: auth_uri and token_uri \
@@ -162,6 +173,18 @@ fn a_document_that_will_not_do_is_refused_with_the_reason() {
             ),
             "has the document of the issuer https://evil.example, not of ",
             "the issuer must be as the provider writes it; when that is yours, use it",
+        ),
+        (
+            Scripted::json(
+                200,
+                &json!({
+                    "issuer": "ISSUER",
+                    "authorization_endpoint": "https://op.example/a",
+                    "token_endpoint": "http://op.example/t",
+                }),
+            ),
+            "has a document whose token_endpoint is not https",
+            "tell the provider; auth_uri and token_uri work without its document",
         ),
         (
             Scripted::reply(200, "text/html", "<html>Welcome"),
@@ -191,7 +214,7 @@ fn a_document_that_will_not_do_is_refused_with_the_reason() {
         ),
     ] {
         let provider = Provider::start();
-        provider.script(METADATA, scripted);
+        provider.script(METADATA, of(&provider, scripted));
         let daemon = started(&provider.issuer_account("work", ""));
         let said = daemon.eventually(&["show", "work"], |output| {
             output.stderr.contains("no endpoints from")

@@ -96,7 +96,10 @@ pub fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Told {
         CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
         CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherIssuer { account } => {
-            let what = format!("this address comes from another provider than that of `{account}`");
+            let what = format!(
+                "this address comes from another provider than that of `{account}`, or doesn't say \
+                 from which"
+            );
             let hint = "nothing was changed; sign in at the provider that `pizauth show` names";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
         }

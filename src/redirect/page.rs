@@ -104,7 +104,8 @@ fn other_issuer(account: &str) -> String {
     let title = format!("Account {} was not authorised", quoted(account));
     let paragraphs = [
         "<strong>Warning:</strong> this answer comes from another provider than the one that was \
-         asked, so it was ignored. Somebody may be trying to mix up your accounts."
+         asked, or doesn't say whose it is, so it was ignored. Somebody may be trying to mix up your \
+         accounts."
             .to_owned(),
         "The sign-in is still pending: open the address that pizauth gave you again.".to_owned(),
     ];
