@@ -185,7 +185,7 @@ pub fn well_known(issuer: &str) -> Vec<Url> {
         return Vec::new();
     };
     // An issuer has no query (RFC 8414, 2).
-    if !base.has_host() || check(&base).is_err() || base.query().is_some() {
+    if !base.has_host() || check(&base, true).is_err() || base.query().is_some() {
         return Vec::new();
     }
     let path = base.path().trim_end_matches('/');
@@ -285,9 +285,11 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
         let wanted = issuer.to_owned();
         return Err(Fault::OtherIssuer { found, wanted });
     }
+    // Nobody else is to have us ask what listens on this machine.
+    let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
     let mut warnings = Vec::new();
     let mut optional = |name: &'static str, value: Option<&Value>| {
-        endpoint(name, value).unwrap_or_else(|fault| {
+        endpoint(name, value, local).unwrap_or_else(|fault| {
             warnings.push(format!("{} has {fault}", sanitize(issuer)));
             None
         })
@@ -300,12 +302,12 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     let registration = document.registration_endpoint.as_ref();
     let registration_endpoint = optional("registration_endpoint", registration);
     let name = "authorization_endpoint";
-    let authorization_endpoint = endpoint(name, document.authorization_endpoint.as_ref())?;
+    let authorization_endpoint = endpoint(name, document.authorization_endpoint.as_ref(), local)?;
     if authorization_endpoint.is_none() && device_authorization_endpoint.is_none() {
         return Err(Fault::Lacks(name));
     }
     let name = "token_endpoint";
-    let token_endpoint = endpoint(name, document.token_endpoint.as_ref())?;
+    let token_endpoint = endpoint(name, document.token_endpoint.as_ref(), local)?;
     let challenges = texts(document.code_challenge_methods_supported.as_ref());
     if challenges.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
         let what = "doesn't list S256 among its code_challenge_methods; it is used all the same";
@@ -355,25 +357,25 @@ fn texts(value: Option<&Value>) -> Option<Vec<String>> {
 }
 
 /// An endpoint that may be used; `None` when there is none.
-fn endpoint(name: &'static str, value: Option<&Value>) -> Result<Option<Url>, Fault> {
+fn endpoint(name: &'static str, value: Option<&Value>, local: bool) -> Result<Option<Url>, Fault> {
     let text = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => text,
         Some(_) => return Err(Fault::Unusable(name, "is no string")),
     };
     let url = Url::parse(text).map_err(|_| Fault::Unusable(name, "is no URL"))?;
-    match check(&url) {
+    match check(&url, local) {
         Ok(()) => Ok(Some(url)),
         Err(why) => Err(Fault::Unusable(name, why)),
     }
 }
 
-/// Whether a provider's URL may be asked: over TLS or on this machine, and nothing about it that
-/// could mislead (RFC 8414, 6.1).
-fn check(url: &Url) -> Result<(), &'static str> {
+/// Whether a provider's URL may be asked: over TLS, or for a `local` provider on this machine, and
+/// nothing about it that could mislead (RFC 8414, 6.1).
+fn check(url: &Url, local: bool) -> Result<(), &'static str> {
     match url.scheme() {
         "https" => {}
-        "http" if is_loopback(url) => {}
+        "http" if local && is_loopback(url) => {}
         "http" => return Err("is not https"),
         _ => return Err("is neither https nor http"),
     }

@@ -133,7 +133,7 @@ fn a_document_that_will_not_do_says_why() {
         ),
         (
             swapped("https://op.example/token", "http://127.0.0.1:8/token"),
-            "good",
+            "a document whose token_endpoint is not https",
         ),
         (
             swapped("https://op.example/auth", "ftp://op.example/auth"),
@@ -169,6 +169,24 @@ fn a_document_that_will_not_do_says_why() {
     let huge = document("") + &" ".repeat(MAX_BODY_BYTES);
     assert_eq!(why(&huge), "a document of more than 1 MiB");
     assert_eq!(parse(b"{\"issuer\":\"\xff\"}", ISSUER), Err(Fault::Foreign));
+}
+
+#[test]
+fn only_a_provider_on_this_machine_has_endpoints_there_without_tls() {
+    for (issuer, endpoint, good) in [
+        ("http://127.0.0.1:7", "http://127.0.0.1:8/token", true),
+        ("http://localhost:7", "http://[::1]:8/token", true),
+        ("https://localhost:7", "http://localhost:8/token", true),
+        ("http://127.0.0.1:7", "http://op.example/token", false),
+        ("https://op.example", "http://127.0.0.1:8/token", false),
+        ("https://op.example", "https://127.0.0.1:8/token", true),
+    ] {
+        let body = document("");
+        let body = body.replace("https://op.example/token", endpoint);
+        let body = body.replace("\"https://op.example\"", &format!("\"{issuer}\""));
+        let parsed = parse(body.as_bytes(), issuer);
+        assert_eq!(parsed.is_ok(), good, "{issuer} {endpoint}");
+    }
 }
 
 #[test]
