@@ -422,6 +422,27 @@ fn the_examples_are_understood() {
     }
 }
 
+#[test]
+fn the_readme_shows_the_examples_of_mail_programs() {
+    let files = tree();
+    none(papers::mail_programs(file(&files, "README.md"), &files));
+}
+
+#[test]
+fn a_mail_program_that_the_readme_shows_otherwise_is_found() {
+    let example = File::planted("examples/clients/msmtp/msmtprc", "auth xoauth2\n");
+    for (text, count) in [
+        ("(examples/clients/msmtp)\n```text\nauth xoauth2\n```\n", 0),
+        ("(examples/clients/msmtp)\n```text\nauth plain\n```\n", 1),
+        ("```text\nauth xoauth2\n```\n", 1),
+    ] {
+        let readme = format!("# pizauth\n\n## Mail programs\n\n{text}\n## Starting it\n");
+        let readme = File::planted("README.md", &readme);
+        let found = papers::mail_programs(&readme, std::slice::from_ref(&example));
+        assert_eq!(found.len(), count, "{text}: {found:?}");
+    }
+}
+
 /// The whole configurations in the manual, without mdoc's escapes.
 fn manual_examples(manual: &File) -> Vec<String> {
     let displays = manual.text.split(".Bd -literal").skip(1);

@@ -1,13 +1,13 @@
 // Whether any secret was where it must not be.
 //
-//   node astray.mjs <the run's directory> <a journey's home>
+//   node astray.mjs <the run's directory> <directory with logs>...
 //
 // Every secret that a provider's servers were shown must be one that this provider issued, and no
-// log or message in the home may contain one.
+// file in those directories may contain one, unless its name starts with "secret".
 import fs from 'node:fs';
 import path from 'node:path';
 
-const [world, home] = process.argv.slice(2);
+const [world, ...directories] = process.argv.slice(2);
 const entries = (provider) =>
     fs.readFileSync(path.join(world, provider, 'op.log'), 'utf8').split('\n').filter(Boolean).map(JSON.parse);
 const issued = {};
@@ -33,9 +33,11 @@ for (const provider of ['here', 'there']) {
     }
 }
 const secrets = [...issued.here, ...issued.there];
-for (const file of fs.readdirSync(home, { withFileTypes: true })) {
-    if (!file.isFile() || file.name.startsWith('secret')) continue;
-    const text = fs.readFileSync(path.join(home, file.name), 'latin1');
-    if (secrets.some((secret) => text.includes(secret))) complain(`${file.name} contains a secret`);
+for (const directory of directories) {
+    for (const file of fs.readdirSync(directory, { withFileTypes: true })) {
+        if (!file.isFile() || file.name.startsWith('secret')) continue;
+        const text = fs.readFileSync(path.join(directory, file.name), 'latin1');
+        if (secrets.some((secret) => text.includes(secret))) complain(`${file.name} contains a secret`);
+    }
 }
 process.exit(astray ? 1 : 0);

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-examples=$(cd "$tests/../../examples" && pwd)
+examples=$tests/../examples
 # The providers' addresses and ports.
 # shellcheck source=/dev/null
 . "$WORLD/providers"
@@ -13,7 +13,7 @@ examples=$(cd "$tests/../../examples" && pwd)
 # A login for this journey alone, with a mailbox at each provider.
 me=${JOURNEY,,}@example.com
 
-unset DISPLAY WAYLAND_DISPLAY MAIL EMAIL PIZAUTH_SOCK
+unset DISPLAY WAYLAND_DISPLAY MAIL EMAIL PIZAUTH_SOCK PIZAUTH_ACCOUNT CURL_CA_BUNDLE SSL_CERT_DIR
 HOME=$WORLD/journeys/$JOURNEY/home
 mkdir -p "$HOME/.config" "$HOME/Maildir"/{cur,new,tmp}
 # A socket's path has little room.
@@ -138,7 +138,7 @@ trap 'exit 143' TERM INT HUP
 browse() {
     local login=$1 address=$2
     shift 2
-    timeout 90 node "$NODE_HOME/browser.mjs" "$@" "$login" "$address" >page || die "the browser failed"
+    timeout 90 node "$WORLD/op/browser.mjs" "$@" "$login" "$address" >page || die "the browser failed"
 }
 
 # Does what a user does who is told to sign in: opens the address and follows it to the end.
@@ -192,5 +192,23 @@ alive() {
 
 # Each secret that a provider was shown is one that it issued; and none of them is in a log.
 no_secret_astray() {
-    node "$tests/astray.mjs" "$WORLD" "$HOME" || die 'a secret went astray'
+    node "$tests/astray.mjs" "$WORLD" "$HOME" "$HOME/.." || die 'a secret went astray'
+}
+
+# A program in a terminal of its own: terminal <command>.
+terminal() {
+    tmux -S "$XDG_RUNTIME_DIR/tmux" -f /dev/null new-session -d -x 120 -y 40 "$1 2>terminal.err"
+}
+
+# Keys for it, as tmux calls them.
+type_in() {
+    tmux -S "$XDG_RUNTIME_DIR/tmux" send-keys "$@"
+}
+
+screen_shows() {
+    tmux -S "$XDG_RUNTIME_DIR/tmux" capture-pane -p >screen && grep -q -e "$1" screen
+}
+
+end_terminal() {
+    tmux -S "$XDG_RUNTIME_DIR/tmux" kill-server
 }

@@ -310,3 +310,31 @@ pub fn config_options(manual: &File) -> Vec<String> {
     }
     found
 }
+
+/// Mail programs whose example the README doesn't name, and what it shows of them that isn't what
+/// their example says.
+pub fn mail_programs(readme: &File, files: &[File]) -> Vec<String> {
+    let text = readme.text.split_once("\n## Mail programs\n");
+    let text = text.map_or("", |(_, rest)| rest);
+    let text = text.split("\n## ").next().unwrap_or_default();
+    let examples = || {
+        let all = files.iter();
+        all.filter_map(|file| Some((file.path.strip_prefix("examples/clients/")?, &file.text)))
+    };
+    let mut found = Vec::new();
+    for (path, _) in examples() {
+        let program = path.split('/').next().unwrap_or_default();
+        if !text.contains(&format!("(examples/clients/{program})")) {
+            found.push(format!("{path}: README.md doesn't name it"));
+        }
+    }
+    for block in text.split("\n```").skip(1).step_by(2) {
+        let code = block.split_once('\n').map_or("", |(_, code)| code);
+        if !examples().any(|(_, text)| text.trim_end() == code) {
+            found.push(format!(
+                "README.md: no example of a mail program says: {code}"
+            ));
+        }
+    }
+    found
+}

@@ -11,6 +11,8 @@ import { Provider } from 'oidc-provider';
 
 // {cert, key, log, tokenLife, deviceCodeLife}: files, and seconds.
 const settings = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
+// It talks; and nobody reads stdout but for the port.
+console.info = console.error;
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 const HOUR = 3600;
 
@@ -105,6 +107,6 @@ server.listen(0, '127.0.0.1', () => {
     }
     provider.on('server_error', (_, error) => console.error(error));
     server.on('request', provider.callback());
-    console.log(port);
+    process.stdout.write(`${port}\n`);
 });
 process.stdin.on('end', () => process.exit()).resume();

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# git asks its credential helper for the token, and sends a patch through msmtp
+# shellcheck source=tests/acceptance/lib.bash
+. "$(dirname "$0")/../lib.bash"
+needs msmtp
+# Debian's, which has send-email.
+PATH=/usr/bin:$PATH
+[ -e /usr/lib/git-core/git-send-email ] || needs git-send-email
+
+{ hooks; account work here; } | configure
+start_pizauth
+sign_in work "$me"
+git init --quiet tree
+cd tree
+printf '[user]\n\tname = You\n\temail = %s\n' "$me" >../.gitconfig
+echo hello >file
+git add file
+git commit --quiet --message 'a patch through msmtp'
+
+say 'through msmtp'
+{ echo defaults; echo "tls_trust_file $SSL_CERT_FILE"; example msmtp/msmtprc; } >../.msmtprc
+chmod 600 ../.msmtprc
+example git-send-email/gitconfig-msmtp >>../.gitconfig
+git send-email --quiet --confirm=never --to="$me" -1
+await 10 arrived here '\[PATCH\] a patch through msmtp'
+
+say 'the credential helper'
+sed -i '/sendemail/,$d' ../.gitconfig
+example git-send-email/gitconfig >>../.gitconfig
+printf 'protocol=smtp\nhost=localhost:%s\nusername=%s\n\n' "$(at here submission)" "$me" |
+    git credential fill >../secret
+alive here "$(sed -n 's/^password=//p' ../secret)" || die 'that is no token'
+cd ..
+no_secret_astray
