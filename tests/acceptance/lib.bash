@@ -95,11 +95,11 @@ account "$1" {
 END
 }
 
-# Hooks that write down what the user is told, where the daemon was started: the address to open, and
-# a line for each time.
+# Hooks that write down what the user is told, where the daemon was started: the address to open, for
+# each account, and a line for each time.
 hooks() {
     cat <<'END'
-auth_notify_cmd = "echo \"$PIZAUTH_URL\" >url.new && mv url.new url && echo \"$PIZAUTH_ACCOUNT\" >>asked";
+auth_notify_cmd = "a=$PIZAUTH_ACCOUNT; echo \"$PIZAUTH_URL\" >new-$a && mv new-$a url-$a && echo $a >>asked";
 error_notify_cmd = "echo \"$PIZAUTH_ACCOUNT: $PIZAUTH_MSG\" >>errors";
 token_event_cmd = "echo \"$PIZAUTH_ACCOUNT $PIZAUTH_EVENT\" >>events";
 END
@@ -113,8 +113,11 @@ configure() {
 }
 
 # Starts the daemon, in the foreground for its log's sake, and waits until it answers.
+daemon=''
 start_pizauth() {
     pizauth server -dv >>pizauth.log 2>&1 &
+    # shellcheck disable=SC2034
+    daemon=$!
     await 20 pizauth status
 }
 
@@ -145,10 +148,10 @@ browse() {
 sign_in() {
     local account=$1 login=$2
     pizauth show -u "$account" >/dev/null 2>&1 || :
-    await 10 test -e url
-    browse "$login" "$(cat url)"
+    await 10 test -e "url-$account"
+    browse "$login" "$(cat "url-$account")"
     says "Account .$account. is authorised" page
-    rm url
+    rm "url-$account"
 }
 
 # A file of examples/clients as it is published, but for the names of account, user and servers.
@@ -184,15 +187,29 @@ arrived() {
     has_mail "$WORLD/$1/mail/$me" "$2"
 }
 
+# Whether a file has more lines than that: more_lines <file> <count>.
+more_lines() {
+    [ -e "$1" ] && [ "$(wc -l <"$1")" -gt "$2" ]
+}
+
+# The last secret of a kind that a provider has issued to this journey's login.
+last_issued() {
+    sed -n "s/.*\"what\":\"issued\",\"name\":\"$2\",\"secret\":\"\([^\"]*\)\",\"account\":\"$me\".*/\1/p" \
+        "$WORLD/$1/op.log" | tail -n 1
+}
+
 # Whether a provider takes a token: alive <provider> <token>. Asked as its mail server asks.
 alive() {
     printf 'token=%s' "$2" | curl --silent --show-error --cacert "$WORLD/ca.pem" \
         --user dovecot:dovecot --data @- "$(at "$1" issuer)/token/introspection" | grep -q '"active":true'
 }
 
+# Directories besides the home whose files must have no secret in them.
+look_into=()
+
 # Each secret that a provider was shown is one that it issued; and none of them is in a log.
 no_secret_astray() {
-    node "$tests/astray.mjs" "$WORLD" "$HOME" "$HOME/.." || die 'a secret went astray'
+    node "$tests/astray.mjs" "$WORLD" "$HOME" "$HOME/.." ${look_into[@]+"${look_into[@]}"} || die 'a secret went astray'
 }
 
 # A program in a terminal of its own: terminal <command>.
@@ -211,4 +228,14 @@ screen_shows() {
 
 end_terminal() {
     tmux -S "$XDG_RUNTIME_DIR/tmux" kill-server
+}
+
+# A port that nobody listens on, below those that the system hands out by itself.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 10000))
+        (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
 }
