@@ -128,7 +128,7 @@ leave() {
     local status=$?
     trap - EXIT
     pizauth shutdown >/dev/null 2>&1 || :
-    [ ! -S "$XDG_RUNTIME_DIR/tmux" ] || end_terminal || :
+    [ ! -S "$XDG_RUNTIME_DIR/tmux" ] || end_terminal 2>/dev/null || :
     for pid in ${helpers[@]+"${helpers[@]}"}; do
         kill "$pid" 2>/dev/null || :
     done
