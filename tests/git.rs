@@ -1,5 +1,6 @@
 //! `pizauth git-credential`, as git itself calls it.
 
+use std::fs;
 use std::process::Command;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -28,7 +29,7 @@ fn with_git(provider: &Provider) -> Daemon {
          [user]\n\tname = Me\n\temail = me@example.com\n",
         binary.to_str().unwrap()
     );
-    std::fs::write(config, helper).unwrap();
+    fs::write(config, helper).unwrap();
     daemon.start();
     daemon
 }
@@ -214,22 +215,18 @@ fn a_token_that_the_server_refused_is_replaced_once() {
     assert_eq!(provider.requests(TOKEN).len(), 2);
 }
 
-#[test]
-fn git_fetches_from_a_forge_with_the_token() {
-    const REPOSITORY: &str = "/project.git/info/refs";
-    let provider = Provider::start();
-    let daemon = with_git(&provider);
-    daemon.sign_in("work");
+const REPOSITORY: &str = "/project.git/info/refs";
+
+/// A forge that asks who one is, and then has a branch `main`.
+fn forge(provider: &Provider) -> String {
     let mut unauthorised = Response::new(401, "text/plain", "who are you?\n");
     let challenge = ("WWW-Authenticate".into(), "Basic realm=\"forge\"".into());
     unauthorised.headers.0.push(challenge);
     provider.script(REPOSITORY, Scripted::Reply(unauthorised));
+    let kind = "application/x-git-upload-pack-advertisement";
     let refs = Response {
         status: 200,
-        headers: Pairs::from([(
-            "Content-Type",
-            "application/x-git-upload-pack-advertisement",
-        )]),
+        headers: Pairs::from([("Content-Type", kind)]),
         body: format!(
             "001e# service=git-upload-pack\n0000003e{} refs/heads/main\0\n0000",
             "a".repeat(40)
@@ -237,16 +234,56 @@ fn git_fetches_from_a_forge_with_the_token() {
         .into(),
     };
     provider.script(REPOSITORY, Scripted::Reply(refs));
-    let url = provider.url("/project.git");
-    let output = git(&daemon, &["ls-remote", &url], "");
-    assert_eq!(
-        output.ok(),
-        format!("{}\trefs/heads/main\n", "a".repeat(40))
-    );
+    provider.url("/project.git")
+}
+
+/// What git has shown the forge of itself.
+fn shown(provider: &Provider) -> Vec<Option<String>> {
     let requests = provider.requests(REPOSITORY);
-    let shown = requests.iter().map(|it| it.headers.header("Authorization"));
+    let shown = requests
+        .iter()
+        .map(|it| it.headers.header("Authorization").map(str::to_owned));
+    shown.collect()
+}
+
+#[test]
+fn git_fetches_from_a_forge_with_the_token() {
+    let provider = Provider::start();
+    let daemon = with_git(&provider);
+    daemon.sign_in("work");
+    let output = git(&daemon, &["ls-remote", &forge(&provider)], "");
+    let branch = format!("{}\trefs/heads/main\n", "a".repeat(40));
+    assert_eq!(output.ok(), branch);
     let basic = format!("Basic {}", STANDARD.encode("oauth2:at-1"));
-    assert_eq!(shown.collect::<Vec<_>>(), [None, Some(basic.as_str())]);
+    assert_eq!(shown(&provider), [None, Some(basic)]);
+}
+
+#[test]
+fn a_git_that_can_sends_the_token_in_a_header_of_its_own() {
+    let provider = Provider::start();
+    let daemon = with_git(&provider);
+    daemon.sign_in("work");
+    let config = daemon.path("gitconfig");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        config,
+        text.replace("git-credential work", "git-credential -b work"),
+    )
+    .unwrap();
+    git(&daemon, &["ls-remote", &forge(&provider)], "").ok();
+    let version = git(&daemon, &["version"], "");
+    let mut numbers = version.ok().split(|c: char| !c.is_ascii_digit());
+    let mut number = || {
+        numbers
+            .by_ref()
+            .find_map(|it| it.parse::<u32>().ok())
+            .unwrap()
+    };
+    let authorization = match (number(), number()) >= (2, 46) {
+        true => "Bearer at-1".into(),
+        false => format!("Basic {}", STANDARD.encode("oauth2:at-1")),
+    };
+    assert_eq!(shown(&provider), [None, Some(authorization)]);
 }
 
 /// The mechanism XOAUTH2 for Perl's Authen::SASL, of which many a version has none.
@@ -283,12 +320,12 @@ fn with_send_email(provider: &Provider, server: &MailServer) -> Option<Daemon> {
         return None;
     }
     let module = daemon.path("perl/Authen/SASL/Perl/XOAUTH2.pm");
-    std::fs::create_dir_all(module.parent().unwrap()).unwrap();
-    std::fs::write(module, XOAUTH2).unwrap();
+    fs::create_dir_all(module.parent().unwrap()).unwrap();
+    fs::write(module, XOAUTH2).unwrap();
     let library = daemon.path("perl").display().to_string();
     daemon.env("PERL5LIB", &library);
     let mail = "From: Me <me@example.com>\nTo: you@example.com\nSubject: [PATCH] x\n\nx\n";
-    std::fs::write(daemon.path("home/mail"), mail).unwrap();
+    fs::write(daemon.path("home/mail"), mail).unwrap();
     let set = |name: &str, value: &str| {
         let name = format!("sendemail.{name}");
         git(&daemon, &["config", "--global", &name, value], "").ok();
