@@ -200,6 +200,38 @@ fn the_mail_programs_get_what_is_published_with_the_users_own_values() {
             "helper = !pizauth git-credential google",
         ],
     );
+    has(
+        "mpop: ~/.mpoprc",
+        "mpop/mpoprc",
+        &["host pop.gmail.com", "user me@gmail.com"],
+    );
+    has(
+        "emacs: ~/.emacs.d/init.el",
+        "emacs/pizauth.el",
+        &["smtpmail-smtp-service 465", "smtpmail-stream-type 'ssl)"],
+    );
+    has(
+        "s-nail: ~/.mailrc",
+        "s-nail/mailrc",
+        &[
+            "set imap-auth=oauthbearer smtp-auth=oauthbearer",
+            "set mta=smtps://me%40gmail.com@smtp.gmail.com:465",
+        ],
+    );
+    has(
+        "offlineimap: ~/.offlineimaprc",
+        "offlineimap/offlineimaprc",
+        &[
+            "remotehost = imap.gmail.com",
+            "oauth2_access_token_eval = token(\"google\")",
+        ],
+    );
+    let script = filled_in(
+        &text,
+        "offlineimap: ~/.config/offlineimap/pizauth.py",
+        "offlineimap/pizauth.py",
+    );
+    assert!(script.is_empty(), "{script:?}");
     let text = printed(&daemon, &["-c", "msmtp", "microsoft"]);
     let lines = filled_in(&text, "msmtp: ~/.msmtprc", "msmtp/msmtprc");
     let wanted = [
@@ -220,6 +252,10 @@ fn the_mail_programs_get_what_is_published_with_the_users_own_values() {
 
 #[test]
 fn every_provider_is_in_the_manual_and_offered_by_the_shells() {
+    let output = nothing().run(&["setup", "-c", "?", "google"]);
+    let (_, programs) = output.stderr.split_once("known are ").unwrap();
+    let programs: Vec<&str> = programs.split([',', ';', ' ']).collect();
+    assert!(programs.len() > 10, "{programs:?}");
     for file in [
         "pizauth.1",
         "share/bash/pizauth",
@@ -235,6 +271,9 @@ fn every_provider_is_in_the_manual_and_offered_by_the_shells() {
                 "{file}: {}",
                 provider.name
             );
+        }
+        for program in programs.iter().filter(|_| file.starts_with("share")) {
+            assert!(text.contains(program.trim()), "{file}: {program}");
         }
     }
 }
@@ -333,8 +372,9 @@ fn what_cannot_be_set_up_is_said_and_why() {
     let output = daemon.run(&["setup", "-c", "pine", "google"]);
     assert_eq!(
         output.failed(64),
-        "ERROR - `pine` is no mail program that is known here\nhint: known are aerc, fdm, getmail, \
-         git-send-email, goimapnotify, himalaya, mbsync, meli, msmtp, mutt, neomutt; and all, and none\n"
+        "ERROR - `pine` is no mail program that is known here\nhint: known are aerc, emacs, fdm, getmail, \
+         git-send-email, goimapnotify, himalaya, mbsync, meli, mpop, msmtp, mutt, neomutt, offlineimap, s-nail; and all, \
+         and none\n"
     );
 }
 

@@ -56,7 +56,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from git-credenti
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --long-option user --require-parameter --description 'The user, whatever git says'
 complete --command pizauth --condition '__fish_seen_subcommand_from info status watch' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential refresh show test' --short-option u --long-option no-url --description 'Leave the URL out of errors'
-complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option c --long-option client --require-parameter --arguments 'aerc all fdm getmail git-send-email goimapnotify himalaya mbsync meli msmtp mutt neomutt none' --description 'For this mail program'
+complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option c --long-option client --require-parameter --arguments 'aerc all emacs fdm getmail git-send-email goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt none offlineimap s-nail' --description 'For this mail program'
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --arguments 'aol codeberg comcast fastmail gitlab google mailru microsoft outlook srht yahoo yandex'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer json xoauth2 oauthbearer' --description 'What to print'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'

@@ -16,11 +16,14 @@ pub(super) struct Program {
     needs: Needs,
     /// What stands there for TLS that begins later, and what for TLS at once.
     smtp_tls: &'static [(&'static str, &'static str)],
+    /// A further file that it needs, and where that belongs.
+    script: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Needs {
     Imap,
+    Pop3,
     Smtp,
     Both,
 }
@@ -34,6 +37,16 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/aerc/accounts.conf"),
         needs: Needs::Both,
         smtp_tls: &[("smtp+xoauth2://", "smtps+xoauth2://")],
+        script: None,
+    },
+    Program {
+        name: "emacs",
+        binary: "emacs",
+        file: "~/.emacs.d/init.el",
+        example: include_str!("../../../examples/clients/emacs/pizauth.el"),
+        needs: Needs::Smtp,
+        smtp_tls: &[("'starttls", "'ssl")],
+        script: None,
     },
     Program {
         name: "fdm",
@@ -42,6 +55,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/fdm/fdm.conf"),
         needs: Needs::Imap,
         smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "getmail",
@@ -50,6 +64,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/getmail/getmailrc"),
         needs: Needs::Imap,
         smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "git-send-email",
@@ -58,6 +73,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/git-send-email/gitconfig"),
         needs: Needs::Smtp,
         smtp_tls: &[("smtpEncryption = tls", "smtpEncryption = ssl")],
+        script: None,
     },
     Program {
         name: "goimapnotify",
@@ -66,6 +82,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/goimapnotify/goimapnotify.yaml"),
         needs: Needs::Imap,
         smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "himalaya",
@@ -74,6 +91,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/himalaya/config.toml"),
         needs: Needs::Both,
         smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "mbsync",
@@ -82,6 +100,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/mbsync/mbsyncrc"),
         needs: Needs::Imap,
         smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "meli",
@@ -90,6 +109,16 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/meli/config.toml"),
         needs: Needs::Both,
         smtp_tls: &[("\"STARTTLS\"", "\"TLS\"")],
+        script: None,
+    },
+    Program {
+        name: "mpop",
+        binary: "mpop",
+        file: "~/.mpoprc",
+        example: include_str!("../../../examples/clients/mpop/mpoprc"),
+        needs: Needs::Pop3,
+        smtp_tls: &[],
+        script: None,
     },
     Program {
         name: "msmtp",
@@ -98,6 +127,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/msmtp/msmtprc"),
         needs: Needs::Smtp,
         smtp_tls: &[("tls_starttls on", "tls_starttls off")],
+        script: None,
     },
     Program {
         name: "mutt",
@@ -106,6 +136,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/mutt/muttrc"),
         needs: Needs::Both,
         smtp_tls: &[("\"smtp://", "\"smtps://")],
+        script: None,
     },
     Program {
         name: "neomutt",
@@ -114,6 +145,28 @@ pub(super) const PROGRAMS: &[Program] = &[
         example: include_str!("../../../examples/clients/neomutt/neomuttrc"),
         needs: Needs::Both,
         smtp_tls: &[("\"smtp://", "\"smtps://")],
+        script: None,
+    },
+    Program {
+        name: "offlineimap",
+        binary: "offlineimap",
+        file: "~/.offlineimaprc",
+        example: include_str!("../../../examples/clients/offlineimap/offlineimaprc"),
+        needs: Needs::Imap,
+        smtp_tls: &[],
+        script: Some((
+            "~/.config/offlineimap/pizauth.py",
+            include_str!("../../../examples/clients/offlineimap/pizauth.py"),
+        )),
+    },
+    Program {
+        name: "s-nail",
+        binary: "s-nail",
+        file: "~/.mailrc",
+        example: include_str!("../../../examples/clients/s-nail/mailrc"),
+        needs: Needs::Both,
+        smtp_tls: &[("mta=smtp://", "mta=smtps://"), (" smtp-use-starttls", "")],
+        script: None,
     },
 ];
 
@@ -147,6 +200,7 @@ impl Program {
         let (imap, smtp) = (plan.imap.is_some(), plan.smtp.is_some());
         let useful = match self.needs {
             Needs::Imap => imap,
+            Needs::Pop3 => plan.pop3.is_some(),
             Needs::Smtp => smtp,
             Needs::Both => imap && smtp,
         };
@@ -154,7 +208,11 @@ impl Program {
             return None;
         }
         let text = fill(self.example, plan, self.smtp_tls);
-        Some(section(self.name, self.file, &text))
+        let mut text = section(self.name, self.file, &text);
+        if let Some((place, script)) = self.script {
+            text.push_str(&section(self.name, place, script));
+        }
+        Some(text)
     }
 }
 
@@ -182,6 +240,10 @@ fn fill(example: &str, plan: &Plan, smtp_tls: &[(&str, &str)]) -> String {
         }
         let port = smtp.port.to_string();
         text = word(&text, "587", &port).replace("smtp.example.com", &smtp.host);
+    }
+    if let Some(pop3) = &plan.pop3 {
+        let port = pop3.port.to_string();
+        text = word(&text, "995", &port).replace("pop.example.com", &pop3.host);
     }
     if let Some(imap) = &plan.imap {
         let port = imap.port.to_string();
@@ -241,7 +303,8 @@ mod tests {
         for program in PROGRAMS {
             for (later, at_once) in program.smtp_tls {
                 assert!(program.example.contains(later), "{}", program.name);
-                assert!(!program.example.contains(at_once), "{}", program.name);
+                let there = !at_once.is_empty() && program.example.contains(at_once);
+                assert!(!there, "{}", program.name);
             }
         }
     }
