@@ -4,6 +4,8 @@ mod device;
 mod discovering;
 mod endpoints;
 mod handover;
+#[cfg(test)]
+mod under_way;
 mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -42,6 +44,8 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+pub use under_way::UnderWay;
 use waiting::Waiting;
 pub use waiting::{Answer, Ask, Asker, Handed, Patience};
 
@@ -407,7 +411,8 @@ impl Account {
             Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
             _ => None,
         };
-        let mut attempts = exchanging.into_iter().chain(refreshing);
+        let revoking = self.revocations.iter().filter_map(Revocation::attempt);
+        let mut attempts = exchanging.into_iter().chain(refreshing).chain(revoking);
         // What waits for an endpoint hasn't been sent.
         attempts.any(|attempt| !self.location.keeps_waiting(attempt))
     }
@@ -532,7 +537,7 @@ impl Account {
         match self.revocation_of(held, access.is_some(), attempt, waiter) {
             Some(revocation) => {
                 self.revocations.push(revocation);
-                self.send(env, attempt);
+                self.tell_provider(env, attempt);
                 true
             }
             None => false,
@@ -661,7 +666,8 @@ impl Account {
             SignIn::Discovering(_) | SignIn::None { .. } => None,
             SignIn::Pending(pending) => {
                 let reminder = self.reminder_due(config, pending);
-                reminder.into_iter().chain(pending.device.due()).min()
+                let device = pending.device.due(self.last_device_request);
+                reminder.into_iter().chain(device).min()
             }
             SignIn::Exchanging(exchanging) => match exchanging.phase {
                 ExchangePhase::InFlight(_) => None,
@@ -673,13 +679,22 @@ impl Account {
     fn reminder_due(&self, config: &Config, pending: &Pending) -> Option<Instant> {
         config.auth_notify_cmd.as_ref()?;
         // The code that is being asked for shall be in it.
-        if !self.needs_person() || matches!(pending.device, Device::Asking(_)) {
+        if !self.needs_person() || pending.device.is_to_come() {
             return None;
         }
         let last = pending.reminded.map(|now| now.instant);
         Some(last.map_or(pending.since.instant, |at| {
             at.after(config.auth_notify_interval)
         }))
+    }
+
+    /// Whether the pending sign-in is to be reminded of by now.
+    fn is_reminder_due(&self, env: &Env) -> bool {
+        let SignIn::Pending(pending) = &self.sign_in else {
+            return false;
+        };
+        let due = self.reminder_due(env.config(), pending);
+        due.is_some_and(|at| at <= env.now.instant)
     }
 
     fn is_exchanging(&self) -> bool {
@@ -775,12 +790,15 @@ impl Account {
         match &mut self.sign_in {
             SignIn::None { .. } => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
-            SignIn::Discovering(Discovering { code_waiters, .. })
-            | SignIn::Pending(Pending {
-                device: Device::Asking(_),
+            SignIn::Discovering(Discovering { code_waiters, .. }) => {
+                code_waiters.push(waiter);
+                SignInStart::AskingForCode
+            }
+            SignIn::Pending(Pending {
+                device,
                 code_waiters,
                 ..
-            }) => {
+            }) if device.is_to_come() => {
                 code_waiters.push(waiter);
                 SignInStart::AskingForCode
             }
@@ -1580,6 +1598,15 @@ impl Account {
         Revocation::new(refresh, access, attempt, waiter)
     }
 
+    /// Sends the next request of a revocation, unless nothing is to be sent for now.
+    fn tell_provider(&mut self, env: &mut Env, attempt: AttemptId) {
+        let mut all = self.revocations.iter_mut();
+        match all.find(|it| it.is(attempt)) {
+            Some(revocation) if env.common.held => revocation.put_off(env.now.instant),
+            Some(_) | None => self.send(env, attempt),
+        }
+    }
+
     fn send_revocation(&mut self, env: &mut Env, attempt: AttemptId) {
         let Some(endpoints) = self.location.known().cloned() else {
             return;
@@ -1642,7 +1669,7 @@ impl Account {
         match revocation.conclude(env.now.instant, verdict, next) {
             Step::Send => {
                 self.revocations.push(revocation);
-                self.send_revocation(env, next);
+                self.tell_provider(env, next);
             }
             Step::Wait(refusal) => {
                 let message = format!("will tell the provider again: {}", told(&refusal));

@@ -1,6 +1,7 @@
 //! The core on its way to the program's successor.
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::{Core, Cx, account::Carried, discovery::CarriedIssuer, env::Env};
 use crate::time::Now;
@@ -14,6 +15,8 @@ pub struct CoreState {
     loaded: bool,
     dirty: bool,
     issuers: Vec<CarriedIssuer>,
+    /// Which endpoints asked to be left alone, and until when.
+    pauses: Vec<(Url, u64)>,
     accounts: Vec<Carried>,
 }
 
@@ -26,6 +29,7 @@ impl Core {
             loaded,
             dirty,
             issuers: self.common.issuers.carried(),
+            pauses: self.common.pauses.carried(),
             accounts: self
                 .accounts
                 .values()
@@ -39,6 +43,7 @@ impl Core {
         self.common.adopt_attempts(state.attempts);
         self.keeper.adopt(state.loaded, state.dirty);
         self.common.issuers.adopt(state.issuers);
+        self.common.pauses.adopt(state.pauses);
         for carried in state.accounts {
             if let Some(account) = self.accounts.get_mut(&carried.account) {
                 account.adopt(&mut Env::new(cx, &mut self.common), carried);

@@ -53,7 +53,9 @@ enum Step {
 
 impl Keeper {
     /// When something is to be tried again.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self, config: &Config) -> Option<Instant> {
+        // A reload may have taken out the command that was to be tried again.
+        config.state_save_cmd.as_ref()?;
         match (&self.work, self.dirty) {
             (Work::None, true) => self.retry_at,
             (Work::None, false) | (Work::Loading(_) | Work::Saving(_), _) => None,
@@ -107,6 +109,7 @@ impl Core {
             account.withdraw(&mut Env::new(cx, &mut self.common));
             account.token_file = None;
         }
+        self.refile();
         if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {
             self.keeper.changed();
         }
@@ -193,6 +196,9 @@ impl Core {
         if changed && self.common.config.state_save_cmd.is_some() {
             self.keeper.changed();
         }
+        if self.common.held && !self.keeper.closing {
+            return;
+        }
         match self.keeper.step(&self.common.config, cx.now.instant) {
             Some(Step::Load(command)) => self.begin_load(cx, command),
             Some(Step::Save(command)) => self.begin_save(cx, command),
@@ -209,7 +215,7 @@ impl Core {
 
     /// The configuration was reloaded: perhaps because what was saved could not be loaded.
     pub(super) fn load_again(&mut self, cx: &mut Cx) {
-        if !self.keeper.loaded && !self.is_keeping() {
+        if !self.keeper.loaded && !self.is_keeping() && !self.common.held {
             self.start(cx);
         }
     }

@@ -156,10 +156,16 @@ impl Core {
 
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.common.held {
+            return None;
+        }
         let accounts = self.deadlines.first().map(|(at, _)| *at);
         let asking = [accounts, self.common.issuers.deadline()];
-        let asking = asking.into_iter().flatten().filter(|_| !self.common.held);
-        asking.chain(self.keeper.deadline()).min()
+        asking
+            .into_iter()
+            .chain([self.keeper.deadline(&self.common.config)])
+            .flatten()
+            .min()
     }
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
@@ -196,15 +202,17 @@ impl Core {
         }
     }
 
-    /// From now on nothing is sent to a provider: whatever came back could come too late. What is
-    /// under way may still end, see [`Core::awaits_reply`].
+    /// From now on nothing is sent to a provider, and no command that keeps the state is begun:
+    /// whatever came back could come too late. What is under way may still end, see
+    /// [`Core::awaits_reply`].
     pub fn hold(&mut self) {
         self.common.held = true;
     }
 
     /// [`Core::hold`] is over.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, cx: &mut Cx) {
         self.common.held = false;
+        self.keep(cx);
     }
 
     /// Whether nothing is sent at present.
@@ -212,8 +220,8 @@ impl Core {
         self.common.held
     }
 
-    /// Whether a token endpoint's reply is outstanding. To lose it may be to lose a login: the
-    /// refresh token that was sent may already have been replaced.
+    /// Whether a provider's reply is outstanding. To lose it may be to lose a login: the refresh
+    /// token that was sent may already have been replaced.
     pub fn awaits_reply(&self) -> bool {
         self.accounts.values().any(Account::awaits_reply)
     }
@@ -417,7 +425,6 @@ impl Core {
         });
         // After all removals, since a file may have gone from one account to another.
         self.publish(cx);
-        self.refile();
         self.keep(cx);
         self.load_again(cx);
     }
@@ -428,6 +435,8 @@ impl Core {
         for account in self.accounts.values_mut() {
             account.publish(&mut Env::new(cx, &mut self.common));
         }
+        // A file that has been written is to be removed in time.
+        self.refile();
     }
 
     /// The token file of this account couldn't be written or removed.

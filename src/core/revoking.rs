@@ -3,13 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AttemptId, Waiter, account::Origins};
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptId, Waiter, account::Origins, dump};
 use crate::{
     oauth::{
         revocation::{TokenType, Verdict},
         token::Refusal,
     },
-    secret::Secret,
+    secret::{Mark, Secret},
     time::Instant,
 };
 
@@ -45,6 +47,39 @@ pub struct Revocation {
 enum Phase {
     InFlight(AttemptId),
     RetryAt(Instant),
+}
+
+/// A [`Revocation`] on its way to a successor of this process. Whoever waited for it has left.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarriedRevocation {
+    /// Of the kind that can be refreshed with.
+    refresh: bool,
+    token: CarriedToken,
+    next: Option<CarriedToken>,
+    renewal_ended: bool,
+    tries: u32,
+    /// When the next request is due; at once, if one is outstanding.
+    retry_at: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CarriedToken {
+    #[serde(with = "dump::secret")]
+    token: Arc<Secret>,
+    origins: Origins,
+}
+
+impl CarriedRevocation {
+    /// Says under which registration the tokens were issued.
+    pub fn bind(&self, mark: Mark) {
+        let tokens = [Some(&self.token), self.next.as_ref()];
+        tokens
+            .into_iter()
+            .flatten()
+            .for_each(|it| it.token.bind(mark));
+    }
 }
 
 /// What is to be done after an answer.
@@ -84,6 +119,42 @@ impl Revocation {
         })
     }
 
+    /// What a successor of this process needs.
+    pub fn carried(&self) -> CarriedRevocation {
+        let next = self.next.as_ref();
+        CarriedRevocation {
+            refresh: self.token_type == TokenType::Refresh,
+            token: CarriedToken {
+                token: self.token.clone(),
+                origins: self.origins.clone(),
+            },
+            next: next.map(|(token, origins)| CarriedToken {
+                token: token.clone(),
+                origins: origins.clone(),
+            }),
+            renewal_ended: self.renewal_ended,
+            tries: self.tries,
+            retry_at: self.due().map(Instant::millis),
+        }
+    }
+
+    /// Goes on where a predecessor was.
+    pub fn adopt(carried: CarriedRevocation, now: Instant) -> Self {
+        Revocation {
+            token_type: match carried.refresh {
+                true => TokenType::Refresh,
+                false => TokenType::Access,
+            },
+            token: carried.token.token,
+            origins: carried.token.origins,
+            next: carried.next.map(|it| (it.token, it.origins)),
+            renewal_ended: carried.renewal_ended,
+            tries: carried.tries,
+            phase: Phase::RetryAt(carried.retry_at.map_or(now, Instant::from_millis)),
+            waiters: Vec::new(),
+        }
+    }
+
     pub fn origins(&self) -> &Origins {
         &self.origins
     }
@@ -94,6 +165,19 @@ impl Revocation {
 
     pub fn is(&self, attempt: AttemptId) -> bool {
         matches!(self.phase, Phase::InFlight(id) if id == attempt)
+    }
+
+    pub fn attempt(&self) -> Option<AttemptId> {
+        match self.phase {
+            Phase::InFlight(attempt) => Some(attempt),
+            Phase::RetryAt(_) => None,
+        }
+    }
+
+    /// Waits until `now` is over, and something else: nothing has been sent yet.
+    pub fn put_off(&mut self, now: Instant) {
+        self.tries = 0;
+        self.phase = Phase::RetryAt(now);
     }
 
     pub fn due(&self) -> Option<Instant> {

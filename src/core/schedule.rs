@@ -53,6 +53,20 @@ impl Pauses {
         self.changed = true;
     }
 
+    /// What a successor of this process needs.
+    pub(super) fn carried(&self) -> Vec<(Url, u64)> {
+        let all = self.until.iter();
+        all.map(|(endpoint, until)| (endpoint.clone(), until.millis()))
+            .collect()
+    }
+
+    /// Goes on where a predecessor was.
+    pub(super) fn adopt(&mut self, carried: Vec<(Url, u64)>) {
+        for (endpoint, until) in carried {
+            self.set(endpoint, Instant::from_millis(until));
+        }
+    }
+
     /// Whether [`Pauses::set`] was called since the last time this was asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

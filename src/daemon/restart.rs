@@ -24,7 +24,11 @@ use super::{
     signals::Wish,
     turn, verbs,
 };
-use crate::{core::Ports, error::Failure, paths};
+use crate::{
+    core::{Core, Ports},
+    error::Failure,
+    paths,
+};
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
 /// nobody hears may cost a login. A little longer than either may take.
@@ -90,7 +94,7 @@ pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &Place, config: S
     };
     parts.clients.resume();
     parts.browsers.resume();
-    daemon.shared.with(|core, _| core.release());
+    daemon.shared.with(Core::release);
     daemon.alarm.ring();
     if let Err(error) = outcome {
         log::error!("the server was not restarted and goes on: {error}");

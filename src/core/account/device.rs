@@ -24,6 +24,8 @@ use crate::{
 pub(super) enum Device {
     /// The config has no endpoint for it.
     None,
+    /// A code is to be asked for as soon as that is allowed; reminders wait for it.
+    Wanted,
     /// The code is being asked for; reminders wait for it.
     Asking(AttemptId),
     /// There is a code.
@@ -60,6 +62,7 @@ enum PollPhase {
 #[derive(Serialize, Deserialize)]
 pub(super) enum CarriedDevice {
     None,
+    Wanted,
     Over {
         again: bool,
     },
@@ -73,6 +76,8 @@ pub(super) enum CarriedDevice {
         interval: Duration,
         troubles: u32,
         lost: bool,
+        /// When the next poll is due, if none is outstanding.
+        poll_at: Option<u64>,
     },
 }
 
@@ -80,21 +85,31 @@ impl CarriedDevice {
     /// Says under which registration the code was issued.
     pub(super) fn bind(&self, mark: Mark) {
         match self {
-            CarriedDevice::None | CarriedDevice::Over { .. } => {}
+            CarriedDevice::None | CarriedDevice::Wanted | CarriedDevice::Over { .. } => {}
             CarriedDevice::Code { device_code, .. } => device_code.bind(mark),
         }
     }
 }
 
 impl Device {
-    /// When [`Account::tick_device`] wants to be called.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let Device::Code(code) = self else {
-            return None;
-        };
-        match code.phase {
-            PollPhase::PollAt(at) => Some(at.min(code.expires)),
-            PollPhase::InFlight(_) => None,
+    /// When [`Account::tick_device`] wants to be called; `asked` is when the account last asked
+    /// for a code.
+    pub(super) fn due(&self, asked: Option<Instant>) -> Option<Instant> {
+        match self {
+            Device::Wanted => Some(schedule::earliest(asked, None)),
+            Device::Code(code) => match code.phase {
+                PollPhase::PollAt(at) => Some(at.min(code.expires)),
+                PollPhase::InFlight(_) => None,
+            },
+            Device::None | Device::Asking(_) | Device::Over { .. } => None,
+        }
+    }
+
+    /// Whether there may soon be a code, so that reminders and users wait for it.
+    pub(super) fn is_to_come(&self) -> bool {
+        match self {
+            Device::Wanted | Device::Asking(_) => true,
+            Device::None | Device::Code(_) | Device::Over { .. } => false,
         }
     }
 
@@ -106,7 +121,7 @@ impl Device {
                 PollPhase::InFlight(attempt) => Some(attempt),
                 PollPhase::PollAt(_) => None,
             },
-            Device::None | Device::Over { .. } => None,
+            Device::None | Device::Wanted | Device::Over { .. } => None,
         }
     }
 
@@ -114,7 +129,7 @@ impl Device {
     pub(super) fn carried(&self) -> CarriedDevice {
         match self {
             Device::None => CarriedDevice::None,
-            Device::Asking(_) => CarriedDevice::Over { again: true },
+            Device::Wanted | Device::Asking(_) => CarriedDevice::Wanted,
             Device::Over { again } => CarriedDevice::Over { again: *again },
             Device::Code(code) => CarriedDevice::Code {
                 device_code: code.authorization.device_code.clone(),
@@ -125,6 +140,10 @@ impl Device {
                 interval: code.interval,
                 troubles: code.troubles,
                 lost: code.lost,
+                poll_at: match code.phase {
+                    PollPhase::PollAt(at) => Some(at.millis()),
+                    PollPhase::InFlight(_) => None,
+                },
             },
         }
     }
@@ -133,6 +152,7 @@ impl Device {
     pub(super) fn adopt(carried: CarriedDevice, now: Now) -> Self {
         match carried {
             CarriedDevice::None => Device::None,
+            CarriedDevice::Wanted => Device::Wanted,
             CarriedDevice::Over { again } => Device::Over { again },
             CarriedDevice::Code {
                 device_code,
@@ -143,7 +163,9 @@ impl Device {
                 interval,
                 troubles,
                 lost,
+                poll_at,
             } => {
+                let poll_at = poll_at.map_or(now.instant.after(interval), Instant::from_millis);
                 let expires = Instant::from_millis(expires);
                 Device::Code(Box::new(Code {
                     authorization: Authorization {
@@ -158,7 +180,7 @@ impl Device {
                     interval,
                     troubles,
                     lost,
-                    phase: PollPhase::PollAt(now.instant.after(interval)),
+                    phase: PollPhase::PollAt(poll_at),
                 }))
             }
         }
@@ -169,13 +191,30 @@ impl Device {
         matches!(self, Device::Asking(id) if *id == attempt)
     }
 
+    /// Which attempt asks for a code, and which polls for one.
+    #[cfg(test)]
+    pub(super) fn attempts(&self) -> (Option<AttemptId>, Option<AttemptId>) {
+        match self {
+            Device::Asking(attempt) => (Some(*attempt), None),
+            Device::Code(code) => match code.phase {
+                PollPhase::InFlight(attempt) => (None, Some(attempt)),
+                PollPhase::PollAt(_) => (None, None),
+            },
+            Device::None | Device::Wanted | Device::Over { .. } => (None, None),
+        }
+    }
+
     /// The code that `attempt` polls for.
     pub(super) fn polled(&self, attempt: AttemptId) -> Option<&Code> {
         match self {
             Device::Code(code) if matches!(code.phase, PollPhase::InFlight(id) if id == attempt) => {
                 Some(code)
             }
-            Device::None | Device::Asking(_) | Device::Code(_) | Device::Over { .. } => None,
+            Device::None
+            | Device::Wanted
+            | Device::Asking(_)
+            | Device::Code(_)
+            | Device::Over { .. } => None,
         }
     }
 
@@ -207,7 +246,8 @@ impl Code {
 }
 
 impl Account {
-    /// Asks for a code if the sign-in under way could use one; whether the answer is waited for.
+    /// Asks for a code if the sign-in under way could use one, now or as soon as that is allowed;
+    /// whether the answer is waited for.
     pub(super) fn start_device(&mut self, env: &mut Env) -> bool {
         let endpoints = self.location.known();
         let wanted = endpoints.is_some_and(|it| it.device_auth_uri.is_some());
@@ -215,14 +255,26 @@ impl Account {
             return false;
         };
         match pending.device {
-            Device::Asking(_) => true,
+            Device::Wanted | Device::Asking(_) => true,
             Device::Over { again: true } if wanted => {
-                let attempt = env.attempt();
-                pending.device = Device::Asking(attempt);
-                self.send(env, attempt);
+                pending.device = Device::Wanted;
+                self.ask_for_code(env);
                 true
             }
             Device::None | Device::Code(_) | Device::Over { .. } => false,
+        }
+    }
+
+    /// Asks for the code that is wanted, if that is allowed by now.
+    fn ask_for_code(&mut self, env: &mut Env) {
+        let earliest = schedule::earliest(self.last_device_request, None);
+        let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        if earliest <= env.now.instant && !env.common.held {
+            let attempt = env.attempt();
+            pending.device = Device::Asking(attempt);
+            self.send(env, attempt);
         }
     }
 
@@ -238,11 +290,12 @@ impl Account {
         let Some(endpoints) = self.location.known().cloned() else {
             return;
         };
+        let Some(endpoint) = &endpoints.device_auth_uri else {
+            // A reload took it away while the client secret was fetched.
+            return self.device_over(env, true, None);
+        };
         let usual = endpoints.client_auth();
-        let (Some(endpoint), Some(credentials)) = (
-            &endpoints.device_auth_uri,
-            self.credentials.get(env, &self.name, attempt, usual),
-        ) else {
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
             return;
         };
         let request =
@@ -291,10 +344,6 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        if let SignIn::Pending(pending) = &mut self.sign_in {
-            let waiters = std::mem::take(&mut pending.code_waiters);
-            self.settle(env, Ended::Code, waiters, Ok(()));
-        }
         let Some(endpoint) = &endpoints.device_auth_uri else {
             return self.device_over(env, true, None);
         };
@@ -304,20 +353,50 @@ impl Account {
                     authorization.device_code.bind(self.registration.mark());
                     pending.device = Device::Code(Box::new(Code::new(authorization, sent)));
                 }
+                self.settle_code(env);
                 self.remind(env, Reminder::WithWhatThereIs);
             }
-            Err((refusal, passes)) => self.device_over(env, passes, Some(refusal)),
+            Err((refusal, passes)) => {
+                if !passes {
+                    // It may be the secret that is out of date.
+                    self.credentials.forget();
+                }
+                self.device_over(env, passes, Some(refusal));
+            }
         }
     }
 
-    /// Polls, or lets the code expire.
+    /// Those who wait for the code hear that it is there, or that there is none.
+    fn settle_code(&mut self, env: &mut Env) {
+        if let SignIn::Pending(pending) = &mut self.sign_in {
+            let waiters = std::mem::take(&mut pending.code_waiters);
+            self.settle(env, Ended::Code, waiters, Ok(()));
+        }
+    }
+
+    /// Asks for a code, polls, or lets the code expire.
     pub(super) fn tick_device(&mut self, env: &mut Env) {
         let now = env.now.instant;
+        if let SignIn::Pending(Pending {
+            device: Device::Wanted,
+            ..
+        }) = &self.sign_in
+        {
+            let endpoints = self.location.known();
+            return match endpoints.is_some_and(|it| it.device_auth_uri.is_some()) {
+                true => self.ask_for_code(env),
+                false => self.device_over(env, true, None),
+            };
+        }
         let SignIn::Pending(Pending {
             device: Device::Code(code),
             ..
         }) = &mut self.sign_in
         else {
+            return;
+        };
+        let PollPhase::PollAt(at) = code.phase else {
+            // The answer on its way may be the tokens.
             return;
         };
         if code.expires <= now {
@@ -327,9 +406,7 @@ impl Account {
             };
             return self.device_over(env, true, Some(refusal));
         }
-        if let PollPhase::PollAt(at) = code.phase
-            && at <= now
-        {
+        if at <= now {
             let attempt = env.attempt();
             code.phase = PollPhase::InFlight(attempt);
             self.send(env, attempt);
@@ -371,7 +448,11 @@ impl Account {
             } => self.poll_troubled(env, lost, retry_after, &refusal),
             Poll::Expired(refusal) => self.device_over(env, true, Some(refusal)),
             Poll::Denied(refusal) => self.pending_failed(env, refusal),
-            Poll::Failed(refusal) => self.device_over(env, false, Some(refusal)),
+            Poll::Failed(refusal) => {
+                // It may be the secret that is out of date.
+                self.credentials.forget();
+                self.device_over(env, false, Some(refusal));
+            }
         }
     }
 
@@ -423,15 +504,16 @@ impl Account {
             return;
         };
         let other = pending.browser.is_some();
-        let asked = matches!(pending.device, Device::Asking(_));
+        let asked = pending.device.is_to_come();
         pending.device = Device::Over { again };
+        self.settle_code(env);
         match (other, refusal) {
             (true, refusal) => {
                 if let Some(refusal) = refusal {
                     let message = format!("no sign-in by code: {}", told(&refusal));
                     env.log(Level::Warn, &self.name, message);
                 }
-                if asked {
+                if asked && self.is_reminder_due(env) {
                     self.remind(env, Reminder::WithWhatThereIs);
                 }
             }

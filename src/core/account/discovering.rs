@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Device, Ended, Env, SignIn, Waiter, told};
+use super::{Account, Ended, Env, SignIn, Waiter, told};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
@@ -54,11 +54,9 @@ impl Account {
                     return;
                 };
                 pending.waiters = discovering.waiters;
-                match pending.device {
-                    Device::Asking(_) => pending.code_waiters = discovering.code_waiters,
-                    Device::None | Device::Code(_) | Device::Over { .. } => {
-                        self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
-                    }
+                match pending.device.is_to_come() {
+                    true => pending.code_waiters = discovering.code_waiters,
+                    false => self.settle(env, Ended::Code, discovering.code_waiters, Ok(())),
                 }
             }
             other @ (SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_)) => {

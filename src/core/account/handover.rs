@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{
     config::Registration,
-    core::{AttemptId, dump, env::Env},
+    core::{
+        AttemptId, dump,
+        env::Env,
+        revoking::{CarriedRevocation, Revocation},
+    },
     oauth::token::Refusal,
     secret::Secret,
     time::{Instant, Now, Wall},
@@ -28,6 +32,8 @@ pub struct Carried {
     grant: Option<CarriedGrant>,
     sign_in: CarriedSignIn,
     last_request: Option<u64>,
+    last_device_request: Option<u64>,
+    revocations: Vec<CarriedRevocation>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,6 +92,8 @@ enum CarriedSignIn {
         #[serde(with = "dump::secret")]
         code: Arc<Secret>,
         since: Both,
+        /// When it is to be sent, if it isn't outstanding.
+        retry_at: Option<u64>,
     },
 }
 
@@ -132,6 +140,8 @@ impl Account {
             },
             sign_in: carried_sign_in(&self.sign_in),
             last_request: self.last_request.map(Instant::millis),
+            last_device_request: self.last_device_request.map(Instant::millis),
+            revocations: self.revocations.iter().map(Revocation::carried).collect(),
         }
     }
 
@@ -142,6 +152,11 @@ impl Account {
         }
         carried.bind();
         self.last_request = carried.last_request.map(Instant::from_millis);
+        self.last_device_request = carried.last_device_request.map(Instant::from_millis);
+        let revocations = carried.revocations.into_iter();
+        self.revocations = revocations
+            .map(|it| Revocation::adopt(it, env.now.instant))
+            .collect();
         if let Some(grant) = carried.grant {
             self.held = Held::Grant(adopted_grant(grant));
         }
@@ -162,6 +177,7 @@ impl Carried {
             let tokens = [&grant.access_token, &grant.refresh_token];
             tokens.into_iter().flatten().for_each(|it| it.bind(mark));
         }
+        self.revocations.iter().for_each(|it| it.bind(mark));
         match &self.sign_in {
             CarriedSignIn::None(_) | CarriedSignIn::Discovering(_) => {}
             CarriedSignIn::Pending {
@@ -269,6 +285,10 @@ fn carried_sign_in(sign_in: &SignIn) -> CarriedSignIn {
             browser: CarriedBrowser::of(&exchanging.browser),
             code: exchanging.code.clone(),
             since: both(exchanging.since),
+            retry_at: match exchanging.phase {
+                ExchangePhase::InFlight(_) => None,
+                ExchangePhase::RetryAt(at) => Some(at.millis()),
+            },
         },
     }
 }
@@ -357,13 +377,14 @@ fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
             browser,
             code,
             since,
+            retry_at,
         } => SignIn::Exchanging(Exchanging {
             browser: browser.adopt(),
             code,
             since: now(since),
             waiters: Vec::new(),
-            // It was held back for the successor: nothing of it has been sent.
-            phase: ExchangePhase::RetryAt(present.instant),
+            // Nothing of it has been sent: it was held back for the successor, or failed before.
+            phase: ExchangePhase::RetryAt(retry_at.map_or(present.instant, Instant::from_millis)),
         }),
     }
 }

@@ -26,7 +26,7 @@ pub struct Ask {
 }
 
 /// What a `show` waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Patience {
     /// Nothing: the answer is given at once.
     None,

@@ -404,7 +404,7 @@ fn a_successor_knows_what_the_issuer_said_and_goes_on_asking() {
     assert_eq!(next.effects(), [format!("discover/1 {INSERTED}")]);
     next.discovered(&document());
     assert!(next.show("work").starts_with("sign in with"));
-    bench.feed(|core, _| core.release());
+    bench.feed(|core, cx| core.release(cx));
     let (_, effects) = bench.deadline();
     assert_eq!(effects, [format!("discover/1 {INSERTED}")]);
 }
@@ -418,7 +418,7 @@ fn a_revocation_that_had_to_wait_is_not_forgotten() {
     let told = bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(1)));
     assert_eq!(told, Some(true));
     bench.effects();
-    bench.feed(|core, _| core.release());
+    bench.feed(|core, cx| core.release(cx));
     let (_, effects) = bench.deadline();
     assert_eq!(effects, [format!("discover/2 {INSERTED}")]);
     bench.discovered(&document());
