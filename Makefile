@@ -108,14 +108,14 @@ lint-shell:
 sim:
 	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
 	[ -z '$(STEPS)' ] || export PIZAUTH_SIM_STEPS='$(STEPS)'; \
-	$(CARGO) test --locked --release --lib core::sim::every_promise -- --nocapture
+	$(CARGO) test --locked --profile sim --lib core::sim::every_promise -- --nocapture
 
 # Whether the simulator finds the bugs that it must find.
 sim-canaries:
-	$(CARGO) test --locked --release --lib core::sim::every_planted_bug -- --nocapture
+	$(CARGO) test --locked --profile sim --lib core::sim::every_planted_bug -- --nocapture
 
 model:
-	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --release --lib core::model -- --nocapture
+	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --profile sim --lib core::model -- --nocapture
 
 # With the very versions of Cargo.lock, and libFuzzer added to them.
 # The corpus is only read: what is found goes below fuzz/target, what breaks to fuzz/artifacts.

@@ -16,7 +16,7 @@ use super::sim::{
     Invariant, Violation,
     action::{Action, Back, Change},
     canary::Canary,
-    provider::{Fault, Form, Tag},
+    provider::{Fault, Tag},
     world::{EVENT, Held, NOTIFY, Renewal, Shadow, SignIn, World},
 };
 use crate::time::Instant;
@@ -62,7 +62,7 @@ const STARTS: [&[Action]; 5] = [
         Action::Browser(0, Back::Code),
         Action::Reply(0, Fault::Honest, 0),
         Action::Dump,
-        Action::Revoke(0),
+        Action::Revoke(0, false),
         Action::Show(0),
         Action::Restore(0),
         Action::Deadline,
@@ -100,7 +100,7 @@ fn choices(world: &World) -> Vec<Action> {
         all.extend([
             Action::Show(account),
             Action::Refresh(account),
-            Action::Revoke(account),
+            Action::Revoke(account, true),
         ]);
     }
     let other = 1 - world.origin(0).issuer;
@@ -334,7 +334,9 @@ impl Canon {
             }
             match &shadow.sign_in {
                 SignIn::None => {}
-                SignIn::Pending { state, .. } => self.name("state=", state),
+                SignIn::Pending { browser, .. } => {
+                    self.name("state=", browser.as_deref().unwrap_or_default());
+                }
                 SignIn::Exchanging { state, code, .. } => {
                     self.name("state=", state);
                     self.tag(*code);
@@ -347,9 +349,9 @@ impl Canon {
         for flight in &world.flights {
             self.name("attempt", &flight.attempt.0.to_string());
             self.time(flight.sent);
-            let _ = write!(self.text, "{} {} ", flight.account, flight.issuer);
-            if let Ok(form) = Form::read(flight.form.expose()) {
-                self.tag(form.tag);
+            let _ = write!(self.text, "{} {} ", flight.account, flight.origin.issuer);
+            if let Some(tag) = flight.tag {
+                self.tag(tag);
             }
             if let Some(decision) = flight.decision {
                 for tag in decision.tags() {

@@ -9,10 +9,17 @@
 
 pub mod action;
 pub mod canary;
+mod device;
 mod events;
+mod handover;
+mod keep;
 mod look;
 mod outcomes;
 pub mod provider;
+mod regressions;
+mod revocations;
+mod secrets;
+mod waits;
 pub mod world;
 mod years;
 
@@ -65,6 +72,20 @@ pub enum Invariant {
     Liveness,
     /// No secret in the log, in a message, in Debug.
     Secrecy,
+    /// Device codes are asked for when they are needed, shown as they are, and polled for no more
+    /// often than the provider allows (RFC 8628, 3.5).
+    Device,
+    /// The provider is told of a `revoke` or somebody hears that it wasn't, once (RFC 7009).
+    Revoked,
+    /// The index of deadlines is what a look at every account gives.
+    Index,
+    /// The commands that keep the state run one at a time; each change is saved, and nothing is
+    /// saved over what was not loaded.
+    Keeping,
+    /// A token file has the token that is shown, or isn't there.
+    Published,
+    /// A restart in place loses nothing, and nothing is sent that it could lose.
+    Handover,
 }
 
 /// A broken promise.
@@ -122,7 +143,7 @@ fn world_of(seed: u64, canary: Option<Canary>) -> (World, Rng) {
     let mut rng = Rng(seed);
     let accounts = 1 + rng.below(world::NAMES.len());
     let issuers = 1 + rng.below(provider::ISSUERS.into()) as u8;
-    let global = rng.next() as u8 % 32;
+    let global = rng.next() as u8 % world::GLOBALS;
     (World::new(accounts, issuers, global, canary), rng)
 }
 
@@ -185,8 +206,38 @@ fn shrink(
             chunk /= 2;
         }
     }
+    without_pairs(seed, canary, trace, broken)
+}
+
+/// The trace without those steps that only undo each other.
+fn without_pairs(
+    seed: u64,
+    canary: Option<Canary>,
+    mut trace: Vec<Action>,
+    broken: &Violation,
+) -> Vec<Action> {
+    let mut first = 0;
+    while first < trace.len() && trace.len() <= MAX_PAIRED {
+        let shorter = (first + 1..trace.len()).find_map(|second| {
+            let mut shorter = trace.clone();
+            shorter.remove(second);
+            shorter.remove(first);
+            let (needed, violation) = replay(seed, canary, &shorter);
+            shorter.truncate(needed);
+            violation
+                .is_some_and(|it| it.is_like(broken))
+                .then_some(shorter)
+        });
+        match shorter {
+            Some(shorter) => trace = shorter,
+            None => first += 1,
+        }
+    }
     trace
 }
+
+/// How long a trace may be of which all pairs are tried.
+const MAX_PAIRED: usize = 60;
 
 /// Worlds with the seeds from `seed` on, `steps` steps in all, on `threads` threads.
 fn run_many(seed: u64, steps: u64, threads: usize) -> Result<(), Box<Failure>> {

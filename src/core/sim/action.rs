@@ -58,6 +58,12 @@ pub enum Change {
     ClientId(u8),
     /// Taken out, or put back in.
     Presence,
+    /// A device authorization endpoint, or none.
+    Device,
+    /// A revocation endpoint, or none.
+    Revocation,
+    /// A token file elsewhere, or none.
+    File(u8),
 }
 
 /// How the daemon ends.
@@ -69,14 +75,29 @@ pub enum Kill {
     Crash(u8),
     /// It dies, and the next one starts with nothing.
     Bare,
+    /// It ends as it should.
+    Shutdown,
 }
 
 /// One thing that happens. Indices count from the newest and wrap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     Show(u8),
+    /// `show` by somebody who may wait; how is the second.
+    Ask(u8, u8),
+    /// `auth`, or only joining what is under way.
+    Auth(u8, bool),
+    /// Waiting for the end of the sign-in under way.
+    Await(u8),
+    /// Somebody who waits leaves.
+    Leave(u8),
     Refresh(u8),
-    Revoke(u8),
+    /// `revoke`, and whether the provider is told.
+    Revoke(u8, bool),
+    /// A user enters a device code, and agrees or refuses.
+    Enter(u8, bool),
+    /// `client_secret_cmd` ends, with the secret or without.
+    Secret(u8, bool),
     Browser(u8, Back),
     /// The request in flight arrives at the issuer, and its reply is on its way.
     Arrive(u8, u8),
@@ -98,6 +119,14 @@ pub enum Action {
     Dump,
     Restore(u8),
     Kill(Kill),
+    /// The command that keeps the state ends; how is given.
+    Kept(u8),
+    /// A token file can't be written.
+    FileFails(u8),
+    /// A restart in place begins, is given up, or succeeds if it may.
+    Hold,
+    Release,
+    TakeOver,
     /// Faults stop, for as long as one retry interval: whoever can be valid must be.
     Calm,
 }
@@ -113,15 +142,38 @@ pub fn next(rng: &mut Rng, world: &World) -> Action {
     if world.probing() && rng.one_in(4) {
         return Action::Probe(rng.next() as u8, !rng.one_in(4));
     }
+    if world.keeping.is_busy() && rng.one_in(4) {
+        return Action::Kept(rng.next() as u8);
+    }
+    if world.held.is_some() && rng.one_in(6) {
+        return Action::TakeOver;
+    }
+    if !world.fetches.is_empty() && rng.one_in(4) {
+        return Action::Secret(rng.next() as u8, !rng.one_in(4));
+    }
     if world.pending() && rng.one_in(5) {
-        return browser(rng);
+        return match rng.one_in(3) {
+            true => Action::Enter(rng.next() as u8, !rng.one_in(4)),
+            false => browser(rng),
+        };
     }
     let account = rng.next() as u8;
     match rng.below(100) {
-        0..30 => Action::Show(account),
-        30..38 => Action::Refresh(account),
-        38..40 => Action::Revoke(account),
-        40..45 => browser(rng),
+        0..20 => Action::Show(account),
+        20..28 => Action::Ask(account, rng.next() as u8),
+        28..30 => Action::Auth(account, rng.one_in(3)),
+        30 => Action::Await(account),
+        31 => Action::Leave(rng.next() as u8),
+        32 => match rng.below(8) {
+            0 => Action::FileFails(account),
+            1 | 2 => Action::Hold,
+            3 => Action::Release,
+            _ => Action::TakeOver,
+        },
+        33..38 => Action::Refresh(account),
+        38..40 => Action::Revoke(account, !rng.one_in(3)),
+        40..44 => browser(rng),
+        44 => Action::Enter(rng.next() as u8, !rng.one_in(4)),
         45..63 => time(rng),
         63..75 => Action::Deadline,
         75..77 => Action::Tick,
@@ -130,6 +182,7 @@ pub fn next(rng: &mut Rng, world: &World) -> Action {
         87..91 => Action::Restore(rng.next() as u8),
         91..92 => Action::Kill(match rng.below(8) {
             0 => Kill::Bare,
+            4 | 5 => Kill::Shutdown,
             1..4 => Kill::Crash(rng.next() as u8),
             _ => Kill::Handover,
         }),
@@ -174,13 +227,16 @@ fn time(rng: &mut Rng) -> Action {
 }
 
 fn change(rng: &mut Rng) -> Change {
-    match rng.below(12) {
+    match rng.below(16) {
         0..3 => Change::Nothing,
         3..6 => Change::Policy(rng.next() as u8),
         6..8 => Change::Global(rng.next() as u8),
         8 => Change::ClientSecret,
         9 => Change::Issuer(rng.next() as u8),
         10 => Change::ClientId(rng.next() as u8),
-        _ => Change::Presence,
+        11 => Change::Presence,
+        12 => Change::Device,
+        13 | 14 => Change::File(rng.next() as u8),
+        _ => Change::Revocation,
     }
 }

@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
-use super::Invariant;
+use super::{Invariant, provider::MARK};
 use crate::{
     config::Config,
     core::{
-        AttemptId, CallbackAnswer, Core, Cx, Effect, Ports, Progress, Show, Waiter,
+        Answer, Ask, AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports,
+        Progress, Show, Waiter,
+        account::UnderWay,
         dump::{self, Dump, Saved},
+        env::Common,
     },
     oauth::{
         authorization::Callback,
@@ -56,11 +59,25 @@ pub enum Canary {
     SwallowDeadline,
     /// A log line quotes the request.
     LeakIntoLog,
+    /// Somebody who waits for a token is never answered.
+    ForgetAsker,
+    /// Reminders have the code of somebody else.
+    OtherUserCode,
+    /// Nobody hears how telling the provider of a `revoke` ended.
+    SilentRevocation,
+    /// A deadline isn't in the index.
+    LoseDeadline,
+    /// A save that failed counts as one that worked.
+    TrustSave,
+    /// Token files are never removed.
+    LeaveFile,
+    /// A successor takes nothing over.
+    ForgetAtRestart,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 15] = [
+    pub const ALL: [(Canary, Invariant); 22] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -76,6 +93,13 @@ impl Canary {
         (Canary::ShowExpired, Invariant::NoneExpired),
         (Canary::SwallowDeadline, Invariant::Liveness),
         (Canary::LeakIntoLog, Invariant::Secrecy),
+        (Canary::ForgetAsker, Invariant::Answers),
+        (Canary::OtherUserCode, Invariant::Device),
+        (Canary::SilentRevocation, Invariant::Revoked),
+        (Canary::LoseDeadline, Invariant::Index),
+        (Canary::TrustSave, Invariant::Keeping),
+        (Canary::LeaveFile, Invariant::Published),
+        (Canary::ForgetAtRestart, Invariant::Handover),
     ];
 }
 
@@ -104,6 +128,33 @@ impl Sut {
         }
     }
 
+    /// Another daemon, with the same bug.
+    pub fn successor(&self, config: Config) -> Sut {
+        Sut::new(config, self.core.common.ports, self.canary)
+    }
+
+    pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
+        self.core.adopt(cx, state);
+        if self.has(Canary::ForgetAtRestart) {
+            let Common { config, ports, .. } = &self.core.common;
+            let mut core = Core::new((**config).clone(), *ports);
+            core.common.adopt_attempts(self.core.common.attempts());
+            self.core = core;
+        }
+    }
+
+    pub fn save_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: Result<(), String>) {
+        let outcome = match self.canary {
+            Some(Canary::TrustSave) => Ok(()),
+            _ => outcome,
+        };
+        self.core.save_outcome(cx, attempt, outcome);
+    }
+
+    pub fn start(&mut self, cx: &mut Cx) {
+        self.core.start(cx);
+    }
+
     fn has(&self, canary: Canary) -> bool {
         self.canary == Some(canary)
     }
@@ -130,46 +181,13 @@ impl Sut {
     fn corrupt(&mut self, canary: Canary, mut effect: Effect) {
         match (canary, &mut effect) {
             (
-                Canary::OldEndpoint,
-                Effect::Request {
-                    account, request, ..
-                },
-            ) => {
-                let first = self.first_endpoints.entry(account.clone());
-                request.endpoint = first.or_insert(request.endpoint.clone()).clone();
-            }
-            (
-                Canary::DuplicateRequest,
+                _,
                 Effect::Request {
                     account,
                     attempt,
                     request,
                 },
-            ) if request.form.expose().contains("refresh_token=") => {
-                self.effects.push(Effect::Request {
-                    account: account.clone(),
-                    attempt: AttemptId(attempt.0 - 1),
-                    request: Request { ..request.clone() },
-                });
-            }
-            (
-                Canary::ReminderDiscards,
-                Effect::Request {
-                    attempt, request, ..
-                },
-            ) if request.form.expose().contains("code=") => {
-                self.exchanges.insert(*attempt);
-            }
-            (
-                Canary::LeakIntoLog,
-                Effect::Request {
-                    account, request, ..
-                },
-            ) => self.effects.push(Effect::Log {
-                level: log::Level::Debug,
-                account: account.clone(),
-                message: format!("asking with {}", request.form.expose()),
-            }),
+            ) => self.corrupt_request(canary, account, *attempt, request),
             (
                 Canary::AnnounceTwice,
                 Effect::Announce {
@@ -182,12 +200,73 @@ impl Sut {
                 command: command.clone(),
                 event: *event,
             }),
-            (Canary::ForgetWaiter, Effect::Settled { waiters, .. }) => {
+            (
+                Canary::ForgetWaiter,
+                Effect::Settled {
+                    what: Ended::SignIn,
+                    waiters,
+                    ..
+                },
+            ) => {
                 waiters.pop();
             }
+            (Canary::ForgetAsker, Effect::Answer { .. })
+            | (Canary::LeaveFile, Effect::TokenFile { content: None, .. })
+            | (
+                Canary::SilentRevocation,
+                Effect::Settled {
+                    what: Ended::Revocation,
+                    ..
+                },
+            ) => return,
+            (
+                Canary::OtherUserCode,
+                Effect::Notify {
+                    device: Some(code), ..
+                },
+            ) => code.user_code = "USER-0".into(),
             _ => {}
         }
         self.effects.push(effect);
+    }
+
+    fn corrupt_request(
+        &mut self,
+        canary: Canary,
+        account: &Arc<str>,
+        attempt: AttemptId,
+        request: &mut Request,
+    ) {
+        match canary {
+            Canary::OldEndpoint if request.endpoint.path() == "/token" => {
+                let first = self.first_endpoints.entry(account.clone());
+                request.endpoint = first.or_insert(request.endpoint.clone()).clone();
+            }
+            Canary::DuplicateRequest if request.form.expose().contains("refresh_token=") => {
+                self.effects.push(Effect::Request {
+                    account: account.clone(),
+                    attempt: AttemptId(attempt.0 - 1),
+                    request: request.clone(),
+                });
+            }
+            Canary::ReminderDiscards if request.form.expose().contains("&code=") => {
+                self.exchanges.insert(attempt);
+            }
+            Canary::LeakIntoLog => self.effects.push(Effect::Log {
+                level: log::Level::Debug,
+                account: account.clone(),
+                message: format!("asking with {}", request.form.expose()),
+            }),
+            _ => {}
+        }
+    }
+
+    /// What the core says is under way.
+    pub fn under_way(&self, name: &str) -> UnderWay {
+        let account = self.core.accounts.get(name);
+        account
+            .map(|account| account.under_way())
+            .unwrap_or_default()
     }
 
     pub fn saved(&self, now: Now, name: &str) -> Option<Saved> {
@@ -244,13 +323,35 @@ impl Sut {
         answer
     }
 
-    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
+    /// `revoke`; with a waiter the provider is told, if it can be.
+    pub fn revoke(&mut self, cx: &mut Cx, name: &str, tell: Option<Waiter>) -> Option<bool> {
         if self.has(Canary::ShowAfterRevoke)
             && let Some(access) = self.saved(cx.now, name).and_then(|saved| saved.access)
         {
             self.remembered.insert(name.into(), access.token);
         }
-        self.core.revoke(cx, name)
+        match tell {
+            Some(waiter) => self.core.revoke_and_tell(cx, name, waiter),
+            None => self.core.revoke(cx, name).then_some(false),
+        }
+    }
+
+    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
+        self.core.ask(cx, name, ask)
+    }
+
+    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<Answer> {
+        self.core.give_up(cx, name, waiter)
+    }
+
+    pub fn secret_outcome(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        self.core.secret_outcome(cx, name, attempt, secret);
     }
 
     pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
@@ -265,7 +366,7 @@ impl Sut {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        if self.doomed.remove(&attempt) {
+        if brings_tokens(outcome) && self.doomed.remove(&attempt) {
             return;
         }
         let lost = Outcome::Lost("lost".into());
@@ -315,6 +416,9 @@ impl Sut {
 
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
         self.core.reload(cx, config);
+        if self.has(Canary::LoseDeadline) {
+            self.core.deadlines.pop_first();
+        }
     }
 
     pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
@@ -339,4 +443,13 @@ impl Sut {
         }
         self.core.restore(cx, dump)
     }
+}
+
+/// Whether a reply has tokens that can be used.
+fn brings_tokens(outcome: &Outcome) -> bool {
+    let Outcome::Reply(reply) = outcome else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(&reply.body);
+    reply.status == 200 && text.contains(MARK) && text.ends_with('}') && !text.contains(' ')
 }

@@ -6,17 +6,21 @@ use super::{
     fail,
     look::index_of,
     provider::{Fault, ISSUERS, MARK, Origin, read_tag},
-    world::{Doing, EVENT, Held, NAMES, Renewal, Said, Shadow, SignIn, Tab, World, must},
+    world::{
+        CLIENTS, ClientSecret, DEVICE_ONLY, Device, Doing, EVENT, GLOBALS, Held, LOAD, NAMES,
+        Renewal, SAVE, Said, Shadow, SignIn, Tab, World, must,
+    },
 };
 use crate::{
     core::{
-        CallbackAnswer, Progress, Show, Waiter,
+        AttemptId, CallbackAnswer, Progress, Show, Waiter,
         dump::{self, Saved},
         schedule::MAX_RETRY_DELAY,
     },
     oauth::authorization::{Callback, CallbackResult},
     secret::Secret,
     time::Instant,
+    view::DeviceView,
 };
 
 /// How many pages a user keeps open, and how many dumps lie around.
@@ -29,118 +33,96 @@ impl World {
     // ---- show and refresh ---------------------------------------------------------------------
 
     pub fn show(&mut self, account: usize) -> Check {
+        self.begins = Some(account);
         let answer = self.feed(|sut, cx| sut.show(cx, NAMES[account]));
-        let promised = matches!(answer, Some(Show::Refreshing { .. }));
+        self.expect(Said::default())?;
         let valid = self.shadows[account].valid(self.now.instant);
-        let renewal = self.shadows[account].renewal;
-        let renews = self.shadows[account].refresh_token().is_some();
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Show::Token(token)) => self.shown(account, &token)?,
             Some(_) if valid.is_some() => {
                 return fail(Invariant::Kept, "a valid token isn't shown".into());
             }
-            Some(Show::SignIn { uri, .. }) => {
-                must(
-                    !renews || renewal == Renewal::Rejected,
-                    Invariant::Kept,
-                    "a sign-in is asked for without need",
-                )?;
-                self.asked(account, &uri)?;
+            Some(show) => {
+                self.judge_show(account, &show)?;
+                if let Show::Refreshing { .. } = show {
+                    let shadow = &mut self.shadows[account];
+                    shadow.wanted |= shadow.renewal == Renewal::Idle;
+                    self.must_have_started(account)?;
+                }
             }
-            Some(Show::Discovering { .. }) => {
-                return fail(
-                    Invariant::Events,
-                    "there is nothing to discover here".into(),
-                );
-            }
-            Some(Show::AskingForCode) => {
-                return fail(Invariant::Events, "there are no device codes here".into());
-            }
-            Some(Show::Exchanging) => self.must_exchange(account)?,
-            Some(Show::Refreshing { .. }) => {
-                let refreshes = !matches!(renewal, Renewal::Rejected | Renewal::Parked);
-                let text = "a refresh is promised that nobody does";
-                must(renews && refreshes, Invariant::Liveness, text)?;
-                self.shadows[account].wanted |= renewal == Renewal::Idle;
-            }
-            Some(Show::Parked(_)) => {
-                let parked = renews && renewal == Renewal::Parked;
-                must(parked, Invariant::Liveness, "parked without reason")?;
-            }
-        }
-        self.expect(Said::default())?;
-        if promised {
-            self.must_have_started(account)?;
         }
         self.look(Doing::Other)
     }
 
-    fn shown(&self, account: usize, token: &Secret) -> Check {
-        let tag = read_tag(token.expose());
-        let origin = tag
-            .and_then(|tag| self.provider.get(tag))
-            .map(|minted| minted.origin);
-        must(
-            origin == Some(self.origin(account)),
-            Invariant::Origin,
-            "a token of another registration was shown",
-        )?;
-        let held = self.shadows[account].held.as_ref();
-        let access = held.and_then(|held| held.access);
-        must(
-            tag == access.map(|(tag, _)| tag),
-            Invariant::NothingOlder,
-            "a token was shown that isn't the one held",
-        )?;
-        must(
-            self.shadows[account].valid(self.now.instant) == tag,
-            Invariant::NoneExpired,
-            "an expired token was shown",
-        )
+    /// Whether `show` says what it takes to have a token.
+    pub fn judge_show(&mut self, account: usize, show: &Show) -> Check {
+        let shadow = &self.shadows[account];
+        let renewal = shadow.renewal;
+        let renews = shadow.refresh_token().is_some();
+        let needless = "a sign-in is asked for without need";
+        match show {
+            Show::Token(token) => self.shown(account, token),
+            Show::SignIn { uri, device, .. } => {
+                must(shadow.needs_person(), Invariant::Kept, needless)?;
+                self.must_sign_in(account, uri, device.as_ref())
+            }
+            Show::AskingForCode => {
+                must(shadow.needs_person(), Invariant::Kept, needless)?;
+                self.must_ask_for_code(account)
+            }
+            Show::Discovering { .. } => fail(Invariant::Events, "nothing is discovered".into()),
+            Show::Exchanging => self.must_exchange(account),
+            Show::Refreshing { .. } => {
+                let refreshes = !matches!(renewal, Renewal::Rejected | Renewal::Parked);
+                let text = "a refresh is promised that nobody does";
+                must(renews && refreshes, Invariant::Liveness, text)
+            }
+            Show::Parked(_) => {
+                let parked = renews && renewal == Renewal::Parked;
+                must(parked, Invariant::Liveness, "parked without reason")
+            }
+        }
     }
 
     pub fn refresh(&mut self, account: usize) -> Check {
+        self.begins = Some(account);
+        let before = self.shadows[account].renewal;
         let answer = self.feed(|sut, cx| sut.refresh(cx, NAMES[account]));
-        let promised = matches!(answer, Some(Progress::Refreshing));
         let shadow = &mut self.shadows[account];
-        let renews = shadow.refresh_token().is_some() && shadow.renewal != Renewal::Rejected;
+        let renews = !shadow.needs_person();
+        if let (Some(Progress::Refreshing), Renewal::Parked) = (&answer, shadow.renewal) {
+            shadow.renewal = Renewal::Idle;
+        }
+        self.expect(Said::default())?;
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Progress::Refreshing) => {
                 must(renews, Invariant::Liveness, "a refresh with nothing")?;
-                if shadow.renewal == Renewal::Parked {
-                    shadow.renewal = Renewal::Idle;
-                }
+                let shadow = &mut self.shadows[account];
                 shadow.wanted |= shadow.renewal == Renewal::Idle;
+                self.must_have_started(account)?;
             }
-            Some(Progress::SignIn { uri, .. }) => {
+            Some(Progress::SignIn { uri, device, .. }) => {
                 let text = "a sign-in is asked for without need";
                 must(!renews, Invariant::Kept, text)?;
-                self.asked(account, &uri)?;
+                self.must_sign_in(account, &uri, device.as_ref())?;
             }
+            Some(Progress::AskingForCode) => self.must_ask_for_code(account)?,
             Some(Progress::Discovering { .. }) => {
-                return fail(
-                    Invariant::Events,
-                    "there is nothing to discover here".into(),
-                );
-            }
-            Some(Progress::AskingForCode) => {
-                return fail(Invariant::Events, "there are no device codes here".into());
+                return fail(Invariant::Events, "nothing is discovered".into());
             }
             Some(Progress::Exchanging) => self.must_exchange(account)?,
         }
-        self.expect(Said::default())?;
-        if promised {
-            self.must_have_started(account)?;
-        }
+        let parked = before == Renewal::Parked && self.shadows[account].renewal == before;
+        must(!parked, Invariant::Liveness, "`refresh` leaves it parked")?;
         self.look(Doing::Other)
     }
 
     /// Whoever wants a refresh gets it at once, if that is allowed.
     fn must_have_started(&self, account: usize) -> Check {
         let shadow = &self.shadows[account];
-        let waits = shadow.renewable() && shadow.wanted;
+        let waits = shadow.renewable() && shadow.wanted && self.held.is_none();
         must(
             !waits || self.earliest(account) > self.now.instant,
             Invariant::Liveness,
@@ -148,42 +130,111 @@ impl World {
         )
     }
 
-    fn must_exchange(&self, account: usize) -> Check {
+    pub fn must_exchange(&self, account: usize) -> Check {
         let exchanging = matches!(self.shadows[account].sign_in, SignIn::Exchanging { .. });
         must(exchanging, Invariant::SignIn, "an exchange of nothing")
     }
 
-    /// The user was given this URI.
-    fn asked(&mut self, account: usize, uri: &str) -> Check {
+    fn must_ask_for_code(&self, account: usize) -> Check {
+        let asks = match &self.shadows[account].sign_in {
+            SignIn::Pending {
+                browser: None,
+                device,
+                ..
+            } => match device {
+                Device::Wanted | Device::Asking(_) => true,
+                Device::None | Device::Code { .. } | Device::Over => false,
+            },
+            SignIn::None | SignIn::Pending { .. } | SignIn::Exchanging { .. } => false,
+        };
+        must(asks, Invariant::Device, "nobody asks for a code")
+    }
+
+    /// The user was told to open this URI.
+    fn must_sign_in(&mut self, account: usize, uri: &str, device: Option<&DeviceView>) -> Check {
+        let verification = format!("https://iss{}.example/device", self.origin(account).issuer);
+        let browser = Some(uri).filter(|uri| *uri != verification);
+        self.asked(account, browser, device)
+    }
+
+    /// The user was given this URI to open in a browser, and this code.
+    pub fn asked(
+        &mut self,
+        account: usize,
+        uri: Option<&str>,
+        device: Option<&DeviceView>,
+    ) -> Check {
         let origin = self.origin(account);
-        let (state, challenge) = read_uri(uri, origin)?;
-        match &self.shadows[account].sign_in {
-            SignIn::None => {
-                self.tabs.push_front(Tab {
-                    origin,
-                    state: state.clone(),
-                    challenge,
-                    code: None,
-                });
-                self.tabs.truncate(MAX_KEPT);
-                self.shadows[account].sign_in = SignIn::Pending {
-                    state,
-                    since: self.now.instant,
-                    reminded: None,
-                    notified: None,
-                };
-                Ok(())
+        let shown = uri.map(|uri| read_uri(uri, origin)).transpose()?;
+        let SignIn::Pending { browser, .. } = &self.shadows[account].sign_in else {
+            let text = "a sign-in is shown that isn't pending";
+            return fail(Invariant::SignIn, text.into());
+        };
+        must(
+            shown.map(|(state, _)| state) == *browser,
+            Invariant::SignIn,
+            "another sign-in is shown",
+        )?;
+        self.judge_code(account, device)
+    }
+
+    /// Takes notice of the sign-ins that have begun.
+    pub fn notice_sign_ins(&mut self) -> Check {
+        let begins = self.begins.take();
+        for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
+            let Some((attempt, uri)) = self.sut.under_way(name).pending else {
+                continue;
+            };
+            let shadow = &self.shadows[account];
+            match &shadow.sign_in {
+                SignIn::Pending { attempt: known, .. } if *known == attempt => continue,
+                SignIn::None => {}
+                SignIn::Pending { .. } | SignIn::Exchanging { .. } => {
+                    let text = "a sign-in was given up for a new one";
+                    return fail(Invariant::SignIn, text.into());
+                }
             }
-            SignIn::Pending { state: known, .. } => must(
-                *known == state,
+            let waits = self.waits.values().any(|wait| wait.account == account);
+            must(
+                begins == Some(account) || (waits && shadow.needs_person()),
                 Invariant::SignIn,
-                "a pending URI was replaced",
-            ),
-            SignIn::Exchanging { .. } => fail(
-                Invariant::SignIn,
-                "an exchange was given up for a new one".into(),
-            ),
+                "a sign-in began by itself",
+            )?;
+            self.begin_sign_in(account, attempt, uri.as_deref())?;
         }
+        Ok(())
+    }
+
+    fn begin_sign_in(&mut self, account: usize, attempt: AttemptId, uri: Option<&str>) -> Check {
+        let origin = self.origin(account);
+        let read = uri.map(|uri| read_uri(uri, origin)).transpose()?;
+        must(
+            read.is_some() == (origin.client != DEVICE_ONLY),
+            Invariant::SignIn,
+            "a sign-in by another way than configured",
+        )?;
+        let browser = read.as_ref().map(|(state, _)| state.clone());
+        if let Some((state, challenge)) = read {
+            self.tabs.push_front(Tab {
+                origin,
+                state,
+                challenge,
+                code: None,
+            });
+            self.tabs.truncate(MAX_KEPT);
+        }
+        self.shadows[account].sign_in = SignIn::Pending {
+            attempt,
+            browser,
+            device: match self.setup.accounts[account].has_device() {
+                true => Device::Over,
+                false => Device::None,
+            },
+            since: self.now.instant,
+            reminded: None,
+            told: None,
+        };
+        Ok(())
     }
 
     // ---- browsers -----------------------------------------------------------------------------
@@ -262,17 +313,11 @@ impl World {
             )?;
             return Ok(Said::default());
         }
-        let shadow = &mut self.shadows[account];
         let mut said = Said::default();
-        match &mut shadow.sign_in {
-            SignIn::Exchanging { waiters, .. } => waiters.push(waiter),
-            _ => said.notify_ends = 1,
-        }
-        let pending = matches!(shadow.sign_in, SignIn::Pending { .. });
+        let pending = matches!(self.shadows[account].sign_in, SignIn::Pending { .. });
         if pending && back == Back::Refused {
-            shadow.sign_in = SignIn::None;
+            self.pending_ends(account, false, &mut said);
             said.errors.push(account);
-            self.spend(state.into(), false);
             let refused = match answer {
                 CallbackAnswer::Refused { account: name, .. } => **name == *NAMES[account],
                 _ => false,
@@ -281,15 +326,17 @@ impl World {
             return Ok(said);
         }
         if pending {
-            shadow.sign_in = SignIn::Exchanging {
+            said.notify_ends = 1;
+            self.code_settles(account, &mut said);
+            self.shadows[account].sign_in = SignIn::Exchanging {
                 state: state.into(),
                 since: now,
                 code,
                 attempt: None,
                 last: None,
-                waiters: vec![waiter],
             };
         }
+        self.shadows[account].watchers.push(waiter);
         let wait =
             matches!(answer, CallbackAnswer::Wait { account: name } if **name == *NAMES[account]);
         must(wait, Invariant::SignIn, "a good response wasn't taken")?;
@@ -303,35 +350,55 @@ impl World {
 
     // ---- the end of tokens --------------------------------------------------------------------
 
-    pub fn revoke(&mut self, account: usize) -> Check {
-        let known = self.feed(|sut, cx| sut.revoke(cx, NAMES[account]));
+    pub fn revoke(&mut self, account: usize, tell: bool) -> Check {
+        self.waiters += 1;
+        let waiter = Waiter(self.waiters);
+        let told = self.feed(|sut, cx| sut.revoke(cx, NAMES[account], tell.then_some(waiter)));
+        let text = "who is that?";
         must(
-            known == self.present(account),
+            told.is_some() == self.present(account),
             Invariant::Events,
-            "who is that?",
+            text,
         )?;
+        let valid = self.shadows[account].valid(self.now.instant);
+        let tags: Vec<_> = self.shadows[account]
+            .refresh_token()
+            .into_iter()
+            .chain(valid)
+            .collect();
+        let tells = tell && !tags.is_empty() && self.setup.accounts[account].revocation;
+        must(
+            !self.present(account) || told == Some(tells),
+            Invariant::Revoked,
+            "whether the provider is told isn't true",
+        )?;
+        if tells && self.present(account) {
+            self.begin_revocation(account, waiter, tags);
+        }
         let mut said = Said::default();
+        let before = self.shadows[account].clone();
         self.ends(account, "token_revoked", &mut said);
+        let shadow = &mut self.shadows[account];
+        (shadow.secret, shadow.last_code) = (before.secret, before.last_code);
         self.expect(said)?;
         self.look(Doing::Ending)
     }
 
     /// Everything that `account` has is over.
-    fn ends(&mut self, account: usize, event: &'static str, said: &mut Said) {
-        let last_request = self.shadows[account].last_request;
-        let shadow = std::mem::replace(&mut self.shadows[account], Shadow::new());
-        self.shadows[account].last_request = last_request;
+    pub fn ends(&mut self, account: usize, event: &'static str, said: &mut Said) {
+        let shadow = self.shadows[account].clone();
         if shadow.held.is_some() && self.setup.has(EVENT) {
             said.announced.push((account, event));
         }
         match shadow.sign_in {
             SignIn::None => {}
             SignIn::Pending { .. } => said.notify_ends += 1,
-            SignIn::Exchanging { state, waiters, .. } => {
-                self.spend(state, false);
-                said.settled.push((account, waiters, false));
-            }
+            SignIn::Exchanging { state, .. } => self.spend(state, false),
         }
+        self.code_settles(account, said);
+        self.watchers_settle(account, false, said);
+        self.shadows[account] = Shadow::new();
+        self.shadows[account].last_request = shadow.last_request;
     }
 
     pub fn reload(&mut self, account: usize, change: Change) -> Check {
@@ -340,15 +407,21 @@ impl World {
         match change {
             Change::Nothing => {}
             Change::Policy(policy) => one.policy = policy,
-            Change::Global(global) => self.setup.global = global % 32,
+            Change::Global(global) => self.setup.global = global % GLOBALS,
+            Change::File(file) => one.file = file,
             Change::ClientSecret => one.client_secret = one.client_secret.wrapping_add(1),
             Change::Issuer(issuer) => one.origin.issuer = issuer % ISSUERS,
-            Change::ClientId(client) => one.origin.client = client % 2,
+            Change::ClientId(client) => one.origin.client = client % CLIENTS,
             Change::Presence => one.present = !one.present,
+            Change::Device => one.device = !one.device,
+            Change::Revocation => one.revocation = !one.revocation,
         }
         if self.setup.accounts.iter().all(|one| !one.present) {
             // A config without accounts is none.
             self.setup = before.clone();
+        }
+        if self.setup.has(SAVE) != (before.global & SAVE != 0) {
+            self.saves_elsewhere();
         }
         let config = self.config();
         self.feed(|sut, cx| sut.reload(cx, config));
@@ -363,6 +436,9 @@ impl World {
                 if shadow.renewal == Renewal::Parked {
                     shadow.renewal = Renewal::Idle;
                     shadow.wanted = true;
+                }
+                if new.client_secret != old.client_secret {
+                    shadow.secret = ClientSecret::Unknown;
                 }
                 continue;
             }
@@ -420,7 +496,7 @@ impl World {
     }
 
     /// Whether the core must take `saved`; if so it is held from now on.
-    fn must_take(&mut self, saved: &Saved) -> Result<bool, Violation> {
+    pub fn must_take(&mut self, saved: &Saved) -> Result<bool, Violation> {
         let account = index_of(&saved.account)?;
         let access = saved
             .access
@@ -472,15 +548,21 @@ impl World {
                 self.arrive(index, Some(3600))?;
             }
         }
+        if kill == Kill::Shutdown {
+            return self.shut_down();
+        }
+        let in_step = !self.setup.has(LOAD) || self.is_saved();
         self.renew();
+        let how = self.steps as u8;
+        self.start(if kill == Kill::Handover { 0 } else { how })?;
         match kill {
-            Kill::Bare => self.look(Doing::Ending),
+            Kill::Bare | Kill::Shutdown => self.look(Doing::Ending),
             Kill::Crash(pick) => self.restore(pick.into()),
             Kill::Handover => {
                 self.restore(0)?;
                 let same = |(old, new): (&Shadow, &Shadow)| old.held == new.held;
                 must(
-                    before.iter().zip(&self.shadows).all(same),
+                    !in_step || before.iter().zip(&self.shadows).all(same),
                     Invariant::Restore,
                     "a dump restored isn't what was dumped",
                 )
@@ -492,6 +574,7 @@ impl World {
 
     /// Faults stop. Within one retry interval, whoever can be valid must be.
     pub fn calm(&mut self) -> Check {
+        self.release()?;
         let now = self.now.instant;
         let retry = |account: usize| self.setup.policy(account).refresh_retry;
         let retries = (0..self.shadows.len()).map(retry);
@@ -529,13 +612,23 @@ impl World {
     }
 
     fn all_answered(&mut self) -> Check {
-        while self.in_flight() > 0 {
-            self.reply(0, Fault::Honest, Some(7200))?;
+        for at in 0..self.codes.len() {
+            // Nobody is left to poll for an answer.
+            self.enter(at, self.steps.is_multiple_of(2))?;
         }
-        while self.probing() {
-            self.probe(0, true)?;
+        loop {
+            if self.in_flight() > 0 {
+                self.reply(0, Fault::Honest, Some(7200))?;
+            } else if self.probing() {
+                self.probe(0, true)?;
+            } else if self.keeping.is_busy() {
+                self.kept(0)?;
+            } else if !self.fetches.is_empty() {
+                self.secret(0, true)?;
+            } else {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 

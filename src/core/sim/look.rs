@@ -1,20 +1,23 @@
 //! What is looked at after every event: the effects, and everything that the core lets be seen.
 
+use std::sync::Arc;
+
 use super::{
     Check, FLOOR, Invariant, Violation, fail,
-    provider::{Form, Kind, MARK, endpoint_of, read_tag},
+    provider::{Asks, Form, MARK, read_tag},
     world::{
-        Doing, Flight, Held, NAMES, NOTIFY, RANDOM_MARK, Renewal, Said, SignIn, World, endpoint,
-        must,
+        ClientSecret, Device, Doing, Flight, Held, NAMES, NOTIFY, RANDOM_MARK, Renewal, Said,
+        SignIn, World, device_endpoint, endpoint, must, revocation_endpoint,
     },
 };
 use crate::{
     core::{
-        AttemptId, Effect, Waiter,
+        AttemptId, Effect, Ended, Waiter,
+        account::UnderWay,
         dump::Saved,
         schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY},
     },
-    oauth::token::{Refusal, Request},
+    oauth::token::Request,
     secret::Secret,
     time::Instant,
     view::{AccountView, RenewalView, SignInView},
@@ -35,15 +38,101 @@ impl World {
     /// The core has said just this, beside requests, reminders and the log.
     pub fn expect(&mut self, mut expected: Said) -> Check {
         let mut said = Said::default();
+        let mut answers = Vec::new();
+        self.notice_sign_ins()?;
         for effect in self.sut.effects() {
             search(&format!("{effect:?}"))?;
-            self.heard(effect, &mut said)?;
+            match effect {
+                // When all is done that they may tell of.
+                Effect::Answer {
+                    asker,
+                    account,
+                    answer,
+                } => answers.push((index_of(&account)?, asker.waiter, answer)),
+                effect => self.heard(effect, &mut said)?,
+            }
         }
+        self.must_agree(said, &mut expected)?;
+        self.notice_operations()?;
+        for (account, waiter, answer) in answers {
+            self.answered(account, waiter, &answer)?;
+        }
+        let late = std::mem::take(&mut self.impatient);
+        must(
+            !late.iter().any(|waiter| self.waits.contains_key(waiter)),
+            Invariant::Answers,
+            "a failure that somebody waits for isn't told",
+        )
+    }
+
+    /// Takes notice of the operations that wait for a client secret. Whatever else the core says
+    /// is under way must be with an issuer: nothing else would ever end it.
+    fn notice_operations(&mut self) -> Check {
+        for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
+            let under_way = self.sut.under_way(name);
+            let waits = matches!(self.shadows[account].secret, ClientSecret::Fetching(_));
+            let UnderWay {
+                refresh,
+                exchange,
+                code,
+                poll,
+                revocations,
+                wants_code,
+                told,
+                pending: _,
+            } = under_way;
+            self.drop_unheard(account, told);
+            let theirs = self.revocations.iter().filter(|it| it.account == account);
+            must(
+                theirs.count() == told,
+                Invariant::Revoked,
+                "a revocation has ended that nobody heard of",
+            )?;
+            match (wants_code, code) {
+                (true, _) => self.code_wanted(account)?,
+                (false, None) => self.code_given_up(account)?,
+                (false, Some(_)) => {}
+            }
+            let one = [refresh, exchange, code, poll];
+            for attempt in one.into_iter().flatten().chain(revocations.iter().copied()) {
+                must(
+                    waits || self.is_flying(attempt),
+                    Invariant::Liveness,
+                    "an operation is under way that nothing will end",
+                )?;
+            }
+            if !waits {
+                continue;
+            }
+            if let Some(attempt) = refresh {
+                self.refresh_asked_for(account, attempt)?;
+            }
+            if let Some(attempt) = exchange {
+                self.exchange_asked_for(account, attempt)?;
+            }
+            if let Some(attempt) = code {
+                self.code_asked_for(account, attempt)?;
+            }
+            if let Some(attempt) = poll {
+                self.poll_asked_for(account, attempt)?;
+            }
+            for attempt in revocations {
+                self.revocation_asked_for(account, attempt)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn must_agree(&mut self, mut said: Said, expected: &mut Said) -> Check {
         // Of accounts among each other the order is free.
         said.announced.sort_by_key(|(account, _)| *account);
         expected.announced.sort_by_key(|(account, _)| *account);
         said.settled.sort_by_key(|(account, ..)| *account);
         expected.settled.sort_by_key(|(account, ..)| *account);
+        said.codes.sort_by_key(|(account, ..)| *account);
+        expected.codes.sort_by_key(|(account, ..)| *account);
+        said.errors.sort_unstable();
+        expected.errors.sort_unstable();
         if said.settled != expected.settled {
             let text = format!("settled {:?}, not {:?}", said.settled, expected.settled);
             let succeeds = |said: &Said, one: usize| {
@@ -52,7 +141,7 @@ impl World {
                     .clone()
                     .any(|(account, _, ok)| *account == one && *ok)
             };
-            let discarded = |one: &usize| succeeds(&expected, *one) && !succeeds(&said, *one);
+            let discarded = |one: &usize| succeeds(expected, *one) && !succeeds(&said, *one);
             return match (0..self.shadows.len()).any(|one| discarded(&one)) {
                 true => fail(
                     Invariant::SignIn,
@@ -61,7 +150,12 @@ impl World {
                 false => fail(Invariant::Answers, text),
             };
         }
-        match said == expected {
+        must(
+            said.kept_errors == expected.kept_errors,
+            Invariant::Keeping,
+            "a failure to keep the state is told wrongly",
+        )?;
+        match said == *expected {
             true => Ok(()),
             false => fail(
                 Invariant::Events,
@@ -81,22 +175,22 @@ impl World {
                 account,
                 attempt,
                 uri,
+                device,
                 limit,
                 ..
             } => {
-                must(
-                    limit == self.setup.interval(),
-                    Invariant::Events,
-                    "a reminder of another length",
-                )?;
-                self.reminded(index_of(&account)?, attempt, &uri)?;
+                let text = "a reminder of another length";
+                must(limit == self.setup.interval(), Invariant::Events, text)?;
+                let account = index_of(&account)?;
+                self.reminded(account, attempt, &uri)?;
+                self.judge_code(account, device.as_ref())?;
             }
             Effect::NotifyEnd { .. } => said.notify_ends += 1,
             Effect::Error {
                 account, message, ..
             } => {
                 search_plain(&message)?;
-                said.errors.push(index_of(&account)?);
+                told(&account, said)?;
             }
             Effect::Announce { account, event, .. } => {
                 said.announced.push((index_of(&account)?, event.name()));
@@ -105,9 +199,7 @@ impl World {
                 account, attempt, ..
             } => {
                 let account = index_of(&account)?;
-                self.fresh(attempt)?;
-                self.shadows[account].renewal = Renewal::Probing(attempt);
-                self.probes.push((account, attempt));
+                self.probed(account, attempt)?;
                 said.probes.push(account);
             }
             // Its accounts have their endpoints in the config.
@@ -115,39 +207,83 @@ impl World {
                 let text = format!("{url} is asked for");
                 return fail(Invariant::Events, text);
             }
-            // Its accounts have no such command.
-            Effect::FetchSecret { account, .. } => {
-                let text = format!("{account} asks for a client secret");
-                return fail(Invariant::Events, text);
-            }
+            Effect::FetchSecret {
+                account, attempt, ..
+            } => self.fetched(index_of(&account)?, attempt)?,
             Effect::Settled {
-                what: _,
+                what,
                 waiters,
                 account,
                 result,
-            } => said.settled.push(settled(waiters, &account, &result)?),
-            // Nobody waits for a token in this world: tests/waiting.rs has those who do.
+            } => {
+                let account = index_of(&account)?;
+                self.settled(account, what, waiters, result.is_ok(), said)?;
+            }
+            // Already looked at.
             Effect::Answer { .. } => {}
             Effect::Log { message, .. } => search_plain(&message)?,
-            Effect::Save { .. } | Effect::Load { .. } | Effect::TokenFile { .. } => {
-                return fail(Invariant::Events, "nothing was to be kept".into());
+            Effect::Load { attempt, .. } => self.load_begins(attempt)?,
+            Effect::Save { attempt, dump, .. } => self.save_begins(attempt, dump.bytes())?,
+            Effect::TokenFile {
+                path,
+                order,
+                content,
+                ..
+            } => self.file_changes(&path, order, content.as_deref())?,
+        }
+        Ok(())
+    }
+
+    fn probed(&mut self, account: usize, attempt: AttemptId) -> Check {
+        self.fresh(attempt)?;
+        self.shadows[account].renewal = Renewal::Probing(attempt);
+        self.probes.push((account, attempt));
+        Ok(())
+    }
+
+    fn settled(
+        &mut self,
+        account: usize,
+        what: Ended,
+        waiters: Vec<Waiter>,
+        ok: bool,
+        said: &mut Said,
+    ) -> Check {
+        match what {
+            Ended::SignIn => said.settled.push((account, waiters, ok)),
+            Ended::Code => said.codes.push((account, waiters)),
+            Ended::Revocation => {
+                for waiter in waiters {
+                    self.told_of_revocation(account, waiter, ok)?;
+                }
             }
         }
         Ok(())
     }
 
     /// An attempt's name is never used twice.
-    fn fresh(&mut self, attempt: AttemptId) -> Check {
+    pub fn fresh(&mut self, attempt: AttemptId) -> Check {
         let fresh = attempt.0 > self.last_attempt;
         self.last_attempt = self.last_attempt.max(attempt.0);
         must(fresh, Invariant::OneInFlight, "an attempt was named twice")
     }
 
     fn requested(&mut self, account: usize, attempt: AttemptId, request: &Request) -> Check {
-        self.fresh(attempt)?;
-        let origin = self.origin(account);
         must(
-            self.present(account) && request.endpoint == endpoint(origin.issuer),
+            !self.is_flying(attempt),
+            Invariant::OneInFlight,
+            "a request was made twice",
+        )?;
+        self.may_send(attempt)?;
+        let origin = self.origin(account);
+        let form = Form::read(request.form.expose())?;
+        let wanted = match form.asks {
+            Asks::Exchange | Asks::Refresh | Asks::Poll => endpoint(origin.issuer),
+            Asks::Code => device_endpoint(origin.issuer),
+            Asks::Revocation => revocation_endpoint(origin.issuer),
+        };
+        must(
+            self.present(account) && request.endpoint == wanted,
             Invariant::Origin,
             "a request to an endpoint that isn't the account's",
         )?;
@@ -156,37 +292,55 @@ impl World {
             Invariant::Origin,
             "a request that the shell won't send: a secret in it is of another registration",
         )?;
-        let form = Form::read(request.form.expose())?;
-        let minted = self.provider.get(form.tag).map(|minted| minted.origin);
+        let minted = form.tag.and_then(|tag| self.provider.get(tag));
+        let client = format!("client-{}-{}", origin.account, origin.client);
         must(
-            minted == Some(origin),
+            minted.is_none_or(|minted| minted.origin == origin) && form.client_id == client,
             Invariant::Origin,
             "a request with the secret of another registration",
         )?;
-        match form.kind {
-            Kind::Code => self.exchange_requested(account, attempt, form.tag)?,
-            Kind::Refresh | Kind::Access => self.refresh_requested(account, attempt, form.tag)?,
+        self.must_prove(account, &form)?;
+        let tag = form.tag.unwrap_or_default();
+        match form.asks {
+            Asks::Exchange => self.exchange_requested(account, attempt, tag)?,
+            Asks::Refresh => self.refresh_requested(account, attempt, tag)?,
+            Asks::Code => self.code_requested(account, attempt)?,
+            Asks::Poll => self.poll_requested(account, attempt, tag)?,
+            Asks::Revocation => self.revocation_requested(account, attempt, tag)?,
         }
-        self.shadows[account].last_request = Some(self.now.instant);
+        if let Asks::Exchange | Asks::Refresh = form.asks {
+            self.shadows[account].last_request = Some(self.now.instant);
+        }
+        let flight = self.paper_flight(account, form.asks, attempt);
         self.flights.push(Flight {
-            account,
-            attempt,
-            issuer: endpoint_of(&request.endpoint).unwrap_or(u8::MAX),
+            tag: form.tag,
             form: request.form.clone(),
-            sent: self.now.instant,
-            decision: None,
+            ..flight
         });
         Ok(())
     }
 
-    fn refresh_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
+    /// A request that begins now; one of which nobody has seen a form.
+    pub fn paper_flight(&self, account: usize, asks: Asks, attempt: AttemptId) -> Flight {
+        Flight {
+            account,
+            attempt,
+            origin: self.origin(account),
+            asks,
+            tag: None,
+            form: Arc::new(Secret::new(String::new())),
+            sent: self.now.instant,
+            decision: None,
+        }
+    }
+
+    /// The core starts a refresh, or would if it had the client secret.
+    fn refresh_asked_for(&mut self, account: usize, attempt: AttemptId) -> Check {
         let (now, earliest) = (self.now.instant, self.earliest(account));
         let shadow = &mut self.shadows[account];
-        must(
-            shadow.refresh_token() == Some(tag),
-            Invariant::NothingOlder,
-            "a refresh token was sent that isn't the one held",
-        )?;
+        if shadow.renewal == Renewal::InFlight(attempt) {
+            return Ok(());
+        }
         let exchanging = matches!(shadow.sign_in, SignIn::Exchanging { .. });
         match shadow.renewal {
             Renewal::Idle if !exchanging => {}
@@ -208,25 +362,27 @@ impl World {
         Ok(())
     }
 
-    fn exchange_requested(&mut self, account: usize, sent_as: AttemptId, tag: usize) -> Check {
-        let now = self.now.instant;
-        let SignIn::Exchanging {
-            code,
-            attempt,
-            last,
-            ..
-        } = &mut self.shadows[account].sign_in
-        else {
-            return fail(
-                Invariant::SignIn,
-                "an exchange that nobody asked for".into(),
-            );
-        };
+    fn refresh_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
+        self.refresh_asked_for(account, attempt)?;
         must(
-            *code == tag && attempt.is_none(),
-            Invariant::SignIn,
-            "a code was sent twice, or another's",
-        )?;
+            self.shadows[account].refresh_token() == Some(tag),
+            Invariant::NothingOlder,
+            "a refresh token was sent that isn't the one held",
+        )
+    }
+
+    /// The core starts an exchange, or would if it had the client secret.
+    fn exchange_asked_for(&mut self, account: usize, sent_as: AttemptId) -> Check {
+        let now = self.now.instant;
+        let SignIn::Exchanging { attempt, last, .. } = &mut self.shadows[account].sign_in else {
+            let text = "an exchange that nobody asked for";
+            return fail(Invariant::SignIn, text.into());
+        };
+        if *attempt == Some(sent_as) {
+            return Ok(());
+        }
+        let text = "a code was sent twice";
+        must(attempt.is_none(), Invariant::SignIn, text)?;
         must(
             last.is_none_or(|at| now.since(at) >= FLOOR),
             Invariant::Floor,
@@ -236,31 +392,49 @@ impl World {
         Ok(())
     }
 
+    fn exchange_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
+        self.exchange_asked_for(account, attempt)?;
+        let ours =
+            matches!(self.shadows[account].sign_in, SignIn::Exchanging { code, .. } if code == tag);
+        must(
+            ours,
+            Invariant::SignIn,
+            "a code of another sign-in was sent",
+        )
+    }
+
     fn reminded(&mut self, account: usize, attempt: AttemptId, uri: &str) -> Check {
         let (now, interval) = (self.now.instant, self.setup.interval());
         let shadow = &mut self.shadows[account];
         let person = shadow.needs_person();
         let SignIn::Pending {
-            state,
+            attempt: known,
+            browser,
+            device,
             reminded,
-            notified,
+            told,
             ..
         } = &mut shadow.sign_in
         else {
             return fail(Invariant::Events, "a reminder of nothing".into());
         };
+        let fits = browser.as_deref().is_none_or(|state| uri.contains(state));
         must(
-            person && uri.contains(state.as_str()),
+            person && fits && *known == attempt,
             Invariant::Events,
             "a reminder that isn't in order",
         )?;
+        let code = match device {
+            Device::Code { tag, .. } => Some(*tag),
+            Device::None | Device::Wanted | Device::Asking(_) | Device::Over => None,
+        };
+        let news = code.is_some() && code != *told;
         must(
-            reminded.is_none_or(|at| now.since(at) >= interval)
-                && notified.is_none_or(|known| known == attempt),
+            news || reminded.is_none_or(|at| now.since(at) >= interval),
             Invariant::Events,
-            "a reminder too soon, or of another sign-in",
+            "a reminder too soon",
         )?;
-        (*reminded, *notified) = (Some(now), Some(attempt));
+        (*reminded, *told) = (Some(now), code.or(*told));
         Ok(())
     }
 
@@ -278,6 +452,11 @@ impl World {
             Invariant::Events,
             "an account is missing from the status",
         )?;
+        self.look_at_waits()?;
+        self.look_at_keeping()?;
+        self.look_at_files()?;
+        self.look_at_revocations()?;
+        self.look_at_deadlines()?;
         let wake = self.sut.poll_timeout(self.now);
         for view in &views {
             let account = index_of(&view.account)?;
@@ -295,6 +474,7 @@ impl World {
             Doing::Ending => Invariant::NothingOlder,
             Doing::Restoring => Invariant::Restore,
             Doing::SigningIn => Invariant::SignIn,
+            Doing::TakingOver => Invariant::Handover,
             Doing::Other => Invariant::Kept,
         };
         let saved = self.sut.saved(self.now, NAMES[account]);
@@ -312,7 +492,7 @@ impl World {
         }
     }
 
-    fn same(&self, saved: &Saved, held: &Held) -> bool {
+    pub fn same(&self, saved: &Saved, held: &Held) -> bool {
         let wall = |at: Instant| self.now.wall_at(at);
         let access = held
             .access
@@ -330,18 +510,24 @@ impl World {
             (
                 SignInView::Pending { .. },
                 SignIn::Pending {
-                    since, reminded, ..
+                    since,
+                    reminded,
+                    device,
+                    ..
                 },
             ) => {
                 let next = reminded.map_or(*since, |at| at.after(self.setup.interval()));
-                (self.setup.has(NOTIFY) && shadow.needs_person()).then_some(next)
+                let to_come = matches!(device, Device::Wanted | Device::Asking(_));
+                let reminds = self.setup.has(NOTIFY) && shadow.needs_person() && !to_come;
+                let code = match device {
+                    Device::Wanted => Some(self.next_code(account)),
+                    device => device.due(),
+                };
+                reminds.then_some(next).into_iter().chain(code).min()
             }
             (SignInView::Exchanging { .. }, SignIn::Exchanging { attempt, last, .. }) => {
-                let known = |attempt| self.flights.iter().any(|flight| flight.attempt == attempt);
-                let text = "an exchange that nothing will end";
-                must(attempt.is_none_or(known), Invariant::SignIn, text)?;
-                let again = last.map(|at| at.after(EXCHANGE_RETRY));
-                again.filter(|_| attempt.is_none())
+                let again = last.map_or(self.now.instant, |at| at.after(EXCHANGE_RETRY));
+                attempt.is_none().then_some(again)
             }
             (
                 SignInView::None { .. }
@@ -354,8 +540,9 @@ impl World {
                 return fail(Invariant::SignIn, text.into());
             }
         };
+        let met = |due: Instant| wake.is_some_and(|wake| wake <= due.max(self.now.instant));
         must(
-            due.is_none_or(|due| wake.is_some_and(|wake| wake <= due.max(self.now.instant))),
+            self.sut.core.is_held() || due.is_none_or(met),
             Invariant::Liveness,
             "a sign-in has no next deadline",
         )
@@ -385,7 +572,7 @@ impl World {
         }
         let at = self.now.instant_at(*at);
         must(
-            wake.is_some_and(|wake| wake <= at),
+            self.sut.core.is_held() || wake.is_some_and(|wake| wake <= at),
             Invariant::Liveness,
             "a refresh is due and nothing will start it",
         )?;
@@ -400,6 +587,23 @@ impl World {
                 )
             }
         }
+    }
+
+    /// The core's index of deadlines is what a look at every account gives.
+    fn look_at_deadlines(&self) -> Check {
+        let core = &self.sut.core;
+        let scanned = core.accounts.values().filter_map(|account| {
+            let due = account.deadline(&core.common)?;
+            Some((due, account.name()))
+        });
+        let mut scanned: Vec<_> = scanned.collect();
+        scanned.sort_unstable();
+        let filed = core.deadlines.iter().map(|(due, name)| (*due, name));
+        must(
+            filed.eq(scanned),
+            Invariant::Index,
+            "the index of deadlines isn't what the accounts say",
+        )
     }
 
     /// When the next refresh must start, if nothing else happens.
@@ -425,12 +629,13 @@ impl World {
     }
 }
 
-fn settled(
-    waiters: Vec<Waiter>,
-    account: &str,
-    result: &Result<(), Refusal>,
-) -> Result<(usize, Vec<Waiter>, bool), Violation> {
-    Ok((index_of(account)?, waiters, result.is_ok()))
+/// The user hears of trouble.
+fn told(account: &str, said: &mut Said) -> Check {
+    match account {
+        "all accounts" => said.kept_errors += 1,
+        name => said.errors.push(index_of(name)?),
+    }
+    Ok(())
 }
 
 fn tag(secret: &Secret) -> Option<usize> {

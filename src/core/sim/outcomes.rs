@@ -2,10 +2,16 @@
 
 use super::{
     Check,
-    provider::{Class, Decision, Fault, expiry},
-    world::{Doing, EVENT, Flight, Held, NAMES, PROBE, Renewal, Said, SignIn, Trouble, World},
+    provider::{Asks, Class, Decision, Fault, expiry},
+    waits::Wait,
+    world::{
+        Device, Doing, EVENT, Flight, Held, NAMES, PROBE, Renewal, Said, SignIn, Trouble, World,
+    },
 };
-use crate::core::schedule::{CODE_LIFETIME, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER};
+use crate::core::{
+    Patience, Waiter,
+    schedule::{CODE_LIFETIME, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
+};
 
 impl World {
     /// The request in flight at `index` ends.
@@ -16,9 +22,9 @@ impl World {
         let flight = self.flights.remove(index);
         let class = fault.class(flight.decision);
         if class == Class::Login
-            && let Ok(form) = super::provider::Form::read(flight.form.expose())
+            && let (Asks::Refresh | Asks::Exchange, Some(tag)) = (flight.asks, flight.tag)
         {
-            self.provider.end_family(form.tag);
+            self.provider.end_family(tag);
         }
         let outcome = fault.outcome(&self.provider, flight.decision);
         let (said, doing) = self.judged(&flight, fault, class);
@@ -33,21 +39,35 @@ impl World {
     /// What the core must make of it.
     fn judged(&mut self, flight: &Flight, fault: Fault, class: Class) -> (Said, Doing) {
         let shadow = &self.shadows[flight.account];
-        if shadow.renewal == Renewal::InFlight(flight.attempt) {
-            return (self.refreshed(flight, fault, class), Doing::Other);
-        }
-        if let SignIn::Exchanging {
-            attempt: Some(attempt),
-            ..
-        } = shadow.sign_in
-            && attempt == flight.attempt
-        {
-            return (self.exchanged(flight, fault, class), Doing::SigningIn);
-        }
-        (Said::default(), Doing::Other)
+        let own = Some(flight.attempt);
+        let said = match (flight.asks, &shadow.sign_in) {
+            (Asks::Refresh, _) if shadow.renewal == Renewal::InFlight(flight.attempt) => {
+                self.refreshed(flight, fault, class)
+            }
+            (Asks::Exchange, SignIn::Exchanging { attempt, .. }) if *attempt == own => {
+                return (self.exchanged(flight, fault, class), Doing::SigningIn);
+            }
+            (Asks::Code, SignIn::Pending { device, .. })
+                if *device == Device::Asking(flight.attempt) =>
+            {
+                self.code_replied(flight, fault)
+            }
+            (
+                Asks::Poll,
+                SignIn::Pending {
+                    device: Device::Code { attempt, .. },
+                    ..
+                },
+            ) if *attempt == own => {
+                return (self.poll_replied(flight, fault), Doing::SigningIn);
+            }
+            (Asks::Revocation, _) => self.revocation_replied(flight, fault),
+            _ => Said::default(),
+        };
+        (said, Doing::Other)
     }
 
-    fn refreshed(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
+    pub fn refreshed(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
         let account = flight.account;
         self.shadows[account].fault = fault;
         match class {
@@ -57,6 +77,7 @@ impl World {
             }
             Class::Login => self.rejected(account),
             Class::Parked => {
+                self.doubt_secret(account);
                 let shadow = &mut self.shadows[account];
                 (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
                 Said {
@@ -67,7 +88,7 @@ impl World {
             Class::Transient(wait) => {
                 if !wait.is_zero() {
                     let until = self.now.instant.after(wait);
-                    let pause = &mut self.pauses[usize::from(flight.issuer)];
+                    let pause = &mut self.pauses[usize::from(flight.origin.issuer)];
                     *pause = (*pause).max(Some(until));
                 }
                 match self.setup.has(PROBE) {
@@ -81,7 +102,7 @@ impl World {
         }
     }
 
-    fn announced(&self, account: usize, event: &'static str) -> Said {
+    pub fn announced(&self, account: usize, event: &'static str) -> Said {
         let events = self.setup.has(EVENT).then_some((account, event));
         Said {
             announced: events.into_iter().collect(),
@@ -101,6 +122,11 @@ impl World {
     /// A transient failure: told once, after an hour, or when it comes over and over unexplained.
     fn failed(&mut self, account: usize) -> Said {
         let now = self.now.instant;
+        let waits = self.waits.iter();
+        let hear = |(waiter, wait): (&Waiter, &Wait)| {
+            (wait.account == account && wait.patience == Patience::Refresh).then_some(*waiter)
+        };
+        self.impatient.extend(waits.filter_map(hear));
         let shadow = &mut self.shadows[account];
         shadow.renewal = Renewal::Idle;
         let fault = shadow.fault;
@@ -127,7 +153,7 @@ impl World {
     }
 
     /// The tokens of a reply are held from now on.
-    fn granted(&mut self, flight: &Flight, fault: Fault) {
+    pub fn granted(&mut self, flight: &Flight, fault: Fault) {
         let Some(Decision::Granted {
             access,
             refresh,
@@ -150,7 +176,7 @@ impl World {
         });
     }
 
-    fn exchanged(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
+    pub fn exchanged(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
         let account = flight.account;
         let now = self.now.instant;
         let SignIn::Exchanging {
@@ -167,10 +193,13 @@ impl World {
             return Said::default();
         }
         let sign_in = std::mem::replace(&mut self.shadows[account].sign_in, SignIn::None);
-        let SignIn::Exchanging { state, waiters, .. } = sign_in else {
+        let SignIn::Exchanging { state, .. } = sign_in else {
             return Said::default();
         };
         let ok = class == Class::Granted;
+        if !ok {
+            self.doubt_secret(account);
+        }
         self.spend(state, ok);
         let mut said = match ok {
             true => self.announced(account, "token_new"),
@@ -179,7 +208,7 @@ impl World {
                 ..Said::default()
             },
         };
-        said.settled.push((account, waiters, ok));
+        self.watchers_settle(account, ok, &mut said);
         if ok {
             self.granted(flight, fault);
             said.errors.extend(self.cannot_last(account, fault));
@@ -188,7 +217,7 @@ impl World {
     }
 
     /// Who is told that a sign-in brought nothing to refresh with: once, until one does.
-    fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
+    pub fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
         let shadow = &mut self.shadows[account];
         if fault != Fault::NoRefreshToken {
             shadow.told_no_refresh = false;

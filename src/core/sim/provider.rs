@@ -3,7 +3,6 @@
 
 use std::{fmt, time::Duration};
 
-use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Invariant, ensure};
@@ -56,6 +55,8 @@ pub enum Kind {
     Access,
     Refresh,
     Code,
+    /// A device code (RFC 8628).
+    Device,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -67,6 +68,10 @@ pub struct Minted {
     /// Of a code: what the code_verifier must match.
     challenge: String,
     spent: bool,
+    /// Of a device code: whether whoever entered it agreed.
+    agreed: Option<bool>,
+    /// Of a device code.
+    expires: Option<Instant>,
 }
 
 /// All tokens that came of one sign-in.
@@ -86,6 +91,22 @@ pub enum Decision {
         life: Option<u32>,
     },
     InvalidGrant,
+    /// A device code, with its life and interval in seconds.
+    Device {
+        code: Tag,
+        life: u32,
+        interval: Option<u32>,
+    },
+    /// Nobody has entered the code, or somebody who polls is too fast.
+    NotYet {
+        slower: bool,
+    },
+    /// Whoever entered the code has refused.
+    Denied,
+    /// Nobody entered it in time.
+    Expired,
+    /// What the token belongs to has ended.
+    Revoked,
 }
 
 impl Decision {
@@ -95,7 +116,12 @@ impl Decision {
             Decision::Granted {
                 access, refresh, ..
             } => (Some(access), refresh),
-            Decision::InvalidGrant => (None, None),
+            Decision::Device { code, .. } => (Some(code), None),
+            Decision::InvalidGrant
+            | Decision::NotYet { .. }
+            | Decision::Denied
+            | Decision::Expired
+            | Decision::Revoked => (None, None),
         };
         access.into_iter().chain(refresh)
     }
@@ -107,32 +133,61 @@ pub struct Provider {
     families: Vec<Family>,
 }
 
-/// The parts of a token request's form that matter here.
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asks {
+    Exchange,
+    Refresh,
+    /// A device code.
+    Code,
+    /// Whether the device code was entered.
+    Poll,
+    Revocation,
+}
+
+/// The parts of a request's form that matter here.
+#[derive(Clone, Debug)]
 pub struct Form {
-    pub kind: Kind,
-    pub tag: Tag,
+    pub asks: Asks,
+    /// The secret that it is about; a request for a device code has none.
+    pub tag: Option<Tag>,
+    pub client_id: String,
+    pub client_secret: Option<String>,
     verifier: Option<String>,
 }
 
 impl Form {
-    /// Reads a token request's body; a secret that nobody minted is a violation.
+    /// Reads a request's body; a secret that nobody minted is a violation.
     pub fn read(form: &str) -> Result<Form, super::Violation> {
         let field = |name: &str| {
             form.split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
         };
-        let (kind, text) = match (field("code"), field("refresh_token")) {
-            (Some(code), None) => (Kind::Code, code),
-            (None, Some(token)) => (Kind::Refresh, token),
-            _ => (Kind::Code, ""),
-        };
-        let tag = read_tag(text);
-        ensure(tag.is_some(), Invariant::Origin, || {
-            "a request without a minted secret".into()
+        let secrets = [
+            (Asks::Exchange, "code"),
+            (Asks::Refresh, "refresh_token"),
+            (Asks::Poll, "device_code"),
+            (Asks::Revocation, "token"),
+        ];
+        let mut found = secrets
+            .iter()
+            .filter_map(|(asks, name)| Some((*asks, field(name)?)));
+        let first = found.next();
+        ensure(found.next().is_none(), Invariant::Origin, || {
+            "a request with more secrets than one".into()
         })?;
+        let asks = first.map_or(Asks::Code, |(asks, _)| asks);
+        let tag = first.and_then(|(_, text)| read_tag(text));
+        ensure(
+            tag.is_some() || (asks == Asks::Code && field("grant_type").is_none()),
+            Invariant::Origin,
+            || "a request without a minted secret".into(),
+        )?;
         Ok(Form {
-            kind,
-            tag: tag.unwrap_or_default(),
+            asks,
+            tag,
+            client_id: field("client_id").unwrap_or_default().to_owned(),
+            client_secret: field("client_secret").map(str::to_owned),
             verifier: field("code_verifier").map(str::to_owned),
         })
     }
@@ -141,12 +196,6 @@ impl Form {
 /// The number in a minted secret's text.
 pub fn read_tag(text: &str) -> Option<Tag> {
     text.strip_prefix(MARK)?.split('-').next()?.parse().ok()
-}
-
-/// The issuer that `uri` belongs to.
-pub fn endpoint_of(uri: &Url) -> Option<u8> {
-    let host = uri.host_str()?.strip_prefix("iss")?;
-    host.strip_suffix(".example")?.parse().ok()
 }
 
 impl Provider {
@@ -166,6 +215,7 @@ impl Provider {
             Kind::Access => "access",
             Kind::Refresh => "refresh",
             Kind::Code => "code",
+            Kind::Device => "device",
         };
         let generation = minted.generation;
         format!("{MARK}{tag}-{kind}-iss{issuer}.acct{account}.client{client}.gen{generation}")
@@ -179,6 +229,8 @@ impl Provider {
             generation,
             challenge: String::new(),
             spent: false,
+            agreed: None,
+            expires: None,
         });
         self.minted.len() - 1
     }
@@ -210,7 +262,7 @@ impl Provider {
         let text = (
             minted.kind,
             minted.origin,
-            minted.spent,
+            (minted.spent, minted.agreed),
             family.dead,
             behind,
         );
@@ -223,33 +275,100 @@ impl Provider {
         self.families[family].dead = true;
     }
 
-    /// The request arrives at `issuer`.
+    /// The request arrives at `issuer`, for the account and client of `origin`.
     pub fn decide(
         &mut self,
-        issuer: u8,
+        origin: Origin,
         form: &Form,
+        now: Instant,
         life: Option<u32>,
     ) -> Result<Decision, super::Violation> {
-        let minted = self.minted[form.tag].clone();
+        let Some(tag) = form.tag else {
+            return Ok(self.give_code(origin, now, life));
+        };
+        let minted = self.minted[tag].clone();
+        let fits = match minted.kind {
+            Kind::Code => form.asks == Asks::Exchange,
+            Kind::Device => form.asks == Asks::Poll,
+            Kind::Refresh => matches!(form.asks, Asks::Refresh | Asks::Revocation),
+            Kind::Access => form.asks == Asks::Revocation,
+        };
         ensure(
-            minted.kind == form.kind && minted.origin.issuer == issuer,
+            fits && minted.origin.issuer == origin.issuer,
             Invariant::Origin,
-            || format!("issuer {issuer} was sent {}", self.text(form.tag)),
+            || format!("issuer {} was sent {}", origin.issuer, self.text(tag)),
         )?;
-        Ok(match form.kind {
-            Kind::Code => self.exchange(form, &minted, life),
-            Kind::Refresh | Kind::Access => self.refresh(form, &minted, life),
+        Ok(match form.asks {
+            Asks::Exchange => self.exchange(form, tag, &minted, life),
+            Asks::Refresh | Asks::Code => self.refresh(tag, &minted, life),
+            Asks::Poll => self.polled(tag, &minted, now, life),
+            Asks::Revocation => {
+                // An access token alone ends alone.
+                self.families[minted.family].dead |= minted.kind == Kind::Refresh;
+                Decision::Revoked
+            }
         })
     }
 
-    fn exchange(&mut self, form: &Form, minted: &Minted, life: Option<u32>) -> Decision {
+    /// A device code; its life and interval come from the life that tokens were to have.
+    fn give_code(&mut self, origin: Origin, now: Instant, life: Option<u32>) -> Decision {
+        self.families.push(Family {
+            generation: 0,
+            dead: false,
+        });
+        let code = self.mint(Kind::Device, origin, self.families.len() - 1, 0);
+        let secs = life.unwrap_or(900);
+        let span = Duration::from_secs(secs.into());
+        self.minted[code].expires = Some(now.after(span));
+        let interval = match secs {
+            60 => Some(1),
+            25 => None,
+            600 => Some(30),
+            _ => Some(5),
+        };
+        Decision::Device {
+            code,
+            life: secs,
+            interval,
+        }
+    }
+
+    /// Somebody enters a device code, and agrees or refuses. What was said first counts.
+    pub fn enter(&mut self, code: Tag, agrees: bool) {
+        self.minted[code].agreed.get_or_insert(agrees);
+    }
+
+    fn polled(&mut self, code: Tag, minted: &Minted, now: Instant, life: Option<u32>) -> Decision {
+        if minted.spent {
+            return Decision::InvalidGrant;
+        }
+        if minted.expires.is_some_and(|at| at <= now) {
+            return Decision::Expired;
+        }
+        match minted.agreed {
+            None => Decision::NotYet {
+                slower: life == Some(25),
+            },
+            Some(false) => Decision::Denied,
+            Some(true) => {
+                self.minted[code].spent = true;
+                Decision::Granted {
+                    access: self.mint(Kind::Access, minted.origin, minted.family, 0),
+                    refresh: Some(self.mint(Kind::Refresh, minted.origin, minted.family, 0)),
+                    life,
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self, form: &Form, tag: Tag, minted: &Minted, life: Option<u32>) -> Decision {
         let verifier = form.verifier.as_deref().unwrap_or_default();
         let proven = authorization::code_challenge(verifier) == minted.challenge;
         if minted.spent || !proven {
             self.families[minted.family].dead = true;
             return Decision::InvalidGrant;
         }
-        self.minted[form.tag].spent = true;
+        self.minted[tag].spent = true;
         Decision::Granted {
             access: self.mint(Kind::Access, minted.origin, minted.family, 0),
             refresh: Some(self.mint(Kind::Refresh, minted.origin, minted.family, 0)),
@@ -257,8 +376,8 @@ impl Provider {
         }
     }
 
-    fn refresh(&mut self, form: &Form, minted: &Minted, life: Option<u32>) -> Decision {
-        if !self.would_refresh(form.tag) {
+    fn refresh(&mut self, tag: Tag, minted: &Minted, life: Option<u32>) -> Decision {
+        if !self.would_refresh(tag) {
             self.families[minted.family].dead = true;
             return Decision::InvalidGrant;
         }
@@ -305,6 +424,23 @@ pub enum Class {
     Login,
     Parked,
     Transient(Duration),
+}
+
+/// What a reply means for a poll with a device code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    Granted,
+    NotYet {
+        slower: bool,
+    },
+    /// It is repeated, later and later.
+    Troubled {
+        lost: bool,
+        wait: Duration,
+    },
+    Denied,
+    Expired,
+    Failed,
 }
 
 /// The status, `Retry-After`, body and meaning of replies that aren't honest.
@@ -438,6 +574,53 @@ impl Fault {
         }
     }
 
+    /// Whether it brings a device code, given the issuer's decision.
+    pub fn gives_code(self, decision: Option<Decision>) -> bool {
+        let whole = matches!(self, Fault::Honest | Fault::NoRefreshToken);
+        whole && matches!(decision, Some(Decision::Device { .. }))
+    }
+
+    /// What it means for a poll, given the issuer's decision; `lost` is whether the reply to an
+    /// earlier one was.
+    pub fn poll(self, decision: Option<Decision>, lost: bool) -> Polled {
+        let trouble = |wait| Polled::Troubled { lost: false, wait };
+        match self {
+            Fault::ReplyLost | Fault::RequestLost => Polled::Troubled {
+                lost: true,
+                wait: Duration::ZERO,
+            },
+            Fault::NotSent => trouble(Duration::ZERO),
+            Fault::Scripted(row) => match SCRIPTS[usize::from(row)] {
+                (_, _, body, _) if body.contains("slow_down") => Polled::NotYet { slower: true },
+                (_, _, body, _) if lost && body.contains("invalid_grant") => Polled::Failed,
+                (.., Class::Transient(wait)) => trouble(wait),
+                (.., Class::Login | Class::Parked | Class::Granted) => Polled::Failed,
+            },
+            Fault::Honest | Fault::NoRefreshToken | Fault::Truncated | Fault::BrokenToken => {
+                match decision {
+                    Some(Decision::Granted { .. }) => match self {
+                        Fault::Truncated => trouble(Duration::ZERO),
+                        Fault::BrokenToken => Polled::Failed,
+                        _ => Polled::Granted,
+                    },
+                    Some(Decision::NotYet { slower }) => Polled::NotYet { slower },
+                    Some(Decision::Denied) => Polled::Denied,
+                    Some(Decision::Expired) => Polled::Expired,
+                    _ => Polled::Failed,
+                }
+            }
+        }
+    }
+
+    /// Whether it says that a token is revoked.
+    pub fn revokes(self) -> bool {
+        match self {
+            Fault::ReplyLost | Fault::RequestLost | Fault::NotSent => false,
+            Fault::Scripted(row) => (200..300).contains(&SCRIPTS[usize::from(row)].0),
+            Fault::Honest | Fault::NoRefreshToken | Fault::Truncated | Fault::BrokenToken => true,
+        }
+    }
+
     /// What the shell reports.
     pub fn outcome(self, provider: &Provider, decision: Option<Decision>) -> Outcome {
         match self {
@@ -454,14 +637,56 @@ impl Fault {
     }
 
     fn granted(self, provider: &Provider, decision: Option<Decision>) -> Outcome {
-        let Some(Decision::Granted {
-            access,
-            refresh,
-            life,
-        }) = decision
-        else {
-            return reply(400, None, "{\"error\":\"invalid_grant\"}");
+        let error = |name: &str| reply(400, None, &format!("{{\"error\":\"{name}\"}}"));
+        let Some(decision) = decision else {
+            return error("invalid_grant");
         };
+        match decision {
+            Decision::Granted {
+                access,
+                refresh,
+                life,
+            } => self.tokens(provider, access, refresh, life),
+            Decision::InvalidGrant => error("invalid_grant"),
+            Decision::Device {
+                code,
+                life,
+                interval,
+            } => self.device(provider, code, life, interval),
+            Decision::NotYet { slower: false } => error("authorization_pending"),
+            Decision::NotYet { slower: true } => error("slow_down"),
+            Decision::Denied => error("access_denied"),
+            Decision::Expired => error("expired_token"),
+            Decision::Revoked => reply(200, None, ""),
+        }
+    }
+
+    fn device(self, provider: &Provider, code: Tag, life: u32, interval: Option<u32>) -> Outcome {
+        let issuer = provider.minted[code].origin.issuer;
+        let mut body = format!(
+            "{{\"device_code\":\"{}\",\"expires_in\":{life},\
+             \"verification_uri\":\"https://iss{issuer}.example/device\"",
+            provider.text(code)
+        );
+        if let Some(secs) = interval {
+            body.push_str(&format!(",\"interval\":{secs}"));
+        }
+        if self != Fault::BrokenToken {
+            body.push_str(&format!(",\"user_code\":\"{}\"", user_code(code)));
+        }
+        if self != Fault::Truncated {
+            body.push('}');
+        }
+        reply(200, None, &body)
+    }
+
+    fn tokens(
+        self,
+        provider: &Provider,
+        access: Tag,
+        refresh: Option<Tag>,
+        life: Option<u32>,
+    ) -> Outcome {
         let mut body = format!("{{\"access_token\":\"{}", provider.text(access));
         if self == Fault::BrokenToken {
             body.push_str(" x");
@@ -481,6 +706,11 @@ impl Fault {
         }
         reply(200, None, &body)
     }
+}
+
+/// What the user types for a device code.
+pub fn user_code(code: Tag) -> String {
+    format!("USER-{code}")
 }
 
 fn reply(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {

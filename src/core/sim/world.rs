@@ -2,7 +2,7 @@
 //! it what the core must now hold (its shadow), as far as anyone outside can tell.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -15,7 +15,10 @@ use super::{
     action::{Action, LIVES},
     canary::{Canary, Sut},
     fail,
-    provider::{Decision, Fault, Form, ISSUERS, MARK, Origin, Provider, Tag},
+    handover::Hold,
+    keep::Keeping,
+    provider::{Asks, Decision, Fault, Form, ISSUERS, MARK, Origin, Provider, Tag},
+    waits::Wait,
 };
 use crate::{
     config::{self, Config, Listen, Policy, Registration},
@@ -46,7 +49,30 @@ pub struct Described {
     pub origin: Origin,
     pub policy: u8,
     pub client_secret: u8,
+    /// Whether there is a device authorization endpoint beside another way to sign in.
+    pub device: bool,
+    /// Whether there is a revocation endpoint.
+    pub revocation: bool,
+    pub file: u8,
 }
+
+impl Described {
+    /// Whether a sign-in may use a device code.
+    pub fn has_device(&self) -> bool {
+        self.device || self.origin.client == DEVICE_ONLY
+    }
+
+    /// Whether a command prints the client secret.
+    pub fn asks_for_secret(&self) -> bool {
+        self.client_secret % 4 == 3
+    }
+}
+
+/// The client of those registrations that have no other way to sign in than a device code.
+pub const DEVICE_ONLY: u8 = 2;
+
+/// How many clients there are.
+pub const CLIENTS: u8 = 3;
 
 /// The config in force, as what the sim varies of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,7 +86,12 @@ pub const NOTIFY: u8 = 1;
 pub const ERROR: u8 = 2;
 pub const EVENT: u8 = 4;
 pub const PROBE: u8 = 8;
-const HURRY: u8 = 16;
+pub const HURRY: u8 = 16;
+pub const SAVE: u8 = 32;
+pub const LOAD: u8 = 64;
+
+/// How many settings of all these there are.
+pub const GLOBALS: u8 = 128;
 
 impl Setup {
     pub fn has(&self, bit: u8) -> bool {
@@ -86,6 +117,22 @@ impl Setup {
         }
     }
 
+    /// The token file of `account`. One path may be any account's, but only one's.
+    pub fn file(&self, account: usize) -> Option<config::TokenFile> {
+        let shares = |one: &Described| one.present && one.file % 4 == 3;
+        let name = NAMES[account];
+        let (path, format) = match self.accounts[account].file % 4 {
+            _ if !self.accounts[account].present => return None,
+            0 => return None,
+            1 => (format!("/files/{name}"), config::TokenFormat::Raw),
+            2 => (format!("/files/{name}.json"), config::TokenFormat::Json),
+            _ if self.accounts.iter().position(shares) != Some(account) => return None,
+            _ => ("/files/any".into(), config::TokenFormat::Raw),
+        };
+        let path = path.into();
+        Some(config::TokenFile { path, format })
+    }
+
     fn config(&self) -> Config {
         let hook = |bit: u8, name: &str| self.has(bit).then(|| format!("hook {name}"));
         let accounts = self.accounts.iter().enumerate();
@@ -96,8 +143,8 @@ impl Setup {
             http_listen: Listen::None,
             https_listen: Listen::None,
             startup_cmd: None,
-            state_load_cmd: None,
-            state_save_cmd: None,
+            state_load_cmd: hook(LOAD, "load"),
+            state_save_cmd: hook(SAVE, "save"),
             token_event_cmd: hook(EVENT, "event"),
             transient_error_if_cmd: hook(PROBE, "probe"),
             accounts: accounts
@@ -106,8 +153,9 @@ impl Setup {
                     name: NAMES[index].into(),
                     registration: Arc::new(registration(described.origin)),
                     client: Arc::new(config::Client {
-                        secret: match described.client_secret % 3 {
+                        secret: match described.client_secret % 4 {
                             0 => config::ClientSecret::None,
+                            3 => config::ClientSecret::Command("hook secret".into()),
                             n => {
                                 let secret = Secret::new(format!("{MARK}client-{n}"));
                                 config::ClientSecret::Given(Arc::new(secret))
@@ -115,10 +163,12 @@ impl Setup {
                         },
                         ..config::Client::default()
                     }),
-                    device_auth_uri: None,
-                    revocation_uri: None,
+                    device_auth_uri: (described.has_device())
+                        .then(|| device_endpoint(described.origin.issuer)),
+                    revocation_uri: (described.revocation)
+                        .then(|| revocation_endpoint(described.origin.issuer)),
                     policy: self.policy(index),
-                    token_file: None,
+                    token_file: self.file(index).map(Arc::new),
                 })
                 .collect(),
             sockets: Vec::new(),
@@ -132,7 +182,7 @@ fn registration(origin: Origin) -> Registration {
     Registration {
         token_uri_fields: Vec::new(),
         issuer: None,
-        auth_uri: Some(url("auth")),
+        auth_uri: (origin.client != DEVICE_ONLY).then(|| url("auth")),
         token_uri: Some(url("token")),
         client_id: format!("client-{}-{}", origin.account, origin.client),
         redirect_uri: uri("http://localhost/"),
@@ -148,6 +198,16 @@ fn uri(text: &str) -> Url {
 /// The token endpoint of an issuer.
 pub fn endpoint(issuer: u8) -> Url {
     uri(&format!("https://iss{issuer}.example/token"))
+}
+
+/// Its device authorization endpoint.
+pub fn device_endpoint(issuer: u8) -> Url {
+    uri(&format!("https://iss{issuer}.example/device_authorization"))
+}
+
+/// Its revocation endpoint.
+pub fn revocation_endpoint(issuer: u8) -> Url {
+    uri(&format!("https://iss{issuer}.example/revoke"))
 }
 
 /// What an account must hold.
@@ -174,10 +234,15 @@ pub enum Renewal {
 pub enum SignIn {
     None,
     Pending {
-        state: String,
+        /// Its name, as reminders have it.
+        attempt: AttemptId,
+        /// The state, if a browser may complete it.
+        browser: Option<String>,
+        device: Device,
         since: Instant,
         reminded: Option<Instant>,
-        notified: Option<AttemptId>,
+        /// The code that the last reminder had.
+        told: Option<Tag>,
     },
     Exchanging {
         state: String,
@@ -185,8 +250,47 @@ pub enum SignIn {
         code: Tag,
         attempt: Option<AttemptId>,
         last: Option<Instant>,
-        waiters: Vec<Waiter>,
     },
+}
+
+/// Where a pending sign-in's device code must stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    None,
+    /// To be asked for when the floor allows.
+    Wanted,
+    Asking(AttemptId),
+    Code {
+        tag: Tag,
+        expires: Instant,
+        next: Instant,
+        interval: Duration,
+        /// Polls without an answer, in a row.
+        troubles: u32,
+        lost: bool,
+        attempt: Option<AttemptId>,
+    },
+    /// There is none, and another may be asked for.
+    Over,
+}
+
+impl Device {
+    /// When something is to be done about it.
+    pub fn due(&self) -> Option<Instant> {
+        match self {
+            Device::Code {
+                expires,
+                next,
+                attempt: None,
+                ..
+            } => Some(*next.min(expires)),
+            Device::None
+            | Device::Wanted
+            | Device::Asking(_)
+            | Device::Code { .. }
+            | Device::Over => None,
+        }
+    }
 }
 
 impl SignIn {
@@ -194,9 +298,8 @@ impl SignIn {
     pub fn waits_for(&self, state: &str) -> bool {
         match self {
             SignIn::None => false,
-            SignIn::Pending { state: own, .. } | SignIn::Exchanging { state: own, .. } => {
-                own == state
-            }
+            SignIn::Pending { browser, .. } => browser.as_deref() == Some(state),
+            SignIn::Exchanging { state: own, .. } => own == state,
         }
     }
 }
@@ -226,6 +329,26 @@ pub struct Shadow {
     /// How the last refresh ended, for whoever judges it later.
     pub fault: Fault,
     pub last_request: Option<Instant>,
+    /// When a device code was last asked for.
+    pub last_code: Option<Instant>,
+    pub secret: ClientSecret,
+    /// Who waits for the end of the sign-in.
+    pub watchers: Vec<Waiter>,
+    /// Who waits for a device code.
+    pub code_watchers: Vec<Waiter>,
+}
+
+/// What is known of the secret that a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientSecret {
+    Unknown,
+    Fetching(AttemptId),
+    Known {
+        /// The how-manieth that was printed.
+        number: u64,
+        /// It may have been taken for outdated.
+        doubted: bool,
+    },
 }
 
 impl Shadow {
@@ -239,6 +362,10 @@ impl Shadow {
             told_no_refresh: false,
             fault: Fault::Honest,
             last_request: None,
+            last_code: None,
+            secret: ClientSecret::Unknown,
+            watchers: Vec::new(),
+            code_watchers: Vec::new(),
         }
     }
 
@@ -279,7 +406,10 @@ impl Shadow {
 pub struct Flight {
     pub account: usize,
     pub attempt: AttemptId,
-    pub issuer: u8,
+    /// For whom, as it was when the request was made.
+    pub origin: Origin,
+    pub asks: Asks,
+    pub tag: Option<Tag>,
     pub form: Arc<Secret>,
     pub sent: Instant,
     /// The issuer's answer, if the request has arrived.
@@ -301,8 +431,25 @@ pub struct Said {
     pub announced: Vec<(usize, &'static str)>,
     pub errors: Vec<usize>,
     pub settled: Vec<(usize, Vec<Waiter>, bool)>,
+    /// Who waited for a device code.
+    pub codes: Vec<(usize, Vec<Waiter>)>,
     pub probes: Vec<usize>,
     pub notify_ends: usize,
+    /// About keeping the state.
+    pub kept_errors: usize,
+}
+
+impl Said {
+    /// All of both.
+    pub fn add(&mut self, other: Said) {
+        self.announced.extend(other.announced);
+        self.errors.extend(other.errors);
+        self.settled.extend(other.settled);
+        self.codes.extend(other.codes);
+        self.probes.extend(other.probes);
+        self.notify_ends += other.notify_ends;
+        self.kept_errors += other.kept_errors;
+    }
 }
 
 /// What is going on, to name the broken promise by.
@@ -311,7 +458,24 @@ pub enum Doing {
     Ending,
     Restoring,
     SigningIn,
+    TakingOver,
     Other,
+}
+
+/// A revocation that the provider hasn't heard of yet, or not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    pub account: usize,
+    /// Nobody, after a restart.
+    pub waiter: Option<Waiter>,
+    /// The refresh token, the access token, or both in this order.
+    pub tags: Vec<Tag>,
+    /// The first has been revoked.
+    pub done: bool,
+    /// Requests for the first of `tags`.
+    pub tries: u32,
+    pub attempt: Option<AttemptId>,
+    pub last: Option<Instant>,
 }
 
 /// Random numbers that can be found again: bytes 1 to 4 are a mark.
@@ -350,6 +514,23 @@ pub struct World {
     pub shadows: Vec<Shadow>,
     pub flights: Vec<Flight>,
     pub probes: Vec<(usize, AttemptId)>,
+    /// The commands that print client secrets and haven't ended.
+    pub fetches: Vec<(usize, AttemptId)>,
+    /// How many have printed one.
+    pub printed: u64,
+    /// Device codes that users have seen, newest first.
+    pub codes: VecDeque<Tag>,
+    /// Who waits for a token.
+    pub waits: BTreeMap<Waiter, Wait>,
+    pub revocations: Vec<Revocation>,
+    pub held: Option<Hold>,
+    pub keeping: Keeping,
+    /// What would be in the token files.
+    pub files: BTreeMap<String, String>,
+    /// Whose sign-in the event may begin.
+    pub begins: Option<usize>,
+    /// Who must have been answered at the end of the event.
+    pub impatient: Vec<Waiter>,
     pub tabs: VecDeque<Tab>,
     /// Sealed, newest first.
     pub dumps: VecDeque<Vec<u8>>,
@@ -374,13 +555,16 @@ impl World {
                 client: 0,
             },
             policy: account as u8,
-            client_secret: account as u8,
+            client_secret: (account as u8).wrapping_add(global >> 3),
+            device: account % 2 == 1,
+            revocation: account % 3 != 2,
+            file: account as u8,
         };
         let setup = Setup {
             accounts: (0..accounts).map(described).collect(),
             global,
         };
-        World {
+        let mut world = World {
             sut: Sut::new(setup.config(), PORTS, canary),
             canary,
             entropy: Seeded {
@@ -396,6 +580,16 @@ impl World {
             setup,
             flights: Vec::new(),
             probes: Vec::new(),
+            fetches: Vec::new(),
+            printed: 0,
+            held: None,
+            keeping: Keeping::default(),
+            files: BTreeMap::new(),
+            begins: None,
+            impatient: Vec::new(),
+            codes: VecDeque::new(),
+            waits: BTreeMap::new(),
+            revocations: Vec::new(),
             tabs: VecDeque::new(),
             dumps: VecDeque::new(),
             dumped: VecDeque::new(),
@@ -404,7 +598,9 @@ impl World {
             waiters: 0,
             last_attempt: 0,
             steps: 0,
-        }
+        };
+        world.start(0).expect("a start");
+        world
     }
 
     pub fn in_flight(&self) -> usize {
@@ -463,8 +659,14 @@ impl World {
     fn apply(&mut self, action: Action) -> Check {
         match action {
             Action::Show(pick) => self.show(self.account(pick)),
+            Action::Ask(pick, how) => self.ask(self.account(pick), how),
+            Action::Auth(pick, join) => self.auth(self.account(pick), join),
+            Action::Await(pick) => self.await_sign_in(self.account(pick)),
+            Action::Leave(pick) => self.leave(pick.into()),
+            Action::Enter(pick, agrees) => self.enter(pick.into(), agrees),
+            Action::Secret(pick, printed) => self.secret(pick.into(), printed),
             Action::Refresh(pick) => self.refresh(self.account(pick)),
-            Action::Revoke(pick) => self.revoke(self.account(pick)),
+            Action::Revoke(pick, tell) => self.revoke(self.account(pick), tell),
             Action::Browser(pick, back) => self.browser(pick.into(), back),
             Action::Arrive(pick, life) => match self.flight(pick) {
                 Some(index) => self.arrive(index, life_of(life)),
@@ -483,7 +685,9 @@ impl World {
             Action::Suspend(secs) => {
                 self.forward(Duration::from_secs(secs.into()));
                 self.time_out()?;
-                self.tick()
+                self.tick()?;
+                self.give_up()?;
+                self.release_in_time()
             }
             Action::SetClock(secs) => {
                 let span = Duration::from_secs(secs.unsigned_abs().into());
@@ -498,6 +702,11 @@ impl World {
             Action::Dump => self.dump(),
             Action::Restore(pick) => self.restore(pick.into()),
             Action::Kill(kill) => self.kill(kill),
+            Action::Kept(how) => self.kept(how),
+            Action::FileFails(pick) => self.file_fails(self.account(pick)),
+            Action::Hold => self.hold(),
+            Action::Release => self.release(),
+            Action::TakeOver => self.take_over(),
             Action::Calm => self.calm(),
         }
     }
@@ -508,6 +717,12 @@ impl World {
         self.shadows.fill_with(Shadow::new);
         self.flights.clear();
         self.probes.clear();
+        self.fetches.clear();
+        self.waits.clear();
+        self.revocations.clear();
+        self.held = None;
+        self.keeping.renew();
+        self.impatient.clear();
         self.spent.clear();
         self.pauses = [None; ISSUERS as usize];
         self.last_attempt = 0;
@@ -540,10 +755,14 @@ impl World {
                 .flights
                 .iter()
                 .map(|flight| flight.sent.after(REQUEST_DEADLINE));
-            let wake = hung.chain(next).min().unwrap_or(end).min(end);
+            let waits = self.waits.values().map(|wait| wait.until);
+            let waits = waits.chain(self.held.map(|hold| hold.until));
+            let wake = hung.chain(next).chain(waits).min().unwrap_or(end).min(end);
             self.forward(wake.since(self.now.instant));
             self.time_out()?;
             self.tick()?;
+            self.give_up()?;
+            self.release_in_time()?;
             if self.now.instant >= end {
                 return Ok(());
             }
@@ -552,8 +771,9 @@ impl World {
 
     pub fn tick(&mut self) -> Check {
         let now = self.now.instant;
+        let said = self.codes_expire();
         self.feed(|sut, cx| sut.tick(cx));
-        self.expect(Said::default())?;
+        self.expect(said)?;
         self.look(Doing::Other)?;
         match self.sut.poll_timeout(self.now) {
             Some(at) if at <= now => fail(
@@ -579,7 +799,9 @@ impl World {
         let flight = &self.flights[index];
         if flight.decision.is_none() {
             let form = Form::read(flight.form.expose())?;
-            let decision = self.provider.decide(flight.issuer, &form, life)?;
+            let decision = self
+                .provider
+                .decide(flight.origin, &form, self.now.instant, life)?;
             self.flights[index].decision = Some(decision);
         }
         Ok(())

@@ -1,0 +1,137 @@
+//! Telling the provider of a `revoke` (RFC 7009).
+
+use std::time::Duration;
+
+use super::{
+    Check, Invariant, fail,
+    provider::{Fault, Tag},
+    world::{Flight, Revocation, Said, World, must},
+};
+use crate::core::{AttemptId, Waiter};
+
+/// How often a provider is asked at most.
+const MAX_TRIES: u32 = 4;
+
+/// The least time between two of these.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl World {
+    /// What is held of `account` is to be revoked where it came from.
+    pub fn begin_revocation(&mut self, account: usize, waiter: Waiter, tags: Vec<Tag>) {
+        self.revocations.push(Revocation {
+            account,
+            waiter: Some(waiter),
+            tags,
+            done: false,
+            tries: 0,
+            attempt: None,
+            last: None,
+        });
+    }
+
+    /// A revocation request is made.
+    pub fn revocation_requested(&mut self, account: usize, sent_as: AttemptId, tag: Tag) -> Check {
+        let now = self.now.instant;
+        // A token that was restored may be revoked twice.
+        let may = |it: &&mut Revocation| {
+            let idle = it.attempt.is_none() && it.last.is_none_or(|at| now.since(at) >= RETRY);
+            let known = it.attempt == Some(sent_as);
+            it.account == account && it.tags.first() == Some(&tag) && (known || idle)
+        };
+        let Some(revocation) = self.revocations.iter_mut().find(may) else {
+            let text = "a revocation of nothing, twice at once, or too soon";
+            return fail(Invariant::Revoked, text.into());
+        };
+        revocation.tries += 1;
+        must(
+            revocation.tries <= MAX_TRIES,
+            Invariant::Revoked,
+            "a revocation too often",
+        )?;
+        (revocation.attempt, revocation.last) = (Some(sent_as), Some(now));
+        Ok(())
+    }
+
+    /// A revocation waits for the client secret.
+    pub fn revocation_asked_for(&mut self, account: usize, attempt: AttemptId) -> Check {
+        let mut all = self.revocations.iter_mut();
+        if all.any(|it| it.attempt == Some(attempt)) {
+            return Ok(());
+        }
+        let mut all = self.revocations.iter_mut();
+        match all.find(|it| it.account == account && it.attempt.is_none()) {
+            Some(revocation) => {
+                revocation.attempt = Some(attempt);
+                Ok(())
+            }
+            None => fail(Invariant::Revoked, "a revocation of nothing".into()),
+        }
+    }
+
+    /// The issuer, or whoever stood in its way, has answered.
+    pub fn revocation_replied(&mut self, flight: &Flight, fault: Fault) -> Said {
+        let attempt = Some(flight.attempt);
+        let mut all = self.revocations.iter_mut();
+        if let Some(revocation) = all.find(|it| it.attempt == attempt) {
+            revocation.attempt = None;
+            if fault.revokes() {
+                revocation.done = true;
+                (revocation.tries, revocation.last) = (0, None);
+                if revocation.tags.len() > 1 {
+                    revocation.tags.remove(0);
+                }
+            }
+        }
+        Said::default()
+    }
+
+    /// A revocation that couldn't be sent.
+    pub fn revocation_failed(&mut self, account: usize, attempt: AttemptId) -> Said {
+        let mut all = self.revocations.iter_mut();
+        let ours = all.find(|it| it.account == account && it.attempt == Some(attempt));
+        if let Some(revocation) = ours {
+            revocation.attempt = None;
+        }
+        Said::default()
+    }
+
+    /// Somebody hears how telling the provider ended.
+    pub fn told_of_revocation(&mut self, account: usize, waiter: Waiter, ok: bool) -> Check {
+        let mut all = self.revocations.iter();
+        let at = all.position(|it| it.account == account && it.waiter == Some(waiter));
+        let Some(at) = at else {
+            return fail(Invariant::Revoked, "a revocation ended twice".into());
+        };
+        let revocation = self.revocations.remove(at);
+        must(
+            !ok || revocation.done,
+            Invariant::Revoked,
+            "tokens were called revoked that aren't",
+        )
+    }
+
+    /// After a restart nobody hears of the end of a revocation.
+    pub fn drop_unheard(&mut self, account: usize, left: usize) {
+        let theirs = self.revocations.iter().filter(|it| it.account == account);
+        for _ in left..theirs.count() {
+            let mut all = self.revocations.iter();
+            let unheard = all.position(|it| it.account == account && it.waiter.is_none());
+            if let Some(at) = unheard {
+                self.revocations.remove(at);
+            }
+        }
+    }
+
+    /// Each one goes on.
+    pub fn look_at_revocations(&self) -> Check {
+        let wake = self.sut.poll_timeout(self.now);
+        for revocation in &self.revocations {
+            must(
+                self.sut.core.is_held() || revocation.attempt.is_some() || wake.is_some(),
+                Invariant::Revoked,
+                "a revocation that nobody goes on with",
+            )?;
+        }
+        Ok(())
+    }
+}

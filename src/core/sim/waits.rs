@@ -1,0 +1,315 @@
+//! Those who wait: for a token (`show --wait`), for a sign-in's end (`auth`), for a device code.
+
+use std::time::Duration;
+
+use super::{
+    Check, Invariant, fail,
+    provider::read_tag,
+    world::NAMES,
+    world::{Device, Doing, Renewal, Said, SignIn, World, must},
+};
+use crate::{
+    core::{Answer, Ask, Asker, Patience, Show, SignInWait, Waiter, schedule::MIN_REQUEST_GAP},
+    form::Form,
+    time::Instant,
+    view::SignInStart,
+};
+
+/// Somebody who waits for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wait {
+    pub account: usize,
+    pub min_valid: Duration,
+    pub patience: Patience,
+    /// How long.
+    pub until: Instant,
+}
+
+/// How many wait at once: more only take longer.
+const MAX_WAITS: usize = 12;
+
+impl Wait {
+    /// One of the ways to ask.
+    fn new(account: usize, how: u8, now: Instant) -> Self {
+        let secs = Duration::from_secs;
+        Wait {
+            account,
+            min_valid: [0, 0, 30, 45, 600, 3500, 7200, 0].map(secs)[usize::from(how % 8)],
+            patience: [
+                Patience::Token,
+                Patience::Refresh,
+                Patience::None,
+                Patience::Token,
+            ][usize::from(how / 8 % 4)],
+            until: now
+                .after([10, 1, 300, 3600, 60, 30, 20, 86_400].map(secs)[usize::from(how / 32)]),
+        }
+    }
+}
+
+impl World {
+    fn waiter(&mut self) -> Waiter {
+        self.waiters += 1;
+        Waiter(self.waiters)
+    }
+
+    // ---- for a token --------------------------------------------------------------------------
+
+    /// `show` with all its options.
+    pub fn ask(&mut self, account: usize, how: u8) -> Check {
+        if self.waits.len() >= MAX_WAITS {
+            return Ok(());
+        }
+        let wait = Wait::new(account, how, self.now.instant);
+        let waiter = self.waiter();
+        self.begins = Some(account);
+        let ask = Ask {
+            min_valid: wait.min_valid,
+            patience: wait.patience,
+            asker: Asker {
+                waiter,
+                form: Form::default(),
+                no_url: false,
+            },
+        };
+        let answer = self.feed(|sut, cx| sut.ask(cx, NAMES[account], ask));
+        self.expect(Said::default())?;
+        match answer {
+            Some(answer) => self.judge_answer(&wait, &answer, true)?,
+            None => {
+                must(
+                    wait.patience != Patience::None,
+                    Invariant::Answers,
+                    "who has no time is kept waiting",
+                )?;
+                let shadow = &mut self.shadows[account];
+                shadow.wanted |= shadow.renewal == Renewal::Idle && !shadow.needs_person();
+                self.waits.insert(waiter, wait);
+            }
+        }
+        self.look(Doing::Other)
+    }
+
+    /// The shell tells those whose time is over.
+    pub fn give_up(&mut self) -> Check {
+        let now = self.now.instant;
+        let over = |(waiter, wait): (&Waiter, &Wait)| (wait.until <= now).then_some(*waiter);
+        while let Some(waiter) = self.waits.iter().find_map(over) {
+            let Some(wait) = self.waits.remove(&waiter) else {
+                return Ok(());
+            };
+            self.begins = Some(wait.account);
+            let answer = self.feed(|sut, cx| sut.give_up(cx, NAMES[wait.account], waiter));
+            self.expect(Said::default())?;
+            match answer {
+                Some(answer) => self.judge_answer(&wait, &answer, true)?,
+                None => return fail(Invariant::Answers, "a waiter was forgotten".into()),
+            }
+            self.look(Doing::Other)?;
+        }
+        Ok(())
+    }
+
+    /// Somebody who waits for something leaves.
+    pub fn leave(&mut self, pick: usize) -> Check {
+        let ours = self
+            .waits
+            .iter()
+            .map(|(waiter, wait)| (wait.account, *waiter));
+        let shadows = self.shadows.iter().enumerate();
+        let theirs = shadows.flat_map(|(account, shadow)| {
+            let both = shadow.watchers.iter().chain(&shadow.code_watchers);
+            both.map(move |waiter| (account, *waiter))
+        });
+        let all: Vec<_> = ours.chain(theirs).collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let (account, waiter) = all[pick % all.len()];
+        self.waits.remove(&waiter);
+        let shadow = &mut self.shadows[account];
+        shadow.watchers.retain(|it| *it != waiter);
+        shadow.code_watchers.retain(|it| *it != waiter);
+        self.feed(|sut, _| sut.core.forget(NAMES[account], waiter));
+        self.expect(Said::default())?;
+        self.look(Doing::Other)
+    }
+
+    /// An answer that was waited for.
+    pub fn answered(&mut self, account: usize, waiter: Waiter, answer: &Answer) -> Check {
+        let wait = self
+            .waits
+            .remove(&waiter)
+            .filter(|wait| wait.account == account);
+        match wait {
+            Some(wait) => self.judge_answer(&wait, answer, false),
+            None => fail(
+                Invariant::Answers,
+                "somebody was answered twice, or without having asked".into(),
+            ),
+        }
+    }
+
+    /// Whether `answer` is right; `now` is whether it is given because there is no more time.
+    fn judge_answer(&mut self, wait: &Wait, answer: &Answer, now: bool) -> Check {
+        let Wait {
+            account, patience, ..
+        } = *wait;
+        let must = |condition, message| must(condition, Invariant::Answers, message);
+        match answer {
+            Answer::Token(handed) => {
+                let text = "a token was handed out that isn't valid so long";
+                must(self.has_token_for(wait), text)?;
+                let expires = self.expires(account).map(|at| self.now.wall_at(at));
+                must(handed.expires == expires, "another expiry was told")?;
+                return self.shown(account, &handed.token);
+            }
+            _ => must(!self.has_token_for(wait), "a good token was withheld")?,
+        }
+        match answer {
+            Answer::Token(_) => Ok(()),
+            Answer::Not { show, left } => {
+                let rest = self.expires(account).map(|at| at.since(self.now.instant));
+                let rest = rest.filter(|rest| !rest.is_zero());
+                must(*left == rest, "the rest of a token's life is wrong")?;
+                let early = match show {
+                    Show::Token(_) => true,
+                    Show::Refreshing { .. } => patience != Patience::Refresh,
+                    Show::Discovering { .. }
+                    | Show::SignIn { .. }
+                    | Show::AskingForCode
+                    | Show::Exchanging => patience == Patience::Token,
+                    Show::Parked(_) => false,
+                };
+                must(now || !early, "somebody was sent away too early")?;
+                self.judge_show(account, show)
+            }
+            Answer::ShortLived { lifetime } => {
+                let held = self.shadows[account].held.as_ref();
+                let life = held.and_then(|held| {
+                    let (_, expires) = held.access?;
+                    Some(expires?.since(held.obtained))
+                });
+                let short = wait.min_valid + MIN_REQUEST_GAP > *lifetime;
+                must(life == Some(*lifetime), "another life was told")?;
+                must(short || !now, "a life was called too short that isn't")
+            }
+            Answer::Failed(_) => {
+                let shadow = &self.shadows[account];
+                let over = shadow.needs_person() && shadow.sign_in == SignIn::None;
+                must(over, "a failure was told that isn't the end")
+            }
+            Answer::Gone => must(!self.present(account), "an account was called gone"),
+        }
+    }
+
+    fn expires(&self, account: usize) -> Option<Instant> {
+        self.shadows[account].held.as_ref()?.access?.1
+    }
+
+    fn has_token_for(&self, wait: &Wait) -> bool {
+        let then = self.now.instant.after(wait.min_valid);
+        self.shadows[wait.account].valid(then).is_some()
+    }
+
+    /// Nobody waits who could be told something, or for whom nobody does anything.
+    pub fn look_at_waits(&self) -> Check {
+        for wait in self.waits.values() {
+            let shadow = &self.shadows[wait.account];
+            let text = match (shadow.needs_person(), wait.patience) {
+                _ if !self.present(wait.account) => "for an account that is gone",
+                _ if self.has_token_for(wait) => "though there is a token",
+                _ if shadow.renewal == Renewal::Parked => "in vain",
+                (true, Patience::Refresh | Patience::None) => "for a refresh of nothing",
+                (true, Patience::Token) if shadow.sign_in == SignIn::None => {
+                    "for nobody to sign in"
+                }
+                (true, Patience::Token) | (false, _) => continue,
+            };
+            return fail(Invariant::Answers, format!("somebody waits {text}"));
+        }
+        Ok(())
+    }
+
+    // ---- for a sign-in ------------------------------------------------------------------------
+
+    /// `auth`.
+    pub fn auth(&mut self, account: usize, join: bool) -> Check {
+        let waiter = self.waiter();
+        self.begins = Some(account).filter(|_| !join);
+        let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, waiter));
+        self.expect(Said::default())?;
+        let shadow = &mut self.shadows[account];
+        match start {
+            None => must(!self.present(account), Invariant::Events, "who is that?")?,
+            Some(SignInStart::Over) => {
+                let over = join && shadow.sign_in == SignIn::None;
+                must(over, Invariant::SignIn, "a sign-in was called over")?;
+            }
+            Some(SignInStart::Exchanging) => self.must_exchange(account)?,
+            Some(SignInStart::AskingForCode) => {
+                let asking = matches!(
+                    shadow.sign_in,
+                    SignIn::Pending {
+                        device: Device::Wanted | Device::Asking(_),
+                        ..
+                    }
+                );
+                must(asking, Invariant::SignIn, "no code is asked for")?;
+                shadow.code_watchers.push(waiter);
+            }
+            Some(SignInStart::Open {
+                browser_uri,
+                device,
+            }) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
+        }
+        self.look(Doing::Other)
+    }
+
+    /// Somebody waits for the end of the sign-in under way.
+    pub fn await_sign_in(&mut self, account: usize) -> Check {
+        let waiter = self.waiter();
+        let name = NAMES[account];
+        let waits = self.feed(|sut, cx| sut.core.wait_for_sign_in(cx, name, waiter));
+        self.expect(Said::default())?;
+        let shadow = &mut self.shadows[account];
+        match waits {
+            None => must(!self.present(account), Invariant::Events, "who is that?")?,
+            Some(Ok(SignInWait::Yes)) => {
+                let under_way = shadow.sign_in != SignIn::None;
+                must(under_way, Invariant::Answers, "there is no sign-in")?;
+                shadow.watchers.push(waiter);
+            }
+            Some(Ok(SignInWait::No) | Err(_)) => {
+                let over = shadow.sign_in == SignIn::None;
+                must(over, Invariant::Answers, "a sign-in was called over")?;
+            }
+        }
+        self.look(Doing::Other)
+    }
+
+    /// Whether a token that is shown is the one held, and valid.
+    pub fn shown(&self, account: usize, token: &crate::secret::Secret) -> Check {
+        let tag = read_tag(token.expose());
+        let origin = tag
+            .and_then(|tag| self.provider.get(tag))
+            .map(|minted| minted.origin);
+        must(
+            origin == Some(self.origin(account)),
+            Invariant::Origin,
+            "a token of another registration was shown",
+        )?;
+        let held = self.shadows[account].held.as_ref();
+        let access = held.and_then(|held| held.access);
+        must(
+            tag == access.map(|(tag, _)| tag),
+            Invariant::NothingOlder,
+            "a token was shown that isn't the one held",
+        )?;
+        must(
+            self.shadows[account].valid(self.now.instant) == tag,
+            Invariant::NoneExpired,
+            "an expired token was shown",
+        )
+    }
+}
