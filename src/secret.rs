@@ -3,14 +3,13 @@
 use std::{
     fmt,
     hint::black_box,
-    mem::MaybeUninit,
+    mem::{MaybeUninit, take},
     ops::{Deref, DerefMut},
     sync::OnceLock,
 };
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 /// A token, an authorization code, a code_verifier, a state or a client secret.
 ///
@@ -19,7 +18,7 @@ use zeroize::Zeroizing;
 /// that a search finds every place where a secret leaves (tests/tidy.rs lists the files that may).
 /// It may know to whom it belongs: then a request takes it nowhere else.
 pub struct Secret {
-    text: Zeroizing<String>,
+    text: String,
     mark: OnceLock<Mark>,
 }
 
@@ -39,7 +38,7 @@ impl Secret {
     /// Takes `text` over; its allocation becomes the secret's own.
     pub fn new(text: String) -> Self {
         Secret {
-            text: Zeroizing::new(text),
+            text,
             mark: OnceLock::new(),
         }
     }
@@ -58,6 +57,12 @@ impl Secret {
     /// The secret itself, for the one place that must send or print it.
     pub fn expose(&self) -> &str {
         &self.text
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        drop(Wiped::new(take(&mut self.text).into_bytes()));
     }
 }
 

@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{Exit, Failure},
     form::Form,
-    secret::Secret,
+    secret::{Secret, Wiped},
 };
 
 /// The version spoken here.
@@ -71,7 +71,7 @@ pub enum Request {
     /// Become the program that is there now.
     Restart,
     /// Take over this dump.
-    Restore(Zeroizing<Vec<u8>>),
+    Restore(Wiped),
     /// Forget an account's tokens.
     Revoke(RevokeArgs),
     /// The access token.
@@ -224,7 +224,7 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
         "restart" => Ok(Request::Restart),
-        "restore" => Ok(Request::Restore(Zeroizing::new(body.to_vec()))),
+        "restore" => Ok(Request::Restore(Wiped::new(body.to_vec()))),
         "revoke" => args(verb, body).map(Request::Revoke),
         "show" => args(verb, body).map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
@@ -488,7 +488,7 @@ mod tests {
             Request::Refresh(account()),
             Request::Reload,
             Request::Restart,
-            Request::Restore(Zeroizing::new(b"any\nbytes\0".to_vec())),
+            Request::Restore(Wiped::new(b"any\nbytes\0".to_vec())),
             Request::Revoke(RevokeArgs {
                 account: "work".into(),
                 local: true,

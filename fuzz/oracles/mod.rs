@@ -192,7 +192,7 @@ pub fn dump(data: &[u8]) {
     // The first line says what the dump's first line is, and the rest what is sealed in it.
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (line, body) = data.split_at(end);
-    let forged = dump::seal_text(body.get(1..).unwrap_or_default().to_vec().into(), [7; 32]);
+    let forged = dump::seal_text(body.get(1..).unwrap_or_default(), [7; 32]);
     faithful(&forged);
     let sealed = forged.iter().position(|byte| *byte == b'\n');
     faithful(&[line, forged.get(sealed.unwrap()..).unwrap_or_default()].concat());

@@ -30,7 +30,7 @@ use crate::{
     cli::{AccountOptions, ShowOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
-    secret::Secret,
+    secret::{Secret, Wiped},
     wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
 };
 
@@ -103,7 +103,7 @@ fn show(options: &ShowOptions) -> Result<(), Failure> {
 }
 
 fn restore() -> Result<(), Failure> {
-    let mut dump = Zeroizing::new(Vec::new());
+    let mut dump = Wiped::default();
     io::stdin()
         .take(wire::MAX_RESTORE_BYTES as u64 + 1)
         .read_to_end(&mut dump)

@@ -11,6 +11,7 @@ use crate::{
     error::{Exit, Failure},
     oauth::token::Refusal,
     report,
+    secret::Wiped,
     view::{DeviceView, ServerInfo},
     wire::{AccountArgs, Reply, Request},
 };
@@ -33,7 +34,7 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
             Ok(()) => Reply::done(),
             Err(failure) => Reply::Failure(failure),
         },
-        Request::Restore(bytes) => restore(shared, &bytes),
+        Request::Restore(bytes) => restore(shared, bytes),
         Request::Shutdown => {
             daemon.stop();
             Reply::done()
@@ -68,8 +69,8 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     }
 }
 
-fn restore(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
-    match dump::open(bytes) {
+fn restore(shared: &Arc<Shared>, mut bytes: Wiped) -> Reply {
+    match dump::open_in_place(&mut bytes) {
         Ok(dump) => {
             let taken = shared.with(|core, cx| core.restore(cx, dump));
             log::info!("restored the tokens of {taken} accounts");
