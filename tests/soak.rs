@@ -246,7 +246,10 @@ impl Soak {
         match self.below(9) {
             0 => kill(pid, Signal::SIGHUP).expect("to signal"),
             1 => {
-                self.daemon.run(&["status"]).ok();
+                let status = self.daemon.run(&["status"]);
+                let log = self.daemon.log().text();
+                let last = log.lines().rev().take(20).collect::<Vec<_>>();
+                assert_eq!(status.status, 0, "{status:?}, the log backwards: {last:#?}");
             }
             2 => self.old = self.daemon.dump(),
             // What it holds is newer; nothing changes.
@@ -265,12 +268,13 @@ impl Soak {
             5 => kill(pid, Signal::SIGUSR1).expect("to signal"),
             6 => self.lax.drop_connections(),
             7 => self.strict.drop_connections(),
+            // Whoever is just becoming another program can't mend its socket.
+            _ if self.restarting.is_some() => {}
             _ if beat.is_multiple_of(10) => {
                 fs::remove_file(self.daemon.socket_path()).expect("to remove the socket");
                 // It comes back by itself.
                 self.connect();
             }
-            _ if self.restarting.is_some() => {}
             _ => {
                 self.restarting = Some(self.daemon.spawn(&["restart"]));
             }
