@@ -809,13 +809,26 @@ pub fn synopsis(spec: &Spec) -> String {
             None => line.push_str(&format!(" [{name}]")),
         }
     }
-    for operand in spec.operands() {
-        line.push_str(&match operand.strip_prefix('[') {
+    line + &operands(spec)
+}
+
+/// As in ` <account> [<url...>]`.
+fn operands(spec: &Spec) -> String {
+    let shown = spec
+        .operands()
+        .map(|operand| match operand.strip_prefix('[') {
             Some(optional) => format!(" [<{}>]", optional.trim_end_matches(']')),
             None => format!(" <{operand}>"),
         });
+    shown.collect()
+}
+
+/// A row of a table of two columns; a first one that is too long has a line of its own.
+fn row(first: &str, width: usize, second: &str) -> String {
+    match first.len() <= width {
+        true => format!("  {first:<width$} {second}\n"),
+        false => format!("  {first}\n  {:<width$} {second}\n", ""),
     }
-    line
 }
 
 fn help(spec: &Spec) -> String {
@@ -832,7 +845,7 @@ fn help(spec: &Spec) -> String {
             Some(letter) => format!("-{letter}, --{}{value}", opt.long),
             None => format!("    --{}{value}", opt.long),
         };
-        text.push_str(&format!("  {names:<24} {}\n", opt.summary));
+        text.push_str(&row(&names, 24, opt.summary));
     }
     text
 }
@@ -845,9 +858,8 @@ fn overview() -> String {
         } else {
             " [options]"
         };
-        let operands = spec.operands().map(|operand| format!(" <{operand}>"));
-        let line = format!("{}{options}{}", spec.name, operands.collect::<String>());
-        text.push_str(&format!("  {line:<28} {}\n", spec.summary));
+        let line = format!("{}{options}{}", spec.name, operands(spec));
+        text.push_str(&row(&line, 28, spec.summary));
     }
     text.push_str(
         "\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n",
