@@ -174,6 +174,7 @@ impl World {
             access: Some(SavedAccess {
                 token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
                 expires: Some(now.after(Duration::from_secs(expires))),
+                scopes: None,
                 origins: None,
             }),
             refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),

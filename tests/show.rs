@@ -323,6 +323,25 @@ fn every_format_is_one_line() {
 }
 
 #[test]
+fn granted_scopes_outlive_a_dump_and_a_refresh_that_names_none() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    provider.set(|settings| settings.token_extras = vec![("scope".into(), json!("mail"))]);
+    daemon.sign_in("work");
+    provider.set(|settings| settings.token_extras = vec![("scope".into(), Value::Null)]);
+    daemon.restart();
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
+    let shown = daemon.run(&["show", "-f", "json", "work"]).ok().to_owned();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (&shown["token"], &shown["scopes"]),
+        (&json!("at-2"), &json!(["mail"]))
+    );
+}
+
+#[test]
 fn status_in_json_is_sorted_and_says_what_the_user_has_to_do() {
     let provider = Provider::start();
     let names = ["work", "Home", "also"];

@@ -1412,7 +1412,9 @@ impl Account {
         verdict: Verdict,
     ) {
         match verdict {
-            Verdict::Granted(tokens) => {
+            Verdict::Granted(mut tokens) => {
+                // What the reply doesn't say is as it was (RFC 6749, 6).
+                tokens.scopes = tokens.scopes.or_else(|| self.granted_scopes());
                 self.granted(env, tokens, sent);
                 if trouble.is_some() {
                     env.news(&self.name, Happening::RefreshRecovered);
@@ -1542,6 +1544,14 @@ impl Account {
         });
         self.announce(env, TokenEvent::Invalidated);
         self.ask_for_waiting(env, refusal);
+    }
+
+    /// The scopes that the provider has granted, if it said.
+    fn granted_scopes(&self) -> Option<Vec<String>> {
+        match &self.held {
+            Held::Grant(grant) => Some(grant.access.as_ref()?.scopes.as_ref()?.to_vec()),
+            Held::Nothing => None,
+        }
     }
 
     /// New tokens.
@@ -1756,6 +1766,7 @@ impl Account {
                 token: access.token.clone(),
                 expires: access.expires.map(|at| now.wall_at(at)),
                 origins: access.origins.clone(),
+                scopes: access.scopes.clone(),
             }),
             refresh_token: match &grant.renewal {
                 Renewal::Impossible => None,
@@ -1799,8 +1810,7 @@ impl Account {
                     .expires
                     .map(|at| env.now.instant_at(at).before(ahead)),
                 origins: access.origins,
-                // A dump doesn't say.
-                scopes: None,
+                scopes: access.scopes,
             }),
             renewal,
             obtained: Now {

@@ -72,6 +72,9 @@ pub struct SavedAccess {
     /// As [`Saved::refresh_origins`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origins: Option<Arc<[String]>>,
+    /// The scopes granted, if the provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Arc<[String]>>,
 }
 
 /// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
@@ -329,6 +332,7 @@ mod tests {
                     token: Arc::new(Secret::new("access".into())),
                     expires: Some(Wall::from_millis(2_000)),
                     origins: None,
+                    scopes: Some(["mail".to_owned()].into()),
                 }),
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
                 refresh_origins: None,
@@ -391,6 +395,7 @@ mod tests {
             token: Arc::new(Secret::new("two\nlines".into())),
             expires: None,
             origins: None,
+            scopes: None,
         });
         assert_eq!(open(&seal(&broken, [0; 32])), Err(DumpError::Damaged));
     }

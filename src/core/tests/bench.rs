@@ -258,6 +258,7 @@ impl Bench {
                     token: secret("restored"),
                     expires: Some(obtained.after(Duration::from_secs(3600))),
                     origins: None,
+                    scopes: None,
                 }),
                 refresh_token: refresh_token.map(secret),
                 refresh_origins: None,
