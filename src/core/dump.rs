@@ -145,8 +145,9 @@ fn seal_written(length: usize, random: [u8; 32], write: impl FnOnce(&mut Vec<u8>
     let Some((nonce, _)) = random.split_first_chunk::<NONCE_BYTES>() else {
         return Vec::new();
     };
-    let around = first_line.len() + NONCE_BYTES + aead::MAX_TAG_LEN;
-    let mut sealed = Vec::with_capacity(around + length);
+    let around = [first_line.len(), NONCE_BYTES, aead::MAX_TAG_LEN];
+    let expected = around.into_iter().fold(length, usize::saturating_add);
+    let mut sealed = Vec::with_capacity(expected);
     sealed.extend_from_slice(&first_line);
     sealed.extend_from_slice(nonce);
     let start = sealed.len();
@@ -169,7 +170,8 @@ fn length(dump: &Dump) -> usize {
     let one = |saved: &Saved| {
         let access = saved.access.as_ref().map(|access| &access.token);
         let tokens = [access, saved.refresh_token.as_ref()].into_iter().flatten();
-        tokens.map(|token| token.expose().len()).sum::<usize>() + REST
+        let lengths = tokens.map(|token| token.expose().len());
+        lengths.fold(REST, usize::saturating_add)
     };
     dump.grants.iter().map(one).sum()
 }
@@ -187,7 +189,7 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     if bytes.len() > MAX_DUMP_BYTES {
         return Err(DumpError::TooLarge);
     }
-    let start = bytes.len() - versioned(bytes)?.len();
+    let start = bytes.len().saturating_sub(versioned(bytes)?.len());
     let sealed = bytes.get_mut(start..).unwrap_or_default();
     let (nonce, body) = sealed
         .split_first_chunk_mut::<NONCE_BYTES>()
