@@ -420,7 +420,7 @@ fn a_revocation_that_had_to_wait_is_not_forgotten() {
     bench.effects();
     bench.feed(|core, cx| core.release(cx));
     let (_, effects) = bench.deadline();
-    assert_eq!(effects, [format!("discover/2 {INSERTED}")]);
+    assert_eq!(effects, [format!("discover/3 {INSERTED}")]);
     bench.discovered(&document());
     let effects = bench.effects();
     assert!(
