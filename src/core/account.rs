@@ -1626,7 +1626,7 @@ impl Account {
         };
         let Some(endpoint) = endpoints.revocation_for(revocation.origins()) else {
             let verdict = match &endpoints.revocation_uri {
-                None => revocation::Verdict::Done,
+                None => revocation::Verdict::Refused(no_revocation()),
                 Some(uri) => revocation::Verdict::Refused(revoked_elsewhere(uri)),
             };
             return self.revocation_outcome(env, attempt, verdict);
@@ -1657,11 +1657,11 @@ impl Account {
         attempt: AttemptId,
         outcome: &Outcome,
     ) {
-        // A reload may have taken it out of the config while the request was under way.
-        let verdict = match &endpoints.revocation_uri {
-            Some(uri) => revocation::judge(uri, outcome, env.now.wall),
-            None => revocation::Verdict::Done,
-        };
+        // A reload may have taken it out of the config while the request was under way: an answer
+        // is one all the same.
+        let endpoint = endpoints.revocation_uri.as_ref();
+        let endpoint = endpoint.unwrap_or(&endpoints.token_uri);
+        let verdict = revocation::judge(endpoint, outcome, env.now.wall);
         self.revocation_outcome(env, attempt, verdict);
     }
 
@@ -1978,6 +1978,14 @@ impl Trouble {
 /// takes the second use of one for theft (RFC 9700, 4.14.2).
 const LOST_BEFORE: &str =
     "; an earlier reply was lost on the way, and a new refresh token perhaps with it";
+
+/// Why nobody can be told that a token is no longer wanted.
+fn no_revocation() -> Refusal {
+    Refusal {
+        text: "there is no revocation endpoint, or none any more".into(),
+        hint: None,
+    }
+}
 
 /// Why a token isn't sent to be revoked.
 fn revoked_elsewhere(uri: &Url) -> Refusal {

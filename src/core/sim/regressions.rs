@@ -176,3 +176,17 @@ fn a_core_that_is_held_sends_nothing() {
         ],
     );
 }
+
+/// What a reload takes the endpoint from isn't revoked by that.
+#[test]
+fn a_revocation_without_an_endpoint_is_none() {
+    holds_signed_in(
+        0,
+        &[
+            Action::Revoke(0, true),
+            Action::Reply(0, Fault::RequestLost, 0),
+            Action::Reload(0, Change::Revocation),
+            Action::Deadline,
+        ],
+    );
+}
