@@ -170,7 +170,10 @@ impl Core {
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
     pub fn tick(&mut self, cx: &mut Cx) {
-        self.common.pauses.expire(cx.now.instant);
+        if !self.common.held {
+            // Only along with the deadlines that were derived from them.
+            self.common.pauses.expire(cx.now.instant);
+        }
         while let Some((at, name)) = self.deadlines.first()
             && !self.common.held
             && *at <= cx.now.instant
