@@ -113,7 +113,7 @@ fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failur
 
 fn headline(account: &str, held: &Held, token: &Token, now: i64) -> String {
     let life = held.expiry_unix.map(|expiry| {
-        let left = u64::try_from(expiry - now).unwrap_or(0);
+        let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
         format!(", valid for {}", humane(Duration::from_secs(left)))
     });
     let scopes = match held.scopes.is_empty() {
