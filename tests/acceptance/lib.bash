@@ -72,7 +72,12 @@ expect_status() {
 
 # says "a pattern" file: a line of it matches.
 says() {
-    grep -q -e "$1" "$2" || die "$2 doesn't say '$1' but: $(cat "$2")"
+    grep -q -e "$1" "$2" || die "$2 doesn't say '$1' but: $(tail -n 20 "$2")"
+}
+
+# The same of a file that others write, when they get to it.
+comes_to_say() {
+    await 10 grep -q -e "$1" "$2"
 }
 
 # The value of a provider's part, as in: at here imaps.
@@ -145,12 +150,17 @@ browse() {
     timeout 90 node "$WORLD/op/browser.mjs" "$@" "$login" "$address" >page || die "the browser failed"
 }
 
+# The address that the user was told to open for an account, when the hook has told it.
+url_of() {
+    await 10 test -e "url-$1"
+    cat "url-$1"
+}
+
 # Does what a user does who is told to sign in: opens the address and follows it to the end.
 sign_in() {
     local account=$1 login=$2
     pizauth show -u "$account" >/dev/null 2>&1 || :
-    await 10 test -e "url-$account"
-    browse "$login" "$(cat "url-$account")"
+    browse "$login" "$(url_of "$account")"
     says "Account .$account. is authorised" page
     rm "url-$account"
 }

@@ -35,6 +35,6 @@ mbsync --all
 has_mail Maildir 'your second mail' || die 'mbsync did not fetch it'
 letter 'your second answer' | msmtp --read-recipients
 await 10 arrived here 'your second answer'
-says '^work token_new$' events
-says '^work token_refreshed$' events
+comes_to_say '^work token_new$' events
+comes_to_say '^work token_refreshed$' events
 no_secret_astray

@@ -12,13 +12,12 @@ start_pizauth
 
 # Signs in where no redirect can come back from, and prints the address that the browser is left at.
 browser_elsewhere() {
-    browse "$me" "$(cat "url-$1")" --elsewhere
+    browse "$me" "$(url_of "$1")" --elsewhere
     cat page
     rm page
 }
 
 expect_status 77 pizauth show work
-await 10 test -e url-work
 
 say 'the page that fails to load'
 address=$(browser_elsewhere work)
@@ -35,7 +34,7 @@ refuses() {
     expect_status 77 pizauth show work
 }
 refuses 'hello' 'address'
-refuses "$(cat url-work)" 'address'
+refuses "$(url_of work)" 'address'
 refuses "${address%%\?*}" 'address\|code'
 refuses "${address/state=/state=x}" 'address\|sign-in'
 refuses "${address/iss=/iss=https%3A%2F%2Fevil.example%2F}" 'provider\|issuer'
@@ -53,7 +52,6 @@ code=${address#*code=}
 
 say 'a private-use scheme, whose handler is pizauth redirect'
 expect_status 77 pizauth show phone
-await 10 test -e url-phone
 pizauth redirect "$(browser_elsewhere phone)" >log 2>&1 || die "refused: $(cat log)"
 alive here "$(pizauth show phone)" || die 'that is no token'
 no_secret_astray

@@ -44,14 +44,14 @@ alive here "$(pizauth show work)" || die 'that is no token'
 
 say 'the code alone, by the address that contains it'
 auth code
-browse "$me" "$(cat url-code)"
+browse "$me" "$(url_of code)"
 says 'Sign-in Success' page
 wait "$auth" || die "auth fails: $(cat auth-code)"
 alive here "$(pizauth show code)" || die 'that is no token'
 
 say 'refused'
 auth denied
-browse "$me" "$(cat url-denied)" --deny
+browse "$me" "$(url_of denied)" --deny
 status=0
 wait "$auth" || status=$?
 [ "$status" -eq 77 ] || die "auth ends with $status: $(cat auth-denied)"

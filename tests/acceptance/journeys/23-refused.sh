@@ -6,8 +6,7 @@
 { hooks; account work here; } | configure
 start_pizauth
 expect_status 77 pizauth show work
-await 10 test -e url-work
-browse "$me" "$(cat url-work)" --deny
+browse "$me" "$(url_of work)" --deny
 says 'Account .work. was not authorised' page
 await 10 test -s errors
 says 'access_denied' errors

@@ -24,6 +24,6 @@ deliver here 'another for mpop'
 sed -i 's/^auth xoauth2$/auth oauthbearer/' .mpoprc
 mpop --quiet
 has_mail Maildir 'another for mpop' || die 'it was not fetched'
-says "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
-says "user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
 no_secret_astray

@@ -22,7 +22,7 @@ say 'OAUTHBEARER'
 sed -i 's/^auth xoauth2$/auth oauthbearer/' .msmtprc
 letter 'by OAUTHBEARER' | msmtp --read-recipients
 await 10 arrived here 'by OAUTHBEARER'
-says "user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
 
 say 'TLS from the start, on the other port'
 sed -i "s/^port .*/port $(at here smtps)/; s/^tls_starttls on/tls_starttls off/" .msmtprc

@@ -21,13 +21,13 @@ end_terminal
 say 'a mail'
 echo 'Hello.' | timeout 30 mutt -s 'sent by mutt' -- "$me"
 await 10 arrived here 'sent by mutt'
-says "imap-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
-says "submission-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "imap-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "submission-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
 
 say 'OAUTHBEARER, which has room for short tokens'
 sed -i 's/"xoauth2"/"oauthbearer"/' .muttrc
 terminal mutt
 await 20 screen_shows 'sent by mutt'
 end_terminal
-says "imap-login: .*user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
+comes_to_say "imap-login: .*user=<$me>, method=OAUTHBEARER" "$WORLD/here/dovecot.log"
 no_secret_astray

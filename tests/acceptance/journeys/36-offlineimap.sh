@@ -20,5 +20,5 @@ say 'with one: the mail'
 sign_in work "$me"
 timeout 60 offlineimap -o >log 2>&1 || die "offlineimap fails: $(cat log)"
 has_mail Maildir 'a mail for offlineimap' || die 'it was not fetched'
-says "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
 no_secret_astray

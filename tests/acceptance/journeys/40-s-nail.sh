@@ -21,5 +21,5 @@ says 'a mail for s-nail' headers
 say 'a mail'
 echo 'Hello.' | timeout 30 s-nail -:u -s 'sent by s-nail' "$me"
 await 10 arrived here 'sent by s-nail'
-says "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
 no_secret_astray

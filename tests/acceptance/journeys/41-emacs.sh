@@ -26,5 +26,5 @@ say 'with one'
 sign_in work "$me"
 timeout 60 emacs --batch --quick --load ./pizauth.el --load ./send.el >log 2>&1 || die "Emacs fails: $(cat log)"
 await 10 arrived here 'sent by Emacs'
-says "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+comes_to_say "user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
 no_secret_astray

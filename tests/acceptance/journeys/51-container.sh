@@ -28,5 +28,5 @@ expect_status 1 container dump -f
 says 'this socket' stderr
 expect_status 1 container status
 says 'this socket' stderr
-says 'mail.sock' pizauth.log
+comes_to_say 'mail.sock' pizauth.log
 no_secret_astray
