@@ -83,6 +83,18 @@ impl World {
         }
     }
 
+    /// The client secret is there for which the request for a code has waited, and with it the end
+    /// of a code for which there is no endpoint any more.
+    pub fn code_can_be_asked_for(&mut self, account: usize, said: &mut Said) {
+        let has = self.setup.accounts[account].has_device();
+        if let Some(Device::Asking(attempt)) = self.device(account).cloned()
+            && !has
+            && !self.is_flying(attempt)
+        {
+            self.code_settles(account, said);
+        }
+    }
+
     /// When the next code may be asked for.
     pub fn next_code(&self, account: usize) -> Instant {
         let last = self.shadows[account].last_code;

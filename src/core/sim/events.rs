@@ -438,7 +438,11 @@ impl World {
                     shadow.wanted = true;
                 }
                 if new.client_secret != old.client_secret {
+                    let waits = matches!(shadow.secret, ClientSecret::Fetching(_));
                     shadow.secret = ClientSecret::Unknown;
+                    if waits && !new.asks_for_secret() {
+                        self.code_can_be_asked_for(account, &mut said);
+                    }
                 }
                 continue;
             }

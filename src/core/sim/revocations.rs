@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Check, Invariant, fail,
     provider::{Fault, Tag},
-    world::{Flight, Revocation, Said, World, must},
+    world::{Flight, NAMES, Revocation, Said, World, must},
 };
 use crate::core::{AttemptId, Waiter};
 
@@ -18,11 +18,14 @@ const RETRY: Duration = Duration::from_secs(2);
 impl World {
     /// What is held of `account` is to be revoked where it came from.
     pub fn begin_revocation(&mut self, account: usize, waiter: Waiter, tags: Vec<Tag>) {
+        let Some(first) = tags.first().copied() else {
+            return;
+        };
         self.revocations.push(Revocation {
+            first,
             account,
             waiter: Some(waiter),
             tags,
-            done: false,
             tries: 0,
             attempt: None,
             last: None,
@@ -32,19 +35,22 @@ impl World {
     /// A revocation request is made.
     pub fn revocation_requested(&mut self, account: usize, sent_as: AttemptId, tag: Tag) -> Check {
         let now = self.now.instant;
-        // A token that was restored may be revoked twice.
+        // A token that was restored may be revoked twice; nobody can tell whose request is whose.
+        let all = self.revocations.iter();
+        let alone = all.filter(|it| it.tags.first() == Some(&tag)).count() == 1;
         let may = |it: &&mut Revocation| {
             let idle = it.attempt.is_none() && it.last.is_none_or(|at| now.since(at) >= RETRY);
             let known = it.attempt == Some(sent_as);
             it.account == account && it.tags.first() == Some(&tag) && (known || idle)
         };
-        let Some(revocation) = self.revocations.iter_mut().find(may) else {
+        let ours = self.revocations.iter_mut().filter(may);
+        let Some(revocation) = ours.min_by_key(|it| (it.attempt != Some(sent_as), it.tries)) else {
             let text = "a revocation of nothing, twice at once, or too soon";
             return fail(Invariant::Revoked, text.into());
         };
         revocation.tries += 1;
         must(
-            revocation.tries <= MAX_TRIES,
+            !alone || revocation.tries <= MAX_TRIES,
             Invariant::Revoked,
             "a revocation too often",
         )?;
@@ -75,7 +81,7 @@ impl World {
         if let Some(revocation) = all.find(|it| it.attempt == attempt) {
             revocation.attempt = None;
             if fault.revokes() {
-                revocation.done = true;
+                self.revoked.extend(revocation.tags.first());
                 (revocation.tries, revocation.last) = (0, None);
                 if revocation.tags.len() > 1 {
                     revocation.tags.remove(0);
@@ -104,7 +110,7 @@ impl World {
         };
         let revocation = self.revocations.remove(at);
         must(
-            !ok || revocation.done,
+            !ok || self.revoked.contains(&revocation.first),
             Invariant::Revoked,
             "tokens were called revoked that aren't",
         )
@@ -125,9 +131,11 @@ impl World {
     /// Each one goes on.
     pub fn look_at_revocations(&self) -> Check {
         let wake = self.sut.poll_timeout(self.now);
-        for revocation in &self.revocations {
+        for name in NAMES {
+            let under_way = self.sut.under_way(name);
+            let idle = under_way.told > under_way.revocations.len();
             must(
-                self.sut.core.is_held() || revocation.attempt.is_some() || wake.is_some(),
+                self.sut.core.is_held() || !idle || wake.is_some(),
                 Invariant::Revoked,
                 "a revocation that nobody goes on with",
             )?;

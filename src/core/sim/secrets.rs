@@ -72,6 +72,7 @@ impl World {
                 number: self.printed,
                 doubted: false,
             };
+            self.code_can_be_asked_for(account, &mut said);
         } else if wanted {
             self.shadows[account].secret = ClientSecret::Unknown;
             said = self.nothing_sent(account)?;

@@ -2,7 +2,7 @@
 //! it what the core must now hold (its shadow), as far as anyone outside can tell.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -470,8 +470,8 @@ pub struct Revocation {
     pub waiter: Option<Waiter>,
     /// The refresh token, the access token, or both in this order.
     pub tags: Vec<Tag>,
-    /// The first has been revoked.
-    pub done: bool,
+    /// The first of them, as they were.
+    pub first: Tag,
     /// Requests for the first of `tags`.
     pub tries: u32,
     pub attempt: Option<AttemptId>,
@@ -523,6 +523,8 @@ pub struct World {
     /// Who waits for a token.
     pub waits: BTreeMap<Waiter, Wait>,
     pub revocations: Vec<Revocation>,
+    /// What an issuer, or somebody in its place, has called revoked.
+    pub revoked: BTreeSet<Tag>,
     pub held: Option<Hold>,
     pub keeping: Keeping,
     /// What would be in the token files.
@@ -582,6 +584,7 @@ impl World {
             probes: Vec::new(),
             fetches: Vec::new(),
             printed: 0,
+            revoked: BTreeSet::new(),
             held: None,
             keeping: Keeping::default(),
             files: BTreeMap::new(),
