@@ -177,13 +177,11 @@ fn head_end(message: &[u8], from: usize) -> Option<usize> {
 
 /// Whether a head that hasn't ended yet may still become a good one.
 fn unfinished(message: &[u8]) -> Result<(), Status> {
-    let line = message.get(..MAX_REQUEST_LINE + 2).unwrap_or(message);
-    let room = match line.get(MAX_REQUEST_LINE) {
-        // The first half of a line end that was cut in two isn't the line's.
-        Some(b'\r') => MAX_REQUEST_LINE + 1,
-        _ => MAX_REQUEST_LINE,
-    };
-    if line.len() > room && !line.contains(&b'\n') {
+    // Room for the longest line and its end; the first half of an end isn't the line's.
+    let window = message.get(..MAX_REQUEST_LINE + 2).unwrap_or(message);
+    let line = window.split(|byte| *byte == b'\n').next();
+    let line = line.unwrap_or_default();
+    if line.strip_suffix(b"\r").unwrap_or(line).len() > MAX_REQUEST_LINE {
         return Err(Status::UriTooLong);
     }
     if message.len() > MAX_HEAD {
