@@ -17,19 +17,30 @@ use super::sim::{
     action::{Action, Back, Change},
     canary::Canary,
     provider::{Fault, Tag},
-    world::{EVENT, Held, NOTIFY, Renewal, Shadow, SignIn, World},
+    world::{Device, EVENT, Held, NOTIFY, Renewal, Shadow, SignIn, World},
 };
 use crate::time::Instant;
 
 /// How deep an ordinary test run looks, from each of [`STARTS`]: a few seconds.
-const DEPTH: usize = 4;
+const DEPTH: usize = 3;
+
+/// `show --wait` for an hour.
+const FOR_LONG: u8 = 96;
 
 /// How many requests may be in flight, and pages open: more only repeat what two show.
 const MAX_PICK: usize = 2;
 
 /// Where the looking begins: after nothing, and after what takes many steps to come to.
-const STARTS: [&[Action]; 5] = [
+const STARTS: [&[Action]; 7] = [
     &[],
+    // A device code is shown beside a link, and somebody waits for the token.
+    &[Action::Ask(1, FOR_LONG), Action::Reply(0, Fault::Honest, 0)],
+    // A command is to print the client secret that a device code waits for.
+    &[
+        Action::Reload(1, Change::ClientSecret),
+        Action::Reload(1, Change::ClientSecret),
+        Action::Show(1),
+    ],
     // One account is signed in.
     &[
         Action::Show(0),
@@ -98,6 +109,7 @@ fn choices(world: &World) -> Vec<Action> {
     let mut all = Vec::new();
     for account in [0, 1] {
         all.extend([
+            Action::Ask(account, FOR_LONG),
             Action::Show(account),
             Action::Refresh(account),
             Action::Revoke(account, true),
@@ -110,7 +122,14 @@ fn choices(world: &World) -> Vec<Action> {
         Action::Dump,
         Action::Tick,
         Action::Deadline,
+        Action::TakeOver,
     ]);
+    if !world.codes.is_empty() {
+        all.push(Action::Enter(0, true));
+    }
+    if !world.fetches.is_empty() {
+        all.extend([Action::Secret(0, true), Action::Secret(0, false)]);
+    }
     if !world.dumps.is_empty() {
         all.push(Action::Restore(0));
     }
@@ -334,8 +353,13 @@ impl Canon {
             }
             match &shadow.sign_in {
                 SignIn::None => {}
-                SignIn::Pending { browser, .. } => {
+                SignIn::Pending {
+                    browser, device, ..
+                } => {
                     self.name("state=", browser.as_deref().unwrap_or_default());
+                    if let Device::Code { tag, .. } = device {
+                        self.tag(*tag);
+                    }
                 }
                 SignIn::Exchanging { state, code, .. } => {
                     self.name("state=", state);
@@ -346,6 +370,18 @@ impl Canon {
     }
 
     fn around(&mut self, world: &World) {
+        for code in world.codes.iter().take(1) {
+            self.tag(*code);
+        }
+        for (account, attempt) in &world.fetches {
+            self.name("attempt", &attempt.0.to_string());
+            let _ = write!(self.text, "{account} ");
+        }
+        for wait in world.waits.values() {
+            self.time(wait.until);
+            let _ = write!(self.text, "{} ", wait.account);
+        }
+        let _ = write!(self.text, "{} ", world.revocations.len());
         for flight in &world.flights {
             self.name("attempt", &flight.attempt.0.to_string());
             self.time(flight.sent);

@@ -35,6 +35,7 @@ impl World {
     /// A revocation request is made.
     pub fn revocation_requested(&mut self, account: usize, sent_as: AttemptId, tag: Tag) -> Check {
         let now = self.now.instant;
+        self.find_request(account, sent_as, tag);
         // A token that was restored may be revoked twice; nobody can tell whose request is whose.
         let all = self.revocations.iter();
         let alone = all.filter(|it| it.tags.first() == Some(&tag)).count() == 1;
@@ -56,6 +57,20 @@ impl World {
         )?;
         (revocation.attempt, revocation.last) = (Some(sent_as), Some(now));
         Ok(())
+    }
+
+    /// While it waits for the client secret, nobody can tell which token a request is about.
+    fn find_request(&mut self, account: usize, attempt: AttemptId, tag: Tag) {
+        let mut all = self.revocations.iter();
+        let named = all.position(|it| it.account == account && it.attempt == Some(attempt));
+        let about = |it: &Revocation| it.account == account && it.tags.first() == Some(&tag);
+        if let Some(named) = named
+            && !about(&self.revocations[named])
+            && let Some(ours) = self.revocations.iter().position(about)
+        {
+            self.revocations[named].attempt = self.revocations[ours].attempt;
+            self.revocations[ours].attempt = Some(attempt);
+        }
     }
 
     /// A revocation waits for the client secret.
