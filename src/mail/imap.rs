@@ -1,7 +1,8 @@
 //! IMAP (RFC 9051, 6.2): TLS, sign in, and look at the inbox without changing it.
 
 use super::{
-    Challenge, Mechanism, Situation, Step, Verdict, choose, no_tls, nonsense, strip, unavailable,
+    Ask, Challenge, Mechanism, Situation, Step, Verdict, ask_for, no_tls, nonsense, strip,
+    unavailable,
 };
 use crate::text::sanitize;
 
@@ -149,25 +150,19 @@ impl Imap {
             let mut all = self.capabilities.iter();
             all.any(|name| name.eq_ignore_ascii_case(wanted))
         };
-        if !self.situation.secure {
-            if has("STARTTLS") {
-                return self.send("STARTTLS", State::StartTls);
-            }
-            if !self.situation.loopback {
-                return no_tls("");
-            }
-        }
+        let has_tls = has("STARTTLS");
         let disabled = has("LOGINDISABLED");
         let offered = self
             .capabilities
             .iter()
             .filter_map(|name| strip(name, "AUTH="));
         let offered: Vec<String> = offered.map(str::to_owned).collect();
-        match choose(&offered, self.situation.has_user, disabled) {
+        match ask_for(self.situation, has_tls, &offered, disabled) {
             Err(verdict) => Step::End(verdict),
+            Ok(Ask::Tls) => self.send("STARTTLS", State::StartTls),
             // Without the response, which would fit on the same line where the server has SASL-IR:
             // all servers know this way.
-            Ok(mechanism) => self.send(
+            Ok(Ask::SignIn(mechanism)) => self.send(
                 &format!("AUTHENTICATE {}", mechanism.name()),
                 State::Authenticate(mechanism),
             ),

@@ -165,6 +165,30 @@ impl Dialogue {
     }
 }
 
+/// What a server that has told what it can do is to be asked for next.
+enum Ask {
+    Tls,
+    SignIn(Mechanism),
+}
+
+/// TLS comes before the token, which never leaves the machine without it.
+fn ask_for(
+    situation: Situation,
+    has_tls: bool,
+    mechanisms: &[String],
+    disabled: bool,
+) -> Result<Ask, Verdict> {
+    match (situation.secure, has_tls, situation.loopback) {
+        (false, true, _) => Ok(Ask::Tls),
+        (false, false, false) => Err(Verdict::NoTls {
+            text: String::new(),
+        }),
+        (true, ..) | (false, false, true) => {
+            choose(mechanisms, situation.has_user, disabled).map(Ask::SignIn)
+        }
+    }
+}
+
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
 fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanism, Verdict> {
     let offers = |mechanism: Mechanism| {

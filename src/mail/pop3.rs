@@ -1,7 +1,8 @@
 //! POP3 (RFC 1939; RFC 5034 for AUTH): TLS, sign in, and count the mails.
 
 use super::{
-    Challenge, Mechanism, Situation, Step, Verdict, choose, no_tls, nonsense, strip, unavailable,
+    Ask, Challenge, Mechanism, Situation, Step, Verdict, ask_for, no_tls, nonsense, strip,
+    unavailable,
 };
 use crate::text::sanitize;
 
@@ -121,19 +122,12 @@ impl Pop3 {
 
     /// The capabilities are known.
     fn begin(&mut self) -> Step {
-        if !self.situation.secure {
-            if self.has_tls {
-                return self.send("STLS".into(), State::StartTls);
-            }
-            if !self.situation.loopback {
-                return no_tls("");
-            }
-        }
-        match choose(&self.mechanisms, self.situation.has_user, false) {
+        match ask_for(self.situation, self.has_tls, &self.mechanisms, false) {
             Err(verdict) => Step::End(verdict),
+            Ok(Ask::Tls) => self.send("STLS".into(), State::StartTls),
             // The response comes on a line of its own: it is longer than a command may be
             // (RFC 5034, 4).
-            Ok(mechanism) => {
+            Ok(Ask::SignIn(mechanism)) => {
                 self.send(format!("AUTH {}", mechanism.name()), State::Auth(mechanism))
             }
         }

@@ -1,7 +1,8 @@
 //! SMTP (RFC 5321; RFC 4954 for AUTH): TLS and sign in; no mail is begun.
 
 use super::{
-    Challenge, Mechanism, Situation, Step, Verdict, choose, no_tls, nonsense, strip, unavailable,
+    Ask, Challenge, Mechanism, Situation, Step, Verdict, ask_for, no_tls, nonsense, strip,
+    unavailable,
 };
 use crate::text::sanitize;
 
@@ -97,25 +98,18 @@ impl Smtp {
     fn begin(&mut self, lines: &[String]) -> Step {
         // The first is a greeting.
         let extensions = lines.iter().skip(1).map(|line| line.trim());
-        if !self.situation.secure {
-            if extensions
-                .clone()
-                .any(|it| it.eq_ignore_ascii_case("STARTTLS"))
-            {
-                return self.send("STARTTLS".into(), State::StartTls);
-            }
-            if !self.situation.loopback {
-                return no_tls("");
-            }
-        }
+        let has_tls = extensions
+            .clone()
+            .any(|it| it.eq_ignore_ascii_case("STARTTLS"));
         let lists = extensions.filter_map(|it| strip(it, "AUTH ").or(strip(it, "AUTH=")));
         let offered: Vec<String> = lists
             .flat_map(str::split_whitespace)
             .map(str::to_owned)
             .collect();
-        match choose(&offered, self.situation.has_user, false) {
+        match ask_for(self.situation, has_tls, &offered, false) {
             Err(verdict) => Step::End(verdict),
-            Ok(mechanism) => {
+            Ok(Ask::Tls) => self.send("STARTTLS".into(), State::StartTls),
+            Ok(Ask::SignIn(mechanism)) => {
                 self.send(format!("AUTH {}", mechanism.name()), State::Auth(mechanism))
             }
         }
