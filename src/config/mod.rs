@@ -11,6 +11,7 @@ mod socket;
 mod suggest;
 mod syntax;
 mod value;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use crate::secret::{Mark, Secret};
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
 pub use value::is_loopback;
+pub use write::{comment, quoted};
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
 /// is larger was named by mistake. Whoever reads the file needs to read no more than one byte more.

@@ -12,7 +12,11 @@ use super::{
     token::{MAX_BODY_BYTES, Outcome, Reply, authority},
     words,
 };
-use crate::{secret::Secret, text::sanitize};
+use crate::{
+    config::{comment, quoted},
+    secret::Secret,
+    text::sanitize,
+};
 
 /// What the provider calls us where it asks the user.
 const CLIENT_NAME: &str = "pizauth";
@@ -30,7 +34,7 @@ pub const REDIRECTS: [&str; 3] = [
 ];
 
 /// How long a comment's lines are at most, in characters.
-const COMMENT_COLUMNS: usize = 72;
+const COMMENT_COLUMNS: usize = 78;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -272,7 +276,7 @@ fn write_scopes(
         (asked, _) => asked,
     };
     if let Some(known) = metadata.listed_scopes() {
-        comment(text, &known)?;
+        remark(text, &known)?;
     }
     let list: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
     match list.is_empty() {
@@ -282,43 +286,15 @@ fn write_scopes(
     let has = |name: &str| scopes.iter().any(|scope| scope == name);
     if has("openid") && has("offline_access") {
         // OpenID Connect Core 1.0, 11.
-        comment(text, "Without this, there is no refresh token.")?;
+        remark(text, "Without this, there is no refresh token.")?;
         writeln!(text, "    auth_uri_fields = {{ \"prompt\": \"consent\" }};")?;
     }
     Ok(())
 }
 
-/// A comment inside the account, in lines that aren't too long.
-fn comment(text: &mut String, words: &str) -> std::fmt::Result {
-    let mut columns = usize::MAX;
-    writeln!(text)?;
-    for word in sanitize(words).split(' ') {
-        let length = word.chars().count().saturating_add(1);
-        if columns.saturating_add(length) > COMMENT_COLUMNS {
-            if columns < usize::MAX {
-                writeln!(text)?;
-            }
-            write!(text, "    //")?;
-            columns = 0;
-        }
-        write!(text, " {word}")?;
-        columns = columns.saturating_add(length);
-    }
-    writeln!(text)
-}
-
-/// A string of the configuration's language.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len().saturating_mul(2).saturating_add(2));
-    quoted.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(c);
-    }
-    quoted.push('"');
-    quoted
+/// A comment inside the account, below an empty line.
+fn remark(text: &mut String, words: &str) -> std::fmt::Result {
+    write!(text, "\n{}", comment("    ", words, COMMENT_COLUMNS))
 }
 
 #[cfg(test)]

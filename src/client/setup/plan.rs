@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
+    config,
     mail::{Server, Tls},
     providers::{ClientSecret, Provider, Purpose},
     text::sanitize,
@@ -294,26 +295,12 @@ fn option(text: &mut String, indent: &str, name: &str, value: &str) {
     let _ = writeln!(text, "{indent}{name} = {value};");
 }
 
-/// A string of the configuration.
+/// A string of the configuration, made safe.
 fn quoted(text: &str) -> String {
-    let safe = sanitize(text);
-    format!("\"{}\"", safe.replace('\\', "\\\\").replace('"', "\\\""))
+    config::quoted(&sanitize(text))
 }
 
-/// Words as a comment, in lines that aren't too long.
+/// Words as a comment.
 fn comment(text: &mut String, indent: &str, words: &str) {
-    let start = format!("{indent}//");
-    let mut line = start.clone();
-    for word in sanitize(words).split(' ') {
-        let width = line.chars().count() + 1 + word.chars().count();
-        if width > WIDTH && line != start {
-            text.push_str(&line);
-            text.push('\n');
-            line.clone_from(&start);
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    text.push_str(&line);
-    text.push('\n');
+    text.push_str(&config::comment(indent, words, WIDTH));
 }
