@@ -91,17 +91,12 @@ fn show(report: &mut Report) {
     ];
     if let Some(peer) = &peer {
         // What both can do without a token, since a peer's dump is its own.
-        for words in [&["info"][..], &["show", "a0"]] {
+        for (name, words) in [
+            ("peer info", &["info"][..]),
+            ("peer show, no token", &["show", "a0"]),
+        ] {
             let theirs = move || peer.command(peer.binary(), words);
-            let verb = words.first().copied().unwrap_or_default();
-            rows.push((
-                if verb == "info" {
-                    "peer info"
-                } else {
-                    "peer show, no token"
-                },
-                Box::new(theirs),
-            ));
+            rows.push((name, Box::new(theirs)));
         }
         rows.push(("pizauth info", Box::new(|| ours(&["info"]))));
     }
