@@ -35,6 +35,8 @@ const ARROWS: [(&str, &[&str]); 24] = [
         "client",
         &[
             "cli",
+            // What `setup` prints is written in its language; nobody reads one.
+            "config",
             "error",
             "form",
             "http",
