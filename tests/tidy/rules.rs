@@ -331,7 +331,7 @@ pub const BANS: [Ban; 7] = [
             ("src/oauth/client.rs", "the client's proof, and the form"),
             ("src/daemon/sign_in.rs", "the pasted address, to be read"),
             (
-                "src/core/account.rs",
+                "src/core/account/signing_in.rs",
                 "the state in the authorisation URL, the verifier's hash",
             ),
             ("src/core/dump.rs", "the dump, before it is sealed"),

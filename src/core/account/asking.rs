@@ -1,0 +1,231 @@
+//! What an account asks a provider for: one operation at a time, made, answered, judged and concluded.
+
+use log::Level;
+
+use super::{Account, Asked, Endpoints, Grant, Held, Phase, Renewal, SignIn};
+use crate::{
+    core::{AttemptId, Effect, env::Env},
+    oauth::{
+        revocation,
+        token::{self, Cause, GrantType, Outcome, Refusal, Verdict},
+    },
+    secret::Secret,
+    time::Instant,
+};
+
+impl Account {
+    /// Makes the request of an operation in flight, unless it has to wait for the client secret:
+    /// then [`Account::secret_outcome`] does.
+    pub(super) fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        if self.locate_for(env, attempt).is_none() {
+            return;
+        }
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => self.send_token_request(env, attempt),
+            Some(Asked::Code) => self.send_device_request(env, attempt),
+            Some(Asked::Poll) => self.send_poll(env, attempt),
+            Some(Asked::Revocation) => self.send_revocation(env, attempt),
+            None => {}
+        }
+    }
+
+    fn send_token_request(&mut self, env: &mut Env, attempt: AttemptId) {
+        let Some(endpoints) = self.location.known().cloned() else {
+            return;
+        };
+        let usual = endpoints.client_auth();
+        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
+            return;
+        };
+        let endpoint = endpoints.at(&endpoints.token_uri);
+        let request = match (&self.sign_in, &self.held) {
+            (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
+                token::exchange_request(
+                    endpoint,
+                    &self.registration,
+                    &credentials,
+                    &exchanging.code,
+                    &exchanging.browser.verifier,
+                    &exchanging.browser.redirect_uri,
+                )
+            }
+            (
+                _,
+                Held::Grant(Grant {
+                    renewal: Renewal::With { refresh_token, .. },
+                    ..
+                }),
+            ) => token::refresh_request(endpoint, &self.registration, &credentials, refresh_token),
+            (_, Held::Grant(_) | Held::Nothing) => return,
+        };
+        self.last_request = Some(env.now.instant);
+        env.emit(Effect::Request {
+            account: self.name.clone(),
+            attempt,
+            request,
+        });
+    }
+
+    /// What the operation `attempt` asks for, if it is still wanted.
+    fn asked(&self, attempt: AttemptId) -> Option<Asked> {
+        if self.revocations.iter().any(|it| it.is(attempt)) {
+            return Some(Asked::Revocation);
+        }
+        match &self.sign_in {
+            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
+                return Some(Asked::Exchange);
+            }
+            SignIn::Pending(pending) if pending.device.asks(attempt) => return Some(Asked::Code),
+            SignIn::Pending(pending) if pending.device.polled(attempt).is_some() => {
+                return Some(Asked::Poll);
+            }
+            SignIn::None { .. }
+            | SignIn::Discovering(_)
+            | SignIn::Pending(_)
+            | SignIn::Exchanging(_) => {}
+        }
+        match self.phase() {
+            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => Some(Asked::Refresh),
+            _ => None,
+        }
+    }
+
+    /// `client_secret_cmd` has ended; without a secret, what waited for it has failed.
+    pub fn secret_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        secret: Result<Secret, String>,
+    ) {
+        let (secret, why) = match secret {
+            Ok(secret) => (Some(secret), None),
+            Err(why) => (None, Some(why)),
+        };
+        for request in self.credentials.answered(attempt, secret) {
+            match &why {
+                None => self.send(env, request),
+                Some(why) => {
+                    let refusal = Refusal {
+                        text: format!("no client secret: {why}"),
+                        hint: None,
+                    };
+                    self.not_sent(env, request, refusal);
+                }
+            }
+        }
+    }
+
+    /// A request couldn't be made, for a reason that may pass.
+    pub(super) fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
+        let retry_after = None;
+        match self.asked(attempt) {
+            Some(Asked::Exchange | Asked::Refresh) => {
+                let verdict = Verdict::Transient {
+                    refusal,
+                    retry_after,
+                    cause: Cause::Passing,
+                };
+                self.conclude(env, attempt, env.now.instant, verdict);
+            }
+            Some(Asked::Code) => self.device_over(env, true, Some(refusal)),
+            Some(Asked::Poll) => self.poll_troubled(env, false, None, &refusal),
+            Some(Asked::Revocation) => {
+                let verdict = revocation::Verdict::Later {
+                    refusal,
+                    retry_after,
+                };
+                self.revocation_outcome(env, attempt, verdict);
+            }
+            None => {}
+        }
+    }
+
+    /// What came back from the token endpoint, or from another that takes a token.
+    pub fn token_outcome(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        let Some(endpoints) = self.location.known().cloned() else {
+            // Whatever was sent went to one that was known, and none is forgotten.
+            return;
+        };
+        match self.asked(attempt) {
+            Some(Asked::Exchange) => {
+                let grant_type = GrantType::AuthorizationCode;
+                let verdict = self.judge(env, &endpoints, grant_type, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Refresh) => {
+                let verdict = self.judge(env, &endpoints, GrantType::RefreshToken, outcome);
+                self.conclude(env, attempt, sent, verdict);
+            }
+            Some(Asked::Code) => self.device_started(env, &endpoints, sent, outcome),
+            Some(Asked::Poll) => self.polled(env, &endpoints, attempt, sent, outcome),
+            Some(Asked::Revocation) => {
+                self.revocation_answered(env, &endpoints, attempt, outcome);
+            }
+            None => {}
+        }
+    }
+
+    /// The end of an operation in flight.
+    pub(super) fn conclude(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        sent: Instant,
+        verdict: Verdict,
+    ) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
+                return self.exchange_outcome(env, exchanging, sent, verdict);
+            }
+            other => self.sign_in = other,
+        }
+        let Some(phase) = self.phase_mut() else {
+            return;
+        };
+        match std::mem::replace(phase, Phase::Wanted) {
+            Phase::InFlight {
+                attempt: id,
+                trouble,
+            } if id == attempt => {
+                self.refresh_outcome(env, trouble, sent, verdict);
+            }
+            other => *phase = other,
+        }
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        env: &mut Env,
+        endpoints: &Endpoints,
+        grant_type: GrantType,
+        outcome: &Outcome,
+    ) -> Verdict {
+        let registration = self.registration.clone();
+        let (endpoint, scopes) = (&endpoints.token_uri, &registration.scopes);
+        let verdict = token::judge(grant_type, endpoint, scopes, outcome, env.now.wall);
+        match &verdict {
+            Verdict::Granted(tokens) => {
+                for warning in &tokens.warnings {
+                    if !self.warned.contains(warning) {
+                        env.log(Level::Warn, &self.name, warning.clone());
+                    }
+                }
+                self.warned.clone_from(&tokens.warnings);
+            }
+            Verdict::Transient {
+                retry_after: Some(span),
+                ..
+            } => env.set_pause(endpoint, *span),
+            // It may be the secret that is out of date.
+            Verdict::Parked(_) => self.credentials.forget(),
+            Verdict::Transient { .. } | Verdict::LoginNeeded(_) => {}
+        }
+        verdict
+    }
+}

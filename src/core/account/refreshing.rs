@@ -1,0 +1,298 @@
+//! Refreshing: when one starts, what its outcome means, and the tokens that it brings.
+
+use std::sync::Arc;
+
+use log::Level;
+
+use super::{
+    Access, Account, Failure, Grant, Held, Origins, Phase, Renewal, Show, Trouble, reason, told,
+};
+use crate::{
+    core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
+    oauth::token::{Cause, Refusal, Tokens, Verdict},
+    secret::Secret,
+    time::{Instant, Now},
+    view::Happening,
+};
+
+impl Account {
+    /// Refreshes now, or as soon as the floor and the provider allow.
+    pub(super) fn refresh_soon(&mut self, env: &mut Env) {
+        let earliest = self.earliest_request(env.common);
+        match self.phase_mut() {
+            Some(Phase::Failing { wanted, .. }) => *wanted = true,
+            Some(phase) => *phase = Phase::Wanted,
+            None => return,
+        }
+        if earliest <= env.now.instant && !self.is_exchanging() && !env.common.held {
+            self.start_refresh(env);
+        }
+    }
+
+    pub(super) fn start_refresh(&mut self, env: &mut Env) {
+        let attempt = env.attempt();
+        let Some(phase) = self.phase_mut() else {
+            return;
+        };
+        let trouble = match std::mem::replace(phase, Phase::Wanted) {
+            Phase::Failing { trouble, .. } => Some(trouble),
+            Phase::Waiting | Phase::Wanted | Phase::Rejected { .. } | Phase::Parked { .. } => None,
+            busy @ (Phase::InFlight { .. } | Phase::Probing { .. }) => {
+                *phase = busy;
+                return;
+            }
+        };
+        *phase = Phase::InFlight { attempt, trouble };
+        self.send(env, attempt);
+    }
+
+    pub(super) fn refresh_outcome(
+        &mut self,
+        env: &mut Env,
+        trouble: Option<Trouble>,
+        sent: Instant,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Granted(mut tokens) => {
+                // What the reply doesn't say is as it was (RFC 6749, 6).
+                tokens.scopes = tokens.scopes.or_else(|| self.granted_scopes());
+                self.granted(env, tokens, sent);
+                if trouble.is_some() {
+                    env.news(&self.name, Happening::RefreshRecovered);
+                }
+                self.announce(env, TokenEvent::Refreshed);
+                self.answer_after_grant(env);
+            }
+            Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
+            Verdict::Parked(refusal) => {
+                env.error(
+                    &self.name,
+                    format!("refreshing has stopped: {}", told(&refusal)),
+                );
+                let reason = reason(&refusal);
+                env.news(&self.name, Happening::RefreshStopped { reason });
+                self.answer_parked(env, &refusal);
+                let since = env.now.wall;
+                self.set_phase(Phase::Parked { refusal, since });
+            }
+            // Its Retry-After has become a pause of the endpoint.
+            Verdict::Transient { refusal, cause, .. } => {
+                let failure = Failure { refusal, cause };
+                match env.config().transient_error_if_cmd.clone() {
+                    Some(command) => self.probe(env, command, trouble, failure),
+                    None => self.failing(env, trouble, failure),
+                }
+            }
+        }
+    }
+
+    fn probe(
+        &mut self,
+        env: &mut Env,
+        command: String,
+        trouble: Option<Trouble>,
+        failure: Failure,
+    ) {
+        let attempt = env.attempt();
+        env.emit(Effect::Probe {
+            account: self.name.clone(),
+            attempt,
+            command,
+        });
+        self.set_phase(Phase::Probing {
+            attempt,
+            trouble,
+            failure,
+        });
+    }
+
+    /// `transient_error_if_cmd` has judged the last failure.
+    pub fn probe_outcome(&mut self, env: &mut Env, attempt: AttemptId, transient: bool) {
+        let Some(phase) = self.phase_mut() else {
+            return;
+        };
+        match std::mem::replace(phase, Phase::Wanted) {
+            Phase::Probing {
+                attempt: id,
+                trouble,
+                failure,
+            } if id == attempt => {
+                if transient {
+                    return self.failing(env, trouble, failure);
+                }
+                if let Held::Grant(grant) = &mut self.held {
+                    grant.access = None;
+                    env.tokens_changed();
+                }
+                self.rejected(env, None, failure.refusal);
+            }
+            other => *phase = other,
+        }
+    }
+
+    fn failing(&mut self, env: &mut Env, before: Option<Trouble>, failure: Failure) {
+        let mut trouble = Trouble::after(before, &failure, env.now);
+        let [jitter, ..] = env.bytes32();
+        let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
+        let earliest = self.earliest_request(env.common);
+        let delay = delay.max(earliest.since(env.now.instant));
+        let message = format!(
+            "refresh failed, trying again in {}: {}",
+            crate::time::humane(delay),
+            told(&trouble.refusal)
+        );
+        let span = env.now.instant.since(trouble.since.instant);
+        let lasts = span >= schedule::TROUBLE_NOTICE_AFTER
+            || trouble.unexplained >= schedule::MAX_UNEXPLAINED;
+        if !trouble.told && lasts {
+            trouble.told = true;
+            env.error(&self.name, message);
+        } else {
+            env.log(Level::Warn, &self.name, message);
+        }
+        env.news(
+            &self.name,
+            Happening::RefreshFailing {
+                failures: trouble.failures,
+                at: env.now.wall_at(env.now.instant.after(delay)),
+                reason: reason(&trouble.refusal),
+            },
+        );
+        self.answer_impatient(env, || Show::Refreshing {
+            trouble: Some(trouble.refusal.clone()),
+        });
+        self.set_phase(Phase::Failing {
+            trouble,
+            failed: env.now.instant,
+            jitter,
+            wanted: false,
+        });
+    }
+
+    pub(super) fn rejected(
+        &mut self,
+        env: &mut Env,
+        before: Option<&Trouble>,
+        mut refusal: Refusal,
+    ) {
+        if before.is_some_and(|trouble| trouble.lost) {
+            refusal.text += LOST_BEFORE;
+        }
+        env.error(
+            &self.name,
+            format!("authorisation needed again: {}", told(&refusal)),
+        );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationNeeded { reason });
+        self.set_phase(Phase::Rejected {
+            refusal: refusal.clone(),
+            since: env.now.wall,
+        });
+        self.announce(env, TokenEvent::Invalidated);
+        self.ask_for_waiting(env, refusal);
+    }
+
+    /// The scopes that the provider has granted, if it said.
+    fn granted_scopes(&self) -> Option<Vec<String>> {
+        match &self.held {
+            Held::Grant(grant) => Some(grant.access.as_ref()?.scopes.as_ref()?.to_vec()),
+            Held::Nothing => None,
+        }
+    }
+
+    /// New tokens.
+    pub(super) fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        env.tokens_changed();
+        for token in [Some(&tokens.access_token), tokens.refresh_token.as_ref()] {
+            token.inspect(|token| token.bind(self.registration.mark()));
+        }
+        let origins = self.location.known().and_then(|it| it.origins.clone());
+        let refresh_token = tokens.refresh_token.map(Arc::new);
+        let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
+        self.held = Held::Grant(Grant {
+            access: Some(Access {
+                token: Arc::new(tokens.access_token),
+                expires: tokens.expires_in.map(|life| sent.after(life)),
+                origins,
+                scopes: tokens.scopes.map(Arc::from),
+            }),
+            renewal,
+            obtained: Now {
+                instant: sent,
+                wall: env.now.wall_at(sent),
+            },
+        });
+    }
+
+    /// What renews tokens that came with `refresh_token`, or with none. The held refresh token is
+    /// given up only for another one.
+    pub(super) fn succeed(&mut self, refresh_token: Option<(Arc<Secret>, Origins)>) -> Renewal {
+        if let Some((refresh_token, origins)) = refresh_token {
+            return Renewal::With {
+                refresh_token,
+                origins,
+                phase: Phase::Waiting,
+            };
+        }
+        match std::mem::replace(&mut self.held, Held::Nothing) {
+            Held::Nothing
+            | Held::Grant(Grant {
+                renewal: Renewal::Impossible,
+                ..
+            }) => Renewal::Impossible,
+            Held::Grant(Grant {
+                renewal:
+                    Renewal::With {
+                        refresh_token,
+                        origins,
+                        phase,
+                    },
+                ..
+            }) => Renewal::With {
+                refresh_token,
+                origins,
+                phase: match phase {
+                    // Of no use, but only a successor ends it.
+                    rejected @ Phase::Rejected { .. } => rejected,
+                    // On its way, and it may come back as another.
+                    in_flight @ Phase::InFlight { .. } => in_flight,
+                    Phase::Waiting
+                    | Phase::Wanted
+                    | Phase::Failing { .. }
+                    | Phase::Probing { .. }
+                    | Phase::Parked { .. } => Phase::Waiting,
+                },
+            },
+        }
+    }
+}
+
+impl Trouble {
+    /// The row of failures with one more.
+    fn after(before: Option<Trouble>, failure: &Failure, now: Now) -> Self {
+        let mut trouble = before.unwrap_or_else(|| Trouble {
+            since: now,
+            failures: 0,
+            unexplained: 0,
+            lost: false,
+            refusal: failure.refusal.clone(),
+            told: false,
+        });
+        let same = trouble.refusal == failure.refusal;
+        trouble.unexplained = match (failure.cause, same) {
+            (Cause::Unexplained, true) => trouble.unexplained.saturating_add(1),
+            (Cause::Unexplained, false) => 1,
+            (Cause::Passing | Cause::Lost, _) => 0,
+        };
+        trouble.lost |= failure.cause == Cause::Lost;
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.refusal = failure.refusal.clone();
+        trouble
+    }
+}
+
+/// What a refusal after a lost reply may come from: a provider that replaces its refresh tokens
+/// takes the second use of one for theft (RFC 9700, 4.14.2).
+const LOST_BEFORE: &str =
+    "; an earlier reply was lost on the way, and a new refresh token perhaps with it";

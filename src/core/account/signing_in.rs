@@ -1,0 +1,456 @@
+//! Signing in: who waits for it, the request, the code that comes back, and what ends it.
+
+use std::sync::Arc;
+
+use log::Level;
+
+use super::{
+    Account, Browser, Delivery, Device, Discovering, ExchangePhase, Exchanging, Pending, Progress,
+    Reminder, Show, SignIn, SignInWait, reason, told,
+};
+use crate::{
+    core::{Effect, Ended, TokenEvent, Waiter, env::Env, schedule},
+    oauth::{
+        authorization::{self, Callback, CallbackResult},
+        token::{Refusal, Tokens, Verdict},
+    },
+    secret::Secret,
+    time::Instant,
+    view::{Happening, SignInStart},
+};
+
+impl Account {
+    pub(super) fn ask_to_show(&mut self, env: &mut Env, reason: Option<Refusal>) -> Show {
+        match self.ask(env, reason) {
+            Progress::SignIn {
+                uri,
+                device,
+                reason,
+            } => Show::SignIn {
+                uri,
+                device,
+                reason,
+            },
+            Progress::Discovering { trouble } => Show::Discovering { trouble },
+            Progress::AskingForCode => Show::AskingForCode,
+            Progress::Exchanging => Show::Exchanging,
+            Progress::Refreshing => Show::Refreshing { trouble: None },
+        }
+    }
+
+    /// Starts a sign-in, or joins the one under way.
+    pub(super) fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
+        let reason = match &self.sign_in {
+            SignIn::Exchanging(_) => return Progress::Exchanging,
+            SignIn::Discovering(_) => {
+                self.discover_for_sign_in(env);
+                reason
+            }
+            SignIn::Pending(_) => {
+                // A code that has expired is replaced when somebody wants it.
+                self.renew_device(env);
+                reason
+            }
+            SignIn::None { failed } => {
+                let reason = reason.or_else(|| failed.clone());
+                self.begin_sign_in(env);
+                reason
+            }
+        };
+        match &self.sign_in {
+            SignIn::Pending(pending) => match pending.uri(env.now) {
+                Some(uri) => Progress::SignIn {
+                    uri,
+                    device: pending.device.view(env.now),
+                    reason,
+                },
+                None => Progress::AskingForCode,
+            },
+            SignIn::Discovering(_) => Progress::Discovering {
+                trouble: self.discovery_trouble(env),
+            },
+            SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
+        }
+    }
+
+    /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
+    /// is being asked for, `waiter` will hear of it.
+    pub fn auth(&mut self, env: &mut Env, join: bool, waiter: Waiter) -> SignInStart {
+        if !join {
+            // What there is to show is below.
+            let _ = self.ask(env, None);
+        }
+        match &mut self.sign_in {
+            SignIn::None { .. } => SignInStart::Over,
+            SignIn::Exchanging(_) => SignInStart::Exchanging,
+            SignIn::Discovering(Discovering { code_waiters, .. }) => {
+                code_waiters.push(waiter);
+                SignInStart::AskingForCode
+            }
+            SignIn::Pending(Pending {
+                device,
+                code_waiters,
+                ..
+            }) if device.is_to_come() => {
+                code_waiters.push(waiter);
+                SignInStart::AskingForCode
+            }
+            SignIn::Pending(pending) => SignInStart::Open {
+                browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
+                device: pending.device.view(env.now),
+            },
+        }
+    }
+
+    /// Has `waiter` hear of the end of the sign-in under way.
+    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
+        match &mut self.sign_in {
+            SignIn::None { failed: None } => return Ok(SignInWait::No),
+            SignIn::None {
+                failed: Some(refusal),
+            } => return Err(refusal.clone()),
+            SignIn::Discovering(discovering) => discovering.waiters.push(waiter),
+            SignIn::Pending(pending) => pending.waiters.push(waiter),
+            SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
+        }
+        Ok(SignInWait::Yes)
+    }
+
+    /// Somebody who waited for the sign-in has left.
+    pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
+        match &mut self.sign_in {
+            SignIn::None { .. } => {}
+            SignIn::Discovering(Discovering {
+                waiters,
+                code_waiters,
+                ..
+            })
+            | SignIn::Pending(Pending {
+                waiters,
+                code_waiters,
+                ..
+            }) => {
+                waiters.retain(|it| *it != waiter);
+                code_waiters.retain(|it| *it != waiter);
+            }
+            SignIn::Exchanging(exchanging) => exchanging.waiters.retain(|it| *it != waiter),
+        }
+    }
+
+    pub(super) fn begin_sign_in(&mut self, env: &mut Env) {
+        let Some(endpoints) = self.locate(env) else {
+            return self.discover_first(env);
+        };
+        let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
+            let state = Arc::new(authorization::token_text(&env.bytes32()));
+            let verifier = Arc::new(authorization::token_text(&env.bytes32()));
+            verifier.bind(self.registration.mark());
+            let port = env.common.ports.of(&self.registration.redirect_uri);
+            let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
+            let uri = authorization::authorization_uri(
+                endpoint,
+                &self.registration,
+                &redirect_uri,
+                state.expose(),
+                &authorization::code_challenge(verifier.expose()),
+            );
+            Browser {
+                state,
+                verifier,
+                redirect_uri,
+                uri,
+            }
+        });
+        self.sign_in = SignIn::Pending(Pending {
+            attempt: env.attempt(),
+            browser,
+            device: match endpoints.device_auth_uri {
+                Some(_) => Device::Over { again: true },
+                None => Device::None,
+            },
+            since: env.now,
+            reminded: None,
+            waiters: Vec::new(),
+            code_waiters: Vec::new(),
+        });
+        env.log(Level::Info, &self.name, "authorisation needed");
+        env.news(&self.name, Happening::AuthorisationPending);
+        self.remind(env, Reminder::WithCode);
+    }
+
+    pub(super) fn remind(&mut self, env: &mut Env, reminder: Reminder) {
+        if reminder == Reminder::WithCode && self.start_device(env) {
+            return;
+        }
+        let Some(command) = env.config().auth_notify_cmd.clone() else {
+            return;
+        };
+        let needed = self.needs_person();
+        let SignIn::Pending(pending) = &mut self.sign_in else {
+            return;
+        };
+        let Some(uri) = pending.uri(env.now).filter(|_| needed) else {
+            return;
+        };
+        pending.reminded = Some(env.now);
+        let notify = Effect::Notify {
+            account: self.name.clone(),
+            attempt: pending.attempt,
+            command,
+            uri,
+            device: pending.device.view(env.now),
+            limit: env.config().auth_notify_interval,
+        };
+        env.emit(notify);
+    }
+
+    /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
+    pub fn awaits(&self, state: &Secret) -> bool {
+        match &self.sign_in {
+            SignIn::None { .. } | SignIn::Discovering(_) => false,
+            SignIn::Pending(pending) => {
+                let browser = pending.browser.as_ref();
+                browser.is_some_and(|browser| *browser.state == *state)
+            }
+            SignIn::Exchanging(exchanging) => *exchanging.browser.state == *state,
+        }
+    }
+
+    /// An authorization response whose state is this account's.
+    pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
+        if let Err(message) = self.check_issuer(callback.iss.as_deref()) {
+            env.log(Level::Warn, &self.name, message);
+            return Delivery::OtherIssuer;
+        }
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Exchanging(mut exchanging) => {
+                exchanging.waiters.push(waiter);
+                self.sign_in = SignIn::Exchanging(exchanging);
+                Delivery::Wait
+            }
+            SignIn::Pending(Pending {
+                attempt,
+                browser: Some(browser),
+                mut waiters,
+                code_waiters,
+                ..
+            }) => {
+                env.emit(Effect::NotifyEnd { attempt });
+                self.settle(env, Ended::Code, code_waiters, Ok(()));
+                match callback.result {
+                    CallbackResult::Code(code) => {
+                        code.bind(self.registration.mark());
+                        waiters.push(waiter);
+                        self.begin_exchange(env, browser, Arc::new(code), waiters);
+                        Delivery::Wait
+                    }
+                    CallbackResult::Error {
+                        error,
+                        description,
+                        uri,
+                    } => {
+                        let refusal =
+                            authorization::refusal(&error, description.as_deref(), uri.as_deref());
+                        let refusal = self.with_scopes(refusal, &error);
+                        env.spend(browser.state, &self.name, Err(refusal.clone()));
+                        self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
+                        self.sign_in_failed(env, refusal.clone());
+                        Delivery::Refused(refusal)
+                    }
+                }
+            }
+            // Nobody has this state.
+            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
+                self.sign_in = other;
+                Delivery::Stale
+            }
+        }
+    }
+
+    fn begin_exchange(
+        &mut self,
+        env: &mut Env,
+        browser: Browser,
+        code: Arc<Secret>,
+        waiters: Vec<Waiter>,
+    ) {
+        let attempt = env.attempt();
+        self.sign_in = SignIn::Exchanging(Exchanging {
+            browser,
+            code,
+            since: env.now,
+            waiters,
+            phase: match env.common.held {
+                true => ExchangePhase::RetryAt(env.now.instant),
+                false => ExchangePhase::InFlight(attempt),
+            },
+        });
+        if !env.common.held {
+            self.send(env, attempt);
+        }
+        env.news(&self.name, Happening::AuthorisationCompleting);
+    }
+
+    pub(super) fn retry_exchange(&mut self, env: &mut Env) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            SignIn::Exchanging(mut exchanging) => {
+                let attempt = env.attempt();
+                exchanging.phase = ExchangePhase::InFlight(attempt);
+                self.sign_in = SignIn::Exchanging(exchanging);
+                self.send(env, attempt);
+            }
+            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
+                self.sign_in = other;
+            }
+        }
+    }
+
+    pub(super) fn exchange_outcome(
+        &mut self,
+        env: &mut Env,
+        mut exchanging: Exchanging,
+        sent: Instant,
+        verdict: Verdict,
+    ) {
+        let refusal = match verdict {
+            Verdict::Granted(tokens) => {
+                self.sign_in = SignIn::Exchanging(exchanging);
+                self.end_sign_in(env, Ok(()));
+                self.signed_in(env, tokens, sent);
+                return;
+            }
+            Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => refusal,
+            Verdict::Transient { refusal, .. } => {
+                let waited = env.now.instant.since(exchanging.since.instant);
+                if waited.saturating_add(schedule::EXCHANGE_RETRY) < schedule::CODE_LIFETIME {
+                    let message = format!("will try again to exchange the code: {}", refusal.text);
+                    env.log(Level::Warn, &self.name, message);
+                    let retry_at = env.now.instant.after(schedule::EXCHANGE_RETRY);
+                    exchanging.phase = ExchangePhase::RetryAt(retry_at);
+                    self.sign_in = SignIn::Exchanging(exchanging);
+                    return;
+                }
+                refusal
+            }
+        };
+        self.sign_in = SignIn::Exchanging(exchanging);
+        self.end_sign_in(env, Err(refusal.clone()));
+        self.sign_in_failed(env, refusal);
+    }
+
+    /// Somebody has signed in, by whatever channel.
+    pub(super) fn signed_in(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
+        let hint = tokens.no_refresh_token;
+        self.granted(env, tokens, sent);
+        self.announce(env, TokenEvent::New);
+        match hint {
+            // A refresh token of old may go on; what replaces it need not be news.
+            Some(hint) if self.needs_person() => self.tell_of_the_end(env, hint),
+            Some(_) => {}
+            None => self.told_no_refresh_token = false,
+        }
+        self.answer_after_grant(env);
+    }
+
+    /// There is nothing to refresh with. The user hears of it while the token is good and the
+    /// sign-in in mind, and not when mail no longer comes; and once, for that is how the provider
+    /// or the config is.
+    fn tell_of_the_end(&mut self, env: &mut Env, hint: &str) {
+        let Some(expires) = self.access_expires() else {
+            let message = format!(
+                "no refresh token came along, so a new sign-in is needed if the access token \
+                 expires ({hint})"
+            );
+            return env.log(Level::Warn, &self.name, message);
+        };
+        let left = crate::time::humane(expires.since(env.now.instant));
+        let message = format!("authorised for only {left}: no refresh token came along ({hint})");
+        match std::mem::replace(&mut self.told_no_refresh_token, true) {
+            false => env.error(&self.name, message),
+            true => env.log(Level::Warn, &self.name, message),
+        }
+    }
+
+    /// Ends the sign-in under way: its reminder, its state and whoever waits for it.
+    pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+            none @ SignIn::None { .. } => self.sign_in = none,
+            SignIn::Discovering(discovering) => {
+                self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
+                self.settle(env, Ended::SignIn, discovering.waiters, result);
+            }
+            SignIn::Pending(pending) => {
+                env.emit(Effect::NotifyEnd {
+                    attempt: pending.attempt,
+                });
+                self.settle(env, Ended::Code, pending.code_waiters, Ok(()));
+                self.settle(env, Ended::SignIn, pending.waiters, result);
+            }
+            SignIn::Exchanging(exchanging) => {
+                env.spend(exchanging.browser.state, &self.name, result.clone());
+                self.settle(env, Ended::SignIn, exchanging.waiters, result);
+            }
+        }
+    }
+
+    /// Tells whoever waits.
+    pub(super) fn settle(
+        &self,
+        env: &mut Env,
+        what: Ended,
+        waiters: Vec<Waiter>,
+        result: Result<(), Refusal>,
+    ) {
+        if !waiters.is_empty() {
+            env.emit(Effect::Settled {
+                what,
+                waiters,
+                account: self.name.clone(),
+                result,
+            });
+        }
+    }
+
+    /// Remembers how the pending sign-in ended for a browser that comes late.
+    pub(super) fn spend_pending(&self, env: &mut Env, result: Result<(), Refusal>) {
+        if let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &self.sign_in
+        {
+            env.spend(browser.state.clone(), &self.name, result);
+        }
+    }
+
+    /// The pending sign-in has failed, by whatever channel.
+    pub(super) fn pending_failed(&mut self, env: &mut Env, refusal: Refusal) {
+        self.spend_pending(env, Err(refusal.clone()));
+        self.end_sign_in(env, Err(refusal.clone()));
+        self.sign_in_failed(env, refusal);
+    }
+
+    /// Ends a sign-in that may be under way, because of what the user did here.
+    pub(super) fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
+        if !matches!(self.sign_in, SignIn::None { .. }) {
+            let reason = reason(&why);
+            env.news(&self.name, Happening::AuthorisationCancelled { reason });
+        }
+        self.end_sign_in(env, Err(why));
+    }
+
+    fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
+        env.error(
+            &self.name,
+            format!("authorisation failed: {}", told(&refusal)),
+        );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::AuthorisationFailed { reason });
+        // Those who wait for a refresh go on waiting for it.
+        if self.needs_person() {
+            self.answer_failed(env, &refusal);
+        }
+        self.sign_in = SignIn::None {
+            failed: Some(refusal),
+        };
+    }
+}
