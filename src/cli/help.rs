@@ -1,0 +1,78 @@
+//! What `-h` prints.
+
+use super::table::{Spec, VERBS};
+
+/// As in `pizauth show [-u] <account>`.
+pub fn synopsis(spec: &Spec) -> String {
+    let mut line = format!("pizauth {}", spec.name);
+    for opt in spec.options {
+        let name = match opt.short {
+            Some(letter) => format!("-{letter}"),
+            None => format!("--{}", opt.long),
+        };
+        match opt.value {
+            Some(value) => line.push_str(&format!(" [{name} <{value}>]")),
+            None => line.push_str(&format!(" [{name}]")),
+        }
+    }
+    line + &operands(spec)
+}
+
+/// As in ` <account> [<url...>]`.
+fn operands(spec: &Spec) -> String {
+    let shown = spec
+        .operands()
+        .map(|operand| match operand.strip_prefix('[') {
+            Some(optional) => format!(" [<{}>]", optional.trim_end_matches(']')),
+            None => format!(" <{operand}>"),
+        });
+    shown.collect()
+}
+
+/// A row of a table of two columns; a first one that is too long has a line of its own.
+fn row(first: &str, width: usize, second: &str) -> String {
+    match first.len() <= width {
+        true => format!("  {first:<width$} {second}\n"),
+        false => format!("  {first}\n  {:<width$} {second}\n", ""),
+    }
+}
+
+pub(super) fn help(spec: &Spec) -> String {
+    let mut text = format!("usage: {}\n\n{}\n", synopsis(spec), spec.summary);
+    if !spec.options.is_empty() {
+        text.push('\n');
+    }
+    for opt in spec.options {
+        let value = opt
+            .value
+            .map(|value| format!(" <{value}>"))
+            .unwrap_or_default();
+        let names = match opt.short {
+            Some(letter) => format!("-{letter}, --{}{value}", opt.long),
+            None => format!("    --{}{value}", opt.long),
+        };
+        text.push_str(&row(&names, 24, opt.summary));
+    }
+    text
+}
+
+pub(super) fn overview() -> String {
+    let mut text = String::from("usage: pizauth <command>\n\n");
+    for spec in VERBS {
+        let options = if spec.options.is_empty() {
+            ""
+        } else {
+            " [options]"
+        };
+        let line = format!("{}{options}{}", spec.name, operands(spec));
+        text.push_str(&row(&line, 28, spec.summary));
+    }
+    text.push_str(
+        "\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n",
+    );
+    text
+}
+
+pub(super) fn version() -> String {
+    format!("pizauth {}\n", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,290 @@
+//! From words to a [`Verb`].
+
+use std::{ffi::OsString, path::PathBuf};
+
+use lexopt::{
+    Arg::{Long, Short, Value},
+    ValueExt,
+};
+
+use super::{
+    AccountOptions, AuthOptions, CheckOptions, DumpOptions, GitCredentialOptions, RegisterOptions,
+    ServerOptions, SetupOptions, ShowOptions, TestOptions, Verb,
+    help::{help, overview, synopsis, version},
+    table::{Spec, VERBS},
+};
+use crate::{
+    error::{Exit, Failure},
+    form::{Form, Format},
+    time::parse_span,
+};
+
+/// Understands the words behind the program's name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> {
+    let mut parser = lexopt::Parser::from_args(args);
+    let first = parser
+        .next()
+        .map_err(|error| usage(None, &error.to_string()))?;
+    match first {
+        None => Err(usage(None, "no command given")),
+        Some(Short('h') | Long("help")) => Ok(Verb::Help(overview())),
+        Some(Short('V') | Long("version")) => Ok(Verb::Help(version())),
+        Some(Value(word)) => {
+            let word = word.to_string_lossy();
+            if word == "help" {
+                return Ok(Verb::Help(overview()));
+            }
+            if word == TAKE_OVER {
+                return take_over(parser);
+            }
+            match VERBS.iter().find(|spec| spec.name == word) {
+                Some(spec) => parse_verb(spec, parser),
+                None => Err(usage(
+                    None,
+                    &format!("unknown command `{}`", crate::text::sanitize(&word)),
+                )),
+            }
+        }
+        Some(other) => Err(usage(None, &other.unexpected().to_string())),
+    }
+}
+
+/// The command that a restarting server becomes; in no table, since it is no use to anybody else.
+pub const TAKE_OVER: &str = "take-over";
+
+fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
+    let wrong = |_| usage(None, "this command is the server's own");
+    let config = PathBuf::from(parser.value().map_err(wrong)?);
+    let number = match parser.next().map_err(wrong)? {
+        None => None,
+        Some(Value(number)) => Some(number.parse().map_err(wrong)?),
+        Some(other) => return Err(wrong(other.unexpected())),
+    };
+    Ok(Verb::TakeOver { config, number })
+}
+
+/// What the options of one verb came to.
+#[derive(Default)]
+struct Given {
+    /// By the long name, in the order given.
+    options: Vec<(&'static str, Option<OsString>)>,
+    operands: Vec<String>,
+}
+
+impl Given {
+    fn has(&self, long: &str) -> bool {
+        self.count(long) > 0
+    }
+
+    fn operand(&self, at: usize) -> Option<String> {
+        self.operands.get(at).cloned()
+    }
+
+    fn count(&self, long: &str) -> usize {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        same.count()
+    }
+
+    /// The last value given; an earlier one is overridden.
+    fn value(&self, long: &str) -> Option<&OsString> {
+        let mut last = self.options.iter().rev();
+        last.find(|(name, _)| *name == long)?.1.as_ref()
+    }
+
+    /// All the values given.
+    fn values(&self, long: &str) -> Vec<String> {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        let values = same.filter_map(|(_, value)| value.as_ref());
+        values
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// The same, if `read` can make sense of it.
+    fn read<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, String> {
+        let value = self.value(long);
+        value.map(|value| understood(long, value, read)).transpose()
+    }
+
+    /// All that were given, in their order.
+    fn read_all<T>(&self, long: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+        let same = self.options.iter().filter(|(name, _)| *name == long);
+        let values = same.filter_map(|(_, value)| value.as_ref());
+        values.map(|value| understood(long, value, &read)).collect()
+    }
+}
+
+/// What `read` makes of the value of an option.
+fn understood<T>(
+    long: &str,
+    value: &OsString,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<T, String> {
+    value.to_str().and_then(read).ok_or_else(|| {
+        let value = crate::text::sanitize(&value.to_string_lossy());
+        format!("`{value}` is no good value of `--{long}`")
+    })
+}
+
+fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> {
+    let wrong = |why: &str| usage(Some(spec), why);
+    let mut given = Given::default();
+    while let Some(arg) = parser.next().map_err(|error| wrong(&error.to_string()))? {
+        let option = match &arg {
+            Short('h') | Long("help") => return Ok(Verb::Help(help(spec))),
+            Short(letter) => {
+                let mut options = spec.options.iter();
+                options.find(|opt| opt.short == Some(*letter))
+            }
+            Long(word) => spec.options.iter().find(|opt| opt.long == *word),
+            Value(_) => None,
+        };
+        match (option, arg) {
+            (Some(opt), _) => {
+                let value = match opt.value {
+                    Some(_) => Some(parser.value().map_err(|error| wrong(&error.to_string()))?),
+                    None => None,
+                };
+                given.options.push((opt.long, value));
+            }
+            (None, Value(word)) if spec.takes_operand(given.operands.len()) => {
+                let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
+                given.operands.push(word);
+            }
+            (None, other) => return Err(wrong(&other.unexpected().to_string())),
+        }
+    }
+    let missing = spec.operands().nth(given.operands.len());
+    if let Some(operand) = missing.filter(|operand| !operand.starts_with('[')) {
+        return Err(wrong(&format!("no {operand} given")));
+    }
+    verb(spec.name, given).map_err(|why| wrong(&why))
+}
+
+fn verb(name: &str, given: Given) -> Result<Verb, String> {
+    let json = given.has("json");
+    let config = given.value("config").map(PathBuf::from);
+    let account = AccountOptions {
+        account: given.operand(0).unwrap_or_default(),
+        no_url: given.has("no-url"),
+    };
+    Ok(match name {
+        "auth" => Verb::Auth(AuthOptions {
+            account: account.account,
+            open: given.has("open"),
+            qr: given.has("qr"),
+            no_wait: given.has("no-wait"),
+        }),
+        "check" => Verb::Check(CheckOptions { config }),
+        "dump" => Verb::Dump(DumpOptions {
+            force: given.has("force"),
+            file: given.value("output").map(PathBuf::from),
+        }),
+        "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
+        "info" => Verb::Info { json },
+        "redirect" => Verb::Redirect(given.operand(0)),
+        "refresh" => Verb::Refresh(account),
+        "register" => Verb::Register(register(&given)?),
+        "reload" => Verb::Reload,
+        "restart" => Verb::Restart,
+        "restore" => Verb::Restore,
+        "revoke" => Verb::Revoke {
+            account: account.account,
+            local: given.has("local"),
+        },
+        "server" => Verb::Server(ServerOptions {
+            foreground: given.has("debug"),
+            verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
+            config,
+        }),
+        "setup" => Verb::Setup(SetupOptions {
+            target: account.account,
+            user: given.operand(1),
+            clients: given.values("client"),
+        }),
+        "show" => Verb::Show(show(&given, account)?),
+        "shutdown" => Verb::Shutdown,
+        "status" => Verb::Status { json },
+        "test" => Verb::Test(TestOptions {
+            account: account.account,
+            no_url: account.no_url,
+            verbose: given.has("verbose"),
+            user: given.read("user", text)?,
+            urls: given.operands.into_iter().skip(1).collect(),
+        }),
+        "watch" => Verb::Watch { json },
+        // Every row of the table has its line above; the test below walks them all.
+        _ => Verb::Help(overview()),
+    })
+}
+
+fn git_credential(given: &Given, account: AccountOptions) -> Result<GitCredentialOptions, String> {
+    Ok(GitCredentialOptions {
+        account: account.account,
+        operation: given.operand(1).unwrap_or_default(),
+        bearer: given.has("bearer"),
+        no_url: account.no_url,
+        wait: given.read("wait", parse_span)?,
+        min_valid: given.read("min-valid", parse_span)?,
+        user: given.read("user", text)?,
+    })
+}
+
+fn register(given: &Given) -> Result<RegisterOptions, String> {
+    Ok(RegisterOptions {
+        issuer: given.operand(0).unwrap_or_default(),
+        scopes: given.read_all("scope", scope)?,
+        name: given.read("name", line)?,
+        token_cmd: given.read("token-cmd", text)?,
+    })
+}
+
+/// A name that a line can hold, and the configuration with it.
+fn line(name: &str) -> Option<String> {
+    text(name).filter(|name| crate::text::sanitize(name) == *name)
+}
+
+/// A scope (RFC 6749, 3.3).
+fn scope(scope: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let is_scope = !scope.is_empty() && scope.bytes().all(fits);
+    is_scope.then(|| scope.to_owned())
+}
+
+/// A name that is one.
+fn text(text: &str) -> Option<String> {
+    let fits = !text.is_empty() && !text.contains(char::is_control);
+    fits.then(|| text.to_owned())
+}
+
+fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
+    let form = Form {
+        format: given.read("format", Format::named)?.unwrap_or_default(),
+        user: given.read("user", text)?,
+        host: given.read("host", text)?,
+        port: given.read("port", |port| port.parse().ok())?,
+    };
+    let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
+    if form.user.is_some() && !sasl {
+        return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
+    }
+    let server = form.host.is_some() || form.port.is_some();
+    if server && form.format != Format::Oauthbearer {
+        return Err("`--host` and `--port` are for the format oauthbearer".into());
+    }
+    Ok(ShowOptions {
+        account: account.account,
+        no_url: account.no_url,
+        wait: given.read("wait", parse_span)?,
+        min_valid: given.read("min-valid", parse_span)?,
+        form,
+    })
+}
+
+fn usage(spec: Option<&Spec>, why: &str) -> Failure {
+    let hint = match spec {
+        Some(spec) => format!("usage: {}", synopsis(spec)),
+        None => "`pizauth --help` lists the commands".into(),
+    };
+    Failure::new(Exit::Usage, why).hint(hint)
+}

@@ -1,0 +1,205 @@
+use std::ffi::OsString;
+
+use super::{help::overview, *};
+use crate::{
+    error::{Exit, Failure},
+    form::Format,
+};
+
+fn parsed(line: &str) -> Result<Verb, Failure> {
+    parse(line.split_whitespace().map(OsString::from))
+}
+
+fn account(no_url: bool) -> AccountOptions {
+    AccountOptions {
+        account: "work".into(),
+        no_url,
+    }
+}
+
+fn show_work(no_url: bool) -> ShowOptions {
+    ShowOptions {
+        account: "work".into(),
+        no_url,
+        ..ShowOptions::default()
+    }
+}
+
+#[test]
+fn command_lines_mean_what_the_manual_says() {
+    for (line, verb) in [
+        (
+            "auth --qr --open --no-wait work",
+            Verb::Auth(AuthOptions {
+                account: "work".into(),
+                open: true,
+                qr: true,
+                no_wait: true,
+            }),
+        ),
+        ("dump", Verb::Dump(DumpOptions::default())),
+        (
+            "dump -fo x",
+            Verb::Dump(DumpOptions {
+                file: Some("x".into()),
+                force: true,
+            }),
+        ),
+        (
+            "git-credential -b -w 5s --user me work get -m1m",
+            Verb::GitCredential(GitCredentialOptions {
+                account: "work".into(),
+                operation: "get".into(),
+                bearer: true,
+                no_url: false,
+                wait: Some(Duration::from_secs(5)),
+                min_valid: Some(Duration::from_secs(60)),
+                user: Some("me".into()),
+            }),
+        ),
+        ("info", Verb::Info { json: false }),
+        ("info -j", Verb::Info { json: true }),
+        ("redirect", Verb::Redirect(None)),
+        ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
+        ("refresh work", Verb::Refresh(account(false))),
+        (
+            "register --scope a:b -s c -n x -t y op.example",
+            Verb::Register(RegisterOptions {
+                issuer: "op.example".into(),
+                scopes: vec!["a:b".into(), "c".into()],
+                name: Some("x".into()),
+                token_cmd: Some("y".into()),
+            }),
+        ),
+        ("refresh -u work", Verb::Refresh(account(true))),
+        ("show work -u", Verb::Show(show_work(true))),
+        ("show -- work", Verb::Show(show_work(false))),
+        (
+            "show -w 30s -m10m -f oauthbearer --user me --host=h --port 993 work",
+            Verb::Show(ShowOptions {
+                wait: Some(Duration::from_secs(30)),
+                min_valid: Some(Duration::from_secs(600)),
+                form: Form {
+                    format: Format::Oauthbearer,
+                    user: Some("me".into()),
+                    host: Some("h".into()),
+                    port: Some(993),
+                },
+                ..show_work(false)
+            }),
+        ),
+        (
+            "show --wait 1 --wait=45 work",
+            Verb::Show(ShowOptions {
+                wait: Some(Duration::from_secs(45)),
+                ..show_work(false)
+            }),
+        ),
+        ("check", Verb::Check(CheckOptions::default())),
+        (
+            "check -c x.conf",
+            Verb::Check(CheckOptions {
+                config: Some("x.conf".into()),
+            }),
+        ),
+        ("reload", Verb::Reload),
+        ("restart", Verb::Restart),
+        ("restore", Verb::Restore),
+        (
+            "revoke --local work",
+            Verb::Revoke {
+                account: "work".into(),
+                local: true,
+            },
+        ),
+        (
+            "setup -c mutt --client=msmtp me@mail.example",
+            Verb::Setup(SetupOptions {
+                target: "me@mail.example".into(),
+                user: None,
+                clients: vec!["mutt".into(), "msmtp".into()],
+            }),
+        ),
+        ("shutdown", Verb::Shutdown),
+        ("status", Verb::Status { json: false }),
+        ("status --json", Verb::Status { json: true }),
+        (
+            "test work --user me -v imaps://a smtp://b",
+            Verb::Test(TestOptions {
+                account: "work".into(),
+                no_url: false,
+                verbose: true,
+                user: Some("me".into()),
+                urls: vec!["imaps://a".into(), "smtp://b".into()],
+            }),
+        ),
+        ("watch", Verb::Watch { json: false }),
+        ("watch -j", Verb::Watch { json: true }),
+        ("server", Verb::Server(ServerOptions::default())),
+        (
+            "server -dvvvv -c x.conf",
+            Verb::Server(ServerOptions {
+                config: Some("x.conf".into()),
+                foreground: true,
+                verbose: 4,
+            }),
+        ),
+    ] {
+        assert_eq!(parsed(line), Ok(verb), "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_says_what_is_wrong() {
+    for (line, what) in [
+        ("", "no command given"),
+        ("frob", "unknown command `frob`"),
+        ("-x", "invalid option '-x'"),
+        ("show", "no account given"),
+        ("show a b", "unexpected argument \"b\""),
+        ("show -x a", "invalid option '-x'"),
+        ("setup", "no address given"),
+        ("test", "no account given"),
+        ("git-credential a", "no operation given"),
+        ("git-credential a b c", "unexpected argument \"c\""),
+        ("dump x", "unexpected argument \"x\""),
+        ("server -c", "missing argument for option '-c'"),
+        ("show -w soon a", "`soon` is no good value of `--wait`"),
+        ("show -m 1w a", "`1w` is no good value of `--min-valid`"),
+        ("show -f xml a", "`xml` is no good value of `--format`"),
+        (
+            "show -f oauthbearer --port 65536 a",
+            "`65536` is no good value of `--port`",
+        ),
+        (
+            "show --user me a",
+            "`--user` is for the formats xoauth2 and oauthbearer",
+        ),
+        (
+            "show -f xoauth2 --host h a",
+            "`--host` and `--port` are for the format oauthbearer",
+        ),
+    ] {
+        let failure = parsed(line).unwrap_err();
+        assert_eq!(
+            (failure.exit, failure.what.as_str()),
+            (Exit::Usage, what),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn every_verb_of_the_table_is_understood_and_explained() {
+    for spec in VERBS {
+        let operands = spec.operands().map(|_| " work");
+        let line = format!("{}{}", spec.name, operands.collect::<String>());
+        let verb = parsed(&line).unwrap();
+        assert!(!matches!(verb, Verb::Help(_)), "{}", spec.name);
+        let Ok(Verb::Help(text)) = parsed(&format!("{} --help", spec.name)) else {
+            panic!("no help for {}", spec.name);
+        };
+        assert!(text.contains(spec.summary) && text.contains(&synopsis(spec)));
+        assert!(overview().contains(spec.summary));
+    }
+}
