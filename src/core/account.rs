@@ -379,15 +379,21 @@ impl Account {
 
     /// This account under another registration: nothing stays but the floor.
     pub fn changed(&self, described: &config::Account) -> Self {
+        let mut account = Account {
+            last_request: self.last_request,
+            ..Account::new(described)
+        };
+        account.start_anew();
+        account
+    }
+
+    /// Remembers that there was another registration.
+    fn start_anew(&mut self) {
         let why = Refusal {
             text: "the account's registration was changed in the config".into(),
             hint: None,
         };
-        Account {
-            sign_in: SignIn::None { failed: Some(why) },
-            last_request: self.last_request,
-            ..Account::new(described)
-        }
+        self.sign_in = SignIn::None { failed: Some(why) };
     }
 
     pub fn name(&self) -> &Arc<str> {

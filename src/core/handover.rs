@@ -38,15 +38,18 @@ impl Core {
         }
     }
 
-    /// Goes on where the predecessor was. Accounts that have another registration now start anew.
+    /// Goes on where the predecessor was. Accounts that have another registration now start anew,
+    /// and those that are gone from the configuration end.
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
         self.common.adopt_attempts(state.attempts);
         self.keeper.adopt(state.loaded, state.dirty);
         self.common.issuers.adopt(state.issuers);
         self.common.pauses.adopt(state.pauses);
         for carried in state.accounts {
-            if let Some(account) = self.accounts.get_mut(&carried.account) {
-                account.adopt(&mut Env::new(cx, &mut self.common), carried);
+            let mut env = Env::new(cx, &mut self.common);
+            match self.accounts.get_mut(&carried.account) {
+                Some(account) => account.adopt(&mut env, carried),
+                None => carried.end(&mut env),
             }
         }
         self.refile();

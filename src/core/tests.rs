@@ -3,6 +3,7 @@
 
 mod bench;
 mod discovery;
+mod handover;
 mod table;
 mod waiting;
 

@@ -39,7 +39,7 @@ const MAGIC: &str = "pizauth handover ";
 
 /// The layout of [`Handover`] and of all that it holds, and the language of the hook runner, which
 /// goes over, too. Bumped by hand when any of them changes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// How long the new program may look at the state; it takes milliseconds.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -353,11 +353,11 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 3",
+                "it is of version 1, and this program knows version 4",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));
         }
-        assert!(refused("pizauth handover 3\n{}").starts_with(cant));
+        assert!(refused("pizauth handover 4\n{}").starts_with(cant));
     }
 }

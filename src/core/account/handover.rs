@@ -2,7 +2,7 @@
 //! under way included. Unlike a dump it stays on the machine, so points of its clock mean the same
 //! at the other end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,9 @@ use super::{
     device::{CarriedDevice, Device},
 };
 use crate::{
-    config::Registration,
+    config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
     core::{
-        AttemptId, dump,
+        AttemptId, Effect, dump,
         env::Env,
         revoking::{CarriedRevocation, Revocation},
     },
@@ -34,6 +34,8 @@ pub struct Carried {
     last_request: Option<u64>,
     last_device_request: Option<u64>,
     revocations: Vec<CarriedRevocation>,
+    /// Where the predecessor has written the access token to, if anywhere.
+    token_file: Option<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,34 +144,80 @@ impl Account {
             last_request: self.last_request.map(Instant::millis),
             last_device_request: self.last_device_request.map(Instant::millis),
             revocations: self.revocations.iter().map(Revocation::carried).collect(),
+            token_file: self.token_file.as_ref().map(|file| file.path.clone()),
         }
     }
 
-    /// Goes on where the predecessor's account was; unless that was another one.
+    /// Goes on where the predecessor's account was. If that had another registration, it ends, and
+    /// this one starts anew.
     pub fn adopt(&mut self, env: &mut Env, carried: Carried) {
         if carried.registration != self.registration {
-            return;
+            self.start_anew();
+            self.last_request = carried.last_request.map(Instant::from_millis);
+            return carried.end(env);
         }
-        carried.bind();
-        self.last_request = carried.last_request.map(Instant::from_millis);
-        self.last_device_request = carried.last_device_request.map(Instant::from_millis);
-        let revocations = carried.revocations.into_iter();
-        self.revocations = revocations
-            .map(|it| Revocation::adopt(it, env.now.instant))
-            .collect();
-        if let Some(grant) = carried.grant {
-            self.held = Held::Grant(adopted_grant(grant));
+        let written = carried.token_file.clone();
+        if let Some(path) = written.filter(|path| !self.writes_to(path)) {
+            let order = env.attempt();
+            env.emit(Effect::TokenFile {
+                account: self.name.clone(),
+                path,
+                order,
+                content: None,
+            });
         }
-        self.sign_in = adopted_sign_in(carried.sign_in, env.now);
+        self.take(carried, env.now);
         self.locate(env);
         self.begin_discovered(env);
         if self.sign_in_waits_for_endpoints() {
             self.discover_for_sign_in(env);
         }
     }
+
+    fn writes_to(&self, path: &str) -> bool {
+        let file = self.token_file.as_ref();
+        file.is_some_and(|file| *file.path == *path)
+    }
+
+    fn take(&mut self, carried: Carried, now: Now) {
+        carried.bind();
+        self.last_request = carried.last_request.map(Instant::from_millis);
+        self.last_device_request = carried.last_device_request.map(Instant::from_millis);
+        let revocations = carried.revocations.into_iter();
+        self.revocations = revocations
+            .map(|it| Revocation::adopt(it, now.instant))
+            .collect();
+        if let Some(grant) = carried.grant {
+            self.held = Held::Grant(adopted_grant(grant));
+        }
+        self.sign_in = adopted_sign_in(carried.sign_in, now);
+    }
 }
 
 impl Carried {
+    /// Ends what the configuration has no more, as a reload would: it is told, and its file goes.
+    pub fn end(self, env: &mut Env) {
+        let mut account = Account::new(&config::Account {
+            name: self.account.clone(),
+            registration: self.registration.clone(),
+            client: Arc::new(Client::default()),
+            device_auth_uri: None,
+            revocation_uri: None,
+            // It refreshes nothing any more.
+            policy: Policy {
+                refresh_at_least: Duration::ZERO,
+                refresh_before_expiry: Duration::ZERO,
+                refresh_retry: Duration::ZERO,
+            },
+            token_file: self.token_file.clone().map(|path| {
+                let format = TokenFormat::Raw;
+                Arc::new(TokenFile { path, format })
+            }),
+        });
+        account.take(self, env.now);
+        account.end(env);
+    }
+
     /// Says of each secret what it was issued under.
     fn bind(&self) {
         let mark = self.registration.mark();

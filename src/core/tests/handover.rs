@@ -1,0 +1,122 @@
+//! What a successor makes of a state under another configuration: the same as a reload.
+
+use super::bench::{Bench, HOOKS, tokens};
+use crate::{
+    config::{self, Config},
+    core::{Core, CoreState},
+};
+
+/// Accounts `work` and `home`, signed in, and `club`, for which somebody has yet to.
+fn bench() -> Bench {
+    let mut bench = Bench::new(of(&["club", "home", "work"], "a.example", "/old/"));
+    for (number, name) in [(1, "home"), (2, "work")] {
+        bench.show(name);
+        bench.effects();
+        bench.code();
+        bench.effects();
+        bench.outcome(name, &tokens(number, 3600));
+    }
+    bench.show("club");
+    bench.log = false;
+    bench.effects();
+    bench
+}
+
+/// These accounts of a provider, whose files are in `dir`.
+fn of(names: &[&str], host: &str, dir: &str) -> Config {
+    let accounts = names.iter().map(|name| {
+        format!(
+            r#"account "{name}" {{ auth_uri = "https://{host}/auth"; client_id = "id";
+                token_uri = "https://{host}/token"; token_file = "{dir}{name}"; }}"#
+        )
+    });
+    let text = HOOKS.to_owned() + &accounts.collect::<String>();
+    config::parse("test.conf", &text).expect("a config")
+}
+
+/// What a successor with this configuration makes of it, and what it does.
+fn succeeded(config: Config) -> (Bench, Vec<String>) {
+    let bench = bench();
+    let text = serde_json::to_string(&bench.core.state(bench.now)).unwrap();
+    let state: CoreState = serde_json::from_str(&text).unwrap();
+    let mut next = bench.clone();
+    next.core = Core::new(config, bench.core.common.ports);
+    next.feed(|core, cx| core.adopt(cx, state));
+    next.feed(|core, cx| core.publish(cx));
+    let effects = next.effects();
+    (next, effects)
+}
+
+/// The same of a reload; the files that stay are written anew by a successor only.
+fn reloaded(config: Config) -> Vec<String> {
+    let mut bench = bench();
+    bench.feed(|core, cx| core.reload(cx, config));
+    bench.effects()
+}
+
+#[test]
+fn an_account_that_is_gone_ends_as_by_a_reload() {
+    let config = || of(&["home"], "a.example", "/old/");
+    let ended = [
+        "notify end 9",
+        "no token file club /old/club",
+        "announce work `event` token_invalidated",
+        "no token file work /old/work",
+    ];
+    assert_eq!(reloaded(config()), ended);
+    let (mut next, effects) = succeeded(config());
+    let kept = "token file home /old/home access1";
+    assert_eq!(effects, [&ended[..], &[kept]].concat());
+    assert_eq!(next.show("home"), "token access1");
+    assert_eq!(next.show("work"), "no such account");
+}
+
+#[test]
+fn an_account_with_another_registration_ends_and_starts_anew() {
+    let config = || of(&["club", "home", "work"], "b.example", "/old/");
+    let (next, effects) = succeeded(config());
+    let ended = [
+        "notify end 9",
+        "no token file club /old/club",
+        "announce home `event` token_invalidated",
+        "no token file home /old/home",
+        "announce work `event` token_invalidated",
+        "no token file work /old/work",
+    ];
+    // Both then make sure that none was left behind.
+    let none = ["club", "home", "work"].map(|name| format!("no token file {name} /old/{name}"));
+    let ended: Vec<_> = ended.into_iter().map(str::to_owned).chain(none).collect();
+    assert_eq!(effects, ended);
+    assert_eq!(reloaded(config()), ended);
+    for name in ["club", "home", "work"] {
+        assert_eq!(next.condition(name), "no token, sign-in failed; no deadline");
+    }
+}
+
+#[test]
+fn a_token_file_that_has_moved_is_removed_where_it_was() {
+    // Where the file of one account was is now that of another.
+    let mut swapped = of(&["club", "home", "work"], "a.example", "/old/");
+    let files: Vec<_> = (swapped.accounts.iter())
+        .map(|account| account.token_file.clone())
+        .collect();
+    for (account, file) in
+        swapped
+            .accounts
+            .iter_mut()
+            .zip([None, files[2].clone(), files[1].clone()])
+    {
+        account.token_file = file;
+    }
+    let (_, effects) = succeeded(swapped);
+    assert_eq!(
+        effects,
+        [
+            "no token file club /old/club",
+            "no token file home /old/home",
+            "no token file work /old/work",
+            "token file home /old/work access1",
+            "token file work /old/home access2",
+        ]
+    );
+}
