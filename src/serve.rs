@@ -98,6 +98,8 @@ pub enum Unparked {
     Deadline,
     /// [`Limits::max_parked`] others are waiting already.
     Crowded,
+    /// [`Remote::drain`] was called: another server takes this one's place.
+    Draining,
     /// [`Remote::stop`] was called.
     Stopping,
 }
@@ -296,6 +298,10 @@ impl<S: Service> Server<S> {
     }
 
     fn open(&mut self, number: usize, listener: Listener) -> io::Result<()> {
+        // Whoever has come to the one that it replaces would be turned away.
+        if self.listeners.contains_key(&number) {
+            self.accept_from(number);
+        }
         let name = Who::Listener(number).name();
         let wanted = wanted_of_listeners(self.accepting);
         self.poller.watch(listener.as_fd(), name, wanted)?;
@@ -325,7 +331,7 @@ impl<S: Service> Server<S> {
     fn settle(&mut self, mut connection: Connection<S::Conn>, mut fate: Fate) {
         let parks = fate == Fate::Keep && connection.is_parked() && !connection.filed.parked;
         if parks && self.draining.is_some() {
-            fate = connection.unpark(&mut self.turn(), Unparked::Stopping);
+            fate = connection.unpark(&mut self.turn(), Unparked::Draining);
         } else if parks && self.parked >= self.limits.max_parked {
             fate = connection.unpark(&mut self.turn(), Unparked::Crowded);
         }
@@ -444,7 +450,9 @@ impl<S: Service> Server<S> {
         let parked = self.connections.values().filter(|c| c.is_parked());
         let ids: Vec<ConnId> = parked.map(Connection::id).collect();
         for id in ids {
-            self.with(id, |connection, turn| connection.stop(turn));
+            self.with(id, |connection, turn| {
+                connection.unpark(turn, Unparked::Draining)
+            });
         }
     }
 

@@ -51,6 +51,9 @@ pub const MAX_RESTORE_BYTES: usize = 64 << 20;
 /// The reply to [`Request::Await`] when the sign-in is still pending: ask again.
 pub const STILL_PENDING: &str = "pending";
 
+/// Why a client that waits is sent away while another program takes the server's place: ask again.
+pub const RESTARTING: &str = "the server is just being restarted";
+
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {

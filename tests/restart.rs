@@ -1,17 +1,20 @@
 //! `pizauth restart`: another program goes on with everything, or the old one does.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::support::browser;
-use crate::support::command::Output;
+use crate::support::command::{Output, Running};
 use crate::support::daemon::Daemon;
 use crate::support::hooks::option;
 use crate::support::provider::{DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, Scripted, TOKEN};
+use crate::support::wait;
 
 fn info(daemon: &Daemon) -> serde_json::Value {
     let info = daemon.run(&["info", "-j"]).ok().to_owned();
@@ -206,6 +209,107 @@ fn a_config_that_cannot_be_in_force_is_refused() {
     daemon.write_config(&good.replace("client-of-work", "another"));
     daemon.run(&["restart"]).ok();
     daemon.authorization_url("work");
+}
+
+#[test]
+fn an_account_that_is_gone_afterwards_leaves_nothing_behind() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let events = daemon.record("events");
+    let hook = events.option("token_event_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_EVENT"]);
+    let with = |name: &str, rest: &str| {
+        let file = format!("token_file = \"~/{name}{rest}\";");
+        provider.account_with(name, &file)
+    };
+    daemon.write_config(&(hook.clone() + &with("work", "") + &with("home", "")));
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.sign_in("home");
+    let file = |name: &str| daemon.path("home").join(name);
+    for name in ["work", "home"] {
+        wait::until("a token file", || file(name).exists().then_some(()));
+    }
+    daemon.write_config(&(hook + &with("home", ".token")));
+    daemon.run(&["restart"]).ok();
+    let told = [
+        "work\ttoken_new",
+        "home\ttoken_new",
+        "work\ttoken_invalidated",
+    ];
+    assert_eq!(events.wait_lines(3), told);
+    wait::until("the file elsewhere", || {
+        file("home.token").exists().then_some(())
+    });
+    assert!(!file("work").exists() && !file("home").exists());
+    daemon.run(&["show", "work"]).failed(67);
+    assert_eq!(daemon.token("home"), "at-2");
+}
+
+/// Returns when somebody has begun to wait for a token so many times.
+fn waiting(daemon: &Daemon, times: usize) {
+    let words = "a client waits for a token";
+    let begun = || daemon.log().text().matches(words).count() == times;
+    wait::until("clients that wait", || begun().then_some(()));
+}
+
+#[test]
+fn whoever_waits_or_watches_goes_on_doing_so() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&(provider.account("work") + &provider.account("home")));
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    let mut shows: Vec<_> = ["30s", "1h"]
+        .map(|wait| daemon.spawn(&["show", "-w", wait, "work"]))
+        .into();
+    let mut auth = daemon.spawn(&["auth", "work"]);
+    let watch = daemon.spawn(&["watch", "-j"]);
+    watch.stdout.wait_line("\"watching\"");
+    auth.stdout.wait_line("http");
+    waiting(&daemon, 2);
+    for _ in 0..2 {
+        daemon.run(&["restart"]).ok();
+    }
+    assert!(shows.iter_mut().all(Running::is_running) && auth.is_running());
+    assert_eq!(browser::visit(&url).status(), 200);
+    for show in shows {
+        assert_eq!(show.finish().ok(), "at-1\n");
+    }
+    assert!(auth.finish().done().contains("access token valid"));
+    watch.stdout.wait_line("token_new");
+    // Whoever speaks the protocol is told to ask again.
+    let body = "{\"account\":\"home\",\"wait_secs\":30}";
+    let mut stream = UnixStream::connect(daemon.socket_path()).unwrap();
+    write!(stream, "pizauth 1 show {}\n{body}", body.len()).unwrap();
+    waiting(&daemon, 7);
+    daemon.run(&["restart"]).ok();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let told = "the server is just being restarted\nhint: ask again";
+    assert_eq!(reply, format!("pizauth 1 75 {}\n{told}", told.len()));
+}
+
+#[test]
+fn a_socket_that_goes_meanwhile_comes_back_meanwhile() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&(provider.account("work") + &provider.account("home")));
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.sign_in("home");
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 3);
+    let mut restart = daemon.spawn(&["restart"]);
+    daemon.log().wait_line("about to be restarted");
+    fs::remove_file(daemon.socket_path()).unwrap();
+    wait::until("the socket", || {
+        UnixStream::connect(daemon.socket_path()).ok()
+    });
+    assert_eq!(daemon.token("home"), "at-2");
+    assert!(restart.is_running());
+    gate.open();
+    restart.finish().ok();
+    assert_eq!(daemon.token("work"), "at-3");
 }
 
 #[test]

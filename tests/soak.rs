@@ -276,13 +276,12 @@ impl Soak {
             5 => kill(pid, Signal::SIGUSR1).expect("to signal"),
             6 => self.lax.drop_connections(),
             7 => self.strict.drop_connections(),
-            // Whoever is just becoming another program can't mend its socket.
-            _ if self.restarting.is_some() => {}
             _ if beat.is_multiple_of(10) => {
                 fs::remove_file(self.daemon.socket_path()).expect("to remove the socket");
                 // It comes back by itself.
                 self.connect();
             }
+            _ if self.restarting.is_some() => {}
             _ => {
                 self.restarting = Some(self.daemon.spawn(&["restart"]));
             }

@@ -10,6 +10,7 @@ mod qr;
 mod register;
 mod restart;
 mod setup;
+mod show;
 mod status;
 mod test;
 mod token;
@@ -27,11 +28,11 @@ use nix::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountOptions, ShowOptions, Verb},
+    cli::{AccountOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
     secret::{Secret, Wiped},
-    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
+    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
 };
 
 /// Carries out `verb`, which is one for the server.
@@ -52,7 +53,7 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Restore => restore(),
         Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Setup(options) => setup::run(options),
-        Verb::Show(options) => show(options),
+        Verb::Show(options) => show::run(options),
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),
         Verb::Test(options) => test::run(options),
@@ -89,17 +90,9 @@ fn say(request: Request) -> Result<(), Failure> {
     }
 }
 
-fn show(options: &ShowOptions) -> Result<(), Failure> {
-    let args = ShowArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-        wait_secs: options.wait.map(|span| span.as_secs()),
-        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
-        form: options.form.clone(),
-    };
-    let mut line = ask(&Request::Show(args))?;
-    line.push(b'\n');
-    print(&line)
+/// Whether the server has sent this client away because another takes its place.
+fn is_restarting(failure: &Failure) -> bool {
+    failure.exit == Exit::TryLater && failure.what == wire::RESTARTING
 }
 
 fn restore() -> Result<(), Failure> {

@@ -18,18 +18,27 @@ const RESTART_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often to look whether it has.
 const RESTART_POLL: Duration = Duration::from_millis(20);
 
+/// How long it may not be found: somebody has removed its socket, and it makes another.
+const MEND_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) fn run() -> Result<(), Failure> {
     let before = restarts()?;
     ask(&Request::Restart)?;
     let give_up = Instant::now() + RESTART_TIMEOUT;
-    while restarts()? == before {
+    let mut found = Instant::now();
+    loop {
+        match restarts() {
+            Ok(count) if count != before => return Ok(()),
+            Ok(_) => found = Instant::now(),
+            Err(failure) if failure.exit == Exit::NoServer && found.elapsed() < MEND_TIMEOUT => {}
+            Err(failure) => return Err(failure),
+        }
         if Instant::now() >= give_up {
             let what = "the server goes on as before; its log says why";
             return Err(Failure::new(Exit::Other, what));
         }
         thread::sleep(RESTART_POLL);
     }
-    Ok(())
 }
 
 /// How often the server has been restarted.

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    connect, print,
+    connect, is_restarting, print,
     status::{moment, now},
     wait_for,
 };
@@ -16,6 +16,16 @@ use crate::{
 };
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
+    loop {
+        match watch(json) {
+            // What happens while it restarts isn't missed: it says nothing meanwhile.
+            Err(failure) if is_restarting(&failure) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn watch(json: bool) -> Result<(), Failure> {
     let mut replies = Replies::to(connect()?, &Request::Watch)?;
     let zone = TimeZone::system();
     while wait_for(replies.stream()) {

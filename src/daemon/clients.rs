@@ -15,7 +15,7 @@ use crate::{
     report,
     serve::{ConnId, Remote, Unparked},
     view::News,
-    wire::{Reply, Request, ShowArgs},
+    wire::{self, Reply, Request, ShowArgs},
 };
 
 /// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
@@ -119,12 +119,18 @@ impl Handler for Clients {
     }
 
     fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
-        if let (Unparked::Deadline, Some((_, last_words))) = (why, self.later.get_mut(&id)) {
+        if let (Unparked::Deadline | Unparked::Draining, Some((_, last_words))) =
+            (why, self.later.get_mut(&id))
+        {
             return std::mem::replace(last_words, Reply::done());
         }
         let asking = self.waiting.get(&id);
         match (why, asking) {
             (Unparked::Stopping, _) => failure(Exit::NoServer, "the server is stopping"),
+            (Unparked::Draining, _) => {
+                let restarting = Failure::new(Exit::TryLater, wire::RESTARTING);
+                Reply::Failure(restarting.hint("ask again"))
+            }
             (Unparked::Deadline | Unparked::Crowded, Some(asking)) => {
                 let waiter = asking.asker.waiter;
                 let shared = &self.daemon.shared;

@@ -500,6 +500,8 @@ enum Rest<'a> {
     Long,
     /// A change around the control socket.
     Watching(&'a Presence),
+    /// Such a change, or it takes so long.
+    WatchingAtMost(&'a Presence, Duration),
     /// It takes so long.
     AtMost(Duration),
 }
@@ -541,21 +543,27 @@ fn turn_unguarded(
     ];
     fds.extend(timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
     fds.extend((lines.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
-    let timeout = match rest {
-        Rest::Long => timer.timeout(),
-        Rest::Watching(presence) => {
-            fds.extend(presence.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            fds.extend((presence.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
-            presence.timeout(timer.timeout())
-        }
-        Rest::AtMost(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+    let (presence, limit) = match rest {
+        Rest::Long => (None, None),
+        Rest::Watching(presence) => (Some(presence), None),
+        Rest::WatchingAtMost(presence, limit) => (Some(presence), Some(limit)),
+        Rest::AtMost(limit) => (None, Some(limit)),
     };
+    let mut timeout = match limit {
+        Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+        None => timer.timeout(),
+    };
+    if let Some(presence) = presence {
+        fds.extend(presence.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend((presence.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
+        timeout = presence.timeout(timeout);
+    }
     match poll(&mut fds, timeout) {
         // Without memory it is as if something had happened: there may be some the next time.
         Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if let Rest::Watching(presence) = rest
+    if let Some(presence) = presence
         && fds.iter().any(|fd| told(fd, PollFlags::POLLPRI))
     {
         presence.mounted();

@@ -8,7 +8,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -36,6 +36,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// How long clients may take to finish what they have begun to ask.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How often to look meanwhile whether the socket is still there: nobody finds it before.
+const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
 /// How long token files may take that are being written.
 const FILES_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,9 +86,10 @@ fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> 
 
 /// Becomes the program that was tried. Returns only when that wasn't possible: then everything
 /// goes on as it was.
-pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &Place, config: String) {
+pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place, config: String) {
+    log::info!("the server is about to be restarted in place");
     daemon.shared.with(|core, _| core.hold());
-    let outcome = match settle(daemon, parts) {
+    let outcome = match settle(daemon, parts, place) {
         Ok(true) => drain_and_exec(daemon, parts, place, config),
         Ok(false) => Err(io::Error::other(
             "what is under way with a provider takes too long",
@@ -102,19 +106,24 @@ pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &Place, config: S
 }
 
 /// Waits for the end of what is under way; false when that takes too long, or the server is to end.
-fn settle(daemon: &Arc<Daemon>, parts: &mut Parts) -> io::Result<bool> {
+fn settle(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) -> io::Result<bool> {
     let give_up = Instant::now() + SETTLE_TIMEOUT;
     let shared = &daemon.shared;
     while shared.with(|core, _| core.awaits_reply() || core.is_keeping())
         || !shared.hooks().is_settled()
     {
-        let rest = Rest::AtMost(give_up.saturating_duration_since(Instant::now()));
+        let left = give_up.saturating_duration_since(Instant::now());
+        let rest = Rest::WatchingAtMost(&place.presence, left);
         let wishes = turn(shared, &parts.alarm, &parts.wishes, &mut parts.timer, rest)?;
         if wishes.contains(&Wish::Stop) {
             daemon.stop();
         }
         if daemon.is_stopping() || Instant::now() >= give_up {
             return Ok(false);
+        }
+        // Clients must find the socket meanwhile, too.
+        if place.presence.is_due() {
+            place.look(daemon)?;
         }
     }
     Ok(!daemon.is_stopping())
@@ -123,15 +132,10 @@ fn settle(daemon: &Arc<Daemon>, parts: &mut Parts) -> io::Result<bool> {
 fn drain_and_exec(
     daemon: &Arc<Daemon>,
     parts: &Parts,
-    place: &Place,
+    place: &mut Place,
     config: String,
 ) -> io::Result<()> {
-    let give_up = Instant::now() + DRAIN_TIMEOUT;
-    for drained in [parts.clients.drain(), parts.browsers.drain()] {
-        // Who is still silent then has asked for nothing.
-        let left = give_up.saturating_duration_since(Instant::now());
-        let _ = drained.recv_timeout(left);
-    }
+    drain(daemon, parts, place)?;
     if daemon.is_stopping() || !daemon.shared.files().finish(FILES_TIMEOUT) {
         return Err(io::Error::other(
             "it ends, or a token file can't be written",
@@ -162,6 +166,29 @@ fn drain_and_exec(
         handover.exec(&kept.program, &daemon.config_file, &passed)
     });
     Err(error)
+}
+
+/// Answers those who have begun to ask, and leaves all others to the successor.
+fn drain(daemon: &Arc<Daemon>, parts: &Parts, place: &mut Place) -> io::Result<()> {
+    // Who is still silent then has asked for nothing.
+    let give_up = Instant::now() + DRAIN_TIMEOUT;
+    let begin = || vec![parts.clients.drain(), parts.browsers.drain()];
+    let mut draining = begin();
+    while let Some(drained) = draining.last()
+        && Instant::now() < give_up
+    {
+        match drained.recv_timeout(DRAIN_LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            // A server that has panicked answers nobody.
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(draining.pop()),
+        }
+        if place.presence.is_due() {
+            place.look(daemon)?;
+            // A socket that is made again lets in those who had come to the old one.
+            draining = begin();
+        }
+    }
+    Ok(())
 }
 
 /// The successor's beginning; without a `number` only whether there could be one.

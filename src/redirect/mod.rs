@@ -211,7 +211,7 @@ impl<E: Endpoint> Service for Redirects<E> {
         self.pages.reply(&match why {
             // In a crowd too the sign-in goes on, and only the page can't wait for it.
             Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut { account },
-            Unparked::Stopping => Outcome::Stopping,
+            Unparked::Draining | Unparked::Stopping => Outcome::Stopping,
         })
     }
 

@@ -296,6 +296,10 @@ pub const BANS: [Ban; 7] = [
                 "how long to wait for the server: the client has no core",
             ),
             (
+                "src/client/show.rs",
+                "what is left of a wait when the server was restarted: the client has no core",
+            ),
+            (
                 "src/daemon/presence.rs",
                 "when to look after the control socket, which the core never learns",
             ),

@@ -89,7 +89,10 @@ fn an_account_with_another_registration_ends_and_starts_anew() {
     assert_eq!(effects, ended);
     assert_eq!(reloaded(config()), ended);
     for name in ["club", "home", "work"] {
-        assert_eq!(next.condition(name), "no token, sign-in failed; no deadline");
+        assert_eq!(
+            next.condition(name),
+            "no token, sign-in failed; no deadline"
+        );
     }
 }
 

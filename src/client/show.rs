@@ -1,0 +1,31 @@
+//! `pizauth show`: a token, and nothing else.
+
+use std::time::{Duration, Instant};
+
+use super::{ask, is_restarting, print};
+use crate::{
+    cli::ShowOptions,
+    error::Failure,
+    wire::{Request, ShowArgs},
+};
+
+pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
+    let began = Instant::now();
+    let left = |span: Duration| span.saturating_sub(began.elapsed()).as_secs_f64().ceil() as u64;
+    let mut line = loop {
+        let outcome = ask(&Request::Show(ShowArgs {
+            account: options.account.clone(),
+            no_url: options.no_url,
+            wait_secs: options.wait.map(left),
+            min_valid_secs: options.min_valid.map(|span| span.as_secs()),
+            form: options.form.clone(),
+        }));
+        match outcome {
+            // The next server is there already, and answers in a moment.
+            Err(failure) if is_restarting(&failure) => {}
+            outcome => break outcome?,
+        }
+    };
+    line.push(b'\n');
+    print(&line)
+}
