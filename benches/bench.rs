@@ -76,6 +76,7 @@ fn show(report: &mut Report) {
     let mut rows: Vec<Row> = vec![
         ("pizauth show", Box::new(|| ours(&["show", "a0"]))),
         ("static C", Box::new(|| floors.c(&world))),
+        ("C with a shared libc", Box::new(|| floors.c_shared(&world))),
         ("minimal Rust", Box::new(|| floors.rust(&world))),
         ("/bin/true", Box::new(|| Command::new("/bin/true"))),
         (

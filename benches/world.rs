@@ -227,10 +227,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let root = env!("CARGO_MANIFEST_DIR");
         let c = ["-O2", "-static", "-o", "c"];
+        let shared = ["-O2", "-o", "c-shared"];
         let rust = ["-O", "-o", "rust"];
         let cost = ["-O2", "-static", "-o", "cost"];
         let sources = [
             ("cc", &c[..], "show.c"),
+            ("cc", &shared[..], "show.c"),
             ("cc", &cost[..], "cost.c"),
             ("rustc", &rust[..], "show.rs"),
         ];
@@ -257,6 +259,10 @@ impl Drop for World {
 impl Floors {
     pub fn c(&self, world: &World) -> Command {
         self.client("c", world)
+    }
+
+    pub fn c_shared(&self, world: &World) -> Command {
+        self.client("c-shared", world)
     }
 
     pub fn rust(&self, world: &World) -> Command {

@@ -3,7 +3,7 @@
 // glibc hands every program's arguments to the standard library, with or without its own start.
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use pizauth::{cli, cli::Verb, client, daemon, sys};
+use pizauth::{cli, cli::Verb, client, daemon, error::Failure, sys};
 
 #[global_allocator]
 static ALLOCATOR: sys::Wiping = sys::Wiping;
@@ -26,9 +26,7 @@ fn main() -> std::process::ExitCode {
 fn run() -> u8 {
     let verb = cli::parse(std::env::args_os().skip(1));
     let outcome = verb.and_then(|verb| match verb {
-        Verb::Check(options) => daemon::check(&options),
-        Verb::Server(options) => daemon::start(&options),
-        Verb::TakeOver { config, number } => daemon::take_over(config, number),
+        verb @ (Verb::Check(_) | Verb::Server(_) | Verb::TakeOver { .. }) => run_daemon(verb),
         other => client::run(&other),
     });
     match outcome {
@@ -37,5 +35,17 @@ fn run() -> u8 {
             client::complain(&failure);
             failure.exit.code()
         }
+    }
+}
+
+/// The daemon's verbs, kept apart from the client's: what a `show` runs is to be on few pages.
+#[cold]
+#[inline(never)]
+fn run_daemon(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Check(options) => daemon::check(&options),
+        Verb::Server(options) => daemon::start(&options),
+        Verb::TakeOver { config, number } => daemon::take_over(config, number),
+        _ => Ok(()),
     }
 }

@@ -21,7 +21,6 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::{
     error::{Exit, Failure},
@@ -35,8 +34,9 @@ pub const VERSION: &str = "1";
 /// How long a first line may be, in bytes: the longest that this version writes is 40.
 const MAX_HEAD_BYTES: usize = 128;
 
-/// How much of a reply a client takes at a time before it knows the length: more than a token has.
-const FIRST_READ_BYTES: usize = 4096;
+/// How much of a reply a client takes before it knows the length, in bytes: most tokens fit, and
+/// all of it is made room for and wiped, whatever comes.
+const FIRST_READ_BYTES: usize = 2048;
 
 /// How much of a reply a client makes room for at a time, whatever length it was told.
 const MAX_READ_BYTES: usize = 1 << 20;
@@ -163,7 +163,7 @@ pub struct ShowArgs {
 #[derive(Debug)]
 pub enum Reply {
     /// Done; the body is what the verb prints.
-    Bytes(Zeroizing<Vec<u8>>),
+    Bytes(Wiped),
     /// Done; the body is this token.
     Token(Arc<Secret>),
     /// Not done.
@@ -178,7 +178,7 @@ impl Reply {
 
     /// Done, with this to print.
     pub fn text(text: String) -> Self {
-        Reply::Bytes(Zeroizing::new(text.into_bytes()))
+        Reply::Bytes(Wiped::new(text.into_bytes()))
     }
 }
 
@@ -242,7 +242,7 @@ fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String>
 }
 
 /// The request as bytes.
-pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
+pub fn encode_request(request: &Request) -> Wiped {
     // A struct of a string and a flag always serialises.
     let json = |args: &AccountArgs| serde_json::to_vec(args).unwrap_or_default();
     match request {
@@ -251,7 +251,7 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
         Request::Dump => frame("dump", b""),
         Request::Info => frame("info", b""),
         Request::Redirect(args) => {
-            let body = Zeroizing::new(serde_json::to_vec(args).unwrap_or_default());
+            let body = Wiped::new(serde_json::to_vec(args).unwrap_or_default());
             frame("redirect", &body)
         }
         Request::Refresh(args) => frame("refresh", &json(args)),
@@ -267,7 +267,7 @@ pub fn encode_request(request: &Request) -> Zeroizing<Vec<u8>> {
 }
 
 /// The reply as bytes.
-pub fn encode_reply(reply: &Reply) -> Zeroizing<Vec<u8>> {
+pub fn encode_reply(reply: &Reply) -> Wiped {
     match reply {
         Reply::Bytes(body) => frame("0", body),
         Reply::Token(token) => frame("0", token.expose().as_bytes()),
@@ -279,10 +279,7 @@ pub fn encode_reply(reply: &Reply) -> Zeroizing<Vec<u8>> {
 }
 
 /// Sends `request` and reads the reply's body.
-pub fn ask(
-    stream: &mut (impl Read + Write),
-    request: &Request,
-) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<Wiped, Failure> {
     send(stream, request)?;
     receive(stream)
 }
@@ -299,8 +296,8 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
 }
 
 /// Reads a reply's body, and no further: to wait for the server to hang up costs another turn.
-pub fn receive(stream: &mut impl Read) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut input = Zeroizing::new(Vec::new());
+pub fn receive(stream: &mut impl Read) -> Result<Wiped, Failure> {
+    let mut input = Wiped::default();
     loop {
         let missing = missing(&input).map_err(|why| trouble(&why))?;
         let have = input.len();
@@ -371,13 +368,13 @@ impl<S: Read + Write> Replies<S> {
     }
 
     /// The body of the next reply that is here as a whole.
-    pub fn next_body(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    pub fn next_body(&mut self) -> Result<Option<Wiped>, Failure> {
         let Some(length) = self.whole()? else {
             return Ok(None);
         };
         let rest = self.input.split_off(length);
         let reply = std::mem::replace(&mut self.input, rest);
-        parse_reply(Zeroizing::new(reply)).map(Some)
+        parse_reply(Wiped::new(reply)).map(Some)
     }
 
     /// How long the first reply is, head and body, once all of it is here.
@@ -394,7 +391,7 @@ impl<S: Read + Write> Replies<S> {
 ///
 /// # Errors
 /// The server's own, or why this is no reply.
-pub fn parse_reply(mut input: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+pub fn parse_reply(mut input: Wiped) -> Result<Wiped, Failure> {
     let (code, length, body) = match split_head(&input) {
         Ok(Some(head)) => head,
         Ok(None) => return Err(trouble("it hung up before it had answered")),
@@ -449,10 +446,10 @@ fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
     Ok(Some((third, length, body.get(1..).unwrap_or_default())))
 }
 
-fn frame(word: &str, body: &[u8]) -> Zeroizing<Vec<u8>> {
+fn frame(word: &str, body: &[u8]) -> Wiped {
     let head = format!("pizauth {VERSION} {word} {}\n", body.len());
     // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut frame = Zeroizing::new(Vec::with_capacity(head.len().saturating_add(body.len())));
+    let mut frame = Wiped::new(Vec::with_capacity(head.len().saturating_add(body.len())));
     frame.extend_from_slice(head.as_bytes());
     frame.extend_from_slice(body);
     frame
@@ -634,9 +631,10 @@ mod tests {
     fn replies_come_back_and_a_short_one_is_an_error() {
         let token = Reply::Token(Arc::new(Secret::new("t0ken".into())));
         let bytes = encode_reply(&token);
-        assert_eq!(parse_reply(bytes.clone()).unwrap().as_slice(), b"t0ken");
+        let whole = Wiped::new(bytes.to_vec());
+        assert_eq!(parse_reply(whole).unwrap().as_slice(), b"t0ken");
         for end in 0..bytes.len() {
-            let failure = parse_reply(Zeroizing::new(bytes[..end].to_vec())).unwrap_err();
+            let failure = parse_reply(Wiped::new(bytes[..end].to_vec())).unwrap_err();
             assert_eq!(failure.exit, Exit::NoServer);
         }
         let failure = Failure::new(Exit::TryLater, "what").hint("do this");

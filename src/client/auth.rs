@@ -7,7 +7,6 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use zeroize::Zeroizing;
 
 use super::{ask, connect, is_terminal, print, qr, status, stderr_is_terminal, tell};
 use crate::{
@@ -170,7 +169,7 @@ fn wait(account: &str) -> Result<(), Failure> {
         if live {
             tell("\r\x1b[K");
         }
-        let reply: Zeroizing<Vec<u8>> = wire::receive(&mut server)?;
+        let reply = wire::receive(&mut server)?;
         if reply.as_slice() != wire::STILL_PENDING.as_bytes() {
             return Ok(());
         }

@@ -38,9 +38,20 @@ use crate::{
 /// Carries out `verb`, which is one for the server.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
+        Verb::Show(options) => show::run(options),
+        other => run_seldom(other),
+    }
+}
+
+/// Everything but `show`, which mail programs run all day: kept apart from it, so that it takes few
+/// pages of the program.
+#[cold]
+#[inline(never)]
+fn run_seldom(verb: &Verb) -> Result<(), Failure> {
+    match verb {
         Verb::Auth(options) => auth::run(options),
-        // The daemon's own.
-        Verb::Check(_) | Verb::Server(_) | Verb::TakeOver { .. } => Ok(()),
+        // Run elsewhere.
+        Verb::Check(_) | Verb::Server(_) | Verb::Show(_) | Verb::TakeOver { .. } => Ok(()),
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
@@ -53,7 +64,6 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Restore => restore(),
         Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Setup(options) => setup::run(options),
-        Verb::Show(options) => show::run(options),
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),
         Verb::Test(options) => test::run(options),
@@ -69,7 +79,7 @@ fn account(options: &AccountOptions) -> AccountArgs {
 }
 
 /// One request and its reply's body.
-fn ask(request: &Request) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn ask(request: &Request) -> Result<Wiped, Failure> {
     wire::ask(&mut connect()?, request)
 }
 

@@ -10,8 +10,10 @@ use crate::{
 };
 
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
-    let began = Instant::now();
-    let left = |span: Duration| span.saturating_sub(began.elapsed()).as_secs_f64().ceil() as u64;
+    // Whoever doesn't wait needs no clock, and the pages that it takes to read it.
+    let began = options.wait.map(|_| Instant::now());
+    let waited = || began.map_or(Duration::ZERO, |began| began.elapsed());
+    let left = |span: Duration| span.saturating_sub(waited()).as_secs_f64().ceil() as u64;
     let mut line = loop {
         let outcome = ask(&Request::Show(ShowArgs {
             account: options.account.clone(),

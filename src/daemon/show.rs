@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::verbs::{
     asking_for_code, being_completed, discovering, failure, no_account, refused, sign_in_needed,
@@ -14,6 +13,7 @@ use crate::{
     form::Format,
     oauth::sasl,
     report,
+    secret::Wiped,
     time::humane,
     wire::Reply,
 };
@@ -84,8 +84,7 @@ fn put(asker: &Asker, account: &str, handed: Handed) -> Result<Reply, Failure> {
         Format::Bearer => {
             const FIELD: &[u8] = b"Authorization: Bearer ";
             let token = handed.token.expose().as_bytes();
-            let mut line =
-                Zeroizing::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
+            let mut line = Wiped::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
             line.extend_from_slice(FIELD);
             line.extend_from_slice(token);
             Ok(Reply::Bytes(line))
@@ -142,7 +141,7 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
     let length = texts
         .chain(names)
         .fold(line.token.len(), usize::saturating_add);
-    let mut text = Zeroizing::new(Vec::with_capacity(
+    let mut text = Wiped::new(Vec::with_capacity(
         length.saturating_mul(6).saturating_add(256),
     ));
     serde_json::to_writer(&mut *text, &line)

@@ -22,7 +22,7 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
     match request {
         Request::Dump => {
             let dump = shared.with(|core, cx| core.dump(cx));
-            Reply::Bytes(zeroize::Zeroizing::new(dump))
+            Reply::Bytes(Wiped::new(dump))
         }
         Request::Info => json(&info(daemon)),
         Request::Refresh(args) => refresh(shared, &args),

@@ -65,7 +65,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ),
     // The allocator and the entry, below everything.
     ("sys", &[]),
-    ("main", &["cli", "client", "daemon", "sys"]),
+    ("main", &["cli", "client", "daemon", "error", "sys"]),
 ];
 
 /// Uses between modules that [`ARROWS`] has no arrow for.
