@@ -27,10 +27,10 @@ PLIST = lib/launchd/pizauth.plist
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
 	examples/persistence examples/providers examples/services examples/statusbars
-SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/run tests/acceptance/world tests/acceptance/lib.bash \
-	tests/acceptance/journeys/*.sh examples/hooks/*.sh examples/persistence/*.sh \
+SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/run tests/acceptance/world tests/acceptance/postfix \
+	tests/acceptance/lib.bash tests/acceptance/journeys/*.sh examples/hooks/*.sh examples/persistence/*.sh \
 	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
-	examples/clients/curl/*.sh .ci/run
+	examples/clients/*/*.sh .ci/run
 
 # The simulation's seed and number of steps; without them it chooses.
 SEED =

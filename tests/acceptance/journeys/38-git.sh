@@ -30,5 +30,19 @@ example git-send-email/gitconfig >>../.gitconfig
 printf 'protocol=smtp\nhost=localhost:%s\nusername=%s\n\n' "$(at here submission)" "$me" |
     git credential fill >../secret
 alive here "$(sed -n 's/^password=//p' ../secret)" || die 'that is no token'
+
+say 'imap-send, of which Debian 12 has a version that knows no OAuth2'
+{ example git-imap-send/gitconfig | sed 's/= Drafts/= Sent/'; printf '[imap]\n\tsslVerify = false\n'; } >>../.gitconfig
+git format-patch --quiet --stdout -1 >../patch
+case $(git --version) in
+*' 2.39.'*)
+    fails git imap-send <../patch 2>../imap.log || die 'git imap-send knows XOAUTH2 after all'
+    says 'Login denied' ../imap.log
+    ;;
+*)
+    git imap-send <../patch
+    comes_to_say "imap-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
+    ;;
+esac
 cd ..
 no_secret_astray

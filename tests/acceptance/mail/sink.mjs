@@ -1,5 +1,6 @@
 // Where submitted mail ends: a small SMTP server without any security, for loopback only, that puts
-// every message into its recipients' Maildirs.
+// every message into its recipients' Maildirs; for those whose names start with "later", when they
+// are tried a second time.
 //
 //   node sink.mjs <directory of the Maildirs>
 //
@@ -10,6 +11,7 @@ import path from 'node:path';
 
 const mail = process.argv[2];
 let count = 0;
+const tried = new Set();
 
 function deliver(recipient, message) {
     const name = `${Date.now()}.${process.pid}_${count++}.sink`;
@@ -39,6 +41,10 @@ const serve = net.createServer((socket) => {
         if (verb === 'EHLO') return say('250-sink\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES');
         if (verb === 'QUIT') return void (say('221 2.0.0 bye'), socket.end());
         if (verb === 'RCPT' && !recipient) return say('550 5.1.1 no such address');
+        if (verb === 'RCPT' && recipient.startsWith('later') && !tried.has(recipient)) {
+            tried.add(recipient);
+            return say('450 4.2.0 try again later');
+        }
         if (verb === 'RCPT') recipients.push(recipient);
         if (verb === 'DATA') {
             body = [];
