@@ -66,6 +66,28 @@ fn everything_goes_on() {
     assert!(!daemon.path("home/door").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_given_up_is_given_up_once() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    // A filter outlives the program, and the kernel takes only so many.
+    let given_up = || {
+        let info = info(&daemon);
+        let status = fs::read_to_string(format!("/proc/{}/status", info["pid"])).unwrap();
+        let filters = status
+            .lines()
+            .find(|line| line.starts_with("Seccomp_filters:"));
+        (info["sandbox"].clone(), filters.map(str::to_owned))
+    };
+    let before = given_up();
+    for _ in 0..3 {
+        daemon.run(&["restart"]).ok();
+        assert_eq!(given_up(), before);
+    }
+}
+
 #[test]
 fn no_show_fails_meanwhile() {
     let provider = Provider::start();

@@ -55,6 +55,8 @@ pub struct Handover {
     pub detached: bool,
     pub verbose: u8,
     pub restarts: u32,
+    /// The numbers of the system calls that a filter of this process denies.
+    pub denied: Vec<i64>,
     pub lock: RawFd,
     /// The line to the hook runner, and that to its parent, unless that is gone.
     pub runner: RawFd,
@@ -307,6 +309,7 @@ pub struct Kept {
     pub sites: Vec<KeptSite>,
     pub listeners: String,
     pub restarts: u32,
+    pub denied: Vec<i64>,
     pub detached: bool,
     pub verbose: u8,
     pub program: PathBuf,

@@ -7,37 +7,64 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// browsers, the providers.
 const DESCRIPTORS: u64 = 4096;
 
-/// No core files, no tracing by processes of the same user, no new privileges, and none of the
-/// system calls that only an intruder would make. Whatever the system refuses is logged and done
-/// without; what is in force is returned, by the names that `info` shows.
-pub fn harden() -> Vec<&'static str> {
+/// What is in force.
+#[derive(Default)]
+pub struct Sandbox {
+    /// By the names that `info` shows.
+    pub layers: Vec<&'static str>,
+    /// The numbers of the system calls that a filter denies.
+    pub denied: Vec<i64>,
+}
+
+/// No core files, no tracing by processes of the same user and no new privileges from now on.
+/// Whatever the system refuses is logged and done without.
+pub fn harden() -> Sandbox {
     // The last thing that needs a right which is given up.
     if let Err(why) = more_descriptors() {
         log::warn!("the limit of descriptors stays: {why}");
     }
-    let mut layers = Vec::new();
-    let mut told = |layer: &'static str, what: &str, outcome: Result<bool, String>| match outcome {
-        Ok(true) => layers.push(layer),
-        Ok(false) => {}
-        Err(why) => log::warn!("{what}: {why}"),
-    };
-    told(
+    let mut sandbox = Sandbox::default();
+    sandbox.told(
         "no_core",
         "core files can't be switched off",
         done(setrlimit(Resource::RLIMIT_CORE, 0, 0)),
     );
-    told(
+    sandbox.told(
         "not_dumpable",
         "other processes can't be kept out",
         system::undumpable(),
     );
-    told(
+    sandbox.told(
         "no_new_privs",
         "set-user-ID programs can't be given up",
         system::no_new_privs(),
     );
-    told(calls::NAME, "system calls can't be given up", calls::deny());
-    layers
+    sandbox
+}
+
+impl Sandbox {
+    /// Denies the system calls that only an intruder would make. A filter outlives execve(2), and
+    /// the kernel takes 273 of these, so a successor adds none to the one that denies `already`
+    /// what it would.
+    pub fn deny_calls(&mut self, already: Vec<i64>) {
+        self.denied = already;
+        let outcome = match calls::DENIED.iter().all(|it| self.denied.contains(it)) {
+            true if !self.denied.is_empty() => Ok(true),
+            _ => calls::deny(),
+        };
+        if outcome == Ok(true) {
+            self.denied = calls::DENIED.to_vec();
+        }
+        self.told(calls::NAME, "system calls can't be given up", outcome);
+    }
+
+    fn told(&mut self, layer: &'static str, what: &str, outcome: Result<bool, String>) {
+        match outcome {
+            Ok(true) => self.layers.push(layer),
+            Ok(false) => {}
+            Err(why) => log::warn!("{what}: {why}"),
+        }
+    }
 }
 
 fn done(outcome: nix::Result<()>) -> Result<bool, String> {
@@ -107,7 +134,7 @@ mod calls {
     /// What the daemon never does itself: look into another process or be helped by the kernel in
     /// unusual ways. All else stays allowed: name lookup and the C library may need what nobody
     /// foresees, and `restart` makes the daemon another program (without new privileges).
-    const DENIED: [i64; 15] = [
+    pub const DENIED: [i64; 15] = [
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
@@ -149,6 +176,9 @@ mod calls {
     /// As `info` shows it.
     pub const NAME: &str = "pledge";
 
+    /// A pledge names what is allowed instead, and here nothing outlives the program.
+    pub const DENIED: [i64; 0] = [];
+
     /// Sockets and their files, token files, name lookup, descriptors on their way to the runner.
     /// With `error`, what breaks a promise fails: a daemon that is killed for it loses every token.
     pub fn deny() -> Result<bool, String> {
@@ -173,6 +203,9 @@ mod calls {
 mod calls {
     /// As `info` would show it.
     pub const NAME: &str = "seccomp";
+
+    /// Which call has which number isn't known.
+    pub const DENIED: [i64; 0] = [];
 
     pub fn deny() -> Result<bool, String> {
         Ok(false)

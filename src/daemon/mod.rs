@@ -165,7 +165,8 @@ fn run(
     let (spawner, given) = process::fork_spawner(starter, given).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
-    let sandbox = harden::harden();
+    let mut sandbox = harden::harden();
+    sandbox.deny_calls(Vec::new());
     let config = verbs::read_config(&config_file)?;
     let address = paths::address()?;
     address.prepare()?;
@@ -180,13 +181,15 @@ fn run(
     let listeners = parts
         .shared
         .with(|core, _| handover::listeners(core.config()));
-    let (daemon, listener) = parts.open(config_file, &sites, &address.socket, given, sandbox)?;
+    let (daemon, listener) =
+        parts.open(config_file, &sites, &address.socket, given, sandbox.layers)?;
     *daemon.kept() = Some(Kept {
         control: listener.try_clone().map_err(cant)?,
         given: daemon.socket().is_none(),
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: 0,
+        denied: sandbox.denied,
         detached: !options.foreground,
         verbose: options.verbose,
         program,

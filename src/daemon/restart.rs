@@ -17,6 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use super::{
     Daemon, Parts, Rest, Sites,
     handover::{self, Handover, Kept},
+    harden::{self, Sandbox},
     hooks::Hooks,
     log as logging, other,
     place::{self, Place},
@@ -72,6 +73,7 @@ fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> 
         detached: kept.detached,
         verbose: kept.verbose,
         restarts: kept.restarts,
+        denied: kept.denied.clone(),
         lock: numbers.lock,
         runner: numbers.runner,
         spawner: numbers.spawner,
@@ -195,11 +197,11 @@ fn drain(daemon: &Arc<Daemon>, parts: &Parts, place: &mut Place) -> io::Result<(
 pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
     let cant = super::cant;
-    let sandbox = match number {
-        None => Vec::new(),
+    let mut sandbox = match number {
+        None => Sandbox::default(),
         Some(_) => {
             signals::block().map_err(cant)?;
-            super::harden::harden()
+            harden::harden()
         }
     };
     let handover::Taken { handover, config } = handover::take(&config_file, number)?;
@@ -207,6 +209,7 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
         return Ok(());
     }
     logging::start(handover.verbose, handover.detached);
+    sandbox.deny_calls(handover.denied);
     let listeners = handover.listeners.clone();
     let sites = adopt_sites(handover.sites).map_err(cant)?;
     let line = |number| UnixStream::from(process::own(number));
@@ -221,6 +224,7 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: handover.restarts.saturating_add(1),
+        denied: sandbox.denied,
         detached: handover.detached,
         verbose: handover.verbose,
         program: handover::program(),
@@ -232,7 +236,7 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
         &address.socket,
         kept,
         handover.doors,
-        sandbox,
+        sandbox.layers,
     )?;
     let lock = place::adopt_lock(process::own(handover.lock)).map_err(cant)?;
     log::info!("the server was restarted in place");
