@@ -72,6 +72,7 @@ use crate::{
     paths,
     redirect::{self, Identity, Pages, Site},
     serve::{self, Inbox, Listener, Remote},
+    sys,
 };
 
 pub use check::check;
@@ -162,6 +163,7 @@ fn run(
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
+    sys::tune_heap();
     let (spawner, given) = process::fork_spawner(starter, given).map_err(cant)?;
     signals::block().map_err(cant)?;
     log::start(options.verbose, !options.foreground);
@@ -234,6 +236,8 @@ fn serve(
             daemon.shared.hooks().startup(command);
         }
     }
+    // What was read and loaded at start.
+    sys::trim_heap();
     let outcome = daemon.main_loop(&mut parts, &mut place);
     notify(&[NotifyState::Stopping]);
     daemon.stop();

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     core::{Core, Ports},
     error::Failure,
-    paths,
+    paths, sys,
 };
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
@@ -196,6 +196,7 @@ fn drain(daemon: &Arc<Daemon>, parts: &Parts, place: &mut Place) -> io::Result<(
 /// The successor's beginning; without a `number` only whether there could be one.
 pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
+    sys::tune_heap();
     let cant = super::cant;
     let mut sandbox = match number {
         None => Sandbox::default(),

@@ -12,6 +12,7 @@ use crate::{
     oauth::token::Refusal,
     report,
     secret::Wiped,
+    sys,
     view::{DeviceView, ServerInfo},
     wire::{AccountArgs, Reply, Request},
 };
@@ -70,14 +71,18 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
 }
 
 fn restore(shared: &Arc<Shared>, mut bytes: Wiped) -> Reply {
-    match dump::open_in_place(&mut bytes) {
+    let opened = dump::open_in_place(&mut bytes);
+    drop(bytes);
+    let reply = match opened {
         Ok(dump) => {
             let taken = shared.with(|core, cx| core.restore(cx, dump));
             log::info!("restored the tokens of {taken} accounts");
             Reply::done()
         }
         Err(error) => failure(Exit::Other, &format!("nothing was restored: {error}")),
-    }
+    };
+    sys::trim_heap();
+    reply
 }
 
 /// Reads the config again: all of it, or nothing. The remark says what needs a restart.
@@ -99,6 +104,7 @@ fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
         moved
     });
     daemon.doors.commit(doors);
+    sys::trim_heap();
     log::info!("the configuration was reloaded");
     Ok(match remark {
         true => "http_listen and https_listen take effect when pizauth is restarted\n".into(),

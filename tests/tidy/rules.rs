@@ -60,7 +60,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
         "daemon",
         &[
             "alarm", "cli", "config", "control", "core", "error", "form", "http", "oauth", "paths",
-            "redirect", "report", "secret", "serve", "text", "time", "view", "wire",
+            "redirect", "report", "secret", "serve", "sys", "text", "time", "view", "wire",
         ],
     ),
     // The allocator and the entry, below everything.
@@ -403,7 +403,8 @@ pub const BANS: [Ban; 7] = [
                 "src/sys/entry.rs",
                 "what the standard library would have done",
             ),
-            ("src/sys/mod.rs", "its two modules"),
+            ("src/sys/heap.rs", "what the C library's allocator keeps"),
+            ("src/sys/mod.rs", "its modules"),
         ],
     },
     Ban {
