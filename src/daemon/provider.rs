@@ -15,6 +15,7 @@ use crate::{
     core::AttemptId,
     http::Agents,
     oauth::token::{Outcome, Request},
+    sys,
     time::Instant,
 };
 
@@ -68,6 +69,63 @@ struct Queue {
     agents: Weak<Agents>,
 }
 
+impl Queue {
+    /// The endpoint that keeps all the workers busy that it may.
+    fn full(&self) -> Option<&Url> {
+        // One at most: two would need more workers than there are.
+        const { assert!(2 * MAX_WORKERS_AN_ENDPOINT > MAX_WORKERS) };
+        let busy = || self.busy.iter().flatten();
+        let workers = |endpoint: &Url| busy().filter(|it| *it == endpoint).count();
+        busy().find(|endpoint| workers(endpoint) >= MAX_WORKERS_AN_ENDPOINT)
+    }
+
+    /// The first job whose endpoint has a worker left.
+    fn ready(&self) -> Option<usize> {
+        let full = self.full();
+        let mut waiting = self.waiting.iter();
+        waiting.position(|job| full != Some(job.endpoint()))
+    }
+
+    /// Makes a place for another worker, unless one is on its way to a job or there are enough.
+    fn hire(&mut self) -> bool {
+        let wanted = self.busy.len() < MAX_WORKERS && self.busy.iter().all(Option::is_some);
+        if wanted {
+            self.busy.push(None);
+        }
+        wanted
+    }
+
+    /// Adds a job; whether it needs another worker, for which there is a place then.
+    fn add(&mut self, job: Job) -> bool {
+        let ready = self.full() != Some(job.endpoint());
+        self.waiting.push_back(job);
+        // What waited before either can't be begun, or has a worker on its way.
+        ready && self.hire()
+    }
+
+    /// A worker's next job, and whether there is another one for another worker, for which there is a
+    /// place then. Workers start one after the other, so that there are no more than are needed.
+    fn take(&mut self) -> Option<(Job, bool)> {
+        let at = self.ready();
+        let job = at.and_then(|at| self.waiting.remove(at));
+        let idle = self.busy.iter().position(Option::is_none);
+        match (&job, idle) {
+            (Some(job), Some(idle)) => {
+                if let Some(slot) = self.busy.get_mut(idle) {
+                    *slot = Some(job.endpoint().clone());
+                }
+            }
+            (None, Some(idle)) => {
+                self.busy.swap_remove(idle);
+            }
+            (_, None) => {}
+        }
+        let job = job?;
+        let more = self.ready().is_some() && self.hire();
+        Some((job, more))
+    }
+}
+
 /// The workers and their queue.
 pub struct Provider {
     queue: Mutex<Queue>,
@@ -100,13 +158,14 @@ impl Provider {
     }
 
     fn queue(&self, shared: &Arc<Shared>, job: Job) {
-        let mut queue = self.lock();
-        queue.waiting.push_back(job);
-        if queue.busy.len() >= MAX_WORKERS {
-            return;
+        let needs_worker = self.lock().add(job);
+        if needs_worker {
+            self.start_worker(shared);
         }
-        queue.busy.push(None);
-        drop(queue);
+    }
+
+    /// Starts the worker for which [`Queue::hire`] has made a place.
+    fn start_worker(&self, shared: &Arc<Shared>) {
         let theirs = shared.clone();
         let worker = thread::Builder::new()
             .name("provider".into())
@@ -137,7 +196,10 @@ impl Provider {
 
     fn work(&self, shared: &Arc<Shared>) {
         let mut agents = None;
-        while let Some(job) = self.next() {
+        while let Some((job, more)) = self.next() {
+            if more {
+                self.start_worker(shared);
+            }
             let sent = clock::now().instant;
             // Whatever a library does, the attempt gets its outcome and the worker goes on.
             let asked = guard::job("a request to a provider", || {
@@ -151,29 +213,15 @@ impl Provider {
             }
             self.done(job.endpoint());
         }
+        drop(agents);
+        if self.lock().busy.is_empty() {
+            // The last one leaves behind what all the replies and the trust store took.
+            sys::trim_heap();
+        }
     }
 
-    /// The first job whose endpoint has a worker left; `None` ends the worker.
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.lock();
-        let at = queue.waiting.iter().position(|job| {
-            let busy = queue.busy.iter().flatten();
-            busy.filter(|endpoint| *endpoint == job.endpoint()).count() < MAX_WORKERS_AN_ENDPOINT
-        });
-        let job = at.and_then(|at| queue.waiting.remove(at));
-        let idle = queue.busy.iter().position(Option::is_none);
-        match (&job, idle) {
-            (Some(job), Some(idle)) => {
-                if let Some(slot) = queue.busy.get_mut(idle) {
-                    *slot = Some(job.endpoint().clone());
-                }
-            }
-            (None, Some(idle)) => {
-                queue.busy.swap_remove(idle);
-            }
-            (_, None) => {}
-        }
-        job
+    fn next(&self) -> Option<(Job, bool)> {
+        self.lock().take()
     }
 
     fn done(&self, endpoint: &Url) {
@@ -206,4 +254,57 @@ fn report(shared: &Arc<Shared>, job: &Job, sent: Instant, outcome: &Outcome) {
         What::Form(account, _) => core.token_outcome(cx, account, job.attempt, sent, outcome),
         What::Document(_) => core.discovery_outcome(cx, job.attempt, outcome),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(host: &str) -> Job {
+        let what = What::Document(Url::parse(&format!("https://{host}/")).unwrap());
+        let attempt = AttemptId::from_number(1);
+        Job { attempt, what }
+    }
+
+    /// What a queue of these jobs makes of every worker that it asks for: the hosts that are asked,
+    /// and how many wait.
+    fn begin(queue: &mut Queue, hosts: &[&str]) -> (Vec<String>, usize) {
+        let mut asked = Vec::new();
+        for host in hosts {
+            let mut wanted = queue.add(job(host));
+            while wanted {
+                let (job, more) = queue.take().unwrap();
+                asked.push(job.endpoint().host_str().unwrap_or_default().to_owned());
+                wanted = more;
+            }
+        }
+        (asked, queue.waiting.len())
+    }
+
+    #[test]
+    fn one_endpoint_gets_seven_workers_and_another_one_the_eighth() {
+        let mut queue = Queue::default();
+        assert_eq!(begin(&mut queue, &["a"; 20]), (vec!["a".to_owned(); 7], 13));
+        assert_eq!(queue.busy.len(), 7);
+        assert_eq!(begin(&mut queue, &["b", "b", "a"]).0, ["b"]);
+        assert_eq!(queue.busy.len(), 8);
+        assert_eq!(queue.waiting.len(), 15);
+    }
+
+    #[test]
+    fn a_worker_on_its_way_is_enough_until_it_sees_that_there_is_more() {
+        let mut queue = Queue::default();
+        assert!(queue.add(job("a")));
+        assert!(!queue.add(job("a")) && !queue.add(job("b")));
+        assert_eq!(queue.busy.len(), 1);
+        let (_, more) = queue.take().unwrap();
+        assert!(more && queue.busy.len() == 2);
+        let (_, more) = queue.take().unwrap();
+        assert!(more && queue.busy.len() == 3);
+        let (last, more) = queue.take().unwrap();
+        assert!(!more && last.endpoint().host_str() == Some("b"));
+        // It has nothing left to do, and goes.
+        queue.busy.push(None);
+        assert!(queue.take().is_none() && queue.busy.len() == 3);
+    }
 }
