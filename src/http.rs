@@ -2,10 +2,10 @@
 //! system's trust store, redirects aren't followed, replies are bounded. Nothing of TLS is loaded
 //! before the first request.
 
+mod names;
+
 use std::{
-    fmt,
     io::{self, Read},
-    panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
 
@@ -15,14 +15,12 @@ use ureq::{
     config::Config,
     http,
     tls::{RootCerts, TlsConfig},
-    unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
-        transport::{DefaultConnector, NextTimeout},
-    },
+    unversioned::transport::DefaultConnector,
 };
 use url::Url;
 use zeroize::Zeroizing;
 
+use self::names::{Names, NoAddress};
 use crate::{
     config::is_loopback,
     oauth::{
@@ -40,6 +38,18 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
 /// together, shorter than any server keeps it. One that the server closes while a request is on its
 /// way looks like a lost reply.
 const MAX_IDLE: Duration = Duration::from_secs(1);
+
+/// How many connections are kept for the next request, of one server and of all: one for each of the
+/// daemon's workers. With fewer, requests that end together close what the next ones open again.
+const MAX_IDLE_CONNECTIONS: usize = 8;
+
+/// How much of a reply a connection has room for at once, in bytes: the head must fit as a whole, and
+/// a longer one than this isn't understood anyway.
+const READ_BUFFER: usize = 64 << 10;
+
+/// How much of a request a connection has room for at once, in bytes: a line of the head must fit as
+/// a whole, and is configured or a URL.
+const WRITE_BUFFER: usize = 32 << 10;
 
 /// How much of a reply is read, in bytes: one more than is understood, so that a reply which is too
 /// long can be told from one that was lost.
@@ -70,6 +80,10 @@ impl Agents {
                 .timeout_global(Some(REQUEST_TIMEOUT))
                 .http_status_as_error(false)
                 .max_idle_age(MAX_IDLE)
+                .max_idle_connections(MAX_IDLE_CONNECTIONS)
+                .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
+                .input_buffer_size(READ_BUFFER)
+                .output_buffer_size(WRITE_BUFFER)
                 .max_redirects(0)
                 .max_redirects_will_error(false)
                 .user_agent(concat!("pizauth/", env!("CARGO_PKG_VERSION")))
@@ -81,7 +95,8 @@ impl Agents {
                 )
                 .build()
         };
-        let agent = |proxy| Agent::with_parts(config(proxy), DefaultConnector::default(), Names);
+        let agent =
+            |proxy| Agent::with_parts(config(proxy), DefaultConnector::default(), Names::default());
         Agents {
             direct: agent(None),
             proxied: agent(ureq::Proxy::try_from_env()),
@@ -165,47 +180,6 @@ impl Agents {
             true => &self.direct,
             false => &self.proxied,
         }
-    }
-}
-
-/// Looks names up as ureq does, and says which failures are of that: nothing was sent then.
-#[derive(Debug)]
-struct Names;
-
-impl Resolver for Names {
-    fn resolve(
-        &self,
-        uri: &http::Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        // It takes a thread for it, and panics when there is none.
-        let looked_up = catch_unwind(AssertUnwindSafe(|| {
-            DefaultResolver::default().resolve(uri, config, timeout)
-        }));
-        match looked_up {
-            Ok(Err(Error::Io(error))) => Err(NoAddress(error.to_string()).into()),
-            Ok(outcome) => outcome,
-            Err(_) => Err(NoAddress("no thread to look the name up with".into()).into()),
-        }
-    }
-}
-
-/// A name couldn't be looked up.
-#[derive(Debug)]
-struct NoAddress(String);
-
-impl fmt::Display for NoAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NoAddress {}
-
-impl From<NoAddress> for Error {
-    fn from(error: NoAddress) -> Self {
-        Error::Other(Box::new(error))
     }
 }
 

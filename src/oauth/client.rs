@@ -111,13 +111,25 @@ impl Credentials<'_> {
 
 /// `application/x-www-form-urlencoded`.
 fn encode<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Secret {
-    // Encoding at most triples. A buffer that had to grow would leave its secrets behind.
-    let room = (fields.clone()).map(|(name, value)| tripled(name, value));
+    // A buffer that had to grow would leave its secrets behind. It is just long enough: thousands of
+    // forms may wait for their turn.
+    let room = (fields.clone()).map(|(name, value)| {
+        let signs = 2;
+        [encoded_len(name), encoded_len(value)]
+            .into_iter()
+            .fold(signs, usize::saturating_add)
+    });
     let buffer = String::with_capacity(room.fold(0, usize::saturating_add));
     let form = form_urlencoded::Serializer::new(buffer)
         .extend_pairs(fields)
         .finish();
     Secret::new(form)
+}
+
+/// How long `text` becomes by encoding.
+fn encoded_len(text: &str) -> usize {
+    let parts = form_urlencoded::byte_serialize(text.as_bytes());
+    parts.map(str::len).fold(0, usize::saturating_add)
 }
 
 /// How long a name and a value may become by encoding, with two signs between pairs.

@@ -239,6 +239,7 @@ pub const BANS: [Ban; 7] = [
                 "the queue of requests that wait for a worker",
             ),
             ("src/daemon/hooks.rs", "the queue of jobs for the runner"),
+            ("src/http/names.rs", "which lookups of names are under way"),
             (
                 "src/daemon/mod.rs",
                 "the control socket's file, which the main thread makes again and `shutdown` removes",
