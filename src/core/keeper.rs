@@ -253,6 +253,6 @@ impl Core {
     }
 
     fn holds_tokens(&self) -> bool {
-        self.accounts.values().any(super::account::Account::holds)
+        self.accounts.values().any(|account| account.holds())
     }
 }

@@ -116,7 +116,8 @@ pub enum CallbackAnswer {
 /// The state of every account, and what is to be done next.
 #[cfg_attr(test, derive(Clone))]
 pub struct Core {
-    accounts: BTreeMap<Arc<str>, Account>,
+    /// Boxed, since the map's nodes are half empty.
+    accounts: BTreeMap<Arc<str>, Box<Account>>,
     /// Each account that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
@@ -129,7 +130,7 @@ impl Core {
         let accounts = config
             .accounts
             .iter()
-            .map(|account| (account.name.clone(), Account::new(account)))
+            .map(|account| (account.name.clone(), Box::new(Account::new(account))))
             .collect();
         Core {
             accounts,
@@ -226,7 +227,7 @@ impl Core {
     /// Whether a provider's reply is outstanding. To lose it may be to lose a login: the refresh
     /// token that was sent may already have been replaced.
     pub fn awaits_reply(&self) -> bool {
-        self.accounts.values().any(Account::awaits_reply)
+        self.accounts.values().any(|account| account.awaits_reply())
     }
 
     /// `show`: the access token, or why there is none; starts what brings one.
@@ -407,11 +408,11 @@ impl Core {
                 }
                 Some(mut old) => {
                     old.end(&mut env);
-                    let mut successor = old.changed(described);
+                    let mut successor = Box::new(old.changed(described));
                     old.hand_over(&mut env, Some(&mut successor));
                     successor
                 }
-                None => Account::new(described),
+                None => Box::new(Account::new(described)),
             };
             account.locate(&mut Env::new(cx, &mut self.common));
             self.accounts.insert(described.name.clone(), account);
