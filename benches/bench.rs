@@ -376,6 +376,9 @@ fn refresh(report: &mut Report) {
             "",
         );
         report.row(&name, "connections", server.connections() as f64, "");
+        let [full, resumed] = server.handshakes();
+        report.row(&name, "full TLS handshakes", full as f64, "");
+        report.row(&name, "resumed TLS handshakes", resumed as f64, "");
         report.row(&name, "threads at most", threads, "");
         report.row(&name, "kB growth at most", peak - before.resident, "");
         report.row(
@@ -385,6 +388,25 @@ fn refresh(report: &mut Report) {
             "",
         );
     }
+    cost_of_a_refresh(report);
+}
+
+/// What a refresh costs, undisturbed by anybody who asks meanwhile.
+fn cost_of_a_refresh(report: &mut Report) {
+    let accounts = 1_000;
+    let server = server::Server::tls(Duration::from_millis(10));
+    let world = World::of_server(&server, accounts, None);
+    let processes = world.processes();
+    let before = world::cpu_millis(&processes);
+    world.restore_due();
+    let restored = world::cpu_millis(&processes);
+    world.wait_for(|| server.requests() >= accounts);
+    world.wait_for(|| world.memory().threads <= 4.0);
+    let each = |span: f64| span / accounts as f64;
+    let refreshed = each(world::cpu_millis(&processes) - restored);
+    let name = format!("one of {accounts} tokens");
+    report.row(&name, "ms CPU to restore", each(restored - before), "");
+    report.row(&name, "ms CPU to refresh", refreshed, "");
 }
 
 /// What is installed, by section, and what it is made of; `make bloat` says which crate costs what.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::PathBuf,
     sync::{
         Arc,
@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivatePkcs8KeyDer};
+use rustls::{
+    HandshakeKind, ServerConfig, ServerConnection, StreamOwned, pki_types::PrivatePkcs8KeyDer,
+};
 
 pub struct Server {
     pub base: String,
@@ -26,6 +28,9 @@ pub struct Server {
 struct Counts {
     connections: AtomicUsize,
     requests: AtomicUsize,
+    /// TLS handshakes with all that belongs to one, and those that went on with an earlier session.
+    full: AtomicUsize,
+    resumed: AtomicUsize,
 }
 
 impl Server {
@@ -75,9 +80,15 @@ impl Server {
                 thread::spawn(move || match tls {
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
-                        serve(StreamOwned::new(connection, stream), &counts, delay);
+                        let stream = StreamOwned::new(connection, stream);
+                        serve(stream, &counts, delay, |tls| {
+                            match tls.conn.handshake_kind() {
+                                Some(HandshakeKind::Resumed) => &counts.resumed,
+                                _ => &counts.full,
+                            }
+                        });
                     }
-                    None => serve::<TcpStream>(stream, &counts, delay),
+                    None => serve(stream, &counts, delay, |_| &counts.resumed),
                 });
             }
         });
@@ -93,12 +104,24 @@ impl Server {
         self.counts.connections.load(Ordering::Relaxed)
     }
 
+    /// Full and resumed TLS handshakes.
+    pub fn handshakes(&self) -> [usize; 2] {
+        [&self.counts.full, &self.counts.resumed].map(|count| count.load(Ordering::Relaxed))
+    }
+
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::Relaxed)
     }
 }
 
-fn serve<S: Read + Write>(mut stream: S, counts: &Counts, delay: Duration) {
+/// `shaken` is what counts the handshake, once it is known.
+fn serve<'a, S: Read + Write>(
+    mut stream: S,
+    counts: &Counts,
+    delay: Duration,
+    shaken: impl FnOnce(&S) -> &'a AtomicUsize,
+) {
+    let mut shaken = Some(shaken);
     let mut input = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -110,6 +133,9 @@ fn serve<S: Read + Write>(mut stream: S, counts: &Counts, delay: Duration) {
             continue;
         };
         input.drain(..end);
+        if let Some(shaken) = shaken.take() {
+            shaken(&stream).fetch_add(1, Ordering::Relaxed);
+        }
         let number = counts.requests.fetch_add(1, Ordering::Relaxed);
         // why: the delay is the server's.
         thread::sleep(delay);

@@ -320,6 +320,21 @@ pub fn wakeups(processes: &[u32]) -> f64 {
         .sum()
 }
 
+/// What these processes have cost so far, in ms of CPU.
+pub fn cpu_millis(processes: &[u32]) -> f64 {
+    // proc(5): utime and stime are fields 14 and 15, in hundredths of a second; the name before them
+    // ends with the last bracket.
+    let ticks = processes.iter().flat_map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields = text.rsplit(')').next().unwrap().to_owned();
+        let numbers = fields.split_whitespace().skip(11).take(2);
+        numbers
+            .map(|ticks| ticks.parse::<f64>().unwrap())
+            .collect::<Vec<_>>()
+    });
+    ticks.sum::<f64>() * 10.0
+}
+
 /// The first number behind `key` in a file of /proc; 0 when there is none.
 fn field(file: &str, key: &str) -> f64 {
     let text = fs::read_to_string(file).unwrap_or_default();
