@@ -34,6 +34,7 @@ mod show;
 mod soak;
 mod sock;
 mod state;
+mod store;
 mod support;
 mod tidy;
 mod trial;

@@ -55,11 +55,14 @@ fn a_socket_that_was_given_is_served_and_left_behind() {
     let mut daemon = Daemon::new("");
     let started = daemon.record("started");
     let variables = [
+        "FDSTORE",
         "LISTEN_FDS",
         "LISTEN_PID",
         "LISTEN_FDNAMES",
         "NOTIFY_SOCKET",
     ];
+    // A manager that keeps nothing.
+    daemon.env("FDSTORE", "0");
     daemon.write_config(&(started.option("startup_cmd", &variables) + &provider.account("work")));
     daemon.env(
         "NOTIFY_SOCKET",
@@ -75,7 +78,7 @@ fn a_socket_that_was_given_is_served_and_left_behind() {
     daemon.sign_in("work");
     assert_eq!(daemon.token("work"), "at-1");
     // What was meant for the server is no hook's to find.
-    assert_eq!(started.wait_lines(1), [[UNSET; 4].join("\t")]);
+    assert_eq!(started.wait_lines(1), [[UNSET; 5].join("\t")]);
     daemon.run(&["shutdown"]).ok();
     assert_eq!(server.finish().status, 0);
     assert!(path.exists(), "the file is the manager's");

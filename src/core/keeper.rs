@@ -93,10 +93,12 @@ impl Keeper {
 }
 
 impl Core {
-    /// To be called once, before anything is answered: loads what was saved. The server answers
-    /// when [`Core::is_keeping`] says no.
+    /// To be called once, before anything is answered: loads what was saved, unless a predecessor
+    /// did. The server answers when [`Core::is_keeping`] says no.
     pub fn start(&mut self, cx: &mut Cx) {
-        if let Some(command) = self.common.config.state_load_cmd.clone() {
+        if let Some(command) = self.common.config.state_load_cmd.clone()
+            && !self.keeper.loaded
+        {
             self.begin_load(cx, command);
         }
     }

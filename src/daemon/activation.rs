@@ -12,21 +12,38 @@ use super::{other, process};
 use crate::error::Failure;
 
 /// The variables that speak of descriptors of this process, and of no other's.
-pub const VARIABLES: [&str; 4] = [
+pub const VARIABLES: [&str; 5] = [
+    "FDSTORE",
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
 ];
 
+/// A descriptor that was handed to this process.
+pub struct Given {
+    /// What the manager calls it; empty when it doesn't say.
+    pub name: String,
+    pub fd: OwnedFd,
+}
+
 /// What was handed to this process; to be asked before it forks, since its number says that it is
 /// meant.
-pub fn descriptors() -> Vec<OwnedFd> {
+pub fn descriptors() -> Vec<Given> {
+    let given = |(number, name)| Given {
+        name,
+        fd: process::own(number),
+    };
+    if let Ok(named) = sd_notify::listen_fds_with_names() {
+        return named.map(given).collect();
+    }
     // An error is a variable that makes no sense, which was meant for somebody else then.
     let Ok(numbers) = sd_notify::listen_fds() else {
         return Vec::new();
     };
-    numbers.map(process::own).collect()
+    numbers
+        .map(|number| given((number, String::new())))
+        .collect()
 }
 
 /// The one among `descriptors` that is the control socket.

@@ -13,7 +13,7 @@ use std::{
 use super::{
     other,
     place::{SocketFile, listen},
-    process, verbs,
+    verbs,
 };
 use crate::{
     config::{Allowed, RestrictedSocket},
@@ -135,13 +135,12 @@ impl Doors {
     }
 
     /// Goes on with a predecessor's sockets.
-    pub fn adopt(&self, handed: Vec<(Arc<str>, RawFd)>, wanted: &[RestrictedSocket]) {
+    pub fn adopt(&self, handed: Vec<(Arc<str>, UnixListener)>, wanted: &[RestrictedSocket]) {
         let mut plan = Plan {
             wanted: wanted.to_vec(),
             opened: Vec::new(),
         };
-        for (path, number) in handed {
-            let listener = UnixListener::from(process::own(number));
+        for (path, listener) in handed {
             let file = paths::expand(&path).and_then(|path| SocketFile::of(&path).ok());
             match file {
                 Some(file) if wanted.iter().any(|it| it.path == path) => {

@@ -8,7 +8,7 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{self, Read, Seek},
     net::TcpListener,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -23,9 +23,8 @@ use std::{
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt;
-use zeroize::Zeroizing;
 
-use super::{hooks::HooksState, other, process};
+use super::{hooks::HooksState, memory, other, process};
 use crate::{
     cli::TAKE_OVER,
     config::{self, Config},
@@ -36,10 +35,6 @@ use crate::{
 
 /// What the state starts with.
 const MAGIC: &str = "pizauth handover ";
-
-/// The layout of [`Handover`] and of all that it holds, and the language of the hook runner, which
-/// goes over, too. Bumped by hand when any of them changes.
-const VERSION: u32 = 4;
 
 /// How long the new program may look at the state; it takes milliseconds.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -135,37 +130,16 @@ pub fn program() -> PathBuf {
 impl Handover {
     /// Memory that holds it, without a name, closed on exec.
     fn memory(&self) -> io::Result<File> {
-        let mut file = memory()?;
-        let json = Zeroizing::new(serde_json::to_vec(self)?);
-        file.write_all(format!("{MAGIC}{VERSION}\n").as_bytes())?;
-        file.write_all(&json)?;
-        file.rewind()?;
-        Ok(file)
+        memory::write(MAGIC, self)
     }
 
     /// What a predecessor wrote.
     fn read(file: &mut impl Read) -> Result<Self, Failure> {
-        let cant = |why: &str| {
+        memory::read(MAGIC, file).map_err(|why| {
             other(&format!(
                 "the running server's state can't be taken over: {why}"
             ))
-        };
-        let mut bytes = Zeroizing::new(Vec::new());
-        file.read_to_end(&mut bytes)
-            .map_err(|error| cant(&error.to_string()))?;
-        let rest = bytes.strip_prefix(MAGIC.as_bytes());
-        let end = rest.and_then(|rest| rest.iter().position(|byte| *byte == b'\n'));
-        let (Some(rest), Some(end)) = (rest, end) else {
-            return Err(cant("it is none"));
-        };
-        let (version, json) = rest.split_at(end);
-        if version != VERSION.to_string().as_bytes() {
-            let version = String::from_utf8_lossy(version);
-            return Err(cant(&format!(
-                "it is of version {version}, and this program knows version {VERSION}"
-            )));
-        }
-        serde_json::from_slice(json).map_err(|error| cant(&error.to_string()))
+        })
     }
 
     /// The configuration, if it goes with the listeners that there are.
@@ -187,33 +161,11 @@ impl Handover {
     pub fn trial(&self, program: &Path, config_file: &Path) -> Result<(), Failure> {
         let cant = |why: String| other(&format!("{} can't take over: {why}", program.display()));
         let memory = self.memory().map_err(|error| cant(error.to_string()))?;
-        let mut child = Command::new(program)
-            .arg(TAKE_OVER)
-            .arg(config_file)
-            .stdin(OwnedFd::from(memory))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| cant(error.to_string()))?;
-        let status = child.wait_timeout(TRIAL_TIMEOUT);
-        if !matches!(status, Ok(Some(_))) {
-            // It may just have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(cant("it takes too long".into()));
-        }
-        let mut said = String::new();
-        if let Some(stderr) = child.stderr {
-            // What can't be read isn't said.
-            let _ = stderr.take(4096).read_to_string(&mut said);
-        }
-        match status {
-            Ok(Some(status)) if status.success() => Ok(()),
-            _ => {
-                let said = said.trim_start_matches("ERROR - ");
-                Err(cant(crate::text::sanitize(said)))
-            }
-        }
+        let shown = memory.try_clone();
+        let shown = shown.map_err(|error| cant(error.to_string()))?;
+        let outcome = look_at(program, config_file, shown);
+        wipe(&memory);
+        outcome.map_err(cant)
     }
 
     /// Becomes `program`. The descriptors in `kept` stay open.
@@ -249,6 +201,44 @@ impl Handover {
     }
 }
 
+/// Has `program` try to take over the state in `memory`.
+///
+/// # Errors
+/// Why it couldn't, in its own words if it has any.
+fn look_at(program: &Path, config_file: &Path, memory: File) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .arg(TAKE_OVER)
+        .arg(config_file)
+        .stdin(OwnedFd::from(memory))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let status = child.wait_timeout(TRIAL_TIMEOUT);
+    if !matches!(status, Ok(Some(_))) {
+        // It may just have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err("it takes too long".into());
+    }
+    let mut said = String::new();
+    if let Some(stderr) = child.stderr {
+        // What can't be read isn't said.
+        let _ = stderr.take(4096).read_to_string(&mut said);
+    }
+    match status {
+        Ok(Some(status)) if status.success() => Ok(()),
+        _ => Err(crate::text::sanitize(said.trim_start_matches("ERROR - "))),
+    }
+}
+
+/// What was in `memory` is of no more use.
+pub fn wipe(memory: &File) {
+    if let Err(error) = memory::wipe(memory) {
+        log::warn!("the state that was handed over can't be wiped: {error}");
+    }
+}
+
 fn set_cloexec(fds: &[BorrowedFd], closed: bool) -> io::Result<()> {
     let flags = match closed {
         true => FdFlag::FD_CLOEXEC,
@@ -258,19 +248,6 @@ fn set_cloexec(fds: &[BorrowedFd], closed: bool) -> io::Result<()> {
         fcntl(fd, FcntlArg::F_SETFD(flags))?;
     }
     Ok(())
-}
-
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn memory() -> io::Result<File> {
-    use nix::sys::memfd::{MFdFlags, memfd_create};
-    Ok(memfd_create(c"pizauth", MFdFlags::MFD_CLOEXEC)?.into())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn memory() -> io::Result<File> {
-    Err(io::Error::other(
-        "this system has no memory without a name: stop the server and start it",
-    ))
 }
 
 /// The successor's view of what it is given, checked.
@@ -287,7 +264,9 @@ pub fn take(config_file: &Path, number: Option<RawFd>) -> Result<Taken, Failure>
             let mut file = File::from(process::own(number));
             let rewound = file.rewind();
             rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
-            Handover::read(&mut file)?
+            let handover = Handover::read(&mut file)?;
+            wipe(&file);
+            handover
         }
         None => Handover::read(&mut io::stdin())?,
     };

@@ -14,6 +14,7 @@ mod hooks;
 mod job;
 mod lanes;
 mod log;
+mod memory;
 mod pass;
 mod place;
 mod presence;
@@ -26,13 +27,14 @@ mod show;
 mod sign_in;
 mod signals;
 mod spawner;
+mod store;
 mod timer;
 mod verbs;
 
 use std::{
     io,
     net::TcpListener,
-    os::fd::{AsFd, OwnedFd, RawFd},
+    os::fd::{AsFd, RawFd},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
@@ -51,6 +53,7 @@ use nix::{
 use sd_notify::NotifyState;
 
 use self::{
+    activation::Given,
     clients::Clients,
     doors::Doors,
     handover::{Kept, KeptSite},
@@ -60,6 +63,7 @@ use self::{
     process::{Detached, Starter},
     shared::Shared,
     signals::{Wish, Wishes},
+    store::{Left, State},
     timer::Timer,
 };
 use crate::{
@@ -67,7 +71,7 @@ use crate::{
     cli::ServerOptions,
     config::{Config, Listen},
     control::{self, Control},
-    core::{Core, Ports},
+    core::{Core, CoreState, Ports},
     error::{Exit, Failure},
     paths,
     redirect::{self, Identity, Pages, Site},
@@ -116,6 +120,8 @@ pub struct Daemon {
     /// The configuration of a restart that is to begin.
     restarting: Mutex<Option<String>>,
     stopping: AtomicBool,
+    /// It stops, and perhaps another follows, for which the service manager keeps something.
+    leaving: AtomicBool,
     alarm: Arc<Alarm>,
     /// What the process has given up, as `info` shows it.
     sandbox: Vec<&'static str>,
@@ -159,7 +165,7 @@ fn run(
     options: &ServerOptions,
     config_file: PathBuf,
     program: PathBuf,
-    given: Vec<OwnedFd>,
+    given: Vec<Given>,
     starter: &mut Starter,
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
@@ -169,22 +175,27 @@ fn run(
     log::start(options.verbose, !options.foreground);
     let mut sandbox = harden::harden();
     sandbox.deny_calls(Vec::new());
+    let (mut left, given) = store::split(given);
     let config = verbs::read_config(&config_file)?;
     let address = paths::address()?;
     address.prepare()?;
     let lock = place::lock(&address)?;
     let startup_cmd = config.startup_cmd.clone();
-    let sites = Sites::bind(&config)?;
+    let state = left.state();
+    let sites = Sites::bind(&config, state.as_ref())?;
 
     let hooks = Hooks::new(spawner).map_err(cant)?;
     let mut parts = Parts::new(config, &sites, hooks).map_err(cant)?;
+    if let Some(state) = state {
+        parts.adopt(state.core);
+    }
     parts.load()?;
     let given = activation::control_socket(given, &address.socket)?;
     let listeners = parts
         .shared
         .with(|core, _| handover::listeners(core.config()));
-    let (daemon, listener) =
-        parts.open(config_file, &sites, &address.socket, given, sandbox.layers)?;
+    let opened = parts.open(&address.socket, given, &mut left)?;
+    let (daemon, listener) = parts.daemon(config_file, &sites, opened, sandbox.layers);
     *daemon.kept() = Some(Kept {
         control: listener.try_clone().map_err(cant)?,
         given: daemon.socket().is_none(),
@@ -206,8 +217,19 @@ fn run(
         listener,
         sites,
         place,
-        Some((starter, startup_cmd)),
+        Some(Started {
+            starter,
+            startup_cmd,
+            left,
+        }),
     )
+}
+
+/// What is to be done once when the server answers for the first time.
+struct Started<'a> {
+    starter: &'a mut Starter,
+    startup_cmd: Option<String>,
+    left: Left,
 }
 
 /// Serves until the end, and ends well. A server that has just been started tells its starter when
@@ -218,7 +240,7 @@ fn serve(
     listener: UnixListener,
     sites: Sites,
     mut place: Place,
-    started: Option<(&mut Starter, Option<String>)>,
+    started: Option<Started>,
 ) -> Result<(), Failure> {
     let Some((clients_inbox, browsers_inbox)) = parts.inboxes.take() else {
         return Err(other("it serves already"));
@@ -230,9 +252,12 @@ fn serve(
     // Whatever happened before anybody watched.
     place.look(&daemon).map_err(cant)?;
     notify(&[NotifyState::Ready]);
-    if let Some((starter, startup_cmd)) = started {
-        starter.ready();
-        if let Some(command) = startup_cmd {
+    if let Some(started) = started {
+        started.left.forget();
+        // What was taken over may go on.
+        daemon.shared.with(Core::release);
+        started.starter.ready();
+        if let Some(command) = started.startup_cmd {
             daemon.shared.hooks().startup(command);
         }
     }
@@ -240,8 +265,15 @@ fn serve(
     sys::trim_heap();
     let outcome = daemon.main_loop(&mut parts, &mut place);
     notify(&[NotifyState::Stopping]);
-    daemon.stop();
+    let leaves = outcome.is_ok() && daemon.leaving.load(Ordering::Acquire);
+    match leaves {
+        true => restart::retire(&daemon, &mut parts, &mut place),
+        false => daemon.stop(),
+    }
     end(threads, &[parts.clients, parts.browsers]);
+    if leaves {
+        restart::leave(&daemon);
+    }
     *daemon.kept() = None;
     daemon.close(&parts.wishes, &mut parts.timer);
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
@@ -305,41 +337,55 @@ impl Parts {
         Ok(())
     }
 
-    /// Opens the sockets; the control socket as the last, so that who finds it finds all.
+    /// Goes on from the state of a server that has ended. Nothing is sent before the state is this
+    /// server's own: a start that fails must leave the next one tokens that nobody has used.
+    fn adopt(&self, state: CoreState) {
+        self.shared.with(|core, cx| {
+            core.hold();
+            core.adopt(cx, state);
+        });
+    }
+
+    /// Opens the sockets, or takes those that are open; the control socket as the last, so that who
+    /// finds it finds all.
     fn open(
         &self,
-        config_file: PathBuf,
-        sites: &Sites,
         path: &Path,
         given: Option<UnixListener>,
-        sandbox: Vec<&'static str>,
-    ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
+        left: &mut Left,
+    ) -> Result<Opened, Failure> {
         let doors = Doors::new(self.clients.clone());
         let sockets = self.shared.with(|core, _| core.config().sockets.clone());
+        doors.adopt(left.doors(&sockets), &sockets);
         let plan = doors.prepare(&sockets)?;
-        let (listener, socket) = match given {
+        let (listener, socket) = match (given, left.socket_at(path)) {
             // Its file is the service manager's.
-            Some(listener) => (listener, None),
-            None => place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?,
+            (Some(listener), _) => (listener, None),
+            (None, Some(listener)) => (listener, Some(SocketFile::of_open(path))),
+            (None, None) => {
+                place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?
+            }
         };
         doors.commit(plan);
-        let daemon = self.daemon(config_file, sites, socket, doors, sandbox);
-        Ok((daemon, listener))
+        Ok(Opened {
+            listener,
+            socket,
+            doors,
+        })
     }
 
     /// The same with what a predecessor had open.
     fn reopen(
         &self,
-        config_file: PathBuf,
-        sites: &Sites,
         path: &Path,
-        kept: Kept,
+        kept: &Kept,
         handed: Vec<(Arc<str>, RawFd)>,
-        sandbox: Vec<&'static str>,
-    ) -> Result<(Arc<Daemon>, UnixListener), Failure> {
+    ) -> Result<Opened, Failure> {
         let doors = Doors::new(self.clients.clone());
         let sockets = self.shared.with(|core, _| core.config().sockets.clone());
-        doors.adopt(handed, &sockets);
+        let handed = handed.into_iter();
+        let handed = handed.map(|(path, number)| (path, process::own(number).into()));
+        doors.adopt(handed.collect(), &sockets);
         match doors.prepare(&sockets) {
             Ok(plan) => doors.commit(plan),
             // No reason to lose all the others, and the tokens.
@@ -347,25 +393,30 @@ impl Parts {
         }
         let socket = match kept.given {
             true => None,
-            // One that is gone by now is made again.
-            false => SocketFile::of(path).ok().or(Some(SocketFile::gone(path))),
+            false => Some(SocketFile::of_open(path)),
         };
         let listener = kept.control.try_clone().map_err(cant)?;
-        let daemon = self.daemon(config_file, sites, socket, doors, sandbox);
-        *daemon.kept() = Some(kept);
-        Ok((daemon, listener))
+        Ok(Opened {
+            listener,
+            socket,
+            doors,
+        })
     }
 
     fn daemon(
         &self,
         config_file: PathBuf,
         sites: &Sites,
-        socket: Option<SocketFile>,
-        doors: Doors,
+        opened: Opened,
         sandbox: Vec<&'static str>,
-    ) -> Arc<Daemon> {
+    ) -> (Arc<Daemon>, UnixListener) {
         self.shared.with(|core, cx| core.publish(cx));
-        Arc::new(Daemon {
+        let Opened {
+            listener,
+            socket,
+            doors,
+        } = opened;
+        let daemon = Daemon {
             shared: self.shared.clone(),
             config_file,
             ports: sites.ports,
@@ -376,10 +427,20 @@ impl Parts {
             kept: Mutex::new(None),
             restarting: Mutex::new(None),
             stopping: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             alarm: self.alarm.clone(),
             sandbox,
-        })
+        };
+        (Arc::new(daemon), listener)
     }
+}
+
+/// The sockets on which clients are served.
+struct Opened {
+    listener: UnixListener,
+    /// The control socket's file, unless that is a service manager's.
+    socket: Option<SocketFile>,
+    doors: Doors,
 }
 
 impl Daemon {
@@ -391,6 +452,19 @@ impl Daemon {
         self.doors.remove();
         self.stopping.store(true, Ordering::Release);
         self.alarm.ring();
+    }
+
+    /// The same by a signal, which is how a service manager stops a server, be it for good or to
+    /// start another: if it keeps something for that, the sockets stay.
+    fn stop_by_signal(&self) {
+        match store::is_there() && !self.is_stopping() {
+            true => {
+                self.leaving.store(true, Ordering::Release);
+                self.stopping.store(true, Ordering::Release);
+                self.alarm.ring();
+            }
+            false => self.stop(),
+        }
     }
 
     /// The refresher: sleeps until a deadline, a signal, a hook's end or a change of plan.
@@ -413,7 +487,7 @@ impl Daemon {
     ) -> io::Result<()> {
         for wish in wishes {
             match wish {
-                Wish::Stop => self.stop(),
+                Wish::Stop => self.stop_by_signal(),
                 Wish::Reload => self.reload_by_signal(),
             }
         }
@@ -453,10 +527,9 @@ impl Daemon {
         let shared = &self.shared;
         shared.with(|core, _| core.hold());
         let saves = shared.with(|core, _| core.config().state_save_cmd.is_some());
-        if saves {
-            self.wait_while(wishes, timer, REPLY_GRACE, |shared| {
-                shared.with(|core, _| core.awaits_reply())
-            });
+        // One that leaves has waited already.
+        if saves && !self.leaving.load(Ordering::Acquire) {
+            self.wait_for_replies(wishes, timer);
         }
         shared.with(|core, cx| core.close(cx));
         let keeping = |shared: &Arc<Shared>| shared.with(|core, _| core.is_keeping());
@@ -468,6 +541,13 @@ impl Daemon {
         }
         let telling = |shared: &Arc<Shared>| shared.hooks().tells();
         self.wait_while(wishes, timer, TELL_GRACE, telling);
+    }
+
+    /// Hears what providers still have to say.
+    fn wait_for_replies(&self, wishes: &Wishes, timer: &mut Timer) {
+        self.wait_while(wishes, timer, REPLY_GRACE, |shared| {
+            shared.with(|core, _| core.awaits_reply())
+        });
     }
 
     /// Turns until `busy` says no; false when it still says yes after so long.
@@ -606,14 +686,17 @@ impl Sites {
             .collect()
     }
 
-    fn bind(config: &Config) -> Result<Self, Failure> {
+    /// As the configuration says; where that doesn't name a port, on that of a predecessor, which
+    /// requests that are pending name.
+    fn bind(config: &Config, before: Option<&State>) -> Result<Self, Failure> {
+        let ports = before.map(State::ports).unwrap_or_default();
         let mut sites = Sites {
             sites: Vec::new(),
             ports: Ports::default(),
             identity: None,
         };
         if let Listen::On { host, port } = &config.http_listen {
-            let bound = bind("http_listen", host, *port)?;
+            let bound = bind("http_listen", host, *port, ports.http)?;
             sites.ports.http = Some(bound.port);
             sites.sites.push(Site {
                 bound,
@@ -621,10 +704,12 @@ impl Sites {
             });
         }
         if let Listen::On { host, port } = &config.https_listen {
-            let bound = bind("https_listen", host, *port)?;
-            let hosts = https_hosts(config);
-            let identity = Identity::generate(&hosts)
-                .map_err(|error| other(&format!("can't make a certificate: {error}")))?;
+            let bound = bind("https_listen", host, *port, ports.https)?;
+            let identity = before
+                .and_then(State::identity)
+                .map_or_else(|| Identity::generate(&https_hosts(config)), Ok);
+            let identity =
+                identity.map_err(|error| other(&format!("can't make a certificate: {error}")))?;
             let identity = Arc::new(identity);
             sites.ports.https = Some(bound.port);
             sites.identity = Some(identity.clone());
@@ -637,7 +722,16 @@ impl Sites {
     }
 }
 
-fn bind(option: &str, host: &str, port: u16) -> Result<redirect::Bound, Failure> {
+fn bind(
+    option: &str,
+    host: &str,
+    port: u16,
+    before: Option<u16>,
+) -> Result<redirect::Bound, Failure> {
+    let again = before.filter(|_| port == 0);
+    if let Some(Ok(bound)) = again.map(|port| redirect::bind(host, port)) {
+        return Ok(bound);
+    }
     redirect::bind(host, port).map_err(|error| other(&format!("{option}: {error}")))
 }
 

@@ -24,7 +24,7 @@ pub const MAX_FDS: usize = 64;
 ///
 /// # Errors
 /// `WouldBlock` when nothing could be sent; else the line is lost.
-pub fn send(line: &UnixStream, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<usize> {
+pub fn send(line: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<usize> {
     let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let rights: &[ControlMessage] = if fds.is_empty() { &[] } else { &rights };

@@ -199,12 +199,12 @@ impl SocketFile {
         })
     }
 
-    /// A file that isn't there any more.
-    pub fn gone(path: &Path) -> Self {
-        SocketFile {
+    /// That of a socket which is open already. If it is gone, it will be made again.
+    pub fn of_open(path: &Path) -> Self {
+        SocketFile::of(path).unwrap_or_else(|_| SocketFile {
             path: path.to_owned(),
             id: (0, 0),
-        }
+        })
     }
 
     /// Whether it is still this server's.

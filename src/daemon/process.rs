@@ -18,7 +18,7 @@ use nix::{
     unistd::{ForkResult, Pid, fork, setsid},
 };
 
-use super::{runner, signals, spawner};
+use super::{activation::Given, runner, signals, spawner};
 use crate::error::{Exit, Failure};
 
 /// What a daemon that answers tells the command that started it; anything else is an error.
@@ -60,7 +60,7 @@ pub enum Detached {
 }
 
 /// Forks the daemon; the command waits until it answers or fails (daemon(7)).
-pub fn detach(given: &[OwnedFd]) -> io::Result<Detached> {
+pub fn detach(given: &[Given]) -> io::Result<Detached> {
     let (ours, theirs) = UnixStream::pair()?;
     // SAFETY: the process has one thread, so the child's memory is consistent.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
@@ -75,7 +75,7 @@ pub fn detach(given: &[OwnedFd]) -> io::Result<Detached> {
     if unsafe { fork() }?.is_parent() {
         std::process::exit(0);
     }
-    let mut kept: Vec<RawFd> = given.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut kept: Vec<RawFd> = given.iter().map(|it| it.fd.as_raw_fd()).collect();
     kept.push(theirs.as_raw_fd());
     close_inherited(&kept);
     Ok(Detached::Daemon(Starter(Some(theirs))))

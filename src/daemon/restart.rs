@@ -23,6 +23,7 @@ use super::{
     place::{self, Place},
     process, signals,
     signals::Wish,
+    store::{self, State},
     turn, verbs,
 };
 use crate::{
@@ -118,7 +119,7 @@ fn settle(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) -> io::Res
         let rest = Rest::WatchingAtMost(&place.presence, left);
         let wishes = turn(shared, &parts.alarm, &parts.wishes, &mut parts.timer, rest)?;
         if wishes.contains(&Wish::Stop) {
-            daemon.stop();
+            daemon.stop_by_signal();
         }
         if daemon.is_stopping() || Instant::now() >= give_up {
             return Ok(false);
@@ -193,6 +194,46 @@ fn drain(daemon: &Arc<Daemon>, parts: &Parts, place: &mut Place) -> io::Result<(
     Ok(())
 }
 
+/// Brings to an end what is under way, before a server stops that another may follow.
+pub fn retire(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) {
+    daemon.shared.with(|core, _| core.hold());
+    daemon.wait_for_replies(&parts.wishes, &mut parts.timer);
+    if let Err(error) = drain(daemon, parts, place) {
+        log::warn!("{error}");
+    }
+}
+
+/// Leaves state and sockets with the service manager; nothing is served any more. What can't be
+/// left goes.
+pub fn leave(daemon: &Arc<Daemon>) {
+    let shared = &daemon.shared;
+    let (at, core) = shared.with(|core, cx| (cx.now.instant.millis(), core.state(cx.now)));
+    let identity = daemon.https.as_ref();
+    let state = State {
+        at,
+        http_port: daemon.ports.http,
+        https_port: daemon.ports.https,
+        identity: identity.map(|it| (it.certificate().to_vec(), it.key().to_vec())),
+        core,
+    };
+    let kept = daemon.kept();
+    // One that the service manager has made is its own already.
+    let control = kept.as_ref().filter(|kept| !kept.given);
+    let control = control.map(|kept| kept.control.as_fd());
+    let outcome = daemon.doors.with_fds(|doors| {
+        let sockets: Vec<_> = control.into_iter().chain(doors).collect();
+        store::put(&state, &sockets)
+    });
+    drop(kept);
+    match outcome {
+        Ok(()) => log::info!("the service manager has the state, should it start another server"),
+        Err(error) => {
+            log::error!("the service manager can't keep the state: {error}");
+            daemon.stop();
+        }
+    }
+}
+
 /// The successor's beginning; without a `number` only whether there could be one.
 pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
@@ -231,14 +272,9 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
         program: handover::program(),
     };
     let address = paths::address()?;
-    let (daemon, listener) = parts.reopen(
-        config_file,
-        &sites,
-        &address.socket,
-        kept,
-        handover.doors,
-        sandbox.layers,
-    )?;
+    let opened = parts.reopen(&address.socket, &kept, handover.doors)?;
+    let (daemon, listener) = parts.daemon(config_file, &sites, opened, sandbox.layers);
+    *daemon.kept() = Some(kept);
     let lock = place::adopt_lock(process::own(handover.lock)).map_err(cant)?;
     log::info!("the server was restarted in place");
     super::serve(

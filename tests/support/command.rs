@@ -174,6 +174,17 @@ impl Running {
         }
     }
 
+    /// Sends a line to its stdin, which stays open.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("an open stdin");
+        writeln!(stdin, "{line}").expect("to be heard");
+    }
+
+    /// Closes its stdin.
+    pub fn hush(&mut self) {
+        self.stdin = None;
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("to signal the child");
     }

@@ -18,7 +18,7 @@ use crate::{
         env::Env,
         revoking::{CarriedRevocation, Revocation},
     },
-    oauth::token::Refusal,
+    oauth::{authorization, token::Refusal},
     secret::Secret,
     time::{Instant, Now, Wall},
 };
@@ -167,10 +167,31 @@ impl Account {
             });
         }
         self.take(carried, env.now);
+        self.cancel_unreachable(env);
         self.locate(env);
         self.begin_discovered(env);
         if self.sign_in_waits_for_endpoints() {
             self.discover_for_sign_in(env);
+        }
+    }
+
+    /// Cancels a sign-in whose redirect would arrive nowhere: the predecessor had another port.
+    fn cancel_unreachable(&mut self, env: &mut Env) {
+        let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &self.sign_in
+        else {
+            return;
+        };
+        let wanted = &self.registration.redirect_uri;
+        let port = env.common.ports.of(wanted);
+        if browser.redirect_uri != authorization::redirect_uri(wanted, port) {
+            let why = Refusal {
+                text: "the server listens on another port now".into(),
+                hint: None,
+            };
+            self.cancel_sign_in(env, why);
         }
     }
 

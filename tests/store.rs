@@ -1,0 +1,298 @@
+//! A restart by the service manager, which keeps state and sockets meanwhile.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::support::browser;
+use crate::support::command::{Output, Running};
+use crate::support::daemon::Daemon;
+use crate::support::hooks::option;
+use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
+use crate::support::wait;
+
+/// What a state and the sockets of a server with one restricted socket are called.
+const STORED: [&str; 3] = ["pizauth-state", "pizauth-socket", "pizauth-socket"];
+
+/// A service manager with a server.
+struct Manager<'a> {
+    daemon: &'a Daemon,
+    running: Running,
+    /// How much of what it has said was read.
+    read: usize,
+}
+
+impl<'a> Manager<'a> {
+    /// `None` where there is none to be had.
+    fn start(daemon: &'a Daemon) -> Option<Self> {
+        if Command::new("python3").arg("-V").output().is_err() || !cfg!(target_os = "linux") {
+            eprintln!("python3 is missing, of which the service manager is made");
+            return None;
+        }
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store/manager.py");
+        let inner = daemon.command(&["server", "-d", "-vv"]);
+        let mut command = Command::new("python3");
+        command.arg(script).arg(daemon.path("notify"));
+        command.arg(inner.get_program()).args(inner.get_args());
+        let env = inner.get_envs();
+        command
+            .env_clear()
+            .envs(env.filter_map(|(name, value)| Some((name, value?))))
+            .current_dir(daemon.path(""));
+        let running = Running::start(&mut command);
+        let mut manager = Manager {
+            daemon,
+            running,
+            read: 0,
+        };
+        manager.expect("heard READY=1");
+        Some(manager)
+    }
+
+    /// The next line that it says.
+    fn next(&mut self) -> String {
+        let line = wait::until("the service manager's word", || {
+            let text = self.running.stdout.text();
+            let whole = text.get(..text.rfind('\n')?)?;
+            whole.lines().nth(self.read).map(str::to_owned)
+        });
+        self.read += 1;
+        line
+    }
+
+    #[track_caller]
+    fn expect(&mut self, line: &str) {
+        assert_eq!(self.next(), line, "{}", self.log());
+    }
+
+    fn order(&mut self, order: &str) {
+        self.running.say(order);
+    }
+
+    fn log(&self) -> String {
+        self.running.stderr.text()
+    }
+
+    /// The server stops well and leaves this.
+    #[track_caller]
+    fn expect_left(&mut self, stored: &[&str]) {
+        self.expect("heard STOPPING=1");
+        for name in stored {
+            self.expect(&format!("stored {name}"));
+        }
+        self.expect("ended 0");
+    }
+
+    /// Another one starts, and takes so many sockets.
+    #[track_caller]
+    fn expect_taken(&mut self, sockets: usize) {
+        self.expect("heard READY=1");
+        self.expect("removed 1 pizauth-state");
+        self.expect(&format!("removed {sockets} pizauth-socket"));
+    }
+
+    /// So many states have been stored, and so many are still there to be read.
+    #[track_caller]
+    fn expect_secrets(&mut self, states: usize, secrets: usize) {
+        self.order("look");
+        self.expect(&format!("states {states} secrets {secrets} 0o600"));
+    }
+
+    fn show(&self, account: &str) -> Output {
+        self.daemon.run(&["show", account])
+    }
+}
+
+impl Drop for Manager<'_> {
+    /// It takes the server along.
+    fn drop(&mut self) {
+        self.running.hush();
+        self.running.wait();
+    }
+}
+
+#[test]
+fn a_restart_by_the_manager_loses_nothing() {
+    let provider = Provider::start();
+    let daemon = Daemon::new("");
+    let door = "socket \"~/door\" { accounts = [\"work\"]; }\n";
+    let saved = option("state_save_cmd", "cat >tokens.new && mv tokens.new tokens")
+        + &option(
+            "state_load_cmd",
+            "echo load >>loads; [ ! -e tokens ] || cat tokens",
+        );
+    let file = provider.account_with("work", "token_file = \"~/token\";");
+    let config = saved + door + &file + &provider.account("home");
+    daemon.write_config(&config);
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    let url = daemon.authorization_url("home");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shows: Vec<_> = [&[][..], &["-w", "30s"], &["-m", "10s"]]
+            .into_iter()
+            .map(|options| {
+                let (daemon, done) = (&daemon, &done);
+                scope.spawn(move || {
+                    let mut shown = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let args = [&["show"], options, &["work"]].concat();
+                        assert_eq!(daemon.run(&args).ok(), "at-1\n");
+                        shown += 1;
+                    }
+                    shown
+                })
+            })
+            .collect();
+        let mut waiting = daemon.spawn(&["show", "-w", "1h", "home"]);
+        for _ in 0..5 {
+            manager.order("restart");
+            manager.expect_left(&STORED);
+            manager.expect_taken(2);
+        }
+        assert!(waiting.is_running());
+        // The request that was pending is pending still, at the same port.
+        assert_eq!(daemon.authorization_url("home"), url);
+        assert_eq!(browser::visit(&url).status(), 200);
+        assert_eq!(waiting.finish().ok(), "at-2\n");
+        done.store(true, Ordering::Relaxed);
+        for show in shows {
+            assert!(show.join().unwrap() > 0);
+        }
+    });
+    manager.expect_secrets(5, 0);
+    assert_eq!(provider.requests(TOKEN).len(), 2);
+    let loads = fs::read_to_string(daemon.path("loads")).unwrap();
+    assert_eq!(loads, "load\n", "what is there needn't be loaded");
+    wait::until("the token file", || {
+        fs::read_to_string(daemon.path("home/token")).ok()
+    });
+    assert!(std::os::unix::net::UnixStream::connect(daemon.path("home/door")).is_ok());
+    // One by itself goes on as well, and the manager's next, too.
+    daemon.run(&["restart"]).ok();
+    manager.expect("heard READY=1");
+    manager.order("restart");
+    manager.expect_left(&STORED);
+    manager.expect_taken(2);
+    assert_eq!(daemon.token("work"), "at-1");
+    // Another configuration is in force then: as by a reload.
+    daemon.write_config(&provider.account("home"));
+    manager.order("restart");
+    manager.expect_left(&STORED);
+    manager.expect_taken(2);
+    assert_eq!(daemon.token("home"), "at-2");
+    manager.show("work").failed(67);
+    assert!(!daemon.path("home/door").exists());
+}
+
+#[test]
+fn a_stop_for_good_leaves_nothing() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    manager.order("stop");
+    manager.expect_left(&STORED[..2]);
+    manager.expect("stopped");
+    let told = "ERROR - pizauth is not running\nhint: start it with `pizauth server`\n";
+    assert_eq!(manager.show("work").failed(69), told);
+    manager.order("start");
+    manager.expect("heard READY=1");
+    manager.show("work").failed(77);
+    // A shutdown is for good in any case.
+    daemon.sign_in("work");
+    daemon.run(&["shutdown"]).ok();
+    manager.order("wait");
+    manager.expect_left(&[]);
+    assert!(!daemon.socket_path().exists());
+    manager.order("start");
+    manager.expect("heard READY=1");
+}
+
+#[test]
+fn a_state_that_makes_no_sense_is_not_used() {
+    let provider = Provider::start();
+    let saved = option("state_save_cmd", "cat >tokens.new && mv tokens.new tokens")
+        + &option("state_load_cmd", "[ ! -e tokens ] || cat tokens");
+    let daemon = Daemon::new(&(saved + &provider.account("work")));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    let told = "the state that the service manager has kept is not used: ";
+    for (how, why) in [
+        ("file", "it is no sealed memory"),
+        ("memory", "it is no sealed memory"),
+        (
+            "version",
+            "it is of version 999, and this program knows version 4",
+        ),
+    ] {
+        manager.order("pause");
+        manager.expect_left(&STORED[..2]);
+        manager.order(&format!("spoil {how}"));
+        manager.expect("spoilt");
+        manager.order("start");
+        manager.expect_taken(1);
+        assert!(manager.log().contains(&format!("{told}{why}\n")));
+        // What was saved is loaded instead.
+        assert_eq!(daemon.token("work"), "at-1");
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_state_for_the_next() {
+    let provider = Provider::start();
+    let good = provider.account("work");
+    let daemon = Daemon::new(&good);
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    daemon.write_config("frob = 1;");
+    manager.order("restart");
+    manager.expect_left(&STORED[..2]);
+    // Nobody shall wait for a server that doesn't come.
+    manager.expect("removed 1 pizauth-socket");
+    manager.order("wait");
+    manager.expect("ended 1");
+    manager.show("work").failed(69);
+    manager.expect_secrets(1, 1);
+    daemon.write_config(&good);
+    manager.order("start");
+    manager.expect_taken(0);
+    assert_eq!(daemon.token("work"), "at-1");
+    manager.expect_secrets(1, 0);
+}
+
+#[test]
+fn a_reply_on_its_way_is_waited_for() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    manager.order("restart");
+    manager.expect_left(&STORED[..2]);
+    manager.expect_taken(1);
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    manager.order("restart");
+    manager.expect("heard STOPPING=1");
+    assert_eq!(daemon.token("work"), "at-1");
+    gate.open();
+    manager.expect("stored pizauth-state");
+    manager.expect("stored pizauth-socket");
+    manager.expect("ended 0");
+    manager.expect_taken(1);
+    assert_eq!(daemon.token("work"), "at-2");
+    assert_eq!(provider.requests(TOKEN).len(), 2);
+}

@@ -1,0 +1,122 @@
+# A small service manager, as far as sd_notify(3) and sd_listen_fds(3) go: it hears the service out,
+# keeps its descriptors, and hands them to the next one.
+#
+#   manager.py <notify socket> <command>...
+#
+# Orders come on stdin, one a line; what happens goes to stdout, a line each.
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+
+path, command = sys.argv[1], sys.argv[2:]
+line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+line.bind(path)
+store = []  # What is kept: names and descriptors.
+states = []  # Every state that there ever was, to look at.
+child = 0
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def hear():
+    while True:
+        text, fds, _, _ = socket.recv_fds(line, 4096, 16)
+        words = dict(word.split("=", 1) for word in text.decode().split())
+        if "FDSTORE" in words:
+            name = words["FDNAME"]
+            store.extend((name, fd) for fd in fds)
+            if name.endswith("state"):
+                states.extend(os.dup(fd) for fd in fds)
+            say("stored", name)
+        elif "FDSTOREREMOVE" in words:
+            gone = [entry for entry in store if entry[0] == words["FDNAME"]]
+            discard(gone)
+            say("removed", len(gone), words["FDNAME"])
+        elif "BARRIER" in words:
+            for fd in fds:
+                os.close(fd)
+        else:
+            say("heard", text.decode().split()[0])
+
+
+def discard(entries):
+    for entry in list(entries):
+        os.close(entry[1])
+        store.remove(entry)
+
+
+def start():
+    global child
+    child = os.fork()
+    if child:
+        return
+    # Out of the way of the numbers that they are to have.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for _, fd in store]
+    for number, fd in enumerate(high):
+        os.dup2(fd, 3 + number)
+    os.closerange(3 + len(store), 1000)
+    os.environ["NOTIFY_SOCKET"] = path
+    os.environ["FDSTORE"] = "8"
+    os.environ["LISTEN_PID"] = str(os.getpid())
+    os.environ["LISTEN_FDS"] = str(len(store))
+    os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in store)
+    os.execvp(command[0], command)
+
+
+def stop():
+    os.kill(child, signal.SIGTERM)
+    wait()
+
+
+def wait():
+    say("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def spoil(how):
+    """Puts something else in the place of the state."""
+    discard([entry for entry in store if entry[0] == "pizauth-state"])
+    if how == "file":
+        file = tempfile.TemporaryFile()
+        fd = os.dup(file.fileno())
+    else:
+        fd = os.memfd_create("state", os.MFD_ALLOW_SEALING)
+    os.write(fd, b"pizauth state 999\n{}")
+    if how == "version":
+        seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    store.append(("pizauth-state", fd))
+
+
+threading.Thread(target=hear, daemon=True).start()
+start()
+for order in sys.stdin:
+    match order.split():
+        case ["restart"]:
+            stop()
+            start()
+        case ["stop"]:
+            stop()
+            discard(store)
+            say("stopped")
+        case ["pause"]:
+            stop()
+        case ["start"]:
+            start()
+        case ["wait"]:
+            wait()
+        case ["spoil", how]:
+            spoil(how)
+            say("spoilt")
+        case ["look"]:
+            sizes = [os.fstat(fd).st_size for fd in states]
+            clear = [os.pread(fd, size, 0).strip(b"\0") for fd, size in zip(states, sizes)]
+            modes = {oct(os.fstat(fd).st_mode & 0o777) for fd in states}
+            say("states", len(states), "secrets", len([text for text in clear if text]), *modes)
+stop()
