@@ -43,7 +43,11 @@ impl Account {
         let reason = match &self.sign_in {
             SignIn::Exchanging(_) => return Progress::Exchanging,
             SignIn::Discovering(_) => {
-                self.discover_for_sign_in(env);
+                match self.locate(env) {
+                    // They have become known just now.
+                    Some(_) => self.begin_discovered(env),
+                    None => self.discover_for_sign_in(env),
+                }
                 reason
             }
             SignIn::Pending(_) => {

@@ -17,6 +17,8 @@ pub struct UnderWay {
     pub told: usize,
     /// Its name, and the address to open in a browser.
     pub pending: Option<(AttemptId, Option<String>)>,
+    /// A sign-in waits for the issuer to say where.
+    pub discovering: bool,
 }
 
 impl Account {
@@ -35,7 +37,8 @@ impl Account {
             ..UnderWay::default()
         };
         match &self.sign_in {
-            SignIn::None { .. } | SignIn::Discovering(_) => {}
+            SignIn::None { .. } => {}
+            SignIn::Discovering(_) => under_way.discovering = true,
             SignIn::Pending(pending) => {
                 let uri = pending.browser.as_ref().map(|browser| browser.uri.clone());
                 under_way.pending = Some((pending.attempt, uri));
