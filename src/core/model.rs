@@ -352,7 +352,7 @@ impl Canon {
                 Renewal::Idle | Renewal::Rejected | Renewal::Parked => {}
             }
             match &shadow.sign_in {
-                SignIn::None => {}
+                SignIn::None | SignIn::Discovering { .. } => {}
                 SignIn::Pending {
                     browser, device, ..
                 } => {

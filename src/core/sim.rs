@@ -1,7 +1,8 @@
 //! The main test: a seeded world around the core, with everything looked at after every step.
 //!
 //! [`world`] holds the clocks, the accounts, the requests in flight and a shadow of what the core
-//! must hold; [`provider`] the issuers and their faults; [`action`] what can happen, as data;
+//! must hold; [`provider`] the issuers and their faults, [`discovery`] what they say of themselves;
+//! [`action`] what can happen, as data;
 //! [`events`] and [`outcomes`] let it happen; [`look`] looks; [`canary`] plants bugs.
 //!
 //! `make sim SEED=… STEPS=…` repeats a run: worlds of [`WORLD_STEPS`] steps each, with the seeds
@@ -10,6 +11,7 @@
 pub mod action;
 pub mod canary;
 mod device;
+mod discovery;
 mod events;
 mod handover;
 mod keep;

@@ -1,7 +1,7 @@
 //! What can happen in the world, as data: a run is a list of these, so it can be replayed and cut
 //! down. Whoever picks something that isn't there picks nothing, so every list is a run.
 
-use super::{provider::Fault, world::World};
+use super::{discovery::Found, provider::Fault, world::World};
 
 /// Seeded numbers (SplitMix64).
 #[derive(Clone, Debug)]
@@ -127,6 +127,10 @@ pub enum Action {
     Hold,
     Release,
     TakeOver,
+    /// The request for an issuer's document ends.
+    Found(u8, Found),
+    /// An issuer's endpoints move.
+    Move(u8),
     /// Faults stop, for as long as one retry interval: whoever can be valid must be.
     Calm,
 }
@@ -138,6 +142,9 @@ pub const LIVES: [u32; 8] = [3600, 3600, 60, 1, 25, 600, 86_400, 0];
 pub fn next(rng: &mut Rng, world: &World) -> Action {
     if world.in_flight() > 0 && rng.one_in(3) {
         return outcome(rng);
+    }
+    if world.asks_issuers() && rng.one_in(4) {
+        return Action::Found(rng.next() as u8, Found::pick(rng.next() as u8 as usize));
     }
     if world.probing() && rng.one_in(4) {
         return Action::Probe(rng.next() as u8, !rng.one_in(4));
@@ -186,7 +193,10 @@ pub fn next(rng: &mut Rng, world: &World) -> Action {
             1..4 => Kill::Crash(rng.next() as u8),
             _ => Kill::Handover,
         }),
-        92 => Action::Calm,
+        92 => match rng.one_in(3) {
+            true => Action::Move(rng.next() as u8),
+            false => Action::Calm,
+        },
         _ => outcome(rng),
     }
 }

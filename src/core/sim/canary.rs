@@ -7,7 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{Invariant, provider::MARK};
+use zeroize::Zeroizing;
+
+use super::{
+    Invariant,
+    discovery::{PLACES, STRANGER},
+    provider::{ISSUERS, MARK},
+    world::host,
+};
 use crate::{
     config::Config,
     core::{
@@ -19,7 +26,7 @@ use crate::{
     },
     oauth::{
         authorization::Callback,
-        token::{Outcome, Request},
+        token::{Outcome, Reply, Request},
     },
     secret::Secret,
     time::{Instant, Now},
@@ -73,11 +80,15 @@ pub enum Canary {
     LeaveFile,
     /// A successor takes nothing over.
     ForgetAtRestart,
+    /// A document is believed, whoever it says it is of.
+    BelieveAnybody,
+    /// Tokens that are restored go wherever the issuer now says.
+    TrustMoved,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 22] = [
+    pub const ALL: [(Canary, Invariant); 24] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -100,6 +111,8 @@ impl Canary {
         (Canary::TrustSave, Invariant::Keeping),
         (Canary::LeaveFile, Invariant::Published),
         (Canary::ForgetAtRestart, Invariant::Handover),
+        (Canary::BelieveAnybody, Invariant::Origin),
+        (Canary::TrustMoved, Invariant::Origin),
     ];
 }
 
@@ -389,6 +402,32 @@ impl Sut {
         }
     }
 
+    pub fn discovery_outcome(
+        &mut self,
+        cx: &mut Cx,
+        attempt: AttemptId,
+        issuer: &str,
+        outcome: &Outcome,
+    ) {
+        if self.has(Canary::BelieveAnybody)
+            && let Outcome::Reply(reply) = outcome
+        {
+            let text = String::from_utf8_lossy(&reply.body);
+            let said = |issuer: &str| format!("\"issuer\":\"{issuer}\"");
+            let text = text.replace(&said(STRANGER), &said(issuer));
+            let reply = Reply {
+                body: Zeroizing::new(text.into_bytes()),
+                retry_after: None,
+                location: None,
+                ..*reply
+            };
+            return self
+                .core
+                .discovery_outcome(cx, attempt, &Outcome::Reply(reply));
+        }
+        self.core.discovery_outcome(cx, attempt, outcome);
+    }
+
     /// Whether somebody is signing in to `name`.
     fn exchanging(&self, now: Now, name: &str) -> bool {
         let mut views = self.status(now).into_iter();
@@ -433,7 +472,15 @@ impl Sut {
         dump::seal(&dump, cx.entropy.bytes32())
     }
 
-    pub fn restore(&mut self, cx: &mut Cx, dump: Dump) -> usize {
+    pub fn restore(&mut self, cx: &mut Cx, mut dump: Dump) -> usize {
+        if self.has(Canary::TrustMoved) {
+            let places = (0..ISSUERS).flat_map(|issuer| (0..PLACES).map(move |it| (issuer, it)));
+            let all = places.map(|(issuer, place)| format!("https://{}", host(issuer, place)));
+            let all: Arc<[String]> = all.collect();
+            for saved in &mut dump.grants {
+                saved.refresh_origins = saved.refresh_origins.take().map(|_| all.clone());
+            }
+        }
         if self.has(Canary::RestoreOlder) {
             self.collect();
             for saved in &dump.grants {

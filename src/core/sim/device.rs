@@ -32,7 +32,7 @@ impl World {
     fn device(&mut self, account: usize) -> Option<&mut Device> {
         match &mut self.shadows[account].sign_in {
             SignIn::Pending { device, .. } => Some(device),
-            SignIn::None | SignIn::Exchanging { .. } => None,
+            SignIn::None | SignIn::Discovering { .. } | SignIn::Exchanging { .. } => None,
         }
     }
 

@@ -3,12 +3,13 @@
 use super::{
     Check, Invariant, Violation,
     action::{Back, Change, Kill},
+    discovery::Found,
     fail,
     look::index_of,
     provider::{Fault, ISSUERS, MARK, Origin, read_tag},
     world::{
         CLIENTS, ClientSecret, DEVICE_ONLY, Device, Doing, EVENT, GLOBALS, Held, LOAD, NAMES,
-        Renewal, SAVE, Said, Shadow, SignIn, Tab, World, must,
+        Renewal, SAVE, Said, Shadow, SignIn, Tab, World, host, must,
     },
 };
 use crate::{
@@ -71,7 +72,10 @@ impl World {
                 must(shadow.needs_person(), Invariant::Kept, needless)?;
                 self.must_ask_for_code(account)
             }
-            Show::Discovering { .. } => fail(Invariant::Events, "nothing is discovered".into()),
+            Show::Discovering { .. } => {
+                must(shadow.needs_person(), Invariant::Kept, needless)?;
+                self.must_discover(account)
+            }
             Show::Exchanging => self.must_exchange(account),
             Show::Refreshing { .. } => {
                 let refreshes = !matches!(renewal, Renewal::Rejected | Renewal::Parked);
@@ -110,7 +114,9 @@ impl World {
             }
             Some(Progress::AskingForCode) => self.must_ask_for_code(account)?,
             Some(Progress::Discovering { .. }) => {
-                return fail(Invariant::Events, "nothing is discovered".into());
+                let text = "a sign-in is asked for without need";
+                must(!renews, Invariant::Kept, text)?;
+                self.must_discover(account)?;
             }
             Some(Progress::Exchanging) => self.must_exchange(account)?,
         }
@@ -135,6 +141,11 @@ impl World {
         must(exchanging, Invariant::SignIn, "an exchange of nothing")
     }
 
+    fn must_discover(&self, account: usize) -> Check {
+        let discovers = matches!(self.shadows[account].sign_in, SignIn::Discovering { .. });
+        must(discovers, Invariant::SignIn, "nothing is discovered")
+    }
+
     fn must_ask_for_code(&self, account: usize) -> Check {
         let asks = match &self.shadows[account].sign_in {
             SignIn::Pending {
@@ -145,7 +156,10 @@ impl World {
                 Device::Wanted | Device::Asking(_) => true,
                 Device::None | Device::Code { .. } | Device::Over => false,
             },
-            SignIn::None | SignIn::Pending { .. } | SignIn::Exchanging { .. } => false,
+            SignIn::None
+            | SignIn::Discovering { .. }
+            | SignIn::Pending { .. }
+            | SignIn::Exchanging { .. } => false,
         };
         must(asks, Invariant::Device, "nobody asks for a code")
     }
@@ -182,24 +196,33 @@ impl World {
     pub fn notice_sign_ins(&mut self) -> Check {
         let begins = self.begins.take();
         for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
-            let Some((attempt, uri)) = self.sut.under_way(name).pending else {
+            let under_way = self.sut.under_way(name);
+            let waits = self.waits.values().any(|wait| wait.account == account);
+            let shadow = &self.shadows[account];
+            let may_begin = begins == Some(account) || (waits && shadow.needs_person());
+            if under_way.discovering {
+                self.notice_discovering(account, may_begin)?;
+                continue;
+            }
+            let Some((attempt, uri)) = under_way.pending else {
                 continue;
             };
-            let shadow = &self.shadows[account];
+            must(
+                self.is_located(account),
+                Invariant::Origin,
+                "a sign-in where the issuer hasn't said",
+            )?;
+            let mut by_itself = false;
             match &shadow.sign_in {
                 SignIn::Pending { attempt: known, .. } if *known == attempt => continue,
-                SignIn::None => {}
+                SignIn::None => by_itself = !may_begin,
+                SignIn::Discovering { .. } => {}
                 SignIn::Pending { .. } | SignIn::Exchanging { .. } => {
                     let text = "a sign-in was given up for a new one";
                     return fail(Invariant::SignIn, text.into());
                 }
             }
-            let waits = self.waits.values().any(|wait| wait.account == account);
-            must(
-                begins == Some(account) || (waits && shadow.needs_person()),
-                Invariant::SignIn,
-                "a sign-in began by itself",
-            )?;
+            must(!by_itself, Invariant::SignIn, "a sign-in began by itself")?;
             self.begin_sign_in(account, attempt, uri.as_deref())?;
         }
         Ok(())
@@ -366,7 +389,9 @@ impl World {
             .into_iter()
             .chain(valid)
             .collect();
-        let tells = tell && !tags.is_empty() && self.setup.accounts[account].revocation;
+        // While the endpoints aren't known, there may be one for it.
+        let can = self.setup.accounts[account].revocation || !self.is_located(account);
+        let tells = tell && !tags.is_empty() && can;
         must(
             !self.present(account) || told == Some(tells),
             Invariant::Revoked,
@@ -391,7 +416,7 @@ impl World {
             said.announced.push((account, event));
         }
         match shadow.sign_in {
-            SignIn::None => {}
+            SignIn::None | SignIn::Discovering { .. } => {}
             SignIn::Pending { .. } => said.notify_ends += 1,
             SignIn::Exchanging { state, .. } => self.spend(state, false),
         }
@@ -485,9 +510,9 @@ impl World {
         let Ok(dump) = dump::open(&self.dumps[pick % count]) else {
             return fail(Invariant::Restore, "a dump doesn't open".into());
         };
-        let mut taken = 0;
+        let (mut taken, mut said) = (0, Said::default());
         for saved in &dump.grants {
-            taken += usize::from(self.must_take(saved)?);
+            taken += usize::from(self.must_take(saved, &mut said)?);
         }
         let told = self.feed(|sut, cx| sut.restore(cx, dump));
         must(
@@ -495,12 +520,12 @@ impl World {
             Invariant::Restore,
             "a dump's tokens weren't taken, or too many",
         )?;
-        self.expect(Said::default())?;
+        self.expect(said)?;
         self.look(Doing::Restoring)
     }
 
     /// Whether the core must take `saved`; if so it is held from now on.
-    pub fn must_take(&mut self, saved: &Saved) -> Result<bool, Violation> {
+    pub fn must_take(&mut self, saved: &Saved, said: &mut Said) -> Result<bool, Violation> {
         let account = index_of(&saved.account)?;
         let access = saved
             .access
@@ -511,7 +536,8 @@ impl World {
             .as_ref()
             .and_then(|token| read_tag(token.expose()));
         let origin = self.origin_of(access.or(refresh));
-        if !self.present(account) || origin != Some(self.origin(account)) {
+        let ours = self.origin(account).registered();
+        if !self.present(account) || origin.map(Origin::registered) != Some(ours) {
             return Ok(false);
         }
         let now = self.now;
@@ -534,6 +560,7 @@ impl World {
             refresh: refresh.or(old),
             obtained,
         });
+        self.keeps_from_strangers(account, said);
         Ok(true)
     }
 
@@ -583,7 +610,8 @@ impl World {
         let retry = |account: usize| self.setup.policy(account).refresh_retry;
         let retries = (0..self.shadows.len()).map(retry);
         let longest = retries.fold(MAX_RETRY_DELAY, std::time::Duration::max);
-        let pauses = self.pauses.iter().flatten().map(|until| until.since(now));
+        let pauses = self.pauses.iter().flatten().flatten();
+        let pauses = pauses.map(|until| until.since(now));
         let pause = pauses.max().unwrap_or_default();
         let end = now.after(longest.max(pause) + super::FLOOR);
         self.all_answered()?;
@@ -621,7 +649,9 @@ impl World {
             self.enter(at, self.steps.is_multiple_of(2))?;
         }
         loop {
-            if self.in_flight() > 0 {
+            if self.asks_issuers() {
+                self.found(0, Found::Honest)?;
+            } else if self.in_flight() > 0 {
                 self.reply(0, Fault::Honest, Some(7200))?;
             } else if self.probing() {
                 self.probe(0, true)?;
@@ -638,7 +668,7 @@ impl World {
 
 /// The state and code_challenge of an authorization request that must be `origin`'s.
 fn read_uri(uri: &str, origin: Origin) -> Result<(String, String), Violation> {
-    let prefix = format!("https://iss{}.example/auth?", origin.issuer);
+    let prefix = format!("https://{}/auth?", host(origin.issuer, origin.place));
     let client = format!("client_id=client-{}-{}", origin.account, origin.client);
     let query = uri.strip_prefix(&prefix).unwrap_or_default();
     let ours = query.split('&').any(|pair| pair == client);

@@ -80,6 +80,7 @@ impl World {
             self.carried(account);
         }
         self.held = None;
+        self.forget_documents(true);
         self.flights.clear();
         self.spent.clear();
         // Their connections are gone.
@@ -150,6 +151,7 @@ impl World {
                     *next = now;
                 }
             }
+            SignIn::Discovering { told } => *told = false,
             SignIn::None => {}
         }
     }

@@ -191,7 +191,7 @@ impl World {
             (self.keeping.loaded, self.keeping.told, self.keeping.failed) = (true, false, None);
             if let Ok(dump) = dump::open(&disk) {
                 for saved in &dump.grants {
-                    self.must_take(saved)?;
+                    self.must_take(saved, &mut said)?;
                 }
             }
             // It needn't be saved again.

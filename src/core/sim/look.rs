@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Check, FLOOR, Invariant, Violation, fail,
-    provider::{Asks, Form, MARK, read_tag},
+    provider::{Asks, Form, MARK, Minted, read_tag},
     world::{
         ClientSecret, Device, Doing, Flight, Held, NAMES, NOTIFY, RANDOM_MARK, Renewal, Said,
         SignIn, World, device_endpoint, endpoint, must, revocation_endpoint,
@@ -70,7 +70,8 @@ impl World {
     fn notice_operations(&mut self) -> Check {
         for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
             let under_way = self.sut.under_way(name);
-            let waits = matches!(self.shadows[account].secret, ClientSecret::Fetching(_));
+            let fetching = matches!(self.shadows[account].secret, ClientSecret::Fetching(_));
+            let waits = fetching || !self.is_located(account);
             let UnderWay {
                 refresh,
                 exchange,
@@ -80,6 +81,7 @@ impl World {
                 wants_code,
                 told,
                 pending: _,
+                discovering: _,
             } = under_way;
             self.drop_unheard(account, told);
             let theirs = self.revocations.iter().filter(|it| it.account == account);
@@ -133,6 +135,8 @@ impl World {
         expected.codes.sort_by_key(|(account, ..)| *account);
         said.errors.sort_unstable();
         expected.errors.sort_unstable();
+        said.probes.sort_unstable();
+        expected.probes.sort_unstable();
         if said.settled != expected.settled {
             let text = format!("settled {:?}, not {:?}", said.settled, expected.settled);
             let succeeds = |said: &Said, one: usize| {
@@ -150,6 +154,14 @@ impl World {
                 false => fail(Invariant::Answers, text),
             };
         }
+        let strangers = std::mem::take(&mut expected.strangers);
+        must(
+            strangers
+                .iter()
+                .all(|account| said.errors.contains(account)),
+            Invariant::Origin,
+            "a refresh token is kept for another place than it was issued at",
+        )?;
         must(
             said.kept_errors == expected.kept_errors,
             Invariant::Keeping,
@@ -202,11 +214,7 @@ impl World {
                 self.probed(account, attempt)?;
                 said.probes.push(account);
             }
-            // Its accounts have their endpoints in the config.
-            Effect::Discover { url, .. } => {
-                let text = format!("{url} is asked for");
-                return fail(Invariant::Events, text);
-            }
+            Effect::Discover { attempt, url } => self.document_asked_for(attempt, &url)?,
             Effect::FetchSecret {
                 account, attempt, ..
             } => self.fetched(index_of(&account)?, attempt)?,
@@ -278,12 +286,12 @@ impl World {
         let origin = self.origin(account);
         let form = Form::read(request.form.expose())?;
         let wanted = match form.asks {
-            Asks::Exchange | Asks::Refresh | Asks::Poll => endpoint(origin.issuer),
+            Asks::Exchange | Asks::Refresh | Asks::Poll => endpoint(origin),
             Asks::Code => device_endpoint(origin.issuer),
             Asks::Revocation => revocation_endpoint(origin.issuer),
         };
         must(
-            self.present(account) && request.endpoint == wanted,
+            self.present(account) && self.is_located(account) && request.endpoint == wanted,
             Invariant::Origin,
             "a request to an endpoint that isn't the account's",
         )?;
@@ -293,9 +301,14 @@ impl World {
             "a request that the shell won't send: a secret in it is of another registration",
         )?;
         let minted = form.tag.and_then(|tag| self.provider.get(tag));
+        let belongs = |minted: &Minted| match form.asks {
+            // The config says where, whatever the issuer does.
+            Asks::Revocation => minted.origin.registered() == origin.registered(),
+            Asks::Exchange | Asks::Refresh | Asks::Poll | Asks::Code => minted.origin == origin,
+        };
         let client = format!("client-{}-{}", origin.account, origin.client);
         must(
-            minted.is_none_or(|minted| minted.origin == origin) && form.client_id == client,
+            minted.is_none_or(belongs) && form.client_id == client,
             Invariant::Origin,
             "a request with the secret of another registration",
         )?;
@@ -456,6 +469,7 @@ impl World {
         self.look_at_keeping()?;
         self.look_at_files()?;
         self.look_at_revocations()?;
+        self.look_at_discovery()?;
         self.look_at_deadlines()?;
         let wake = self.sut.poll_timeout(self.now);
         for view in &views {
@@ -506,7 +520,8 @@ impl World {
     fn look_at_sign_in(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {
         let shadow = &self.shadows[account];
         let due = match (&view.sign_in, &shadow.sign_in) {
-            (SignInView::None { .. }, SignIn::None) => None,
+            (SignInView::None { .. }, SignIn::None)
+            | (SignInView::Discovering { .. }, SignIn::Discovering { .. }) => None,
             (
                 SignInView::Pending { .. },
                 SignIn::Pending {

@@ -2,7 +2,7 @@
 
 use super::{
     Check,
-    provider::{Asks, Class, Decision, Fault, expiry},
+    provider::{Asks, Class, Decision, Fault, Origin, expiry},
     waits::Wait,
     world::{
         Device, Doing, EVENT, Flight, Held, NAMES, PROBE, Renewal, Said, SignIn, Trouble, World,
@@ -88,7 +88,8 @@ impl World {
             Class::Transient(wait) => {
                 if !wait.is_zero() {
                     let until = self.now.instant.after(wait);
-                    let pause = &mut self.pauses[usize::from(flight.origin.issuer)];
+                    let Origin { issuer, place, .. } = flight.origin;
+                    let pause = &mut self.pauses[usize::from(issuer)][usize::from(place)];
                     *pause = (*pause).max(Some(until));
                 }
                 match self.setup.has(PROBE) {
@@ -110,7 +111,7 @@ impl World {
         }
     }
 
-    fn rejected(&mut self, account: usize) -> Said {
+    pub fn rejected(&mut self, account: usize) -> Said {
         let shadow = &mut self.shadows[account];
         (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
         Said {

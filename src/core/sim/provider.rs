@@ -26,6 +26,15 @@ pub struct Origin {
     pub account: usize,
     pub issuer: u8,
     pub client: u8,
+    /// Where the issuer has said that its endpoints are; 0 when the config says it.
+    pub place: u8,
+}
+
+impl Origin {
+    /// The registration, wherever its issuer is.
+    pub fn registered(self) -> Origin {
+        Origin { place: 0, ..self }
+    }
 }
 
 /// What an issuer does to a refresh token that has been used.
@@ -210,6 +219,7 @@ impl Provider {
             account,
             issuer,
             client,
+            place,
         } = minted.origin;
         let kind = match minted.kind {
             Kind::Access => "access",
@@ -218,7 +228,9 @@ impl Provider {
             Kind::Device => "device",
         };
         let generation = minted.generation;
-        format!("{MARK}{tag}-{kind}-iss{issuer}.acct{account}.client{client}.gen{generation}")
+        format!(
+            "{MARK}{tag}-{kind}-iss{issuer}.acct{account}.client{client}.place{place}.gen{generation}"
+        )
     }
 
     fn mint(&mut self, kind: Kind, origin: Origin, family: usize, generation: u32) -> Tag {

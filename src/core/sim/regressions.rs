@@ -1,7 +1,8 @@
 //! The shortest ways to the bugs that the simulator has found. Each broke a promise once.
 
 use super::{
-    action::{Action, Back, Change},
+    action::{Action, Back, Change, Kill},
+    discovery::Found,
     provider::{Fault, SCRIPTS},
     world::{HURRY, LOAD, NOTIFY, SAVE, World},
 };
@@ -187,6 +188,32 @@ fn a_revocation_without_an_endpoint_is_none() {
             Action::Reply(0, Fault::RequestLost, 0),
             Action::Reload(0, Change::Revocation),
             Action::Deadline,
+        ],
+    );
+}
+
+/// Somebody who hears that a refresh token goes nowhere, because its issuer has moved, hears where to
+/// sign in instead: the endpoints have just become known.
+#[test]
+fn who_waits_for_endpoints_in_vain_hears_where_to_sign_in() {
+    let discovered = 2;
+    let for_most_of_its_life_after_a_refresh = 237;
+    holds(
+        0,
+        &[
+            Action::Show(discovered),
+            Action::Found(0, Found::Honest),
+            Action::Browser(0, Back::Code),
+            Action::Reply(0, Fault::Honest, 0),
+            Action::Dump,
+            Action::Pass(200),
+            Action::Kill(Kill::Bare),
+            Action::Move(discovered),
+            Action::Show(discovered),
+            Action::Restore(0),
+            Action::Ask(discovered, for_most_of_its_life_after_a_refresh),
+            Action::Found(0, Found::Missing),
+            Action::Found(0, Found::Honest),
         ],
     );
 }

@@ -86,8 +86,9 @@ impl World {
         self.look(Doing::Other)
     }
 
-    /// Whatever waited for the secret of `account` has failed, as if it couldn't be sent.
-    fn nothing_sent(&mut self, account: usize) -> Result<Said, Violation> {
+    /// Whatever waited for the secret of `account`, or for its endpoints, has failed, as if it couldn't
+    /// be sent.
+    pub fn nothing_sent(&mut self, account: usize) -> Result<Said, Violation> {
         let mut said = Said::default();
         for (asks, attempt) in self.unsent(account) {
             let flight = self.paper_flight(account, asks, attempt);
@@ -133,7 +134,10 @@ impl World {
                     },
                 ..
             } => all.push((Asks::Poll, *attempt)),
-            SignIn::None | SignIn::Pending { .. } | SignIn::Exchanging { .. } => {}
+            SignIn::None
+            | SignIn::Discovering { .. }
+            | SignIn::Pending { .. }
+            | SignIn::Exchanging { .. } => {}
         }
         let ours = self.revocations.iter().filter(|it| it.account == account);
         all.extend(ours.filter_map(|it| Some((Asks::Revocation, it.attempt?))));

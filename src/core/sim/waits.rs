@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Check, Invariant, fail,
-    provider::read_tag,
+    provider::{Origin, read_tag},
     world::NAMES,
     world::{Device, Doing, Renewal, Said, SignIn, World, must},
 };
@@ -250,10 +250,11 @@ impl World {
             Some(SignInStart::AskingForCode) => {
                 let asking = matches!(
                     shadow.sign_in,
-                    SignIn::Pending {
-                        device: Device::Wanted | Device::Asking(_),
-                        ..
-                    }
+                    SignIn::Discovering { .. }
+                        | SignIn::Pending {
+                            device: Device::Wanted | Device::Asking(_),
+                            ..
+                        }
                 );
                 must(asking, Invariant::SignIn, "no code is asked for")?;
                 shadow.code_watchers.push(waiter);
@@ -295,7 +296,7 @@ impl World {
             .and_then(|tag| self.provider.get(tag))
             .map(|minted| minted.origin);
         must(
-            origin == Some(self.origin(account)),
+            origin.map(Origin::registered) == Some(self.origin(account).registered()),
             Invariant::Origin,
             "a token of another registration was shown",
         )?;

@@ -14,6 +14,7 @@ use super::{
     Check, Invariant, Violation,
     action::{Action, LIVES},
     canary::{Canary, Sut},
+    discovery::{Found, Issuer, PLACES},
     fail,
     handover::Hold,
     keep::Keeping,
@@ -71,8 +72,11 @@ impl Described {
 /// The client of those registrations that have no other way to sign in than a device code.
 pub const DEVICE_ONLY: u8 = 2;
 
+/// The client of those registrations whose endpoints the issuer says.
+pub const DISCOVERED: u8 = 3;
+
 /// How many clients there are.
-pub const CLIENTS: u8 = 3;
+pub const CLIENTS: u8 = 4;
 
 /// The config in force, as what the sim varies of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -179,11 +183,13 @@ impl Setup {
 
 fn registration(origin: Origin) -> Registration {
     let url = |path: &str| uri(&format!("https://iss{}.example/{path}", origin.issuer));
+    let discovered = origin.client == DISCOVERED;
+    let by_browser = origin.client != DEVICE_ONLY && !discovered;
     Registration {
         token_uri_fields: Vec::new(),
-        issuer: None,
-        auth_uri: (origin.client != DEVICE_ONLY).then(|| url("auth")),
-        token_uri: Some(url("token")),
+        issuer: discovered.then(|| issuer_uri(origin.issuer).into()),
+        auth_uri: by_browser.then(|| url("auth")),
+        token_uri: (!discovered).then(|| url("token")),
         client_id: format!("client-{}-{}", origin.account, origin.client),
         redirect_uri: uri("http://localhost/"),
         scopes: vec!["mail".into()],
@@ -195,9 +201,25 @@ fn uri(text: &str) -> Url {
     Url::parse(text).expect("a URI")
 }
 
+/// What an issuer calls itself.
+pub fn issuer_uri(issuer: u8) -> String {
+    format!("https://iss{issuer}.example")
+}
+
+/// Where an issuer's endpoints are when they are at `place`.
+pub fn host(issuer: u8, place: u8) -> String {
+    match place {
+        0 => format!("iss{issuer}.example"),
+        _ => format!("login{place}.iss{issuer}.example"),
+    }
+}
+
 /// The token endpoint of an issuer.
-pub fn endpoint(issuer: u8) -> Url {
-    uri(&format!("https://iss{issuer}.example/token"))
+pub fn endpoint(origin: Origin) -> Url {
+    uri(&format!(
+        "https://{}/token",
+        host(origin.issuer, origin.place)
+    ))
 }
 
 /// Its device authorization endpoint.
@@ -233,6 +255,11 @@ pub enum Renewal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SignIn {
     None,
+    /// The issuer is asked where.
+    Discovering {
+        /// The user has heard that this doesn't work.
+        told: bool,
+    },
     Pending {
         /// Its name, as reminders have it.
         attempt: AttemptId,
@@ -297,7 +324,7 @@ impl SignIn {
     /// Whether an authorization response with this state is its own.
     pub fn waits_for(&self, state: &str) -> bool {
         match self {
-            SignIn::None => false,
+            SignIn::None | SignIn::Discovering { .. } => false,
             SignIn::Pending { browser, .. } => browser.as_deref() == Some(state),
             SignIn::Exchanging { state: own, .. } => own == state,
         }
@@ -437,6 +464,8 @@ pub struct Said {
     pub notify_ends: usize,
     /// About keeping the state.
     pub kept_errors: usize,
+    /// Whose refresh token would go to a place that it wasn't issued at: the user is told.
+    pub strangers: Vec<usize>,
 }
 
 impl Said {
@@ -449,6 +478,7 @@ impl Said {
         self.probes.extend(other.probes);
         self.notify_ends += other.notify_ends;
         self.kept_errors += other.kept_errors;
+        self.strangers.extend(other.strangers);
     }
 }
 
@@ -539,7 +569,8 @@ pub struct World {
     /// What was held when each dump was made.
     pub dumped: VecDeque<Vec<Option<Held>>>,
     /// Until when each issuer asked to be left alone.
-    pub pauses: [Option<Instant>; ISSUERS as usize],
+    pub pauses: [[Option<Instant>; PLACES as usize]; ISSUERS as usize],
+    pub issuers: [Issuer; ISSUERS as usize],
     pub spent: VecDeque<(String, bool)>,
     pub waiters: u64,
     pub last_attempt: u64,
@@ -554,7 +585,11 @@ impl World {
             origin: Origin {
                 account,
                 issuer: account as u8 % issuers,
-                client: 0,
+                client: match account == 2 || global & (NOTIFY | ERROR) == NOTIFY | ERROR {
+                    true => DISCOVERED,
+                    false => 0,
+                },
+                place: 0,
             },
             policy: account as u8,
             client_secret: (account as u8).wrapping_add(global >> 3),
@@ -596,7 +631,8 @@ impl World {
             tabs: VecDeque::new(),
             dumps: VecDeque::new(),
             dumped: VecDeque::new(),
-            pauses: [None; ISSUERS as usize],
+            pauses: [[None; PLACES as usize]; ISSUERS as usize],
+            issuers: [Issuer::default(); ISSUERS as usize],
             spent: VecDeque::new(),
             waiters: 0,
             last_attempt: 0,
@@ -604,6 +640,11 @@ impl World {
         };
         world.start(0).expect("a start");
         world
+    }
+
+    /// Whether an issuer is asked for its document.
+    pub fn asks_issuers(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.asking.is_some())
     }
 
     pub fn in_flight(&self) -> usize {
@@ -629,14 +670,26 @@ impl World {
     }
 
     pub fn origin(&self, account: usize) -> Origin {
-        self.setup.accounts[account].origin
+        let origin = self.setup.accounts[account].origin;
+        let issuer = &self.issuers[usize::from(origin.issuer)];
+        Origin {
+            place: match origin.client {
+                DISCOVERED => issuer.known.unwrap_or_default(),
+                _ => 0,
+            },
+            ..origin
+        }
     }
 
     /// When `account` may ask its token endpoint again.
     pub fn earliest(&self, account: usize) -> Instant {
         let shadow = &self.shadows[account];
         let gap = shadow.last_request.map(|at| at.after(super::FLOOR));
-        let pause = self.pauses[usize::from(self.origin(account).issuer)];
+        let Origin { issuer, place, .. } = self.origin(account);
+        let pause = match self.is_located(account) {
+            true => self.pauses[usize::from(issuer)][usize::from(place)],
+            false => self.document_from(issuer),
+        };
         gap.max(pause).unwrap_or(Instant::from_millis(0))
     }
 
@@ -710,6 +763,8 @@ impl World {
             Action::Hold => self.hold(),
             Action::Release => self.release(),
             Action::TakeOver => self.take_over(),
+            Action::Found(pick, found) => self.found(pick.into(), found),
+            Action::Move(pick) => self.move_endpoints(pick),
             Action::Calm => self.calm(),
         }
     }
@@ -727,7 +782,8 @@ impl World {
         self.keeping.renew();
         self.impatient.clear();
         self.spent.clear();
-        self.pauses = [None; ISSUERS as usize];
+        self.pauses = [[None; PLACES as usize]; ISSUERS as usize];
+        self.forget_documents(false);
         self.last_attempt = 0;
     }
 
@@ -758,6 +814,8 @@ impl World {
                 .flights
                 .iter()
                 .map(|flight| flight.sent.after(REQUEST_DEADLINE));
+            let asked = self.issuers.iter().filter_map(|issuer| issuer.asking);
+            let hung = hung.chain(asked.map(|asking| asking.sent.after(REQUEST_DEADLINE)));
             let waits = self.waits.values().map(|wait| wait.until);
             let waits = waits.chain(self.held.map(|hold| hold.until));
             let wake = hung.chain(next).chain(waits).min().unwrap_or(end).min(end);
@@ -793,6 +851,15 @@ impl World {
         let late = |flight: &Flight| now.since(flight.sent) >= REQUEST_DEADLINE;
         while let Some(index) = self.flights.iter().position(late) {
             self.reply(index, Fault::RequestLost, None)?;
+        }
+        let late = |issuer: &Issuer| {
+            let asking = issuer.asking;
+            asking.is_some_and(|it| now.since(it.sent) >= REQUEST_DEADLINE)
+        };
+        while self.issuers.iter().any(late) {
+            let asked = self.issuers.iter().filter(|issuer| issuer.asking.is_some());
+            let first = asked.clone().position(late);
+            self.found(first.unwrap_or_default(), Found::Lost)?;
         }
         Ok(())
     }
