@@ -108,7 +108,7 @@ impl<H: Handler> Service for Control<H> {
     }
 
     fn received(&mut self, client: &mut Client, input: &mut Vec<u8>, end: bool) -> Next {
-        let answer = match wire::parse_request(input) {
+        let answer = match wire::take_request(input) {
             Received::Part if !end => return Next::More,
             Received::Part => Answer::Reply(failure("the request is incomplete")),
             Received::Bad(why) => Answer::Reply(failure(&why)),

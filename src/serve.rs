@@ -114,8 +114,8 @@ pub trait Service {
     /// [`run`] began with, or that of [`Remote::open`]. `None` closes it.
     fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Self::Conn>;
 
-    /// Bytes have arrived at the end of `input` (which may be drained), or, with `end`, the peer
-    /// has finished sending.
+    /// Bytes have arrived at the end of `input` (which may be drained, or given room for what is
+    /// known to follow), or, with `end`, the peer has finished sending.
     fn received(&mut self, conn: &mut Self::Conn, input: &mut Vec<u8>, end: bool) -> Next;
 
     /// A parked connection isn't waited for any more: its last bytes.

@@ -193,6 +193,24 @@ pub enum Received {
     Bad(String),
 }
 
+/// Takes the request at the beginning of `input`. Of one that is still arriving, `input` is given
+/// room for the rest: a dump is long, and to move what there is again and again takes long, too.
+pub fn take_request(input: &mut Vec<u8>) -> Received {
+    if let Ok(Some(("restore", length @ ..=MAX_RESTORE_BYTES, body))) = split_head(input) {
+        let missing = length.saturating_sub(body.len());
+        let head = input.len().saturating_sub(body.len());
+        if missing > 0 {
+            input.reserve_exact(missing);
+            return Received::Part;
+        }
+        // Not copied, for the same reason.
+        input.drain(..head);
+        input.truncate(length);
+        return Received::Whole(Request::Restore(Wiped::new(std::mem::take(input))));
+    }
+    parse_request(input)
+}
+
 /// Reads the request at the beginning of `input`.
 pub fn parse_request(input: &[u8]) -> Received {
     let (verb, length, body) = match split_head(input) {
@@ -511,10 +529,15 @@ mod tests {
             Request::Watch,
         ] {
             let bytes = encode_request(&request);
-            for end in 0..bytes.len() {
-                assert_eq!(parse_request(&bytes[..end]), Received::Part);
+            let mut input = Vec::new();
+            for byte in bytes.iter() {
+                assert_eq!(parse_request(&input), Received::Part);
+                assert_eq!(take_request(&mut input), Received::Part);
+                input.push(*byte);
             }
-            assert_eq!(parse_request(&bytes), Received::Whole(request));
+            let parsed = parse_request(&input);
+            assert_eq!(take_request(&mut input), parsed);
+            assert_eq!(parsed, Received::Whole(request));
         }
     }
 

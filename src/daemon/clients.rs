@@ -182,9 +182,11 @@ pub fn settle(
     remote.send(ConnId::from_number(number), reply, true);
 }
 
-/// Tells those who watch.
-pub fn publish(remote: &Remote, news: &News) {
-    remote.publish(control::encode(&verbs::json(&report::event(news))));
+/// Tells those who watch, of all of it at once: a dump that is restored has news of every account.
+pub fn publish(remote: &Remote, news: &[News]) {
+    let rows = news.iter().map(report::event);
+    let rows = rows.map(|event| control::encode(&verbs::json(&event)));
+    remote.publish(rows.collect::<Vec<_>>().concat());
 }
 
 fn failure(exit: Exit, what: &str) -> Reply {

@@ -76,7 +76,7 @@ impl Shared {
         if !news.is_empty()
             && let Some(remote) = self.clients()
         {
-            news.iter().for_each(|news| clients::publish(&remote, news));
+            clients::publish(&remote, &news);
         }
         if after != before {
             self.alarm.ring();

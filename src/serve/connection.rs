@@ -278,7 +278,11 @@ impl<C> Connection<C> {
     /// Reads once to the end of the input; whether more may be had at once.
     fn fill(&mut self, max_input: usize) -> io::Result<bool> {
         let start = self.input.len();
-        let wanted = start.clamp(CHUNK, MAX_CHUNK);
+        // The service may have made room for all that it waits for.
+        let wanted = match self.input.capacity().saturating_sub(start) {
+            0 => start.clamp(CHUNK, MAX_CHUNK),
+            room => room.min(MAX_CHUNK),
+        };
         let wanted = wanted.min(max_input.saturating_sub(start));
         make_room(&mut self.input, wanted);
         self.input.resize(start.saturating_add(wanted), 0);
