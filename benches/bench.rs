@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod core;
 mod crowd;
 mod report;
 mod server;
@@ -16,6 +17,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -30,7 +35,7 @@ type Part = (&'static str, fn(&mut Report));
 type Row<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
 
 /// What stands beside the crowds, by what the table calls it.
-type Scene = (&'static str, fn(&Path) -> (World, Trouble));
+type Scene = (&'static str, fn(&Path) -> (Trouble, World));
 
 /// What a thousand clients wait for, by what the table calls it.
 type Crowd = (&'static str, fn(&Path, usize) -> Vec<f64>);
@@ -51,7 +56,7 @@ fn main() {
         ("scale", scale),
         ("refresh", refresh),
         ("size", size),
-        ("core", core),
+        ("core", core::core),
         ("build", build),
     ];
     let mut report = Report::default();
@@ -191,26 +196,34 @@ fn socket(report: &mut Report) {
     let directory = tempfile::tempdir().unwrap();
     let floor = directory.path().join("floor");
     crowd::smallest_server(&floor);
-    let scenes: [Scene; 3] = [
+    let scenes: [Scene; 4] = [
         ("1,000 clients", |binary| {
-            (World::start_with(binary, 3, Some(3600)), Trouble::None)
+            (Trouble::None, World::start_with(binary, 3, Some(3600)))
         }),
         ("1,000 clients, beside 60 silent ones", |binary| {
             let world = World::start_with(binary, 3, Some(3600));
             let silent = (0..60).map(|_| world.connect()).collect();
-            (world, Trouble::Silent(silent))
+            (Trouble::Silent(silent), world)
         }),
+        (
+            "1,000 clients, beside reloads of 10,000 accounts",
+            |binary| {
+                let world = World::start_with(binary, 10_000, Some(3600));
+                let reloads = Reloads::begin(&world);
+                (Trouble::Reloads(reloads), world)
+            },
+        ),
         ("1,000 clients, beside a hung token endpoint", |binary| {
             let hung = server::Server::hanging();
             let world = World::of_server_with(binary, &hung, 10, None);
             world.restore_due();
             world.wait_for(|| hung.requests() > 0);
-            (world, Trouble::Hung(hung))
+            (Trouble::Hung(hung), world)
         }),
     ];
     for (name, scene) in scenes {
         let worlds: Vec<_> = builds.iter().map(|(_, binary)| scene(binary)).collect();
-        let sockets = worlds.iter().map(|(world, _)| world.socket());
+        let sockets = worlds.iter().map(|(_, world)| world.socket());
         let mut servers: Vec<_> = builds.iter().map(|(name, _)| *name).zip(sockets).collect();
         servers.push(("floor: ", floor.clone()));
         crowds(report, name, &servers);
@@ -221,7 +234,41 @@ fn socket(report: &mut Report) {
 enum Trouble {
     None,
     Silent(#[allow(dead_code)] Vec<UnixStream>),
+    Reloads(#[allow(dead_code)] Reloads),
     Hung(#[allow(dead_code)] server::Server),
+}
+
+/// A server that reads its configuration again, ten times a second.
+struct Reloads {
+    over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Reloads {
+    fn begin(world: &World) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let (socket, theirs) = (world.socket(), over.clone());
+        let thread = thread::spawn(move || {
+            while !theirs.load(Ordering::Relaxed) {
+                world::ask_at(&socket, "reload", b"");
+                // why: the interval is the scene's.
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Reloads {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Reloads {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
 }
 
 fn throughput(report: &mut Report, which: &str, world: &World) {
@@ -463,25 +510,6 @@ fn build(report: &mut Report) {
         "cargo build --release",
         "s",
         start.elapsed().as_secs_f64(),
-        "",
-    );
-}
-
-/// Parsing, the part of a reload that isn't the core's.
-fn core(report: &mut Report) {
-    report.section("the core alone");
-    let text = world::config("https://127.0.0.1:1", 10_000, "");
-    let mut spans: Vec<f64> = (0..9)
-        .map(|_| {
-            let start = Instant::now();
-            pizauth::config::parse("bench.conf", &text).unwrap();
-            millis(start.elapsed())
-        })
-        .collect();
-    report.row(
-        "parse a config of 10,000 accounts",
-        "ms, median of 9",
-        median(&mut spans),
         "",
     );
 }

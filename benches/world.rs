@@ -12,6 +12,7 @@ use std::{
 };
 
 use pizauth::{
+    config::Config,
     core::dump::{self, Dump, Saved, SavedAccess},
     secret::Secret,
     time::Wall,
@@ -47,6 +48,26 @@ pub fn config(base: &str, accounts: usize, more: &str) -> String {
         )
     };
     more.to_owned() + &(0..accounts).map(account).collect::<String>()
+}
+
+/// Tokens for every account.
+pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
+    let grants = config.accounts.iter().map(|account| Saved {
+        account: account.name.clone(),
+        registration: account.registration.clone(),
+        access: Some(SavedAccess {
+            token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
+            expires: Some(expires),
+            scopes: None,
+            origins: None,
+        }),
+        refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
+        refresh_origins: None,
+        obtained,
+    });
+    Dump {
+        grants: grants.collect(),
+    }
 }
 
 impl World {
@@ -151,7 +172,7 @@ impl World {
     }
 
     pub fn ask_bytes(&self, verb: &str, body: &[u8]) -> Vec<u8> {
-        ask_bytes_on(&mut self.connect(), verb, body)
+        ask_at(&self.socket(), verb, body)
     }
 
     /// Tokens for every account, that expire in so many seconds.
@@ -168,25 +189,8 @@ impl World {
         let config = pizauth::config::parse("bench.conf", &self.config).unwrap();
         let since = std::time::UNIX_EPOCH.elapsed().unwrap();
         let now = Wall::from_millis(0).after(since);
-        let grants = config.accounts.iter().map(|account| Saved {
-            account: account.name.clone(),
-            registration: account.registration.clone(),
-            access: Some(SavedAccess {
-                token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
-                expires: Some(now.after(Duration::from_secs(expires))),
-                scopes: None,
-                origins: None,
-            }),
-            refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
-            refresh_origins: None,
-            obtained: now.before(age),
-        });
-        dump::seal(
-            &Dump {
-                grants: grants.collect(),
-            },
-            [7; 32],
-        )
+        let expires = now.after(Duration::from_secs(expires));
+        dump::seal(&tokens(&config, now.before(age), expires), [7; 32])
     }
 
     /// The daemon, and what it has forked.
@@ -295,7 +299,9 @@ impl Floors {
     }
 }
 
-fn ask_bytes_on(socket: &mut UnixStream, verb: &str, body: &[u8]) -> Vec<u8> {
+/// What the server at this socket says.
+pub fn ask_at(socket: &Path, verb: &str, body: &[u8]) -> Vec<u8> {
+    let mut socket = UnixStream::connect(socket).unwrap();
     let mut head = format!("pizauth 1 {verb} {}\n", body.len()).into_bytes();
     // One call for a client's request; what it takes to copy a dump isn't to be measured.
     let (short, long) = body.split_at(body.len().min(4096));
