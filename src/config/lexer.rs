@@ -61,12 +61,12 @@ fn token(rest: &[u8]) -> Option<(u32, usize)> {
     }
 }
 
-/// The length of the string that `rest` starts with, quotes included; it ends on its line.
+/// The length of the string that `rest` starts with, quotes included; it may go over lines.
 fn string(rest: &[u8]) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in rest.iter().enumerate().skip(1) {
         match byte {
-            b'\n' | b'\r' | b'\0' => return None,
+            b'\0' => return None,
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => return Some(at + 1),

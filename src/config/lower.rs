@@ -373,8 +373,8 @@ impl<'a> Accounts<'_, 'a> {
     /// How the client proves who it is: a method and a secret that go together.
     fn client(&self, section: &Section<'_, 'a>) -> Result<Client, ConfigError> {
         let secret = match (
-            section.string("client_secret")?,
-            section.filled("client_secret_cmd")?,
+            section.lines("client_secret")?,
+            section.filled_command("client_secret_cmd")?,
         ) {
             (None, None) => ClientSecret::None,
             (Some(text), None) => {

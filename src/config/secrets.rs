@@ -9,11 +9,31 @@ use cfgrammar::Span;
 use super::{options::is_option, suggest::nearest};
 
 /// The parts of `text` to hide, in order. The quotes around a hidden string aren't part.
+///
+/// A string may go over lines, or lack its closing quote: both readings count.
 pub(super) fn spans(text: &str) -> Vec<Span> {
+    let mut found = found(text, true);
+    found.extend(self::found(text, false));
+    found.sort_by_key(|span| (span.start(), span.end()));
+    let mut merged: Vec<Span> = Vec::with_capacity(found.len());
+    for span in found {
+        match merged.last_mut() {
+            Some(last) if span.start() < last.end() => {
+                *last = Span::new(last.start(), last.end().max(span.end()));
+            }
+            Some(_) | None => merged.push(span),
+        }
+    }
+    merged
+}
+
+/// The parts of `text` to hide if strings go over lines, or don't.
+fn found(text: &str, over_lines: bool) -> Vec<Span> {
     let mut scan = Scan {
         text,
         at: 0,
         end: text.len(),
+        over_lines,
         hiding: false,
         hidden: false,
         found: Vec::new(),
@@ -26,6 +46,8 @@ struct Scan<'a> {
     text: &'a str,
     at: usize,
     end: usize,
+    /// Whether a string ends at its closing quote only, and not also where its line does.
+    over_lines: bool,
     /// Whether the setting that is being read looks like a secret.
     hiding: bool,
     /// Whether anything of that setting's value was seen.
@@ -74,12 +96,13 @@ impl Scan<'_> {
         self.at += len;
     }
 
-    /// A string, whether or not it ends before its line does.
+    /// A string, whether or not it is closed.
     fn string(&mut self) {
         self.at += 1;
         let mut escaped = false;
+        let over_lines = self.over_lines;
         let ends = |c: char| {
-            let end = c == '\n' || (c == '"' && !escaped);
+            let end = (c == '\n' && !over_lines) || (c == '"' && !escaped);
             escaped = c == '\\' && !escaped;
             end
         };
@@ -165,6 +188,14 @@ mod tests {
             ),
             (r#"client_secret = "abc"#, r#"client_secret = "***"#),
             ("client_secret = \"a\nb\";", "client_secret = \"*\n*\"*"),
+            (
+                "client_secret = \"a\nclient_id b\"; x = \"c\";",
+                "client_secret = \"*\n*********** *\"; x = \"*\";",
+            ),
+            (
+                "client_id = \"a;\nclient_secret = \"b\";",
+                "client_id = \"a;\nclient_secret***\"*\"*",
+            ),
             ("client_secret = ab//cd+1;", "client_secret = *********"),
             (r#"client_secret = 'ab c';"#, r#"client_secret = *** **;"#),
             (r#"client_secret "abc";"#, r#"client_secret "***";"#),

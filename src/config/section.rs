@@ -76,8 +76,16 @@ impl<'s, 'a> Section<'s, 'a> {
         self.source.error(value.span, what)
     }
 
-    /// A string.
+    /// A string that stays on its line. Only what has a use for line ends may hold them: elsewhere
+    /// a closing quote was forgotten, and they would reach logs and file names.
     pub(super) fn string(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
+        let text = self.lines(name)?;
+        let one_line = |text| value::one_line(self.source, &format!("`{name}`"), text);
+        text.map(one_line).transpose()
+    }
+
+    /// A string that may go over lines.
+    pub(super) fn lines(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
         match self.value(name) {
             None => Ok(None),
             Some(value) => match value.kind {
@@ -87,19 +95,28 @@ impl<'s, 'a> Section<'s, 'a> {
         }
     }
 
-    /// A string that must say something.
+    /// A string that stays on its line and must say something.
     pub(super) fn filled(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
-        match self.string(name)? {
-            Some(text) if text.value.is_empty() => {
-                Err(self.source.error(text.span, format!("`{name}` is empty")))
-            }
-            text => Ok(text),
+        let text = self.string(name)?;
+        text.map(|text| self.not_empty(name, text)).transpose()
+    }
+
+    fn not_empty(&self, name: &str, text: Text<'a>) -> Result<Text<'a>, ConfigError> {
+        match text.value.is_empty() {
+            true => Err(self.source.error(text.span, format!("`{name}` is empty"))),
+            false => Ok(text),
         }
     }
 
     /// A command line for the shell. An empty one is a command too: it does nothing, well.
     pub(super) fn command(&self, name: &str) -> Result<Option<String>, ConfigError> {
-        Ok(self.string(name)?.map(|text| text.value.into_owned()))
+        Ok(self.lines(name)?.map(|text| text.value.into_owned()))
+    }
+
+    /// A command line that must do something: what it prints is needed.
+    pub(super) fn filled_command(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
+        let text = self.lines(name)?;
+        text.map(|text| self.not_empty(name, text)).transpose()
     }
 
     /// A time.
@@ -146,7 +163,7 @@ impl<'s, 'a> Section<'s, 'a> {
         Ok(texts.map(|text| text.value.into_owned()).collect())
     }
 
-    /// The same, with the places.
+    /// The same, with the places. Each stays on its line.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<Text<'a>>, ConfigError> {
         let Some(value) = self.value(name) else {
             return Ok(Vec::new());
@@ -154,10 +171,11 @@ impl<'s, 'a> Section<'s, 'a> {
         let Kind::List(strings) = &value.kind else {
             return Err(self.mismatch(name, value, "a list such as [\"a\", \"b\"]"));
         };
-        let strings = strings.iter();
-        strings
-            .map(|span| value::string(self.source, *span))
-            .collect()
+        let text = |span: &Span| {
+            let text = value::string(self.source, *span)?;
+            value::one_line(self.source, &format!("a string of `{name}`"), text)
+        };
+        strings.iter().map(text).collect()
     }
 
     /// Pairs of strings, in their order; none when unset.

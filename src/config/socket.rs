@@ -24,6 +24,7 @@ pub(super) fn sockets(
     let mut sockets = Vec::new();
     for block in blocks {
         let path = value::string(source, block.name)?;
+        let path = value::one_line(source, "a socket's path", path)?;
         absolute_file(source, "a socket's path", &path)?;
         let path_text: Arc<str> = Arc::from(&*path.value);
         if let Some(first) = paths.insert(path_text.clone(), path.span) {

@@ -142,7 +142,8 @@ impl Failure<'_> {
             .tokens
             .partition_point(|it| it.span().end() <= at.start());
         let before = self.tokens.get(..count).unwrap_or_default();
-        if let Some(error) = self.usual_slip(before, token) {
+        let slip = || self.usual_slip(before, token);
+        if let Some(error) = self.runaway(before, at.start()).or_else(slip) {
             return error;
         }
         let expected = self.expected(before);
@@ -164,6 +165,24 @@ impl Failure<'_> {
         }
         self.source
             .error(at, format!("{what}, found {}", self.found(token)))
+    }
+
+    /// A string that lacks its closing quote goes on to the opening one of the next, whose content
+    /// then stands right behind it, at `at`, as no setting ever does.
+    fn runaway(&self, before: &[Token], at: usize) -> Option<ConfigError> {
+        let last = before.last()?;
+        let span = last.span();
+        let same_line = |start| {
+            let text = self.source.text.get(start..at);
+            text.is_some_and(|text| !text.contains('\n'))
+        };
+        if self.name(*last) != Some("STRING") || same_line(span.start()) || !same_line(span.end()) {
+            return None;
+        }
+        let end = Span::new(span.end(), span.end());
+        let line = self.source.line(end);
+        let what = format!("the string isn't closed on its line, and goes on to line {line}");
+        Some(self.unclosed_string(span.start(), &what))
     }
 
     /// Errors that the grammar notices late or that have a name of their own.
@@ -253,6 +272,9 @@ impl Failure<'_> {
                 .source
                 .error(Span::new(at, at), "unexpected end of the file");
         };
+        if let Some(error) = self.runaway(&self.tokens, at) {
+            return error;
+        }
         if c == '"' {
             return self.bad_string(at, rest);
         }
@@ -275,21 +297,25 @@ impl Failure<'_> {
             .maybe_hint(hint.map(Into::into))
     }
 
-    /// A string at `at` that the lexer refused.
+    /// A string at `at` that the lexer refused: it goes on to a NUL or to the end of the file.
     fn bad_string(&self, at: usize, rest: &str) -> ConfigError {
-        let len = rest.find(['\n', '\r', '\0']).unwrap_or(rest.len());
-        let string = rest.get(..len).unwrap_or_default();
-        if rest.get(len..).is_some_and(|rest| rest.starts_with('\0')) {
-            let nul = Span::new(at + len, at + len + 1);
-            return self
-                .source
-                .error(nul, "a string can't hold a NUL character");
+        match rest.find('\0') {
+            Some(nul) => {
+                let nul = Span::new(at + nul, at + nul + 1);
+                let what = "a string can't hold a NUL character";
+                self.source.error(nul, what)
+            }
+            None => self.unclosed_string(at, "the string isn't closed"),
         }
-        let span = Span::new(at, at + string.trim_end().len());
-        let error = self
-            .source
-            .error(span, "the string isn't closed on its line");
-        match string.contains("\\\"") {
+    }
+
+    /// A string at `at` whose line has no quote that closes it.
+    fn unclosed_string(&self, at: usize, what: &str) -> ConfigError {
+        let rest = self.source.text.get(at..).unwrap_or_default();
+        let line = rest.lines().next().unwrap_or_default();
+        let span = Span::new(at, at + line.trim_end().len());
+        let error = self.source.error(span, what);
+        match line.contains("\\\"") {
             true => error.hint(r#"`\"` is a quote inside a string; a backslash is `\\`"#),
             false => error,
         }

@@ -51,6 +51,19 @@ pub(super) fn string<'a>(source: &Source<'a>, span: Span) -> Result<Text<'a>, Co
     Ok(Text { value, span })
 }
 
+/// The same text, if it stays on its line; `name` says whose it is.
+pub(super) fn one_line<'a>(
+    source: &Source,
+    name: &str,
+    text: Text<'a>,
+) -> Result<Text<'a>, ConfigError> {
+    if !text.value.contains(['\n', '\r']) {
+        return Ok(text);
+    }
+    let error = source.error(text.span, format!("{name} must stay on one line"));
+    Err(error.hint("a string goes on to the next double quote"))
+}
+
 fn bad_escape(source: &Source, span: Span) -> ConfigError {
     let what = match source.quote(span) {
         Some(escape) => format!("unknown escape {escape}"),
