@@ -127,7 +127,40 @@ fn a_file_may_be_as_large_as_it_says_and_no_larger() {
     assert_eq!(config::parse(FILE, &text).unwrap().accounts.len(), 10_000);
     text.push(' ');
     let error = config::parse(FILE, &text).unwrap_err();
-    assert_eq!(error.to_string(), "pizauth.conf:1:1: larger than 16384 KiB");
+    let larger = "pizauth.conf:1:1: the file is larger than 16384 KiB";
+    assert_eq!(error.to_string(), larger);
+    // Whoever reads a byte more than that may have half a character.
+    let mut bytes = text.into_bytes();
+    bytes.pop();
+    bytes.push(0xc3);
+    let error = config::text(FILE, bytes).unwrap_err();
+    assert_eq!(error.to_string(), larger);
+}
+
+#[test]
+fn what_is_not_utf_8_has_its_place() {
+    const HINT: &str =
+        "hint: save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it from Latin-1";
+    for (bytes, what) in [
+        (
+            &b"x = 1s;\n// \xc3\xa9t\xe9 caf\xe9!\n"[..],
+            "pizauth.conf:2:6: this isn't UTF-8\n// \u{e9}t\u{fffd} caf\u{fffd}!\n     ^",
+        ),
+        (
+            b"\xef\xbb\xbf// \xe9!",
+            "pizauth.conf:1:4: this isn't UTF-8\n// \u{fffd}!\n   ^",
+        ),
+        (
+            b"client_secret = \"hush\xe9hush\";",
+            "pizauth.conf:1:22: this isn't UTF-8\nclient_secret = \"*********\";\n                     ^",
+        ),
+        (b"\xff", "pizauth.conf:1:1: this isn't UTF-8"),
+    ] {
+        let error = config::text(FILE, bytes.to_vec()).unwrap_err();
+        assert_eq!(error.to_string(), format!("{what}\n{HINT}"));
+    }
+    let text = config::text(FILE, b"x = \"\xc3\xa9\";".to_vec());
+    assert_eq!(text.unwrap(), "x = \"\u{e9}\";");
 }
 
 /// An option that the table names but nothing reads would be taken and ignored.

@@ -15,6 +15,7 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
+use cfgrammar::Span;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -29,20 +30,48 @@ pub use write::{comment, quoted};
 /// is larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
 pub const MAX_CONFIG_BYTES: usize = 16 * 1024 * 1024;
 
+/// What some editors start a file with.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The text that `bytes` are, which are what `file` holds (or one byte more than it may); the name
+/// is for errors only.
+///
+/// # Errors
+/// It is too large, or not UTF-8 somewhere.
+pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, ConfigError> {
+    check_size(file, bytes.len())?;
+    String::from_utf8(bytes).map_err(|error| {
+        // Up to the fault this is the file.
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let fault = error.utf8_error().valid_up_to();
+        let (text, at) = match text.strip_prefix(BYTE_ORDER_MARK) {
+            Some(text) => (text, fault.saturating_sub(BYTE_ORDER_MARK.len_utf8())),
+            None => (&*text, fault),
+        };
+        let span = Span::new(at, at + char::REPLACEMENT_CHARACTER.len_utf8());
+        let error = error::Source { file, text }.error(span, "this isn't UTF-8");
+        error.hint("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it from Latin-1")
+    })
+}
+
 /// The configuration in `text`, which is what `file` holds; the name is for errors only.
 ///
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
-    if text.len() > MAX_CONFIG_BYTES {
-        let what = format!("larger than {} KiB", MAX_CONFIG_BYTES / 1024);
-        return Err(ConfigError::of_file(file, what));
-    }
-    // Some editors start a file with a byte order mark.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    check_size(file, text.len())?;
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let source = error::Source { file, text };
     let items = syntax::parse(&source)?;
     lower::lower(&source, &items)
+}
+
+fn check_size(file: &str, bytes: usize) -> Result<(), ConfigError> {
+    if bytes <= MAX_CONFIG_BYTES {
+        return Ok(());
+    }
+    let what = format!("the file is larger than {} KiB", MAX_CONFIG_BYTES / 1024);
+    Err(ConfigError::of_file(file, what))
 }
 
 /// The whole of pizauth.conf(5), checked: a value of this type cannot be wrong.

@@ -187,10 +187,10 @@ mod tests {
                 "client_secret =\n  \"***\"\n;",
             ),
             (r#"client_secret = "abc"#, r#"client_secret = "***"#),
-            ("client_secret = \"a\nb\";", "client_secret = \"*\n*\"*"),
+            ("client_secret = \"a\nb\";", "client_secret = \"***\"*"),
             (
                 "client_secret = \"a\nclient_id b\"; x = \"c\";",
-                "client_secret = \"*\n*********** *\"; x = \"*\";",
+                "client_secret = \"*************\"; x = \"c\";",
             ),
             (
                 "client_id = \"a;\nclient_secret = \"b\";",

@@ -6,7 +6,7 @@ use sd_notify::NotifyState;
 
 use super::{Daemon, doors::Admitted, restart, shared::Shared};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, ConfigError},
     core::{Progress, dump},
     error::{Exit, Failure},
     oauth::token::Refusal,
@@ -124,11 +124,16 @@ pub fn read_config(file: &Path) -> Result<Config, Failure> {
 /// Reads and checks the configuration.
 pub fn load_config(file: &Path) -> Result<Config, Failure> {
     let text = read_config_text(file)?;
-    config::parse(&file.display().to_string(), &text).map_err(|error| Failure {
+    config::parse(&file.display().to_string(), &text).map_err(bad_config)
+}
+
+/// A config error as the one who asks gets to see it.
+pub fn bad_config(error: ConfigError) -> Failure {
+    Failure {
         what: error.report(),
         hint: error.advice().map(str::to_owned),
         exit: Exit::Other,
-    })
+    }
 }
 
 /// Reads the configuration.
@@ -142,12 +147,12 @@ pub fn read_config_text(file: &Path) -> Result<String, Failure> {
         let what = format!("the configuration {} is no regular file", file.display());
         return Err(Failure::new(Exit::Other, what));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     opened
         .take((config::MAX_CONFIG_BYTES as u64).saturating_add(1))
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(cant)?;
-    Ok(text)
+    config::text(&file.display().to_string(), bytes).map_err(bad_config)
 }
 
 fn info(daemon: &Daemon) -> ServerInfo {
