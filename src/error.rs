@@ -73,6 +73,15 @@ impl Failure {
         }
     }
 
+    /// The thing, the cause and the hint on one line, for a log: source lines are left out.
+    pub fn one_line(&self) -> String {
+        let what = self.what.lines().next().unwrap_or_default();
+        match &self.hint {
+            Some(hint) => format!("{what} ({hint})"),
+            None => what.to_owned(),
+        }
+    }
+
     /// The same failure with a hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

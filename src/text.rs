@@ -32,6 +32,18 @@ pub fn sanitize(text: &str) -> String {
     line
 }
 
+/// `text` as lines, each harmless and as long as it was: what [`sanitize`] takes out becomes a
+/// space, so that a caret stays below its culprit. Empty lines at the end go.
+pub fn sanitize_lines(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\n' => c,
+        c if c.is_whitespace() || c.is_control() || is_invisible(c) => ' ',
+        c => c,
+    };
+    let lines: String = text.chars().map(harmless).collect();
+    lines.trim_end().to_owned()
+}
+
 /// Characters that change how the text around them is shown, and show nothing themselves.
 fn is_invisible(c: char) -> bool {
     matches!(c,
@@ -78,6 +90,14 @@ mod tests {
         let once = sanitize(&"x\u{7}".repeat(5_000));
         assert_eq!(once.chars().count(), MAX_FOREIGN_CHARS + 1);
         assert_eq!(sanitize("a \u{1b} b"), sanitize(&sanitize("a \u{1b} b")));
+    }
+
+    #[test]
+    fn lines_stay_lines_and_columns_columns() {
+        assert_eq!(
+            sanitize_lines("a\tb\u{1b}[1m\r\n  \u{202e}^\n\n"),
+            "a b [1m \n   ^"
+        );
     }
 
     #[test]

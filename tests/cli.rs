@@ -499,10 +499,11 @@ fn sighup_reloads_and_an_error_in_the_config_changes_nothing() {
     let both = daemon.run(&["status"]).ok().to_owned();
     assert_eq!(both.lines().count(), 2);
 
-    daemon.write_config("nonsense");
+    daemon.write_config("startup_comd = \"x\";");
     hang_up(&daemon);
     let line = log.wait_line("ERROR - the configuration was not reloaded: ");
-    assert!(line.contains("pizauth.conf:1:"), "{line}");
+    let why = "pizauth.conf:1:1: unknown option `startup_comd` (did you mean `startup_cmd`?)";
+    assert!(line.ends_with(why), "{line}");
     assert_eq!(daemon.run(&["status"]).ok(), both);
 }
 

@@ -195,6 +195,17 @@ fn what_cannot_take_over_is_refused_and_the_old_server_goes_on() {
             "#!/bin/sh\necho 'ERROR - of another age' >&2; exit 1\n",
             "of another age",
         ),
+        ("#!/bin/sh\nexit 3\n", "it ends with exit status: 3"),
+        // Something that it leaves behind is nobody to wait for.
+        (
+            "#!/bin/sh\nsleep 60 & echo $! >\"${0%/*}/left\"; kill -9 $$\n",
+            "it ends with signal: 9 (SIGKILL)",
+        ),
+        // Nor is it left behind by what has to be killed.
+        (
+            "#!/bin/sh\nkill $(cat \"${0%/*}/left\"); sleep 60 & echo $! >\"${0%/*}/left\"; wait\n",
+            "it takes too long",
+        ),
         ("no program", "Exec format error (os error 8)"),
     ] {
         upgrade(dir.path(), script);
@@ -202,6 +213,16 @@ fn what_cannot_take_over_is_refused_and_the_old_server_goes_on() {
         assert_eq!(ask(&["restart"]), (Some(1), told));
         assert_eq!(ask(&["show", "work"]), (Some(0), String::new()));
     }
+    let left = fs::read_to_string(dir.path().join("left")).unwrap();
+    wait::until("its child is gone", || {
+        let mut test = Command::new("sh");
+        let gone = !test
+            .args(["-c", "kill -0 $1 2>/dev/null", "sh", left.trim()])
+            .status()
+            .unwrap()
+            .success();
+        gone.then_some(())
+    });
     // A real one, that comes in the place of the first.
     fs::rename(&old, dir.path().join("pizauth")).unwrap();
     daemon.run(&["restart"]).ok();
@@ -216,7 +237,10 @@ fn a_config_that_cannot_be_in_force_is_refused() {
     daemon.start();
     daemon.sign_in("work");
     for (config, why) in [
-        (format!("{good}frob = 1;\n"), "unknown option `frob`"),
+        (
+            format!("{good}frob = 1;\n"),
+            "unknown option `frob`\nfrob = 1;\n^^^^\n",
+        ),
         (
             format!("{good}https_listen = none;\n"),
             "http_listen or https_listen was changed, which needs a stop and a start",

@@ -12,25 +12,30 @@ use std::{
     net::TcpListener,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::{ffi::OsStrExt, net::UnixListener},
+        unix::{ffi::OsStrExt, net::UnixListener, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{ChildStderr, Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt;
 
-use super::{hooks::HooksState, memory, other, process};
+use super::{hooks::HooksState, memory, other, process, verbs::bad_config};
 use crate::{
     cli::TAKE_OVER,
     config::{self, Config},
     core::CoreState,
     error::Failure,
     redirect::{Bound, Identity, Site},
+    text,
 };
 
 /// What the state starts with.
@@ -145,7 +150,7 @@ impl Handover {
     /// The configuration, if it goes with the listeners that there are.
     fn config(&self, file: &Path) -> Result<Config, Failure> {
         let config = config::parse(&file.display().to_string(), &self.config);
-        let config = config.map_err(|error| other(&error.report()))?;
+        let config = config.map_err(bad_config)?;
         match listeners(&config) == self.listeners {
             true => Ok(config),
             false => Err(other(
@@ -212,24 +217,32 @@ fn look_at(program: &Path, config_file: &Path, memory: File) -> Result<(), Strin
         .stdin(OwnedFd::from(memory))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .process_group(0)
         .spawn()
         .map_err(|error| error.to_string())?;
     let status = child.wait_timeout(TRIAL_TIMEOUT);
     if !matches!(status, Ok(Some(_))) {
-        // It may just have ended by itself.
-        let _ = child.kill();
+        // A script has children. It may all just have ended by itself.
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
         let _ = child.wait();
         return Err("it takes too long".into());
     }
-    let mut said = String::new();
-    if let Some(stderr) = child.stderr {
-        // What can't be read isn't said.
-        let _ = stderr.take(4096).read_to_string(&mut said);
-    }
+    let said = child.stderr.map(said).unwrap_or_default();
     match status {
         Ok(Some(status)) if status.success() => Ok(()),
-        _ => Err(crate::text::sanitize(said.trim_start_matches("ERROR - "))),
+        Ok(Some(status)) if said.is_empty() => Err(format!("it ends with {status}")),
+        _ => Err(said.trim_start_matches("ERROR - ").to_owned()),
     }
+}
+
+/// What a program that has ended has left in `pipe`; something that it started may still hold that.
+fn said(pipe: ChildStderr) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read isn't said.
+    if fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+        let _ = pipe.take(4096).read_to_end(&mut bytes);
+    }
+    text::sanitize_lines(&String::from_utf8_lossy(&bytes))
 }
 
 /// What was in `memory` is of no more use.

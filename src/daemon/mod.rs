@@ -575,7 +575,10 @@ impl Daemon {
         match verbs::reload(self) {
             Ok(remark) if remark.is_empty() => {}
             Ok(remark) => ::log::warn!("{remark}"),
-            Err(failure) => ::log::error!("the configuration was not reloaded: {failure}"),
+            Err(failure) => {
+                let why = failure.one_line();
+                ::log::error!("the configuration was not reloaded: {why}");
+            }
         }
     }
 }
