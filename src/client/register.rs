@@ -112,7 +112,8 @@ fn host(issuer: &str) -> String {
     host.unwrap_or("account").to_owned()
 }
 
-fn unknown(issuer: &str, miss: Miss) -> Failure {
+/// Why an issuer can't be used.
+pub(super) fn unknown(issuer: &str, miss: Miss) -> Failure {
     let exit = match miss.kind {
         MissKind::Unreachable => Exit::TryLater,
         MissKind::Absent | MissKind::Wrong => Exit::Other,

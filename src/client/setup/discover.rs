@@ -7,7 +7,10 @@ use super::plan::{Endpoints, Plan};
 use crate::{
     http::Agents,
     mail::autoconfig::{self, Autoconfig},
-    oauth::{metadata::Metadata, token::Outcome},
+    oauth::{
+        metadata::{Metadata, Miss},
+        token::Outcome,
+    },
     providers::Provider,
     text::sanitize,
 };
@@ -25,8 +28,11 @@ const SCOPES: [(&str, &str); 2] = [
     ),
 ];
 
-/// What a mail domain says; `None` when that isn't enough for an account.
-pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
+/// What a mail domain says.
+///
+/// # Errors
+/// Why that isn't enough for an account.
+pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     let agents = Agents::new();
     let about = autoconfig(&agents, domain).unwrap_or_default();
     let host = about.issuer.as_deref().map(host_of);
@@ -37,7 +43,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
         servers.find_map(|server| Provider::of_server(&server.host))
     });
     if let Some(provider) = known {
-        return Some(Plan::of(provider, user));
+        return Ok(Plan::of(provider, user));
     }
     let named = about
         .issuer
@@ -47,12 +53,15 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
             false => format!("https://{issuer}"),
         });
     let issuer = named.or_else(|| published(&agents, domain));
-    let found = issuer
-        .and_then(|issuer| agents.metadata(&issuer).ok())
-        .or_else(|| agents.metadata(&format!("https://{domain}")).ok());
+    let found = match issuer.map(|issuer| agents.metadata(&issuer)) {
+        Some(Ok(found)) => Ok(found),
+        missed => agents
+            .metadata(&format!("https://{domain}"))
+            .map_err(|miss| miss.worse(missed.and_then(Result::err))),
+    };
     let mut plan = match (found, &about.auth_uri, &about.token_uri) {
-        (Some(found), ..) => of_issuer(found),
-        (None, Some(auth_uri), Some(token_uri)) => Plan {
+        (Ok(found), ..) => of_issuer(found),
+        (Err(_), Some(auth_uri), Some(token_uri)) => Plan {
             endpoints: Endpoints::At {
                 auth_uri: auth_uri.to_string(),
                 token_uri: token_uri.to_string(),
@@ -61,7 +70,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
             redirect_uri: REDIRECT_URI,
             ..Plan::default()
         },
-        _ => return None,
+        (Err(miss), ..) => return Err(miss),
     };
     if !about.scopes.is_empty() {
         plan.scopes = about.scopes.iter().map(|it| (it.clone(), "")).collect();
@@ -70,7 +79,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
         let what = "It doesn't say which scopes mail needs; its documentation may.";
         plan.remarks.push(what.into());
     }
-    Some(Plan {
+    Ok(Plan {
         account: label(domain),
         title: domain.to_owned(),
         user: user.map(str::to_owned),
@@ -82,11 +91,13 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Option<Plan> {
 }
 
 /// What an issuer says of itself.
-pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Option<Plan> {
-    let found = Agents::new().metadata(issuer.as_str().trim_end_matches('/'));
-    let found = found.ok()?;
+///
+/// # Errors
+/// Why nothing is known of it.
+pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Result<Plan, Miss> {
+    let found = Agents::new().metadata(issuer.as_str().trim_end_matches('/'))?;
     let host = issuer.host_str().unwrap_or_default();
-    Some(Plan {
+    Ok(Plan {
         account: label(host),
         title: host.to_owned(),
         user: user.map(str::to_owned),

@@ -8,10 +8,11 @@ mod programs;
 use url::Url;
 
 use self::plan::Plan;
-use super::{on_terminal, print, tell};
+use super::{on_terminal, print, register::unknown, tell};
 use crate::{
     cli::SetupOptions,
     error::{Exit, Failure},
+    oauth::metadata::MissKind,
     paths,
     providers::{PROVIDERS, Provider, WITHOUT_OAUTH},
     text::sanitize,
@@ -73,12 +74,15 @@ fn of_issuer(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
         let what = format!("`{}` is no address: {error}", sanitize(target));
         Failure::new(Exit::Usage, what)
     })?;
-    discover::issuer(&issuer, user).ok_or_else(|| {
-        let what = format!("{} doesn't say where its endpoints are", sanitize(target));
-        Failure::new(Exit::Other, what).hint(
-            "if it is an issuer (RFC 8414), is it written as the provider writes it? If not, its \
-             documentation names auth_uri and token_uri",
-        )
+    discover::issuer(&issuer, user).map_err(|miss| {
+        let failure = unknown(target, miss);
+        match (&failure.hint, failure.exit) {
+            (None, Exit::Other) => failure.hint(
+                "if it is an issuer (RFC 8414), is it written as the provider writes it? If not, its \
+                 documentation names auth_uri and token_uri",
+            ),
+            _ => failure,
+        }
     })
 }
 
@@ -95,10 +99,16 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
     if on_terminal() {
         tell(&format!("asking {domain} about its mail servers\n"));
     }
-    discover::domain(&domain, user).ok_or_else(|| {
-        let what = format!("nothing is known of {domain}, and it says nothing of itself");
+    discover::domain(&domain, user).map_err(|miss| {
+        let failure = match miss.kind {
+            MissKind::Absent => {
+                let what = format!("nothing is known of {domain}, and it says nothing of itself");
+                Failure::new(Exit::Other, what)
+            }
+            MissKind::Wrong | MissKind::Unreachable => unknown(&domain, miss),
+        };
         let user = sanitize(user.unwrap_or("you@example.com"));
-        Failure::new(Exit::Other, what).hint(format!(
+        failure.hint(format!(
             "if one of the big providers serves it, name that: `pizauth setup microsoft {user}`; {}",
             known()
         ))
