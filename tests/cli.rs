@@ -591,7 +591,8 @@ fn the_log_says_as_much_as_was_asked_for_and_never_a_secret() {
         let provider = Provider::tagged("a-token-that-nobody-may-see-");
         provider.set(|settings| settings.client_secret = Some(secret.into()));
         let option = format!("client_secret = \"{secret}\";");
-        let mut daemon = Daemon::new(&provider.account_with("work", &option));
+        let hook = "auth_notify_cmd = \"true\";\n".to_owned();
+        let mut daemon = Daemon::new(&(hook + &provider.account_with("work", &option)));
         daemon.start_with(flags);
         let url = url::Url::parse(&daemon.authorization_url("work")).unwrap();
         browser::visit(url.as_str());
@@ -619,6 +620,21 @@ fn the_log_says_as_much_as_was_asked_for_and_never_a_secret() {
     }
     // A sign-in that works is no news to who asked for errors and warnings alone.
     assert_eq!(logs[..2], ["", ""]);
+    let details = [
+        "a client asks for show work",
+        "running auth_notify_cmd for work",
+        "a browser brings an authorization response",
+        "work: asking 127.0.0.1",
+        "work: asking 127.0.0.1: answered 200 after ",
+        "work: next refresh in ",
+        "a client asks for reload",
+    ]
+    .map(|detail| format!("DEBUG - {detail}"));
+    for (log, said) in [(&logs[2], false), (&logs[3], true), (&logs[4], true)] {
+        for detail in &details {
+            assert_eq!(log.contains(detail), said, "{detail} in:\n{log}");
+        }
+    }
     for log in &logs[2..] {
         let lines: Vec<&str> = log.lines().collect();
         let at = |line: &str| lines.iter().position(|found| *found == line);

@@ -180,7 +180,7 @@ fn a_reminder_that_waits_for_its_click_is_no_failure() {
     daemon.record("started").wait_lines(3);
     browser::visit(&url);
     let log = daemon.shutdown();
-    assert!(!log.contains("auth_notify_cmd"), "{log}");
+    assert!(!log.contains("ERROR - work: auth_notify_cmd"), "{log}");
 }
 
 #[test]
@@ -672,7 +672,8 @@ fn transient_error_if_cmd_with_another_status_invalidates_the_token() {
     browser::visit(&daemon.authorization_url("work"));
     assert_eq!(daemon.token("work"), "at-2");
     // Its verdict is an answer, not a failure.
-    assert!(!daemon.log().text().contains("transient_error_if_cmd"));
+    let failed = "ERROR - work: transient_error_if_cmd";
+    assert!(!daemon.log().text().contains(failed));
 }
 
 #[test]

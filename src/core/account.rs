@@ -625,7 +625,8 @@ impl Account {
         }
     }
 
-    fn refresh_due(&self, common: &Common) -> Option<Instant> {
+    /// When the next refresh is due, if there can be one.
+    pub fn refresh_due(&self, common: &Common) -> Option<Instant> {
         let Held::Grant(grant) = &self.held else {
             return None;
         };

@@ -155,6 +155,11 @@ impl Core {
         self.common.news.pop_front()
     }
 
+    /// When the next refresh of an account is due, if its tokens can be refreshed; for the log.
+    pub fn refresh_due(&self, name: &str) -> Option<Instant> {
+        self.accounts.get(name)?.refresh_due(&self.common)
+    }
+
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.common.held {

@@ -99,6 +99,7 @@ impl Handler for Clients {
             Ok(admitted) => admitted,
             Err(reply) => return Answer::Reply(reply),
         };
+        log::debug!("a client asks for {}", words(&request));
         match request {
             Request::Auth(args) => self.told(id, sign_in::auth(&self.daemon.shared, id, &args)),
             Request::Await(args) => {
@@ -160,6 +161,27 @@ impl Handler for Clients {
                 .shared
                 .with(|core, _| core.forget(&asking.account, waiter));
         }
+    }
+}
+
+/// A request for the log: what it is and whose, and nothing of what else it holds.
+fn words(request: &Request) -> String {
+    let of = |verb, account| format!("{verb} {}", crate::text::sanitize(account));
+    match request {
+        Request::Auth(args) => of("auth", &args.account),
+        Request::Await(args) => of("await", &args.account),
+        Request::Dump => "dump".into(),
+        Request::Info => "info".into(),
+        Request::Redirect(_) => "redirect".into(),
+        Request::Refresh(args) => of("refresh", &args.account),
+        Request::Reload => "reload".into(),
+        Request::Restart => "restart".into(),
+        Request::Restore(_) => "restore".into(),
+        Request::Revoke(args) => of("revoke", &args.account),
+        Request::Show(args) => of("show", &args.account),
+        Request::Shutdown => "shutdown".into(),
+        Request::Status => "status".into(),
+        Request::Watch => "watch".into(),
     }
 }
 

@@ -35,6 +35,7 @@ impl redirect::Endpoint for Endpoint {
                 return Answer::Page(Outcome::Stale);
             }
         };
+        log::debug!("a browser brings an authorization response");
         let waiter = Waiter(id.number());
         match self.0.with(|core, cx| core.callback(cx, response, waiter)) {
             CallbackAnswer::Wait { account } => Answer::Wait {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    job::{End, Job, Lane, Order, Pipe, Report, Said, take_line},
+    job::{ACCOUNT, End, Job, Lane, Order, Pipe, Report, Said, take_line},
     lanes::{Lanes, LanesState, Output, Whose},
     pass,
     shared::Shared,
@@ -281,7 +281,7 @@ impl Hooks {
         limit: Duration,
     ) {
         if lane != Lane::Startup {
-            env.insert(0, ("PIZAUTH_ACCOUNT".into(), account.to_string()));
+            env.insert(0, (ACCOUNT.into(), account.to_string()));
         }
         let whose = Whose {
             lane,
@@ -476,6 +476,7 @@ impl State {
         while self.runner.is_some()
             && let Some((job, pipe)) = self.lanes.next()
         {
+            log::debug!("running {}", job.words());
             self.order(&Order::Run(job), pipe);
         }
     }
@@ -631,6 +632,10 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Whose) {
         End::NotStarted(why) => Some(format!("couldn't be started: {why}")),
         End::Lost => Some("was lost with the hook runner, which was killed".into()),
     };
+    if failed.is_none() {
+        let option = running.lane.option();
+        log::debug!("{}: {option} has ended", running.account);
+    }
     // A reminder that waits for a click until the next one is due has done its work, a probe
     // answers by its status, and what a secret's command says goes along with the secret's lack.
     let usual = match running.lane {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+/// The variable that tells a command whose it is.
+pub const ACCOUNT: &str = "PIZAUTH_ACCOUNT";
+
 /// Hooks of one lane run one at a time or few at a time, in order. When several lanes have work,
 /// an earlier one is begun first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -67,6 +70,15 @@ pub struct Job {
     pub limit: Duration,
     /// What a descriptor that came along with the order is for.
     pub pipe: Option<Pipe>,
+}
+
+impl Job {
+    /// Which it is, for the log: a command's text may hold what is nobody's business.
+    pub fn words(&self) -> String {
+        let account = self.env.iter().find(|(name, _)| name == ACCOUNT);
+        let account = account.map(|(_, account)| format!(" for {account}"));
+        format!("{}{}", self.lane.option(), account.unwrap_or_default())
+    }
 }
 
 /// Which of a command's streams leads to the daemon.

@@ -11,14 +11,13 @@ use crate::text;
 /// Lines of this crate start with this target.
 const OWN: &str = "pizauth";
 
-/// The level that so many `-v` ask for.
+/// The level that so many `-v` ask for; there is nothing to say above the third.
 fn level(verbose: u8) -> LevelFilter {
     match verbose {
         0 => LevelFilter::Error,
         1 => LevelFilter::Warn,
         2 => LevelFilter::Info,
-        3 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
+        _ => LevelFilter::Debug,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     http::Agents,
     oauth::token::{Outcome, Request},
     sys,
-    time::Instant,
+    time::{Instant, humane},
 };
 
 /// How many requests are under way at once: 3,000 tokens due together are done within a minute
@@ -55,6 +55,15 @@ impl Job {
         match &self.what {
             What::Form(_, request) => agents.post(request),
             What::Document(url) => agents.get(url),
+        }
+    }
+
+    /// Who is asked, and for whom: nothing else of a request is fit for a log.
+    fn words(&self) -> String {
+        let host = self.endpoint().host_str().unwrap_or_default();
+        match &self.what {
+            What::Form(account, _) => format!("{account}: asking {host}"),
+            What::Document(_) => format!("asking {host} what it says of itself"),
         }
     }
 }
@@ -203,7 +212,10 @@ impl Provider {
             let sent = clock::now().instant;
             // Whatever a library does, the attempt gets its outcome and the worker goes on.
             let asked = guard::job("a request to a provider", || {
+                log::debug!("{}", job.words());
                 let outcome = job.ask(agents.get_or_insert_with(|| self.agents()));
+                let took = clock::now().instant.since(sent).as_millis();
+                log::debug!("{}: {} after {took} ms", job.words(), came(&outcome));
                 report(shared, &job, sent, &outcome);
             });
             if asked.is_none() {
@@ -250,10 +262,30 @@ impl Provider {
 }
 
 fn report(shared: &Arc<Shared>, job: &Job, sent: Instant, outcome: &Outcome) {
-    shared.with(|core, cx| match &job.what {
-        What::Form(account, _) => core.token_outcome(cx, account, job.attempt, sent, outcome),
-        What::Document(_) => core.discovery_outcome(cx, job.attempt, outcome),
-    });
+    match &job.what {
+        What::Form(account, _) => {
+            let due = shared.with(|core, cx| {
+                core.token_outcome(cx, account, job.attempt, sent, outcome);
+                let due = core.refresh_due(account);
+                due.map(|at| at.since(cx.now.instant))
+            });
+            if let Some(span) = due {
+                log::debug!("{account}: next refresh in {}", humane(span));
+            }
+        }
+        What::Document(_) => {
+            shared.with(|core, cx| core.discovery_outcome(cx, job.attempt, outcome));
+        }
+    }
+}
+
+/// What came of a request, without a word of what is in it.
+fn came(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Reply(reply) => format!("answered {}", reply.status),
+        Outcome::NotSent(_) => "not reached".into(),
+        Outcome::Lost(_) => "no whole answer".into(),
+    }
 }
 
 #[cfg(test)]
