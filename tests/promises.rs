@@ -237,7 +237,39 @@ fn no_trace() {
             "{what}: {refused:?}"
         );
     }
+    for (what, script) in DEBUGGERS {
+        let mut command = daemon.neighbour("perl");
+        let said = output(command.args(["-e", script]).arg(pid(&daemon).to_string()));
+        // EPERM
+        assert_eq!(said.stdout, "-1 1", "{what}: {said:?}");
+    }
 }
+
+/// What a debugger would do to a process, by the numbers of system calls. They print what the call
+/// returns, and why.
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+const DEBUGGERS: &[(&str, &str)] = &[
+    (
+        "ptrace(PTRACE_ATTACH)",
+        "print syscall(101, 16, $ARGV[0] + 0, 0, 0), ' ', $! + 0",
+    ),
+    (
+        "ptrace(PTRACE_SEIZE)",
+        "print syscall(101, 0x4206, $ARGV[0] + 0, 0, 0), ' ', $! + 0",
+    ),
+    (
+        "process_vm_readv",
+        "my $byte = ' '; my ($to, $from) = (pack('P1 Q', $byte, 1), pack('Q2', 4096, 1));
+         print syscall(310, $ARGV[0] + 0, $to, 1, $from, 1, 0), ' ', $! + 0",
+    ),
+    (
+        "pidfd_getfd",
+        "my $process = syscall(434, $ARGV[0] + 0, 0);
+         print syscall(438, $process, 0, 0), ' ', $! + 0",
+    ),
+];
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+const DEBUGGERS: &[(&str, &str)] = &[];
 
 #[test]
 fn no_core() {
