@@ -11,13 +11,15 @@
 (defun pizauth-token (account)
   "The access token of ACCOUNT, or an error that says what to do."
   (let ((errors (make-temp-file "pizauth")))
-    (unwind-protect
-        (with-temp-buffer
-          (if (zerop (call-process "pizauth" nil (list t errors) nil "show" account))
-              (string-trim (buffer-string))
-            (insert-file-contents errors)
-            (user-error "%s" (string-trim (buffer-string)))))
-      (delete-file errors))))
+    (with-temp-buffer
+      (let ((status (call-process "pizauth" nil (list t errors) nil "show" account)))
+        (unless (eq status 0)
+          (insert-file-contents errors))
+        ;; In batch mode, an error leaves no time for it.
+        (delete-file errors)
+        (if (eq status 0)
+            (string-trim (buffer-string))
+          (user-error "%s" (string-trim (buffer-string))))))))
 
 (cl-defun pizauth-search (&key host port &allow-other-keys)
   "What auth-source is to know of HOST and PORT."

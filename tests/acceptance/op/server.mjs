@@ -96,6 +96,8 @@ const server = https.createServer({
     cert: fs.readFileSync(settings.cert),
     key: fs.readFileSync(settings.key),
 });
+// Longer than the mail servers keep a connection: what they ask when it is just being closed fails.
+server.keepAliveTimeout = 10 * 60 * 1000;
 server.listen(0, '127.0.0.1', () => {
     const { port } = server.address();
     const provider = new Provider(`https://127.0.0.1:${port}`, configuration());
