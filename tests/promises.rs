@@ -371,6 +371,29 @@ fn the_runner_has_no_secret() {
 }
 
 #[test]
+fn the_runner_forgets_what_a_command_has_printed() {
+    if !is_root("the_runner_forgets_what_a_command_has_printed") {
+        return;
+    }
+    let provider = Provider::tagged(TAG);
+    let mut daemon = Daemon::new("");
+    fs::write(daemon.path("secret"), format!("{CLIENT_SECRET}\nmore\n")).unwrap();
+    let command = format!("cat '{}'", daemon.path("secret").display());
+    let command = option("client_secret_cmd", &command);
+    daemon.write_config(&provider.account_with("work", &command));
+    daemon.give_to(NOBODY);
+    daemon.start();
+    daemon.sign_in("work");
+    // Memory that changes while it is read counts as none.
+    wait::until("the secret", || {
+        (hits(pid(&daemon), CLIENT_SECRET) > 0).then_some(())
+    });
+    for process in runner(&daemon) {
+        wait_forgotten(process, CLIENT_SECRET);
+    }
+}
+
+#[test]
 fn no_secret_in_argv_or_environment() {
     let provider = Provider::tagged(TAG);
     let mut daemon = Daemon::new("");
