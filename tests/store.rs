@@ -296,3 +296,23 @@ fn a_reply_on_its_way_is_waited_for() {
     assert_eq!(daemon.token("work"), "at-2");
     assert_eq!(provider.requests(TOKEN).len(), 2);
 }
+
+#[test]
+fn who_is_to_sign_in_is_asked_again_by_the_next_server() {
+    let provider = Provider::start();
+    let daemon = Daemon::new("");
+    let notified = daemon.record("notified");
+    let hook = notified.option("auth_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_URL"]);
+    daemon.write_config(&(hook + &provider.account("work")));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    let url = daemon.authorization_url("work");
+    manager.order("restart");
+    manager.expect_left(&STORED[..2]);
+    manager.expect_taken(1);
+    let told = format!("work\t{url}");
+    assert_eq!(notified.wait_lines(2), [told.clone(), told]);
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.token("work");
+}

@@ -55,4 +55,12 @@ impl Core {
         self.refile();
         self.keep(cx);
     }
+
+    /// The predecessor's commands have ended with it: whoever is still to sign in is asked again.
+    pub fn remind_again(&mut self) {
+        for account in self.accounts.values_mut() {
+            account.remind_again();
+        }
+        self.refile();
+    }
 }

@@ -343,6 +343,7 @@ impl Parts {
         self.shared.with(|core, cx| {
             core.hold();
             core.adopt(cx, state);
+            core.remind_again();
         });
     }
 

@@ -45,7 +45,7 @@ const MAGIC: &str = "pizauth state ";
 
 /// How long the manager may take to hear what it is told, in milliseconds; it takes microseconds,
 /// and the end of the session must not wait for one that hangs.
-const BARRIER_TIMEOUT_MILLIS: u16 = 5_000;
+const BARRIER_TIMEOUT_MILLIS: u16 = 2_000;
 
 /// What a server leaves behind.
 #[derive(Serialize, Deserialize)]

@@ -19,6 +19,7 @@ line.bind(path)
 store = []  # What is kept: names and descriptors.
 states = []  # Every state that there ever was, to look at.
 child = 0
+heard = threading.Semaphore(0)
 
 
 def say(*words):
@@ -39,6 +40,8 @@ def hear():
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
             discard(gone)
             say("removed", len(gone), words["FDNAME"])
+        elif "HEARD" in words:
+            heard.release()
         elif "BARRIER" in words:
             for fd in fds:
                 os.close(fd)
@@ -76,7 +79,12 @@ def stop():
 
 
 def wait():
-    say("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # First, whatever it has said before.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+        own.sendto(b"HEARD=1", path)
+    heard.acquire()
+    say("ended", status)
 
 
 def spoil(how):

@@ -175,6 +175,13 @@ impl Account {
         }
     }
 
+    /// The pending sign-in's reminder is due.
+    pub fn remind_again(&mut self) {
+        if let SignIn::Pending(pending) = &mut self.sign_in {
+            pending.reminded = None;
+        }
+    }
+
     /// Cancels a sign-in whose redirect would arrive nowhere: the predecessor had another port.
     fn cancel_unreachable(&mut self, env: &mut Env) {
         let SignIn::Pending(Pending {

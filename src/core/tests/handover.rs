@@ -123,3 +123,25 @@ fn a_token_file_that_has_moved_is_removed_where_it_was() {
         ]
     );
 }
+
+#[test]
+fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
+    let config = || of(&["club", "home", "work"], "a.example", "/old/");
+    let (mut next, _) = succeeded(config());
+    let notify = "notify club/9 `notify` state 5 for 900s";
+    assert_eq!(next.deadline(), (900, vec![notify.to_owned()]));
+    let (mut next, _) = succeeded(config());
+    next.feed(|core, _| core.remind_again());
+    assert_eq!(next.deadline(), (0, vec![notify.to_owned()]));
+    // On another port it has come to nothing, and the next one starts anew.
+    let mut bench = bench();
+    bench.core.common.ports.http = Some(1);
+    let text = serde_json::to_string(&bench.core.state(bench.now)).unwrap();
+    let state: CoreState = serde_json::from_str(&text).unwrap();
+    let ports = bench.core.common.ports;
+    bench.core = Core::new(config(), ports);
+    bench.feed(|core, cx| core.adopt(cx, state));
+    assert_eq!(bench.effects(), ["notify end 9"]);
+    assert_eq!(bench.condition("club"), "no token; next in 3510s");
+    assert_eq!(bench.condition("home"), "valid, scheduled; next in 3510s");
+}
