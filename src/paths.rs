@@ -116,19 +116,19 @@ impl Address {
     pub fn prepare(&self) -> Result<(), Failure> {
         make_dir(&self.dir)?;
         match self.named {
-            false => check_runtime_dir(&self.dir),
+            false => check_runtime_dir(&self.dir, Uid::effective()),
             true if is_guarded(&self.dir) => Ok(()),
             true => Err(self.refused()),
         }
     }
 
-    /// For a client that has connected: could somebody else have planted the socket?
-    pub fn check(&self) -> Result<(), Failure> {
+    /// For a client that has connected: could somebody else than `user` have planted the socket?
+    pub fn check(&self, user: Uid) -> Result<(), Failure> {
         if !self.named {
-            return check_runtime_dir(&self.dir);
+            return check_runtime_dir(&self.dir, user);
         }
-        let own = fs::symlink_metadata(&self.socket)
-            .is_ok_and(|found| found.uid() == Uid::effective().as_raw());
+        let own =
+            fs::symlink_metadata(&self.socket).is_ok_and(|found| found.uid() == user.as_raw());
         match own || is_guarded(&self.dir) {
             true => Ok(()),
             false => Err(self.refused()),
@@ -166,7 +166,7 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
 }
 
 /// Refuses a runtime directory that somebody else could have planted or can write to.
-fn check_runtime_dir(dir: &Path) -> Result<(), Failure> {
+fn check_runtime_dir(dir: &Path, user: Uid) -> Result<(), Failure> {
     let refuse = |why: &str| {
         let what = format!("refusing to use the directory {}: {why}", dir.display());
         Err(Failure::new(Exit::Other, what))
@@ -180,7 +180,7 @@ fn check_runtime_dir(dir: &Path) -> Result<(), Failure> {
     if !found.is_dir() {
         return refuse("it is no directory");
     }
-    if found.uid() != Uid::effective().as_raw() {
+    if found.uid() != user.as_raw() {
         return refuse("it belongs to somebody else");
     }
     if found.mode() & 0o077 != 0 {

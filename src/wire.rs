@@ -259,29 +259,51 @@ fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String>
     serde_json::from_slice(body).map_err(|error| format!("bad arguments of `{verb}`: {error}"))
 }
 
+impl Request {
+    /// As it is called on the wire; the command that sends it has the same name, if there is one.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Auth(_) => "auth",
+            Request::Await(_) => "await",
+            Request::Dump => "dump",
+            Request::Info => "info",
+            Request::Redirect(_) => "redirect",
+            Request::Refresh(_) => "refresh",
+            Request::Reload => "reload",
+            Request::Restart => "restart",
+            Request::Restore(_) => "restore",
+            Request::Revoke(_) => "revoke",
+            Request::Show(_) => "show",
+            Request::Shutdown => "shutdown",
+            Request::Status => "status",
+            Request::Watch => "watch",
+        }
+    }
+}
+
 /// The request as bytes.
 pub fn encode_request(request: &Request) -> Wiped {
-    // A struct of a string and a flag always serialises.
-    let json = |args: &AccountArgs| serde_json::to_vec(args).unwrap_or_default();
+    let verb = request.verb();
     match request {
-        Request::Auth(args) => frame("auth", &serde_json::to_vec(args).unwrap_or_default()),
-        Request::Await(args) => frame("await", &serde_json::to_vec(args).unwrap_or_default()),
-        Request::Dump => frame("dump", b""),
-        Request::Info => frame("info", b""),
-        Request::Redirect(args) => {
-            let body = Wiped::new(serde_json::to_vec(args).unwrap_or_default());
-            frame("redirect", &body)
-        }
-        Request::Refresh(args) => frame("refresh", &json(args)),
-        Request::Reload => frame("reload", b""),
-        Request::Restart => frame("restart", b""),
-        Request::Restore(dump) => frame("restore", dump),
-        Request::Revoke(args) => frame("revoke", &serde_json::to_vec(args).unwrap_or_default()),
-        Request::Show(args) => frame("show", &serde_json::to_vec(args).unwrap_or_default()),
-        Request::Shutdown => frame("shutdown", b""),
-        Request::Status => frame("status", b""),
-        Request::Watch => frame("watch", b""),
+        Request::Auth(args) | Request::Await(args) => frame(verb, &json(args)),
+        Request::Redirect(args) => frame(verb, &json(args)),
+        Request::Refresh(args) => frame(verb, &json(args)),
+        Request::Restore(dump) => frame(verb, dump),
+        Request::Revoke(args) => frame(verb, &json(args)),
+        Request::Show(args) => frame(verb, &json(args)),
+        Request::Dump
+        | Request::Info
+        | Request::Reload
+        | Request::Restart
+        | Request::Shutdown
+        | Request::Status
+        | Request::Watch => frame(verb, b""),
     }
+}
+
+fn json(args: &impl Serialize) -> Wiped {
+    // A struct of strings, numbers and flags always serialises.
+    Wiped::new(serde_json::to_vec(args).unwrap_or_default())
 }
 
 /// The reply as bytes.
@@ -327,6 +349,11 @@ pub fn receive(stream: &mut impl Read) -> Result<Wiped, Failure> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     input.truncate(have);
                     continue;
+                }
+                // As a socket says that has a timeout.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let silent = Failure::new(Exit::TryLater, "the server doesn't answer");
+                    return Err(silent.hint("is it stopped, or the machine overloaded?"));
                 }
                 outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
             },

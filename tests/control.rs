@@ -295,6 +295,21 @@ fn shown(reply: &[u8]) -> Output {
 }
 
 #[test]
+fn a_client_gives_up_on_a_server_that_says_nothing() {
+    let daemon = Daemon::new("");
+    fs::create_dir(daemon.path("run/pizauth")).unwrap();
+    fs::set_permissions(daemon.path("run/pizauth"), PermissionsExt::from_mode(0o700)).unwrap();
+    let _listener = UnixListener::bind(daemon.socket_path()).unwrap();
+    let clients = [&["show", "work"][..], &["status"]].map(|args| daemon.spawn(args));
+    for client in clients {
+        assert_eq!(
+            client.finish().failed(75),
+            "ERROR - the server doesn't answer\nhint: is it stopped, or the machine overloaded?\n"
+        );
+    }
+}
+
+#[test]
 fn a_client_takes_no_part_of_an_answer_for_the_whole() {
     let whole = b"pizauth 1 0 5\ntoken";
     assert_eq!(shown(whole).ok(), "token\n");

@@ -66,7 +66,7 @@ fn a_restricted_socket_shows_its_account_and_nothing_else() {
         format!("INFO - socket ~/door: show work by process {pid} of user {uid}"),
         format!("WARN - socket ~/door: show home by process {pid} of user {uid} was refused"),
         format!("WARN - socket ~/door: status by process {pid} of user {uid} was refused"),
-        format!("WARN - socket ~/door: another command by process {pid} of user {uid} was refused"),
+        format!("WARN - socket ~/door: dump by process {pid} of user {uid} was refused"),
     ] {
         assert_eq!(daemon.log().wait_line(&line), line);
     }

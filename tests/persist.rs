@@ -382,7 +382,7 @@ fn a_config_with_an_error_changes_nothing() {
 }
 
 #[test]
-fn listeners_that_would_move_are_said_to_need_a_restart() {
+fn listeners_that_would_move_are_said_to_need_a_new_start() {
     let provider = Provider::start();
     let daemon = started(&provider.account("work"));
     daemon.sign_in("work");
@@ -392,7 +392,8 @@ fn listeners_that_would_move_are_said_to_need_a_restart() {
     ));
     assert_eq!(
         daemon.run(&["reload"]).ok(),
-        "http_listen and https_listen take effect when pizauth is restarted\n"
+        "http_listen and https_listen stay as they were until you run `pizauth shutdown` and \
+         `pizauth server`\n"
     );
     assert_eq!(daemon.token("work"), "at-1");
 }

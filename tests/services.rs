@@ -3,6 +3,8 @@
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::support::PATIENCE;
 use crate::support::command::Running;
 use crate::support::daemon::Daemon;
@@ -131,6 +133,43 @@ fn the_manager_hears_of_readiness_reloads_and_the_end() {
     }
     daemon.shutdown();
     assert_eq!(heard(), "STOPPING=1\n");
+}
+
+/// What was read last is in force: a reload that has read an older file, and takes its time with
+/// it, doesn't come into force after one that has read a newer.
+#[test]
+fn of_two_reloads_the_later_one_counts() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let path = daemon.path("notify").display().to_string();
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = |what: &str| {
+        let mut buffer = [0; 512];
+        let count = manager.recv(&mut buffer).unwrap();
+        assert!(buffer[..count].starts_with(what.as_bytes()), "{what}");
+    };
+    daemon.env("NOTIFY_SOCKET", &path);
+    daemon.start();
+    hear("READY");
+    let many = (0..2_000).map(|number| provider.account(&format!("account-{number}")));
+    daemon.write_config(&many.collect::<String>());
+    kill(daemon.pid().unwrap(), Signal::SIGHUP).unwrap();
+    hear("RELOADING");
+    daemon.write_config(&provider.account("play"));
+    daemon.run(&["reload"]).ok();
+    for _ in 0..2 {
+        // In any order: the second begins while the first is at it, or later.
+        manager.recv(&mut [0; 512]).unwrap();
+    }
+    hear("READY");
+    let output = daemon.run(&["status"]);
+    let status = output.ok();
+    assert!(
+        status.starts_with("play: ") && status.lines().count() == 1,
+        "{status}"
+    );
+    daemon.shutdown();
 }
 
 /// `systemd-analyze` reads the units as the user's manager would, and has nothing to say. The

@@ -132,6 +132,7 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
     while let Some(arg) = parser.next().map_err(|error| wrong(&error.to_string()))? {
         let option = match &arg {
             Short('h') | Long("help") => return Ok(Verb::Help(help(spec))),
+            Short('V') | Long("version") => return Ok(Verb::Help(version())),
             Short(letter) => {
                 let mut options = spec.options.iter();
                 options.find(|opt| opt.short == Some(*letter))

@@ -199,6 +199,8 @@ fn every_verb_of_the_table_is_understood_and_explained() {
         let Ok(Verb::Help(text)) = parsed(&format!("{} --help", spec.name)) else {
             panic!("no help for {}", spec.name);
         };
+        let told = parsed(&format!("{} --version", spec.name)).unwrap();
+        assert_eq!(told, parsed("-V").unwrap());
         assert!(text.contains(spec.summary) && text.contains(&synopsis(spec)));
         assert!(overview().contains(spec.summary));
     }

@@ -19,6 +19,7 @@ mod watch;
 use std::{
     io::{self, ErrorKind, IsTerminal, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
+    time::Duration,
 };
 
 use nix::{
@@ -78,9 +79,37 @@ fn account(options: &AccountOptions) -> AccountArgs {
     }
 }
 
+/// How long a server may take to answer what it needn't wait for: time enough for one that is just
+/// being restarted, or swapped in. A server that takes longer has been stopped, or hangs; whoever
+/// asks must not.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long the server may wait for others before it answers.
+fn waits(request: &Request) -> Duration {
+    Duration::from_secs(match request {
+        Request::Show(args) => match (args.wait_secs, args.min_valid_secs) {
+            (Some(seconds), _) => seconds,
+            // For one refresh.
+            (None, Some(_)) => 30,
+            (None, None) => 0,
+        },
+        // For the provider.
+        Request::Redirect(_) | Request::Revoke(_) => 60,
+        // For the program that is to take over, and for what is large.
+        Request::Restart | Request::Dump | Request::Restore(_) | Request::Reload => 60,
+        // For the user; those who ask it see that they wait.
+        Request::Auth(_) | Request::Await(_) | Request::Watch => u64::MAX,
+        Request::Info | Request::Refresh(_) | Request::Shutdown | Request::Status => 0,
+    })
+}
+
 /// One request and its reply's body.
 fn ask(request: &Request) -> Result<Wiped, Failure> {
-    wire::ask(&mut connect()?, request)
+    let mut server = connect()?;
+    let timeout = waits(request).checked_add(ANSWER_TIMEOUT);
+    // Without one, it merely waits longer.
+    let _ = server.set_read_timeout(timeout);
+    wire::ask(&mut server, request)
 }
 
 /// What a reply says in JSON.
@@ -169,9 +198,10 @@ fn connect() -> Result<UnixStream, Failure> {
     let address = paths::address()?;
     match UnixStream::connect(&address.socket) {
         Ok(stream) => {
-            address.check()?;
+            let user = Uid::effective();
+            address.check(user)?;
             match peer(&stream).map(|peer| peer.uid) {
-                Some(uid) if uid == Uid::effective() => Ok(stream),
+                Some(uid) if uid == user => Ok(stream),
                 _ => Err(no_server("the socket's server runs as somebody else")),
             }
         }

@@ -152,8 +152,6 @@ pub enum Effect {
         account: Arc<str>,
         /// As written in the config: absolute, or below `~/`.
         path: Arc<str>,
-        /// A later effect has a greater one; an earlier one must not undo it.
-        order: AttemptId,
         /// What stands in it; without, it is to go.
         content: Option<Arc<Secret>>,
     },

@@ -43,11 +43,9 @@ impl Account {
                 }
                 let expires = self.access_expires().map(|at| env.now.wall_at(at));
                 let content = content(&file, self, &token, expires);
-                let order = env.attempt();
                 env.emit(Effect::TokenFile {
                     account: self.name().clone(),
                     path: file.path.clone(),
-                    order,
                     content: Some(Arc::new(content)),
                 });
                 self.published = Published::Token(token);
@@ -60,11 +58,9 @@ impl Account {
         let Some(file) = &self.token_file else {
             return;
         };
-        let order = env.attempt();
         env.emit(Effect::TokenFile {
             account: self.name().clone(),
             path: file.path.clone(),
-            order,
             content: None,
         });
         self.published = Published::Nothing;

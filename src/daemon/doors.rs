@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    log::ACCESS,
     other,
     place::{SocketFile, listen},
     verbs,
@@ -205,8 +206,10 @@ impl Doors {
         let pid = asker.pid.map(|pid| format!("process {pid} of "));
         let who = format!("{}user {}", pid.unwrap_or_default(), asker.uid);
         match &outcome {
-            Ok(()) => log::info!("socket {}: {verb} by {who}", rules.path),
-            Err(_) => log::warn!("socket {}: {verb} by {who} was refused", rules.path),
+            Ok(()) => log::info!(target: ACCESS, "socket {}: {verb} by {who}", rules.path),
+            Err(_) => {
+                log::warn!(target: ACCESS, "socket {}: {verb} by {who} was refused", rules.path);
+            }
         }
         outcome.map(|()| Admitted::To(rules))
     }
@@ -249,7 +252,7 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         | Request::Shutdown
         | Request::Watch => {
             let why = "this socket doesn't allow that";
-            return ("another command".into(), Err(refused(why)));
+            return (request.verb().into(), Err(refused(why)));
         }
     };
     let verb = allowed.name();

@@ -2,7 +2,6 @@
 //! each is replaced in one step, and is the user's alone from its first moment.
 
 use std::{
-    collections::HashMap,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
@@ -16,7 +15,7 @@ use std::{
 };
 
 use super::{guard, shared::Shared};
-use crate::{core::AttemptId, paths, secret::Secret};
+use crate::{paths, secret::Secret};
 
 /// The writer's stack, in bytes: it holds a path or two.
 const STACK: usize = 256 << 10;
@@ -29,7 +28,6 @@ enum Job {
     Keep {
         account: Arc<str>,
         path: Arc<str>,
-        order: AttemptId,
         content: Option<Arc<Secret>>,
     },
     /// Everything before has been done when this is taken up.
@@ -43,14 +41,12 @@ impl TokenFiles {
         shared: &Arc<Shared>,
         account: Arc<str>,
         path: Arc<str>,
-        order: AttemptId,
         content: Option<Arc<Secret>>,
     ) {
         let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let job = Job::Keep {
             account,
             path,
-            order,
             content,
         };
         if sender.is_none() {
@@ -94,7 +90,6 @@ fn start(shared: &Arc<Shared>) -> Option<Sender<Job>> {
 }
 
 fn work(queue: &Receiver<Job>, shared: &Weak<Shared>) {
-    let mut latest: HashMap<Arc<str>, AttemptId> = HashMap::new();
     for job in queue {
         match job {
             Job::Flush(done) => {
@@ -104,14 +99,8 @@ fn work(queue: &Receiver<Job>, shared: &Weak<Shared>) {
             Job::Keep {
                 account,
                 path,
-                order,
                 content,
             } => {
-                // Two threads may have queued their effects in the wrong order.
-                if latest.get(&path).is_some_and(|done| *done > order) {
-                    continue;
-                }
-                latest.insert(path.clone(), order);
                 guard::job("a token file", || {
                     if let Err(why) = keep(&path, content.as_deref())
                         && let Some(shared) = shared.upgrade()

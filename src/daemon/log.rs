@@ -11,6 +11,10 @@ use crate::text;
 /// Lines of this crate start with this target.
 const OWN: &str = "pizauth";
 
+/// The target of lines about who was let in: whoever opens a restricted socket can tell its use,
+/// however quiet the server is.
+pub const ACCESS: &str = "pizauth::access";
+
 /// The level that so many `-v` ask for; there is nothing to say above the third.
 fn level(verbose: u8) -> LevelFilter {
     match verbose {
@@ -23,66 +27,55 @@ fn level(verbose: u8) -> LevelFilter {
 
 /// From now on, lines go to stderr or, `detached`, to syslog.
 pub fn start(verbose: u8, detached: bool) {
-    let logger: &'static dyn Log = match detached {
+    let write = match detached {
         true => {
             open_syslog();
-            &Syslog
+            to_syslog
         }
-        false => &Stderr,
+        false => to_stderr,
     };
+    let level = level(verbose);
     // The first call wins, and there is one in a process's life.
-    if log::set_logger(logger).is_ok() {
-        log::set_max_level(level(verbose));
+    if log::set_boxed_logger(Box::new(Lines { level, write })).is_ok() {
+        log::set_max_level(level.max(LevelFilter::Info));
     }
 }
 
-struct Stderr;
+struct Lines {
+    level: LevelFilter,
+    write: fn(Level, &str),
+}
 
-impl Log for Stderr {
+impl Log for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        metadata.target().starts_with(OWN)
+        let (target, level) = (metadata.target(), metadata.level());
+        target == ACCESS || (target.starts_with(OWN) && level <= self.level)
     }
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            let line = format!(
-                "{} - {}\n",
-                record.level(),
-                text::sanitize(&record.args().to_string())
-            );
-            // With stderr closed there is nobody to tell.
-            let _ = std::io::stderr().write_all(line.as_bytes());
+            (self.write)(record.level(), &text::sanitize(&record.args().to_string()));
         }
     }
 
     fn flush(&self) {}
 }
 
-struct Syslog;
+fn to_stderr(level: Level, line: &str) {
+    // With stderr closed there is nobody to tell.
+    let _ = std::io::stderr().write_all(format!("{level} - {line}\n").as_bytes());
+}
 
-impl Log for Syslog {
-    fn enabled(&self, metadata: &Metadata) -> bool {
-        metadata.target().starts_with(OWN)
-    }
-
-    fn log(&self, record: &Record) {
-        if self.enabled(record.metadata()) {
-            let severity = match record.level() {
-                Level::Error => Severity::LOG_ERR,
-                Level::Warn => Severity::LOG_WARNING,
-                Level::Info => Severity::LOG_INFO,
-                Level::Debug | Level::Trace => Severity::LOG_DEBUG,
-            };
-            let priority = Priority::new(severity, Facility::LOG_DAEMON);
-            // Without a syslog the daemon works as well.
-            let _ = syslog(
-                priority,
-                text::sanitize(&record.args().to_string()).as_str(),
-            );
-        }
-    }
-
-    fn flush(&self) {}
+fn to_syslog(level: Level, line: &str) {
+    let severity = match level {
+        Level::Error => Severity::LOG_ERR,
+        Level::Warn => Severity::LOG_WARNING,
+        Level::Info => Severity::LOG_INFO,
+        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
+    };
+    let priority = Priority::new(severity, Facility::LOG_DAEMON);
+    // Without a syslog the daemon works as well.
+    let _ = syslog(priority, line);
 }
 
 #[cfg(target_os = "linux")]
@@ -98,4 +91,24 @@ fn open_syslog() {
 #[cfg(not(target_os = "linux"))]
 fn open_syslog() {
     let _ = openlog("pizauth", LogFlags::LOG_PID, Facility::LOG_DAEMON);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_is_logged_however_quiet_the_server_is() {
+        let quiet = Lines {
+            level: level(0),
+            write: |_, _| {},
+        };
+        let heard = |target: &str, level| {
+            quiet.enabled(&Metadata::builder().target(target).level(level).build())
+        };
+        assert!(heard(ACCESS, Level::Info));
+        assert!(heard("pizauth::daemon", Level::Error));
+        assert!(!heard("pizauth::daemon", Level::Warn));
+        assert!(!heard("ureq", Level::Error));
+    }
 }

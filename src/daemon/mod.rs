@@ -15,6 +15,7 @@ mod job;
 mod lanes;
 mod log;
 mod memory;
+mod outbox;
 mod pass;
 mod place;
 mod presence;
@@ -119,6 +120,8 @@ pub struct Daemon {
     kept: Mutex<Option<Kept>>,
     /// The configuration of a restart that is to begin.
     restarting: Mutex<Option<String>>,
+    /// Held by the reload under way.
+    reloading: Mutex<()>,
     stopping: AtomicBool,
     /// It stops, and perhaps another follows, for which the service manager keeps something.
     leaving: AtomicBool,
@@ -427,6 +430,7 @@ impl Parts {
             doors,
             kept: Mutex::new(None),
             restarting: Mutex::new(None),
+            reloading: Mutex::new(()),
             stopping: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             alarm: self.alarm.clone(),
@@ -511,6 +515,12 @@ impl Daemon {
 
     fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_turn(&self) -> MutexGuard<'_, ()> {
+        self.reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn restarting(&self) -> MutexGuard<'_, Option<String>> {

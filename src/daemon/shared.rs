@@ -3,13 +3,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clients, clock, files::TokenFiles, hooks::Hooks, provider::Provider};
+use super::{clients, clock, files::TokenFiles, hooks::Hooks, outbox::Outbox, provider::Provider};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Waiter},
     oauth::token::Refusal,
     serve::Remote,
     time::Instant,
+    view::News,
 };
 
 /// Tells the browser that waits for the end of a sign-in.
@@ -18,6 +19,7 @@ pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
 /// The core and the shells that do what it says.
 pub struct Shared {
     core: Mutex<Core>,
+    outbox: Outbox<Parcel>,
     provider: Provider,
     hooks: Hooks,
     files: TokenFiles,
@@ -27,11 +29,32 @@ pub struct Shared {
     alarm: Arc<Alarm>,
 }
 
+/// What follows from one event.
+struct Parcel {
+    effects: Vec<Effect>,
+    news: Vec<News>,
+}
+
+impl Parcel {
+    /// All that the core has to say.
+    fn of(core: &mut Core) -> Self {
+        Parcel {
+            effects: std::iter::from_fn(|| core.next_effect()).collect(),
+            news: std::iter::from_fn(|| core.next_news()).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.effects.is_empty() && self.news.is_empty()
+    }
+}
+
 impl Shared {
     /// Puts the parts together; `alarm` rings when the next deadline has changed.
     pub fn new(core: Core, hooks: Hooks, settle: Settle, alarm: Arc<Alarm>) -> Arc<Self> {
         Arc::new(Shared {
             core: Mutex::new(core),
+            outbox: Outbox::default(),
             provider: Provider::new(),
             hooks,
             files: TokenFiles::default(),
@@ -51,37 +74,41 @@ impl Shared {
         clients.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Feeds the core one event, and has done what follows from it.
+    /// Feeds the core one event, and has done what follows from it, after all that followed from
+    /// the events before.
     pub fn with<T>(self: &Arc<Self>, event: impl FnOnce(&mut Core, &mut Cx) -> T) -> T {
         let mut cx = Cx {
             now: clock::now(),
             entropy: &mut clock::System,
         };
-        let mut effects = Vec::new();
         // The core changes state by whole values, so one that a panic left behind is sound.
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever holds it back waits for the end of what is under way.
         let waits = |core: &Core| core.is_held() && core.awaits_reply();
         let before = (core.poll_timeout(), waits(&core));
         let value = event(&mut core, &mut cx);
-        while let Some(effect) = core.next_effect() {
-            effects.push(effect);
-        }
-        let news: Vec<_> = std::iter::from_fn(|| core.next_news()).collect();
+        let parcel = Parcel::of(&mut core);
         let after = (core.poll_timeout(), waits(&core));
+        let ticket = (!parcel.is_empty()).then(|| self.outbox.put(parcel));
         drop(core);
-        for effect in effects {
-            self.perform(effect);
-        }
-        if !news.is_empty()
-            && let Some(remote) = self.clients()
-        {
-            clients::publish(&remote, &news);
+        if let Some(ticket) = ticket {
+            self.outbox.deliver(ticket, |parcel| self.deliver(parcel));
         }
         if after != before {
             self.alarm.ring();
         }
         value
+    }
+
+    fn deliver(self: &Arc<Self>, parcel: Parcel) {
+        for effect in parcel.effects {
+            self.perform(effect);
+        }
+        if !parcel.news.is_empty()
+            && let Some(remote) = self.clients()
+        {
+            clients::publish(&remote, &parcel.news);
+        }
     }
 
     /// When the core wants to be ticked next.
@@ -124,9 +151,8 @@ impl Shared {
             Effect::TokenFile {
                 account,
                 path,
-                order,
                 content,
-            } => self.files.submit(self, account, path, order, content),
+            } => self.files.submit(self, account, path, content),
             Effect::Log {
                 level,
                 account,

@@ -4,7 +4,7 @@ use std::{fs, io::Read, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
 
-use super::{Daemon, doors::Admitted, restart, shared::Shared};
+use super::{Daemon, doors::Admitted, handover, restart, shared::Shared};
 use crate::{
     config::{self, Config, ConfigError},
     core::{Progress, dump},
@@ -94,23 +94,25 @@ pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
 }
 
 fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
+    // One at a time, or a file that was read before could come into force after another.
+    let _turn = daemon.reload_turn();
     let config = read_config(&daemon.config_file)?;
     let doors = daemon.doors.prepare(&config.sockets)?;
-    let remark = daemon.shared.with(|core, cx| {
-        let old = core.config().clone();
-        let moved =
-            old.http_listen != config.http_listen || old.https_listen != config.https_listen;
-        core.reload(cx, config);
-        moved
-    });
+    let listeners = handover::listeners(&config);
+    daemon.shared.with(|core, cx| core.reload(cx, config));
     daemon.doors.commit(doors);
     sys::trim_heap();
     log::info!("the configuration was reloaded");
-    Ok(match remark {
-        true => "http_listen and https_listen take effect when pizauth is restarted\n".into(),
+    let bound = daemon.kept().as_ref().map(|kept| kept.listeners.clone());
+    Ok(match bound.is_some_and(|bound| bound != listeners) {
+        true => LISTENERS_STAY.into(),
         false => String::new(),
     })
 }
+
+/// The ports that browsers know don't change while the server runs.
+const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were until you run \
+                              `pizauth shutdown` and `pizauth server`\n";
 
 /// Reads and checks the configuration, and logs what should be changed in it.
 pub fn read_config(file: &Path) -> Result<Config, Failure> {

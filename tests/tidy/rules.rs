@@ -234,6 +234,7 @@ pub const BANS: [Ban; 7] = [
         why: "one lock holds the core, and no input or output happens under it",
         only_in: &[
             ("src/daemon/shared.rs", "the core's"),
+            ("src/daemon/outbox.rs", "what follows, in order"),
             (
                 "src/daemon/provider.rs",
                 "the queue of requests that wait for a worker",

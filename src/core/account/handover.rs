@@ -158,11 +158,9 @@ impl Account {
         }
         let written = carried.token_file.clone();
         if let Some(path) = written.filter(|path| !self.writes_to(path)) {
-            let order = env.attempt();
             env.emit(Effect::TokenFile {
                 account: self.name.clone(),
                 path,
-                order,
                 content: None,
             });
         }

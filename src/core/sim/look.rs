@@ -232,12 +232,9 @@ impl World {
             Effect::Log { message, .. } => search_plain(&message)?,
             Effect::Load { attempt, .. } => self.load_begins(attempt)?,
             Effect::Save { attempt, dump, .. } => self.save_begins(attempt, dump.bytes())?,
-            Effect::TokenFile {
-                path,
-                order,
-                content,
-                ..
-            } => self.file_changes(&path, order, content.as_deref())?,
+            Effect::TokenFile { path, content, .. } => {
+                self.file_changes(&path, content.as_deref())?
+            }
         }
         Ok(())
     }
