@@ -77,7 +77,10 @@ impl Account {
         });
         let expires = self.expires(env.now);
         env.news(&self.name, Happening::TokenRestored { expires });
+        // Whoever waits looks at the new tokens first: the access token may do.
+        let waiting = std::mem::take(&mut self.waiting);
         self.keep_tokens_from_strangers(env);
+        self.waiting = waiting;
         self.bring_for_waiting(env);
         true
     }

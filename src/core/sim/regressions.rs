@@ -217,3 +217,33 @@ fn who_waits_for_endpoints_in_vain_hears_where_to_sign_in() {
         ],
     );
 }
+
+/// Tokens that are restored and can't be refreshed, since their issuer has moved, serve those who wait
+/// as long as they are good.
+#[test]
+fn restored_tokens_serve_those_who_wait_also_without_a_refresh() {
+    let discovered = 2;
+    let for_most_of_its_life_after_a_refresh = 237;
+    let sign_in = [
+        Action::Show(discovered),
+        Action::Found(0, Found::Honest),
+        Action::Browser(0, Back::Code),
+        Action::Reply(0, Fault::Honest, 0),
+        Action::Dump,
+    ];
+    let another_daemon_elsewhere = [Action::Kill(Kill::Bare), Action::Move(discovered)];
+    let trace = [
+        &sign_in[..],
+        &[Action::Pass(600)],
+        &another_daemon_elsewhere,
+        &sign_in,
+        &another_daemon_elsewhere,
+        &[
+            Action::Restore(1),
+            Action::Ask(discovered, for_most_of_its_life_after_a_refresh),
+            Action::Found(0, Found::Honest),
+            Action::Restore(0),
+        ],
+    ];
+    holds(0, &trace.concat());
+}
