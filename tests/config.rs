@@ -13,8 +13,6 @@ use std::{
     sync::Arc,
 };
 
-use url::Url;
-
 use pizauth::{
     config::{self, Account, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
     secret::Secret,
@@ -259,11 +257,17 @@ fn render_account(account: &Account, out: &mut String) {
     for (name, value) in [
         (
             "auth_uri",
-            registration.auth_uri.as_ref().map_or("-", Url::as_str),
+            registration
+                .auth_uri
+                .as_ref()
+                .map_or("-", |uri| uri.as_str()),
         ),
         (
             "token_uri",
-            registration.token_uri.as_ref().map_or("-", Url::as_str),
+            registration
+                .token_uri
+                .as_ref()
+                .map_or("-", |uri| uri.as_str()),
         ),
         ("redirect_uri", registration.redirect_uri.as_str()),
         ("client_id", &registration.client_id),

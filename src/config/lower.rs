@@ -1,6 +1,11 @@
 //! From what the grammar saw to what it means: [`Item`]s to [`Config`].
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use cfgrammar::Span;
 use url::Url;
@@ -67,6 +72,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         listeners: &listeners,
         names: HashMap::new(),
         token_files: HashMap::new(),
+        uris: HashSet::new(),
         warnings: Vec::new(),
     };
     let is_socket = |block: &&Block| source.slice(block.kind) == "socket";
@@ -183,6 +189,8 @@ struct Accounts<'s, 'a> {
     names: HashMap<Cow<'a, str>, Span>,
     /// The token files so far, and where they stand.
     token_files: HashMap<Cow<'a, str>, Span>,
+    /// The addresses so far: many accounts are of few providers.
+    uris: HashSet<Arc<Url>>,
     warnings: Vec<Warning>,
 }
 
@@ -209,7 +217,7 @@ impl<'a> Accounts<'_, 'a> {
         &mut self,
         section: &Section<'_, 'a>,
         account: &Text<'a>,
-    ) -> Result<(Registration, Option<Url>), ConfigError> {
+    ) -> Result<(Registration, Option<Arc<Url>>), ConfigError> {
         let issuer = section.filled("issuer")?;
         let issuer = issuer.map(|text| value::issuer(self.source, "issuer", &text));
         let issuer = issuer.transpose()?;
@@ -227,7 +235,10 @@ impl<'a> Accounts<'_, 'a> {
         let by_browser = auth_uri.is_some() || issuer.is_some();
         let registration = Registration {
             issuer: issuer.map(Arc::from),
-            redirect_uri: self.redirect_uri(section, account, by_browser)?,
+            redirect_uri: {
+                let uri = self.redirect_uri(section, account, by_browser)?;
+                self.shared(uri)
+            },
             auth_uri,
             token_uri: self.endpoint(section, "token_uri")?,
             client_id: client_id.value.into_owned(),
@@ -322,13 +333,23 @@ impl<'a> Accounts<'_, 'a> {
 
     /// An endpoint of the provider that need not be there.
     fn endpoint(
-        &self,
+        &mut self,
         section: &Section<'_, 'a>,
         option: &str,
-    ) -> Result<Option<Url>, ConfigError> {
+    ) -> Result<Option<Arc<Url>>, ConfigError> {
         let text = section.filled(option)?;
-        text.map(|text| value::uri(self.source, option, &text, Endpoint::Provider))
-            .transpose()
+        let uri = text.map(|text| value::uri(self.source, option, &text, Endpoint::Provider));
+        Ok(uri.transpose()?.map(|uri| self.shared(uri)))
+    }
+
+    /// The same address as another account's, if one has it.
+    fn shared(&mut self, uri: Url) -> Arc<Url> {
+        if let Some(known) = self.uris.get(&uri) {
+            return known.clone();
+        }
+        let uri = Arc::new(uri);
+        self.uris.insert(uri.clone());
+        uri
     }
 
     /// The redirection endpoint: there must be a listener for it, if it is used.

@@ -130,10 +130,10 @@ pub struct Account {
     pub client: Arc<Client>,
     /// The device authorization endpoint (RFC 8628, 3.1): a further way to sign in. Not part of the
     /// registration: it sees no token, and those that it leads to come from the token endpoint.
-    pub device_auth_uri: Option<Url>,
+    pub device_auth_uri: Option<Arc<Url>>,
     /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
     /// registration: whoever adds it wants to revoke the tokens that there are.
-    pub revocation_uri: Option<Url>,
+    pub revocation_uri: Option<Arc<Url>>,
     /// When its tokens are refreshed.
     pub policy: Policy,
     /// Where its access token is written to, for programs that can't ask.
@@ -256,14 +256,14 @@ pub struct Registration {
     pub issuer: Option<Arc<str>>,
     /// The authorization endpoint (RFC 6749, 3.1) as configured; without, the issuer's metadata
     /// says it, and without an issuer only a device code signs in.
-    pub auth_uri: Option<Url>,
+    pub auth_uri: Option<Arc<Url>>,
     /// The token endpoint (RFC 6749, 3.2) as configured; without, there is an issuer whose metadata
     /// says it.
-    pub token_uri: Option<Url>,
+    pub token_uri: Option<Arc<Url>>,
     /// The client identifier (RFC 6749, 2.2).
     pub client_id: String,
     /// The redirection endpoint (RFC 6749, 3.1.2) as configured; its port is the listener's.
-    pub redirect_uri: Url,
+    pub redirect_uri: Arc<Url>,
     /// The scopes asked for, in the order of the file.
     pub scopes: Vec<String>,
     /// Further parameters of the authorization request, in the order of the file; a key may repeat.
@@ -288,7 +288,7 @@ impl Registration {
 
     /// The host of the token endpoint as configured or, without, of the issuer.
     pub fn provider_host(&self) -> Option<String> {
-        let issuer = || Url::parse(self.issuer.as_ref()?).ok();
+        let issuer = || Url::parse(self.issuer.as_ref()?).ok().map(Arc::new);
         let uri = self.token_uri.clone().or_else(issuer)?;
         uri.host_str().map(str::to_owned)
     }

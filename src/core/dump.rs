@@ -314,6 +314,8 @@ pub(super) mod optional_secret {
 
 #[cfg(test)]
 mod tests {
+    use url::Url;
+
     use super::*;
 
     fn dump() -> Dump {
@@ -322,10 +324,10 @@ mod tests {
                 account: "work".into(),
                 registration: Arc::new(Registration {
                     issuer: None,
-                    auth_uri: "https://a.example/auth".parse().ok(),
-                    token_uri: "https://a.example/token".parse().ok(),
+                    auth_uri: Url::parse("https://a.example/auth").ok().map(Arc::new),
+                    token_uri: Url::parse("https://a.example/token").ok().map(Arc::new),
                     client_id: "id".into(),
-                    redirect_uri: "http://localhost/".parse().unwrap(),
+                    redirect_uri: Arc::new(Url::parse("http://localhost/").unwrap()),
                     scopes: vec!["mail".into()],
                     auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
                     token_uri_fields: vec![("resource".into(), "r".into())],

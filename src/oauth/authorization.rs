@@ -214,15 +214,17 @@ fn values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = Cow<'q, str>> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn registration(auth_uri: &str, scopes: &[&str], fields: &[(&str, &str)]) -> Registration {
         Registration {
             issuer: None,
-            auth_uri: Url::parse(auth_uri).ok(),
-            token_uri: Url::parse("https://login.example/token").ok(),
+            auth_uri: Url::parse(auth_uri).ok().map(Arc::new),
+            token_uri: Url::parse("https://login.example/token").ok().map(Arc::new),
             client_id: "client&1".into(),
-            redirect_uri: Url::parse("http://localhost/").unwrap(),
+            redirect_uri: Arc::new(Url::parse("http://localhost/").unwrap()),
             scopes: scopes.iter().map(|&scope| scope.into()).collect(),
             auth_uri_fields: (fields.iter())
                 .map(|&(name, value)| (name.into(), value.into()))

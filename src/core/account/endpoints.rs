@@ -26,10 +26,10 @@ pub(in crate::core) type Origins = Option<Arc<[String]>>;
 /// Where to ask.
 #[derive(Debug)]
 pub(in crate::core) struct Endpoints {
-    pub auth_uri: Option<Url>,
-    pub token_uri: Url,
-    pub device_auth_uri: Option<Url>,
-    pub revocation_uri: Option<Url>,
+    pub auth_uri: Option<Arc<Url>>,
+    pub token_uri: Arc<Url>,
+    pub device_auth_uri: Option<Arc<Url>>,
+    pub revocation_uri: Option<Arc<Url>>,
     /// What the issuer says of itself, if it was asked.
     pub metadata: Option<Arc<Metadata>>,
     /// Where the issuer wants tokens sent.
@@ -54,8 +54,8 @@ pub(super) enum Location {
 /// The optional endpoints that the config has, which aren't part of the registration.
 #[derive(Clone, Debug)]
 pub(super) struct Configured {
-    pub device_auth_uri: Option<Url>,
-    pub revocation_uri: Option<Url>,
+    pub device_auth_uri: Option<Arc<Url>>,
+    pub revocation_uri: Option<Arc<Url>>,
 }
 
 impl Endpoints {
@@ -108,9 +108,12 @@ impl Endpoints {
         metadata: &Arc<Metadata>,
     ) -> Self {
         let said = metadata.as_ref();
-        let or = |ours: &Option<Url>, theirs: &Option<Url>| ours.clone().or_else(|| theirs.clone());
-        let token_uri = &registration.token_uri;
-        let token_uri = token_uri.clone().unwrap_or(said.token_endpoint.clone());
+        let or = |ours: &Option<Arc<Url>>, theirs: &Option<Url>| {
+            let theirs = || theirs.clone().map(Arc::new);
+            ours.clone().or_else(theirs)
+        };
+        let token_uri = registration.token_uri.clone();
+        let token_uri = token_uri.unwrap_or_else(|| Arc::new(said.token_endpoint.clone()));
         let device = &said.device_authorization_endpoint;
         let revocation_uri = or(&configured.revocation_uri, &said.revocation_endpoint);
         let named = [
@@ -308,7 +311,7 @@ impl Account {
         let issuer = self.registration.discovers()?;
         let state = match (self.location.known(), common.issuers.get(issuer)) {
             (Some(endpoints), _) => {
-                let text = |uri: &Option<Url>| uri.as_ref().map(Url::to_string);
+                let text = |uri: &Option<Arc<Url>>| uri.as_ref().map(|uri| uri.to_string());
                 DiscoveryState::Done {
                     auth_uri: text(&endpoints.auth_uri),
                     token_uri: endpoints.token_uri.to_string(),

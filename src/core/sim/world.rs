@@ -168,9 +168,9 @@ impl Setup {
                         ..config::Client::default()
                     }),
                     device_auth_uri: (described.has_device())
-                        .then(|| device_endpoint(described.origin.issuer)),
+                        .then(|| device_endpoint(described.origin.issuer).into()),
                     revocation_uri: (described.revocation)
-                        .then(|| revocation_endpoint(described.origin.issuer)),
+                        .then(|| revocation_endpoint(described.origin.issuer).into()),
                     policy: self.policy(index),
                     token_file: self.file(index).map(Arc::new),
                 })
@@ -188,10 +188,10 @@ fn registration(origin: Origin) -> Registration {
     Registration {
         token_uri_fields: Vec::new(),
         issuer: discovered.then(|| issuer_uri(origin.issuer).into()),
-        auth_uri: by_browser.then(|| url("auth")),
-        token_uri: (!discovered).then(|| url("token")),
+        auth_uri: by_browser.then(|| url("auth").into()),
+        token_uri: (!discovered).then(|| url("token").into()),
         client_id: format!("client-{}-{}", origin.account, origin.client),
-        redirect_uri: uri("http://localhost/"),
+        redirect_uri: uri("http://localhost/").into(),
         scopes: vec!["mail".into()],
         auth_uri_fields: Vec::new(),
     }

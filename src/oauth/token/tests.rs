@@ -1054,10 +1054,10 @@ fn google_hints_are_for_google() {
 fn registration() -> Registration {
     Registration {
         issuer: None,
-        auth_uri: Url::parse("https://login.example/auth").ok(),
-        token_uri: Some(endpoint()),
+        auth_uri: Url::parse("https://login.example/auth").ok().map(Arc::new),
+        token_uri: Some(Arc::new(endpoint())),
         client_id: "client 1".into(),
-        redirect_uri: Url::parse("http://localhost/").unwrap(),
+        redirect_uri: Arc::new(Url::parse("http://localhost/").unwrap()),
         scopes: vec!["a".into()],
         auth_uri_fields: vec![("x".into(), "y".into())],
         token_uri_fields: vec![("resource".into(), "a&b".into())],
