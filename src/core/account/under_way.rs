@@ -1,7 +1,7 @@
 //! What an account says is under way, for the simulator: it must agree with what is.
 
 use super::{Account, ExchangePhase, Phase, SignIn};
-use crate::core::AttemptId;
+use crate::core::{AttemptId, Waiter};
 
 /// The operations in flight, and the sign-in that waits for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,8 @@ pub struct UnderWay {
     pub exchange: Option<AttemptId>,
     pub code: Option<AttemptId>,
     pub poll: Option<AttemptId>,
-    pub revocations: Vec<AttemptId>,
+    /// Each with who waits for it.
+    pub revocations: Vec<(AttemptId, Option<Waiter>)>,
     /// A code is to be asked for when that is allowed.
     pub wants_code: bool,
     /// How many revocations have no end yet.
@@ -31,7 +32,7 @@ impl Account {
             revocations: self
                 .revocations
                 .iter()
-                .filter_map(|it| it.attempt())
+                .filter_map(|it| Some((it.attempt()?, it.waiters.first().copied())))
                 .collect(),
             told: self.revocations.len(),
             ..UnderWay::default()

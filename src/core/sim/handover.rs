@@ -126,7 +126,7 @@ impl World {
             ..
         } = self.sut.under_way(NAMES[account]);
         let one = [refresh, exchange, code, poll].into_iter().flatten();
-        let mut all = one.chain(revocations);
+        let mut all = one.chain(revocations.into_iter().map(|(attempt, _)| attempt));
         must(
             !all.any(|attempt| self.is_flying(attempt)),
             Invariant::Handover,

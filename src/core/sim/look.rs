@@ -96,7 +96,8 @@ impl World {
                 (false, Some(_)) => {}
             }
             let one = [refresh, exchange, code, poll];
-            for attempt in one.into_iter().flatten().chain(revocations.iter().copied()) {
+            let others = revocations.iter().map(|(attempt, _)| *attempt);
+            for attempt in one.into_iter().flatten().chain(others) {
                 must(
                     waits || self.is_flying(attempt),
                     Invariant::Liveness,
@@ -118,8 +119,8 @@ impl World {
             if let Some(attempt) = poll {
                 self.poll_asked_for(account, attempt)?;
             }
-            for attempt in revocations {
-                self.revocation_asked_for(account, attempt)?;
+            for (attempt, waiter) in revocations {
+                self.revocation_asked_for(account, attempt, waiter)?;
             }
         }
         Ok(())

@@ -74,13 +74,20 @@ impl World {
     }
 
     /// A revocation waits for the client secret.
-    pub fn revocation_asked_for(&mut self, account: usize, attempt: AttemptId) -> Check {
+    pub fn revocation_asked_for(
+        &mut self,
+        account: usize,
+        attempt: AttemptId,
+        waiter: Option<Waiter>,
+    ) -> Check {
         let mut all = self.revocations.iter_mut();
         if all.any(|it| it.attempt == Some(attempt)) {
             return Ok(());
         }
-        let mut all = self.revocations.iter_mut();
-        match all.find(|it| it.account == account && it.attempt.is_none()) {
+        // Of several of one account, who waits for it tells which it is.
+        let all = self.revocations.iter_mut();
+        let idle = all.filter(|it| it.account == account && it.attempt.is_none());
+        match idle.min_by_key(|it| it.waiter != waiter) {
             Some(revocation) => {
                 revocation.attempt = Some(attempt);
                 Ok(())
