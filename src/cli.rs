@@ -15,6 +15,9 @@ pub use self::{
     table::{Opt, Spec, VERBS},
 };
 
+/// What whoever is given another's verb says: a mistake of this program's.
+pub const ELSEWHERE: &str = "a bug: this command is carried out elsewhere";
+
 /// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verb {

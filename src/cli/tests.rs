@@ -154,22 +154,39 @@ fn a_wrong_command_line_says_what_is_wrong() {
     for (line, what) in [
         ("", "no command given"),
         ("frob", "unknown command `frob`"),
-        ("-x", "invalid option '-x'"),
+        ("-x", "unknown option `-x`"),
         ("show", "no account given"),
-        ("show a b", "unexpected argument \"b\""),
-        ("show -x a", "invalid option '-x'"),
+        ("show a b", "unexpected argument `b`"),
+        ("show -x a", "unknown option `-x`"),
         ("setup", "no address given"),
         ("test", "no account given"),
         ("git-credential a", "no operation given"),
-        ("git-credential a b c", "unexpected argument \"c\""),
-        ("dump x", "unexpected argument \"x\""),
-        ("server -c", "missing argument for option '-c'"),
-        ("show -w soon a", "`soon` is no good value of `--wait`"),
-        ("show -m 1w a", "`1w` is no good value of `--min-valid`"),
-        ("show -f xml a", "`xml` is no good value of `--format`"),
+        ("git-credential a b c", "unexpected argument `c`"),
+        ("dump x", "unexpected argument `x`"),
+        ("server -c", "`-c` needs a value"),
+        ("info --json=x", "`--json` takes no value, but there is `x`"),
+        (
+            "show -w soon a",
+            "`soon` is no good value of `--wait`: it takes one whole number and a unit, such as \
+             `90s`, `5m`, `2h`, `1d`",
+        ),
+        (
+            "show -m 59m58s a",
+            "`59m58s` is no good value of `--min-valid`: it takes one whole number and a unit, such \
+             as `90s`, `5m`, `2h`, `1d`",
+        ),
+        (
+            "show -f xml a",
+            "`xml` is no good value of `--format`: it takes raw, bearer, json, xoauth2 or \
+             oauthbearer",
+        ),
         (
             "show -f oauthbearer --port 65536 a",
-            "`65536` is no good value of `--port`",
+            "`65536` is no good value of `--port`: it takes a number up to 65535",
+        ),
+        (
+            "register -s \" x",
+            "`\"` is no good value of `--scope`: it takes one scope, without spaces and quotes",
         ),
         (
             "show --user me a",
@@ -186,6 +203,14 @@ fn a_wrong_command_line_says_what_is_wrong() {
             (Exit::Usage, what),
             "{line}"
         );
+    }
+}
+
+#[test]
+fn every_format_is_named_to_whoever_names_another() {
+    let told = parsed("show -f x a").unwrap_err().what;
+    for (name, _) in Format::ALL {
+        assert!(told.contains(name), "{name}: {told}");
     }
 }
 
