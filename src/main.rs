@@ -46,6 +46,6 @@ fn run_daemon(verb: Verb) -> Result<(), Failure> {
         Verb::Check(options) => daemon::check(&options),
         Verb::Server(options) => daemon::start(&options),
         Verb::TakeOver { config, number } => daemon::take_over(config, number),
-        _ => Ok(()),
+        other => client::run(&other),
     }
 }

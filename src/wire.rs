@@ -54,6 +54,9 @@ pub const STILL_PENDING: &str = "pending";
 /// Why a client that waits is sent away while another program takes the server's place: ask again.
 pub const RESTARTING: &str = "the server is just being restarted";
 
+/// Why a restricted socket answers nothing of what it doesn't know at all.
+pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
+
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {

@@ -58,6 +58,21 @@ fn a_restricted_socket_shows_its_account_and_nothing_else() {
         assert_eq!(ask(&door, verb, ""), (1, why), "{verb}");
     }
     assert_eq!(ask(&door, "revoke", &account("work")).0, 1);
+    // Paths are no secret.
+    let info = |args: &[&str]| {
+        let mut command = daemon.command(args);
+        let output = command.env("PIZAUTH_SOCK", &door).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = info(&["info"]);
+    assert!(
+        told.ends_with("\nserver: running, and this socket tells no more of it\n"),
+        "{told}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&info(&["info", "-j"])).unwrap();
+    assert_eq!(json["server_running"], true);
+    assert!(json.get("server_info").is_none(), "{json}");
     daemon.token("work");
 
     let uid = nix::unistd::Uid::effective();

@@ -727,6 +727,13 @@ fn a_dump_in_a_file() {
     symlink(&file, daemon.path("home/link")).unwrap();
     daemon.run(&["dump", "--output", "home/link"]).ok();
     assert!(daemon.path("home/link").is_symlink());
+    // A link to nothing isn't a regular file, and stays.
+    symlink("gone", daemon.path("home/dangling")).unwrap();
+    assert_eq!(
+        daemon.run(&["dump", "-o", "home/dangling"]).failed(1),
+        "ERROR - can't write the dump to home/dangling: it is a link to nothing\n"
+    );
+    assert!(daemon.path("home/dangling").is_symlink());
     assert_ne!(fs::read(&file).unwrap(), dump);
     assert_eq!(
         daemon.run(&["dump", "-o", "/dev/full"]).failed(1),

@@ -8,7 +8,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{ask, connect, is_terminal, print, qr, status, stderr_is_terminal, tell};
+use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
 use crate::{
     cli::AuthOptions,
     error::Failure,
@@ -109,7 +109,7 @@ impl<'a> Addresses<'a> {
             ));
         }
         if with_qr {
-            let coloured = is_terminal();
+            let coloured = may_colour();
             match qr::draw(self.elsewhere, coloured) {
                 Some(drawn) => text.push_str(&drawn),
                 None => text.push_str("(the address is too long for a QR code)\n"),
@@ -146,7 +146,7 @@ fn open(uri: &str) {
 /// Waits for the end of the sign-in, and shows that it does.
 fn wait(account: &str) -> Result<(), Failure> {
     let since = Instant::now();
-    let live = stderr_is_terminal();
+    let live = stderr_is_live();
     if !live {
         tell(&format!("{}: waiting for the sign-in\n", sanitize(account)));
     }

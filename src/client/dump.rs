@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ask, on_terminal, print};
+use super::{ask, is_terminal, print};
 use crate::{
     cli::DumpOptions,
     error::{Exit, Failure},
@@ -23,7 +23,7 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Failure> {
                 Failure::new(Exit::Other, what)
             })
         }
-        None if on_terminal() && !options.force => Err(Failure::new(
+        None if is_terminal() && !options.force => Err(Failure::new(
             Exit::Usage,
             "a dump holds tokens: not writing it to a terminal",
         )
@@ -62,7 +62,11 @@ fn destination(file: &Path) -> io::Result<PathBuf> {
     match fs::metadata(file) {
         Ok(found) if found.is_file() => fs::canonicalize(file),
         Ok(_) => Err(io::Error::other("it is there and no regular file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(file.to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => match fs::symlink_metadata(file) {
+            Ok(_) => Err(io::Error::other("it is a link to nothing")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(file.to_owned()),
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     }
 }

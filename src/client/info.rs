@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::{ask, print};
+use super::{ask, print, read};
 use crate::{
     error::{Exit, Failure},
     paths,
     view::ServerInfo,
-    wire::Request,
+    wire::{self, Request},
 };
 
 /// Raised when a script that reads `info -j` would have to change.
@@ -38,14 +38,11 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
 }
 
 fn gather() -> Result<Info, Failure> {
-    let server_info = match ask(&Request::Info) {
-        Ok(body) => Some(serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(
-                Exit::Other,
-                format!("the server's answer makes no sense: {error}"),
-            )
-        })?),
-        Err(failure) if failure.exit == Exit::NoServer => None,
+    let (server_running, server_info) = match ask(&Request::Info) {
+        Ok(body) => (true, Some(read(&body)?)),
+        Err(failure) if failure.exit == Exit::NoServer => (false, None),
+        // A restricted socket says no more than that.
+        Err(failure) if failure.what == wire::NOT_ALLOWED => (true, None),
         Err(failure) => return Err(failure),
     };
     let address = paths::address()?;
@@ -56,7 +53,7 @@ fn gather() -> Result<Info, Failure> {
         executed_as: executed_as.to_string_lossy().into_owned(),
         info_format_version: FORMAT_VERSION,
         pizauth_version: env!("CARGO_PKG_VERSION"),
-        server_running: server_info.is_some(),
+        server_running,
         server_info,
         socket: address.socket.display().to_string(),
     })
@@ -68,7 +65,10 @@ fn render(info: &Info) -> String {
         info.pizauth_version, info.executed_as, info.config_file, info.cache_directory, info.socket
     );
     let Some(server) = &info.server_info else {
-        text.push_str("server: not running\n");
+        text.push_str(match info.server_running {
+            true => "server: running, and this socket tells no more of it\n",
+            false => "server: not running\n",
+        });
         return text;
     };
     let port = |port: Option<u16>| port.map_or("none".into(), |port| port.to_string());

@@ -17,6 +17,7 @@ mod token;
 mod watch;
 
 use std::{
+    env,
     io::{self, ErrorKind, IsTerminal, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
     time::Duration,
@@ -29,14 +30,14 @@ use nix::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{AccountOptions, Verb},
+    cli::{self, AccountOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
     secret::{Secret, Wiped},
     wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
 };
 
-/// Carries out `verb`, which is one for the server.
+/// Carries out `verb`, which is none of the daemon's.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Show(options) => show::run(options),
@@ -51,8 +52,9 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
 fn run_seldom(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Auth(options) => auth::run(options),
-        // Run elsewhere.
-        Verb::Check(_) | Verb::Server(_) | Verb::Show(_) | Verb::TakeOver { .. } => Ok(()),
+        Verb::Check(_) | Verb::Server(_) | Verb::Show(_) | Verb::TakeOver { .. } => {
+            Err(Failure::new(Exit::Other, cli::ELSEWHERE))
+        }
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
@@ -221,11 +223,6 @@ fn no_server(what: &str) -> Failure {
     Failure::new(Exit::NoServer, what)
 }
 
-/// Whether stdout is shown to somebody.
-fn on_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
 /// Writes to stdout, and means it: a full disk or a closed pipe is an error.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
     // Straight to the descriptor: std's buffer would keep a copy of a token.
@@ -252,10 +249,23 @@ fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal()
+/// Whether stderr is shown to somebody, by something that can draw a line anew.
+fn stderr_is_live() -> bool {
+    io::stderr().is_terminal() && !is_dumb()
 }
 
+/// Whether the terminal, if there is one, knows no escape sequences.
+fn is_dumb() -> bool {
+    env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
+/// Whether stdout may be coloured (no-color.org).
+fn may_colour() -> bool {
+    let forbidden = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    is_terminal() && !forbidden && !is_dumb()
+}
+
+/// Whether stdout is shown to somebody.
 fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }

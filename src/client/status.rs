@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, is_terminal, print, read};
+use super::{ask, may_colour, print, read};
 use crate::{
     error::Failure,
     report::{self, Status},
@@ -33,7 +33,7 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let status: Status = read(body)?;
     let now = now();
     let zone = TimeZone::system();
-    let colour = wants_colour();
+    let colour = may_colour();
     let lines: Vec<String> = status
         .accounts
         .iter()
@@ -53,12 +53,6 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
 /// The time by the wall clock: to a client it is no argument.
 pub(super) fn now() -> Wall {
     Wall::from_millis(Timestamp::now().as_millisecond())
-}
-
-/// Colour is for terminals that have it, and for people who haven't refused it (no-color.org).
-fn wants_colour() -> bool {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
 /// Green is good, yellow passes by itself, red needs the user (ECMA-48, 8.3.117).

@@ -3,12 +3,12 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    connect, is_restarting, print,
+    connect, is_restarting, print, read,
     status::{moment, now},
     wait_for,
 };
 use crate::{
-    error::{Exit, Failure},
+    error::Failure,
     report::Event,
     text,
     time::humane,
@@ -46,12 +46,7 @@ fn watch(json: bool) -> Result<(), Failure> {
 
 /// An event for people.
 fn told(body: &[u8], zone: &TimeZone) -> Result<String, Failure> {
-    let event: Event = serde_json::from_slice(body).map_err(|error| {
-        Failure::new(
-            Exit::Other,
-            format!("the server's answer makes no sense: {error}"),
-        )
-    })?;
+    let event: Event = read(body)?;
     let now = now();
     let mut line = moment(event.time.unwrap_or(now), now, zone);
     line.push(' ');

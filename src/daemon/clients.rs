@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::{
     Daemon, clock, show,
     sign_in::{self, Told},
-    verbs,
+    verbs::{self, failure},
 };
 use crate::{
     control::{self, Answer, Handler},
@@ -209,8 +209,4 @@ pub fn publish(remote: &Remote, news: &[News]) {
     let rows = news.iter().map(report::event);
     let rows = rows.map(|event| control::encode(&verbs::json(&event)));
     remote.publish(rows.collect::<Vec<_>>().concat());
-}
-
-fn failure(exit: Exit, what: &str) -> Reply {
-    Reply::Failure(Failure::new(exit, what))
 }

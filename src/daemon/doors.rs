@@ -22,7 +22,7 @@ use crate::{
     error::{Exit, Failure},
     paths,
     serve::{Listener, Remote},
-    wire::{Reply, Request},
+    wire::{NOT_ALLOWED, Reply, Request},
 };
 
 /// The restricted sockets that are open.
@@ -251,8 +251,7 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         | Request::Revoke(_)
         | Request::Shutdown
         | Request::Watch => {
-            let why = "this socket doesn't allow that";
-            return (request.verb().into(), Err(refused(why)));
+            return (request.verb().into(), Err(refused(NOT_ALLOWED)));
         }
     };
     let verb = allowed.name();

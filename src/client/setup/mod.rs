@@ -8,7 +8,7 @@ mod programs;
 use url::Url;
 
 use self::plan::Plan;
-use super::{on_terminal, print, register::unknown, tell};
+use super::{is_terminal, print, register::unknown, tell};
 use crate::{
     cli::SetupOptions,
     error::{Exit, Failure},
@@ -96,7 +96,7 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
         let what = format!("{name} has no OAuth2 for mail programs");
         return Err(Failure::new(Exit::Other, what).hint(format!("it takes {instead}")));
     }
-    if on_terminal() {
+    if is_terminal() {
         tell(&format!("asking {domain} about its mail servers\n"));
     }
     discover::domain(&domain, user).map_err(|miss| {
