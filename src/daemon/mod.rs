@@ -97,6 +97,10 @@ const TELL_GRACE: Duration = Duration::from_secs(2);
 /// How long the last save may take: as long as any (the manual's minute).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an ending server may take: all of these, and what they don't count. A new server waits
+/// so long for it, and so do the manual and the files for service managers promise.
+const END_TIMEOUT: Duration = Duration::from_secs(85);
+
 /// How long the main thread rests after a panic: what brought it about is likely still there, and a
 /// loop of panics must not fill the log or keep a processor busy.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);

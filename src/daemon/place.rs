@@ -19,7 +19,7 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Daemon, other, presence::Presence};
+use super::{Daemon, END_TIMEOUT, other, presence::Presence};
 use crate::{
     control,
     error::Failure,
@@ -28,9 +28,6 @@ use crate::{
     wire::{self, Request},
 };
 
-/// How long a server that is just ending may keep a new one waiting: it may have a last save to do.
-const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(70);
-
 /// How often the new one looks meanwhile.
 const TAKEOVER_POLL: Duration = Duration::from_millis(20);
 
@@ -38,8 +35,28 @@ const TAKEOVER_POLL: Duration = Duration::from_millis(20);
 /// doesn't: a busy one does, and one that was killed hangs up when the kernel gets to that.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a second server is told.
-const ALREADY_RUNNING: &str = "a server is already running";
+/// Why a server has no place.
+pub enum NoPlace {
+    /// Another one is at work there.
+    Running,
+    /// Anything else.
+    Other(Failure),
+}
+
+impl From<Failure> for NoPlace {
+    fn from(failure: Failure) -> Self {
+        NoPlace::Other(failure)
+    }
+}
+
+impl From<NoPlace> for Failure {
+    fn from(why: NoPlace) -> Self {
+        match why {
+            NoPlace::Running => other("a server is already running"),
+            NoPlace::Other(failure) => failure,
+        }
+    }
+}
 
 /// The daemon's lock and socket, watched over.
 pub struct Place {
@@ -77,11 +94,11 @@ impl Place {
         match self.mend(daemon) {
             Ok(false) => self.complaint.clear(),
             Ok(true) => self.presence.mended(),
-            Err(failure) if failure.what == ALREADY_RUNNING => {
+            Err(NoPlace::Running) => {
                 let why = "its control socket was gone, and another server has taken its place";
                 return Err(io::Error::other(why));
             }
-            Err(failure) => {
+            Err(NoPlace::Other(failure)) => {
                 if self.complaint != failure.what {
                     log::error!("the control socket is gone: {failure}");
                     self.complaint = failure.what;
@@ -93,13 +110,13 @@ impl Place {
     }
 
     /// Whether there was anything to mend.
-    fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, Failure> {
+    fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, NoPlace> {
         self.address.prepare()?;
         let lock_gone = !is_same(&self.address.lock_file(), file_id(&self.lock));
         if lock_gone {
             let file = open_lock(&self.address)?;
-            self.lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-                .map_err(|_| other(ALREADY_RUNNING))?;
+            self.lock =
+                Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| NoPlace::Running)?;
             log::warn!("the lock was gone and has been made again");
         }
         // A service manager's socket is its own to make again.
@@ -122,7 +139,7 @@ impl Place {
 /// The one daemon's lock, held for life.
 pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
     let mut file = open_lock(address)?;
-    let give_up = Instant::now() + TAKEOVER_TIMEOUT;
+    let give_up = Instant::now() + END_TIMEOUT;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -130,7 +147,7 @@ pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
         };
         // A server that answers is running; any other is just ending.
         if answers(&address.socket) || Instant::now() >= give_up {
-            return Err(other(ALREADY_RUNNING));
+            return Err(NoPlace::Running.into());
         }
         thread::sleep(TAKEOVER_POLL);
     }
@@ -222,12 +239,12 @@ impl SocketFile {
 }
 
 /// Listens on the control socket.
-pub fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+pub fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), NoPlace> {
     // Its lock was removed from under it.
     if answers(path) {
-        return Err(other(ALREADY_RUNNING));
+        return Err(NoPlace::Running);
     }
-    listen(path)
+    Ok(listen(path)?)
 }
 
 /// Listens on a Unix socket. A socket that nobody listens on is replaced.
@@ -257,4 +274,42 @@ pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
     let listener = UnixListener::bind(path).map_err(cant)?;
     let file = SocketFile::of(path).map_err(cant)?;
     Ok((listener, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CLOSE_TIMEOUT, END_TIMEOUT, FILES_TIMEOUT, REPLY_GRACE, TELL_GRACE};
+
+    #[test]
+    fn everybody_gives_an_ending_server_the_same_time() {
+        let counted = REPLY_GRACE + CLOSE_TIMEOUT + FILES_TIMEOUT + TELL_GRACE;
+        assert!(counted < END_TIMEOUT);
+        let secs = END_TIMEOUT.as_secs();
+        for (text, promise) in [
+            (include_str!("../../pizauth.1"), "may take up to N seconds"),
+            (
+                include_str!("../../lib/systemd/user/pizauth.service"),
+                "\nTimeoutStopSec=N\n",
+            ),
+            (
+                include_str!("../../lib/launchd/pizauth.plist"),
+                "<integer>N</integer>",
+            ),
+            (
+                include_str!("../../examples/services/dinit"),
+                "\nstop-timeout = N\n",
+            ),
+            (
+                include_str!("../../examples/services/openrc"),
+                "\nretry=\"TERM/N/KILL/5\"\n",
+            ),
+            (
+                include_str!("../../examples/services/runit/run"),
+                "`sv -w N down`",
+            ),
+        ] {
+            let promise = promise.replace('N', &secs.to_string());
+            assert!(text.contains(&promise), "no {promise:?}");
+        }
+    }
 }
