@@ -1,7 +1,8 @@
-//! The examples of pizauth.sock(7), taken out of the manual and run, and those for status bars.
+//! The examples of pizauth.sock(7), taken out of the manual and run, those for status bars, and the
+//! completions' names of accounts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -51,6 +52,15 @@ fn missing(daemon: &Daemon, program: &str) -> bool {
         eprintln!("{program} is missing: its example is not tested");
     }
     missing
+}
+
+/// A directory to find `pizauth` in.
+fn called_by_name(daemon: &Daemon) -> PathBuf {
+    let bin = daemon.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let pizauth = daemon.command(&[]);
+    std::os::unix::fs::symlink(pizauth.get_program(), bin.join("pizauth")).unwrap();
+    bin
 }
 
 fn signed_in(provider: &Provider) -> Daemon {
@@ -112,10 +122,7 @@ fn the_status_bars_say_who_needs_you() {
         return;
     }
     // They call `pizauth` and `i3status` by name.
-    let bin = daemon.path("bin");
-    fs::create_dir(&bin).unwrap();
-    let pizauth = daemon.command(&[]);
-    std::os::unix::fs::symlink(pizauth.get_program(), bin.join("pizauth")).unwrap();
+    let bin = called_by_name(&daemon);
     std::os::unix::fs::symlink("/bin/echo", bin.join("i3status")).unwrap();
     let bars = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/statusbars");
     let bar = |name: &str| {
@@ -142,4 +149,42 @@ fn the_status_bars_say_who_needs_you() {
     );
     daemon.sign_in("play");
     waybar.stdout.wait_line("\"good\"");
+}
+
+#[test]
+fn the_completions_offer_every_name_whole() {
+    let names = ["a: b", "q\"u\\o", "\u{e9}"];
+    let account = |name: &str| {
+        let name = pizauth::config::quoted(name);
+        let uris = "auth_uri = \"https://a.example/\"; token_uri = \"https://a.example/\";";
+        format!("account {name} {{ {uris} client_id = \"x\"; }}\n")
+    };
+    let mut daemon = Daemon::new(&names.map(account).concat());
+    daemon.start();
+    let bin = called_by_name(&daemon);
+    let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("share");
+    for (shell, script) in [
+        ("bash", ". \"$0/bash/pizauth\"; _pizauth_accounts"),
+        (
+            "fish",
+            "source $argv[1]/fish/pizauth.fish; __pizauth_accounts",
+        ),
+        (
+            "zsh",
+            "compadd() { print -rl -- $accounts }; \
+             source <(sed '/^_pizauth \"/d' \"$0/zsh/_pizauth\"); _pizauth_accounts",
+        ),
+    ] {
+        if missing(&daemon, shell) {
+            continue;
+        }
+        let set = format!("PATH='{}':$PATH; export PATH; exec \"$@\"", bin.display());
+        let share = share.to_str().unwrap();
+        let output = run(
+            &daemon,
+            "/bin/sh",
+            &["-c", &set, "sh", shell, "-c", script, share],
+        );
+        assert_eq!(output.ok(), names.join("\n") + "\n", "{shell}");
+    }
 }

@@ -9,8 +9,10 @@
 needed() {
     if state=$(pizauth status -j 2>/dev/null </dev/null); then
         printf '%s\n' "$state" | jq -r '
-            .accounts | map(select(.needs != "none") | .account)
-            | if . == [] then "" else "sign in: \(join(", ")) | " end'
+            def those($need; $words): map(select(.needs == $need) | .account)
+                | if . == [] then "" else "\($words): \(join(", ")) | " end;
+            .accounts
+            | those("sign_in"; "sign in") + those("config"; "correct the configuration")'
     else
         echo 'pizauth is down | '
     fi

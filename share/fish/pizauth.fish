@@ -1,13 +1,14 @@
 # Completion of pizauth(1) for fish.
 
 function __pizauth_accounts
-    # "pizauth status" prints "name: state" lines.
-    pizauth status 2>/dev/null </dev/null | string replace --filter --regex ': .*$' ''
+    # Out of the JSON: any character may be in a name.
+    pizauth status -j 2>/dev/null </dev/null |
+        grep -oE '"account":"([^"\\\\]|\\\\.)*"' |
+        sed -e 's/^"account":"//' -e 's/"$//' -e 's/\\\\\(["\\\\]\)/\1/g'
 end
 
-# True where an account is expected and none has been given yet.
-function __pizauth_wants_account
-    set --local words
+# The words before the cursor that are no options, a line each.
+function __pizauth_words
     set --local value no
     for word in (commandline --cut-at-cursor --current-process --tokenize)[2..]
         # The word after one of these is its value.
@@ -17,9 +18,20 @@ function __pizauth_wants_account
         end
         contains -- $word -c --config -f --format -m --min-valid -w --wait --user --host --port
         and set value yes
-        string match --quiet -- '-*' $word; or set --append words $word
+        string match --quiet -- '-*' $word; or echo -- $word
     end
+end
+
+# True where an account is expected and none has been given yet.
+function __pizauth_wants_account
+    set --local words (__pizauth_words)
     test (count $words) -eq 1; and contains -- $words[1] auth git-credential refresh revoke show test
+end
+
+# True where one of git's operations is expected.
+function __pizauth_wants_operation
+    set --local words (__pizauth_words)
+    test (count $words) -eq 2; and test $words[1] = git-credential
 end
 
 complete --command pizauth --no-files
@@ -73,4 +85,5 @@ complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --sh
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option v --long-option verbose --description 'Log more'
+complete --command pizauth --condition __pizauth_wants_operation --arguments 'get store erase'
 complete --command pizauth --condition __pizauth_wants_account --arguments '(__pizauth_accounts)' --description Account
