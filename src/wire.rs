@@ -559,6 +559,10 @@ mod tests {
             Request::Watch,
         ] {
             let bytes = encode_request(&request);
+            let head = String::from_utf8_lossy(&bytes);
+            let verb = head.split([' ', '\n']).nth(2).unwrap();
+            let manual = include_str!("../pizauth.sock.7");
+            assert!(manual.contains(&format!("\n.It Ic {verb}\n")), "{verb}");
             let mut input = Vec::new();
             for byte in bytes.iter() {
                 assert_eq!(parse_request(&input), Received::Part);
