@@ -55,7 +55,7 @@ pub struct Account {
     /// How many have failed in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_failures: Option<u32>,
-    /// Why the last didn't work.
+    /// Why the last didn't work or, when there are no tokens, what has become of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_error: Option<String>,
     /// What can be done about it.
@@ -72,7 +72,7 @@ pub struct Account {
     /// The code to enter on any device, of a sign-in that is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_device: Option<Device>,
-    /// Why the last sign-in ended without tokens.
+    /// Why the last sign-in ended without tokens, or why this one isn't completed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_error: Option<String>,
     /// What can be done about it.
@@ -268,8 +268,13 @@ fn account(view: &AccountView) -> Account {
         discovery: view.discovery.as_ref().map(Discovery::of),
         ..Account::default()
     };
-    if let Some(renewal) = &view.renewal {
-        put_renewal(&mut account, renewal);
+    match (&view.renewal, &view.lost) {
+        (Some(renewal), _) => put_renewal(&mut account, renewal),
+        (None, Some(why)) => {
+            account.refresh_error = Some(why.text.clone());
+            account.refresh_hint = why.hint.clone();
+        }
+        (None, None) => {}
     }
     put_sign_in(&mut account, &view.sign_in);
     account
@@ -278,10 +283,13 @@ fn account(view: &AccountView) -> Account {
 /// What only the user can do: `none`, `sign_in` or `config`.
 pub fn needs(view: &AccountView) -> &'static str {
     let valid = view.access.as_ref().is_some_and(|access| access.valid);
+    // The user's part of it is done.
+    let completing = matches!(view.sign_in, SignInView::Exchanging { .. });
     match &view.renewal {
+        Some(RenewalView::Parked { .. }) => "config",
+        _ if completing => "none",
         None | Some(RenewalView::Rejected { .. }) => "sign_in",
         Some(RenewalView::Impossible) if !valid => "sign_in",
-        Some(RenewalView::Parked { .. }) => "config",
         Some(
             RenewalView::Impossible
             | RenewalView::Scheduled { .. }
@@ -320,32 +328,28 @@ fn put_renewal(account: &mut Account, renewal: &RenewalView) {
 }
 
 fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
+    let mut put = |word: &str, since: Option<Wall>, why: Option<&ReasonView>| {
+        account.sign_in = word.into();
+        account.sign_in_since = since;
+        account.sign_in_error = why.map(|why| why.text.clone());
+        account.sign_in_hint = why.and_then(|why| why.hint.clone());
+    };
     match sign_in {
-        SignInView::None { failed: None } => account.sign_in = "none".into(),
-        SignInView::None {
-            failed: Some(reason),
-        } => {
-            account.sign_in = "failed".into();
-            account.sign_in_error = Some(reason.text.clone());
-            account.sign_in_hint = reason.hint.clone();
-        }
-        SignInView::Discovering { since } => {
-            account.sign_in = "discovering".into();
-            account.sign_in_since = Some(*since);
-        }
+        SignInView::None { failed: None } => put("none", None, None),
+        SignInView::None { failed } => put("failed", None, failed.as_ref()),
+        SignInView::Discovering { since } => put("discovering", Some(*since), None),
         SignInView::Pending {
             since,
             reminded,
             device,
+            failed,
         } => {
-            account.sign_in = "pending".into();
+            put("pending", Some(*since), failed.as_ref());
             account.sign_in_device = device.as_ref().map(Device::of);
-            account.sign_in_since = Some(*since);
             account.sign_in_reminded = *reminded;
         }
-        SignInView::Exchanging { since } => {
-            account.sign_in = "completing".into();
-            account.sign_in_since = Some(*since);
+        SignInView::Exchanging { since, trouble } => {
+            put("completing", Some(*since), trouble.as_ref());
         }
     }
 }
@@ -362,6 +366,9 @@ impl Account {
             account: self.account.clone(),
             access: obtained,
             renewal: self.renewal_view(),
+            lost: (self.refresh == "none")
+                .then(|| known(self.refresh_error.as_ref(), self.refresh_hint.as_ref()))
+                .flatten(),
             sign_in: self.sign_in_view(),
             discovery: self.discovery.as_ref().map(Discovery::view),
         }
@@ -396,6 +403,7 @@ impl Account {
 
     fn sign_in_view(&self) -> SignInView {
         let since = self.sign_in_since.unwrap_or(Wall::from_millis(0));
+        let why = || known(self.sign_in_error.as_ref(), self.sign_in_hint.as_ref());
         match self.sign_in.as_str() {
             "failed" => SignInView::None {
                 failed: Some(reason(
@@ -408,11 +416,19 @@ impl Account {
                 since,
                 reminded: self.sign_in_reminded,
                 device: self.sign_in_device.as_ref().map(Device::view),
+                failed: why(),
             },
-            "completing" => SignInView::Exchanging { since },
+            "completing" => SignInView::Exchanging {
+                since,
+                trouble: why(),
+            },
             _ => SignInView::None { failed: None },
         }
     }
+}
+
+fn known(text: Option<&String>, hint: Option<&String>) -> Option<ReasonView> {
+    text.map(|_| reason(text, hint))
 }
 
 fn reason(text: Option<&String>, hint: Option<&String>) -> ReasonView {
@@ -557,10 +573,12 @@ mod tests {
                 at: AT,
                 reason: reason(),
             }),
+            lost: None,
             sign_in: SignInView::Pending {
                 since: AT,
                 reminded: None,
                 device: None,
+                failed: Some(reason()),
             },
             discovery: None,
         };
@@ -577,7 +595,8 @@ mod tests {
                  \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\
-                 \"sign_in_since_unix\":1700000000}}]}}"
+                 \"sign_in_since_unix\":1700000000,\"sign_in_error\":\"it said no\",\
+                 \"sign_in_hint\":\"ask again\"}}]}}"
             )
         );
         let back: Status = serde_json::from_str(&text).unwrap();
@@ -615,11 +634,42 @@ mod tests {
                 account: "work".into(),
                 access,
                 renewal,
+                lost: None,
                 sign_in: SignInView::None { failed: None },
                 discovery: None,
             };
             assert_eq!(account(&view).needs, word, "{view:?}");
+            let completing = AccountView {
+                sign_in: SignInView::Exchanging {
+                    since: AT,
+                    trouble: Some(reason()),
+                },
+                ..view
+            };
+            let rest = if word == "config" { word } else { "none" };
+            assert_eq!(account(&completing).needs, rest, "{completing:?}");
         }
+    }
+
+    #[test]
+    fn tokens_that_are_lost_and_codes_that_are_stuck_come_with_the_reason() {
+        let view = AccountView {
+            account: "work".into(),
+            access: None,
+            renewal: None,
+            lost: Some(reason()),
+            sign_in: SignInView::Exchanging {
+                since: Wall::from_millis(1_700_000_000_000),
+                trouble: Some(reason()),
+            },
+            discovery: None,
+        };
+        let reported = account(&view);
+        assert_eq!(reported.refresh, "none");
+        assert_eq!(reported.refresh_error.as_deref(), Some("it said no"));
+        assert_eq!(reported.sign_in, "completing");
+        assert_eq!(reported.sign_in_hint.as_deref(), Some("ask again"));
+        assert_eq!(reported.view(), view);
     }
 
     #[test]

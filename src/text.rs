@@ -67,6 +67,19 @@ pub fn escape_html(text: &str) -> String {
     html
 }
 
+/// `name` as one types it as an argument of a command in a shell.
+pub fn shell_word(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "@._+:/-".contains(c);
+    let word = match !name.is_empty() && name.chars().all(plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', r"'\''")),
+    };
+    match name.starts_with('-') {
+        true => format!("-- {word}"),
+        false => word,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +111,21 @@ mod tests {
             sanitize_lines("a\tb\u{1b}[1m\r\n  \u{202e}^\n\n"),
             "a b [1m \n   ^"
         );
+    }
+
+    #[test]
+    fn a_name_can_be_typed_as_it_is_shown() {
+        for (name, word) in [
+            ("work", "work"),
+            ("me@example.com", "me@example.com"),
+            ("my work", "'my work'"),
+            ("it's", r"'it'\''s'"),
+            ("-u", "-- -u"),
+            ("$(id)", "'$(id)'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(name), word);
+        }
     }
 
     #[test]

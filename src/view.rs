@@ -16,6 +16,8 @@ pub struct AccountView {
     pub access: Option<AccessView>,
     /// What is known about refreshing it; `None` when no tokens are held.
     pub renewal: Option<RenewalView>,
+    /// Why no tokens are held any more, unless somebody here has ended them.
+    pub lost: Option<ReasonView>,
     /// Whether somebody is signing in.
     pub sign_in: SignInView,
     /// What its issuer says of itself; `None` when nobody needs to ask.
@@ -107,7 +109,7 @@ pub enum RenewalView {
         /// Why the last failed.
         reason: ReasonView,
     },
-    /// The provider refused: somebody has to sign in.
+    /// The provider refused, or `transient_error_if_cmd` had it so: somebody has to sign in.
     Rejected {
         /// When.
         since: Wall,
@@ -143,6 +145,8 @@ pub enum SignInView {
         since: Wall,
         /// When the user was last asked.
         reminded: Option<Wall>,
+        /// Why the one before it ended without tokens.
+        failed: Option<ReasonView>,
         /// The code to enter, if there is one.
         device: Option<DeviceView>,
     },
@@ -150,6 +154,8 @@ pub enum SignInView {
     Exchanging {
         /// Since when.
         since: Wall,
+        /// Why that has failed so far, if it has.
+        trouble: Option<ReasonView>,
     },
 }
 

@@ -108,6 +108,9 @@ pub struct AuthArgs {
     /// Don't start a sign-in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub join: bool,
+    /// Don't wait for an issuer that has failed to say where to sign in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_wait: bool,
 }
 
 /// The arguments of `revoke`.
@@ -524,6 +527,7 @@ mod tests {
         let auth = AuthArgs {
             account: "work".into(),
             join: true,
+            no_wait: true,
         };
         for request in [
             Request::Auth(auth.clone()),

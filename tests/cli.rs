@@ -195,7 +195,7 @@ fn it_works_without_home_shell_and_xdg_variables() {
     daemon.start_forked();
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show`\n"
+        "work: no access token; sign in with `pizauth show work`\n"
     );
     daemon.shutdown();
 
@@ -471,7 +471,7 @@ fn a_configuration_given_by_a_relative_path_is_found_again() {
     assert_eq!(daemon.run(&["reload"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "play: no access token; sign in with `pizauth show`\n"
+        "play: no access token; sign in with `pizauth show play`\n"
     );
     daemon.run(&["shutdown"]).ok();
     daemon.wait_end();

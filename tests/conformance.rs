@@ -881,7 +881,7 @@ fn check_refreshed(faults: &mut Faults, world: &World, status: &BTreeMap<String,
                 ("access token ", status, Some("token_refreshed"), None)
             }
             Login(says) => (
-                "refused by the provider",
+                "refreshing given up",
                 says,
                 Some("token_invalidated"),
                 Some("authorisation needed again: "),
@@ -1080,7 +1080,7 @@ fn row_52_refused_connections_cost_nothing() {
     assert!(
         shown
             .failed(75)
-            .contains("the authorisation is just being completed")
+            .contains("the authorisation could not be completed yet: ")
     );
     let awake = dormant.wake();
     awake.script(TOKEN, body(200, ONE));

@@ -1,6 +1,8 @@
 //! Accounts whose endpoints their issuer says (RFC 8414), and what it says of authorization
 //! responses (RFC 9207).
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::support::browser;
@@ -46,6 +48,32 @@ fn status(daemon: &Daemon) -> Value {
     status["accounts"][0].take()
 }
 
+/// Whoever doesn't want to wait hears at once what is known.
+#[test]
+fn an_issuer_that_has_failed_keeps_nobody_waiting() {
+    let provider = Provider::start();
+    let config = provider.issuer_account("work", "");
+    let down = provider.go_down();
+    let daemon = started(&config);
+    // The first has to ask the issuer.
+    let said = daemon.run(&["auth", "-n", "work"]).failed(75).to_owned();
+    let words = "ERROR - work: nobody can sign in yet: no endpoints from http://127.0.0.1:";
+    assert!(said.starts_with(words), "{said}");
+    // It isn't asked again for ten seconds, which is longer than this takes.
+    let before = Instant::now();
+    for flags in [&["auth", "-n", "work"][..], &["auth", "work"]] {
+        assert_eq!(daemon.run(flags).failed(75), said);
+    }
+    assert!(before.elapsed() < Duration::from_secs(5));
+    let awake = down.wake();
+    // When it is asked and doesn't answer, the reason of the last time will do.
+    for path in [METADATA, OPENID] {
+        awake.script(path, Scripted::Hang);
+    }
+    awake.wait_for(METADATA, 1);
+    assert_eq!(daemon.run(&["auth", "-n", "work"]).failed(75), said);
+}
+
 #[test]
 fn an_issuer_a_client_and_scopes_are_all_that_an_account_needs() {
     let provider = plain();
@@ -53,7 +81,7 @@ fn an_issuer_a_client_and_scopes_are_all_that_an_account_needs() {
     let issuer = provider.url("");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show`\n"
+        "work: no access token; sign in with `pizauth show work`\n"
     );
     assert_eq!(
         status(&daemon)["discovery"],

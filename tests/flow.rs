@@ -314,6 +314,116 @@ fn browsers_wait_for_the_exchange_but_the_exchange_not_for_them() {
     }
 }
 
+/// Somebody has signed in, but the code can't be exchanged: whoever asks hears why.
+#[test]
+fn a_code_that_can_not_be_exchanged_yet_says_why() {
+    let provider = Provider::start();
+    // Nothing listens there, and nobody but root could.
+    let nowhere = provider
+        .account("nowhere")
+        .replace(&provider.token_uri(), "http://127.0.0.1:1/token");
+    let secret = provider.account_with("secret", "client_secret_cmd = \"exit 3\";");
+    let mut daemon = Daemon::new(&(nowhere + &secret));
+    daemon.start();
+    for (name, why) in [
+        ("nowhere", "127.0.0.1:1: "),
+        ("secret", "no client secret: "),
+    ] {
+        let address = browser::callback_of(&daemon.authorization_url(name));
+        let paste = daemon.spawn(&["redirect", &address]);
+        let shown = daemon.eventually(&["show", name], |shown| {
+            shown.stderr.contains("could not be completed yet")
+        });
+        let what = format!("ERROR - the authorisation could not be completed yet: {why}");
+        let stderr = shown.failed(75);
+        assert!(stderr.starts_with(&what), "{stderr}");
+        let reason = stderr.trim().rsplit("yet: ").next().expect("a reason");
+        let reason = reason.split("\nhint").next().expect("a reason");
+        let status = daemon.run(&["status"]).ok().to_owned();
+        let line = status.lines().find(|line| line.starts_with(name));
+        let line = line.expect("a line");
+        assert!(line.contains("authorisation being completed"), "{line}");
+        assert!(
+            line.contains(&format!(", not yet possible: {reason}")),
+            "{line}"
+        );
+        let json = daemon.run(&["status", "-j"]).ok().to_owned();
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let accounts = json["accounts"].as_array().expect("accounts");
+        let account = accounts.iter().find(|it| it["account"] == name);
+        let account = account.expect("the account");
+        assert_eq!(account["sign_in"], "completing");
+        assert_eq!(account["sign_in_error"], reason);
+        // The user's part is done.
+        assert_eq!(account["needs"], "none");
+        // There is nothing to show, so the state is.
+        let auth = daemon.run(&["auth", "-n", name]);
+        assert!(auth.ok().contains(reason), "{auth:?}");
+        drop(paste);
+    }
+}
+
+/// A cron job that asks first must not be the only one to hear why.
+#[test]
+fn why_the_last_sign_in_failed_is_told_until_the_next() {
+    let (provider, daemon) = one_account("");
+    provider.script(AUTHORIZE, Scripted::Error("access_denied", "not you"));
+    browser::visit(&daemon.authorization_url("work"));
+    let status = daemon.run(&["status"]).ok().to_owned();
+    let words = "access_denied: not you (you refused or closed the consent page)";
+    let failed = format!(
+        "work: no access token; the last authorisation failed: {words}; \
+         try again with `pizauth show work`\n"
+    );
+    assert_eq!(status, failed);
+    for _ in 0..2 {
+        let shown = daemon.run(&["show", "-u", "work"]);
+        assert_eq!(
+            shown.failed(77),
+            format!("ERROR - Token unavailable until authorised\nhint: {words}\n")
+        );
+        let status = daemon.run(&["status"]).ok().to_owned();
+        assert!(
+            status.starts_with("work: no access token; authorisation pending")
+                && status.ends_with(&format!("; the last one failed: {words}\n")),
+            "{status}"
+        );
+    }
+    daemon.sign_in("work");
+    assert!(!daemon.run(&["status"]).ok().contains("access_denied"));
+}
+
+/// Another registration is no failure of anybody, and the way out is named.
+#[test]
+fn a_changed_registration_says_so_and_how_to_sign_in() {
+    let provider = Provider::start();
+    let config = provider.account("my work");
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    daemon.sign_in("my work");
+    daemon.write_config(&config.replace("client-of-", "other-client-of-"));
+    daemon.run(&["reload"]).ok();
+    assert_eq!(
+        daemon.run(&["status"]).ok(),
+        "my work: no access token: the account's registration was changed in the config; \
+         sign in with `pizauth show 'my work'`\n"
+    );
+    let json = daemon.run(&["status", "-j"]).ok().to_owned();
+    assert!(json.contains("\"sign_in\":\"none\""), "{json}");
+    assert!(
+        json.contains("\"refresh_error\":\"the account's registration was changed in the config\""),
+        "{json}"
+    );
+    for _ in 0..2 {
+        let shown = daemon.run(&["show", "-u", "my work"]);
+        assert_eq!(
+            shown.failed(77),
+            "ERROR - Token unavailable until authorised\n\
+             hint: the account's registration was changed in the config\n"
+        );
+    }
+}
+
 /// Two sign-ins at once don't get in each other's way, whichever ends first.
 #[test]
 fn two_accounts_sign_in_at_once() {

@@ -536,7 +536,7 @@ fn a_hook_may_call_pizauth() {
     let status = daemon.record("status").wait_lines(1);
     assert_eq!(
         status,
-        ["work: no access token; sign in with `pizauth show`"]
+        ["work: no access token; sign in with `pizauth show work`"]
     );
     let url = daemon.authorization_url("work");
     let told = daemon.record("urls").wait_lines(1);
@@ -669,6 +669,13 @@ fn transient_error_if_cmd_with_another_status_invalidates_the_token() {
         "{errors:?}"
     );
     assert!(errors[0].contains("503"), "{errors:?}");
+    // The provider has refused nothing.
+    let status = daemon.run(&["status"]).ok().to_owned();
+    let words = "; refreshing given up ";
+    assert!(status.contains(words), "{status}");
+    let words = ", sign in again with `pizauth refresh work`: transient_error_if_cmd took this for \
+                 final: ";
+    assert!(status.contains(words), "{status}");
     browser::visit(&daemon.authorization_url("work"));
     assert_eq!(daemon.token("work"), "at-2");
     // Its verdict is an answer, not a failure.

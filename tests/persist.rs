@@ -409,7 +409,7 @@ fn revoke_forgets_the_tokens_and_cancels_a_pending_request() {
     assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show`\n"
+        "work: no access token; sign in with `pizauth show work`\n"
     );
     let late = browser::visit(&first);
     assert_ne!(late.status(), 200, "{late:?}");

@@ -184,9 +184,9 @@ impl World {
                 Some(Progress::SignIn { uri, .. }) => self.uris.push(uri),
                 Some(
                     Progress::Discovering { .. }
-                    | Progress::Refreshing
+                    | Progress::Refreshing { .. }
                     | Progress::AskingForCode
-                    | Progress::Exchanging,
+                    | Progress::Exchanging { .. },
                 )
                 | None => {}
             },
@@ -250,7 +250,7 @@ impl World {
                     "expired"
                 );
             }
-            Some(Show::SignIn { uri, .. }) => self.uris.push(uri),
+            Some(Show::Coming(Progress::SignIn { uri, .. })) => self.uris.push(uri),
             Some(_) | None => {}
         }
     }

@@ -26,7 +26,7 @@ const MAX_ASKS: u32 = 4;
 const TICK_MILLIS: u16 = 1000;
 
 pub(super) fn run(options: &AuthOptions) -> Result<(), Failure> {
-    match start(&options.account)? {
+    let is_open = match start(options)? {
         SignInStart::Open {
             browser_uri,
             device,
@@ -36,24 +36,27 @@ pub(super) fn run(options: &AuthOptions) -> Result<(), Failure> {
             if options.open {
                 open(addresses.here);
             }
+            true
         }
-        SignInStart::AskingForCode | SignInStart::Exchanging | SignInStart::Over => {}
+        SignInStart::AskingForCode | SignInStart::Exchanging | SignInStart::Over => false,
+    };
+    match (is_open, options.no_wait) {
+        (true, true) => return Ok(()),
+        (false, true) => {}
+        (_, false) => wait(&options.account)?,
     }
-    if options.no_wait {
-        return Ok(());
-    }
-    wait(&options.account)?;
     status::run_one(&options.account)
 }
 
 /// Starts or joins the sign-in, and waits for its code if there is to be one.
-fn start(account: &str) -> Result<SignInStart, Failure> {
+fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
     let mut start = SignInStart::AskingForCode;
     for ask_count in 0..MAX_ASKS {
         let body = ask(&Request::Auth(AuthArgs {
-            account: account.to_owned(),
+            account: options.account.clone(),
             // Once started, it must not be started again if it fails.
             join: ask_count > 0,
+            no_wait: options.no_wait,
         }))?;
         start = super::read(&body)?;
         if start != SignInStart::AskingForCode {
@@ -155,6 +158,7 @@ fn wait(account: &str) -> Result<(), Failure> {
         let request = Request::Await(AuthArgs {
             account: account.to_owned(),
             join: true,
+            no_wait: false,
         });
         wire::send(&mut server, &request)?;
         while !is_readable(&server) {

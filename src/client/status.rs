@@ -8,6 +8,7 @@ use super::{ask, may_colour, print, read};
 use crate::{
     error::Failure,
     report::{self, Status},
+    text::{sanitize, shell_word},
     time::{Wall, humane},
     view::{
         AccessView, AccountView, DiscoveryState, DiscoveryView, ReasonView, RenewalView, SignInView,
@@ -40,7 +41,7 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
         .filter(|account| wanted(&account.account))
         .map(|account| {
             let view = account.view();
-            let name = crate::text::sanitize(&view.account);
+            let name = sanitize(&view.account);
             match (line(&view, now, &zone), colour) {
                 (state, true) => format!("{name}: \x1b[{}m{state}\x1b[0m\n", paint(&view)),
                 (state, false) => format!("{name}: {state}\n"),
@@ -68,15 +69,18 @@ fn paint(view: &AccountView) -> u8 {
 
 /// What there is to say of one account.
 fn line(view: &AccountView, now: Wall, zone: &TimeZone) -> String {
-    let mut parts = vec![match &view.access {
-        Some(access) => token(access, now, zone),
-        None => "no access token".into(),
+    let mut parts = vec![match (&view.access, &view.lost) {
+        (Some(access), _) => token(access, now, zone),
+        (None, Some(reason)) => format!("no access token: {}", why(reason)),
+        (None, None) => "no access token".into(),
     }];
     let valid = view.access.as_ref().is_some_and(|access| access.valid);
+    let name = shell_word(&sanitize(&view.account));
     if let Some(renewal) = &view.renewal {
-        parts.extend(renewed(renewal, valid, now));
+        parts.extend(renewed(renewal, valid, &name, now));
     }
-    parts.extend(signing_in(&view.sign_in, view.renewal.is_some(), now));
+    let held = view.renewal.is_some();
+    parts.extend(signing_in(&view.sign_in, held, &name, now));
     parts.extend(view.discovery.as_ref().and_then(|it| found(it, now)));
     parts.join("; ")
 }
@@ -97,15 +101,17 @@ fn token(access: &AccessView, now: Wall, zone: &TimeZone) -> String {
     }
 }
 
-fn renewed(renewal: &RenewalView, valid: bool, now: Wall) -> Option<String> {
+/// `name` is the account's, for a shell.
+fn renewed(renewal: &RenewalView, valid: bool, name: &str, now: Wall) -> Option<String> {
     match renewal {
         RenewalView::Impossible if valid => {
             Some("no refresh token: sign in again when it expires".into())
         }
-        RenewalView::Impossible => {
-            Some("no refresh token: sign in again with `pizauth show`".into())
-        }
-        RenewalView::Scheduled { .. } => None,
+        RenewalView::Impossible => Some(format!(
+            "no refresh token: sign in again with `pizauth show {name}`"
+        )),
+        RenewalView::Scheduled { .. } if valid => None,
+        RenewalView::Scheduled { at } => Some(format!("refresh due {}", ahead(*at, now))),
         RenewalView::UnderWay => Some("refresh under way".into()),
         RenewalView::Failing {
             since,
@@ -113,14 +119,14 @@ fn renewed(renewal: &RenewalView, valid: bool, now: Wall) -> Option<String> {
             at,
             reason,
         } => Some(format!(
-            "refresh failing {} ({}, next {}): {}",
+            "refresh failing{} ({}, next {}): {}",
             lasting(*since, now),
             attempts(*failures),
             ahead(*at, now),
             why(reason)
         )),
         RenewalView::Rejected { since, reason } => Some(format!(
-            "refused by the provider {}, sign in again with `pizauth refresh`: {}",
+            "refreshing given up {}, sign in again with `pizauth refresh {name}`: {}",
             ago(*since, now),
             why(reason)
         )),
@@ -132,43 +138,64 @@ fn renewed(renewal: &RenewalView, valid: bool, now: Wall) -> Option<String> {
     }
 }
 
-fn signing_in(sign_in: &SignInView, held: bool, now: Wall) -> Option<String> {
+/// `name` is the account's, for a shell.
+fn signing_in(sign_in: &SignInView, held: bool, name: &str, now: Wall) -> Option<String> {
     match sign_in {
         SignInView::None { failed: None } if held => None,
-        SignInView::None { failed: None } => Some("sign in with `pizauth show`".into()),
+        SignInView::None { failed: None } => Some(format!("sign in with `pizauth show {name}`")),
         SignInView::None {
             failed: Some(reason),
-        } => Some(format!("the last authorisation failed: {}", why(reason))),
+        } => {
+            let failed = format!("the last authorisation failed: {}", why(reason));
+            Some(match held {
+                true => failed,
+                false => format!("{failed}; try again with `pizauth show {name}`"),
+            })
+        }
         SignInView::Discovering { since } => Some(format!(
-            "authorisation wanted {}, but the endpoints aren't known",
+            "authorisation wanted{}, but the endpoints aren't known",
             lasting(*since, now)
         )),
         SignInView::Pending {
             since,
             reminded,
             device,
+            failed,
         } => {
-            let mut pending = format!("authorisation pending {}", lasting(*since, now));
+            let mut pending = format!("authorisation pending{}", lasting(*since, now));
             if let Some(at) = reminded {
                 pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
             }
             if let Some(device) = device {
                 pending.push_str(&format!(
                     "; open {} and enter the code {} within {}",
-                    crate::text::sanitize(&device.verification_uri),
-                    crate::text::sanitize(&device.user_code),
+                    sanitize(&device.verification_uri),
+                    sanitize(&device.user_code),
                     humane(device.expires.since(now))
                 ));
             }
+            if let Some(reason) = failed {
+                pending.push_str(&format!("; the last one failed: {}", why(reason)));
+            }
             Some(pending)
         }
-        SignInView::Exchanging { .. } => Some("authorisation being completed".into()),
+        SignInView::Exchanging { trouble: None, .. } => {
+            Some("authorisation being completed".into())
+        }
+        SignInView::Exchanging {
+            since,
+            trouble: Some(reason),
+        } => Some(format!(
+            "authorisation being completed{}, not yet possible: {}",
+            lasting(*since, now),
+            why(reason)
+        )),
     }
 }
 
 /// What the issuer has said, or why not.
 fn found(discovery: &DiscoveryView, now: Wall) -> Option<String> {
-    let issuer = crate::text::sanitize(&discovery.issuer);
+    let issuer = sanitize(&discovery.issuer);
     match &discovery.state {
         DiscoveryState::NotYet => None,
         DiscoveryState::UnderWay => Some(format!("asking {issuer} for its endpoints")),
@@ -226,8 +253,9 @@ fn ago(at: Wall, now: Wall) -> String {
     passed(now.since(at)).map_or("just now".into(), |span| format!("{span} ago"))
 }
 
+/// Behind what lasts; nothing when that has just begun.
 fn lasting(since: Wall, now: Wall) -> String {
-    passed(now.since(since)).map_or("since just now".into(), |span| format!("for {span}"))
+    passed(now.since(since)).map_or(String::new(), |span| format!(" for {span}"))
 }
 
 fn ahead(at: Wall, now: Wall) -> String {
@@ -276,6 +304,7 @@ mod tests {
                 expires,
             }),
             renewal,
+            lost: None,
             discovery: None,
             sign_in: SignInView::None { failed: None },
         }
@@ -312,9 +341,9 @@ mod tests {
         says(&over, "access token expired 5s ago; refresh under way");
         let just = NOW.before(Duration::from_millis(400));
         let just = view(Some((false, Some(just))), scheduled());
-        says(&just, "access token expired just now");
+        says(&just, "access token expired just now; refresh due in 1m");
         let refused = view(Some((false, Some(future(60)))), scheduled());
-        says(&refused, "access token no longer valid");
+        says(&refused, "access token no longer valid; refresh due in 1m");
     }
 
     #[test]
@@ -338,14 +367,14 @@ mod tests {
             ),
             (
                 failing(1, NOW, NOW),
-                "refresh failing since just now (1 attempt, next at once): invalid_grant: gone",
+                "refresh failing (1 attempt, next at once): invalid_grant: gone",
             ),
             (
                 RenewalView::Rejected {
                     since: past(60),
                     reason: reason(Some("sign in")),
                 },
-                "refused by the provider 1m ago, sign in again with `pizauth refresh`: \
+                "refreshing given up 1m ago, sign in again with `pizauth refresh work`: \
                  invalid_grant: gone (sign in)",
             ),
             (
@@ -362,7 +391,7 @@ mod tests {
         let over = view(Some((false, Some(past(60)))), Some(RenewalView::Impossible));
         says(
             &over,
-            "access token expired 1m ago; no refresh token: sign in again with `pizauth show`",
+            "access token expired 1m ago; no refresh token: sign in again with `pizauth show work`",
         );
     }
 
@@ -389,26 +418,47 @@ mod tests {
             since,
             reminded,
             device: None,
+            failed: None,
         };
         for (sign_in, text) in [
             (
                 SignInView::None { failed: None },
-                "sign in with `pizauth show`",
+                "sign in with `pizauth show work`",
             ),
             (
                 SignInView::None {
                     failed: Some(reason(None)),
                 },
-                "the last authorisation failed: invalid_grant: gone",
+                "the last authorisation failed: invalid_grant: gone; \
+                 try again with `pizauth show work`",
             ),
-            (pending(NOW, None), "authorisation pending since just now"),
+            (pending(NOW, None), "authorisation pending"),
             (
                 pending(past(300), Some(past(120))),
                 "authorisation pending for 5m (last reminder 2m ago)",
             ),
             (
-                SignInView::Exchanging { since: NOW },
+                SignInView::Pending {
+                    since: past(1),
+                    reminded: None,
+                    device: None,
+                    failed: Some(reason(Some("sign in"))),
+                },
+                "authorisation pending for 1s; the last one failed: invalid_grant: gone (sign in)",
+            ),
+            (
+                SignInView::Exchanging {
+                    since: past(2),
+                    trouble: None,
+                },
                 "authorisation being completed",
+            ),
+            (
+                SignInView::Exchanging {
+                    since: past(40),
+                    trouble: Some(reason(None)),
+                },
+                "authorisation being completed for 40s, not yet possible: invalid_grant: gone",
             ),
         ] {
             let view = AccountView {
@@ -417,5 +467,18 @@ mod tests {
             };
             says(&view, &format!("no access token; {text}"));
         }
+    }
+
+    #[test]
+    fn lost_tokens_are_explained_and_names_can_be_typed() {
+        let lost = AccountView {
+            account: "my work".into(),
+            lost: Some(reason(None)),
+            ..view(None, None)
+        };
+        says(
+            &lost,
+            "no access token: invalid_grant: gone; sign in with `pizauth show 'my work'`",
+        );
     }
 }

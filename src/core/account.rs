@@ -53,39 +53,22 @@ pub use waiting::{Answer, Ask, Asker, Handed, Patience};
 pub enum Show {
     /// The access token.
     Token(Arc<Secret>),
-    /// Somebody has to sign in there.
-    SignIn {
-        /// The address to open.
-        uri: String,
-        /// The code to enter elsewhere, if there is one.
-        device: Option<DeviceView>,
-        /// Why the tokens that were held, or the last sign-in, didn't do.
-        reason: Option<Refusal>,
-    },
-    /// Somebody has to sign in, but nobody knows where: the issuer is being asked.
-    Discovering {
-        /// Why that has failed so far, if it has.
-        trouble: Option<Refusal>,
-    },
-    /// Somebody has to sign in with a code that is being asked for.
-    AskingForCode,
-    /// Somebody is just signing in.
-    Exchanging,
-    /// The token has expired and is being refreshed.
-    Refreshing {
-        /// Why the last refresh failed, if it did.
-        trouble: Option<Refusal>,
-    },
+    /// There is none that is valid, but this may bring one.
+    Coming(Progress),
     /// The token has expired and the configuration keeps it from being refreshed.
     Parked(Refusal),
 }
 
-/// The answer to `refresh`.
+/// What brings a token; the answer to `refresh`.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Clone))]
 #[must_use]
 pub enum Progress {
     /// A refresh has been started, was under way, or is about to start.
-    Refreshing,
+    Refreshing {
+        /// Why the last refresh failed, if it did.
+        trouble: Option<Refusal>,
+    },
     /// Somebody has to sign in there.
     SignIn {
         /// The address to open.
@@ -103,7 +86,10 @@ pub enum Progress {
     /// Somebody has to sign in with a code that is being asked for.
     AskingForCode,
     /// Somebody is just signing in.
-    Exchanging,
+    Exchanging {
+        /// Why the code couldn't be exchanged yet, if that has failed.
+        trouble: Option<Refusal>,
+    },
 }
 
 /// Whether there is a sign-in to wait for.
@@ -170,7 +156,10 @@ pub(super) struct Account {
 #[allow(clippy::large_enum_variant)]
 #[cfg_attr(test, derive(Clone))]
 enum Held {
-    Nothing,
+    Nothing {
+        /// Why there are none any more, unless somebody here has ended them.
+        lost: Option<Refusal>,
+    },
     Grant(Grant),
 }
 
@@ -280,6 +269,8 @@ enum SignIn {
 #[cfg_attr(test, derive(Clone))]
 struct Pending {
     attempt: AttemptId,
+    /// Why the sign-in before this one ended without tokens.
+    failed: Option<Refusal>,
     /// At least one of these two is open.
     browser: Option<Browser>,
     device: Device,
@@ -310,6 +301,10 @@ struct Exchanging {
     since: Now,
     waiters: Vec<Waiter>,
     phase: ExchangePhase,
+    /// Why the last try failed.
+    trouble: Option<Refusal>,
+    /// Whether the user has heard of it.
+    told: bool,
 }
 
 impl Pending {
@@ -363,7 +358,7 @@ impl Account {
             policy: described.policy,
             token_file: described.token_file.clone(),
             published: Published::default(),
-            held: Held::Nothing,
+            held: Held::Nothing { lost: None },
             sign_in: SignIn::None { failed: None },
             location: Location::new(&described.registration, &configured),
             configured,
@@ -377,23 +372,27 @@ impl Account {
         }
     }
 
-    /// This account under another registration: nothing stays but the floor.
+    /// This account under another registration: nothing stays but the floor, and the knowledge
+    /// that there were tokens.
     pub fn changed(&self, described: &config::Account) -> Self {
-        let mut account = Account {
+        Account {
             last_request: self.last_request,
+            held: Held::Nothing {
+                lost: match &self.held {
+                    Held::Nothing { lost } => lost.clone(),
+                    Held::Grant(_) => Some(lost_by_change()),
+                },
+            },
             ..Account::new(described)
-        };
-        account.start_anew();
-        account
+        }
     }
 
-    /// Remembers that there was another registration.
-    fn start_anew(&mut self) {
-        let why = Refusal {
-            text: "the account's registration was changed in the config".into(),
-            hint: None,
-        };
-        self.sign_in = SignIn::None { failed: Some(why) };
+    /// Why there are no tokens any more.
+    fn lost(&self) -> Option<&Refusal> {
+        match &self.held {
+            Held::Nothing { lost } => lost.as_ref(),
+            Held::Grant(_) => None,
+        }
     }
 
     pub fn name(&self) -> &Arc<str> {
@@ -449,7 +448,7 @@ impl Account {
     /// When the access token expires, as far as that is known.
     pub(super) fn access_expires(&self) -> Option<Instant> {
         match &self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => grant.access.as_ref()?.expires,
         }
     }
@@ -465,62 +464,36 @@ impl Account {
 
     /// Starts what brings a token, or joins it; what that is.
     fn bring(&mut self, env: &mut Env) -> Show {
-        let Held::Grant(Grant {
-            renewal: Renewal::With { phase, .. },
-            ..
-        }) = &self.held
-        else {
-            return self.ask_to_show(env, None);
-        };
-        match phase {
-            Phase::Waiting | Phase::Wanted => {
-                self.refresh_soon(env);
-                Show::Refreshing { trouble: None }
-            }
-            Phase::Failing { trouble, .. } => {
-                let trouble = Some(trouble.refusal.clone());
-                self.refresh_soon(env);
-                Show::Refreshing { trouble }
-            }
-            Phase::InFlight { trouble, .. } => Show::Refreshing {
-                trouble: trouble.as_ref().map(|trouble| trouble.refusal.clone()),
-            },
-            Phase::Probing { failure, .. } => Show::Refreshing {
-                trouble: Some(failure.refusal.clone()),
-            },
-            Phase::Rejected { refusal, .. } => {
-                let refusal = refusal.clone();
-                self.ask_to_show(env, Some(refusal))
-            }
-            Phase::Parked { refusal, .. } => Show::Parked(refusal.clone()),
+        match self.phase() {
+            Some(Phase::Parked { refusal, .. }) => Show::Parked(refusal.clone()),
+            _ => Show::Coming(self.refresh(env)),
         }
     }
 
     pub fn refresh(&mut self, env: &mut Env) -> Progress {
-        let Held::Grant(Grant {
-            renewal: Renewal::With { phase, .. },
-            ..
-        }) = &self.held
-        else {
-            return self.ask(env, None);
-        };
-        match phase {
-            Phase::Waiting | Phase::Wanted | Phase::Failing { .. } | Phase::Parked { .. } => {
+        let trouble = match self.phase() {
+            None | Some(Phase::Rejected { .. }) => return self.ask(env),
+            Some(Phase::Waiting | Phase::Wanted | Phase::Parked { .. }) => {
                 self.refresh_soon(env);
-                Progress::Refreshing
+                None
             }
-            Phase::InFlight { .. } | Phase::Probing { .. } => Progress::Refreshing,
-            Phase::Rejected { refusal, .. } => {
-                let refusal = refusal.clone();
-                self.ask(env, Some(refusal))
+            Some(Phase::Failing { trouble, .. }) => {
+                let trouble = Some(trouble.refusal.clone());
+                self.refresh_soon(env);
+                trouble
             }
-        }
+            Some(Phase::InFlight { trouble, .. }) => {
+                trouble.as_ref().map(|trouble| trouble.refusal.clone())
+            }
+            Some(Phase::Probing { failure, .. }) => Some(failure.refusal.clone()),
+        };
+        Progress::Refreshing { trouble }
     }
 
     /// Forgets the tokens; true when `tell` will hear what the provider says to that.
     pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
         let access = self.valid_access(env.now.instant);
-        let held = std::mem::replace(&mut self.held, Held::Nothing);
+        let held = std::mem::replace(&mut self.held, Held::Nothing { lost: None });
         if let Held::Grant(_) = held {
             env.tokens_changed();
             self.announce(env, TokenEvent::Revoked);
@@ -549,7 +522,7 @@ impl Account {
 
     /// The account as this registration ends: its tokens go nowhere else.
     pub fn end(&mut self, env: &mut Env) {
-        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing) {
+        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing { lost: None }) {
             env.tokens_changed();
             self.announce(env, TokenEvent::Invalidated);
         }
@@ -721,7 +694,7 @@ impl Account {
     /// may have come by another way (`restore`) since the request was made.
     fn needs_person(&self) -> bool {
         match &self.held {
-            Held::Nothing => true,
+            Held::Nothing { .. } => true,
             Held::Grant(grant) => match &grant.renewal {
                 Renewal::Impossible => true,
                 Renewal::With { phase, .. } => matches!(phase, Phase::Rejected { .. }),
@@ -742,7 +715,7 @@ impl Account {
 
     fn phase(&self) -> Option<&Phase> {
         match &self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => match &grant.renewal {
                 Renewal::Impossible => None,
                 Renewal::With { phase, .. } => Some(phase),
@@ -757,7 +730,7 @@ impl Account {
 
     fn phase_mut(&mut self) -> Option<&mut Phase> {
         match &mut self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => match &mut grant.renewal {
                 Renewal::Impossible => None,
                 Renewal::With { phase, .. } => Some(phase),
@@ -784,11 +757,11 @@ impl Account {
     }
 }
 
-/// A refusal and its hint as one line.
-fn told(refusal: &Refusal) -> String {
-    match &refusal.hint {
-        Some(hint) => format!("{} ({hint})", refusal.text),
-        None => refusal.text.clone(),
+/// Why an account under another registration has none of the tokens that there were.
+fn lost_by_change() -> Refusal {
+    Refusal {
+        text: "the account's registration was changed in the config".into(),
+        hint: None,
     }
 }
 

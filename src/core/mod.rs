@@ -241,15 +241,24 @@ impl Core {
     }
 
     /// `auth`: starts a sign-in or joins the one under way; with `join` it never starts one.
-    /// While a code is being asked for, `waiter` will hear of it.
+    /// While a code is being asked for, `waiter` will hear of it; likewise while the issuer is, unless
+    /// that has failed before and there is a `hurry`: then the answer is why.
     pub fn auth(
         &mut self,
         cx: &mut Cx,
         name: &str,
         join: bool,
+        hurry: bool,
         waiter: Waiter,
-    ) -> Option<SignInStart> {
-        self.on(cx, name, |account, env| account.auth(env, join, waiter))
+    ) -> Option<Result<SignInStart, Refusal>> {
+        self.on(cx, name, |account, env| {
+            account.auth(env, join, hurry, waiter)
+        })
+    }
+
+    /// Why the code of the sign-in under way couldn't be exchanged yet, if it couldn't.
+    pub fn exchange_trouble(&self, name: &str) -> Option<&Refusal> {
+        self.accounts.get(name)?.exchange_trouble()
     }
 
     /// Has `waiter` hear of the end of the sign-in under way, if there is one. Otherwise says how
@@ -412,8 +421,8 @@ impl Core {
                     kept
                 }
                 Some(mut old) => {
-                    old.end(&mut env);
                     let mut successor = Box::new(old.changed(described));
+                    old.end(&mut env);
                     old.hand_over(&mut env, Some(&mut successor));
                     successor
                 }

@@ -27,6 +27,10 @@ pub const MAX_UNEXPLAINED: u32 = 5;
 /// (RFC 6749, 4.1.2 recommends that codes live ten minutes at most).
 pub const CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
+/// How long the code exchange must have failed before the user hears of it, who has just signed in
+/// and waits: longer than the browser does, which then tells, and than a network needs to come up.
+pub const EXCHANGE_NOTICE_AFTER: Duration = Duration::from_secs(60);
+
 /// How long to wait before the code exchange is tried again when nothing of it was sent.
 pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 

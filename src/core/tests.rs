@@ -10,8 +10,8 @@ mod waiting;
 use self::bench::{
     Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, tokens,
 };
-use super::{dump::Dump, schedule::MIN_REQUEST_GAP};
-use crate::time::Instant;
+use super::{Waiter, dump::Dump, schedule::MIN_REQUEST_GAP};
+use crate::{time::Instant, view::SignInStart};
 
 /// One account, all hooks but the probe.
 fn one() -> Bench {
@@ -201,14 +201,27 @@ fn a_code_whose_request_was_not_sent_is_retried_until_its_life_is_over() {
     loop {
         bench.outcome("work", &not_sent());
         let effects = bench.effects();
-        if !effects.is_empty() {
-            let why = "a.example: no route to host";
+        let why = "a.example: no route to host";
+        // The user hears of it once, after a minute.
+        if tries == 7 {
+            let error = format!("error work `error` can't complete the authorisation yet: {why}");
+            assert_eq!(effects, [error]);
+        } else if !effects.is_empty() {
             let settled = format!("settled work [7]: {why}");
             let error = format!("error work `error` authorisation failed: {why}");
             assert_eq!(effects, [settled, error]);
             break;
         }
+        for said in [bench.show("work"), bench.refresh("work")] {
+            assert_eq!(said, format!("exchanging: {why}"));
+        }
+        assert_eq!(
+            bench.condition("work"),
+            "no token, exchanging in vain; next in 10s"
+        );
         assert_eq!(bench.deadline().0, 10);
+        // The reason stays while it is tried again.
+        assert_eq!(bench.show("work"), format!("exchanging: {why}"));
         tries += 1;
     }
     assert_eq!(tries, 60);
@@ -220,6 +233,89 @@ fn a_code_whose_request_was_not_sent_is_retried_until_its_life_is_over() {
         bench.show("work"),
         "sign in with state 3: a.example: no route to host"
     );
+}
+
+#[test]
+fn the_reason_of_a_failed_sign_in_is_told_as_often_as_somebody_asks() {
+    let mut bench = one();
+    bench.show("work");
+    bench.denied();
+    for _ in 0..3 {
+        assert_eq!(
+            bench.show("work"),
+            "sign in with state 3: access_denied",
+            "the reason"
+        );
+        assert_eq!(bench.refresh("work"), "sign in with state 3: access_denied");
+        assert_eq!(
+            bench.condition("work"),
+            "no token, pending again; next in 900s"
+        );
+    }
+    // The next failure takes its place, and a sign-in ends it.
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &invalid_grant());
+    assert_eq!(bench.show("work"), "sign in with state 5: invalid_grant");
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(1, 3600));
+    assert_eq!(bench.condition("work"), "valid, scheduled; next in 3510s");
+    bench.feed(|core, cx| core.revoke(cx, "work"));
+    assert_eq!(bench.show("work"), "sign in with state 7");
+}
+
+#[test]
+fn the_latest_reason_counts() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    bench.outcome("work", &invalid_grant());
+    for _ in 0..2 {
+        assert_eq!(bench.show("work"), "token access1");
+        assert_eq!(bench.refresh("work"), "sign in with state 3: invalid_grant");
+    }
+    bench.denied();
+    for _ in 0..2 {
+        assert_eq!(bench.refresh("work"), "sign in with state 5: access_denied");
+    }
+    // Also when it is the provider that said something after that.
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(2, 3600));
+    let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, Waiter(9)));
+    let Some(Ok(SignInStart::Open { browser_uri, .. })) = start else {
+        panic!("{start:?}");
+    };
+    bench.state = bench::state_of(&browser_uri.expect("an address"));
+    bench.denied();
+    bench.effects();
+    bench.deadline();
+    bench.outcome("work", &invalid_grant());
+    assert_eq!(bench.refresh("work"), "sign in with state 9: invalid_grant");
+}
+
+#[test]
+fn a_changed_registration_is_no_failed_sign_in() {
+    let mut bench = signed_in(3600);
+    let of = |host| config(HOOKS, &[("work", host)]);
+    for host in ["b.example", "c.example"] {
+        bench.feed(|core, cx| core.reload(cx, of(host)));
+        assert_eq!(bench.condition("work"), "no token, lost; no deadline");
+    }
+    for _ in 0..2 {
+        assert_eq!(
+            bench.show("work"),
+            "sign in with state 3: the account's registration was changed in the config"
+        );
+        assert_eq!(
+            bench.condition("work"),
+            "no token, lost, pending; next in 900s"
+        );
+    }
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(bench.condition("work"), "valid, scheduled; next in 3510s");
 }
 
 #[test]

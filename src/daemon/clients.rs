@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Daemon, clock, show,
-    sign_in::{self, Told},
+    sign_in::{self, LastWords, Told},
     verbs::{self, failure},
 };
 use crate::{
@@ -27,7 +27,7 @@ pub struct Clients {
     daemon: Arc<Daemon>,
     waiting: HashMap<ConnId, Asking>,
     /// Those that wait for an end, for whose, and what they hear if it doesn't come.
-    later: HashMap<ConnId, (String, Reply)>,
+    later: HashMap<ConnId, (String, LastWords)>,
 }
 
 /// What a client that waits wants.
@@ -120,10 +120,11 @@ impl Handler for Clients {
     }
 
     fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
-        if let (Unparked::Deadline | Unparked::Draining, Some((_, last_words))) =
+        if let (Unparked::Deadline | Unparked::Draining, Some((account, last_words))) =
             (why, self.later.get_mut(&id))
         {
-            return std::mem::replace(last_words, Reply::done());
+            let last_words = std::mem::replace(last_words, LastWords::Completing);
+            return last_words.reply(&self.daemon.shared, account);
         }
         let asking = self.waiting.get(&id);
         match (why, asking) {

@@ -56,6 +56,11 @@ impl redirect::Endpoint for Endpoint {
             CallbackAnswer::Stale => Answer::Page(Outcome::Stale),
         }
     }
+
+    fn trouble(&self, account: &str) -> Option<String> {
+        self.0
+            .with(|core, _| core.exchange_trouble(account).map(Refusal::line))
+    }
 }
 
 impl Endpoint {

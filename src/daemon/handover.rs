@@ -348,11 +348,11 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 4",
+                "it is of version 1, and this program knows version 5",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));
         }
-        assert!(refused("pizauth handover 4\n{}").starts_with(cant));
+        assert!(refused("pizauth handover 5\n{}").starts_with(cant));
     }
 }

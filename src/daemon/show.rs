@@ -4,11 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
-use super::verbs::{
-    asking_for_code, being_completed, discovering, failure, no_account, refused, sign_in_needed,
-};
+use super::verbs::{failure, no_account, not_yet, refused};
 use crate::{
-    core::{Answer, Asker, Handed, Show},
+    core::{Answer, Asker, Handed, Progress, Show},
     error::{Exit, Failure},
     form::Format,
     oauth::sasl,
@@ -46,24 +44,17 @@ fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
     };
     match show {
         Show::Token(token) => Reply::Token(token),
-        Show::SignIn {
-            uri,
-            device,
-            reason,
-        } => sign_in_needed(asker.no_url, &uri, device, reason),
-        Show::Discovering { trouble } => discovering(trouble),
-        Show::AskingForCode => asking_for_code(),
-        Show::Exchanging => being_completed(),
-        Show::Refreshing { trouble: None } => {
+        Show::Coming(Progress::Refreshing { trouble: None }) => {
             failure(Exit::TryLater, &format!("{state} and is being refreshed"))
         }
-        Show::Refreshing {
+        Show::Coming(Progress::Refreshing {
             trouble: Some(refusal),
-        } => refused(
+        }) => refused(
             Exit::TryLater,
             &format!("{state} and could not be refreshed yet"),
             refusal,
         ),
+        Show::Coming(progress) => not_yet(asker.no_url, progress),
         Show::Parked(refusal) => refused(
             Exit::Config,
             &format!("{state} and can not be refreshed"),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     shared::Shared,
-    verbs::{being_completed, failure, json, no_account, refused, told},
+    verbs::{being_completed, failure, json, no_account, refused},
 };
 use crate::{
     core::{CallbackAnswer, Ended, SignInWait, Waiter},
@@ -39,12 +39,33 @@ pub enum Told {
         /// Whose end it waits for.
         account: String,
         /// What it hears if nothing else comes.
-        last_words: Reply,
+        last_words: LastWords,
     },
 }
 
+/// What a client hears that has waited in vain.
+pub enum LastWords {
+    /// This.
+    These(Reply),
+    /// Why the code couldn't be exchanged yet.
+    Completing,
+}
+
+impl LastWords {
+    /// The reply.
+    pub fn reply(self, shared: &Arc<Shared>, account: &str) -> Reply {
+        match self {
+            LastWords::These(reply) => reply,
+            LastWords::Completing => {
+                let trouble = shared.with(|core, _| core.exchange_trouble(account).cloned());
+                being_completed(trouble)
+            }
+        }
+    }
+}
+
 impl Told {
-    fn later(limit: Duration, account: &str, last_words: Reply) -> Self {
+    fn later(limit: Duration, account: &str, last_words: LastWords) -> Self {
         Told::Later {
             limit,
             account: account.to_owned(),
@@ -66,10 +87,7 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
         // The client asks again, and hears it then.
         Ended::Code => match result {
             Ok(()) => json(&SignInStart::AskingForCode),
-            Err(refusal) => {
-                let what = format!("{account}: nobody can sign in yet");
-                refused(Exit::TryLater, &what, refusal.clone())
-            }
+            Err(refusal) => nobody_can_yet(account, refusal),
         },
         Ended::Revocation => revoked(result),
     }
@@ -92,7 +110,9 @@ pub fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Told {
     };
     let waiter = Waiter(id.number());
     match shared.with(|core, cx| core.callback(cx, response, waiter)) {
-        CallbackAnswer::Wait { account } => Told::later(EXCHANGE_WAIT, &account, being_completed()),
+        CallbackAnswer::Wait { account } => {
+            Told::later(EXCHANGE_WAIT, &account, LastWords::Completing)
+        }
         CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
         CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherIssuer { account } => {
@@ -114,12 +134,18 @@ pub fn redirect(shared: &Arc<Shared>, id: ConnId, args: &RedirectArgs) -> Told {
 /// Says where a sign-in stands, once there is something to say.
 pub fn auth(shared: &Arc<Shared>, id: ConnId, args: &AuthArgs) -> Told {
     let waiter = Waiter(id.number());
-    match shared.with(|core, cx| core.auth(cx, &args.account, args.join, waiter)) {
-        None => no_account(&args.account).into(),
-        Some(start @ SignInStart::AskingForCode) => {
-            Told::later(CODE_WAIT, &args.account, json(&start))
+    let AuthArgs {
+        account,
+        join,
+        no_wait,
+    } = args;
+    match shared.with(|core, cx| core.auth(cx, account, *join, *no_wait, waiter)) {
+        None => no_account(account).into(),
+        Some(Ok(start @ SignInStart::AskingForCode)) => {
+            Told::later(CODE_WAIT, account, LastWords::These(json(&start)))
         }
-        Some(start) => json(&start).into(),
+        Some(Ok(start)) => json(&start).into(),
+        Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
     }
 }
 
@@ -130,7 +156,7 @@ pub fn wait_for_sign_in(shared: &Arc<Shared>, id: ConnId, account: &str) -> Told
         None => no_account(account).into(),
         Some(Ok(SignInWait::Yes)) => {
             let last_words = Reply::text(wire::STILL_PENDING.into());
-            Told::later(SIGN_IN_WAIT, account, last_words)
+            Told::later(SIGN_IN_WAIT, account, LastWords::These(last_words))
         }
         Some(Ok(SignInWait::No)) => signed_in(account, &Ok(())).into(),
         Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
@@ -149,7 +175,8 @@ pub fn revoke(shared: &Arc<Shared>, id: ConnId, args: &RevokeArgs) -> Told {
         Some(false) => Reply::done().into(),
         Some(true) => {
             let note = "the provider hasn't answered yet; the server goes on asking it\n";
-            Told::later(REVOCATION_WAIT, &args.account, Reply::text(note.into()))
+            let last_words = LastWords::These(Reply::text(note.into()));
+            Told::later(REVOCATION_WAIT, &args.account, last_words)
         }
     }
 }
@@ -160,9 +187,15 @@ fn revoked(result: &Result<(), Refusal>) -> Reply {
         Ok(()) => Reply::done(),
         Err(refusal) => Reply::text(format!(
             "the tokens are forgotten here, but the provider has not revoked them: {}\n",
-            told(refusal)
+            refusal.line()
         )),
     }
+}
+
+/// Where to sign in isn't known, and why.
+fn nobody_can_yet(account: &str, refusal: &Refusal) -> Reply {
+    let what = format!("{account}: nobody can sign in yet");
+    refused(Exit::TryLater, &what, refusal.clone())
 }
 
 fn signed_in(account: &str, result: &Result<(), Refusal>) -> Reply {

@@ -58,15 +58,8 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
 fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     match shared.with(|core, cx| core.refresh(cx, &args.account)) {
         None => no_account(&args.account),
-        Some(Progress::Refreshing) => Reply::done(),
-        Some(Progress::SignIn {
-            uri,
-            device,
-            reason,
-        }) => sign_in_needed(args.no_url, &uri, device, reason),
-        Some(Progress::Discovering { trouble }) => discovering(trouble),
-        Some(Progress::AskingForCode) => asking_for_code(),
-        Some(Progress::Exchanging) => being_completed(),
+        Some(Progress::Refreshing { .. }) => Reply::done(),
+        Some(progress) => not_yet(args.no_url, progress),
     }
 }
 
@@ -180,8 +173,25 @@ fn info(daemon: &Daemon) -> ServerInfo {
     }
 }
 
+/// There is no token, and this is what brings one.
+pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
+    match progress {
+        Progress::SignIn {
+            uri,
+            device,
+            reason,
+        } => sign_in_needed(no_url, &uri, device, reason),
+        Progress::Discovering { trouble } => discovering(trouble),
+        Progress::AskingForCode => asking_for_code(),
+        Progress::Exchanging { trouble } => being_completed(trouble),
+        Progress::Refreshing { .. } => {
+            failure(Exit::TryLater, "the access token is being refreshed")
+        }
+    }
+}
+
 /// Somebody has to sign in there.
-pub fn sign_in_needed(
+fn sign_in_needed(
     no_url: bool,
     uri: &str,
     device: Option<DeviceView>,
@@ -200,13 +210,13 @@ pub fn sign_in_needed(
     }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(match reason {
-        Some(refusal) => failure.hint(told(&refusal)),
+        Some(refusal) => failure.hint(refusal.line()),
         None => failure,
     })
 }
 
 /// Where to sign in isn't known yet.
-pub fn discovering(trouble: Option<Refusal>) -> Reply {
+fn discovering(trouble: Option<Refusal>) -> Reply {
     const WHAT: &str = "Token unavailable until authorised";
     match trouble {
         Some(refusal) => refused(Exit::TryLater, WHAT, refusal),
@@ -218,15 +228,21 @@ pub fn discovering(trouble: Option<Refusal>) -> Reply {
 }
 
 /// The code is on its way.
-pub fn asking_for_code() -> Reply {
+fn asking_for_code() -> Reply {
     let what = "Token unavailable until authorised; the code for that is being asked for";
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(failure.hint("ask again in a moment"))
 }
 
 /// Somebody is just signing in.
-pub fn being_completed() -> Reply {
-    failure(Exit::TryLater, "the authorisation is just being completed")
+pub fn being_completed(trouble: Option<Refusal>) -> Reply {
+    match trouble {
+        None => failure(Exit::TryLater, "the authorisation is just being completed"),
+        Some(refusal) => {
+            let what = "the authorisation could not be completed yet";
+            refused(Exit::TryLater, what, refusal)
+        }
+    }
 }
 
 /// The config has no such account.
@@ -250,14 +266,6 @@ pub fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
         Some(hint) => failure.hint(hint),
         None => failure,
     })
-}
-
-/// A refusal and its hint as one line.
-pub fn told(refusal: &Refusal) -> String {
-    match &refusal.hint {
-        Some(hint) => format!("{} ({hint})", refusal.text),
-        None => refusal.text.clone(),
-    }
 }
 
 /// Done, with this to print.

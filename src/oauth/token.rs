@@ -177,6 +177,16 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
+impl Refusal {
+    /// The refusal and its hint as one line.
+    pub fn line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.text),
+            None => self.text.clone(),
+        }
+    }
+}
+
 /// What an outcome means. There are exactly these four.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]

@@ -95,6 +95,12 @@ pub trait Endpoint {
     /// A browser has brought parameters of an authorization response to such a path.
     fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer;
 
+    /// What has gone wrong so far with the sign-in to `account` that somebody waits for, if anything
+    /// has.
+    fn trouble(&self, _account: &str) -> Option<String> {
+        None
+    }
+
     /// A connection that was told to wait is gone, answered or not.
     fn left(&mut self, _id: ConnId) {}
 }
@@ -210,7 +216,10 @@ impl<E: Endpoint> Service for Redirects<E> {
         let account = conn.waiting.clone().unwrap_or_default();
         self.pages.reply(&match why {
             // In a crowd too the sign-in goes on, and only the page can't wait for it.
-            Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut { account },
+            Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut {
+                reason: self.endpoint.trouble(&account),
+                account,
+            },
             Unparked::Draining | Unparked::Stopping => Outcome::Stopping,
         })
     }

@@ -1,6 +1,6 @@
 //! What the browser shows. Pure; everything foreign is escaped.
 
-use crate::text::{escape_html, sanitize};
+use crate::text::{escape_html, sanitize, shell_word};
 
 use super::http::Status;
 
@@ -35,10 +35,12 @@ pub enum Outcome {
     },
     /// Nothing waits for this callback. The page says no more than that.
     Stale,
-    /// The token endpoint hasn't answered yet; the daemon goes on without the browser.
+    /// There are no tokens yet; the daemon goes on without the browser.
     TimedOut {
         /// The account's name.
         account: String,
+        /// What has gone wrong so far; `None` when the token endpoint just hasn't answered.
+        reason: Option<String>,
     },
     /// The daemon is being stopped before the sign-in was completed.
     Stopping,
@@ -63,7 +65,9 @@ pub fn outcome(outcome: &Outcome) -> (Status, String) {
         } => (Status::Ok, refused(account, reason, None)),
         Outcome::OtherIssuer { account } => (Status::BadRequest, other_issuer(account)),
         Outcome::Stale => (Status::NotFound, stale()),
-        Outcome::TimedOut { account } => (Status::Accepted, timed_out(account)),
+        Outcome::TimedOut { account, reason } => {
+            (Status::Accepted, timed_out(account, reason.as_deref()))
+        }
         Outcome::Stopping => (Status::ServiceUnavailable, stopping()),
     }
 }
@@ -120,13 +124,22 @@ fn stale() -> String {
     render(Tone::Neutral, "This link is no longer valid", &paragraphs)
 }
 
-fn timed_out(account: &str) -> String {
+fn timed_out(account: &str, reason: Option<&str>) -> String {
     let title = format!("Account {} is still being authorised", quoted(account));
-    let paragraphs = [
-        "Your part is done. The provider has not answered yet; pizauth keeps at it.".to_owned(),
-        "You can close this window and run <code>pizauth status</code> to see the outcome."
-            .to_owned(),
-    ];
+    let outcome =
+        "You can close this window and run <code>pizauth status</code> to see the outcome.";
+    let paragraphs = match reason {
+        Some(reason) => vec![
+            "Your part is done, but pizauth has no tokens yet. It goes on trying for ten minutes."
+                .to_owned(),
+            format!("<strong>Reason:</strong> {}", safe(reason)),
+            outcome.to_owned(),
+        ],
+        None => vec![
+            "Your part is done. The provider has not answered yet; pizauth keeps at it.".to_owned(),
+            outcome.to_owned(),
+        ],
+    };
     render(Tone::Neutral, &title, &paragraphs)
 }
 
@@ -198,19 +211,6 @@ pub fn use_https() -> String {
 
 fn quoted(account: &str) -> String {
     format!("“{}”", safe(account))
-}
-
-/// An account's name as one types it behind a command in a shell.
-fn shell_word(account: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "@._+:/-".contains(c);
-    let word = match account.chars().all(plain) {
-        true => account.to_owned(),
-        false => format!("'{}'", account.replace('\'', r"'\''")),
-    };
-    match account.starts_with('-') {
-        true => format!("-- {word}"),
-        false => word,
-    }
 }
 
 fn safe(foreign: &str) -> String {
@@ -288,7 +288,14 @@ mod tests {
                 refused: Some(reason()),
             },
             Outcome::Stale,
-            Outcome::TimedOut { account: account() },
+            Outcome::TimedOut {
+                account: account(),
+                reason: None,
+            },
+            Outcome::TimedOut {
+                account: account(),
+                reason: Some(reason()),
+            },
             Outcome::Stopping,
         ];
         let mut pages: Vec<String> = outcomes.iter().map(|known| outcome(known).1).collect();
@@ -352,19 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn the_command_to_try_again_can_be_typed_as_it_is_shown() {
-        for (account, word) in [
-            ("work", "work"),
-            ("me@example.com", "me@example.com"),
-            ("my work", "'my work'"),
-            ("it's", r"'it'\''s'"),
-            ("-u", "-- -u"),
-        ] {
-            assert_eq!(shell_word(account), word);
-        }
-    }
-
-    #[test]
     fn pages_say_what_happened_and_what_to_do() {
         let (status, page) = outcome(&Outcome::Authorised {
             account: "work".into(),
@@ -387,12 +381,18 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part}");
         }
-        assert!(
-            outcome(&Outcome::TimedOut {
-                account: "work".into()
-            })
-            .1
-            .contains("pizauth status")
-        );
+        for reason in [None, Some("no route to host".to_owned())] {
+            let account = "work".into();
+            let (status, page) = outcome(&Outcome::TimedOut {
+                account,
+                reason: reason.clone(),
+            });
+            assert_eq!(status, Status::Accepted);
+            assert!(page.contains("Your part is done") && page.contains("pizauth status"));
+            assert_eq!(
+                page.contains("<strong>Reason:</strong> no route to host"),
+                reason.is_some()
+            );
+        }
     }
 }

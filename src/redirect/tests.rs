@@ -44,8 +44,15 @@ impl Endpoint for Script {
         match params.split('=').next_back().unwrap() {
             "stale" => Answer::Page(Outcome::Stale),
             "wait" => Answer::Wait { account },
+            "stuck" => Answer::Wait {
+                account: "stuck".into(),
+            },
             _ => Answer::Page(Outcome::Authorised { account }),
         }
+    }
+
+    fn trouble(&self, account: &str) -> Option<String> {
+        (account == "stuck").then(|| "no route to host".into())
     }
 
     fn left(&mut self, id: ConnId) {
@@ -475,7 +482,12 @@ fn waiting_browsers_get_the_outcome() {
 fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     let wait = "GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let hurried = Server::start_with(LIMITS, Duration::from_millis(1));
-    assert_eq!(hurried.ask(wait).0, "202");
+    for (state, reason) in [("wait", false), ("stuck", true)] {
+        let request = format!("GET /?state={state} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = hurried.follow(hurried.say(&request));
+        assert_eq!(status(&page), "202");
+        assert_eq!(page.contains("no route to host"), reason, "{page}");
+    }
     let crowded = Server::start_with(
         Limits {
             max_parked: 0,

@@ -56,7 +56,7 @@ impl Account {
                     ..
                 }),
             ) => token::refresh_request(endpoint, &self.registration, &credentials, refresh_token),
-            (_, Held::Grant(_) | Held::Nothing) => return,
+            (_, Held::Grant(_) | Held::Nothing { .. }) => return,
         };
         self.last_request = Some(env.now.instant);
         env.emit(Effect::Request {

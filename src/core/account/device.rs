@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Endpoints, Env, Pending, Reminder, SignIn, told};
+use super::{Account, Endpoints, Env, Pending, Reminder, SignIn};
 use crate::{
     core::{AttemptId, Effect, Ended, dump, schedule},
     oauth::{
@@ -466,7 +466,7 @@ impl Account {
     ) {
         let message = format!(
             "will ask again whether the code was entered: {}",
-            told(refusal)
+            refusal.line()
         );
         env.log(Level::Debug, &self.name, message);
         self.poll_again(env, None, lost, retry_after);
@@ -510,7 +510,7 @@ impl Account {
         match (other, refusal) {
             (true, refusal) => {
                 if let Some(refusal) = refusal {
-                    let message = format!("no sign-in by code: {}", told(&refusal));
+                    let message = format!("no sign-in by code: {}", refusal.line());
                     env.log(Level::Warn, &self.name, message);
                 }
                 if asked && self.is_reminder_due(env) {

@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Ended, Env, SignIn, Waiter, told};
+use super::{Account, Ended, Env, SignIn, Waiter};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
@@ -14,6 +14,8 @@ use crate::{
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Discovering {
     pub since: Now,
+    /// Why the sign-in before this one ended without tokens.
+    pub failed: Option<Refusal>,
     /// The user has heard that it fails.
     told: bool,
     /// Who waits for the end of the sign-in.
@@ -23,9 +25,10 @@ pub(super) struct Discovering {
 }
 
 impl Discovering {
-    pub fn new(since: Now) -> Self {
+    pub fn new(since: Now, failed: Option<Refusal>) -> Self {
         Discovering {
             since,
+            failed,
             told: false,
             waiters: Vec::new(),
             code_waiters: Vec::new(),
@@ -35,8 +38,8 @@ impl Discovering {
 
 impl Account {
     /// Has the sign-in wait for the endpoints.
-    pub(super) fn discover_first(&mut self, env: &mut Env) {
-        self.sign_in = SignIn::Discovering(Discovering::new(env.now));
+    pub(super) fn discover_first(&mut self, env: &mut Env, failed: Option<Refusal>) {
+        self.sign_in = SignIn::Discovering(Discovering::new(env.now, failed));
         let message = "authorisation needed; asking the issuer for its endpoints";
         env.log(Level::Info, &self.name, message);
         self.discover_for_sign_in(env);
@@ -49,7 +52,7 @@ impl Account {
         }
         match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
             SignIn::Discovering(discovering) => {
-                self.begin_sign_in(env);
+                self.begin_sign_in(env, discovering.failed);
                 let SignIn::Pending(pending) = &mut self.sign_in else {
                     return;
                 };
@@ -81,7 +84,7 @@ impl Account {
         let waiters = std::mem::take(&mut discovering.code_waiters);
         if lasts && !discovering.told {
             discovering.told = true;
-            env.error(&self.name, format!("can't sign in: {}", told(refusal)));
+            env.error(&self.name, format!("can't sign in: {}", refusal.line()));
         }
         self.settle(env, Ended::Code, waiters, Err(refusal.clone()));
     }

@@ -241,6 +241,13 @@ impl Account {
         Some(failed.refusal.clone())
     }
 
+    /// Whether its issuer is being asked right now.
+    pub(super) fn is_issuer_asked(&self, env: &Env) -> bool {
+        let issuer = self.registration.discovers();
+        let known = issuer.map(|issuer| env.common.issuers.get(issuer));
+        matches!(known, Some(Knowledge::Asking))
+    }
+
     /// Whether anything can't go on without its endpoints.
     pub(in crate::core) fn waits_for_endpoints(&self) -> bool {
         let requests = match &self.location {

@@ -10,6 +10,7 @@ use super::{
     Access, Account, Browser, Discovering, ExchangePhase, Exchanging, Grant, Held, Origins,
     Pending, Phase, Renewal, SignIn, Trouble,
     device::{CarriedDevice, Device},
+    lost_by_change,
 };
 use crate::{
     config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
@@ -30,6 +31,8 @@ pub struct Carried {
     pub account: Arc<str>,
     registration: Arc<Registration>,
     grant: Option<CarriedGrant>,
+    /// Why there is none any more.
+    lost: Option<Words>,
     sign_in: CarriedSignIn,
     last_request: Option<u64>,
     last_device_request: Option<u64>,
@@ -81,9 +84,13 @@ enum CarriedPhase {
 #[derive(Serialize, Deserialize)]
 enum CarriedSignIn {
     None(Option<Words>),
-    Discovering(Both),
+    Discovering {
+        since: Both,
+        failed: Option<Words>,
+    },
     Pending {
         attempt: u64,
+        failed: Option<Words>,
         browser: Option<CarriedBrowser>,
         device: CarriedDevice,
         since: Both,
@@ -96,6 +103,8 @@ enum CarriedSignIn {
         since: Both,
         /// When it is to be sent, if it isn't outstanding.
         retry_at: Option<u64>,
+        trouble: Option<Words>,
+        told: bool,
     },
 }
 
@@ -137,9 +146,10 @@ impl Account {
             account: self.name.clone(),
             registration: self.registration.clone(),
             grant: match &self.held {
-                Held::Nothing => None,
+                Held::Nothing { .. } => None,
                 Held::Grant(grant) => Some(carried_grant(grant, now)),
             },
+            lost: self.lost().map(words),
             sign_in: carried_sign_in(&self.sign_in),
             last_request: self.last_request.map(Instant::millis),
             last_device_request: self.last_device_request.map(Instant::millis),
@@ -152,7 +162,11 @@ impl Account {
     /// this one starts anew.
     pub fn adopt(&mut self, env: &mut Env, carried: Carried) {
         if carried.registration != self.registration {
-            self.start_anew();
+            let lost = match &carried.grant {
+                Some(_) => Some(lost_by_change()),
+                None => carried.lost.clone().map(refusal),
+            };
+            self.held = Held::Nothing { lost };
             self.last_request = carried.last_request.map(Instant::from_millis);
             return carried.end(env);
         }
@@ -213,9 +227,12 @@ impl Account {
         self.revocations = revocations
             .map(|it| Revocation::adopt(it, now.instant))
             .collect();
-        if let Some(grant) = carried.grant {
-            self.held = Held::Grant(adopted_grant(grant));
-        }
+        self.held = match carried.grant {
+            Some(grant) => Held::Grant(adopted_grant(grant)),
+            None => Held::Nothing {
+                lost: carried.lost.map(refusal),
+            },
+        };
         self.sign_in = adopted_sign_in(carried.sign_in, now);
     }
 }
@@ -253,7 +270,7 @@ impl Carried {
         }
         self.revocations.iter().for_each(|it| it.bind(mark));
         match &self.sign_in {
-            CarriedSignIn::None(_) | CarriedSignIn::Discovering(_) => {}
+            CarriedSignIn::None(_) | CarriedSignIn::Discovering { .. } => {}
             CarriedSignIn::Pending {
                 browser, device, ..
             } => {
@@ -347,9 +364,13 @@ fn carried_phase(phase: &Phase, now: Now) -> CarriedPhase {
 fn carried_sign_in(sign_in: &SignIn) -> CarriedSignIn {
     match sign_in {
         SignIn::None { failed } => CarriedSignIn::None(failed.as_ref().map(words)),
-        SignIn::Discovering(discovering) => CarriedSignIn::Discovering(both(discovering.since)),
+        SignIn::Discovering(discovering) => CarriedSignIn::Discovering {
+            since: both(discovering.since),
+            failed: discovering.failed.as_ref().map(words),
+        },
         SignIn::Pending(pending) => CarriedSignIn::Pending {
             attempt: pending.attempt.0,
+            failed: pending.failed.as_ref().map(words),
             browser: pending.browser.as_ref().map(CarriedBrowser::of),
             device: pending.device.carried(),
             since: both(pending.since),
@@ -363,6 +384,8 @@ fn carried_sign_in(sign_in: &SignIn) -> CarriedSignIn {
                 ExchangePhase::InFlight(_) => None,
                 ExchangePhase::RetryAt(at) => Some(at.millis()),
             },
+            trouble: exchanging.trouble.as_ref().map(words),
+            told: exchanging.told,
         },
     }
 }
@@ -431,15 +454,19 @@ fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
         CarriedSignIn::None(failed) => SignIn::None {
             failed: failed.map(refusal),
         },
-        CarriedSignIn::Discovering(since) => SignIn::Discovering(Discovering::new(now(since))),
+        CarriedSignIn::Discovering { since, failed } => {
+            SignIn::Discovering(Discovering::new(now(since), failed.map(refusal)))
+        }
         CarriedSignIn::Pending {
             attempt,
+            failed,
             browser,
             device,
             since,
             reminded,
         } => SignIn::Pending(Pending {
             attempt: AttemptId(attempt),
+            failed: failed.map(refusal),
             browser: browser.map(CarriedBrowser::adopt),
             device: Device::adopt(device, present),
             since: now(since),
@@ -452,6 +479,8 @@ fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
             code,
             since,
             retry_at,
+            trouble,
+            told,
         } => SignIn::Exchanging(Exchanging {
             browser: browser.adopt(),
             code,
@@ -459,6 +488,8 @@ fn adopted_sign_in(carried: CarriedSignIn, present: Now) -> SignIn {
             waiters: Vec::new(),
             // Nothing of it has been sent: it was held back for the successor, or failed before.
             phase: ExchangePhase::RetryAt(retry_at.map_or(present.instant, Instant::from_millis)),
+            trouble: trouble.map(refusal),
+            told,
         }),
     }
 }

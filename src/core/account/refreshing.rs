@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use log::Level;
 
-use super::{
-    Access, Account, Failure, Grant, Held, Origins, Phase, Renewal, Show, Trouble, reason, told,
-};
+use super::{Access, Account, Failure, Grant, Held, Origins, Phase, Renewal, Trouble, reason};
 use crate::{
     core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
     oauth::token::{Cause, Refusal, Tokens, Verdict},
@@ -68,7 +66,7 @@ impl Account {
             Verdict::Parked(refusal) => {
                 env.error(
                     &self.name,
-                    format!("refreshing has stopped: {}", told(&refusal)),
+                    format!("refreshing has stopped: {}", refusal.line()),
                 );
                 let reason = reason(&refusal);
                 env.news(&self.name, Happening::RefreshStopped { reason });
@@ -125,7 +123,9 @@ impl Account {
                     grant.access = None;
                     env.tokens_changed();
                 }
-                self.rejected(env, None, failure.refusal);
+                let Refusal { text, hint } = failure.refusal;
+                let text = format!("transient_error_if_cmd took this for final: {text}");
+                self.rejected(env, None, Refusal { text, hint });
             }
             other => *phase = other,
         }
@@ -140,7 +140,7 @@ impl Account {
         let message = format!(
             "refresh failed, trying again in {}: {}",
             crate::time::humane(delay),
-            told(&trouble.refusal)
+            trouble.refusal.line()
         );
         let span = env.now.instant.since(trouble.since.instant);
         let lasts = span >= schedule::TROUBLE_NOTICE_AFTER
@@ -159,9 +159,7 @@ impl Account {
                 reason: reason(&trouble.refusal),
             },
         );
-        self.answer_impatient(env, || Show::Refreshing {
-            trouble: Some(trouble.refusal.clone()),
-        });
+        self.answer_impatient(env, &trouble.refusal);
         self.set_phase(Phase::Failing {
             trouble,
             failed: env.now.instant,
@@ -181,23 +179,24 @@ impl Account {
         }
         env.error(
             &self.name,
-            format!("authorisation needed again: {}", told(&refusal)),
+            format!("authorisation needed again: {}", refusal.line()),
         );
         let reason = reason(&refusal);
         env.news(&self.name, Happening::AuthorisationNeeded { reason });
         self.set_phase(Phase::Rejected {
-            refusal: refusal.clone(),
+            refusal,
             since: env.now.wall,
         });
+        self.forget_failure();
         self.announce(env, TokenEvent::Invalidated);
-        self.ask_for_waiting(env, refusal);
+        self.ask_for_waiting(env);
     }
 
     /// The scopes that the provider has granted, if it said.
     fn granted_scopes(&self) -> Option<Vec<String>> {
         match &self.held {
             Held::Grant(grant) => Some(grant.access.as_ref()?.scopes.as_ref()?.to_vec()),
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
         }
     }
 
@@ -235,8 +234,8 @@ impl Account {
                 phase: Phase::Waiting,
             };
         }
-        match std::mem::replace(&mut self.held, Held::Nothing) {
-            Held::Nothing
+        match std::mem::replace(&mut self.held, Held::Nothing { lost: None }) {
+            Held::Nothing { .. }
             | Held::Grant(Grant {
                 renewal: Renewal::Impossible,
                 ..

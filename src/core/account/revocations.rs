@@ -3,7 +3,7 @@
 use log::Level;
 use url::Url;
 
-use super::{Account, Endpoints, Held, Renewal, told};
+use super::{Account, Endpoints, Held, Renewal};
 use crate::{
     core::{
         AttemptId, Effect, Ended, Waiter,
@@ -119,7 +119,7 @@ impl Account {
                 self.tell_provider(env, next);
             }
             Step::Wait(refusal) => {
-                let message = format!("will tell the provider again: {}", told(&refusal));
+                let message = format!("will tell the provider again: {}", refusal.line());
                 env.log(Level::Warn, &self.name, message);
                 self.revocations.push(revocation);
             }
@@ -140,7 +140,10 @@ impl Account {
                 "the provider has revoked the tokens",
             ),
             Err(refusal) => {
-                let message = format!("the provider has not revoked the tokens: {}", told(refusal));
+                let message = format!(
+                    "the provider has not revoked the tokens: {}",
+                    refusal.line()
+                );
                 env.log(Level::Warn, &self.name, message);
             }
         }

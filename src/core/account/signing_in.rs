@@ -5,8 +5,8 @@ use std::sync::Arc;
 use log::Level;
 
 use super::{
-    Account, Browser, Delivery, Device, Discovering, ExchangePhase, Exchanging, Pending, Progress,
-    Reminder, Show, SignIn, SignInWait, reason, told,
+    Account, Browser, Delivery, Device, Discovering, ExchangePhase, Exchanging, Pending, Phase,
+    Progress, Reminder, SignIn, SignInWait, reason,
 };
 use crate::{
     core::{Effect, Ended, TokenEvent, Waiter, env::Env, schedule},
@@ -20,77 +20,89 @@ use crate::{
 };
 
 impl Account {
-    pub(super) fn ask_to_show(&mut self, env: &mut Env, reason: Option<Refusal>) -> Show {
-        match self.ask(env, reason) {
-            Progress::SignIn {
-                uri,
-                device,
-                reason,
-            } => Show::SignIn {
-                uri,
-                device,
-                reason,
-            },
-            Progress::Discovering { trouble } => Show::Discovering { trouble },
-            Progress::AskingForCode => Show::AskingForCode,
-            Progress::Exchanging => Show::Exchanging,
-            Progress::Refreshing => Show::Refreshing { trouble: None },
-        }
-    }
-
     /// Starts a sign-in, or joins the one under way.
-    pub(super) fn ask(&mut self, env: &mut Env, reason: Option<Refusal>) -> Progress {
-        let reason = match &self.sign_in {
-            SignIn::Exchanging(_) => return Progress::Exchanging,
-            SignIn::Discovering(_) => {
-                match self.locate(env) {
-                    // They have become known just now.
-                    Some(_) => self.begin_discovered(env),
-                    None => self.discover_for_sign_in(env),
-                }
-                reason
-            }
-            SignIn::Pending(_) => {
-                // A code that has expired is replaced when somebody wants it.
-                self.renew_device(env);
-                reason
-            }
+    pub(super) fn ask(&mut self, env: &mut Env) -> Progress {
+        match &mut self.sign_in {
+            SignIn::Exchanging(_) => {}
+            SignIn::Discovering(_) => match self.locate(env) {
+                // They have become known just now.
+                Some(_) => self.begin_discovered(env),
+                None => self.discover_for_sign_in(env),
+            },
+            // A code that has expired is replaced when somebody wants it.
+            SignIn::Pending(_) => self.renew_device(env),
             SignIn::None { failed } => {
-                let reason = reason.or_else(|| failed.clone());
-                self.begin_sign_in(env);
-                reason
+                let failed = failed.take();
+                self.begin_sign_in(env, failed);
             }
-        };
+        }
         match &self.sign_in {
             SignIn::Pending(pending) => match pending.uri(env.now) {
                 Some(uri) => Progress::SignIn {
                     uri,
                     device: pending.device.view(env.now),
-                    reason,
+                    reason: self.why_no_token(pending).cloned(),
                 },
                 None => Progress::AskingForCode,
             },
             SignIn::Discovering(_) => Progress::Discovering {
                 trouble: self.discovery_trouble(env),
             },
-            SignIn::None { .. } | SignIn::Exchanging(_) => Progress::AskingForCode,
+            SignIn::Exchanging(exchanging) => Progress::Exchanging {
+                trouble: exchanging.trouble.clone(),
+            },
+            SignIn::None { .. } => Progress::AskingForCode,
         }
     }
 
+    /// Something else than a failed sign-in is why somebody has to sign in.
+    pub(super) fn forget_failure(&mut self) {
+        match &mut self.sign_in {
+            SignIn::None { failed }
+            | SignIn::Discovering(Discovering { failed, .. })
+            | SignIn::Pending(Pending { failed, .. }) => *failed = None,
+            SignIn::Exchanging(_) => {}
+        }
+    }
+
+    /// Why somebody has to sign in: the latest that is known to have gone wrong.
+    fn why_no_token<'a>(&'a self, pending: &'a Pending) -> Option<&'a Refusal> {
+        let rejected = match self.phase() {
+            Some(Phase::Rejected { refusal, .. }) => Some(refusal),
+            _ => None,
+        };
+        pending.failed.as_ref().or(rejected).or(self.lost())
+    }
+
     /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
-    /// is being asked for, `waiter` will hear of it.
-    pub fn auth(&mut self, env: &mut Env, join: bool, waiter: Waiter) -> SignInStart {
+    /// is being asked for, `waiter` will hear of it; likewise while the issuer is, unless that has
+    /// failed before and there is a `hurry`.
+    ///
+    /// # Errors
+    /// Why nobody can sign in yet.
+    pub fn auth(
+        &mut self,
+        env: &mut Env,
+        join: bool,
+        hurry: bool,
+        waiter: Waiter,
+    ) -> Result<SignInStart, Refusal> {
         if !join {
             // What there is to show is below.
-            let _ = self.ask(env, None);
+            let _ = self.ask(env);
         }
-        match &mut self.sign_in {
+        let trouble = self.discovery_trouble(env);
+        let asking = self.is_issuer_asked(env);
+        Ok(match &mut self.sign_in {
             SignIn::None { .. } => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
-            SignIn::Discovering(Discovering { code_waiters, .. }) => {
-                code_waiters.push(waiter);
-                SignInStart::AskingForCode
-            }
+            SignIn::Discovering(Discovering { code_waiters, .. }) => match trouble {
+                Some(refusal) if hurry || !asking => return Err(refusal),
+                Some(_) | None => {
+                    code_waiters.push(waiter);
+                    SignInStart::AskingForCode
+                }
+            },
             SignIn::Pending(Pending {
                 device,
                 code_waiters,
@@ -103,7 +115,7 @@ impl Account {
                 browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
                 device: pending.device.view(env.now),
             },
-        }
+        })
     }
 
     /// Has `waiter` hear of the end of the sign-in under way.
@@ -141,9 +153,10 @@ impl Account {
         }
     }
 
-    pub(super) fn begin_sign_in(&mut self, env: &mut Env) {
+    /// Begins a sign-in; the one before it may have `failed`.
+    pub(super) fn begin_sign_in(&mut self, env: &mut Env, failed: Option<Refusal>) {
         let Some(endpoints) = self.locate(env) else {
-            return self.discover_first(env);
+            return self.discover_first(env, failed);
         };
         let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
@@ -167,6 +180,7 @@ impl Account {
         });
         self.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),
+            failed,
             browser,
             device: match endpoints.device_auth_uri {
                 Some(_) => Device::Over { again: true },
@@ -206,6 +220,14 @@ impl Account {
             limit: env.config().auth_notify_interval,
         };
         env.emit(notify);
+    }
+
+    /// Why the code of the sign-in under way couldn't be exchanged yet.
+    pub fn exchange_trouble(&self) -> Option<&Refusal> {
+        match &self.sign_in {
+            SignIn::Exchanging(exchanging) => exchanging.trouble.as_ref(),
+            SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_) => None,
+        }
     }
 
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
@@ -288,6 +310,8 @@ impl Account {
                 true => ExchangePhase::RetryAt(env.now.instant),
                 false => ExchangePhase::InFlight(attempt),
             },
+            trouble: None,
+            told: false,
         });
         if !env.common.held {
             self.send(env, attempt);
@@ -327,10 +351,18 @@ impl Account {
             Verdict::Transient { refusal, .. } => {
                 let waited = env.now.instant.since(exchanging.since.instant);
                 if waited.saturating_add(schedule::EXCHANGE_RETRY) < schedule::CODE_LIFETIME {
-                    let message = format!("will try again to exchange the code: {}", refusal.text);
-                    env.log(Level::Warn, &self.name, message);
+                    let why = refusal.line();
+                    if waited >= schedule::EXCHANGE_NOTICE_AFTER && !exchanging.told {
+                        exchanging.told = true;
+                        let message = format!("can't complete the authorisation yet: {why}");
+                        env.error(&self.name, message);
+                    } else {
+                        let message = format!("will try again to exchange the code: {why}");
+                        env.log(Level::Warn, &self.name, message);
+                    }
                     let retry_at = env.now.instant.after(schedule::EXCHANGE_RETRY);
                     exchanging.phase = ExchangePhase::RetryAt(retry_at);
+                    exchanging.trouble = Some(refusal);
                     self.sign_in = SignIn::Exchanging(exchanging);
                     return;
                 }
@@ -445,7 +477,7 @@ impl Account {
     fn sign_in_failed(&mut self, env: &mut Env, refusal: Refusal) {
         env.error(
             &self.name,
-            format!("authorisation failed: {}", told(&refusal)),
+            format!("authorisation failed: {}", refusal.line()),
         );
         let reason = reason(&refusal);
         env.news(&self.name, Happening::AuthorisationFailed { reason });

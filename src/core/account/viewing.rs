@@ -11,7 +11,7 @@ impl Account {
     /// What `status` shows.
     pub fn view(&self, now: Now, common: &Common) -> AccountView {
         let grant = match &self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => Some(grant),
         };
         AccountView {
@@ -25,6 +25,7 @@ impl Account {
                 })
             }),
             renewal: grant.map(|grant| self.renewal_view(grant, now, common)),
+            lost: self.lost().map(reason),
             sign_in: self.sign_in_view(now),
             discovery: self.discovery_view(common, now),
         }
@@ -70,10 +71,12 @@ impl Account {
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
                 reminded: pending.reminded.map(|now| now.wall),
+                failed: pending.failed.as_ref().map(reason),
                 device: pending.device.view(now),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,
+                trouble: exchanging.trouble.as_ref().map(reason),
             },
         }
     }

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Account, Held, Show, Waiter};
+use super::{Account, Held, Progress, Show, Waiter};
 use crate::{
     core::{Effect, TokenEvent, env::Env, schedule},
     form::Form,
@@ -109,11 +109,13 @@ impl Account {
         }
         let show = self.bring(env);
         let waits = match &show {
-            Show::Refreshing { .. } => ask.patience != Patience::None,
-            Show::Discovering { .. }
-            | Show::SignIn { .. }
-            | Show::AskingForCode
-            | Show::Exchanging => ask.patience == Patience::Token,
+            Show::Coming(Progress::Refreshing { .. }) => ask.patience != Patience::None,
+            Show::Coming(
+                Progress::Discovering { .. }
+                | Progress::SignIn { .. }
+                | Progress::AskingForCode
+                | Progress::Exchanging { .. },
+            ) => ask.patience == Patience::Token,
             Show::Token(_) | Show::Parked(_) => false,
         };
         if waits {
@@ -204,18 +206,18 @@ impl Account {
     }
 
     /// The provider wants a person. Whoever waits for a token waits for that person.
-    pub(super) fn ask_for_waiting(&mut self, env: &mut Env, refusal: Refusal) {
+    pub(super) fn ask_for_waiting(&mut self, env: &mut Env) {
         if self.waiting.is_empty() {
             return;
         }
         for (_, waiting) in std::mem::take(&mut self.waiting) {
-            let show = self.ask_to_show(env, Some(refusal.clone()));
+            let progress = self.ask(env);
             match waiting.patience {
                 Patience::Token => {
                     self.waiting.insert(waiting.asker.waiter, waiting);
                 }
                 Patience::Refresh | Patience::None => {
-                    let answer = self.lacking(env, show);
+                    let answer = self.lacking(env, Show::Coming(progress));
                     self.answer(env, waiting, answer);
                 }
             }
@@ -223,7 +225,7 @@ impl Account {
     }
 
     /// A refresh has failed in a way that may pass: those who wait for no more than one hear it.
-    pub(super) fn answer_impatient(&mut self, env: &mut Env, show: impl Fn() -> Show) {
+    pub(super) fn answer_impatient(&mut self, env: &mut Env, refusal: &Refusal) {
         let all = std::mem::take(&mut self.waiting);
         for (waiter, waiting) in all {
             match waiting.patience {
@@ -231,7 +233,9 @@ impl Account {
                     self.waiting.insert(waiter, waiting);
                 }
                 Patience::Refresh | Patience::None => {
-                    let answer = self.lacking(env, show());
+                    let trouble = Some(refusal.clone());
+                    let show = Show::Coming(Progress::Refreshing { trouble });
+                    let answer = self.lacking(env, show);
                     self.answer(env, waiting, answer);
                 }
             }
@@ -268,7 +272,7 @@ impl Account {
     /// When the access token expires, as far as is known.
     pub(super) fn expires(&self, now: Now) -> Option<Wall> {
         match &self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => {
                 let expires = grant.access.as_ref()?.expires?;
                 Some(now.wall_at(expires))
@@ -291,7 +295,7 @@ impl Account {
     /// Why there is no token that will do: one that is merely too short says so.
     fn lacking(&self, env: &Env, show: Show) -> Answer {
         let expires = match &self.held {
-            Held::Nothing => None,
+            Held::Nothing { .. } => None,
             Held::Grant(grant) => grant.access.as_ref().and_then(|access| access.expires),
         };
         let left = expires.filter(|expires| *expires > env.now.instant);

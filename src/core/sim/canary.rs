@@ -325,7 +325,7 @@ impl Sut {
         let seen = self.effects.len();
         self.collect();
         if self.has(Canary::HastyRefresh)
-            && matches!(answer, Some(Progress::Refreshing))
+            && matches!(answer, Some(Progress::Refreshing { .. }))
             && self.effects.len() == seen
         {
             let mut now = cx.now;

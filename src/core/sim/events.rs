@@ -46,7 +46,7 @@ impl World {
             }
             Some(show) => {
                 self.judge_show(account, &show)?;
-                if let Show::Refreshing { .. } = show {
+                if let Show::Coming(Progress::Refreshing { .. }) = show {
                     let shadow = &mut self.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                     self.must_have_started(account)?;
@@ -58,33 +58,41 @@ impl World {
 
     /// Whether `show` says what it takes to have a token.
     pub fn judge_show(&mut self, account: usize, show: &Show) -> Check {
-        let shadow = &self.shadows[account];
-        let renewal = shadow.renewal;
-        let renews = shadow.refresh_token().is_some();
-        let needless = "a sign-in is asked for without need";
         match show {
             Show::Token(token) => self.shown(account, token),
-            Show::SignIn { uri, device, .. } => {
-                must(shadow.needs_person(), Invariant::Kept, needless)?;
+            Show::Coming(progress) => self.judge_progress(account, progress),
+            Show::Parked(_) => {
+                let shadow = &self.shadows[account];
+                let parked = shadow.refresh_token().is_some() && shadow.renewal == Renewal::Parked;
+                must(parked, Invariant::Liveness, "parked without reason")
+            }
+        }
+    }
+
+    /// Whether `progress` says what brings a token.
+    fn judge_progress(&mut self, account: usize, progress: &Progress) -> Check {
+        let shadow = &self.shadows[account];
+        let person = shadow.needs_person();
+        let needless = "a sign-in is asked for without need";
+        match progress {
+            Progress::SignIn { uri, device, .. } => {
+                must(person, Invariant::Kept, needless)?;
                 self.must_sign_in(account, uri, device.as_ref())
             }
-            Show::AskingForCode => {
-                must(shadow.needs_person(), Invariant::Kept, needless)?;
+            Progress::AskingForCode => {
+                must(person, Invariant::Kept, needless)?;
                 self.must_ask_for_code(account)
             }
-            Show::Discovering { .. } => {
-                must(shadow.needs_person(), Invariant::Kept, needless)?;
+            Progress::Discovering { .. } => {
+                must(person, Invariant::Kept, needless)?;
                 self.must_discover(account)
             }
-            Show::Exchanging => self.must_exchange(account),
-            Show::Refreshing { .. } => {
-                let refreshes = !matches!(renewal, Renewal::Rejected | Renewal::Parked);
+            Progress::Exchanging { .. } => self.must_exchange(account),
+            Progress::Refreshing { .. } => {
+                let renews = shadow.refresh_token().is_some();
+                let refreshes = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Parked);
                 let text = "a refresh is promised that nobody does";
                 must(renews && refreshes, Invariant::Liveness, text)
-            }
-            Show::Parked(_) => {
-                let parked = renews && renewal == Renewal::Parked;
-                must(parked, Invariant::Liveness, "parked without reason")
             }
         }
     }
@@ -94,31 +102,20 @@ impl World {
         let before = self.shadows[account].renewal;
         let answer = self.feed(|sut, cx| sut.refresh(cx, NAMES[account]));
         let shadow = &mut self.shadows[account];
-        let renews = !shadow.needs_person();
-        if let (Some(Progress::Refreshing), Renewal::Parked) = (&answer, shadow.renewal) {
+        if let (Some(Progress::Refreshing { .. }), Renewal::Parked) = (&answer, shadow.renewal) {
             shadow.renewal = Renewal::Idle;
         }
         self.expect(Said::default())?;
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
-            Some(Progress::Refreshing) => {
-                must(renews, Invariant::Liveness, "a refresh with nothing")?;
-                let shadow = &mut self.shadows[account];
-                shadow.wanted |= shadow.renewal == Renewal::Idle;
-                self.must_have_started(account)?;
+            Some(progress) => {
+                self.judge_progress(account, &progress)?;
+                if let Progress::Refreshing { .. } = progress {
+                    let shadow = &mut self.shadows[account];
+                    shadow.wanted |= shadow.renewal == Renewal::Idle;
+                    self.must_have_started(account)?;
+                }
             }
-            Some(Progress::SignIn { uri, device, .. }) => {
-                let text = "a sign-in is asked for without need";
-                must(!renews, Invariant::Kept, text)?;
-                self.must_sign_in(account, &uri, device.as_ref())?;
-            }
-            Some(Progress::AskingForCode) => self.must_ask_for_code(account)?,
-            Some(Progress::Discovering { .. }) => {
-                let text = "a sign-in is asked for without need";
-                must(!renews, Invariant::Kept, text)?;
-                self.must_discover(account)?;
-            }
-            Some(Progress::Exchanging) => self.must_exchange(account)?,
         }
         let parked = before == Renewal::Parked && self.shadows[account].renewal == before;
         must(!parked, Invariant::Liveness, "`refresh` leaves it parked")?;
@@ -141,7 +138,7 @@ impl World {
         must(exchanging, Invariant::SignIn, "an exchange of nothing")
     }
 
-    fn must_discover(&self, account: usize) -> Check {
+    pub fn must_discover(&self, account: usize) -> Check {
         let discovers = matches!(self.shadows[account].sign_in, SignIn::Discovering { .. });
         must(discovers, Invariant::SignIn, "nothing is discovered")
     }
@@ -357,6 +354,7 @@ impl World {
                 code,
                 attempt: None,
                 last: None,
+                told: false,
             };
         }
         self.shadows[account].watchers.push(waiter);

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::core::{
     Patience, Waiter,
-    schedule::{CODE_LIFETIME, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
+    schedule::{
+        CODE_LIFETIME, EXCHANGE_NOTICE_AFTER, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER,
+    },
 };
 
 impl World {
@@ -184,6 +186,7 @@ impl World {
             since,
             attempt,
             last,
+            told,
             ..
         } = &mut self.shadows[account].sign_in
         else {
@@ -191,7 +194,12 @@ impl World {
         };
         if fault == Fault::NotSent && now.since(*since) + EXCHANGE_RETRY < CODE_LIFETIME {
             (*attempt, *last) = (None, Some(now));
-            return Said::default();
+            let tell = now.since(*since) >= EXCHANGE_NOTICE_AFTER && !*told;
+            *told |= tell;
+            return Said {
+                errors: tell.then_some(account).into_iter().collect(),
+                ..Said::default()
+            };
         }
         let sign_in = std::mem::replace(&mut self.shadows[account].sign_in, SignIn::None);
         let SignIn::Exchanging { state, .. } = sign_in else {

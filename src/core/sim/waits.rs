@@ -9,7 +9,9 @@ use super::{
     world::{Device, Doing, Renewal, Said, SignIn, World, must},
 };
 use crate::{
-    core::{Answer, Ask, Asker, Patience, Show, SignInWait, Waiter, schedule::MIN_REQUEST_GAP},
+    core::{
+        Answer, Ask, Asker, Patience, Progress, Show, SignInWait, Waiter, schedule::MIN_REQUEST_GAP,
+    },
     form::Form,
     time::Instant,
     view::SignInStart,
@@ -174,11 +176,8 @@ impl World {
                 must(*left == rest, "the rest of a token's life is wrong")?;
                 let early = match show {
                     Show::Token(_) => true,
-                    Show::Refreshing { .. } => patience != Patience::Refresh,
-                    Show::Discovering { .. }
-                    | Show::SignIn { .. }
-                    | Show::AskingForCode
-                    | Show::Exchanging => patience == Patience::Token,
+                    Show::Coming(Progress::Refreshing { .. }) => patience != Patience::Refresh,
+                    Show::Coming(_) => patience == Patience::Token,
                     Show::Parked(_) => false,
                 };
                 must(now || !early, "somebody was sent away too early")?;
@@ -237,17 +236,18 @@ impl World {
     pub fn auth(&mut self, account: usize, join: bool) -> Check {
         let waiter = self.waiter();
         self.begins = Some(account).filter(|_| !join);
-        let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, waiter));
+        let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, false, waiter));
         self.expect(Said::default())?;
         let shadow = &mut self.shadows[account];
         match start {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
-            Some(SignInStart::Over) => {
+            Some(Err(_)) => self.must_discover(account)?,
+            Some(Ok(SignInStart::Over)) => {
                 let over = join && shadow.sign_in == SignIn::None;
                 must(over, Invariant::SignIn, "a sign-in was called over")?;
             }
-            Some(SignInStart::Exchanging) => self.must_exchange(account)?,
-            Some(SignInStart::AskingForCode) => {
+            Some(Ok(SignInStart::Exchanging)) => self.must_exchange(account)?,
+            Some(Ok(SignInStart::AskingForCode)) => {
                 let asking = matches!(
                     shadow.sign_in,
                     SignIn::Discovering { .. }
@@ -259,10 +259,10 @@ impl World {
                 must(asking, Invariant::SignIn, "no code is asked for")?;
                 shadow.code_watchers.push(waiter);
             }
-            Some(SignInStart::Open {
+            Some(Ok(SignInStart::Open {
                 browser_uri,
                 device,
-            }) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
+            })) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
         }
         self.look(Doing::Other)
     }

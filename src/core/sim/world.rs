@@ -277,6 +277,8 @@ pub enum SignIn {
         code: Tag,
         attempt: Option<AttemptId>,
         last: Option<Instant>,
+        /// The user has heard that it fails.
+        told: bool,
     },
 }
 

@@ -117,15 +117,7 @@ impl Bench {
         match self.feed(|core, cx| core.show(cx, name)) {
             None => "no such account".into(),
             Some(Show::Token(token)) => format!("token {}", token.expose()),
-            Some(Show::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
-            Some(Show::Discovering { trouble }) => {
-                format!("discovering{}", because(trouble.as_ref()))
-            }
-            Some(Show::AskingForCode) => "asking for a code".into(),
-            Some(Show::Exchanging) => "exchanging".into(),
-            Some(Show::Refreshing { trouble }) => {
-                format!("refreshing{}", because(trouble.as_ref()))
-            }
+            Some(Show::Coming(progress)) => self.progress(&progress),
             Some(Show::Parked(refusal)) => format!("parked{}", because(Some(&refusal))),
         }
     }
@@ -133,19 +125,22 @@ impl Bench {
     pub fn refresh(&mut self, name: &str) -> String {
         match self.feed(|core, cx| core.refresh(cx, name)) {
             None => "no such account".into(),
-            Some(Progress::SignIn { uri, reason, .. }) => self.sign_in(&uri, reason.as_ref()),
-            Some(Progress::Discovering { trouble }) => {
-                format!("discovering{}", because(trouble.as_ref()))
-            }
-            Some(Progress::AskingForCode) => "asking for a code".into(),
-            Some(Progress::Exchanging) => "exchanging".into(),
-            Some(Progress::Refreshing) => "refreshing".into(),
+            Some(progress) => self.progress(&progress),
         }
     }
 
-    fn sign_in(&mut self, uri: &str, reason: Option<&Refusal>) -> String {
-        self.state = state_of(uri);
-        format!("sign in with {}{}", number_of(uri), because(reason))
+    fn progress(&mut self, progress: &Progress) -> String {
+        let (what, why) = match progress {
+            Progress::SignIn { uri, reason, .. } => {
+                self.state = state_of(uri);
+                (format!("sign in with {}", number_of(uri)), reason.as_ref())
+            }
+            Progress::Discovering { trouble } => ("discovering".into(), trouble.as_ref()),
+            Progress::AskingForCode => ("asking for a code".into(), None),
+            Progress::Exchanging { trouble } => ("exchanging".into(), trouble.as_ref()),
+            Progress::Refreshing { trouble } => ("refreshing".into(), trouble.as_ref()),
+        };
+        format!("{what}{}", because(why))
     }
 
     pub fn callback(&mut self, state: &str, iss: Option<&str>, result: CallbackResult) -> String {
@@ -272,7 +267,7 @@ fn because(refusal: Option<&Refusal>) -> String {
     refusal.map_or_else(String::new, |refusal| format!(": {}", refusal.text))
 }
 
-fn state_of(uri: &str) -> String {
+pub fn state_of(uri: &str) -> String {
     let query = uri.split_once("&state=").map(|(_, state)| state);
     query.unwrap_or_default().to_owned()
 }
@@ -392,14 +387,17 @@ fn condition(view: &AccountView) -> String {
         Some(RenewalView::Rejected { .. }) => ", rejected".into(),
         Some(RenewalView::Parked { .. }) => ", parked".into(),
     };
+    let lost = if view.lost.is_some() { ", lost" } else { "" };
     let sign_in = match &view.sign_in {
         SignInView::None { failed: None } => "",
         SignInView::None { failed: Some(_) } => ", sign-in failed",
         SignInView::Discovering { .. } => ", discovering",
-        SignInView::Pending { .. } => ", pending",
-        SignInView::Exchanging { .. } => ", exchanging",
+        SignInView::Pending { failed: None, .. } => ", pending",
+        SignInView::Pending { .. } => ", pending again",
+        SignInView::Exchanging { trouble: None, .. } => ", exchanging",
+        SignInView::Exchanging { .. } => ", exchanging in vain",
     };
-    format!("{access}{renewal}{sign_in}")
+    format!("{access}{lost}{renewal}{sign_in}")
 }
 
 /// A reply of the token endpoint.

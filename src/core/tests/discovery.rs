@@ -450,8 +450,8 @@ fn a_device_code_that_the_client_may_not_have_leaves_the_browser() {
 fn who_asks_how_to_sign_in_hears_it_or_why_not() {
     for good in [true, false] {
         let mut bench = one();
-        let start = bench.feed(|core, cx| core.auth(cx, "work", false, Waiter(3)));
-        assert_eq!(start, Some(SignInStart::AskingForCode));
+        let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, Waiter(3)));
+        assert_eq!(start, Some(Ok(SignInStart::AskingForCode)));
         let waits = bench.feed(|core, cx| core.wait_for_sign_in(cx, "work", Waiter(4)));
         assert!(waits.is_some_and(|it| it.is_ok()));
         bench.effects();
@@ -476,6 +476,41 @@ fn who_asks_how_to_sign_in_hears_it_or_why_not() {
             );
         }
     }
+}
+
+#[test]
+fn who_is_in_a_hurry_hears_at_once_why_the_issuer_says_nothing() {
+    let mut bench = one();
+    let auth = |bench: &mut Bench, hurry| {
+        let start = bench.feed(|core, cx| core.auth(cx, "work", false, hurry, Waiter(3)));
+        match start {
+            Some(Ok(start)) => start == SignInStart::AskingForCode,
+            Some(Err(refusal)) => {
+                let why = "no endpoints from https://a.example: ";
+                assert!(refusal.text.starts_with(why), "{refusal:?}");
+                false
+            }
+            None => panic!("no such account"),
+        }
+    };
+    // The first time it may take what it takes.
+    assert!(auth(&mut bench, true));
+    bench.effects();
+    bench.discovered(&lost());
+    bench.effects();
+    // Nobody asks the issuer so soon again.
+    assert!(!auth(&mut bench, true) && !auth(&mut bench, false));
+    assert_eq!(bench.effects(), [""; 0]);
+    bench.pass(10);
+    assert!(auth(&mut bench, false));
+    assert_eq!(bench.effects().len(), 1);
+    assert!(!auth(&mut bench, true));
+    bench.discovered(&document());
+    let effects = bench.effects();
+    assert!(
+        effects.contains(&"settled work [3]: done".to_owned()),
+        "{effects:?}"
+    );
 }
 
 #[test]

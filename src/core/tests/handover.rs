@@ -1,6 +1,6 @@
 //! What a successor makes of a state under another configuration: the same as a reload.
 
-use super::bench::{Bench, HOOKS, tokens};
+use super::bench::{Bench, HOOKS, not_sent, tokens};
 use crate::{
     config::{self, Config},
     core::{Core, CoreState},
@@ -36,7 +36,11 @@ fn of(names: &[&str], host: &str, dir: &str) -> Config {
 
 /// What a successor with this configuration makes of it, and what it does.
 fn succeeded(config: Config) -> (Bench, Vec<String>) {
-    let bench = bench();
+    handed_over(&bench(), config)
+}
+
+/// The same of another predecessor.
+fn handed_over(bench: &Bench, config: Config) -> (Bench, Vec<String>) {
     let text = serde_json::to_string(&bench.core.state(bench.now)).unwrap();
     let state: CoreState = serde_json::from_str(&text).unwrap();
     let mut next = bench.clone();
@@ -88,12 +92,31 @@ fn an_account_with_another_registration_ends_and_starts_anew() {
     let ended: Vec<_> = ended.into_iter().map(str::to_owned).chain(none).collect();
     assert_eq!(effects, ended);
     assert_eq!(reloaded(config()), ended);
-    for name in ["club", "home", "work"] {
-        assert_eq!(
-            next.condition(name),
-            "no token, sign-in failed; no deadline"
-        );
+    assert_eq!(next.condition("club"), "no token; no deadline");
+    for name in ["home", "work"] {
+        assert_eq!(next.condition(name), "no token, lost; no deadline");
     }
+}
+
+#[test]
+fn reasons_go_along() {
+    let config = |host| of(&["club", "home", "work"], host, "/old/");
+    let (mut bench, _) = succeeded(config("b.example"));
+    bench.log = false;
+    bench.show("work");
+    bench.denied();
+    bench.show("work");
+    bench.show("club");
+    bench.code();
+    bench.effects();
+    bench.outcome("club", &not_sent());
+    let before = ["club", "home", "work"].map(|name| bench.condition(name));
+    let (mut next, _) = handed_over(&bench, config("b.example"));
+    let after = ["club", "home", "work"].map(|name| next.condition(name));
+    assert_eq!(after, before);
+    assert_eq!(next.show("club"), "exchanging: b.example: no route to host");
+    assert!(next.show("work").ends_with(": access_denied"));
+    assert!(next.show("home").ends_with(" was changed in the config"));
 }
 
 #[test]

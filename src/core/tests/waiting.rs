@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bench::{Bench, busy, invalid_client, invalid_grant, tokens};
 use super::{one, sign_in, signed_in};
-use crate::core::{Answer, Ask, Asker, Patience, Show, Waiter};
+use crate::core::{Answer, Ask, Asker, Patience, Progress, Show, Waiter};
 use crate::form::Form;
 
 /// What is asked for, by the client with this number.
@@ -30,12 +30,12 @@ pub fn told(answer: &Answer) -> String {
         Answer::Not { show, left } => {
             let show = match show {
                 Show::Token(_) => "token",
-                Show::SignIn { .. } => "sign in",
-                Show::Discovering { .. } => "discovering",
-                Show::AskingForCode => "asking for a code",
-                Show::Exchanging => "exchanging",
-                Show::Refreshing { trouble: None } => "refreshing",
-                Show::Refreshing { trouble: Some(_) } => "failing",
+                Show::Coming(Progress::SignIn { .. }) => "sign in",
+                Show::Coming(Progress::Discovering { .. }) => "discovering",
+                Show::Coming(Progress::AskingForCode) => "asking for a code",
+                Show::Coming(Progress::Exchanging { .. }) => "exchanging",
+                Show::Coming(Progress::Refreshing { trouble: None }) => "refreshing",
+                Show::Coming(Progress::Refreshing { trouble: Some(_) }) => "failing",
                 Show::Parked(_) => "parked",
             };
             match left {
