@@ -166,7 +166,7 @@ bloat:
 
 # After changes to what `show` runs; with valgrind.
 order:
-	python3 benches/order.py show.ld
+	python3 benches/order.py src/show.ld
 
 # Where root has no compiler, it installs what `make` has built before.
 install:

@@ -10,7 +10,7 @@ use lrpar::{CTParserBuilder, RecoveryKind};
 const GRAMMAR: &str = "src/config/grammar.y";
 
 /// Which functions are to be side by side; `make order` writes it.
-const ORDER: &str = "show.ld";
+const ORDER: &str = "src/show.ld";
 
 fn main() -> Result<(), Box<dyn Error>> {
     link_for_a_fast_start();
@@ -51,7 +51,7 @@ fn tokens(map: &HashMap<String, u32>) -> String {
 /// A mail program runs `pizauth show` for every connection, and most of what that costs is the
 /// dynamic linker's and the pager's work. Three things spare half of it: relocations in their packed
 /// form (DT_RELR); the unwinder linked in, so that no libgcc_s.so is looked for and bound; and what
-/// `show` runs side by side (show.ld). Only where the toolchain is known to have them; elsewhere,
+/// `show` runs side by side (src/show.ld). Only where the toolchain is known to have them; elsewhere,
 /// and for whoever chooses a linker, the usual linking works as well.
 fn link_for_a_fast_start() {
     let target = |key| env::var(key).unwrap_or_default();

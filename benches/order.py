@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes show.ld: which functions a `show` runs, for the linker to put side by side.
+"""Writes src/show.ld: which functions a `show` runs, for the linker to put side by side.
 
 Run by `make order`, with valgrind installed. What a `show` runs comes from callgrind; what belongs
 to one compiler or one build in the functions' names is left open.
