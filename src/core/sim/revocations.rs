@@ -1,6 +1,6 @@
 //! Telling the provider of a `revoke` (RFC 7009).
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use super::{
     Check, Invariant, fail,
@@ -142,9 +142,15 @@ impl World {
     pub fn drop_unheard(&mut self, account: usize, left: usize) {
         let theirs = self.revocations.iter().filter(|it| it.account == account);
         for _ in left..theirs.count() {
-            let mut all = self.revocations.iter();
-            let unheard = all.position(|it| it.account == account && it.waiter.is_none());
-            if let Some(at) = unheard {
+            // The one that has come to its end, if that can be told.
+            let ended = |it: &Revocation| {
+                let last = it.tags.len() == 1 && it.attempt.is_none();
+                last && self.revoked.contains(&it.tags[0])
+            };
+            let all = self.revocations.iter().enumerate();
+            let unheard = all.filter(|(_, it)| it.account == account && it.waiter.is_none());
+            let unheard = unheard.min_by_key(|(_, it)| (!ended(it), Reverse(it.tries)));
+            if let Some((at, _)) = unheard {
                 self.revocations.remove(at);
             }
         }
