@@ -335,12 +335,11 @@ fn idle(report: &mut Report) {
         }
     }
     let server = server::Server::tls(Duration::ZERO);
-    let world = World::of_server(&server, 10_000, Some(3600));
-    held(report, "10,000 accounts of a server", &world);
+    let world = World::of_server(&server, 10_000, None);
     world.restore_due();
     world.wait_for(|| server.requests() >= 10_000);
     world.wait_for(|| world.memory().threads <= 4.0);
-    held(report, "the same after 10,000 refreshes", &world);
+    held(report, "10000 accounts after a refresh of each", &world);
 }
 
 fn held(report: &mut Report, name: &str, world: &World) {

@@ -219,7 +219,8 @@ impl World {
     }
 
     pub fn wait_for(&self, condition: impl Fn() -> bool) {
-        let give_up = Instant::now() + Duration::from_secs(30);
+        // A busy machine takes half a minute for 10,000 refreshes.
+        let give_up = Instant::now() + Duration::from_secs(180);
         while !condition() {
             assert!(Instant::now() < give_up, "waited in vain");
             // why: another process has nothing to wake us with.
