@@ -62,7 +62,7 @@ fn reloaded(config: Config) -> Vec<String> {
 fn an_account_that_is_gone_ends_as_by_a_reload() {
     let config = || of(&["home"], "a.example", "/old/");
     let ended = [
-        "notify end 9",
+        "notify end 5",
         "no token file club /old/club",
         "announce work `event` token_invalidated",
         "no token file work /old/work",
@@ -80,7 +80,7 @@ fn an_account_with_another_registration_ends_and_starts_anew() {
     let config = || of(&["club", "home", "work"], "b.example", "/old/");
     let (next, effects) = succeeded(config());
     let ended = [
-        "notify end 9",
+        "notify end 5",
         "no token file club /old/club",
         "announce home `event` token_invalidated",
         "no token file home /old/home",
@@ -151,7 +151,7 @@ fn a_token_file_that_has_moved_is_removed_where_it_was() {
 fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     let config = || of(&["club", "home", "work"], "a.example", "/old/");
     let (mut next, _) = succeeded(config());
-    let notify = "notify club/9 `notify` state 5 for 900s";
+    let notify = "notify club/5 `notify` state 5 for 900s";
     assert_eq!(next.deadline(), (900, vec![notify.to_owned()]));
     let (mut next, _) = succeeded(config());
     next.feed(|core, _| core.remind_again());
@@ -164,7 +164,7 @@ fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     let ports = bench.core.common.ports;
     bench.core = Core::new(config(), ports);
     bench.feed(|core, cx| core.adopt(cx, state));
-    assert_eq!(bench.effects(), ["notify end 9"]);
+    assert_eq!(bench.effects(), ["notify end 5"]);
     assert_eq!(bench.condition("club"), "no token; next in 3510s");
     assert_eq!(bench.condition("home"), "valid, scheduled; next in 3510s");
 }
