@@ -149,7 +149,9 @@ impl World {
             };
             let all = self.revocations.iter().enumerate();
             let unheard = all.filter(|(_, it)| it.account == account && it.waiter.is_none());
-            let unheard = unheard.min_by_key(|(_, it)| (!ended(it), Reverse(it.tries)));
+            // One that is in flight has no end yet.
+            let likely = |it: &Revocation| (it.attempt.is_some(), !ended(it), Reverse(it.tries));
+            let unheard = unheard.min_by_key(|(_, it)| likely(it));
             if let Some((at, _)) = unheard {
                 self.revocations.remove(at);
             }
