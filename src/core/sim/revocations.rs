@@ -44,8 +44,14 @@ impl World {
             let known = it.attempt == Some(sent_as);
             it.account == account && it.tags.first() == Some(&tag) && (known || idle)
         };
+        // Who waits tells them apart, as long as nobody has left.
+        let under_way = self.sut.under_way(NAMES[account]).revocations;
+        let waiter = under_way.iter().find(|(attempt, _)| *attempt == sent_as);
+        let waiter = waiter.and_then(|(_, waiter)| *waiter);
+        let likely =
+            |it: &&mut Revocation| (it.attempt != Some(sent_as), it.waiter != waiter, it.tries);
         let ours = self.revocations.iter_mut().filter(may);
-        let Some(revocation) = ours.min_by_key(|it| (it.attempt != Some(sent_as), it.tries)) else {
+        let Some(revocation) = ours.min_by_key(likely) else {
             let text = "a revocation of nothing, twice at once, or too soon";
             return fail(Invariant::Revoked, text.into());
         };
