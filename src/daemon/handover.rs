@@ -57,6 +57,8 @@ pub struct Handover {
     pub restarts: u32,
     /// The numbers of the system calls that a filter of this process denies.
     pub denied: Vec<i64>,
+    /// This process has confined itself, and so its successor.
+    pub confined: bool,
     pub lock: RawFd,
     /// The line to the hook runner, and that to its parent, unless that is gone.
     pub runner: RawFd,
@@ -302,6 +304,7 @@ pub struct Kept {
     pub listeners: String,
     pub restarts: u32,
     pub denied: Vec<i64>,
+    pub confined: bool,
     pub detached: bool,
     pub verbose: u8,
     pub program: PathBuf,
@@ -348,7 +351,7 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 5",
+                "it is of version 1, and this program knows version 6",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));

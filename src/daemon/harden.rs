@@ -14,6 +14,8 @@ pub struct Sandbox {
     pub layers: Vec<&'static str>,
     /// The numbers of the system calls that a filter denies.
     pub denied: Vec<i64>,
+    /// The process is confined.
+    pub confined: bool,
 }
 
 /// No core files, no tracing by processes of the same user and no new privileges from now on.
@@ -58,6 +60,18 @@ impl Sandbox {
         self.told(calls::NAME, "system calls can't be given up", outcome);
     }
 
+    /// Gives up ports, signals and special files, once every port is bound and before there are
+    /// threads. That outlives execve(2), too, and can be had sixteen times; so a successor of one
+    /// who has done it has `already`.
+    pub fn confine(&mut self, already: bool) {
+        let outcome = match already {
+            true => Ok(true),
+            false => system::confine(),
+        };
+        self.confined = outcome == Ok(true);
+        self.told("landlock", "ports and signals can't be given up", outcome);
+    }
+
     fn told(&mut self, layer: &'static str, what: &str, outcome: Result<bool, String>) {
         match outcome {
             Ok(true) => self.layers.push(layer),
@@ -84,6 +98,10 @@ fn more_descriptors() -> nix::Result<()> {
 /// What only Linux has. Each says whether it is in force.
 #[cfg(target_os = "linux")]
 mod system {
+    use landlock::{
+        AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError,
+        RulesetStatus, Scope,
+    };
     use nix::sys::prctl;
 
     use super::done;
@@ -97,6 +115,27 @@ mod system {
     pub fn no_new_privs() -> Result<bool, String> {
         done(prctl::set_no_new_privs())
     }
+
+    /// Listens on no further TCP port, signals nobody but its own children, makes no device, FIFO
+    /// or symbolic link, moves no file to another directory and mounts nothing, as far as the
+    /// kernel knows how (landlock(7)). Reading and writing stay as they are: a reload may bring
+    /// a file in any directory.
+    pub fn confine() -> Result<bool, String> {
+        let status = restrict().map_err(|error| error.to_string())?;
+        Ok(status != RulesetStatus::NotEnforced)
+    }
+
+    fn restrict() -> Result<RulesetStatus, RulesetError> {
+        let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeFifo;
+        let restricted = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(special | AccessFs::MakeSym)?
+            .handle_access(AccessNet::BindTcp)?
+            .scope(Scope::Signal)?
+            .create()?
+            .restrict_self()?;
+        Ok(restricted.ruleset)
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -109,6 +148,10 @@ mod system {
     }
 
     pub fn no_new_privs() -> Result<bool, String> {
+        Ok(false)
+    }
+
+    pub fn confine() -> Result<bool, String> {
         Ok(false)
     }
 }
@@ -215,12 +258,23 @@ mod calls {
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use std::{
+        io::ErrorKind,
         net::{TcpListener, TcpStream, ToSocketAddrs},
+        os::unix::{fs::symlink, net::UnixListener},
         process::Command,
         thread,
     };
 
-    use nix::{errno::Errno, libc, sys::uio};
+    use nix::{
+        errno::Errno,
+        libc,
+        sys::{
+            signal::{Signal, kill},
+            stat::Mode,
+            uio,
+        },
+        unistd::Pid,
+    };
 
     use super::{calls, system};
 
@@ -249,5 +303,39 @@ mod tests {
             );
         });
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn ports_signals_and_special_files_are_given_up_and_nothing_else() {
+        // A domain is its thread's own, and that of the threads and processes that it starts.
+        let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(stranger.id().cast_signed());
+        let thread = thread::spawn(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let bound = TcpListener::bind("127.0.0.1:0").unwrap();
+            if system::confine() != Ok(true) {
+                // This kernel has no Landlock.
+                return;
+            }
+            let refused = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+            assert!(TcpListener::bind("127.0.0.1:0").is_err_and(refused));
+            assert!(symlink("/", dir.path().join("link")).is_err_and(refused));
+            let fifo = nix::unistd::mkfifo(&dir.path().join("fifo"), Mode::S_IRWXU);
+            assert_eq!(fifo, Err(Errno::EACCES));
+            assert_eq!(kill(pid, Signal::SIGKILL), Err(Errno::EPERM));
+
+            TcpStream::connect(bound.local_addr().unwrap()).unwrap();
+            bound.accept().unwrap();
+            std::fs::write(dir.path().join("new"), "token").unwrap();
+            std::fs::rename(dir.path().join("new"), dir.path().join("file")).unwrap();
+            UnixListener::bind(dir.path().join("socket")).unwrap();
+            let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let outcome = thread.join();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        outcome.unwrap();
     }
 }

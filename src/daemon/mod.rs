@@ -190,6 +190,7 @@ fn run(
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let sites = Sites::bind(&config, state.as_ref())?;
+    sandbox.confine(false);
 
     let hooks = Hooks::new(spawner).map_err(cant)?;
     let mut parts = Parts::new(config, &sites, hooks).map_err(cant)?;
@@ -210,6 +211,7 @@ fn run(
         listeners,
         restarts: 0,
         denied: sandbox.denied,
+        confined: sandbox.confined,
         detached: !options.foreground,
         verbose: options.verbose,
         program,

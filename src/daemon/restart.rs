@@ -75,6 +75,7 @@ fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> 
         verbose: kept.verbose,
         restarts: kept.restarts,
         denied: kept.denied.clone(),
+        confined: kept.confined,
         lock: numbers.lock,
         runner: numbers.runner,
         spawner: numbers.spawner,
@@ -252,6 +253,7 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
     }
     logging::start(handover.verbose, handover.detached);
     sandbox.deny_calls(handover.denied);
+    sandbox.confine(handover.confined);
     let listeners = handover.listeners.clone();
     let sites = adopt_sites(handover.sites).map_err(cant)?;
     let line = |number| UnixStream::from(process::own(number));
@@ -267,6 +269,7 @@ pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Fail
         listeners,
         restarts: handover.restarts.saturating_add(1),
         denied: sandbox.denied,
+        confined: sandbox.confined,
         detached: handover.detached,
         verbose: handover.verbose,
         program: handover::program(),
