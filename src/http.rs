@@ -209,7 +209,11 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
 /// Whether anything of the request may have reached the endpoint decides whether a code may be
 /// sent again.
 fn failed(error: &Error) -> Outcome {
-    let text = error.to_string();
+    let text = match error {
+        // Without ureq's "io: ", which tells a user nothing.
+        Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
     let not_sent = match error {
         Error::Other(other) if other.is::<NoAddress>() => return Outcome::NotSent(other.to_string()),
         Error::HostNotFound

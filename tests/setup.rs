@@ -337,13 +337,13 @@ fn what_cannot_be_set_up_is_said_and_why() {
         (
             "me@nowhere.invalid",
             75,
-            "ERROR - nothing is known of nowhere.invalid: nowhere.invalid: io: Connection refused (os \
+            "ERROR - nothing is known of nowhere.invalid: nowhere.invalid: Connection refused (os \
              error 111)\nhint: if one of the big providers serves it, name that: `pizauth setup microsoft me@nowhere.invalid`; ",
         ),
         (
             "https://nowhere.invalid/",
             75,
-            "ERROR - nothing is known of https://nowhere.invalid/: nowhere.invalid: io: Connection \
+            "ERROR - nothing is known of https://nowhere.invalid/: nowhere.invalid: Connection \
              refused (os error 111)\n",
         ),
         (
