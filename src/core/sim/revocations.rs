@@ -150,7 +150,8 @@ impl World {
         for _ in left..theirs.count() {
             // The one that has come to its end, if that can be told.
             let ended = |it: &Revocation| {
-                let last = it.tags.len() == 1 && it.attempt.is_none();
+                // What has been sent again since is of another revocation of the same token.
+                let last = it.tags.len() == 1 && it.attempt.is_none() && it.last.is_none();
                 last && self.revoked.contains(&it.tags[0])
             };
             let all = self.revocations.iter().enumerate();
