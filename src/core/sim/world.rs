@@ -508,6 +508,8 @@ pub struct Revocation {
     pub tries: u32,
     pub attempt: Option<AttemptId>,
     pub last: Option<Instant>,
+    /// Another one was about the same token, which had been restored in between.
+    pub twin: bool,
 }
 
 /// Random numbers that can be found again: bytes 1 to 4 are a mark.
