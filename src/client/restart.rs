@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ask;
+use super::{ask, read};
 use crate::{
     error::{Exit, Failure},
     view::ServerInfo,
@@ -43,7 +43,6 @@ pub(super) fn run() -> Result<(), Failure> {
 
 /// How often the server has been restarted.
 fn restarts() -> Result<u32, Failure> {
-    let info: ServerInfo = serde_json::from_slice(&ask(&Request::Info)?)
-        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    let info: ServerInfo = read(&ask(&Request::Info)?)?;
     Ok(info.restarts)
 }

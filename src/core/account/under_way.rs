@@ -22,6 +22,15 @@ pub struct UnderWay {
     pub discovering: bool,
 }
 
+impl UnderWay {
+    /// Every operation in flight.
+    pub fn attempts(&self) -> impl Iterator<Item = AttemptId> {
+        let one = [self.refresh, self.exchange, self.code, self.poll];
+        let others = self.revocations.iter().map(|(attempt, _)| *attempt);
+        one.into_iter().flatten().chain(others)
+    }
+}
+
 impl Account {
     pub fn under_way(&self) -> UnderWay {
         let mut under_way = UnderWay {

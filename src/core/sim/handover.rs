@@ -7,7 +7,7 @@ use super::{
     world::{ClientSecret, Device, Doing, NAMES, Renewal, Said, SignIn, World, must},
 };
 use crate::{
-    core::{AttemptId, CoreState, account::UnderWay},
+    core::{AttemptId, CoreState},
     time::Instant,
 };
 
@@ -117,18 +117,9 @@ impl World {
 
     /// No request of `account` has an answer on its way.
     fn nothing_may_be_lost(&self, account: usize) -> Check {
-        let UnderWay {
-            refresh,
-            exchange,
-            code,
-            poll,
-            revocations,
-            ..
-        } = self.sut.under_way(NAMES[account]);
-        let one = [refresh, exchange, code, poll].into_iter().flatten();
-        let mut all = one.chain(revocations.into_iter().map(|(attempt, _)| attempt));
+        let under_way = self.sut.under_way(NAMES[account]);
         must(
-            !all.any(|attempt| self.is_flying(attempt)),
+            !under_way.attempts().any(|attempt| self.is_flying(attempt)),
             Invariant::Handover,
             "an answer is on its way that nobody will hear",
         )

@@ -72,6 +72,7 @@ impl World {
             let under_way = self.sut.under_way(name);
             let fetching = matches!(self.shadows[account].secret, ClientSecret::Fetching(_));
             let waits = fetching || !self.is_located(account);
+            let attempts: Vec<_> = under_way.attempts().collect();
             let UnderWay {
                 refresh,
                 exchange,
@@ -95,9 +96,7 @@ impl World {
                 (false, None) => self.code_given_up(account)?,
                 (false, Some(_)) => {}
             }
-            let one = [refresh, exchange, code, poll];
-            let others = revocations.iter().map(|(attempt, _)| *attempt);
-            for attempt in one.into_iter().flatten().chain(others) {
+            for attempt in attempts {
                 must(
                     waits || self.is_flying(attempt),
                     Invariant::Liveness,
