@@ -3,6 +3,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+use nix::libc;
+
 /// Wipes memory before it gives it back.
 pub struct Wiping;
 
@@ -22,12 +24,29 @@ unsafe impl GlobalAlloc for Wiping {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the block is `layout.size()` bytes and nobody else has it.
         unsafe {
-            nix::libc::explicit_bzero(block.cast(), layout.size());
+            wipe(block.cast(), layout.size());
             System.dealloc(block, layout);
         }
     }
 
     // `realloc` is the trait's own: allocate, copy, dealloc, so that a block that moves is wiped.
+}
+
+/// Overwrites `size` bytes with zeros, which no optimiser leaves out. The systems have different
+/// calls for it.
+///
+/// # Safety
+/// The bytes can be written, and nobody else uses them.
+unsafe fn wipe(block: *mut libc::c_void, size: usize) {
+    // SAFETY: the caller says so. (memset_s(3) fails only for a size that is larger than its limit.)
+    unsafe {
+        #[cfg(target_vendor = "apple")]
+        libc::memset_s(block, size, 0, size);
+        #[cfg(target_os = "netbsd")]
+        libc::explicit_memset(block, 0, size);
+        #[cfg(not(any(target_vendor = "apple", target_os = "netbsd")))]
+        libc::explicit_bzero(block, size);
+    }
 }
 
 #[cfg(test)]
