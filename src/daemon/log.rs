@@ -90,7 +90,9 @@ fn open_syslog() {
 
 #[cfg(not(target_os = "linux"))]
 fn open_syslog() {
-    let _ = openlog("pizauth", LogFlags::LOG_PID, Facility::LOG_DAEMON);
+    // The program's own name it is: syslog(3) keeps a pointer to any other, and nix gives it one to a
+    // copy that is gone after the call.
+    let _ = openlog(None::<&str>, LogFlags::LOG_PID, Facility::LOG_DAEMON);
 }
 
 #[cfg(test)]
