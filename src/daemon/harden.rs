@@ -1,11 +1,11 @@
 //! What the daemon takes from itself, so that its memory stays its own and a bug in it can do
 //! less. The hooks' runner was forked before and keeps all of the user's rights and limits.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// How many descriptors the daemon may have at least, if the hard limit allows: 2,048 clients, the
 /// browsers, the providers.
-const DESCRIPTORS: u64 = 4096;
+const DESCRIPTORS: rlim_t = 4096;
 
 /// What is in force.
 #[derive(Default)]
