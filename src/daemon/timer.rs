@@ -121,7 +121,7 @@ mod sys {
             match self.armed {
                 None => PollTimeout::NONE,
                 Some(at) => {
-                    let span = clock::until(at) + Duration::from_millis(1);
+                    let span = clock::until(at).saturating_add(Duration::from_millis(1));
                     PollTimeout::try_from(span.min(MAX_NAP)).unwrap_or(PollTimeout::MAX)
                 }
             }
