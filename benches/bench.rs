@@ -8,10 +8,31 @@
 )]
 
 mod core;
+#[cfg(target_os = "linux")]
 mod crowd;
 mod report;
 mod server;
 mod world;
+
+/// Crowds wait in an event loop of Linux's; elsewhere nothing is measured.
+#[cfg(not(target_os = "linux"))]
+mod crowd {
+    use std::path::Path;
+
+    pub fn arriving(_: &Path, count: usize) -> Vec<f64> {
+        vec![f64::NAN; count]
+    }
+
+    pub fn standing(_: &Path, count: usize) -> Vec<f64> {
+        vec![f64::NAN; count]
+    }
+
+    pub fn storming(_: &Path, count: usize) -> Vec<f64> {
+        vec![f64::NAN; count]
+    }
+
+    pub fn smallest_server(_: &Path) {}
+}
 
 use std::{
     os::unix::net::UnixStream,

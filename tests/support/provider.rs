@@ -366,7 +366,7 @@ impl Dormant {
 
     /// Brings the server up.
     pub fn wake(self) -> Provider {
-        listen(&self.socket, Backlog::MAXALLOWABLE).expect("to listen");
+        listen(&self.socket, Backlog::MAXCONN).expect("to listen");
         Provider::on(TcpListener::from(self.socket), "")
     }
 }
