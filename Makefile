@@ -1,5 +1,5 @@
-# The targets: all (or build), demo, test, check, sim, sim-canaries, model, soak, fuzz, browser, acceptance, bench,
-# install, uninstall, clean.
+# The targets: all (or build), demo, test, check, cross, sim, sim-canaries, model, soak, fuzz, browser, acceptance,
+# bench, install, uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -32,6 +32,9 @@ SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/run tests/acceptance/world t
 	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
 	examples/clients/*/*.sh .ci/run
 
+# Which systems `cross` checks; without it, all that have branches of their own.
+TARGETS =
+
 # The simulation's seed and number of steps; without them it chooses.
 SEED =
 STEPS =
@@ -53,8 +56,8 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell sim sim-canaries model fuzz browser \
-	acceptance soak bench bloat order install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell cross sim sim-canaries model fuzz \
+	browser acceptance soak bench bloat order install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -104,6 +107,10 @@ lint-shell:
 			[ -z "$$CI" ] || exit 1; \
 		fi; \
 	done
+
+# Whether it compiles for OpenBSD, FreeBSD, NetBSD, macOS, musl and 32 bits; with std's source (rust-src).
+cross:
+	@CARGO='$(CARGO)' TARGETS='$(TARGETS)' tests/cross.sh
 
 sim:
 	@[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
