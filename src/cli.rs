@@ -79,8 +79,8 @@ pub enum Verb {
     TakeOver {
         /// The config.
         config: PathBuf,
-        /// The descriptor with the state; without, it is only looked at.
-        number: Option<i32>,
+        /// The numbers of what it is given; without, the state on stdin is only looked at.
+        handed: Option<String>,
     },
 }
 

@@ -45,7 +45,7 @@ fn run_daemon(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Check(options) => daemon::check(&options),
         Verb::Server(options) => daemon::start(&options),
-        Verb::TakeOver { config, number } => daemon::take_over(config, number),
+        Verb::TakeOver { config, handed } => daemon::take_over(config, handed.as_deref()),
         other => client::run(&other),
     }
 }

@@ -206,8 +206,10 @@ pub struct ServerInfo {
     pub https_pub_key: Option<String>,
     /// The SHA-256 fingerprint of the https listener's certificate.
     pub https_fingerprint: Option<String>,
-    /// The daemon's process.
+    /// The server's process: whoever signals it means all that belong to it.
     pub pid: u32,
+    /// The process that holds the tokens.
+    pub token_holder: u32,
     /// How often it was restarted in place.
     pub restarts: u32,
     /// The process that runs the hooks; null when there is none.

@@ -13,7 +13,7 @@ use crate::support::daemon::Daemon;
 use crate::support::provider::{Provider, TOKEN};
 use crate::support::wait;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Uid;
+use nix::unistd::{Pid, Uid};
 
 /// Whether this process may do to another what only root may, and has `program` for it.
 fn can(test: &str, program: &str) -> bool {
@@ -50,8 +50,13 @@ struct Failing {
 
 impl Failing {
     fn begin(daemon: &Daemon, call: &str, fault: &str) -> Self {
+        Failing::begin_in(daemon, daemon.holder(), call, fault)
+    }
+
+    /// The same of one of its processes, and of those that this forks.
+    fn begin_in(daemon: &Daemon, process: Pid, call: &str, fault: &str) -> Self {
         let file = daemon.path("strace");
-        let pid = daemon.pid().expect("a pid").to_string();
+        let pid = process.to_string();
         let mut command = Command::new("strace");
         command
             .args(["-f", "-o"])
@@ -134,12 +139,12 @@ fn system_calls_may_fail() {
         return;
     }
     let (_provider, mut daemon) = signed_in();
-    let pid = daemon.pid();
+    let pid = daemon.holder();
     for (call, fault, client) in FAULTS {
         let failing = Failing::begin(&daemon, call, fault);
         if call == "write" {
             // A reload logs; a client's answer is no write.
-            kill(pid.expect("a pid"), Signal::SIGHUP).expect("to signal");
+            kill(pid, Signal::SIGHUP).expect("to signal");
         }
         let asked = daemon.spawn(&["show", "work"]);
         if call != "epoll_ctl" {
@@ -166,7 +171,7 @@ fn system_calls_may_fail() {
         };
         assert!(good, "{call}:{fault}: {shown:?}");
         assert_eq!(daemon.token("work"), "at-1", "after {call}:{fault}");
-        assert_eq!(daemon.pid(), pid);
+        assert_eq!(daemon.holder(), pid);
     }
     daemon.shutdown();
 }
@@ -227,7 +232,7 @@ fn a_famine_of_processes_is_survived() {
     // A sign-in that is over at once ends its hook.
     notices.wait_lines(1);
     assert_eq!(browser::visit(&url).status(), 200);
-    let daemon_pid = daemon.pid().expect("a pid");
+    let daemon_pid = daemon.holder();
     let runner = daemon.hook_runner().expect("the runner");
     let pids = [daemon_pid, runner].map(|pid| pid.to_string());
     let limits = fs::read_to_string(format!("/proc/{daemon_pid}/limits")).expect("its limits");
@@ -408,7 +413,9 @@ fn a_socket_that_cannot_be_made_again_is_made_later() {
         return;
     }
     let (_provider, daemon) = signed_in();
-    let failing = Failing::begin(&daemon, "bind", "error=ENOSPC");
+    // A hand makes it.
+    let monitor = daemon.pid().expect("a pid");
+    let failing = Failing::begin_in(&daemon, monitor, "bind", "error=ENOSPC");
     fs::remove_file(daemon.socket_path()).expect("to remove the socket");
     let line = daemon
         .log()

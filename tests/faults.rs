@@ -481,7 +481,7 @@ const MAX_GROWTH_KB: u64 = 2048;
 #[cfg(target_os = "linux")]
 fn cost(daemon: &Daemon) -> (u64, u64) {
     let read = |file: &str| {
-        let pid = daemon.pid().expect("a pid");
+        let pid = daemon.holder();
         fs::read_to_string(format!("/proc/{pid}/{file}")).expect("a file of proc(5)")
     };
     let number = |word: Option<&str>| -> u64 { word.and_then(|it| it.parse().ok()).expect("one") };
@@ -641,7 +641,7 @@ fn a_server_whose_place_was_taken_ends() {
         .expect("a directory")
         .to_owned();
     // Held up, the first daemon can't make its place again before the second has taken it.
-    let pid = daemon.pid().expect("a pid");
+    let pid = daemon.holder();
     let send = |signal| nix::sys::signal::kill(pid, signal).expect("to signal");
     send(Signal::SIGSTOP);
     fs::remove_dir_all(&directory).expect("to remove the directory");
@@ -923,7 +923,7 @@ fn a_dump_is_whole_or_an_error() {
         }
         let door = daemon.path("door");
         let listener = UnixListener::bind(&door).expect("a socket");
-        let (server, pid) = (daemon.socket_path(), daemon.pid().expect("a pid"));
+        let (server, pid) = (daemon.socket_path(), daemon.holder());
         let between = thread::spawn(move || meddle(&listener, &server, pid, signal));
         let mut dump = daemon.command(&["dump"]);
         dump.env("PIZAUTH_SOCK", &door);

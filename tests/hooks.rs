@@ -401,49 +401,28 @@ fn a_probe_that_is_lost_with_the_hook_runner_counts_as_a_passing_trouble() {
     assert!(daemon.record("events").lines().is_empty());
 }
 
+/// The monitor, who holds the tokens, the hook runner: without the first two there is no server.
 #[test]
-fn without_a_hook_runner_and_its_parent_the_server_goes_on_without_hooks() {
-    let provider = Provider::start();
-    let mut daemon = world(|daemon| {
-        let events = daemon.record("events");
-        events.option("token_event_cmd", &["PIZAUTH_EVENT"]) + &provider.account("work")
-    });
-    daemon.start();
-    daemon.sign_in("work");
-    let events = daemon.record("events");
-    assert_eq!(events.wait_lines(1), ["token_new"]);
-    let runner = daemon.hook_runner().unwrap();
-    kill(parent(runner), Signal::SIGKILL).unwrap();
-    daemon
-        .log()
-        .wait_line("ERROR - no other hook runner could be had: its parent was killed");
-    // This one still serves.
-    daemon.run(&["revoke", "work"]).ok();
-    assert_eq!(events.wait_lines(2)[1], "token_revoked");
-    daemon.sign_in("work");
-    assert_eq!(events.wait_lines(3)[2], "token_new");
-    kill(runner, Signal::SIGKILL).unwrap();
-    daemon
-        .log()
-        .wait_line("ERROR - hooks no longer run: the hook runner was killed, as was its parent");
-    assert_eq!(daemon.hook_runner(), None);
-    daemon.run(&["revoke", "work"]).ok();
-    daemon
-        .log()
-        .wait_line("ERROR - work: token_event_cmd couldn't be started: the hook runner is gone");
-    daemon.sign_in("work");
-    assert_eq!(events.lines().len(), 3);
-    daemon.shutdown();
-}
-
-/// The process that started another one.
-fn parent(process: Pid) -> Pid {
-    let mut command = std::process::Command::new("ps");
-    let output = command
-        .args(["-o", "ppid=", "-p", &process.to_string()])
-        .output();
-    let text = String::from_utf8(output.unwrap().stdout).unwrap();
-    Pid::from_raw(text.trim().parse().unwrap())
+fn the_servers_processes_end_together() {
+    for (name, status) in [("monitor", 128 + 9), ("token holder", 128 + 9)] {
+        let provider = Provider::start();
+        let mut daemon = world(|_| provider.account("work"));
+        daemon.start();
+        daemon.sign_in("work");
+        let runner = wait::until("the hook runner", || daemon.hook_runner());
+        let (monitor, holder) = (daemon.pid().unwrap(), daemon.holder());
+        let victim = if name == "monitor" { monitor } else { holder };
+        kill(victim, Signal::SIGKILL).unwrap();
+        let ended = daemon.wait_end();
+        assert!(ended.is_none_or(|it| it == status), "{name}: {ended:?}");
+        for process in [monitor, holder, runner] {
+            wait::until("its end", || gone(process));
+        }
+        // Nothing keeps the next one from starting.
+        daemon.start();
+        daemon.authorization_url("work");
+        daemon.shutdown();
+    }
 }
 
 #[test]

@@ -60,8 +60,9 @@ fn signed_in(provider: &Provider, options: &str) -> Daemon {
     daemon
 }
 
+/// The process that holds the tokens.
 fn pid(daemon: &Daemon) -> Pid {
-    daemon.pid().unwrap()
+    daemon.holder()
 }
 
 /// How often `word` is in the memory of `process`; only root may look.
@@ -103,15 +104,15 @@ fn wait_forgotten(process: Pid, word: &str) {
     });
 }
 
-/// The process that runs the daemon's hooks, and its parent.
-fn runner(daemon: &Daemon) -> [Pid; 2] {
-    let children = format!("/proc/{0}/task/{0}/children", pid(daemon));
-    let spawner: i32 = fs::read_to_string(children)
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
-    [daemon.hook_runner().unwrap(), Pid::from_raw(spawner)]
+/// The process that runs the daemon's hooks, and the monitor.
+fn others(daemon: &Daemon) -> [Pid; 2] {
+    [daemon.hook_runner().unwrap(), daemon.pid().unwrap()]
+}
+
+/// All of the server's processes.
+fn all(daemon: &Daemon) -> [Pid; 3] {
+    let [runner, monitor] = others(daemon);
+    [pid(daemon), runner, monitor]
 }
 
 fn output(command: &mut Command) -> Output {
@@ -229,19 +230,25 @@ fn no_trace() {
         "readlink exe",
     ] {
         let mut words: Vec<&str> = what.split(' ').collect();
-        let path = format!("/proc/{}/{}", pid(&daemon), words.pop().unwrap());
-        let mut command = daemon.neighbour(words.remove(0));
-        let refused = output(command.args(words).arg(path));
-        assert!(
-            refused.status != 0 && refused.stdout.is_empty(),
-            "{what}: {refused:?}"
-        );
+        let file = words.pop().unwrap();
+        let program = words.remove(0);
+        for process in all(&daemon) {
+            let mut command = daemon.neighbour(program);
+            let path = format!("/proc/{process}/{file}");
+            let refused = output(command.args(&words).arg(path));
+            assert!(
+                refused.status != 0 && refused.stdout.is_empty(),
+                "{what}: {refused:?}"
+            );
+        }
     }
     for (what, script) in DEBUGGERS {
-        let mut command = daemon.neighbour("perl");
-        let said = output(command.args(["-e", script]).arg(pid(&daemon).to_string()));
-        // EPERM
-        assert_eq!(said.stdout, "-1 1", "{what}: {said:?}");
+        for process in all(&daemon) {
+            let mut command = daemon.neighbour("perl");
+            let said = output(command.args(["-e", script]).arg(process.to_string()));
+            // EPERM
+            assert_eq!(said.stdout, "-1 1", "{what}: {said:?}");
+        }
     }
 }
 
@@ -321,6 +328,55 @@ fn hooks_keep_their_rights() {
     assert_eq!(blocks == "0", soft == 0, "{seen}");
 }
 
+/// Code that somebody has smuggled into the daemon itself (a build for tests has some ready).
+#[test]
+fn an_intruder_gets_nowhere() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let drill = daemon.path("drill");
+    fs::create_dir(&drill).unwrap();
+    fs::write(drill.join("by-hand"), "mine").unwrap();
+    daemon.env("PIZAUTH_DRILL", drill.to_str().unwrap());
+    daemon.write_config(&(option("token_event_cmd", "true") + &provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    let info = daemon.run(&["info", "-j"]).ok().to_owned();
+    if !cfg!(target_os = "linux") || !info.contains("\"landlock\"") {
+        eprintln!("an_intruder_gets_nowhere: skipped: this system has no Landlock");
+        return;
+    }
+    // A restart gives nothing back.
+    for restarted in [false, true] {
+        if restarted {
+            daemon.run(&["restart"]).ok();
+        }
+        fs::write(drill.join("intruder"), "").unwrap();
+        daemon.run(&["reload"]).ok();
+        let line = daemon
+            .log()
+            .wait_line("startup: startup_cmd couldn't be started: ");
+        assert!(
+            line.ends_with("the configuration doesn't have it"),
+            "{line}"
+        );
+    }
+    let log = daemon.log().text();
+    let tried: Vec<&str> = log.lines().filter(|it| it.contains("intruder: ")).collect();
+    assert_eq!(tried.len(), 2 * 15, "{tried:#?}");
+    assert!(
+        tried.iter().all(|it| it.contains(": refused: ")),
+        "{tried:#?}"
+    );
+    let left: Vec<_> = fs::read_dir(&drill)
+        .unwrap()
+        .map(|it| it.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["by-hand"]);
+    assert_eq!(fs::read_to_string(drill.join("by-hand")).unwrap(), "mine");
+    daemon.token("work");
+    daemon.shutdown();
+}
+
 #[test]
 fn no_secret_in_memory_after_revoke() {
     if !is_root("no_secret_in_memory_after_revoke") {
@@ -351,23 +407,33 @@ fn the_runner_has_no_secret() {
     }
     let provider = Provider::tagged(TAG);
     let daemon = signed_in(&provider, &option("token_event_cmd", "true"));
-    let [runner, spawner] = runner(&daemon);
+    let [runner, monitor] = others(&daemon);
     assert!(
         hits(runner, "PIZAUTH_EVENT") > 0,
         "the scan finds nothing at all"
     );
     for secret in [TAG, CLIENT_SECRET] {
         assert!(hits(pid(&daemon), secret) > 0);
-        assert_eq!([runner, spawner].map(|it| hits(it, secret)), [0, 0]);
+        assert_eq!([runner, monitor].map(|it| hits(it, secret)), [0, 0]);
     }
     // Nor does the one that takes its place.
     daemon.kill_hook_runner();
-    let [next, _] = self::runner(&daemon);
+    let [next, _] = others(&daemon);
     daemon.run(&["refresh", "work"]).ok();
     wait::until("its first hook", || {
         (hits(next, "PIZAUTH_EVENT") > 0).then_some(())
     });
     assert_eq!([TAG, CLIENT_SECRET].map(|it| hits(next, it)), [0, 0]);
+    // The state passes the monitor when another program takes over, and it doesn't look.
+    daemon.run(&["restart"]).ok();
+    assert!(hits(pid(&daemon), TAG) > 0);
+    for process in others(&daemon) {
+        assert_eq!(
+            [TAG, CLIENT_SECRET].map(|it| hits(process, it)),
+            [0, 0],
+            "{process}"
+        );
+    }
 }
 
 #[test]
@@ -388,7 +454,7 @@ fn the_runner_forgets_what_a_command_has_printed() {
     wait::until("the secret", || {
         (hits(pid(&daemon), CLIENT_SECRET) > 0).then_some(())
     });
-    for process in runner(&daemon) {
+    for process in others(&daemon) {
         wait_forgotten(process, CLIENT_SECRET);
     }
 }
@@ -771,15 +837,19 @@ fn the_daemon_gains_no_privileges() {
     if !cfg!(target_os = "linux") {
         return;
     }
-    // The last is a question of the kernel.
+    // Landlock is a question of the kernel.
     let ours = [
         "no_core",
         "not_dumpable",
         "no_new_privs",
-        "seccomp",
         "landlock",
+        "seccomp",
     ];
-    assert!(ours.starts_with(&layers) && layers.len() >= 4, "{layers:?}");
+    let without = layers.iter().filter(|it| **it != "landlock").count();
+    assert!(
+        layers.iter().all(|it| ours.contains(it)) && without == 4,
+        "{layers:?}"
+    );
     // By the kernel's word: 2 is a filter. It holds for every thread.
     let tasks = fs::read_dir(format!("/proc/{}/task", pid(&daemon))).unwrap();
     for task in tasks {

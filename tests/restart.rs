@@ -75,7 +75,7 @@ fn what_was_given_up_is_given_up_once() {
     // A filter outlives the program, and the kernel takes only so many.
     let given_up = || {
         let info = info(&daemon);
-        let status = fs::read_to_string(format!("/proc/{}/status", info["pid"])).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", info["token_holder"])).unwrap();
         let filters = status
             .lines()
             .find(|line| line.starts_with("Seccomp_filters:"));

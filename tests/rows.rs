@@ -331,7 +331,7 @@ const FAULTS: [(&str, &[&str]); 34] = [
         "the hook runner is killed",
         &[
             "tests::hooks::a_killed_hook_runner_is_replaced_and_the_order_kept",
-            "tests::hooks::without_a_hook_runner_and_its_parent_the_server_goes_on_without_hooks",
+            "tests::hooks::the_servers_processes_end_together",
         ],
     ),
     (

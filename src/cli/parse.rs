@@ -57,12 +57,12 @@ pub const TAKE_OVER: &str = "take-over";
 fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
     let wrong = |_| usage(None, "this command is the server's own");
     let config = PathBuf::from(parser.value().map_err(wrong)?);
-    let number = match parser.next().map_err(wrong)? {
+    let handed = match parser.next().map_err(wrong)? {
         None => None,
-        Some(Value(number)) => Some(number.parse().map_err(wrong)?),
+        Some(Value(handed)) => Some(handed.parse().map_err(wrong)?),
         Some(other) => return Err(wrong(other.unexpected())),
     };
-    Ok(Verb::TakeOver { config, number })
+    Ok(Verb::TakeOver { config, handed })
 }
 
 /// What the options of one verb came to.

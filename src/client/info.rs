@@ -75,8 +75,8 @@ fn render(info: &Info) -> String {
     let or_none = |text: &Option<String>| text.clone().unwrap_or("none".into());
     text.push_str(&format!(
         "server: running, process {}\n  version: {}\n  config file: {}\n  http port: {}\n  \
-         https port: {}\n  https public key: {}\n  https certificate (SHA-256): {}\n  sandbox: {}\n  \
-         hook runner: {}\n",
+         https port: {}\n  https public key: {}\n  https certificate (SHA-256): {}\n  \
+         token holder: process {}\n  sandbox: {}\n  hook runner: {}\n",
         server.pid,
         server.pizauth_version,
         server.config_file,
@@ -84,6 +84,7 @@ fn render(info: &Info) -> String {
         port(server.https_port),
         or_none(&server.https_pub_key),
         or_none(&server.https_fingerprint),
+        server.token_holder,
         server.sandbox.join(", "),
         hook_runner(server),
     ));

@@ -4,16 +4,18 @@
 use std::{
     collections::HashMap,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixListener,
     },
     sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
+    broker::{Broker, Hand},
     log::ACCESS,
     other,
-    place::{SocketFile, listen},
+    place::SocketFile,
+    seals::Seals,
     verbs,
 };
 use crate::{
@@ -28,6 +30,7 @@ use crate::{
 /// The restricted sockets that are open.
 pub struct Doors {
     server: Remote,
+    broker: Arc<Broker>,
     state: Mutex<State>,
 }
 
@@ -63,9 +66,10 @@ impl Drop for Plan {
 
 impl Doors {
     /// None yet; `server` is to accept their connections.
-    pub fn new(server: Remote) -> Self {
+    pub fn new(server: Remote, broker: Arc<Broker>) -> Self {
         Doors {
             server,
+            broker,
             state: Mutex::default(),
         }
     }
@@ -74,7 +78,12 @@ impl Doors {
     ///
     /// # Errors
     /// When one can't be; nothing has changed then.
-    pub fn prepare(&self, wanted: &[RestrictedSocket]) -> Result<Plan, Failure> {
+    pub fn prepare(
+        &self,
+        hand: &Hand,
+        wanted: &[RestrictedSocket],
+        seals: &Seals,
+    ) -> Result<Plan, Failure> {
         let mut plan = Plan {
             wanted: wanted.to_vec(),
             opened: Vec::new(),
@@ -85,7 +94,8 @@ impl Doors {
             }
             let path = paths::expand(&socket.path)
                 .ok_or_else(|| other(&format!("no home directory for {}", socket.path)))?;
-            let (listener, file) = listen(&path)?;
+            let (listener, id) = hand.listen(&socket.path, seals)?;
+            let file = SocketFile::known(&path, id, &self.broker);
             plan.opened.push((socket.path.clone(), listener, file));
         }
         Ok(plan)
@@ -142,7 +152,8 @@ impl Doors {
             opened: Vec::new(),
         };
         for (path, listener) in handed {
-            let file = paths::expand(&path).and_then(|path| SocketFile::of(&path).ok());
+            let file = paths::expand(&path);
+            let file = file.and_then(|path| SocketFile::of(&path, &self.broker).ok());
             match file {
                 Some(file) if wanted.iter().any(|it| it.path == path) => {
                     plan.opened.push((path, listener, file));
@@ -154,21 +165,12 @@ impl Doors {
         self.commit(plan);
     }
 
-    /// What there is to hand over.
-    pub fn state(&self) -> Vec<(Arc<str>, RawFd)> {
+    /// Calls `act` with what there is to hand over: paths and sockets.
+    pub fn with_sockets<T>(&self, act: impl FnOnce(Vec<(Arc<str>, BorrowedFd)>) -> T) -> T {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let open = state.open.values();
-        open.map(|door| (door.rules.path.clone(), door.socket.as_raw_fd()))
-            .collect()
-    }
-
-    /// Calls `act` with the descriptors of [`Doors::state`].
-    pub fn with_fds<T>(&self, act: impl FnOnce(Vec<BorrowedFd>) -> T) -> T {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        act(state
-            .open
-            .values()
-            .map(|door| door.socket.as_fd())
+        act(open
+            .map(|door| (door.rules.path.clone(), door.socket.as_fd()))
             .collect())
     }
 

@@ -2,10 +2,6 @@
 //! each is replaced in one step, and is the user's alone from its first moment.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         mpsc::{Receiver, Sender, channel, sync_channel},
@@ -14,8 +10,13 @@ use std::{
     time::Duration,
 };
 
-use super::{guard, shared::Shared};
-use crate::{paths, secret::Secret};
+use super::{
+    broker::Hand,
+    guard,
+    seals::{self, Seal},
+    shared::Shared,
+};
+use crate::{error::Failure, secret::Secret};
 
 /// The writer's stack, in bytes: it holds a path or two.
 const STACK: usize = 256 << 10;
@@ -28,6 +29,7 @@ enum Job {
     Keep {
         account: Arc<str>,
         path: Arc<str>,
+        seal: Seal,
         content: Option<Arc<Secret>>,
     },
     /// Everything before has been done when this is taken up.
@@ -43,9 +45,12 @@ impl TokenFiles {
         path: Arc<str>,
         content: Option<Arc<Secret>>,
     ) {
+        // Of a configuration that may be replaced before the file is.
+        let seal = shared.broker().seal(seals::TOKEN_FILE, &path);
         let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let job = Job::Keep {
             account,
+            seal: seal.unwrap_or_default(),
             path,
             content,
         };
@@ -91,62 +96,54 @@ fn start(shared: &Arc<Shared>) -> Option<Sender<Job>> {
 
 fn work(queue: &Receiver<Job>, shared: &Weak<Shared>) {
     for job in queue {
-        match job {
-            Job::Flush(done) => {
-                // Whoever asked may have lost patience.
-                let _ = done.send(());
-            }
-            Job::Keep {
-                account,
-                path,
-                content,
-            } => {
-                guard::job("a token file", || {
-                    if let Err(why) = keep(&path, content.as_deref())
-                        && let Some(shared) = shared.upgrade()
-                    {
-                        shared.with(|core, cx| core.publish_failed(cx, &account, &why));
-                    }
-                });
-            }
+        // One hand for all that is waiting.
+        let mut hand = None;
+        perform(job, shared, &mut hand);
+        for job in queue.try_iter() {
+            perform(job, shared, &mut hand);
         }
     }
 }
 
-fn keep(written: &str, content: Option<&Secret>) -> Result<(), String> {
-    let path = paths::expand(written)
-        .ok_or_else(|| format!("no home directory: where {written} is can't be told (set HOME)"))?;
-    let outcome = match content {
-        Some(content) => replace(&path, content),
-        None => remove(&path),
-    };
-    outcome.map_err(|error| format!("{written}: {error}"))
-}
-
-fn replace(path: &Path, content: &Secret) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let new: PathBuf = path.with_file_name(name);
-    // Nobody else uses this name; what is there was left by a process of the same number.
-    remove(&new)?;
-    let outcome = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| file.write_all(content.expose().as_bytes()))
-        .and_then(|()| fs::rename(&new, path));
-    if outcome.is_err() {
-        // The error that matters is known.
-        let _ = remove(&new);
+fn perform(job: Job, shared: &Weak<Shared>, hand: &mut Option<Hand>) {
+    match job {
+        Job::Flush(done) => {
+            // Whoever asked may have lost patience.
+            let _ = done.send(());
+        }
+        Job::Keep {
+            account,
+            path,
+            seal,
+            content,
+        } => {
+            guard::job("a token file", || {
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                if let Err(failure) = keep(&shared, hand, &path, &seal, content.as_deref()) {
+                    *hand = None;
+                    let why = format!("{path}: {failure}");
+                    shared.with(|core, cx| core.publish_failed(cx, &account, &why));
+                }
+            });
+        }
     }
-    outcome
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+fn keep(
+    shared: &Shared,
+    hand: &mut Option<Hand>,
+    path: &Arc<str>,
+    seal: &Seal,
+    content: Option<&Secret>,
+) -> Result<(), Failure> {
+    let hand = match hand.take() {
+        Some(held) => hand.insert(held),
+        None => hand.insert(shared.broker().hand()?),
+    };
+    match content {
+        Some(content) => hand.replace(path, seal, content),
+        None => hand.remove(path, seal),
     }
 }

@@ -2,7 +2,10 @@
 //! one job must cost no more than that job; and the core changes by whole values, so what the job
 //! leaves behind is sound.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+};
 
 /// Does `work`; `None` when it panicked.
 pub fn job<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
@@ -20,12 +23,23 @@ pub fn job<T>(name: &str, work: impl FnOnce() -> T) -> Option<T> {
 /// environment names, and removes the file.
 #[cfg(debug_assertions)]
 fn drill(name: &str) {
-    let planted = std::env::var_os("PIZAUTH_DRILL")
-        .map(|dir| std::path::Path::new(&dir).join(name))
+    let planted = drills()
+        .map(|dir| dir.join(name))
         .is_some_and(|file| std::fs::remove_file(file).is_ok());
     if planted {
         std::panic::resume_unwind(Box::new("planted"));
     }
+}
+
+/// That directory.
+#[cfg(debug_assertions)]
+pub fn drills() -> Option<PathBuf> {
+    std::env::var_os("PIZAUTH_DRILL").map(PathBuf::from)
+}
+
+#[cfg(not(debug_assertions))]
+pub fn drills() -> Option<PathBuf> {
+    None
 }
 
 #[cfg(not(debug_assertions))]

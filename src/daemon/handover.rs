@@ -1,17 +1,17 @@
-//! Restart in place: the process becomes a new version of the program by execve(2), and goes on.
-//! The sockets stay open, so clients wait a moment instead of failing; the process stays the same,
-//! so whoever supervises it notices nothing; the state goes through memory that has no name.
+//! Restart in place: the monitor becomes a new version of the program by execve(2), which forks its
+//! own daemon, and that goes on. The sockets stay open, so clients wait a moment instead of failing;
+//! the monitor's process stays the same, so whoever supervises it notices nothing; the state goes
+//! through memory that has no name, and through the monitor as a descriptor only.
 //!
-//! Before the point of no return the new program is tried as a child process, with the same state
-//! and the same configuration: what it doesn't understand is refused, and nothing has happened.
+//! Before the point of no return the new program is tried as a process of its own, with the same
+//! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
 
 use std::{
-    ffi::CString,
     fs::File,
     io::{self, Read, Seek},
     net::TcpListener,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, net::UnixListener, process::CommandExt},
     },
     path::{Path, PathBuf},
@@ -21,14 +21,14 @@ use std::{
 };
 
 use nix::{
-    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+    fcntl::{FcntlArg, OFlag, fcntl},
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt;
 
-use super::{hooks::HooksState, memory, other, process, verbs::bad_config};
+use super::{hooks::HooksState, memory, other, seals::Sealed, verbs::bad_config};
 use crate::{
     cli::TAKE_OVER,
     config::{self, Config},
@@ -44,30 +44,62 @@ const MAGIC: &str = "pizauth handover ";
 /// How long the new program may look at the state; it takes milliseconds.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All that the successor needs. Descriptors are the numbers that they have in this process.
+/// Which of the descriptors that go along.
+pub type Slot = usize;
+
+/// The descriptors that go along, as they are counted.
+#[derive(Default)]
+pub struct Passed<'a>(pub Vec<BorrowedFd<'a>>);
+
+impl<'a> Passed<'a> {
+    /// One more.
+    pub fn put(&mut self, fd: BorrowedFd<'a>) -> Slot {
+        self.0.push(fd);
+        self.0.len().saturating_sub(1)
+    }
+}
+
+/// The descriptors that have come along.
+pub struct Received(Vec<Option<OwnedFd>>);
+
+impl Received {
+    /// All of them.
+    pub fn new(fds: Vec<OwnedFd>) -> Self {
+        Received(fds.into_iter().map(Some).collect())
+    }
+
+    /// One, which is there once.
+    ///
+    /// # Errors
+    /// When it isn't there.
+    pub fn take(&mut self, slot: Slot) -> io::Result<OwnedFd> {
+        let found = self.0.get_mut(slot).and_then(Option::take);
+        found.ok_or_else(|| io::Error::other("a descriptor got lost"))
+    }
+}
+
+/// All that the successor needs.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {
     /// The configuration as its text, so that what was tried is what will be in force.
     pub config: String,
+    /// The seals of what it names, and those of the configuration before.
+    pub seals: Vec<Sealed>,
+    pub old_seals: Vec<Sealed>,
     /// Which listeners there are, in the words of [`listeners`].
     pub listeners: String,
     pub detached: bool,
     pub verbose: u8,
     pub restarts: u32,
-    /// The numbers of the system calls that a filter of this process denies.
-    pub denied: Vec<i64>,
-    /// This process has confined itself, and so its successor.
-    pub confined: bool,
-    pub lock: RawFd,
-    /// The line to the hook runner, and that to its parent, unless that is gone.
-    pub runner: RawFd,
-    pub spawner: Option<RawFd>,
-    pub control: RawFd,
+    pub lock: Slot,
+    /// The line to the hook runner.
+    pub runner: Slot,
+    pub control: Slot,
     /// The control socket's file is a service manager's.
     pub given: bool,
     pub sites: Vec<SiteState>,
-    pub doors: Vec<(Arc<str>, RawFd)>,
+    pub doors: Vec<(Arc<str>, Slot)>,
     pub hooks: HooksState,
     pub core: CoreState,
 }
@@ -77,15 +109,15 @@ pub struct Handover {
 #[serde(deny_unknown_fields)]
 pub struct SiteState {
     port: u16,
-    sockets: Vec<RawFd>,
+    sockets: Vec<Slot>,
     /// The certificate and its key, with which it is https. (Whatever is freed is wiped, see
     /// sys/alloc.rs.)
     identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl SiteState {
-    /// This site, whose sockets have these numbers.
-    pub fn of(port: u16, sockets: Vec<RawFd>, identity: Option<&Identity>) -> Self {
+    /// This site, with these sockets.
+    pub fn of(port: u16, sockets: Vec<Slot>, identity: Option<&Identity>) -> Self {
         SiteState {
             port,
             sockets,
@@ -101,12 +133,13 @@ impl SiteState {
     }
 
     /// The site itself; its sockets are this process's from now on.
-    pub fn open(self) -> io::Result<Site> {
+    pub fn open(self, received: &mut Received) -> io::Result<Site> {
         let identity = self.identity()?;
         let sockets = self.sockets.into_iter();
+        let sockets = sockets.map(|slot| received.take(slot).map(TcpListener::from));
         Ok(Site {
             bound: Bound {
-                sockets: sockets.map(|fd| process::own(fd).into()).collect(),
+                sockets: sockets.collect::<io::Result<_>>()?,
                 port: self.port,
             },
             identity,
@@ -136,7 +169,7 @@ pub fn program() -> PathBuf {
 
 impl Handover {
     /// Memory that holds it, without a name, closed on exec.
-    fn memory(&self) -> io::Result<File> {
+    pub fn memory(&self) -> io::Result<File> {
         memory::write(MAGIC, self)
     }
 
@@ -160,63 +193,22 @@ impl Handover {
             )),
         }
     }
-
-    /// Has the program at `program` look at this, and say whether it could go on from here.
-    ///
-    /// # Errors
-    /// Its own words when it couldn't.
-    pub fn trial(&self, program: &Path, config_file: &Path) -> Result<(), Failure> {
-        let cant = |why: String| other(&format!("{} can't take over: {why}", program.display()));
-        let memory = self.memory().map_err(|error| cant(error.to_string()))?;
-        let shown = memory.try_clone();
-        let shown = shown.map_err(|error| cant(error.to_string()))?;
-        let outcome = look_at(program, config_file, shown);
-        wipe(&memory);
-        outcome.map_err(cant)
-    }
-
-    /// Becomes `program`. The descriptors in `kept` stay open.
-    ///
-    /// # Errors
-    /// Returns only if that wasn't possible.
-    pub fn exec(&self, program: &Path, config_file: &Path, kept: &[BorrowedFd]) -> io::Error {
-        let outcome = self.memory().and_then(|memory| {
-            let number = memory.as_raw_fd().to_string();
-            let words = [
-                program.as_os_str().as_bytes(),
-                TAKE_OVER.as_bytes(),
-                config_file.as_os_str().as_bytes(),
-                number.as_bytes(),
-            ];
-            let words: Result<Vec<CString>, _> = words.into_iter().map(CString::new).collect();
-            let words = words?;
-            let mut passed = kept.to_vec();
-            passed.push(memory.as_fd());
-            set_cloexec(&passed, false)?;
-            let failed = match words.first() {
-                Some(path) => nix::unistd::execv(path, &words).err(),
-                None => None,
-            };
-            set_cloexec(&passed, true)?;
-            Ok(failed)
-        });
-        match outcome {
-            Ok(Some(errno)) => errno.into(),
-            Ok(None) => io::Error::other("there is no program"),
-            Err(error) => error,
-        }
-    }
 }
 
-/// Has `program` try to take over the state in `memory`.
+/// Has `program` look at the state in `memory`, and say whether it could go on from there.
 ///
 /// # Errors
 /// Why it couldn't, in its own words if it has any.
-fn look_at(program: &Path, config_file: &Path, memory: File) -> Result<(), String> {
+pub fn look_at(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<(), Failure> {
+    try_out(program, config_file, memory)
+        .map_err(|why| other(&format!("{} can't take over: {why}", program.display())))
+}
+
+fn try_out(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<(), String> {
     let mut child = Command::new(program)
         .arg(TAKE_OVER)
         .arg(config_file)
-        .stdin(OwnedFd::from(memory))
+        .stdin(memory)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
@@ -254,29 +246,17 @@ pub fn wipe(memory: &File) {
     }
 }
 
-fn set_cloexec(fds: &[BorrowedFd], closed: bool) -> io::Result<()> {
-    let flags = match closed {
-        true => FdFlag::FD_CLOEXEC,
-        false => FdFlag::empty(),
-    };
-    for fd in fds {
-        fcntl(fd, FcntlArg::F_SETFD(flags))?;
-    }
-    Ok(())
-}
-
 /// The successor's view of what it is given, checked.
 pub struct Taken {
     pub handover: Handover,
     pub config: Config,
 }
 
-/// Reads and checks what a predecessor has left in the descriptor of this number, or on standard
-/// input for a trial.
-pub fn take(config_file: &Path, number: Option<RawFd>) -> Result<Taken, Failure> {
-    let handover = match number {
-        Some(number) => {
-            let mut file = File::from(process::own(number));
+/// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
+pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Taken, Failure> {
+    let handover = match state {
+        Some(state) => {
+            let mut file = File::from(state);
             let rewound = file.rewind();
             rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
             let handover = Handover::read(&mut file)?;
@@ -303,29 +283,18 @@ pub struct Kept {
     pub sites: Vec<KeptSite>,
     pub listeners: String,
     pub restarts: u32,
-    pub denied: Vec<i64>,
-    pub confined: bool,
     pub detached: bool,
     pub verbose: u8,
-    pub program: PathBuf,
 }
 
 impl Kept {
-    /// Their numbers.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let sites = self.sites.iter().flat_map(|(_, sockets, _)| sockets);
-        std::iter::once(self.control.as_fd())
-            .chain(sites.map(AsFd::as_fd))
-            .collect()
-    }
-
-    /// What the successor needs of them.
-    pub fn sites(&self) -> Vec<SiteState> {
+    /// What the successor needs of the sites; their sockets go along.
+    pub fn sites<'a>(&'a self, passed: &mut Passed<'a>) -> Vec<SiteState> {
         let sites = self.sites.iter();
         sites
             .map(|(port, sockets, identity)| {
-                let numbers = sockets.iter().map(AsRawFd::as_raw_fd).collect();
-                SiteState::of(*port, numbers, identity.as_deref())
+                let sockets = sockets.iter().map(|it| passed.put(it.as_fd()));
+                SiteState::of(*port, sockets.collect(), identity.as_deref())
             })
             .collect()
     }
@@ -351,11 +320,11 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 6",
+                "it is of version 1, and this program knows version 7",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));
         }
-        assert!(refused("pizauth handover 5\n{}").starts_with(cant));
+        assert!(refused("pizauth handover 6\n{}").starts_with(cant));
     }
 }

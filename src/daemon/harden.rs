@@ -1,6 +1,8 @@
 //! What the daemon takes from itself, so that its memory stays its own and a bug in it can do
 //! less. The hooks' runner was forked before and keeps all of the user's rights and limits.
 
+use std::path::Path;
+
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// How many descriptors the daemon may have at least, if the hard limit allows: 2,048 clients, the
@@ -12,10 +14,6 @@ const DESCRIPTORS: rlim_t = 4096;
 pub struct Sandbox {
     /// By the names that `info` shows.
     pub layers: Vec<&'static str>,
-    /// The numbers of the system calls that a filter denies.
-    pub denied: Vec<i64>,
-    /// The process is confined.
-    pub confined: bool,
 }
 
 /// No core files, no tracing by processes of the same user and no new privileges from now on.
@@ -44,32 +42,28 @@ pub fn harden() -> Sandbox {
     sandbox
 }
 
+/// Lets no other process look into this one or those that it forks, as far as the system can; the
+/// programs that they run are as any others.
+pub fn keep_out() {
+    // The daemon logs what isn't in force.
+    let _ = system::undumpable();
+}
+
 impl Sandbox {
-    /// Denies the system calls that only an intruder would make. A filter outlives execve(2), and
-    /// the kernel takes 273 of these, so a successor adds none to the one that denies `already`
-    /// what it would.
-    pub fn deny_calls(&mut self, already: Vec<i64>) {
-        self.denied = already;
-        let outcome = match calls::DENIED.iter().all(|it| self.denied.contains(it)) {
-            true if !self.denied.is_empty() => Ok(true),
-            _ => calls::deny(),
-        };
-        if outcome == Ok(true) {
-            self.denied = calls::DENIED.to_vec();
-        }
-        self.told(calls::NAME, "system calls can't be given up", outcome);
+    /// Gives up running programs, and the system calls that only an intruder would make.
+    pub fn deny_calls(&mut self) {
+        self.told(calls::NAME, "system calls can't be given up", calls::deny());
     }
 
-    /// Gives up ports, signals and special files, once every port is bound and before there are
-    /// threads. That outlives execve(2), too, and can be had sixteen times; so a successor of one
-    /// who has done it has `already`.
-    pub fn confine(&mut self, already: bool) {
-        let outcome = match already {
-            true => Ok(true),
-            false => system::confine(),
-        };
-        self.confined = outcome == Ok(true);
-        self.told("landlock", "ports and signals can't be given up", outcome);
+    /// Gives up the file system, ports, and signals to others, once every port is bound and before
+    /// there are threads.
+    /// The control socket is at `socket`: whether it still is must be seen.
+    pub fn confine(&mut self, socket: &Path) {
+        self.told(
+            system::NAME,
+            "the file system can't be given up",
+            system::confine(socket),
+        );
     }
 
     fn told(&mut self, layer: &'static str, what: &str, outcome: Result<bool, String>) {
@@ -98,13 +92,19 @@ fn more_descriptors() -> nix::Result<()> {
 /// What only Linux has. Each says whether it is in force.
 #[cfg(target_os = "linux")]
 mod system {
+    use std::path::{Path, PathBuf};
+
     use landlock::{
-        AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError,
-        RulesetStatus, Scope,
+        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+        RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
     };
     use nix::sys::prctl;
 
     use super::done;
+    use crate::daemon::guard;
+
+    /// As `info` shows it.
+    pub const NAME: &str = "landlock";
 
     /// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).
     pub fn undumpable() -> Result<bool, String> {
@@ -116,31 +116,125 @@ mod system {
         done(prctl::set_no_new_privs())
     }
 
-    /// Listens on no further TCP port, signals nobody but its own children, makes no device, FIFO
-    /// or symbolic link, moves no file to another directory and mounts nothing, as far as the
-    /// kernel knows how (landlock(7)). Reading and writing stay as they are: a reload may bring
-    /// a file in any directory.
-    pub fn confine() -> Result<bool, String> {
+    /// Where the system keeps what it takes to look up names and to check certificates, and the
+    /// libraries that do it, in the hierarchies that are in use; whatever isn't there is left out.
+    const SYSTEM: [&str; 18] = [
+        "/etc",
+        "/usr",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/gnu/store",
+        "/nix/store",
+        "/run/NetworkManager",
+        "/run/current-system",
+        "/run/nscd",
+        "/run/resolvconf",
+        "/run/systemd/resolve",
+        "/var/lib/ca-certificates",
+        "/var/lib/sss",
+        "/var/run/nscd",
+        "/dev/random",
+        "/dev/urandom",
+    ];
+
+    /// Files of the same kind that are often links to somewhere else.
+    const LINKS: [&str; 4] = [
+        "/etc/hosts",
+        "/etc/nsswitch.conf",
+        "/etc/resolv.conf",
+        "/etc/ssl/certs",
+    ];
+
+    /// Opens no file but the system's own, and those only for reading; runs no program; listens on
+    /// no further TCP port; signals nobody but its own threads; connects to no abstract Unix socket:
+    /// as far as the kernel knows how (landlock(7)). What was opened before stays open, and what a
+    /// hand (hand.rs) opens may be used.
+    pub fn confine(_socket: &Path) -> Result<bool, String> {
         let status = restrict().map_err(|error| error.to_string())?;
         Ok(status != RulesetStatus::NotEnforced)
     }
 
     fn restrict() -> Result<RulesetStatus, RulesetError> {
-        let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeFifo;
-        let restricted = Ruleset::default()
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let mut rules = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
-            .handle_access(special | AccessFs::MakeSym)?
+            .handle_access(AccessFs::from_all(ABI::V5))?
             .handle_access(AccessNet::BindTcp)?
-            .scope(Scope::Signal)?
-            .create()?
-            .restrict_self()?;
-        Ok(restricted.ruleset)
+            .scope(Scope::Signal | Scope::AbstractUnixSocket)?
+            .create()?;
+        for path in readable() {
+            // What isn't there needs no rule.
+            if let Ok(fd) = PathFd::new(path) {
+                rules = rules.add_rule(PathBeneath::new(fd, read))?;
+            }
+        }
+        if let Ok(fd) = PathFd::new("/dev/null") {
+            rules = rules.add_rule(PathBeneath::new(fd, read | AccessFs::WriteFile))?;
+        }
+        if let Some(fd) = guard::drills().and_then(|dir| PathFd::new(dir).ok()) {
+            rules = rules.add_rule(PathBeneath::new(fd, AccessFs::RemoveFile))?;
+        }
+        Ok(rules.restrict_self()?.ruleset)
+    }
+
+    /// The system's own files. A link may lead out of them, and the file at its end may be replaced
+    /// by another: so the directory around it is readable, unless that would be the user's home.
+    fn readable() -> Vec<PathBuf> {
+        let mut places: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+        let mut links: Vec<PathBuf> = trust.into_iter().flatten().map(PathBuf::from).collect();
+        links.extend(LINKS.iter().map(PathBuf::from));
+        let certificates: Vec<_> = links.iter().flat_map(|dir| links_in(dir)).collect();
+        for link in links.into_iter().chain(certificates) {
+            let Ok(end) = link.canonicalize() else {
+                continue;
+            };
+            let around = end.parent().filter(|_| end.is_file());
+            let around = around.filter(|dir| home.as_ref().is_none_or(|it| !it.starts_with(dir)));
+            let place = around.map(Path::to_owned).unwrap_or(end);
+            if !places.iter().any(|known| place.starts_with(known)) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// The links in a directory that may lead out of the system's own.
+    fn links_in(dir: &Path) -> Vec<PathBuf> {
+        let entries = dir.read_dir().into_iter().flatten().flatten();
+        let leads_out = |link: &PathBuf| {
+            let end = link.read_link().unwrap_or_default();
+            let inside = SYSTEM.iter().any(|place| end.starts_with(place));
+            !inside && end.components().count() > 1
+        };
+        entries
+            .map(|entry| entry.path())
+            .filter(leads_out)
+            .collect()
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod system {
+    use std::path::Path;
+
     use crate::daemon::process;
+
+    /// As `info` shows it.
+    pub const NAME: &str = "unveil";
+
+    /// What name lookup and the trust store need, and what is opened by its name.
+    #[cfg(target_os = "openbsd")]
+    const SYSTEM: [(&str, &std::ffi::CStr); 5] = [
+        ("/dev/null", c"rw"),
+        ("/etc", c"r"),
+        ("/usr/lib", c"r"),
+        ("/usr/local", c"r"),
+        ("/usr/share", c"r"),
+    ];
 
     /// On FreeBSD and macOS nobody may trace it from now on; elsewhere nothing is in force.
     pub fn undumpable() -> Result<bool, String> {
@@ -151,7 +245,27 @@ mod system {
         Ok(false)
     }
 
-    pub fn confine() -> Result<bool, String> {
+    /// Sees nothing but the system's own files, the trust store that the environment names, and
+    /// what is around the control socket's directory, which may be made again.
+    #[cfg(target_os = "openbsd")]
+    pub fn confine(socket: &Path) -> Result<bool, String> {
+        let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+        let trust = trust.iter().flatten().map(Path::new);
+        let around = socket.parent().and_then(Path::parent);
+        let named = trust.chain(around).map(|path| (path, c"r"));
+        let system = SYSTEM
+            .iter()
+            .map(|(path, rights)| (Path::new(path), *rights));
+        for (path, rights) in system.chain(named) {
+            // What isn't there needs no veil.
+            let _ = process::unveil(path, rights);
+        }
+        process::seal_veil().map_err(|error| error.to_string())?;
+        Ok(true)
+    }
+
+    #[cfg(not(target_os = "openbsd"))]
+    pub fn confine(_socket: &Path) -> Result<bool, String> {
         Ok(false)
     }
 }
@@ -169,19 +283,35 @@ mod calls {
     use std::collections::BTreeMap;
 
     use nix::libc;
-    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+    use seccompiler::{
+        BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+        SeccompFilter, SeccompRule, TargetArch, apply_filter,
+    };
 
     /// As `info` shows it.
     pub const NAME: &str = "seccomp";
 
-    /// What the daemon never does itself: look into another process or be helped by the kernel in
+    /// What the daemon never does itself: run a program, look into another process, change what
+    /// Landlock doesn't guard of a file that it only knows by name, or be helped by the kernel in
     /// unusual ways. All else stays allowed: name lookup and the C library may need what nobody
-    /// foresees, and `restart` makes the daemon another program (without new privileges).
-    pub const DENIED: [i64; 15] = [
+    /// foresees.
+    const DENIED: &[i64] = &[
+        libc::SYS_execve,
+        libc::SYS_execveat,
         libc::SYS_ptrace,
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
         libc::SYS_pidfd_getfd,
+        libc::SYS_fchmodat,
+        libc::SYS_fchmodat2,
+        libc::SYS_fchownat,
+        libc::SYS_utimensat,
+        libc::SYS_truncate,
+        libc::SYS_setxattr,
+        libc::SYS_lsetxattr,
+        libc::SYS_removexattr,
+        libc::SYS_lremovexattr,
+        libc::SYS_open_by_handle_at,
         libc::SYS_bpf,
         libc::SYS_perf_event_open,
         libc::SYS_userfaultfd,
@@ -190,28 +320,79 @@ mod calls {
         libc::SYS_io_uring_register,
         libc::SYS_keyctl,
         libc::SYS_add_key,
+        libc::SYS_request_key,
         libc::SYS_mount,
+        libc::SYS_unshare,
+        libc::SYS_setns,
         libc::SYS_kexec_load,
         libc::SYS_init_module,
+        libc::SYS_finit_module,
     ];
 
-    /// The calls of [`DENIED`] fail with EPERM from now on, in every thread to come.
+    /// The same under the names that this architecture has kept.
+    #[cfg(target_arch = "x86_64")]
+    const OLDER: &[i64] = &[
+        libc::SYS_chmod,
+        libc::SYS_chown,
+        libc::SYS_lchown,
+        libc::SYS_utime,
+        libc::SYS_utimes,
+        libc::SYS_futimesat,
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    const OLDER: &[i64] = &[];
+
+    /// What the number of a call has in it that comes by the x32 interface, on kernels with one.
+    #[cfg(target_arch = "x86_64")]
+    const X32: Option<i64> = Some(0x4000_0000);
+    #[cfg(not(target_arch = "x86_64"))]
+    const X32: Option<i64> = None;
+
+    /// The part of a socket's type that isn't a flag (socket(2)).
+    const TYPE: u64 = 0xf;
+
+    /// Connections to what runs programs for the user: his session's bus and service manager, a
+    /// terminal multiplexer. Pairs and what was opened before stay, and datagrams, for syslog.
+    fn connections() -> Result<Vec<SeccompRule>, BackendError> {
+        let of = |kind: i32| {
+            let word = |argument, operator, value: i32| {
+                let value = u64::from(value.unsigned_abs());
+                SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+            };
+            SeccompRule::new(vec![
+                word(0, SeccompCmpOp::Eq, libc::AF_UNIX)?,
+                word(1, SeccompCmpOp::MaskedEq(TYPE), kind)?,
+            ])
+        };
+        Ok(vec![of(libc::SOCK_STREAM)?, of(libc::SOCK_SEQPACKET)?])
+    }
+
+    /// These calls fail with EPERM from now on, in every thread to come.
     pub fn deny() -> Result<bool, String> {
-        let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|e| e.to_string())?;
-        let rules: BTreeMap<i64, Vec<_>> = DENIED.map(|call| (call, Vec::new())).into();
-        let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-        let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)
-            .and_then(BpfProgram::try_from)
-            .map_err(|error| error.to_string())?;
-        match apply_filter(&filter) {
-            Ok(()) => Ok(true),
-            Err(error) => Err(error.to_string()),
+        filter()
+            .map_err(|error| error.to_string())
+            .and_then(|filter| apply_filter(&filter).map_err(|error| error.to_string()))
+            .map(|()| true)
+    }
+
+    fn filter() -> Result<BpfProgram, BackendError> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+        let plain = DENIED.iter().chain(OLDER).map(|call| (*call, Vec::new()));
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.collect();
+        rules.insert(libc::SYS_socket, connections()?);
+        if let Some(bit) = X32 {
+            let again = rules
+                .iter()
+                .map(|(call, rules)| (call | bit, rules.clone()));
+            let again: Vec<_> = again.collect();
+            rules.extend(again);
         }
+        let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)?.try_into()
     }
 }
 
-/// Running programs and changing who one is aren't among the promises: there is no `restart` in
-/// place on that system. Its paths aren't narrowed, for the reasons in SECURITY.md.
+/// Writing, running programs and changing who one is aren't among the promises.
 #[cfg(target_os = "openbsd")]
 mod calls {
     use crate::daemon::process;
@@ -219,13 +400,11 @@ mod calls {
     /// As `info` shows it.
     pub const NAME: &str = "pledge";
 
-    /// A pledge names what is allowed instead, and here nothing outlives the program.
-    pub const DENIED: [i64; 0] = [];
-
-    /// Sockets and their files, token files, name lookup, descriptors on their way to the runner.
-    /// With `error`, what breaks a promise fails: a daemon that is killed for it loses every token.
+    /// Sockets, name lookup and its files, the trust store, the lock, descriptors on their way from
+    /// and to the monitor. With `error`, what breaks a promise fails: a daemon that is killed for it
+    /// loses every token.
     pub fn deny() -> Result<bool, String> {
-        let promises = c"error stdio rpath wpath cpath fattr flock unix inet dns sendfd recvfd";
+        let promises = c"error stdio rpath flock unix inet dns sendfd recvfd";
         process::pledge(promises)
             .map(|()| true)
             .map_err(|error| error.to_string())
@@ -248,8 +427,6 @@ mod calls {
     pub const NAME: &str = "seccomp";
 
     /// Which call has which number isn't known.
-    pub const DENIED: [i64; 0] = [];
-
     pub fn deny() -> Result<bool, String> {
         Ok(false)
     }
@@ -258,9 +435,13 @@ mod calls {
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 mod tests {
     use std::{
-        io::ErrorKind,
+        io::{ErrorKind, Write},
         net::{TcpListener, TcpStream, ToSocketAddrs},
-        os::unix::{fs::symlink, net::UnixListener},
+        os::linux::net::SocketAddrExt,
+        os::unix::{
+            fs::{PermissionsExt, symlink},
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+        },
         process::Command,
         thread,
     };
@@ -285,14 +466,25 @@ mod tests {
             Command::new("/bin/true").status().unwrap();
             assert_eq!(system::no_new_privs(), Ok(true));
             assert_eq!(calls::deny(), Ok(true));
-            // `restart` needs this.
-            Command::new("/bin/true").status().unwrap();
+            let run = Command::new("/bin/true").status();
+            assert!(run.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied));
             let ourselves = nix::unistd::Pid::this();
             let mut byte = [0];
             let mut local = [std::io::IoSliceMut::new(&mut byte)];
             let remote = [uio::RemoteIoVec { base: 0, len: 1 }];
             let read = uio::process_vm_readv(ourselves, &mut local, &remote);
             assert_eq!(read, Err(Errno::from_raw(libc::EPERM)));
+            let denied = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("file");
+            std::fs::write(&file, "mail").unwrap();
+            let mode = PermissionsExt::from_mode(0o777);
+            assert!(std::fs::set_permissions(&file, mode).is_err_and(denied));
+            let cut = nix::unistd::truncate(&file, 0);
+            assert_eq!(cut, Err(Errno::from_raw(libc::EPERM)));
+            assert!(UnixStream::connect("/nowhere").is_err_and(denied));
+            UnixStream::pair().unwrap();
+            UnixDatagram::unbound().unwrap();
             assert!(("localhost", 80).to_socket_addrs().is_ok());
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -306,36 +498,58 @@ mod tests {
     }
 
     #[test]
-    fn ports_signals_and_special_files_are_given_up_and_nothing_else() {
+    fn files_programs_ports_and_signals_are_given_up_and_nothing_else() {
         // A domain is its thread's own, and that of the threads and processes that it starts.
         let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = Pid::from_raw(stranger.id().cast_signed());
+        let abstract_name = format!("pizauth-{}", std::process::id());
+        let abstract_name = SocketAddr::from_abstract_name(abstract_name).unwrap();
+        let _outside = UnixListener::bind_addr(&abstract_name).unwrap();
         let thread = thread::spawn(move || {
             let dir = tempfile::tempdir().unwrap();
+            let of = |name: &str| dir.path().join(name);
             let bound = TcpListener::bind("127.0.0.1:0").unwrap();
-            if system::confine() != Ok(true) {
+            std::fs::write(of("old"), "mail").unwrap();
+            let handed = std::fs::File::options()
+                .append(true)
+                .open(of("old"))
+                .unwrap();
+            if system::confine(dir.path()) != Ok(true) {
                 // This kernel has no Landlock.
-                return;
+                return dir;
             }
             let refused = |error: std::io::Error| error.kind() == ErrorKind::PermissionDenied;
-            assert!(TcpListener::bind("127.0.0.1:0").is_err_and(refused));
-            assert!(symlink("/", dir.path().join("link")).is_err_and(refused));
-            let fifo = nix::unistd::mkfifo(&dir.path().join("fifo"), Mode::S_IRWXU);
+            assert!(std::fs::read(of("old")).is_err_and(refused));
+            assert!(std::fs::read_dir(dir.path()).is_err_and(refused));
+            assert!(std::fs::write(of("new"), "token").is_err_and(refused));
+            assert!(std::fs::rename(of("old"), of("new")).is_err_and(refused));
+            assert!(std::fs::remove_file(of("old")).is_err_and(refused));
+            assert!(std::fs::create_dir(of("new")).is_err_and(refused));
+            assert!(UnixListener::bind(of("socket")).is_err_and(refused));
+            assert!(symlink("/", of("link")).is_err_and(refused));
+            let fifo = nix::unistd::mkfifo(&of("fifo"), Mode::S_IRWXU);
             assert_eq!(fifo, Err(Errno::EACCES));
+            let environment = format!("/proc/{pid}/environ");
+            assert!(std::fs::read(environment).is_err_and(refused));
+            let run = Command::new("/bin/true").status();
+            assert!(run.is_err_and(refused));
+            assert!(TcpListener::bind("127.0.0.1:0").is_err_and(refused));
+            let refused_too = |error: std::io::Error| error.raw_os_error() == Some(libc::EPERM);
+            assert!(UnixStream::connect_addr(&abstract_name).is_err_and(refused_too));
             assert_eq!(kill(pid, Signal::SIGKILL), Err(Errno::EPERM));
 
             TcpStream::connect(bound.local_addr().unwrap()).unwrap();
             bound.accept().unwrap();
-            std::fs::write(dir.path().join("new"), "token").unwrap();
-            std::fs::rename(dir.path().join("new"), dir.path().join("file")).unwrap();
-            UnixListener::bind(dir.path().join("socket")).unwrap();
-            let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
-            child.kill().unwrap();
-            child.wait().unwrap();
+            (&handed).write_all(b"box").unwrap();
+            std::fs::read("/etc/passwd").unwrap();
+            std::fs::write("/dev/null", "nothing").unwrap();
+            assert!(("localhost", 80).to_socket_addrs().is_ok());
+            dir
         });
         let outcome = thread.join();
         stranger.kill().unwrap();
         stranger.wait().unwrap();
-        outcome.unwrap();
+        // Its directory is removed by one who may.
+        drop(outcome.unwrap());
     }
 }

@@ -1,7 +1,7 @@
 //! The daemon's end of the hooks: effects become jobs for the runner (runner.rs), and what the
 //! runner reports becomes events. Nothing here waits: jobs are queued (lanes.rs) and written by the
-//! main thread whenever the runner takes them. When a runner has been killed, its parent
-//! (spawner.rs) sends the line to another one, and that goes on where the first had come.
+//! main thread whenever the runner takes them. When a runner has been killed, the monitor
+//! (monitor.rs) sends the line to another one, and that goes on where the first had come.
 
 use std::{
     collections::VecDeque,
@@ -23,9 +23,11 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
+    broker::Broker,
     job::{ACCOUNT, End, Job, Lane, Order, Pipe, Report, Said, take_line},
     lanes::{Lanes, LanesState, Output, Whose},
     pass,
+    seals::Seal,
     shared::Shared,
 };
 use crate::{
@@ -52,8 +54,9 @@ const PROBE_LIMIT: Duration = Duration::from_secs(180);
 /// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
 const SECRET_LIMIT: Duration = Duration::from_secs(180);
 
-/// The daemon's end of the lines to the runner and to its parent.
+/// The daemon's end of the lines to the runner and to the monitor.
 pub struct Hooks {
+    broker: Arc<Broker>,
     state: Mutex<State>,
 }
 
@@ -63,12 +66,12 @@ struct State {
     lanes: Lanes,
     /// The line to the runner, unless that is gone.
     runner: Option<Line>,
-    /// The line to its parent, unless that is gone.
-    spawner: Option<Arc<UnixStream>>,
+    /// The line to the monitor, unless that is gone.
+    monitor: Option<Arc<UnixStream>>,
     /// Its process, and how many were there before it.
     process: Option<u32>,
     losses: u32,
-    /// What has begun to arrive from the spawner.
+    /// What has begun to arrive from the monitor.
     incoming: Vec<u8>,
     /// Ends that nobody will tell of.
     lost: Vec<(Report, Whose)>,
@@ -104,17 +107,18 @@ pub struct HooksState {
 pub type Lines = Vec<(Arc<UnixStream>, PollFlags)>;
 
 impl Hooks {
-    /// `spawner` will tell where the runner is; until then, jobs wait.
+    /// `monitor` will tell where the runner is; until then, jobs wait.
     ///
     /// # Errors
     /// When the line can't be made non-blocking.
-    pub fn new(spawner: UnixStream) -> io::Result<Self> {
-        spawner.set_nonblocking(true)?;
+    pub fn new(monitor: UnixStream, broker: Arc<Broker>) -> io::Result<Self> {
+        monitor.set_nonblocking(true)?;
         let state = State {
-            spawner: Some(Arc::new(spawner)),
+            monitor: Some(Arc::new(monitor)),
             ..State::default()
         };
         Ok(Hooks {
+            broker,
             state: Mutex::new(state),
         })
     }
@@ -124,11 +128,12 @@ impl Hooks {
     /// # Errors
     /// When a line can't be made non-blocking.
     pub fn adopt(
-        spawner: Option<UnixStream>,
+        monitor: UnixStream,
+        broker: Arc<Broker>,
         runner: UnixStream,
         handed: HooksState,
     ) -> io::Result<Self> {
-        for line in spawner.iter().chain([&runner]) {
+        for line in [&monitor, &runner] {
             line.set_nonblocking(true)?;
         }
         let mut line = Line::new(runner);
@@ -137,12 +142,13 @@ impl Hooks {
             jobs: handed.jobs,
             lanes: Lanes::adopt(handed.lanes),
             runner: Some(line),
-            spawner: spawner.map(Arc::new),
+            monitor: Some(Arc::new(monitor)),
             process: handed.process,
             losses: handed.losses,
             ..State::default()
         };
         Ok(Hooks {
+            broker,
             state: Mutex::new(state),
         })
     }
@@ -293,6 +299,7 @@ impl Hooks {
         let job = Job {
             id: state.number(),
             lane,
+            seal: self.seal(lane, &command),
             command,
             env,
             limit,
@@ -324,6 +331,7 @@ impl Hooks {
                 let job = Job {
                     id,
                     lane,
+                    seal: self.seal(lane, &command),
                     command,
                     env: Vec::new(),
                     limit: LIMIT,
@@ -336,6 +344,12 @@ impl Hooks {
                 state.lost.push((Report::silent(id, end), whose));
             }
         }
+    }
+
+    /// A command that the configuration doesn't have has no seal, and isn't run.
+    fn seal(&self, lane: Lane, command: &str) -> Seal {
+        let found = self.broker.seal(lane.option(), command);
+        found.unwrap_or_default()
     }
 
     fn end(&self, attempt: AttemptId) {
@@ -356,7 +370,7 @@ impl Hooks {
         let state = self.lock();
         match &state.runner {
             Some(line) => line.outgoing.is_empty(),
-            None => state.spawner.is_none(),
+            None => state.monitor.is_none(),
         }
     }
 
@@ -370,16 +384,20 @@ impl Hooks {
             };
             (line.stream.clone(), flags)
         });
-        let spawner = state.spawner.clone();
-        let spawner = spawner.map(|line| (line, PollFlags::POLLIN));
-        runner.into_iter().chain(spawner).collect()
+        let monitor = state.monitor.clone();
+        let monitor = monitor.map(|line| (line, PollFlags::POLLIN));
+        runner.into_iter().chain(monitor).collect()
     }
 
-    /// The lines themselves, for a successor: to the runner and to its parent.
-    pub fn kept(&self) -> (Option<Arc<UnixStream>>, Option<Arc<UnixStream>>) {
+    /// Whether the monitor is there, without which no server goes on.
+    pub fn is_minded(&self) -> bool {
+        self.lock().monitor.is_some()
+    }
+
+    /// The line to the runner, for a successor.
+    pub fn line(&self) -> Option<Arc<UnixStream>> {
         let state = self.lock();
-        let runner = state.runner.as_ref().map(|line| line.stream.clone());
-        (runner, state.spawner.clone())
+        state.runner.as_ref().map(|line| line.stream.clone())
     }
 
     /// Writes and reads what can be without waiting, and hands reports to the core.
@@ -448,7 +466,7 @@ impl State {
 
     fn enqueue(&mut self, job: Job, pipe: Option<OwnedFd>, whose: Whose) {
         let id = job.id;
-        if self.runner.is_none() && self.spawner.is_none() {
+        if self.runner.is_none() && self.monitor.is_none() {
             return self.lost.push((Report::silent(id, nobody()), whose));
         }
         if let Err(whose) = self.lanes.enqueue(job, pipe, whose) {
@@ -494,7 +512,7 @@ impl State {
             }
         }
         self.meet_runner(&mut ended);
-        if self.runner.is_none() && self.spawner.is_none() {
+        if self.runner.is_none() && self.monitor.is_none() {
             let jobs = self.lanes.give_up().into_iter();
             ended.extend(jobs.map(|(id, whose)| (Report::silent(id, nobody()), whose)));
         }
@@ -527,36 +545,25 @@ impl State {
         self.runner = None;
         self.process = None;
         self.losses = self.losses.saturating_add(1);
-        match self.spawner {
-            Some(_) => log::error!("the hook runner was killed; another one takes its place"),
-            None => {
-                log::error!("hooks no longer run: the hook runner was killed, as was its parent")
-            }
+        if self.monitor.is_some() {
+            log::error!("the hook runner was killed; another one takes its place");
         }
         let lost = self.lanes.lose().into_iter();
         ended.extend(lost.map(|(id, whose)| (Report::silent(id, End::Lost), whose)));
     }
 
-    /// Hears of a new runner, or of the spawner's end.
+    /// Hears of a new runner, or of the monitor's end.
     fn meet_runner(&mut self, ended: &mut Vec<(Report, Whose)>) {
-        let Some(spawner) = self.spawner.clone() else {
+        let Some(monitor) = self.monitor.clone() else {
             return;
         };
         let (mut buffer, mut fds) = ([0; 64], Vec::new());
         loop {
-            match pass::recv(&spawner, &mut buffer, &mut fds) {
+            match pass::recv(&monitor, &mut buffer, &mut fds) {
                 Ok(count) if count > 0 => self.incoming.extend(buffer.iter().take(count)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Ok(_) | Err(_) => {
-                    self.spawner = None;
-                    match self.runner {
-                        Some(_) => {
-                            log::error!("no other hook runner could be had: its parent was killed")
-                        }
-                        None => {
-                            log::error!("hooks no longer run: the hook runner's parent was killed")
-                        }
-                    }
+                    self.monitor = None;
                     break;
                 }
             }

@@ -5,6 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::seals::Seal;
+
+/// What the names of all variables for commands begin with. Others mean something to shells and
+/// programs.
+pub const PREFIX: &str = "PIZAUTH_";
+
 /// The variable that tells a command whose it is.
 pub const ACCOUNT: &str = "PIZAUTH_ACCOUNT";
 
@@ -64,6 +70,8 @@ pub struct Job {
     pub lane: Lane,
     /// `$SHELL -c` it.
     pub command: String,
+    /// The configuration has it.
+    pub seal: Seal,
     /// Added to the environment.
     pub env: Vec<(String, String)>,
     /// When it has run so long, its process group is killed.

@@ -234,6 +234,7 @@ mod tests {
     /// Queues a job, with its number as its command.
     fn put(lanes: &mut Lanes, id: u64, lane: Lane, attempt: Option<u64>) {
         let job = Job {
+            seal: Default::default(),
             id,
             lane,
             command: id.to_string(),

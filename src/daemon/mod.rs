@@ -1,6 +1,7 @@
 //! The shells around the core: start-up, threads, and what the core wants done.
 
 mod activation;
+mod broker;
 mod check;
 mod clients;
 mod clock;
@@ -8,13 +9,17 @@ mod doors;
 mod endpoint;
 mod files;
 mod guard;
+mod hand;
 mod handover;
 mod harden;
 mod hooks;
+#[cfg(all(debug_assertions, target_os = "linux"))]
+mod intruder;
 mod job;
 mod lanes;
 mod log;
 mod memory;
+mod monitor;
 mod outbox;
 mod pass;
 mod place;
@@ -23,11 +28,11 @@ mod process;
 mod provider;
 mod restart;
 mod runner;
+mod seals;
 mod shared;
 mod show;
 mod sign_in;
 mod signals;
-mod spawner;
 mod store;
 mod timer;
 mod verbs;
@@ -35,7 +40,7 @@ mod verbs;
 use std::{
     io,
     net::TcpListener,
-    os::fd::{AsFd, RawFd},
+    os::fd::AsFd,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     sync::{
@@ -55,13 +60,16 @@ use sd_notify::NotifyState;
 
 use self::{
     activation::Given,
+    broker::Broker,
     clients::Clients,
     doors::Doors,
     handover::{Kept, KeptSite},
     hooks::Hooks,
+    monitor::Charge,
     place::{Place, SocketFile},
     presence::Presence,
     process::{Detached, Starter},
+    restart::Renewed,
     shared::Shared,
     signals::{Wish, Wishes},
     store::{Left, State},
@@ -123,7 +131,7 @@ pub struct Daemon {
     /// What a successor needs; gone when the server ends.
     kept: Mutex<Option<Kept>>,
     /// The configuration of a restart that is to begin.
-    restarting: Mutex<Option<String>>,
+    restarting: Mutex<Option<Renewed>>,
     /// Held by the reload under way.
     reloading: Mutex<()>,
     stopping: AtomicBool,
@@ -177,32 +185,39 @@ fn run(
 ) -> Result<(), Failure> {
     umask(Mode::from_bits_truncate(0o077));
     sys::tune_heap();
-    let (spawner, given) = process::fork_spawner(starter, given).map_err(cant)?;
-    signals::block().map_err(cant)?;
+    let charge = Charge {
+        program,
+        config_file: config_file.clone(),
+        legacy: None,
+    };
+    let (lines, given) = process::fork_daemon(starter, charge, given).map_err(cant)?;
     log::start(options.verbose, !options.foreground);
     let mut sandbox = harden::harden();
-    sandbox.deny_calls(Vec::new());
-    let (mut left, given) = store::split(given);
-    let config = verbs::read_config(&config_file)?;
+    let broker = Arc::new(Broker::new(lines.orders).map_err(cant)?);
+    let (mut left, given) = store::split(&broker, given);
+    let (config, seals) = verbs::read_config(&config_file, &broker.hand()?)?;
+    broker.learn(seals);
     let address = paths::address()?;
     address.prepare()?;
     let lock = place::lock(&address)?;
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let sites = Sites::bind(&config, state.as_ref())?;
-    sandbox.confine(false);
+    let place = Place::new(address, lock);
+    sandbox.confine(place.socket());
+    sandbox.deny_calls();
 
-    let hooks = Hooks::new(spawner).map_err(cant)?;
-    let mut parts = Parts::new(config, &sites, hooks).map_err(cant)?;
+    let hooks = Hooks::new(lines.news, broker.clone()).map_err(cant)?;
+    let mut parts = Parts::new(config, &sites, hooks, broker).map_err(cant)?;
     if let Some(state) = state {
         parts.adopt(state.core);
     }
     parts.load()?;
-    let given = activation::control_socket(given, &address.socket)?;
+    let given = activation::control_socket(given, place.socket())?;
     let listeners = parts
         .shared
         .with(|core, _| handover::listeners(core.config()));
-    let opened = parts.open(&address.socket, given, &mut left)?;
+    let opened = parts.open(place.socket(), given, &mut left)?;
     let (daemon, listener) = parts.daemon(config_file, &sites, opened, sandbox.layers);
     *daemon.kept() = Some(Kept {
         control: listener.try_clone().map_err(cant)?,
@@ -210,16 +225,12 @@ fn run(
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: 0,
-        denied: sandbox.denied,
-        confined: sandbox.confined,
         detached: !options.foreground,
         verbose: options.verbose,
-        program,
     });
     if !options.foreground {
         process::let_go().map_err(cant)?;
     }
-    let place = Place::new(address, lock);
     serve(
         daemon,
         parts,
@@ -260,7 +271,7 @@ fn serve(
     ];
     // Whatever happened before anybody watched.
     place.look(&daemon).map_err(cant)?;
-    notify(&[NotifyState::Ready]);
+    notify(&daemon, &[NotifyState::Ready]);
     if let Some(started) = started {
         started.left.forget();
         // What was taken over may go on.
@@ -273,7 +284,7 @@ fn serve(
     // What was read and loaded at start.
     sys::trim_heap();
     let outcome = daemon.main_loop(&mut parts, &mut place);
-    notify(&[NotifyState::Stopping]);
+    notify(&daemon, &[NotifyState::Stopping]);
     let leaves = outcome.is_ok() && daemon.leaving.load(Ordering::Acquire);
     match leaves {
         true => restart::retire(&daemon, &mut parts, &mut place),
@@ -302,7 +313,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: Config, sites: &Sites, hooks: Hooks) -> io::Result<Self> {
+    fn new(config: Config, sites: &Sites, hooks: Hooks, broker: Arc<Broker>) -> io::Result<Self> {
         let alarm = Arc::new(Alarm::new()?);
         let (clients, clients_inbox) = serve::remote()?;
         let (browsers, browsers_inbox) = serve::remote()?;
@@ -310,6 +321,7 @@ impl Parts {
         let shared = Shared::new(
             Core::new(config, sites.ports),
             hooks,
+            broker,
             endpoint::settle(browsers.clone(), pages.clone()),
             alarm.clone(),
         );
@@ -364,16 +376,19 @@ impl Parts {
         given: Option<UnixListener>,
         left: &mut Left,
     ) -> Result<Opened, Failure> {
-        let doors = Doors::new(self.clients.clone());
+        let broker = self.shared.broker();
+        let hand = broker.hand()?;
+        let doors = Doors::new(self.clients.clone(), broker.clone());
         let sockets = self.shared.with(|core, _| core.config().sockets.clone());
         doors.adopt(left.doors(&sockets), &sockets);
-        let plan = doors.prepare(&sockets)?;
+        let plan = doors.prepare(&hand, &sockets, &broker.seals())?;
         let (listener, socket) = match (given, left.socket_at(path)) {
             // Its file is the service manager's.
             (Some(listener), _) => (listener, None),
-            (None, Some(listener)) => (listener, Some(SocketFile::of_open(path))),
+            (None, Some(listener)) => (listener, Some(SocketFile::of_open(path, broker))),
             (None, None) => {
-                place::listen_for_all(path).map(|(listener, file)| (listener, Some(file)))?
+                let (listener, file) = place::listen_for_all(&hand, broker, path)?;
+                (listener, Some(file))
             }
         };
         doors.commit(plan);
@@ -389,21 +404,22 @@ impl Parts {
         &self,
         path: &Path,
         kept: &Kept,
-        handed: Vec<(Arc<str>, RawFd)>,
+        handed: Vec<(Arc<str>, UnixListener)>,
     ) -> Result<Opened, Failure> {
-        let doors = Doors::new(self.clients.clone());
+        let broker = self.shared.broker();
+        let doors = Doors::new(self.clients.clone(), broker.clone());
         let sockets = self.shared.with(|core, _| core.config().sockets.clone());
-        let handed = handed.into_iter();
-        let handed = handed.map(|(path, number)| (path, process::own(number).into()));
-        doors.adopt(handed.collect(), &sockets);
-        match doors.prepare(&sockets) {
+        doors.adopt(handed, &sockets);
+        let prepared =
+            (broker.hand()).and_then(|hand| doors.prepare(&hand, &sockets, &broker.seals()));
+        match prepared {
             Ok(plan) => doors.commit(plan),
             // No reason to lose all the others, and the tokens.
             Err(failure) => ::log::error!("{failure}"),
         }
         let socket = match kept.given {
             true => None,
-            false => Some(SocketFile::of_open(path)),
+            false => Some(SocketFile::of_open(path, broker)),
         };
         let listener = kept.control.try_clone().map_err(cant)?;
         Ok(Opened {
@@ -468,7 +484,9 @@ impl Daemon {
     /// The same by a signal, which is how a service manager stops a server, be it for good or to
     /// start another: if it keeps something for that, the sockets stay.
     fn stop_by_signal(&self) {
-        match store::is_there() && !self.is_stopping() {
+        match store::is_there() {
+            // The same signal comes from the monitor and from whoever signals all of the server.
+            _ if self.is_stopping() => {}
             true => {
                 self.leaving.store(true, Ordering::Release);
                 self.stopping.store(true, Ordering::Release);
@@ -506,6 +524,9 @@ impl Daemon {
         if !self.is_stopping() && place.presence.is_due() {
             place.look(self)?;
         }
+        if !self.shared.hooks().is_minded() {
+            return Err(io::Error::other("the monitor was killed"));
+        }
         let restarting = self.restarting().take();
         if let Some(config) = restarting
             && !self.is_stopping()
@@ -529,7 +550,7 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn restarting(&self) -> MutexGuard<'_, Option<String>> {
+    fn restarting(&self) -> MutexGuard<'_, Option<Renewed>> {
         self.restarting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -840,14 +861,18 @@ fn end(threads: [JoinHandle<()>; 2], remotes: &[Remote]) {
 }
 
 /// The service manager hears of a reload from its beginning to its end.
-fn notify_reloading() {
+fn notify_reloading(daemon: &Daemon) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        notify(&[NotifyState::Reloading, now]);
+        notify(daemon, &[NotifyState::Reloading, now]);
     }
 }
 
-fn notify(state: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(state) {
+fn notify(daemon: &Daemon, state: &[NotifyState]) {
+    if !store::has_manager() {
+        return;
+    }
+    let lines = state.iter().map(|it| format!("{it}\n")).collect();
+    if let Err(error) = daemon.shared.broker().notify(lines, &[]) {
         ::log::warn!("the service manager can't be told: {error}");
     }
 }

@@ -43,11 +43,25 @@ pub fn send(line: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<us
 /// # Errors
 /// `WouldBlock` when nothing has arrived; else the line is lost.
 pub fn recv(line: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    recv_with(line, buffer, fds, flags())
+}
+
+/// The same, and never waits, whatever the line does otherwise.
+pub fn recv_now(line: &UnixStream, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+    recv_with(line, buffer, fds, flags() | MsgFlags::MSG_DONTWAIT)
+}
+
+fn recv_with(
+    line: &UnixStream,
+    buffer: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+    flags: MsgFlags,
+) -> io::Result<usize> {
     let mut space = cmsg_space!([RawFd; MAX_FDS]);
     let mut iov = [IoSliceMut::new(buffer)];
     loop {
         let line = line.as_fd().as_raw_fd();
-        match recvmsg::<UnixAddr>(line, &mut iov, Some(&mut space), flags()) {
+        match recvmsg::<UnixAddr>(line, &mut iov, Some(&mut space), flags) {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(message) => {

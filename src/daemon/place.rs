@@ -19,7 +19,12 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Daemon, END_TIMEOUT, other, presence::Presence};
+use super::{
+    Daemon, END_TIMEOUT,
+    broker::{Broker, Hand},
+    other,
+    presence::Presence,
+};
 use crate::{
     control,
     error::Failure,
@@ -79,6 +84,11 @@ impl Place {
         }
     }
 
+    /// Where the control socket is.
+    pub fn socket(&self) -> &Path {
+        &self.address.socket
+    }
+
     /// The lock's descriptor.
     pub fn lock_fd(&self) -> BorrowedFd<'_> {
         self.lock.as_fd()
@@ -111,19 +121,24 @@ impl Place {
 
     /// Whether there was anything to mend.
     fn mend(&mut self, daemon: &Arc<Daemon>) -> Result<bool, NoPlace> {
-        self.address.prepare()?;
         let lock_gone = !is_same(&self.address.lock_file(), file_id(&self.lock));
+        // A service manager's socket is its own to make again.
+        let there = daemon.socket().as_ref().is_none_or(SocketFile::is_there);
+        if there && !lock_gone {
+            return Ok(false);
+        }
+        let hand = daemon.shared.broker().hand()?;
+        hand.prepare()?;
         if lock_gone {
-            let file = open_lock(&self.address)?;
+            let file = hand.lock_file()?;
             self.lock =
                 Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| NoPlace::Running)?;
             log::warn!("the lock was gone and has been made again");
         }
-        // A service manager's socket is its own to make again.
-        if daemon.socket().as_ref().is_none_or(SocketFile::is_there) {
-            return Ok(lock_gone);
+        if there {
+            return Ok(true);
         }
-        let (listener, file) = listen_for_all(&self.address.socket)?;
+        let (listener, file) = listen_for_all(&hand, daemon.shared.broker(), &self.address.socket)?;
         let cant = |error: io::Error| other(&format!("can't serve it: {error}"));
         if let Some(kept) = &mut *daemon.kept() {
             kept.control = listener.try_clone().map_err(cant)?;
@@ -161,7 +176,7 @@ pub fn adopt_lock(lock: OwnedFd) -> io::Result<Flock<fs::File>> {
 
 /// Whether a server is at work there. To listen isn't enough: one that was killed does that for as
 /// long as the kernel takes to close its files.
-fn answers(socket: &Path) -> bool {
+pub fn answers(socket: &Path) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket) else {
         return false;
     };
@@ -174,7 +189,8 @@ fn answers(socket: &Path) -> bool {
     }
 }
 
-fn open_lock(address: &Address) -> Result<fs::File, Failure> {
+/// Opens the lock's file, or makes it.
+pub fn open_lock(address: &Address) -> Result<fs::File, Failure> {
     let path = address.lock_file();
     let file = fs::OpenOptions::new()
         .create(true)
@@ -187,41 +203,49 @@ fn open_lock(address: &Address) -> Result<fs::File, Failure> {
 }
 
 /// Device and inode: which file it is, whatever its name.
-type FileId = (u64, u64);
+pub type FileId = (u64, u64);
+
+/// That of a file which was looked at.
+pub fn id_of(found: &fs::Metadata) -> FileId {
+    (found.dev(), found.ino())
+}
 
 fn file_id(file: &fs::File) -> Option<FileId> {
-    let found = file.metadata().ok()?;
-    Some((found.dev(), found.ino()))
+    file.metadata().ok().as_ref().map(id_of)
 }
 
 /// Whether `path` still names this file.
 fn is_same(path: &Path, file: Option<FileId>) -> bool {
-    let found = fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()));
-    found.is_ok_and(|found| Some(found) == file)
+    let found = fs::symlink_metadata(path).as_ref().map(id_of).ok();
+    found.is_some() && found == file
 }
 
 /// The file of a socket that this server listens on.
 pub struct SocketFile {
     path: PathBuf,
     id: FileId,
+    broker: Arc<Broker>,
 }
 
 impl SocketFile {
-    /// The file that is there.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let file = fs::symlink_metadata(path)?;
-        Ok(SocketFile {
+    /// The file that is there, as whoever made it says.
+    pub fn known(path: &Path, id: FileId, broker: &Arc<Broker>) -> Self {
+        SocketFile {
             path: path.to_owned(),
-            id: (file.dev(), file.ino()),
-        })
+            id,
+            broker: broker.clone(),
+        }
+    }
+
+    /// The file that is there.
+    pub fn of(path: &Path, broker: &Arc<Broker>) -> io::Result<Self> {
+        let id = id_of(&fs::symlink_metadata(path)?);
+        Ok(SocketFile::known(path, id, broker))
     }
 
     /// That of a socket which is open already. If it is gone, it will be made again.
-    pub fn of_open(path: &Path) -> Self {
-        SocketFile::of(path).unwrap_or_else(|_| SocketFile {
-            path: path.to_owned(),
-            id: (0, 0),
-        })
+    pub fn of_open(path: &Path, broker: &Arc<Broker>) -> Self {
+        SocketFile::of(path, broker).unwrap_or_else(|_| SocketFile::known(path, (0, 0), broker))
     }
 
     /// Whether it is still this server's.
@@ -231,24 +255,28 @@ impl SocketFile {
 
     /// Removes it, if it is still this server's.
     pub fn remove(&self) {
-        if self.is_there() {
-            // Somebody may just have removed it.
-            let _ = fs::remove_file(&self.path);
+        if !self.is_there() {
+            return;
+        }
+        let removed = (self.broker.hand()).and_then(|hand| hand.remove_socket(&self.path, self.id));
+        if let Err(failure) = removed {
+            log::warn!("the socket {} stays behind: {failure}", self.path.display());
         }
     }
 }
 
 /// Listens on the control socket.
-pub fn listen_for_all(path: &Path) -> Result<(UnixListener, SocketFile), NoPlace> {
-    // Its lock was removed from under it.
-    if answers(path) {
-        return Err(NoPlace::Running);
-    }
-    Ok(listen(path)?)
+pub fn listen_for_all(
+    hand: &Hand,
+    broker: &Arc<Broker>,
+    path: &Path,
+) -> Result<(UnixListener, SocketFile), NoPlace> {
+    let (listener, id) = hand.listen_control()?.ok_or(NoPlace::Running)?;
+    Ok((listener, SocketFile::known(path, id, broker)))
 }
 
 /// Listens on a Unix socket. A socket that nobody listens on is replaced.
-pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
+pub fn listen(path: &Path) -> Result<(UnixListener, FileId), Failure> {
     let cant = |error: io::Error| {
         other(&format!(
             "can't listen on the socket {}: {error}",
@@ -272,8 +300,8 @@ pub fn listen(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
         Err(error) => return Err(cant(error)),
     }
     let listener = UnixListener::bind(path).map_err(cant)?;
-    let file = SocketFile::of(path).map_err(cant)?;
-    Ok((listener, file))
+    let found = fs::symlink_metadata(path).map_err(cant)?;
+    Ok((listener, id_of(&found)))
 }
 
 #[cfg(test)]

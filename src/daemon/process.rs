@@ -10,15 +10,27 @@ use std::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
+    sync::atomic::{AtomicI32, Ordering},
 };
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
-    sys::wait::waitpid,
+    sys::{
+        signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction},
+        wait::waitpid,
+    },
     unistd::{ForkResult, Pid, fork, setsid},
 };
 
-use super::{activation::Given, runner, signals, spawner};
+use super::{
+    activation::Given,
+    hand::Servant,
+    harden,
+    monitor::{self, Charge},
+    runner,
+    seals::Key,
+    signals,
+};
 use crate::error::{Exit, Failure};
 
 /// What a daemon that answers tells the command that started it; anything else is an error.
@@ -103,41 +115,118 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     }
 }
 
-/// Forks the spawner of hook runners, before anything secret is in memory. Returns the line to it,
-/// and what it has no use for.
-pub fn fork_spawner<T>(starter: &mut Starter, not_for_it: T) -> io::Result<(UnixStream, T)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    // SAFETY: the process has one thread, so the child's memory is consistent.
-    if unsafe { fork() }?.is_parent() {
-        return Ok((ours, not_for_it));
-    }
-    drop((ours, not_for_it));
-    let outcome = become_spawner(starter, theirs);
-    std::process::exit(i32::from(outcome.is_err()));
+/// One end of the lines between the monitor and the daemon.
+pub struct Lines {
+    /// The monitor's to write to: who runs the hooks.
+    pub news: UnixStream,
+    /// The daemon's to write to ([`super::monitor::Order`]).
+    pub orders: UnixStream,
 }
 
-fn become_spawner(starter: &mut Starter, line: UnixStream) -> io::Result<()> {
-    // Whoever started a detached daemon waits for the end of its line and of its output.
-    if starter.0.take().is_some() {
-        close_stdio()?;
-    }
-    // A ^C at the terminal is for the daemon; the spawner and the runner end with it.
+/// Forks the daemon, before anything secret is in memory. This process becomes the monitor, and
+/// ends as the daemon does; only the daemon returns. `not_for_it` is nothing to the monitor.
+pub fn fork_daemon<T>(
+    starter: &mut Starter,
+    charge: Charge,
+    not_for_it: T,
+) -> io::Result<(Lines, T)> {
+    let (news, theirs) = UnixStream::pair()?;
+    let (orders, ours) = UnixStream::pair()?;
+    // Both answer them: the monitor by passing them on.
     signals::block()?;
-    close_inherited(&[line.as_raw_fd()]);
-    spawner::run(line)
+    // SAFETY: the process has one thread, so the child's memory is consistent.
+    let ForkResult::Parent { child } = unsafe { fork() }? else {
+        drop((news, orders, charge));
+        signals::end_with_parent()?;
+        let lines = Lines {
+            news: theirs,
+            orders: ours,
+        };
+        return Ok((lines, not_for_it));
+    };
+    drop((theirs, ours, not_for_it));
+    let lines = Lines { news, orders };
+    let status = become_monitor(starter, lines, child, charge);
+    std::process::exit(status);
+}
+
+fn become_monitor(starter: &mut Starter, lines: Lines, daemon: Pid, charge: Charge) -> i32 {
+    let mut kept = vec![lines.news.as_raw_fd(), lines.orders.as_raw_fd()];
+    kept.extend(charge.descriptors());
+    // Whoever started a detached daemon waits for the end of its line and of its output.
+    let detached = starter.0.take().is_some();
+    if detached && close_stdio().is_err() {
+        return Exit::Other.code().into();
+    }
+    close_inherited(&kept);
+    harden::keep_out();
+    monitor::run(lines, daemon, charge)
+}
+
+/// Who gets this process's signals.
+static FORWARDED_TO: AtomicI32 = AtomicI32::new(0);
+
+/// Passes the signals that the daemon answers on to it, from now on: whoever supervises the
+/// monitor means both. They were blocked until now.
+pub fn forward_signals(daemon: Pid) -> io::Result<()> {
+    FORWARDED_TO.store(daemon.as_raw(), Ordering::Relaxed);
+    let action = SigAction::new(
+        SigHandler::Handler(forward),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    for signal in signals::WISHES {
+        // SAFETY: the handler calls nothing but kill(2), which is safe in a handler.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    signals::unblock_wishes()
+}
+
+extern "C" fn forward(signal: i32) {
+    let daemon = FORWARDED_TO.load(Ordering::Relaxed);
+    if daemon > 0 {
+        // SAFETY: it is this process's child, which isn't reaped before the monitor ends.
+        unsafe { nix::libc::kill(daemon, signal) };
+    }
+}
+
+/// Forks a hand, which serves `line`. Only the monitor may do so.
+pub fn fork_hand(line: UnixStream, servant: Servant) -> io::Result<()> {
+    // SAFETY: the monitor has one thread, so the child's memory is consistent.
+    if unsafe { fork() }?.is_parent() {
+        return Ok(());
+    }
+    let status = become_servant(&[line.as_raw_fd()], || servant.serve(line));
+    std::process::exit(status);
+}
+
+/// A process that serves the daemon at the other end of a line, and ends with it: signals are the
+/// daemon's to answer.
+fn become_servant(kept: &[RawFd], serve: impl FnOnce() -> io::Result<()>) -> i32 {
+    let outcome = signals::block().and_then(|()| {
+        signals::unblock_children()?;
+        close_inherited(kept);
+        serve()
+    });
+    i32::from(outcome.is_err())
 }
 
 /// Forks a hook runner, which serves `line`, and holds `alive` open as long as it lives. Only the
-/// spawner may do so. Returns the runner, and what it has no use for.
-pub fn fork_runner<T>(line: UnixStream, alive: PipeWriter, not_for_it: T) -> io::Result<(Pid, T)> {
-    // SAFETY: the spawner has one thread, so the child's memory is consistent.
+/// monitor may do so. Returns the runner, and what it has no use for.
+pub fn fork_runner<T>(
+    line: UnixStream,
+    alive: PipeWriter,
+    key: Key,
+    not_for_it: T,
+) -> io::Result<(Pid, T)> {
+    // SAFETY: the monitor has one thread, so the child's memory is consistent.
     if let ForkResult::Parent { child } = unsafe { fork() }? {
         return Ok((child, not_for_it));
     }
     drop(not_for_it);
-    close_inherited(&[line.as_raw_fd(), alive.as_raw_fd()]);
-    let outcome = runner::run(line);
-    std::process::exit(i32::from(outcome.is_err()));
+    let kept = [line.as_raw_fd(), alive.as_raw_fd()];
+    let status = become_servant(&kept, || runner::run(line, key));
+    std::process::exit(status);
 }
 
 /// Takes over a descriptor that has just come into the process, by its number. It is closed on
@@ -210,6 +299,26 @@ pub fn deny_tracing() -> io::Result<bool> {
 pub fn pledge(promises: &std::ffi::CStr) -> io::Result<()> {
     // SAFETY: both are strings that end with a zero, or none.
     let result = unsafe { nix::libc::pledge(promises.as_ptr(), std::ptr::null()) };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}
+
+/// Shows this process a path in the file system, and all that is below it (unveil(2)).
+#[cfg(target_os = "openbsd")]
+pub fn unveil(path: &std::path::Path, rights: &std::ffi::CStr) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: both are strings that end with a zero.
+    let result = unsafe { nix::libc::unveil(path.as_ptr(), rights.as_ptr()) };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}
+
+/// It sees nothing else from now on.
+#[cfg(target_os = "openbsd")]
+pub fn seal_veil() -> io::Result<()> {
+    // SAFETY: without arguments it ends the calls of this kind.
+    let result = unsafe { nix::libc::unveil(std::ptr::null(), std::ptr::null()) };
     nix::errno::Errno::result(result)?;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! `pizauth restart`, on both sides of execve(2): the last deeds of one program and the first of
-//! its successor.
+//! `pizauth restart`, on both sides of the monitor's execve(2): the last deeds of one daemon and the
+//! first of its successor.
 
 use std::{
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-        unix::net::UnixStream,
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixListener,
     },
     path::PathBuf,
     sync::{Arc, mpsc::RecvTimeoutError},
@@ -16,17 +16,22 @@ use nix::sys::stat::{Mode, umask};
 
 use super::{
     Daemon, Parts, Rest, Sites,
-    handover::{self, Handover, Kept},
-    harden::{self, Sandbox},
+    broker::Broker,
+    handover::{self, Handover, Kept, Passed, Received},
+    harden,
     hooks::Hooks,
-    log as logging, other,
+    log as logging,
+    monitor::{Charge, Handed, Legacy, Runner},
+    other,
     place::{self, Place},
-    process, signals,
+    process::{self, Lines, Starter},
+    seals::Seals,
     signals::Wish,
     store::{self, State},
     turn, verbs,
 };
 use crate::{
+    config,
     core::{Core, Ports},
     error::Failure,
     paths, sys,
@@ -45,44 +50,69 @@ const DRAIN_LOOK: Duration = Duration::from_millis(250);
 /// How long token files may take that are being written.
 const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a successor is to go by.
+#[derive(Clone)]
+pub struct Renewed {
+    /// The configuration.
+    config: String,
+    /// Its seals.
+    seals: Seals,
+}
+
 /// Has the program tried that is there now, and asks the main thread to become it.
 pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
-    let config = verbs::read_config_text(&daemon.config_file)?;
+    let hand = daemon.shared.broker().hand()?;
+    let file = daemon.config_file.display().to_string();
+    let text = |bytes| config::text(&file, bytes).map_err(verbs::bad_config);
+    let (config, seals) = hand.config(text)?;
     let kept = daemon.kept();
     let Some(kept) = &*kept else {
         return Err(other("the server is just ending"));
     };
-    let handover = describe(daemon, kept, config.clone(), &Numbers::default());
-    handover.trial(&kept.program, &daemon.config_file)?;
+    // What was given away once more would be looked at only.
+    let mut passed = Passed::default();
+    let control = kept.control.as_fd();
+    let config = Renewed { config, seals };
+    let handover = describe(
+        daemon,
+        kept,
+        config.clone(),
+        &mut passed,
+        [control, control],
+    );
+    let cant = |error: io::Error| other(&format!("the state can't be handed over: {error}"));
+    let memory = handover.memory().map_err(cant)?;
+    let outcome = hand.try_program(memory.as_fd());
+    handover::wipe(&memory);
+    outcome?;
     *daemon.restarting() = Some(config);
     daemon.alarm.ring();
     Ok(())
 }
 
-/// Descriptors that go over as their numbers; a trial needs none.
-#[derive(Default)]
-struct Numbers {
-    lock: RawFd,
-    runner: RawFd,
-    spawner: Option<RawFd>,
-}
-
-fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> Handover {
+/// The state as it is now. What it counts goes along: the lock and the line to the runner, and what
+/// was kept, but for the doors.
+fn describe<'a>(
+    daemon: &Daemon,
+    kept: &'a Kept,
+    Renewed { config, seals }: Renewed,
+    passed: &mut Passed<'a>,
+    [lock, runner]: [BorrowedFd<'a>; 2],
+) -> Handover {
     Handover {
         config,
+        seals: seals.state(),
+        old_seals: daemon.shared.broker().seals().state(),
         listeners: kept.listeners.clone(),
         detached: kept.detached,
         verbose: kept.verbose,
         restarts: kept.restarts,
-        denied: kept.denied.clone(),
-        confined: kept.confined,
-        lock: numbers.lock,
-        runner: numbers.runner,
-        spawner: numbers.spawner,
-        control: kept.control.as_raw_fd(),
+        lock: passed.put(lock),
+        runner: passed.put(runner),
+        control: passed.put(kept.control.as_fd()),
         given: kept.given,
-        sites: kept.sites(),
-        doors: daemon.doors.state(),
+        sites: kept.sites(passed),
+        doors: Vec::new(),
         hooks: daemon.shared.hooks().state(),
         core: daemon.shared.with(|core, cx| core.state(cx.now)),
     }
@@ -90,11 +120,11 @@ fn describe(daemon: &Daemon, kept: &Kept, config: String, numbers: &Numbers) -> 
 
 /// Becomes the program that was tried. Returns only when that wasn't possible: then everything
 /// goes on as it was.
-pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place, config: String) {
+pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place, config: Renewed) {
     log::info!("the server is about to be restarted in place");
     daemon.shared.with(|core, _| core.hold());
     let outcome = match settle(daemon, parts, place) {
-        Ok(true) => drain_and_exec(daemon, parts, place, config),
+        Ok(true) => drain_and_become(daemon, parts, place, config),
         Ok(false) => Err(io::Error::other(
             "what is under way with a provider takes too long",
         )),
@@ -133,11 +163,11 @@ fn settle(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) -> io::Res
     Ok(!daemon.is_stopping())
 }
 
-fn drain_and_exec(
+fn drain_and_become(
     daemon: &Arc<Daemon>,
     parts: &Parts,
     place: &mut Place,
-    config: String,
+    config: Renewed,
 ) -> io::Result<()> {
     drain(daemon, parts, place)?;
     if daemon.is_stopping() || !daemon.shared.files().finish(FILES_TIMEOUT) {
@@ -151,25 +181,26 @@ fn drain_and_exec(
         return Err(io::Error::other("the hook runner takes no orders"));
     }
     let kept = daemon.kept();
-    let (runner, spawner) = daemon.shared.hooks().kept();
-    let (Some(kept), Some(runner)) = (&*kept, runner) else {
+    let (Some(kept), Some(runner)) = (&*kept, daemon.shared.hooks().line()) else {
         return Err(io::Error::other("the hook runner is gone"));
     };
-    let lock = place.lock_fd();
-    let numbers = Numbers {
-        lock: lock.as_raw_fd(),
-        runner: runner.as_raw_fd(),
-        spawner: spawner.as_ref().map(|line| line.as_raw_fd()),
-    };
-    let handover = describe(daemon, kept, config, &numbers);
-    let error = daemon.doors.with_fds(|doors| {
-        let mut passed: Vec<BorrowedFd> = kept.fds();
-        passed.extend([lock, runner.as_fd()]);
-        passed.extend(spawner.iter().map(|line| line.as_fd()));
-        passed.extend(doors);
-        handover.exec(&kept.program, &daemon.config_file, &passed)
-    });
-    Err(error)
+    let mut passed = Passed::default();
+    let first = [place.lock_fd(), runner.as_fd()];
+    let mut handover = describe(daemon, kept, config, &mut passed, first);
+    Err(daemon.doors.with_sockets(|doors| {
+        let mut passed = Passed(passed.0.clone());
+        let doors = doors.into_iter();
+        handover.doors = doors.map(|(path, fd)| (path, passed.put(fd))).collect();
+        match handover.memory() {
+            Ok(memory) => {
+                let broker = daemon.shared.broker();
+                let error = broker.become_successor(memory.as_fd(), &passed.0);
+                handover::wipe(&memory);
+                error
+            }
+            Err(error) => error,
+        }
+    }))
 }
 
 /// Answers those who have begun to ask, and leaves all others to the successor.
@@ -221,9 +252,10 @@ pub fn leave(daemon: &Arc<Daemon>) {
     // One that the service manager has made is its own already.
     let control = kept.as_ref().filter(|kept| !kept.given);
     let control = control.map(|kept| kept.control.as_fd());
-    let outcome = daemon.doors.with_fds(|doors| {
+    let outcome = daemon.doors.with_sockets(|doors| {
+        let doors = doors.into_iter().map(|(_, fd)| fd);
         let sockets: Vec<_> = control.into_iter().chain(doors).collect();
-        store::put(&state, &sockets)
+        store::put(shared.broker(), &state, &sockets)
     });
     drop(kept);
     match outcome {
@@ -235,69 +267,89 @@ pub fn leave(daemon: &Arc<Daemon>) {
     }
 }
 
-/// The successor's beginning; without a `number` only whether there could be one.
-pub fn take_over(config_file: PathBuf, number: Option<RawFd>) -> Result<(), Failure> {
+/// The successor's beginning; without `handed` only whether there could be one.
+pub fn take_over(config_file: PathBuf, handed: Option<&str>) -> Result<(), Failure> {
+    harden::keep_out();
     umask(Mode::from_bits_truncate(0o077));
     sys::tune_heap();
-    let cant = super::cant;
-    let mut sandbox = match number {
-        None => Sandbox::default(),
-        Some(_) => {
-            signals::block().map_err(cant)?;
-            harden::harden()
-        }
+    let Some(handed) = handed else {
+        return handover::take(&config_file, None).map(drop);
     };
-    let handover::Taken { handover, config } = handover::take(&config_file, number)?;
-    if number.is_none() {
-        return Ok(());
-    }
+    let handed = Handed::parse(handed).ok_or_else(|| other("it is given nothing"))?;
+    let state = process::own(handed.state);
+    let fds = handed.fds.into_iter().map(process::own).collect();
+    let charge = Charge {
+        program: handover::program(),
+        config_file: config_file.clone(),
+        legacy: Some(Legacy {
+            runner: Runner {
+                process: handed.runner,
+                alive: process::own(handed.alive).into(),
+            },
+            key: process::own(handed.key).into(),
+        }),
+    };
+    let mut starter = Starter::none();
+    let (lines, (state, fds)) =
+        process::fork_daemon(&mut starter, charge, (state, fds)).map_err(super::cant)?;
+    go_on(config_file, lines, state, Received::new(fds))
+}
+
+/// The successor of a daemon, with what that has left.
+fn go_on(
+    config_file: PathBuf,
+    lines: Lines,
+    state: OwnedFd,
+    mut received: Received,
+) -> Result<(), Failure> {
+    let cant = super::cant;
+    let mut sandbox = harden::harden();
+    let handover::Taken { handover, config } = handover::take(&config_file, Some(state))?;
     logging::start(handover.verbose, handover.detached);
-    sandbox.deny_calls(handover.denied);
-    sandbox.confine(handover.confined);
+    let mut take = |slot| received.take(slot).map_err(cant);
+    let (lock, runner) = (take(handover.lock)?, take(handover.runner)?);
+    let control = UnixListener::from(take(handover.control)?);
+    let doors = handover.doors.into_iter();
+    let doors = doors.map(|(path, slot)| Ok((path, take(slot)?.into())));
+    let doors = doors.collect::<Result<Vec<_>, Failure>>()?;
+    let sites = adopt_sites(handover.sites, &mut received).map_err(cant)?;
+    let lock = place::adopt_lock(lock).map_err(cant)?;
+    let address = paths::address()?;
+    let place = Place::new(address, lock);
+    sandbox.confine(place.socket());
+    sandbox.deny_calls();
     let listeners = handover.listeners.clone();
-    let sites = adopt_sites(handover.sites).map_err(cant)?;
-    let line = |number| UnixStream::from(process::own(number));
-    let (spawner, runner) = (handover.spawner.map(line), line(handover.runner));
-    let hooks = Hooks::adopt(spawner, runner, handover.hooks).map_err(cant)?;
-    let parts = Parts::new(config, &sites, hooks).map_err(cant)?;
+    let broker = Arc::new(Broker::new(lines.orders).map_err(cant)?);
+    broker.learn(Seals::new(handover.old_seals));
+    broker.learn(Seals::new(handover.seals));
+    let hooks =
+        Hooks::adopt(lines.news, broker.clone(), runner.into(), handover.hooks).map_err(cant)?;
+    let parts = Parts::new(config, &sites, hooks, broker).map_err(cant)?;
     parts.shared.with(|core, cx| core.adopt(cx, handover.core));
-    let control = process::own(handover.control).into();
     let kept = Kept {
         control,
         given: handover.given,
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: handover.restarts.saturating_add(1),
-        denied: sandbox.denied,
-        confined: sandbox.confined,
         detached: handover.detached,
         verbose: handover.verbose,
-        program: handover::program(),
     };
-    let address = paths::address()?;
-    let opened = parts.reopen(&address.socket, &kept, handover.doors)?;
+    let opened = parts.reopen(place.socket(), &kept, doors)?;
     let (daemon, listener) = parts.daemon(config_file, &sites, opened, sandbox.layers);
     *daemon.kept() = Some(kept);
-    let lock = place::adopt_lock(process::own(handover.lock)).map_err(cant)?;
     log::info!("the server was restarted in place");
-    super::serve(
-        daemon,
-        parts,
-        listener,
-        sites,
-        Place::new(address, lock),
-        None,
-    )
+    super::serve(daemon, parts, listener, sites, place, None)
 }
 
-fn adopt_sites(states: Vec<handover::SiteState>) -> io::Result<Sites> {
+fn adopt_sites(states: Vec<handover::SiteState>, received: &mut Received) -> io::Result<Sites> {
     let mut sites = Sites {
         sites: Vec::new(),
         ports: Ports::default(),
         identity: None,
     };
     for state in states {
-        let site = state.open()?;
+        let site = state.open(received)?;
         match &site.identity {
             Some(identity) => {
                 sites.ports.https = Some(site.bound.port);

@@ -1,7 +1,7 @@
-//! The hook runner: a process of its own, whose parent was forked before the daemon had read
-//! anything (spawner.rs), that runs the user's commands at once, as the daemon orders. It has all
-//! of the user's rights and none of the secrets. One thread, one poll(2); it ends with the daemon,
-//! and ends its hooks then.
+//! The hook runner: a process of its own, forked by the monitor (monitor.rs), that runs the user's
+//! commands at once, as the daemon orders, if they bear the configuration's seal (seals.rs). It has
+//! all of the user's rights and none of the secrets. One thread, one poll(2); it ends with the
+//! daemon, and ends its hooks then.
 
 use std::{
     collections::VecDeque,
@@ -27,8 +27,9 @@ use nix::{
 
 use super::{
     activation,
-    job::{End, Job, Lane, Order, Pipe, Report, Said, take_line},
+    job::{End, Job, Lane, Order, PREFIX, Pipe, Report, Said, take_line},
     pass,
+    seals::Key,
     signals::Children,
 };
 
@@ -41,10 +42,11 @@ const MAX_STDERR_BYTES: usize = 512;
 const MAX_STDOUT_BYTES: usize = 16 << 10;
 
 /// Runs hooks until the daemon at the other end of `line` is gone.
-pub fn run(line: UnixStream) -> io::Result<()> {
+pub fn run(line: UnixStream, key: Key) -> io::Result<()> {
     line.set_nonblocking(true)?;
     let mut runner = Runner {
         line,
+        key,
         children: Children::watch()?,
         incoming: Vec::new(),
         outgoing: VecDeque::new(),
@@ -61,6 +63,7 @@ pub fn run(line: UnixStream) -> io::Result<()> {
 
 struct Runner {
     line: UnixStream,
+    key: Key,
     children: Children,
     incoming: Vec<u8>,
     outgoing: VecDeque<u8>,
@@ -187,7 +190,7 @@ impl Runner {
             return;
         }
         for (job, pipe) in std::mem::take(&mut self.told) {
-            match start(&job, pipe) {
+            match check(&self.key, &job).and_then(|()| start(&job, pipe)) {
                 Ok(hook) => self.running.push(hook),
                 Err(error) => {
                     let end = End::NotStarted(error.to_string());
@@ -252,6 +255,16 @@ impl Runner {
             }
         }
         Ok(())
+    }
+}
+
+/// Only what the configuration has is run, and only told what hooks are told.
+fn check(key: &Key, job: &Job) -> io::Result<()> {
+    let (option, env) = (job.lane.option(), &job.env);
+    let known = key.fits(option, &job.command, &job.seal);
+    match known && env.iter().all(|(name, _)| name.starts_with(PREFIX)) {
+        true => Ok(()),
+        false => Err(io::Error::other("the configuration doesn't have it")),
     }
 }
 
@@ -366,6 +379,34 @@ impl Hook {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             // It may just have ended by itself.
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_configuration_has_is_run_and_told_as_hooks_are() {
+        let key = Key::of([1; 32]);
+        let job = |lane, sealed: &str, variable: &str| Job {
+            id: 1,
+            lane,
+            command: "true".into(),
+            seal: key.seal("token_event_cmd", sealed),
+            env: vec![(variable.into(), "x".into())],
+            limit: Duration::ZERO,
+            pipe: None,
+        };
+        assert!(check(&key, &job(Lane::Event, "true", "PIZAUTH_EVENT")).is_ok());
+        for forged in [
+            job(Lane::Event, "false", "PIZAUTH_EVENT"),
+            job(Lane::Secret, "true", "PIZAUTH_EVENT"),
+            job(Lane::Event, "true", "LD_PRELOAD"),
+            job(Lane::Event, "true", "ENV"),
+        ] {
+            assert!(check(&key, &forged).is_err(), "{forged:?}");
         }
     }
 }

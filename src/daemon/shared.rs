@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{clients, clock, files::TokenFiles, hooks::Hooks, outbox::Outbox, provider::Provider};
+use super::{
+    broker::Broker, clients, clock, files::TokenFiles, hooks::Hooks, outbox::Outbox,
+    provider::Provider,
+};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Waiter},
@@ -23,6 +26,7 @@ pub struct Shared {
     provider: Provider,
     hooks: Hooks,
     files: TokenFiles,
+    broker: Arc<Broker>,
     settle: Settle,
     /// Those of the control socket, which may be made anew.
     clients: Mutex<Option<Remote>>,
@@ -51,17 +55,29 @@ impl Parcel {
 
 impl Shared {
     /// Puts the parts together; `alarm` rings when the next deadline has changed.
-    pub fn new(core: Core, hooks: Hooks, settle: Settle, alarm: Arc<Alarm>) -> Arc<Self> {
+    pub fn new(
+        core: Core,
+        hooks: Hooks,
+        broker: Arc<Broker>,
+        settle: Settle,
+        alarm: Arc<Alarm>,
+    ) -> Arc<Self> {
         Arc::new(Shared {
             core: Mutex::new(core),
             outbox: Outbox::default(),
             provider: Provider::new(),
             hooks,
             files: TokenFiles::default(),
+            broker,
             settle,
             clients: Mutex::new(None),
             alarm,
         })
+    }
+
+    /// The line to the monitor.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
     }
 
     /// From now on, clients are answered and told of news through `remote`.

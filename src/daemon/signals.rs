@@ -20,6 +20,36 @@ pub fn block() -> io::Result<()> {
     Ok(())
 }
 
+/// The signals that are [`Wish`]es.
+pub const WISHES: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Lets those through that are wishes, which come to a handler.
+pub fn unblock_wishes() -> io::Result<()> {
+    let wishes: SigSet = WISHES.into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&wishes), None)?;
+    Ok(())
+}
+
+/// Lets through what the monitor has blocked to watch its children: this process has its own.
+pub fn unblock_children() -> io::Result<()> {
+    let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
+    Ok(())
+}
+
+/// From now on this process is killed when its parent is: SIGKILL means both.
+#[cfg(target_os = "linux")]
+pub fn end_with_parent() -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(())
+}
+
+/// The end of its lines is what it notices instead.
+#[cfg(not(target_os = "linux"))]
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(())
+}
+
 fn answered() -> SigSet {
     // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token. Nor
     // must SIGXFSZ: a file that must not grow is an error like any other.

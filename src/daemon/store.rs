@@ -13,7 +13,7 @@ use std::{
     io::{self, PipeReader, Seek},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::{UnixDatagram, UnixListener},
+        unix::net::UnixListener,
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,7 +25,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{activation::Given, handover, memory, pass, place::SocketFile};
+use super::{activation::Given, broker::Broker, handover, memory, place::SocketFile};
 use crate::{
     config::RestrictedSocket,
     core::{CoreState, Ports, dump},
@@ -79,7 +79,12 @@ impl State {
 
 /// Whether the manager keeps anything.
 pub fn is_there() -> bool {
-    env::var_os("NOTIFY_SOCKET").is_some() && capacity() > 0
+    has_manager() && capacity() > 0
+}
+
+/// Whether a service manager listens.
+pub fn has_manager() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 fn capacity() -> usize {
@@ -91,32 +96,32 @@ fn capacity() -> usize {
 ///
 /// # Errors
 /// When it can't be told; what it has by then is of no use to anybody.
-pub fn put(state: &State, sockets: &[BorrowedFd]) -> io::Result<()> {
+pub fn put(broker: &Broker, state: &State, sockets: &[BorrowedFd]) -> io::Result<()> {
     let memory = memory::write(MAGIC, state)?;
-    let outcome = put_all(&memory, sockets).and_then(|()| barrier());
+    let outcome = put_all(broker, &memory, sockets).and_then(|()| barrier(broker));
     if outcome.is_err() {
         handover::wipe(&memory);
-        remove(&[STATE, SOCKET]);
+        remove(broker, &[STATE, SOCKET]);
     }
     outcome
 }
 
-fn put_all(memory: &File, sockets: &[BorrowedFd]) -> io::Result<()> {
-    store(STATE, memory.as_fd())?;
+fn put_all(broker: &Broker, memory: &File, sockets: &[BorrowedFd]) -> io::Result<()> {
+    store(broker, STATE, memory.as_fd())?;
     for socket in sockets.iter().take(capacity().saturating_sub(1)) {
-        store(SOCKET, *socket)?;
+        store(broker, SOCKET, *socket)?;
     }
     Ok(())
 }
 
-fn store(name: &str, fd: BorrowedFd) -> io::Result<()> {
+fn store(broker: &Broker, name: &str, fd: BorrowedFd) -> io::Result<()> {
     // Whether it can be read from or written to is no reason to close it.
-    tell(&format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
+    broker.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
 }
 
-fn remove(names: &[&str]) {
+fn remove(broker: &Broker, names: &[&str]) {
     for name in names {
-        let removed = tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]);
+        let removed = broker.notify(format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]);
         if let Err(error) = removed {
             log::warn!("the service manager can't be told: {error}");
         }
@@ -124,9 +129,9 @@ fn remove(names: &[&str]) {
 }
 
 /// Returns when the manager has dealt with all that it was told before.
-fn barrier() -> io::Result<()> {
+fn barrier(broker: &Broker) -> io::Result<()> {
     let (ours, theirs) = io::pipe()?;
-    tell("BARRIER=1\n", &[theirs.as_fd()])?;
+    broker.notify("BARRIER=1\n".into(), &[theirs.as_fd()])?;
     drop(theirs);
     wait_for_hangup(&ours)
 }
@@ -139,18 +144,9 @@ fn wait_for_hangup(pipe: &PipeReader) -> io::Result<()> {
     }
 }
 
-fn tell(text: &str, fds: &[BorrowedFd]) -> io::Result<()> {
-    let Some(path) = env::var_os("NOTIFY_SOCKET") else {
-        return Err(io::Error::other("there is none"));
-    };
-    let line = UnixDatagram::unbound()?;
-    line.connect(path)?;
-    pass::send(&line, text.as_bytes(), fds).map(drop)
-}
-
 /// What a predecessor has left.
-#[derive(Default)]
 pub struct Left {
+    broker: Arc<Broker>,
     states: Vec<File>,
     sockets: Vec<(PathBuf, UnixListener)>,
     /// Which places somebody has asked for.
@@ -160,8 +156,15 @@ pub struct Left {
 }
 
 /// Tells what a predecessor has left from what was given for other reasons.
-pub fn split(given: Vec<Given>) -> (Left, Vec<OwnedFd>) {
-    let (mut left, mut others) = (Left::default(), Vec::new());
+pub fn split(broker: &Arc<Broker>, given: Vec<Given>) -> (Left, Vec<OwnedFd>) {
+    let mut left = Left {
+        broker: broker.clone(),
+        states: Vec::new(),
+        sockets: Vec::new(),
+        used: Vec::new(),
+        kept: false,
+    };
+    let mut others = Vec::new();
     for Given { name, fd } in given {
         match name.as_str() {
             STATE => left.states.push(fd.into()),
@@ -221,10 +224,10 @@ impl Left {
         }
         self.kept = false;
         self.states.iter().for_each(handover::wipe);
-        remove(&[STATE, SOCKET]);
+        remove(&self.broker, &[STATE, SOCKET]);
         for (path, _) in &self.sockets {
             // The configuration has it no more.
-            if let Ok(file) = SocketFile::of(path)
+            if let Ok(file) = SocketFile::of(path, &self.broker)
                 && !self.used.contains(path)
             {
                 file.remove();
@@ -237,7 +240,7 @@ impl Drop for Left {
     /// Without a server, nobody shall wait for one at its sockets.
     fn drop(&mut self) {
         if self.kept {
-            remove(&[SOCKET]);
+            remove(&self.broker, &[SOCKET]);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::{fs, io::Read, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
 
-use super::{Daemon, doors::Admitted, handover, restart, shared::Shared};
+use super::{
+    Daemon, broker::Hand, doors::Admitted, handover, restart, seals::Seals, shared::Shared,
+};
 use crate::{
     config::{self, Config, ConfigError},
     core::{Progress, dump},
@@ -80,17 +82,22 @@ fn restore(shared: &Arc<Shared>, mut bytes: Wiped) -> Reply {
 
 /// Reads the config again: all of it, or nothing. The remark says what needs a restart.
 pub fn reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
-    super::notify_reloading();
+    super::notify_reloading(daemon);
     let outcome = try_reload(daemon);
-    super::notify(&[NotifyState::Ready]);
+    super::notify(daemon, &[NotifyState::Ready]);
     outcome
 }
 
 fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
+    #[cfg(all(debug_assertions, target_os = "linux"))]
+    super::intruder::visit(daemon);
     // One at a time, or a file that was read before could come into force after another.
     let _turn = daemon.reload_turn();
-    let config = read_config(&daemon.config_file)?;
-    let doors = daemon.doors.prepare(&config.sockets)?;
+    let hand = daemon.shared.broker().hand()?;
+    let (config, seals) = read_config(&daemon.config_file, &hand)?;
+    let doors = daemon.doors.prepare(&hand, &config.sockets, &seals)?;
+    drop(hand);
+    daemon.shared.broker().learn(seals);
     let listeners = handover::listeners(&config);
     daemon.shared.with(|core, cx| core.reload(cx, config));
     daemon.doors.commit(doors);
@@ -108,18 +115,19 @@ const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were unt
                               `pizauth shutdown` and `pizauth server`\n";
 
 /// Reads and checks the configuration, and logs what should be changed in it.
-pub fn read_config(file: &Path) -> Result<Config, Failure> {
-    let config = load_config(file)?;
+pub fn read_config(file: &Path, hand: &Hand) -> Result<(Config, Seals), Failure> {
+    let (config, seals) = hand.config(|bytes| parse_config(file, bytes))?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    Ok(config)
+    Ok((config, seals))
 }
 
-/// Reads and checks the configuration.
-pub fn load_config(file: &Path) -> Result<Config, Failure> {
-    let text = read_config_text(file)?;
-    config::parse(&file.display().to_string(), &text).map_err(bad_config)
+/// Checks the configuration.
+pub fn parse_config(file: &Path, bytes: Vec<u8>) -> Result<Config, Failure> {
+    let name = file.display().to_string();
+    let text = config::text(&name, bytes).map_err(bad_config)?;
+    config::parse(&name, &text).map_err(bad_config)
 }
 
 /// A config error as the one who asks gets to see it.
@@ -132,13 +140,12 @@ pub fn bad_config(error: ConfigError) -> Failure {
 }
 
 /// Reads the configuration.
-pub fn read_config_text(file: &Path) -> Result<String, Failure> {
-    let cant = |error: std::io::Error| {
-        let what = format!("can't read the configuration {}: {error}", file.display());
-        Failure::new(Exit::Other, what)
-    };
-    let opened = fs::File::open(file).map_err(cant)?;
-    if !opened.metadata().map_err(cant)?.is_file() {
+pub fn config_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
+    let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
+    let found = opened
+        .metadata()
+        .map_err(|error| unreadable(file, &error))?;
+    if !found.is_file() {
         let what = format!("the configuration {} is no regular file", file.display());
         return Err(Failure::new(Exit::Other, what));
     }
@@ -146,8 +153,13 @@ pub fn read_config_text(file: &Path) -> Result<String, Failure> {
     opened
         .take((config::MAX_CONFIG_BYTES as u64).saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(cant)?;
-    config::text(&file.display().to_string(), bytes).map_err(bad_config)
+        .map_err(|error| unreadable(file, &error))?;
+    Ok(bytes)
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    let what = format!("can't read the configuration {}: {error}", file.display());
+    Failure::new(Exit::Other, what)
 }
 
 fn info(daemon: &Daemon) -> ServerInfo {
@@ -164,7 +176,8 @@ fn info(daemon: &Daemon) -> ServerInfo {
             .https
             .as_ref()
             .map(|https| https.certificate_sha256.clone()),
-        pid: std::process::id(),
+        pid: std::os::unix::process::parent_id(),
+        token_holder: std::process::id(),
         restarts: daemon.kept().as_ref().map_or(0, |kept| kept.restarts),
         hook_runner,
         hook_runner_losses,

@@ -291,6 +291,12 @@ impl Daemon {
         }
     }
 
+    /// The process that holds the tokens, by its own word.
+    #[track_caller]
+    pub fn holder(&self) -> Pid {
+        self.process("token_holder").expect("who holds the tokens")
+    }
+
     /// What the daemon has logged until now; only in the foreground.
     pub fn log(&self) -> Capture {
         match &self.running {
@@ -314,10 +320,15 @@ impl Daemon {
 
     /// Kills the daemon without a word, as a crash would.
     pub fn kill(&mut self) {
+        let processes = self.pid().map(children).unwrap_or_default();
         match std::mem::replace(&mut self.running, Server::Down) {
             Server::Down | Server::Forked(None) => {}
             Server::Foreground(mut server) => server.kill(),
             Server::Forked(Some(pid)) => self.kill_forked(pid),
+        }
+        // They end with it, one after the other; until then, the socket still takes connections.
+        for pid in processes {
+            wait::until("the end of all its processes", || gone(pid));
         }
     }
 
@@ -344,12 +355,15 @@ impl Daemon {
         token.into()
     }
 
-    /// The pid of a daemon in the background: its own word, or the kernel's.
     /// The process that runs the hooks, if there is one.
     pub fn hook_runner(&self) -> Option<Pid> {
+        self.process("hook_runner")
+    }
+
+    fn process(&self, name: &str) -> Option<Pid> {
         let info = self.run(&["info", "-j"]).ok().to_owned();
         let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
-        let process = info["server_info"]["hook_runner"].as_i64()?;
+        let process = info["server_info"][name].as_i64()?;
         Some(Pid::from_raw(i32::try_from(process).expect("a process")))
     }
 
@@ -362,6 +376,7 @@ impl Daemon {
         });
     }
 
+    /// The pid of a daemon in the background: its own word, or the kernel's.
     fn find_pid(&self) -> Option<Pid> {
         let info = self.run(&["info", "-j"]).stdout;
         let info: serde_json::Value = serde_json::from_str(&info).unwrap_or_default();
@@ -431,6 +446,16 @@ pub fn gone(pid: Pid) -> Option<()> {
     // The first thread may be through while others still hold the process's files open.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     ((zombie && threads <= 1) || kill(pid, None).is_err()).then_some(())
+}
+
+/// The processes that this one has started.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace();
+    children
+        .map(|pid| Pid::from_raw(pid.parse().expect("a process")))
+        .collect()
 }
 
 /// The process that listens on `socket`, by the kernel's word.

@@ -246,6 +246,10 @@ pub const BANS: [Ban; 7] = [
                 "the control socket's file, which the main thread makes again and `shutdown` removes",
             ),
             ("src/daemon/files.rs", "the queue of token files"),
+            (
+                "src/daemon/broker.rs",
+                "one order after the other; what the configuration's seals are",
+            ),
             ("src/daemon/doors.rs", "which restricted sockets are open"),
             (
                 "src/redirect/pages.rs",
@@ -281,7 +285,7 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
-                "src/daemon/spawner.rs",
+                "src/daemon/monitor.rs",
                 "when the next runner may be started, in a process without a core",
             ),
             (
@@ -343,7 +347,7 @@ pub const BANS: [Ban; 7] = [
             ("src/core/dump.rs", "the dump, before it is sealed"),
             ("src/core/publish.rs", "the line in a token file"),
             (
-                "src/daemon/files.rs",
+                "src/daemon/broker.rs",
                 "the token file, on its way to the disk",
             ),
             ("src/http.rs", "the body and headers of the request"),

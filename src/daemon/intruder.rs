@@ -1,0 +1,121 @@
+//! In a build for tests: what code would try that somebody has smuggled into the daemon. The daemon
+//! runs it when a file of this name lies in the drills' directory (guard.rs), and logs what came of
+//! it.
+
+use std::{
+    fs, io,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::Command,
+    sync::Arc,
+};
+
+use nix::{
+    sys::{
+        signal::kill,
+        uio::{RemoteIoVec, process_vm_readv},
+    },
+    unistd::Pid,
+};
+
+use super::{Daemon, guard, seals::Seal};
+use crate::secret::Secret;
+
+/// Tries, if there is an order to.
+pub fn visit(daemon: &Arc<Daemon>) {
+    let Some(drills) = guard::drills() else {
+        return;
+    };
+    if fs::remove_file(drills.join("intruder")).is_err() {
+        return;
+    }
+    let tell = |what: &str, outcome: Result<(), String>| match outcome {
+        Ok(()) => log::error!("intruder: {what}: done"),
+        Err(why) => log::error!("intruder: {what}: refused: {why}"),
+    };
+    for (what, outcome) in alone(daemon, &drills) {
+        tell(what, outcome.map_err(|error| error.to_string()));
+    }
+    for (what, outcome) in by_others(daemon, &drills) {
+        tell(what, outcome);
+    }
+    let script = format!("touch '{}'", drills.join("by-runner").display());
+    daemon.shared.hooks().startup(script);
+    daemon.alarm.ring();
+}
+
+/// What he tries himself.
+fn alone(daemon: &Daemon, drills: &Path) -> Vec<(&'static str, io::Result<()>)> {
+    let parent = Pid::parent();
+    let environment = format!("/proc/{parent}/environ");
+    let peek = || {
+        let mut byte = [0];
+        let mut local = [io::IoSliceMut::new(&mut byte)];
+        let remote = [RemoteIoVec { base: 0, len: 1 }];
+        process_vm_readv(parent, &mut local, &remote)
+    };
+    vec![
+        (
+            "run a program",
+            Command::new("/bin/true").status().map(drop),
+        ),
+        (
+            "read the configuration",
+            fs::read(&daemon.config_file).map(drop),
+        ),
+        ("list a directory", fs::read_dir(drills).map(drop)),
+        (
+            "empty a file",
+            nix::unistd::truncate(&drills.join("by-hand"), 0).map_err(Into::into),
+        ),
+        (
+            "give a file away",
+            fs::set_permissions(drills.join("by-hand"), fs::Permissions::from_mode(0o666)),
+        ),
+        (
+            "ask another server",
+            UnixStream::connect(drills.join("by-hand")).map(drop),
+        ),
+        ("write a file", fs::write(drills.join("file"), "x")),
+        ("make a directory", fs::create_dir(drills.join("dir"))),
+        (
+            "read another's environment",
+            fs::read(environment).map(drop),
+        ),
+        (
+            "read another's memory",
+            peek().map(drop).map_err(Into::into),
+        ),
+        ("signal another", kill(parent, None).map_err(Into::into)),
+        (
+            "listen on a port",
+            TcpListener::bind("127.0.0.1:0").map(drop),
+        ),
+    ]
+}
+
+/// What he would have those do who may.
+fn by_others(daemon: &Daemon, drills: &Path) -> Vec<(&'static str, Result<(), String>)> {
+    let file: Arc<str> = drills.join("by-hand").display().to_string().into();
+    let forged = Seal::default();
+    let secret = Secret::new("x".into());
+    let Ok(hand) = daemon.shared.broker().hand() else {
+        return Vec::new();
+    };
+    let seals = daemon.shared.broker().seals();
+    vec![
+        (
+            "have a file written",
+            hand.replace(&file, &forged, &secret).map_err(|it| it.what),
+        ),
+        (
+            "have a file removed",
+            hand.remove(&file, &forged).map_err(|it| it.what),
+        ),
+        (
+            "have a socket made",
+            hand.listen(&file, &seals).map(drop).map_err(|it| it.what),
+        ),
+    ]
+}

@@ -1,0 +1,489 @@
+//! The monitor: the process that people and service managers know, and the only one that keeps all
+//! of the user's rights for as long as the server runs. It never has a secret: it forks the daemon
+//! (the rest of this directory), which has them all and gives its rights up, before either has read
+//! anything. What the daemon can't do any more, it orders here: a hook runner (runner.rs), and
+//! another one when that has ended; a hand (hand.rs), for what concerns files; a word to the service
+//! manager, who listens to this process only; and to become the program that a `restart` is to run,
+//! which then forks its own daemon. The monitor itself does nothing that could make it wait.
+
+use std::{
+    ffi::CString,
+    io::{self, ErrorKind, PipeReader, Write},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::{
+            ffi::OsStrExt,
+            net::{UnixDatagram, UnixStream},
+        },
+    },
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    clock,
+    hand::{Answer, Done, Servant, Trouble},
+    job::take_line,
+    pass,
+    process::{self, Lines},
+    seals::Key,
+    signals::{self, Children},
+};
+use crate::{cli::TAKE_OVER, core::Entropy, error::Exit};
+
+/// How long there is from one runner's start to the next one's at least: something that kills every
+/// runner must not keep a processor busy.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
+/// that aren't the daemon's.
+const KNOWN: [&str; 9] = [
+    "BARRIER=1",
+    "FDNAME=pizauth-",
+    "FDPOLL=0",
+    "FDSTORE=1",
+    "FDSTOREREMOVE=1",
+    "MONOTONIC_USEC=",
+    "READY=1",
+    "RELOADING=1",
+    "STOPPING=1",
+];
+
+/// How long a service manager may take to take a word: it takes microseconds, and one that hangs
+/// must not hang the monitor.
+const MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a shell adds to the number of the signal that has ended a program.
+const SIGNALLED: i32 = 128;
+
+/// What the daemon asks of the monitor. The first of the descriptors that come along is where the
+/// answer goes, or silence.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// A hand is to serve that descriptor.
+    Hand,
+    /// Tell the service manager this, and give it the other descriptors.
+    Notify(String),
+    /// Descriptors for [`Order::Become`], all of which don't go with one message; no answer.
+    Keep,
+    /// Become the program that is there now, and give it what was kept: the state, the line to the
+    /// runner, and what the state counts from there. An answer comes only when that failed.
+    Become,
+}
+
+/// An order on its way.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sent {
+    /// What is to be done.
+    pub order: Order,
+    /// How many descriptors come along.
+    pub fds: usize,
+}
+
+/// What the monitor knows from its start.
+pub struct Charge {
+    /// The program that the server was started as.
+    pub program: PathBuf,
+    /// The server's configuration.
+    pub config_file: PathBuf,
+    /// What a predecessor has left.
+    pub legacy: Option<Legacy>,
+}
+
+/// What goes on when a monitor has become another program.
+pub struct Legacy {
+    /// The hook runner.
+    pub runner: Runner,
+    /// The key of the seals. The daemon closes this pipe unread.
+    pub key: PipeReader,
+}
+
+impl Charge {
+    /// The descriptors that it holds.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let legacy = self.legacy.iter();
+        legacy
+            .flat_map(|it| [it.runner.alive.as_raw_fd(), it.key.as_raw_fd()])
+            .collect()
+    }
+}
+
+/// Serves the daemon until it has ended; the exit status of both.
+pub fn run(lines: Lines, daemon: Pid, charge: Charge) -> i32 {
+    let failed = Exit::Other.code().into();
+    orphans::adopt();
+    let outcome = Monitor::new(lines, daemon, charge).and_then(|mut monitor| {
+        process::forward_signals(daemon)?;
+        monitor.serve()
+    });
+    match outcome.and_then(|end| end.map_or_else(|| Ok(waitpid(daemon, None)?), Ok)) {
+        Ok(WaitStatus::Exited(_, status)) => status,
+        Ok(WaitStatus::Signaled(_, signal, _)) => SIGNALLED.saturating_add(signal as i32),
+        Ok(_) | Err(_) => failed,
+    }
+}
+
+struct Monitor {
+    lines: Lines,
+    daemon: Pid,
+    children: Children,
+    servant: Servant,
+    runner: Option<Runner>,
+    /// When another one may be started at the earliest.
+    next_start: Instant,
+    /// What has begun to arrive from the daemon, and the descriptors with it.
+    incoming: Vec<u8>,
+    fds: Vec<OwnedFd>,
+    kept: Vec<OwnedFd>,
+}
+
+/// A hook runner.
+pub struct Runner {
+    /// Its process.
+    pub process: Pid,
+    /// Ends with it.
+    pub alive: PipeReader,
+}
+
+impl Monitor {
+    fn new(lines: Lines, daemon: Pid, charge: Charge) -> io::Result<Self> {
+        let (runner, key) = match charge.legacy {
+            Some(legacy) => (Some(legacy.runner), Key::take_up(legacy.key)?),
+            None => (None, Key::of(clock::System.bytes32())),
+        };
+        Ok(Monitor {
+            lines,
+            daemon,
+            children: Children::watch()?,
+            servant: Servant {
+                program: charge.program,
+                config_file: charge.config_file,
+                key,
+            },
+            runner,
+            next_start: Instant::now(),
+            incoming: Vec::new(),
+            fds: Vec::new(),
+            kept: Vec::new(),
+        })
+    }
+
+    /// Until the daemon has ended, or its line has: then it is just ending.
+    fn serve(&mut self) -> io::Result<Option<WaitStatus>> {
+        loop {
+            let now = Instant::now();
+            if self.runner.is_none() && self.next_start <= now {
+                // What can't be forked now may be in a moment.
+                self.runner = self.start_runner().ok();
+                self.next_start = now + PAUSE;
+            }
+            let runner_ended = self.wait(now)?;
+            let serves = self.obey()?;
+            self.children.clear();
+            if let Some(end) = self.reap() {
+                return Ok(Some(end));
+            }
+            if !serves {
+                return Ok(None);
+            }
+            if runner_ended && let Some(runner) = self.runner.take() {
+                // It may have been reaped already.
+                let _ = waitpid(runner.process, None);
+                orphans::end(self.daemon);
+            }
+        }
+    }
+
+    /// Sends the runner's process number on a line of text to the daemon, and with it the daemon's
+    /// end of the line to it.
+    fn start_runner(&self) -> io::Result<Runner> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (alive, held) = io::pipe()?;
+        let key = self.servant.key.clone();
+        let (process, (ours, alive)) = process::fork_runner(theirs, held, key, (ours, alive))?;
+        // A few bytes into an empty line: they go at once, all of them. If the daemon is gone, the
+        // line says so, too.
+        let words = format!("{process}\n");
+        let _ = pass::send(&self.lines.news, words.as_bytes(), &[ours.as_fd()]);
+        Ok(Runner { process, alive })
+    }
+
+    /// Sleeps until there is something to do; whether the runner is gone.
+    fn wait(&self, now: Instant) -> io::Result<bool> {
+        let pause = match &self.runner {
+            Some(_) => PollTimeout::NONE,
+            None => {
+                let left = self.next_start.saturating_duration_since(now);
+                PollTimeout::try_from(left.saturating_add(MILLISECOND)).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let alive = self.runner.as_ref().map(|runner| runner.alive.as_fd());
+        let watched = [alive, Some(self.lines.orders.as_fd()), self.children.fd()];
+        let watched = watched.into_iter().flatten();
+        let mut fds: Vec<PollFd> = watched
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut fds, pause) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let first = fds.first().and_then(PollFd::any);
+        Ok(alive.is_some() && first.unwrap_or(false))
+    }
+
+    /// Does what was ordered; false when nothing more will be.
+    fn obey(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        loop {
+            match pass::recv_now(&self.lines.orders, &mut buffer, &mut self.fds) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.incoming.extend(buffer.iter().take(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        while let Some(line) = take_line(&mut self.incoming) {
+            let sent: Sent = serde_json::from_slice(&line)?;
+            let brought = self.fds.drain(..sent.fds.min(self.fds.len())).collect();
+            self.perform(sent.order, brought);
+        }
+        Ok(true)
+    }
+
+    fn perform(&mut self, order: Order, mut brought: Vec<OwnedFd>) {
+        if matches!(order, Order::Keep) {
+            return self.kept.append(&mut brought);
+        }
+        if brought.is_empty() {
+            return;
+        }
+        let line = UnixStream::from(brought.remove(0));
+        let outcome = match order {
+            Order::Keep => Ok(()),
+            Order::Hand => return self.lend_hand(line),
+            Order::Notify(text) => tell_manager(&text, &as_fds(&brought)),
+            Order::Become => {
+                let kept = std::mem::take(&mut self.kept);
+                Err(self.become_successor(&kept))
+            }
+        };
+        answer(&line, outcome);
+    }
+
+    fn lend_hand(&self, line: UnixStream) {
+        let Ok(ours) = line.try_clone() else {
+            return;
+        };
+        if let Err(error) = process::fork_hand(line, self.servant.clone()) {
+            let why = format!("no process can be started: {error}");
+            answer(&ours, Err(io::Error::other(why)));
+        }
+    }
+
+    /// Becomes the program that is there now. Returns only when that isn't possible.
+    fn become_successor(&self, kept: &[OwnedFd]) -> io::Error {
+        let Some(runner) = &self.runner else {
+            return io::Error::other("the hook runner is gone");
+        };
+        let outcome = self.servant.key.lay_down().and_then(|key| {
+            let handed = Handed::of(runner, &key, kept)?;
+            let words = [
+                self.servant.program.as_os_str().as_bytes(),
+                TAKE_OVER.as_bytes(),
+                self.servant.config_file.as_os_str().as_bytes(),
+                handed.to_string().as_bytes(),
+            ]
+            .map(CString::new);
+            let words: Vec<CString> = words.into_iter().collect::<Result<_, _>>()?;
+            let mut passed = as_fds(kept);
+            passed.extend([runner.alive.as_fd(), key.as_fd()]);
+            // Until the successor has a daemon that answers them.
+            signals::block()?;
+            set_cloexec(&passed, false)?;
+            let failed = words.first().map(|path| nix::unistd::execv(path, &words));
+            set_cloexec(&passed, true)?;
+            signals::unblock_wishes()?;
+            Ok(failed)
+        });
+        match outcome {
+            Ok(Some(Err(errno))) => errno.into(),
+            Ok(_) => io::Error::other("there is no program"),
+            Err(error) => error,
+        }
+    }
+
+    /// Buries whoever has ended, the daemon among them.
+    fn reap(&self) -> Option<WaitStatus> {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            match status {
+                WaitStatus::StillAlive => break,
+                _ if status.pid() == Some(self.daemon) => return Some(status),
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+/// Rounds a timeout up, so that nothing is done a moment too early.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn as_fds(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    fds.iter().map(AsFd::as_fd).collect()
+}
+
+/// As a hand answers. Who waits for it has an empty line, so that it goes at once.
+fn answer(mut line: &UnixStream, outcome: io::Result<()>) {
+    let answer: Answer = match outcome {
+        Ok(()) => Ok(Done::default()),
+        Err(error) => Err(Trouble {
+            what: error.to_string(),
+            hint: None,
+        }),
+    };
+    if let Ok(mut bytes) = serde_json::to_vec(&answer) {
+        bytes.push(b'\n');
+        // Nobody listens any more, then.
+        let _ = line.write_all(&bytes);
+    }
+}
+
+/// Tells the service manager (sd_notify(3)), if there is one. That listens to this process only.
+fn tell_manager(text: &str, fds: &[BorrowedFd]) -> io::Result<()> {
+    let known = |line: &str| KNOWN.iter().any(|word| line.starts_with(word));
+    if !text.lines().all(known) {
+        return Err(io::Error::other("that is no word of the server's"));
+    }
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Err(io::Error::other("there is none"));
+    };
+    let line = UnixDatagram::unbound()?;
+    line.connect(path)?;
+    line.set_write_timeout(Some(MANAGER_TIMEOUT))?;
+    pass::send(&line, text.as_bytes(), fds).map(drop)
+}
+
+fn set_cloexec(fds: &[BorrowedFd], closed: bool) -> io::Result<()> {
+    let flags = match closed {
+        true => FdFlag::FD_CLOEXEC,
+        false => FdFlag::empty(),
+    };
+    for fd in fds {
+        fcntl(fd, FcntlArg::F_SETFD(flags))?;
+    }
+    Ok(())
+}
+
+/// What a successor gets from the monitor that it was, as the words of one argument.
+pub struct Handed {
+    /// The hook runner: its process, and the pipe that ends with it.
+    pub runner: Pid,
+    pub alive: RawFd,
+    /// The pipe with the key of the seals.
+    pub key: RawFd,
+    /// The memory with the state.
+    pub state: RawFd,
+    /// What the state counts.
+    pub fds: Vec<RawFd>,
+}
+
+impl Handed {
+    fn of(runner: &Runner, key: &PipeReader, kept: &[OwnedFd]) -> io::Result<Self> {
+        let mut numbers = kept.iter().map(AsRawFd::as_raw_fd);
+        let state = numbers.next();
+        Ok(Handed {
+            runner: runner.process,
+            alive: runner.alive.as_raw_fd(),
+            key: key.as_raw_fd(),
+            state: state.ok_or_else(|| io::Error::other("there is no state"))?,
+            fds: numbers.collect(),
+        })
+    }
+
+    /// Reads what [`Handed`] is written as; `None` when it isn't.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(',').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        let runner = Pid::from_raw(next()?);
+        let (alive, key, state) = (next()?, next()?, next()?);
+        let fds = numbers.collect::<Option<_>>()?;
+        Some(Handed {
+            runner,
+            alive,
+            key,
+            state,
+            fds,
+        })
+    }
+}
+
+impl std::fmt::Display for Handed {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Handed {
+            runner,
+            alive,
+            key,
+            state,
+            fds,
+        } = self;
+        write!(f, "{runner},{alive},{key},{state}")?;
+        fds.iter().try_for_each(|fd| write!(f, ",{fd}"))
+    }
+}
+
+/// What a runner that was killed leaves behind: hooks that nobody would end at their limit, beside
+/// which the next ones would run out of order.
+#[cfg(target_os = "linux")]
+mod orphans {
+    use std::fs;
+
+    use nix::{
+        sys::{
+            prctl,
+            signal::{Signal, killpg},
+        },
+        unistd::{Pid, getpgid, getsid},
+    };
+
+    /// From now on they are this process's children.
+    pub fn adopt() {
+        // Without it they run on.
+        let _ = prctl::set_child_subreaper(true);
+    }
+
+    /// Kills the hooks, with all of their process groups. What else hooks have left behind leads no
+    /// group, or has a session of its own; it was left on purpose.
+    pub fn end(daemon: Pid) {
+        let us = Pid::this();
+        let children = fs::read_to_string(format!("/proc/self/task/{us}/children"));
+        let children = children.unwrap_or_default();
+        for child in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+        {
+            let child = Pid::from_raw(child);
+            let leads = getpgid(Some(child)) == Ok(child);
+            if child != daemon && leads && getsid(Some(child)) == getsid(None) {
+                // It may just have ended by itself; its number is its own until it is reaped.
+                let _ = killpg(child, Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// Elsewhere nobody says who they are; they run on.
+#[cfg(not(target_os = "linux"))]
+mod orphans {
+    pub fn adopt() {}
+
+    pub fn end(_daemon: nix::unistd::Pid) {}
+}
