@@ -17,6 +17,23 @@ use subtle::ConstantTimeEq;
 /// dropped. Share one through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
 /// that a search finds every place where a secret leaves (tests/tidy.rs lists the files that may).
 /// It may know to whom it belongs: then a request takes it nowhere else.
+///
+/// ```
+/// let secret = pizauth::secret::Secret::new("at-1".into());
+/// assert_eq!(format!("{secret:?}"), "[redacted]");
+/// ```
+/// ```compile_fail,E0277
+/// let secret = pizauth::secret::Secret::new("at-1".into());
+/// format!("{secret}");
+/// ```
+/// ```compile_fail,E0599
+/// let secret = pizauth::secret::Secret::new("at-1".into());
+/// let another = secret.clone();
+/// ```
+/// ```compile_fail,E0277
+/// let secret = pizauth::secret::Secret::new("at-1".into());
+/// serde_json::to_string(&secret);
+/// ```
 pub struct Secret {
     text: String,
     mark: OnceLock<Mark>,

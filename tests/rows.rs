@@ -1,5 +1,6 @@
-//! Which test proves what: every row of the two lists that this project is held against, replies
-//! from the wild and faults around the daemon, names its tests here, and they must be there.
+//! Which test proves what: every row of the three lists that this project is held against, replies
+//! from the wild, faults around the daemon, and measures that guard it, names its tests here, and they
+//! must be there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -434,6 +435,231 @@ const FAULTS: [(&str, &[&str]); 34] = [
     ),
 ];
 
+/// What guards the daemon and its secrets: the measure, and who shows that it is taken.
+const MEASURES: [(&str, &[&str]); 30] = [
+    (
+        "a control socket that nobody can block or flood",
+        &[
+            "tests::control::silence_costs_nobody_anything_and_is_given_up",
+            "tests::control::a_slow_reader_gets_all_and_holds_up_nobody",
+            "serve::ten_thousand_requests_in_turn",
+        ],
+    ),
+    (
+        "a part of an answer is no answer, and unwritten output is an error",
+        &[
+            "tests::control::a_client_takes_no_part_of_an_answer_for_the_whole",
+            "tests::cli::output_that_cannot_be_written_is_an_error",
+            "tests::faults::a_dump_is_whole_or_an_error",
+        ],
+    ),
+    (
+        "a refresh ends in one of three ways",
+        &[
+            VALID,
+            EXPIRED,
+            "core::tests::a_parked_refresh_is_told_once_and_tried_again_after_a_reload",
+            "core::tests::an_hour_of_trouble_is_told_once",
+        ],
+    ),
+    (
+        "replies are read leniently where that is safe",
+        &[
+            "oauth::token::rows_5_to_9_lifetimes",
+            "oauth::token::duplicates_of_what_matters_are_refused",
+            "oauth::token::no_reply_makes_it_panic_or_say_anything_unsafe",
+        ],
+    ),
+    (
+        "a floor under the rate of requests",
+        &[
+            "core::tests::no_one_gets_two_requests_within_the_floor",
+            "core::tests::the_floor_outlives_a_changed_registration",
+        ],
+    ),
+    (
+        "requests to endpoints: no redirects, a deadline, a bounded reply",
+        &[
+            "tests::promises::captive_portal",
+            "tests::faults::a_request_has_a_deadline",
+            "oauth::token::rows_55_and_56_too_little_and_too_much",
+            "tests::faults::proxies_are_for_elsewhere",
+        ],
+    ),
+    (
+        "TLS with the system's trust store, or the one that the environment names",
+        &["tests::faults::certificates_are_checked"],
+    ),
+    (
+        "PKCE, a state that is used once, a checked issuer",
+        &[
+            "tests::flow::the_authorization_request_has_all_that_the_rfcs_ask",
+            "tests::conformance::rows_64_and_65_the_issuer_in_a_callback",
+            "tests::conformance::row_69_a_callback_is_used_once",
+            SIM,
+        ],
+    ),
+    (
+        "redirects arrive at the loopback only, on both of its addresses",
+        &[
+            "redirect::bind::a_loopback_host_is_both_addresses_on_one_port",
+            "tests::promises::hijacked_localhost",
+        ],
+    ),
+    (
+        "the redirect port's bounds, headers and silence",
+        &[
+            "redirect::every_reply_is_guarded",
+            "redirect::an_oversized_head_is_refused_and_cut",
+            "tests::flow::another_host_is_misdirected",
+            "tests::promises::hostile_web_page",
+            "tests::promises::nothing_tells_strangers_what_is_pending",
+        ],
+    ),
+    (
+        "a socket directory of the user's own, checked at both ends",
+        &[
+            "tests::cli::a_runtime_directory_that_others_could_enter_is_refused",
+            "tests::cli::the_client_trusts_no_socket_in_a_directory_that_others_could_enter",
+            "tests::faults::a_planted_directory_is_refused",
+        ],
+    ),
+    (
+        "one daemon, whose socket comes back",
+        &[
+            "tests::promises::one_daemon",
+            "tests::cli::a_stale_socket_is_replaced",
+            "tests::faults::a_runtime_directory_that_vanishes_is_made_again",
+            "tests::faults::a_server_whose_place_was_taken_ends",
+        ],
+    ),
+    (
+        "the other end's user, at both ends (root isn't answered at all)",
+        &[
+            "tests::promises::other_uid",
+            "tests::promises::another_users_server",
+        ],
+    ),
+    (
+        "a start that is over when the daemon answers",
+        &[
+            "tests::cli::exit_0_means_that_it_answers_also_right_after_a_shutdown",
+            "tests::cli::what_stops_a_start_is_said_before_it_detaches",
+            "tests::cli::a_pipe_of_the_starting_command_ends_with_it",
+        ],
+    ),
+    (
+        "signals",
+        &[
+            "tests::faults::signals_in_every_state",
+            "tests::faults::quit_leaves_no_core",
+        ],
+    ),
+    (
+        "a type for secrets, which know whose they are (src/secret.rs has examples that must not compile)",
+        &[
+            "secret::a_secret_belongs_to_one_registration_for_good",
+            "secret::debug_is_redacted_and_equality_is_by_value",
+            "http::a_secret_of_another_registration_goes_nowhere",
+        ],
+    ),
+    (
+        "memory that is wiped when it is freed",
+        &["tests::promises::no_secret_in_memory_after_revoke"],
+    ),
+    (
+        "no tracing, no core files",
+        &["tests::promises::no_trace", "tests::promises::no_core"],
+    ),
+    (
+        "hooks in a process of their own",
+        &[
+            "tests::hooks::a_hook_gets_a_clean_process_and_no_secret",
+            "tests::hooks::a_hook_is_killed_with_all_its_children",
+            "tests::hooks::token_events_come_one_at_a_time_and_in_order",
+            "tests::promises::hooks_keep_their_rights",
+            "tests::promises::the_runner_has_no_secret",
+        ],
+    ),
+    (
+        "no secret in an argument or a variable",
+        &["tests::promises::no_secret_in_argv_or_environment"],
+    ),
+    (
+        "what others say is made safe before anybody sees it",
+        &[
+            "tests::promises::escape_sequences",
+            "text::control_and_bidi_characters_become_spaces",
+            "tests::cli::the_log_says_as_much_as_was_asked_for_and_never_a_secret",
+        ],
+    ),
+    (
+        "a panic costs a job",
+        &["tests::promises::panics_cost_a_job_and_no_token"],
+    ),
+    (
+        "famines of descriptors, threads, processes and memory",
+        &[
+            "tests::faults::a_famine_of_descriptors_is_survived",
+            "tests::famine::a_famine_of_processes_is_survived",
+            "tests::famine::system_calls_may_fail",
+            "tests::faults::little_memory_is_enough",
+        ],
+    ),
+    (
+        "dumps that are whole, unaltered, and their owner's (encrypting them is another program's work)",
+        &[
+            "core::dump::every_changed_or_missing_byte_is_noticed",
+            "tests::promises::a_dump_in_a_file",
+            "tests::faults::hostile_dumps_change_nothing",
+            "tests::state::the_example_for_age_survives_a_reboot",
+        ],
+    ),
+    (
+        "a config that is checked as a whole",
+        &[
+            "tests::config::every_case_has_its_exact_outcome",
+            "tests::config::a_file_may_be_as_large_as_it_says_and_no_larger",
+            "tests::show::check_and_the_log_warn_of_a_secret_that_others_may_read",
+            "tests::persist::a_config_with_an_error_changes_nothing",
+            "tests::persist::listeners_that_would_move_are_said_to_need_a_new_start",
+        ],
+    ),
+    (
+        "a show that waits",
+        &[
+            "tests::show::who_waits_gets_the_token_of_the_one_sign_in",
+            "tests::show::one_refresh_is_shared_by_all_who_wait_for_it",
+        ],
+    ),
+    (
+        "clocks that are set, and machines that sleep",
+        &[
+            "core::tests::three_days_asleep_cost_no_login",
+            "core::tests::a_clock_that_was_set_back_makes_no_dump_newer_and_no_token_older",
+            SIM,
+        ],
+    ),
+    (
+        "dependencies (deny.toml, Cargo.lock)",
+        &["tests::tidy::every_dependency_says_what_it_is_for"],
+    ),
+    (
+        "revocation at the provider",
+        &["tests::discovery::revoke_finds_out_whom_to_tell"],
+    ),
+    (
+        "the sandbox around the token holder",
+        &[
+            "tests::promises::an_intruder_gets_nowhere",
+            "tests::promises::the_daemon_gains_no_privileges",
+            "daemon::harden::files_programs_ports_and_signals_are_given_up_and_nothing_else",
+            "daemon::seals::what_the_configuration_has_others_do_is_sealed",
+            "tests::restart::what_was_given_up_is_given_up_once",
+        ],
+    ),
+];
+
 /// Where the tests of a module may be written.
 fn files_of(root: &Path, module: &str) -> Vec<PathBuf> {
     let path = match module.strip_prefix("tests::") {
@@ -462,7 +688,7 @@ fn is_there(root: &Path, test: &str) -> bool {
 fn every_row_names_tests_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let replies = REPLIES.iter().map(|(_, what, tests)| (*what, *tests));
-    for (what, tests) in replies.chain(FAULTS) {
+    for (what, tests) in replies.chain(FAULTS).chain(MEASURES) {
         assert!(!tests.is_empty(), "nothing proves: {what}");
         for test in tests {
             assert!(is_there(root, test), "{what}: there is no test {test}");

@@ -469,6 +469,27 @@ fn check_says_nothing_of_a_good_config_and_points_at_what_is_wrong() {
 }
 
 #[test]
+fn check_and_the_log_warn_of_a_secret_that_others_may_read() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account_with("work", "client_secret = \"s\";\n"));
+    let path = daemon.config_path();
+    assert_eq!(daemon.run(&["check"]).stderr, "");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let warning = format!(
+        "WARN - {}: other users may read this file, and a client_secret is in it (`chmod go-r` helps)",
+        path.display()
+    );
+    let output = daemon.run(&["check"]);
+    assert_eq!(output.stderr, format!("{warning}\n"), "{output:?}");
+    daemon.start();
+    daemon.log().wait_line(&warning);
+    // Without a secret, the file may be anybody's to read.
+    fs::write(&path, provider.account("work")).unwrap();
+    assert_eq!(daemon.run(&["check"]).stderr, "");
+    daemon.shutdown();
+}
+
+#[test]
 fn another_socket_may_be_named_where_nobody_else_can_write() {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));

@@ -25,6 +25,7 @@ use super::{
     other, pass,
     place::FileId,
     seals::{self, Seal, Seals},
+    verbs::ReadConfig,
 };
 use crate::{error::Failure, secret::Secret};
 
@@ -184,7 +185,7 @@ impl Hand {
     /// When it can't be read, or `parse` doesn't like it.
     pub fn config<T>(
         &self,
-        parse: impl FnOnce(Vec<u8>) -> Result<T, Failure>,
+        parse: impl FnOnce(ReadConfig) -> Result<T, Failure>,
     ) -> Result<(T, Seals), Failure> {
         let unread = |error: io::Error| other(&format!("can't read the configuration: {error}"));
         let (done, _, begun) = self.ask(&Deed::ReadConfig, None)?;
@@ -192,7 +193,10 @@ impl Hand {
         let mut bytes = vec![0; done.bytes];
         line.read_exact(&mut bytes).map_err(unread)?;
         // The hand reads the same bytes at the same time.
-        let parsed = parse(bytes)?;
+        let parsed = parse(ReadConfig {
+            bytes,
+            shared: done.shared,
+        })?;
         let mut sealed = Vec::new();
         line.read_until(b'\n', &mut sealed).map_err(unread)?;
         let sealed = serde_json::from_slice(&sealed).map_err(|error| unread(error.into()))?;

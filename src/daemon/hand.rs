@@ -104,6 +104,8 @@ pub struct Done {
     pub id: Option<FileId>,
     /// How many bytes follow.
     pub bytes: usize,
+    /// Other users may read what follows in its file, too.
+    pub shared: bool,
     /// Another server has it.
     pub taken: bool,
 }
@@ -152,17 +154,18 @@ impl Servant {
     /// Both read it at once: the daemon to go by it, and the hand to seal it. What is no
     /// configuration has no seals, and the daemon says why.
     fn read_config(&self, mut line: &UnixStream) -> io::Result<()> {
-        let bytes = match verbs::config_bytes(&self.config_file) {
-            Ok(bytes) => bytes,
+        let read = match verbs::config_bytes(&self.config_file) {
+            Ok(read) => read,
             Err(failure) => return send(line, &Err(failure.into()), None),
         };
         let done = Done {
-            bytes: bytes.len(),
+            bytes: read.bytes.len(),
+            shared: read.shared,
             ..Done::default()
         };
         send(line, &Ok(done), None)?;
-        line.write_all(&bytes)?;
-        let config = verbs::parse_config(&self.config_file, bytes).ok();
+        line.write_all(&read.bytes)?;
+        let config = verbs::parse_config(&self.config_file, read).ok();
         let sealed = config.map(|config| self.key.seal_all(&config));
         let mut sealed = serde_json::to_vec(&sealed.unwrap_or_default())?;
         sealed.push(b'\n');

@@ -28,7 +28,8 @@ use super::{
     seals::Seals,
     signals::Wish,
     store::{self, State},
-    turn, verbs,
+    turn,
+    verbs::{self, ReadConfig},
 };
 use crate::{
     config,
@@ -63,7 +64,7 @@ pub struct Renewed {
 pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let hand = daemon.shared.broker().hand()?;
     let file = daemon.config_file.display().to_string();
-    let text = |bytes| config::text(&file, bytes).map_err(verbs::bad_config);
+    let text = |read: ReadConfig| config::text(&file, read.bytes).map_err(verbs::bad_config);
     let (config, seals) = hand.config(text)?;
     let kept = daemon.kept();
     let Some(kept) = &*kept else {

@@ -1,6 +1,6 @@
 //! What the control socket's requests mean: the core's answers as replies.
 
-use std::{fs, io::Read, path::Path, sync::Arc};
+use std::{fs, io::Read, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 use sd_notify::NotifyState;
 
@@ -8,7 +8,7 @@ use super::{
     Daemon, broker::Hand, doors::Admitted, handover, restart, seals::Seals, shared::Shared,
 };
 use crate::{
-    config::{self, Config, ConfigError},
+    config::{self, Account, ClientSecret, Config, ConfigError},
     core::{Progress, dump},
     error::{Exit, Failure},
     oauth::token::Refusal,
@@ -116,18 +116,33 @@ const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were unt
 
 /// Reads and checks the configuration, and logs what should be changed in it.
 pub fn read_config(file: &Path, hand: &Hand) -> Result<(Config, Seals), Failure> {
-    let (config, seals) = hand.config(|bytes| parse_config(file, bytes))?;
+    let (config, seals) = hand.config(|read| parse_config(file, read))?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     Ok((config, seals))
 }
 
+/// A configuration as it was read.
+pub struct ReadConfig {
+    /// All of it, or a byte more than it may have.
+    pub bytes: Vec<u8>,
+    /// Other users may read it.
+    pub shared: bool,
+}
+
 /// Checks the configuration.
-pub fn parse_config(file: &Path, bytes: Vec<u8>) -> Result<Config, Failure> {
+pub fn parse_config(file: &Path, read: ReadConfig) -> Result<Config, Failure> {
     let name = file.display().to_string();
-    let text = config::text(&name, bytes).map_err(bad_config)?;
-    config::parse(&name, &text).map_err(bad_config)
+    let text = config::text(&name, read.bytes).map_err(bad_config)?;
+    let mut config = config::parse(&name, &text).map_err(bad_config)?;
+    let given = |account: &Account| matches!(account.client.secret, ClientSecret::Given(_));
+    if read.shared && config.accounts.iter().any(given) {
+        config.warnings.push(format!(
+            "{name}: other users may read this file, and a client_secret is in it (`chmod go-r` helps)"
+        ));
+    }
+    Ok(config)
 }
 
 /// A config error as the one who asks gets to see it.
@@ -140,7 +155,7 @@ pub fn bad_config(error: ConfigError) -> Failure {
 }
 
 /// Reads the configuration.
-pub fn config_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
+pub fn config_bytes(file: &Path) -> Result<ReadConfig, Failure> {
     let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
     let found = opened
         .metadata()
@@ -154,8 +169,14 @@ pub fn config_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
         .take((config::MAX_CONFIG_BYTES as u64).saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable(file, &error))?;
-    Ok(bytes)
+    Ok(ReadConfig {
+        bytes,
+        shared: found.mode() & READABLE_BY_OTHERS != 0,
+    })
 }
+
+/// The bits of a file's mode that let its group and the rest read it (inode(7)).
+const READABLE_BY_OTHERS: u32 = 0o044;
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     let what = format!("can't read the configuration {}: {error}", file.display());

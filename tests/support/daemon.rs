@@ -103,6 +103,8 @@ impl Daemon {
     /// Replaces the configuration.
     pub fn write_config(&self, config: &str) {
         fs::write(self.config_path(), config).expect("to write the configuration");
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.config_path(), mode).expect("to keep it to ourselves");
     }
 
     /// A record for hooks to write to.
