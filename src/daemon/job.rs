@@ -7,9 +7,16 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::seals::Seal;
 
-/// What the names of all variables for commands begin with. Others mean something to shells and
-/// programs.
-pub const PREFIX: &str = "PIZAUTH_";
+/// The variables that commands are told something by. Others mean something to shells and programs,
+/// pizauth itself among them.
+pub const VARIABLES: [&str; 6] = [
+    ACCOUNT,
+    "PIZAUTH_EVENT",
+    "PIZAUTH_MSG",
+    "PIZAUTH_URL",
+    "PIZAUTH_USER_CODE",
+    "PIZAUTH_VERIFICATION_URI",
+];
 
 /// The variable that tells a command whose it is.
 pub const ACCOUNT: &str = "PIZAUTH_ACCOUNT";

@@ -203,13 +203,32 @@ pub fn fork_hand(line: UnixStream, servant: Servant) -> io::Result<()> {
 /// A process that serves the daemon at the other end of a line, and ends with it: signals are the
 /// daemon's to answer.
 fn become_servant(kept: &[RawFd], serve: impl FnOnce() -> io::Result<()>) -> i32 {
-    let outcome = signals::block().and_then(|()| {
+    let outcome = shrug_off_signals().and_then(|()| {
         signals::unblock_children()?;
         close_inherited(kept);
         serve()
     });
     i32::from(outcome.is_err())
 }
+
+/// Signals that are for the daemon do nothing to this process, and all that they are meant to do to
+/// the programs that it starts: a handler doesn't outlive execve(2), where what is blocked does.
+fn shrug_off_signals() -> io::Result<()> {
+    let signals = signals::shrugged_off();
+    let action = SigAction::new(
+        SigHandler::Handler(do_nothing),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    for signal in signals.iter() {
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    signals.thread_unblock()?;
+    Ok(())
+}
+
+extern "C" fn do_nothing(_signal: i32) {}
 
 /// Forks a hook runner, which serves `line`, and holds `alive` open as long as it lives. Only the
 /// monitor may do so. Returns the runner, and what it has no use for.

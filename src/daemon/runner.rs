@@ -27,10 +27,10 @@ use nix::{
 
 use super::{
     activation,
-    job::{End, Job, Lane, Order, PREFIX, Pipe, Report, Said, take_line},
+    job::{End, Job, Lane, Order, Pipe, Report, Said, VARIABLES, take_line},
     pass,
     seals::Key,
-    signals::Children,
+    signals::{self, Children},
 };
 
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
@@ -108,6 +108,8 @@ impl Runner {
             self.reap();
             self.flush()?;
             self.start_told();
+            // Whoever has ended while one was started was not heard.
+            self.reap();
             self.flush()?;
         }
     }
@@ -262,7 +264,11 @@ impl Runner {
 fn check(key: &Key, job: &Job) -> io::Result<()> {
     let (option, env) = (job.lane.option(), &job.env);
     let known = key.fits(option, &job.command, &job.seal);
-    match known && env.iter().all(|(name, _)| name.starts_with(PREFIX)) {
+    match known
+        && env
+            .iter()
+            .all(|(name, _)| VARIABLES.contains(&name.as_str()))
+    {
         true => Ok(()),
         false => Err(io::Error::other("the configuration doesn't have it")),
     }
@@ -283,7 +289,7 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
     for variable in activation::VARIABLES {
         command.env_remove(variable);
     }
-    let mut child = command
+    command
         .arg("-c")
         .arg(&job.command)
         .envs(job.env.iter().map(|(name, value)| (name, value)))
@@ -293,8 +299,8 @@ fn start(job: &Job, pipe: Option<OwnedFd>) -> io::Result<Hook> {
             _ => stdout,
         })
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
+        .process_group(0);
+    let mut child = signals::unmasked(|| command.spawn())??;
     let (stderr, stdout) = (child.stderr.take(), child.stdout.take());
     for fd in [
         stderr.as_ref().map(AsFd::as_fd),
@@ -405,6 +411,7 @@ mod tests {
             job(Lane::Secret, "true", "PIZAUTH_EVENT"),
             job(Lane::Event, "true", "LD_PRELOAD"),
             job(Lane::Event, "true", "ENV"),
+            job(Lane::Event, "true", "PIZAUTH_SOCK"),
         ] {
             assert!(check(&key, &forged).is_err(), "{forged:?}");
         }

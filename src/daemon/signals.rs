@@ -1,5 +1,5 @@
-//! Signals as descriptors that become readable. Blocked signals are inherited by hooks only until
-//! exec: std gives a command an empty mask.
+//! Signals as descriptors that become readable. Programs inherit what is blocked, so whoever starts
+//! one does so [`unmasked`].
 
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
@@ -35,6 +35,20 @@ pub fn unblock_children() -> io::Result<()> {
     let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
     sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
     Ok(())
+}
+
+/// Does `work`, which starts a program, with no signal blocked: programs inherit that, and few of
+/// them undo it. A child's end meanwhile goes unnoticed.
+pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let before = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let outcome = work();
+    before.thread_set_mask()?;
+    Ok(outcome)
+}
+
+/// The signals that end a process, or mean something to the daemon: a servant of its shrugs them off.
+pub fn shrugged_off() -> SigSet {
+    answered()
 }
 
 /// From now on this process is killed when its parent is: SIGKILL means both.
