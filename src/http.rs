@@ -20,6 +20,7 @@ use ureq::{
 use url::Url;
 use zeroize::Zeroizing;
 
+pub use self::names::LookUp;
 use self::names::{Names, NoAddress};
 use crate::{
     config::is_loopback,
@@ -73,6 +74,15 @@ impl Default for Agents {
 impl Agents {
     /// No connection is made yet.
     pub fn new() -> Self {
+        Agents::build(None)
+    }
+
+    /// The same, and names are looked up elsewhere.
+    pub fn asking(elsewhere: LookUp) -> Self {
+        Agents::build(Some(elsewhere))
+    }
+
+    fn build(elsewhere: Option<LookUp>) -> Self {
         // The process's default; another library can't have set one, so the result says nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = |proxy| {
@@ -95,8 +105,10 @@ impl Agents {
                 )
                 .build()
         };
-        let agent =
-            |proxy| Agent::with_parts(config(proxy), DefaultConnector::default(), Names::default());
+        let agent = |proxy| {
+            let names = Names::asking(elsewhere.clone());
+            Agent::with_parts(config(proxy), DefaultConnector::default(), names)
+        };
         Agents {
             direct: agent(None),
             proxied: agent(ureq::Proxy::try_from_env()),

@@ -3,7 +3,8 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    net::SocketAddr,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
@@ -35,6 +36,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many connections may wait: as the standard library has it.
 const BACKLOG: i32 = 128;
+
+/// How long a name may take to be looked up at most: no request waits longer.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a hand may take for anything else: a file system that hangs must not hang the daemon.
+/// A program that is tried before a restart has a limit of its own, which is shorter.
+const HAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Where orders go, and what gives them weight.
 pub struct Broker {
@@ -84,6 +92,8 @@ impl Broker {
     /// When the monitor is gone.
     pub fn hand(&self) -> Result<Hand, Failure> {
         let (ours, theirs) = pair()?;
+        let limits = ours.set_read_timeout(Some(HAND_TIMEOUT));
+        limits.map_err(unheard)?;
         self.send(Order::Hand, &[theirs.as_fd()]).map_err(unheard)?;
         Ok(Hand(ours))
     }
@@ -258,6 +268,20 @@ impl Hand {
         self.done(&Deed::Remove(path.clone(), seal.clone()), None)
     }
 
+    /// Looks up the addresses of a host, for at most so long.
+    pub fn look_up(
+        &self,
+        host: &str,
+        port: u16,
+        limit: Duration,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        // None is for ever, to the system.
+        let limit = limit.clamp(Duration::from_millis(1), LOOK_UP_TIMEOUT);
+        self.0.set_read_timeout(Some(limit)).map_err(unheard)?;
+        let (done, ..) = self.ask(&Deed::LookUp(host.into(), port), None)?;
+        Ok(done.addresses)
+    }
+
     /// Has the program that is there now look at the state in `memory`.
     ///
     /// # Errors
@@ -282,7 +306,10 @@ impl Hand {
     ) -> Result<(Done, Option<OwnedFd>, Vec<u8>), Failure> {
         let fds: Vec<_> = fd.into_iter().collect();
         let outcome = write(&self.0, deed, &fds).and_then(|()| read(&self.0));
-        let (answer, fd, behind) = outcome.map_err(unheard)?;
+        let (answer, fd, behind) = outcome.map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => other("it takes too long"),
+            _ => other(&format!("the process that was to do it has ended: {error}")),
+        })?;
         Ok((answer?, fd, behind))
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Write},
+    net::{SocketAddr, ToSocketAddrs},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -53,6 +54,9 @@ pub enum Deed {
     Discard(Arc<str>, Seal),
     /// Remove a token file.
     Remove(Arc<str>, Seal),
+    /// Look up the addresses of a host. The daemon can't ask all who may know them: a resolver, a
+    /// cache or a directory at a Unix socket, or files that the system has anywhere.
+    LookUp(String, u16),
     /// Have the program that is there now look at the state that comes along.
     Try,
 }
@@ -108,6 +112,8 @@ pub struct Done {
     pub shared: bool,
     /// Another server has it.
     pub taken: bool,
+    /// What was looked up.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What a hand knows.
@@ -180,6 +186,13 @@ impl Servant {
             Deed::Listen(path, seal) => {
                 return listen(&self.place_of(seals::SOCKET, &path, &seal)?);
             }
+            Deed::LookUp(host, port) => {
+                let found = Done {
+                    addresses: (host.as_str(), port).to_socket_addrs()?.collect(),
+                    ..Done::default()
+                };
+                (found, None)
+            }
             Deed::OpenLock => opened(place::open_lock(&paths::address()?)?),
             Deed::Write(path, seal) => opened(write(&token_file(&path, &seal)?)?),
             deed => {
@@ -215,6 +228,7 @@ impl Servant {
             | Deed::OpenLock
             | Deed::ListenControl
             | Deed::Listen(..)
+            | Deed::LookUp(..)
             | Deed::Write(..) => {}
         }
         Ok(())

@@ -10,10 +10,10 @@ use std::{
 
 use url::Url;
 
-use super::{clock, guard, shared::Shared};
+use super::{broker::Broker, clock, guard, shared::Shared};
 use crate::{
     core::AttemptId,
-    http::Agents,
+    http::{Agents, LookUp},
     oauth::token::{Outcome, Request},
     sys,
     time::{Instant, humane},
@@ -138,13 +138,20 @@ impl Queue {
 /// The workers and their queue.
 pub struct Provider {
     queue: Mutex<Queue>,
+    look_up: LookUp,
 }
 
 impl Provider {
     /// No worker runs yet and nothing of TLS is loaded.
-    pub fn new() -> Self {
+    pub fn new(broker: Arc<Broker>) -> Self {
         Provider {
             queue: Mutex::default(),
+            look_up: Arc::new(move |host, port, limit| {
+                let found = broker
+                    .hand()
+                    .and_then(|hand| hand.look_up(host, port, limit));
+                found.map_err(|failure| io::Error::other(failure.what))
+            }),
         }
     }
 
@@ -254,7 +261,7 @@ impl Provider {
     fn agents(&self) -> Arc<Agents> {
         let mut queue = self.lock();
         queue.agents.upgrade().unwrap_or_else(|| {
-            let agents = Arc::new(Agents::new());
+            let agents = Arc::new(Agents::asking(self.look_up.clone()));
             queue.agents = Arc::downgrade(&agents);
             agents
         })

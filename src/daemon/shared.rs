@@ -65,7 +65,7 @@ impl Shared {
         Arc::new(Shared {
             core: Mutex::new(core),
             outbox: Outbox::default(),
-            provider: Provider::new(),
+            provider: Provider::new(broker.clone()),
             hooks,
             files: TokenFiles::default(),
             broker,

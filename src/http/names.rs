@@ -1,13 +1,14 @@
 //! Looking names up: each name once at a time, for all who want it just then. Every lookup takes a
-//! thread, since the C library's may take longer than a request, and accounts that are due together
-//! mostly ask the same server.
+//! thread or a process, since the C library's may take longer than a request, and accounts that are
+//! due together mostly ask the same server.
 
 use std::{
     collections::HashMap,
-    fmt,
-    net::SocketAddr,
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use ureq::{
@@ -23,11 +24,27 @@ use ureq::{
 /// A lookup that is under way, or has just ended; whoever comes meanwhile waits for its end.
 type Lookup = Arc<OnceLock<Result<Vec<SocketAddr>, NoAddress>>>;
 
-/// Looks names up as ureq does, and says which failures are of that: nothing was sent then.
-#[derive(Debug, Default)]
+/// Asks somebody else for the addresses of a host: its name, the port that goes with them, and how
+/// long that may take.
+pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+
+/// How many addresses of a name are tried: as many as ureq has room for.
+const MAX_ADDRESSES: usize = 16;
+
+/// Looks names up as ureq does, or has somebody do it, and says which failures are of that: nothing
+/// was sent then.
+#[derive(Default)]
 pub struct Names {
+    /// Who does it; else the C library, in a thread.
+    elsewhere: Option<LookUp>,
     /// By scheme and authority, which say the port.
     under_way: Mutex<HashMap<String, Lookup>>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
 }
 
 /// A name couldn't be looked up.
@@ -57,17 +74,29 @@ impl Resolver for Names {
     ) -> Result<ResolvedSocketAddrs, Error> {
         let scheme = uri.scheme_str().unwrap_or_default();
         let name = format!("{scheme} {}", uri.authority().map_or("", |it| it.as_str()));
-        let found = self.once(&name, || look_up(uri, config, timeout))?;
+        let found = self.once(&name, || match (&self.elsewhere, host_and_port(uri)) {
+            (Some(look_up), Some((host, port))) => {
+                look_up(host, port, *timeout.after).map_err(|error| NoAddress(error.to_string()))
+            }
+            _ => look_up(uri, config, timeout),
+        })?;
         let mut addresses = self.empty();
-        // There is room for what came from there.
-        found
-            .into_iter()
-            .for_each(|address| addresses.push(address));
+        for address in found.into_iter().take(MAX_ADDRESSES) {
+            addresses.push(address);
+        }
         Ok(addresses)
     }
 }
 
 impl Names {
+    /// Has `elsewhere` look names up, if there is one.
+    pub fn asking(elsewhere: Option<LookUp>) -> Self {
+        Names {
+            elsewhere,
+            ..Names::default()
+        }
+    }
+
     /// What `look_up` says, or what somebody hears just then who has asked for the same name.
     fn once(
         &self,
@@ -92,6 +121,17 @@ impl Names {
         let under_way = self.under_way.lock();
         look(&mut under_way.unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What there is to look up; an address of numbers is none, and takes nobody's time.
+fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
+    let host = uri.host()?;
+    let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
+    let usual = match uri.scheme_str() {
+        Some("http") => 80,
+        _ => 443,
+    };
+    (!is_address).then(|| (host, uri.port_u16().unwrap_or(usual)))
 }
 
 fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<Vec<SocketAddr>, NoAddress> {
