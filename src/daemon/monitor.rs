@@ -357,10 +357,18 @@ fn answer(mut line: &UnixStream, outcome: io::Result<()>) {
     }
 }
 
+/// Whether these lines are all words of the server's. A manager may take other characters for the
+/// end of a line, too.
+fn is_known(text: &str) -> bool {
+    let known = |line: &str| KNOWN.iter().any(|word| line.starts_with(word));
+    let plain = |line: &str| !line.contains(char::is_control);
+    let lines = text.strip_suffix('\n').unwrap_or(text);
+    lines.split('\n').all(|line| known(line) && plain(line))
+}
+
 /// Tells the service manager (sd_notify(3)), if there is one. That listens to this process only.
 fn tell_manager(text: &str, fds: &[BorrowedFd]) -> io::Result<()> {
-    let known = |line: &str| KNOWN.iter().any(|word| line.starts_with(word));
-    if !text.lines().all(known) {
+    if !is_known(text) {
         return Err(io::Error::other("that is no word of the server's"));
     }
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
@@ -486,4 +494,31 @@ mod orphans {
     pub fn adopt() {}
 
     pub fn end(_daemon: nix::unistd::Pid) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_manager_hears_only_words_of_the_servers() {
+        for known in [
+            "READY=1",
+            "RELOADING=1\nMONOTONIC_USEC=7\n",
+            "FDSTORE=1\nFDNAME=pizauth-state\nFDPOLL=0\n",
+        ] {
+            assert!(is_known(known), "{known:?}");
+        }
+        for forged in [
+            "",
+            "MAINPID=1",
+            "READY=1\nMAINPID=1",
+            "READY=1\rMAINPID=1",
+            "READY=1\r\nMAINPID=1",
+            "MONOTONIC_USEC=7\0MAINPID=1",
+            "READY=1\n\nREADY=1",
+        ] {
+            assert!(!is_known(forged), "{forged:?}");
+        }
+    }
 }
