@@ -242,10 +242,16 @@ impl Hand {
         listening(self.ask(&Deed::Listen(path.clone(), seal), None)?)
     }
 
-    /// Removes the file of a socket, if it is still that one.
-    pub fn remove_socket(&self, path: &Path, id: FileId) -> Result<(), Failure> {
+    /// Removes the file of a socket, if it is still that one: the control socket's, or that of
+    /// `socket`, which listens there.
+    pub fn remove_socket(
+        &self,
+        path: &Path,
+        id: FileId,
+        socket: Option<BorrowedFd>,
+    ) -> Result<(), Failure> {
         let path = path.as_os_str().as_bytes().to_vec();
-        self.done(&Deed::RemoveSocket(path, id), None)
+        self.done(&Deed::RemoveSocket(path, id), socket)
     }
 
     /// Puts `content` into a token file, in one step.

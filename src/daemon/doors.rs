@@ -58,8 +58,8 @@ pub struct Plan {
 impl Drop for Plan {
     /// What wasn't put into force leaves nothing behind.
     fn drop(&mut self) {
-        for (_, _, file) in &self.opened {
-            file.remove();
+        for (_, listener, file) in &self.opened {
+            file.remove(Some(listener.as_fd()));
         }
     }
 }
@@ -111,7 +111,7 @@ impl Doors {
             match stays {
                 Some(rules) => door.rules = Arc::new(rules.clone()),
                 None => {
-                    door.file.remove();
+                    door.file.remove(Some(door.socket.as_fd()));
                     self.server.close(*number);
                 }
             }
@@ -123,23 +123,23 @@ impl Doors {
             };
             let number = FULL.saturating_add(*last).saturating_add(1);
             let opened = listener.try_clone().and_then(|socket| {
-                self.server.open(number, Listener::unix(listener)?);
-                Ok(socket)
+                self.server.open(number, Listener::unix(socket)?);
+                Ok(())
             });
             match opened {
-                Ok(socket) => {
+                Ok(()) => {
                     let rules = Arc::new(rules.clone());
                     let door = Door {
                         rules,
                         file,
-                        socket,
+                        socket: listener,
                     };
                     open.insert(number, door);
                     *last = last.saturating_add(1);
                 }
                 Err(error) => {
                     log::error!("can't serve the socket {path}: {error}");
-                    file.remove();
+                    file.remove(Some(listener.as_fd()));
                 }
             }
         }
@@ -158,7 +158,7 @@ impl Doors {
                 Some(file) if wanted.iter().any(|it| it.path == path) => {
                     plan.opened.push((path, listener, file));
                 }
-                Some(file) => file.remove(),
+                Some(file) => file.remove(Some(listener.as_fd())),
                 None => {}
             }
         }
@@ -178,7 +178,7 @@ impl Doors {
     pub fn remove(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, door) in state.open.drain() {
-            door.file.remove();
+            door.file.remove(Some(door.socket.as_fd()));
         }
     }
 

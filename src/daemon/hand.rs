@@ -26,7 +26,7 @@ use super::{
     other, pass,
     place::{self, FileId},
     seals::{self, Key, Seal},
-    verbs,
+    store, verbs,
 };
 use crate::{
     error::{Exit, Failure},
@@ -46,7 +46,8 @@ pub enum Deed {
     /// Listen on the control socket, or on a restricted one; which file it is comes along.
     ListenControl,
     Listen(Arc<str>, Seal),
-    /// Remove a socket's file, at this path if it still is that file.
+    /// Remove a socket's file, at this path if it still is that file: the control socket's, or that
+    /// of the listening socket that comes along.
     RemoveSocket(Vec<u8>, FileId),
     /// Open a new file beside a token file, put it in that one's place, or remove it again.
     Write(Arc<str>, Seal),
@@ -207,7 +208,11 @@ impl Servant {
         match deed {
             Deed::Prepare => paths::address()?.prepare()?,
             Deed::RemoveSocket(path, id) => {
-                remove_socket(Path::new(std::ffi::OsStr::from_bytes(&path)), id);
+                let path = Path::new(std::ffi::OsStr::from_bytes(&path));
+                if !is_ours(path, brought)? {
+                    return Err(other("the server has no such socket").into());
+                }
+                remove_socket(path, id);
             }
             Deed::Replace(path, seal) => {
                 let path = self.place_of(seals::TOKEN_FILE, &path, &seal)?;
@@ -274,6 +279,17 @@ fn listen(path: &Path) -> Outcome {
         ..Done::default()
     };
     Ok((done, Some(listener.into())))
+}
+
+/// Whether the server listens at this path: whoever has the socket has it from a hand, or from who
+/// started the server.
+fn is_ours(path: &Path, brought: Option<OwnedFd>) -> Result<bool, Failure> {
+    let listens_there = || {
+        brought
+            .and_then(store::listener)
+            .is_some_and(|it| it.0 == path)
+    };
+    Ok(path == paths::address()?.socket || listens_there())
 }
 
 /// What is no socket isn't one of the server's.

@@ -474,7 +474,7 @@ impl Daemon {
     /// Asks the main thread to end. The socket goes at once, so that nobody finds it any more.
     fn stop(&self) {
         if let Some(socket) = &*self.socket() {
-            socket.remove();
+            socket.remove(None);
         }
         self.doors.remove();
         self.stopping.store(true, Ordering::Release);

@@ -253,12 +253,14 @@ impl SocketFile {
         is_same(&self.path, Some(self.id))
     }
 
-    /// Removes it, if it is still this server's.
-    pub fn remove(&self) {
+    /// Removes it, if it is still this server's. Unless it is the control socket's, the one that
+    /// listens there proves that.
+    pub fn remove(&self, socket: Option<BorrowedFd>) {
         if !self.is_there() {
             return;
         }
-        let removed = (self.broker.hand()).and_then(|hand| hand.remove_socket(&self.path, self.id));
+        let removed =
+            (self.broker.hand()).and_then(|hand| hand.remove_socket(&self.path, self.id, socket));
         if let Err(failure) = removed {
             log::warn!("the socket {} stays behind: {failure}", self.path.display());
         }

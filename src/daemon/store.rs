@@ -179,7 +179,8 @@ pub fn split(broker: &Arc<Broker>, given: Vec<Given>) -> (Left, Vec<OwnedFd>) {
     (left, others)
 }
 
-fn listener(fd: OwnedFd) -> Option<(PathBuf, UnixListener)> {
+/// A socket that listens, and where.
+pub fn listener(fd: OwnedFd) -> Option<(PathBuf, UnixListener)> {
     if getsockopt(&fd, AcceptConn) != Ok(true) {
         return None;
     }
@@ -225,12 +226,12 @@ impl Left {
         self.kept = false;
         self.states.iter().for_each(handover::wipe);
         remove(&self.broker, &[STATE, SOCKET]);
-        for (path, _) in &self.sockets {
+        for (path, socket) in &self.sockets {
             // The configuration has it no more.
             if let Ok(file) = SocketFile::of(path, &self.broker)
                 && !self.used.contains(path)
             {
-                file.remove();
+                file.remove(Some(socket.as_fd()));
             }
         }
     }
