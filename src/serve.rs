@@ -28,7 +28,7 @@ use connection::{Connection, Fate};
 use poller::{Name, Poller};
 use remote::Message;
 pub use remote::{Inbox, Remote, remote};
-pub use socket::{Listener, Socket, Transport, Wrap};
+pub use socket::{Listener, Socket, Transport, Wrap, lengthen_backlog};
 
 /// How long no connection is accepted after the process or the system ran out of descriptors or
 /// memory and none could be freed: long enough not to spin, short enough not to be felt.

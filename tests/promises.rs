@@ -3,6 +3,7 @@
 //! say on stderr that they were skipped.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read, Seek, SeekFrom, Write},
     net::{Ipv6Addr, TcpListener, TcpStream},
@@ -336,6 +337,7 @@ fn an_intruder_gets_nowhere() {
     let drill = daemon.path("drill");
     fs::create_dir(&drill).unwrap();
     fs::write(drill.join("by-hand"), "mine").unwrap();
+    let _mine = UnixListener::bind(drill.join("socket")).unwrap();
     daemon.env("PIZAUTH_DRILL", drill.to_str().unwrap());
     daemon.write_config(&(option("token_event_cmd", "true") + &provider.account("work")));
     daemon.start();
@@ -362,16 +364,14 @@ fn an_intruder_gets_nowhere() {
     }
     let log = daemon.log().text();
     let tried: Vec<&str> = log.lines().filter(|it| it.contains("intruder: ")).collect();
-    assert_eq!(tried.len(), 2 * 15, "{tried:#?}");
+    assert_eq!(tried.len(), 2 * 18, "{tried:#?}");
     assert!(
         tried.iter().all(|it| it.contains(": refused: ")),
         "{tried:#?}"
     );
-    let left: Vec<_> = fs::read_dir(&drill)
-        .unwrap()
-        .map(|it| it.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["by-hand"]);
+    let left = fs::read_dir(&drill).unwrap();
+    let left: BTreeSet<_> = left.map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, ["by-hand", "socket"].map(Into::into).into());
     assert_eq!(fs::read_to_string(drill.join("by-hand")).unwrap(), "mine");
     daemon.token("work");
     daemon.shutdown();

@@ -9,7 +9,7 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 
 use super::{other, process};
-use crate::error::Failure;
+use crate::{error::Failure, serve::lengthen_backlog};
 
 /// The variables that speak of descriptors of this process, and of no other's.
 pub const VARIABLES: [&str; 5] = [
@@ -46,7 +46,7 @@ pub fn descriptors() -> Vec<Given> {
         .collect()
 }
 
-/// The one among `descriptors` that is the control socket.
+/// The one among `descriptors` that is the control socket, while this process may still listen.
 ///
 /// # Errors
 /// When there are some, but none that clients would find.
@@ -65,6 +65,7 @@ pub fn control_socket(
             continue;
         };
         if place == path {
+            lengthen_backlog(&listener).map_err(super::cant)?;
             return Ok(Some(listener));
         }
         found.push(place.display().to_string());

@@ -17,8 +17,6 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{Backlog, listen};
-
 use super::{
     hand::{Answer, Deed, Done},
     job::take_line,
@@ -33,9 +31,6 @@ use crate::{error::Failure, secret::Secret};
 /// How long the monitor may take to take an order or to do what it does itself: it takes
 /// microseconds, and must not keep the end of a session waiting.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many connections may wait: as the standard library has it.
-const BACKLOG: i32 = 128;
 
 /// How long a name may take to be looked up at most: no request waits longer.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -326,8 +321,5 @@ fn listening(
     let (Some(id), Some(fd)) = (done.id, fd) else {
         return Err(other("a descriptor got lost"));
     };
-    // From now on clients are told that this process listens.
-    let again = Backlog::new(BACKLOG).and_then(|backlog| listen(&fd, backlog));
-    again.map_err(|errno| other(&format!("can't listen on a socket: {}", errno.desc())))?;
     Ok((fd.into(), id))
 }

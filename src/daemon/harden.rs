@@ -291,10 +291,11 @@ mod calls {
     /// As `info` shows it.
     pub const NAME: &str = "seccomp";
 
-    /// What the daemon never does itself: run a program, look into another process, change what
-    /// Landlock doesn't guard of a file that it only knows by name, or be helped by the kernel in
-    /// unusual ways. All else stays allowed: name lookup and the C library may need what nobody
-    /// foresees.
+    /// What the daemon never does itself: start a process, run a program, look into another process,
+    /// signal or slow it, change what Landlock doesn't guard of a file, listen (Landlock knows only
+    /// of a port that is asked for by its number), share memory with whoever runs as the same user,
+    /// change the machine, or be helped by the kernel in unusual ways. All else stays allowed: name
+    /// lookup and the C library may need what nobody foresees.
     const DENIED: &[i64] = &[
         libc::SYS_execve,
         libc::SYS_execveat,
@@ -302,15 +303,33 @@ mod calls {
         libc::SYS_process_vm_readv,
         libc::SYS_process_vm_writev,
         libc::SYS_pidfd_getfd,
+        libc::SYS_kill,
+        libc::SYS_tkill,
+        libc::SYS_rt_sigqueueinfo,
+        libc::SYS_rt_tgsigqueueinfo,
+        libc::SYS_pidfd_send_signal,
+        libc::SYS_setpriority,
+        libc::SYS_ioprio_set,
+        libc::SYS_sched_setaffinity,
+        libc::SYS_sched_setattr,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setscheduler,
+        libc::SYS_listen,
         libc::SYS_fchmodat,
         libc::SYS_fchmodat2,
+        libc::SYS_fchown,
         libc::SYS_fchownat,
         libc::SYS_utimensat,
         libc::SYS_truncate,
         libc::SYS_setxattr,
         libc::SYS_lsetxattr,
+        libc::SYS_fsetxattr,
+        SETXATTRAT,
         libc::SYS_removexattr,
         libc::SYS_lremovexattr,
+        libc::SYS_fremovexattr,
+        REMOVEXATTRAT,
+        FILE_SETATTR,
         libc::SYS_open_by_handle_at,
         libc::SYS_bpf,
         libc::SYS_perf_event_open,
@@ -321,15 +340,56 @@ mod calls {
         libc::SYS_keyctl,
         libc::SYS_add_key,
         libc::SYS_request_key,
+        libc::SYS_shmget,
+        libc::SYS_shmat,
+        libc::SYS_shmctl,
+        libc::SYS_semget,
+        libc::SYS_semctl,
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_msgget,
+        libc::SYS_msgctl,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+        libc::SYS_mq_open,
+        libc::SYS_mq_unlink,
+        libc::SYS_fanotify_init,
         libc::SYS_mount,
+        libc::SYS_mount_setattr,
+        libc::SYS_move_mount,
+        libc::SYS_open_tree,
+        libc::SYS_fsopen,
+        libc::SYS_fspick,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_chroot,
         libc::SYS_unshare,
         libc::SYS_setns,
         libc::SYS_kexec_load,
         libc::SYS_init_module,
         libc::SYS_finit_module,
+        libc::SYS_delete_module,
+        libc::SYS_acct,
+        libc::SYS_swapon,
+        libc::SYS_swapoff,
+        libc::SYS_quotactl,
+        libc::SYS_reboot,
+        libc::SYS_sethostname,
+        libc::SYS_setdomainname,
+        libc::SYS_settimeofday,
+        libc::SYS_clock_settime,
+        libc::SYS_clock_adjtime,
+        libc::SYS_adjtimex,
+        libc::SYS_syslog,
     ];
 
-    /// The same under the names that this architecture has kept.
+    /// Calls that are younger than the C library's names; all architectures have the same numbers
+    /// for those.
+    const SETXATTRAT: i64 = 463;
+    const REMOVEXATTRAT: i64 = 466;
+    const FILE_SETATTR: i64 = 469;
+
+    /// The same under the names that this architecture has kept, and what it alone has.
     #[cfg(target_arch = "x86_64")]
     const OLDER: &[i64] = &[
         libc::SYS_chmod,
@@ -338,6 +398,11 @@ mod calls {
         libc::SYS_utime,
         libc::SYS_utimes,
         libc::SYS_futimesat,
+        libc::SYS_fork,
+        libc::SYS_vfork,
+        libc::SYS_kexec_file_load,
+        libc::SYS_ioperm,
+        libc::SYS_iopl,
     ];
     #[cfg(not(target_arch = "x86_64"))]
     const OLDER: &[i64] = &[];
@@ -348,46 +413,164 @@ mod calls {
     #[cfg(not(target_arch = "x86_64"))]
     const X32: Option<i64> = None;
 
+    /// The calls that have numbers of their own there, running programs among them.
+    const X32_ONLY: std::ops::RangeInclusive<i64> = 512..=547;
+
     /// The part of a socket's type that isn't a flag (socket(2)).
     const TYPE: u64 = 0xf;
 
-    /// Connections to what runs programs for the user: his session's bus and service manager, a
-    /// terminal multiplexer. Pairs and what was opened before stay, and datagrams, for syslog.
-    fn connections() -> Result<Vec<SeccompRule>, BackendError> {
-        let of = |kind: i32| {
-            let word = |argument, operator, value: i32| {
-                let value = u64::from(value.unsigned_abs());
-                SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
-            };
-            SeccompRule::new(vec![
-                word(0, SeccompCmpOp::Eq, libc::AF_UNIX)?,
-                word(1, SeccompCmpOp::MaskedEq(TYPE), kind)?,
-            ])
-        };
-        Ok(vec![of(libc::SOCK_STREAM)?, of(libc::SOCK_SEQPACKET)?])
+    /// What a clone(2) that starts no process asks for.
+    const THREAD: u64 = 0x0001_0000;
+
+    /// Terminals do as if what one writes had been typed, for whoever reads there next: the shell
+    /// from which a server in the foreground was started (ioctl_tty(2)). The second is the console's.
+    const TIOCSTI: u64 = 0x5412;
+    const TIOCLINUX: u64 = 0x541c;
+
+    /// The attributes of a file that is open, be it for reading only (ioctl_iflags(2)).
+    const FS_IOC_SETFLAGS: u64 = 0x4008_6602;
+    const FS_IOC_FSSETXATTR: u64 = 0x401c_5820;
+
+    /// Who is signalled when a descriptor becomes ready, by ioctl(2) and by fcntl(2).
+    const FIOSETOWN: u64 = 0x8901;
+    const SIOCSPGRP: u64 = 0x8902;
+    const F_SETOWN: u64 = 8;
+    const F_SETOWN_EX: u64 = 15;
+
+    /// The signal that a process gets when its parent ends (prctl(2)): it is to stay.
+    const PR_SET_PDEATHSIG: u64 = 1;
+
+    /// The only mode that the daemon gives to a file, its nameless memory.
+    const OWNERS: u64 = 0o600;
+
+    /// One comparison of an argument, by its number. The kernel takes these for 32 bits, too.
+    struct Word(u8, SeccompCmpOp, u64);
+
+    fn is(argument: u8, value: u64) -> Word {
+        Word(argument, SeccompCmpOp::Eq, value)
+    }
+
+    fn is_not(argument: u8, value: u64) -> Word {
+        Word(argument, SeccompCmpOp::Ne, value)
+    }
+
+    /// Denied if all of these hold.
+    fn rule(words: Vec<Word>) -> Result<SeccompRule, BackendError> {
+        let words = words.into_iter().map(|Word(argument, operator, value)| {
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
+        });
+        SeccompRule::new(words.collect::<Result<_, _>>()?)
+    }
+
+    fn number(constant: i32) -> u64 {
+        u64::from(constant.unsigned_abs())
+    }
+
+    /// Sockets, but for datagrams to Unix sockets, as syslog needs them, TCP, UDP, and the kernel's
+    /// word on routes and addresses, by which names are looked up. Connections to Unix sockets lead
+    /// to what runs programs for the user: his session's bus and service manager, a terminal
+    /// multiplexer. Pairs and what was opened before stay. Other protocols are ways around what
+    /// Landlock says of TCP, and a lot of the kernel that an intruder could try.
+    fn sockets() -> Result<Vec<SeccompRule>, BackendError> {
+        use SeccompCmpOp::{Gt, Lt, MaskedEq};
+        let [unix, inet, inet6, netlink] = [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+        ]
+        .map(number);
+        let of = |kind: i32| Word(1, MaskedEq(TYPE), number(kind));
+        let mut rules = vec![
+            vec![is(0, unix), of(libc::SOCK_STREAM)],
+            vec![is(0, unix), of(libc::SOCK_SEQPACKET)],
+            vec![Word(0, Gt, inet), Word(0, Lt, inet6)],
+            vec![Word(0, Gt, inet6), Word(0, Lt, netlink)],
+            vec![Word(0, Gt, netlink)],
+            vec![is(0, netlink), is_not(2, number(libc::NETLINK_ROUTE))],
+        ];
+        for internet in [inet, inet6] {
+            rules.push(vec![
+                is(0, internet),
+                of(libc::SOCK_STREAM),
+                is_not(2, number(libc::IPPROTO_IP)),
+                is_not(2, number(libc::IPPROTO_TCP)),
+            ]);
+            for kind in [
+                libc::SOCK_RAW,
+                libc::SOCK_RDM,
+                libc::SOCK_SEQPACKET,
+                libc::SOCK_DCCP,
+            ] {
+                rules.push(vec![is(0, internet), of(kind)]);
+            }
+        }
+        rules.into_iter().map(rule).collect()
+    }
+
+    /// Calls that the daemon makes, but never so.
+    fn uses() -> Result<Vec<(i64, Vec<SeccompRule>)>, BackendError> {
+        let requests = [
+            TIOCSTI,
+            TIOCLINUX,
+            FS_IOC_SETFLAGS,
+            FS_IOC_FSSETXATTR,
+            FIOSETOWN,
+            SIOCSPGRP,
+        ];
+        let second = |value: &u64| rule(vec![is(1, *value)]);
+        let ioctl = requests.iter().map(second).collect::<Result<_, _>>()?;
+        let owners = [F_SETOWN, F_SETOWN_EX];
+        let fcntl = owners.iter().map(second).collect::<Result<_, _>>()?;
+        let process = vec![Word(0, SeccompCmpOp::MaskedEq(THREAD), 0)];
+        let ourselves = u64::from(std::process::id());
+        let alone = |words| rule(words).map(|rule| vec![rule]);
+        Ok(vec![
+            (libc::SYS_socket, sockets()?),
+            (libc::SYS_ioctl, ioctl),
+            (libc::SYS_fcntl, fcntl),
+            (libc::SYS_clone, alone(process)?),
+            // Limits kill: of the processor's time, for one.
+            (libc::SYS_prlimit64, alone(vec![is_not(0, 0)])?),
+            // abort(3) signals its own thread.
+            (libc::SYS_tgkill, alone(vec![is_not(0, ourselves)])?),
+            (libc::SYS_prctl, alone(vec![is(0, PR_SET_PDEATHSIG)])?),
+            (libc::SYS_fchmod, alone(vec![is_not(1, OWNERS)])?),
+        ])
     }
 
     /// These calls fail with EPERM from now on, in every thread to come.
     pub fn deny() -> Result<bool, String> {
-        filter()
-            .map_err(|error| error.to_string())
-            .and_then(|filter| apply_filter(&filter).map_err(|error| error.to_string()))
-            .map(|()| true)
+        let denied = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+        // Its arguments can't be looked at, and the C library has another way to start a thread.
+        let absent = filter(denied, libc::ENOSYS);
+        let calls = calls().and_then(|calls| filter(calls, libc::EPERM));
+        for filter in [absent, calls] {
+            let filter = filter.map_err(|error| error.to_string())?;
+            apply_filter(&filter).map_err(|error| error.to_string())?;
+        }
+        Ok(true)
     }
 
-    fn filter() -> Result<BpfProgram, BackendError> {
-        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    fn calls() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
         let plain = DENIED.iter().chain(OLDER).map(|call| (*call, Vec::new()));
-        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = plain.collect();
-        rules.insert(libc::SYS_socket, connections()?);
+        Ok(plain.chain(uses()?).collect())
+    }
+
+    fn filter(
+        mut rules: BTreeMap<i64, Vec<SeccompRule>>,
+        errno: i32,
+    ) -> Result<BpfProgram, BackendError> {
+        let arch = TargetArch::try_from(std::env::consts::ARCH)?;
         if let Some(bit) = X32 {
             let again = rules
                 .iter()
                 .map(|(call, rules)| (call | bit, rules.clone()));
             let again: Vec<_> = again.collect();
             rules.extend(again);
+            rules.extend(X32_ONLY.map(|call| (call | bit, Vec::new())));
         }
-        let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+        let denied = SeccompAction::Errno(errno.unsigned_abs());
         SeccompFilter::new(rules, SeccompAction::Allow, denied, arch)?.try_into()
     }
 }
@@ -458,14 +641,18 @@ mod tests {
     };
 
     use super::{calls, system};
+    use crate::daemon::process;
 
     #[test]
     fn the_calls_of_an_intruder_are_denied_and_a_daemons_are_not() {
         // A filter is its thread's own, and ends with it.
         let thread = thread::spawn(|| {
             Command::new("/bin/true").status().unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             assert_eq!(system::no_new_privs(), Ok(true));
             assert_eq!(calls::deny(), Ok(true));
+            let run = nix::unistd::execv(c"/bin/true", &[c"true"]);
+            assert_eq!(run, Err(Errno::EPERM));
             let run = Command::new("/bin/true").status();
             assert!(run.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied));
             let ourselves = nix::unistd::Pid::this();
@@ -486,13 +673,79 @@ mod tests {
             UnixStream::pair().unwrap();
             UnixDatagram::unbound().unwrap();
             assert!(("localhost", 80).to_socket_addrs().is_ok());
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let listening = TcpListener::bind("127.0.0.1:0");
+            assert!(listening.is_err_and(denied));
             TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             assert!(
                 thread::spawn(|| std::fs::read("/etc/passwd").is_ok())
                     .join()
                     .unwrap()
             );
+        });
+        thread.join().unwrap();
+    }
+
+    /// Calls that come to nothing, so that only the filter says that they aren't permitted.
+    const FUTILE: [(i64, [i64; 4]); 23] = [
+        // As x32 runs programs.
+        (0x4000_0208, [0, 0, 0, 0]),
+        (libc::SYS_ioctl, [-1, 0x5412, 0, 0]),
+        (libc::SYS_ioctl, [-1, 0x7fff_ffff_0000_5412, 0, 0]),
+        (libc::SYS_ioctl, [-1, 0x541c, 0, 0]),
+        (libc::SYS_ioctl, [-1, 0x4008_6602, 0, 0]),
+        (libc::SYS_ioctl, [-1, 0x8901, 0, 0]),
+        (libc::SYS_fcntl, [-1, 8, 1, 0]),
+        (libc::SYS_fcntl, [-1, 15, 0, 0]),
+        (libc::SYS_fchmod, [-1, 0o4755, 0, 0]),
+        (libc::SYS_fchown, [-1, 0, 0, 0]),
+        (libc::SYS_fsetxattr, [-1, 0, 0, 0]),
+        (libc::SYS_listen, [-1, 1, 0, 0]),
+        (libc::SYS_kill, [0, 999, 0, 0]),
+        (libc::SYS_tgkill, [1, -1, 0, 0]),
+        (libc::SYS_prlimit64, [1, 999, 0, 0]),
+        (libc::SYS_prctl, [1, 999, 0, 0]),
+        (libc::SYS_shmat, [-1, 0, 0, 0]),
+        // A process of its own that shares signal handlers, but no memory.
+        (libc::SYS_clone, [0x800, 0, 0, 0]),
+        (libc::SYS_chroot, [0, 0, 0, 0]),
+        (libc::SYS_socket, [40, 99, 0, 0]),
+        (libc::SYS_socket, [2, 1, 999, 0]),
+        (libc::SYS_socket, [10, 1, 999, 0]),
+        (libc::SYS_socket, [16, 3, 999, 0]),
+    ];
+
+    /// The same calls as a daemon makes them.
+    const ALLOWED: [(i64, [i64; 4]); 5] = [
+        (libc::SYS_ioctl, [-1, 0x5421, 0, 0]),
+        (libc::SYS_fcntl, [-1, 1, 0, 0]),
+        (libc::SYS_fchmod, [-1, 0o600, 0, 0]),
+        (libc::SYS_prlimit64, [0, 999, 0, 0]),
+        (libc::SYS_prctl, [999, 0, 0, 0]),
+    ];
+
+    #[test]
+    fn a_call_is_denied_for_what_it_asks() {
+        let tried = |(call, arguments): &(i64, [i64; 4])| process::call(*call, *arguments);
+        let thread = thread::spawn(move || {
+            for futile in &FUTILE {
+                let outcome = tried(futile);
+                assert!(outcome.is_err_and(|it| it != Errno::EPERM), "{futile:?}");
+            }
+            assert_eq!(system::no_new_privs(), Ok(true));
+            assert_eq!(calls::deny(), Ok(true));
+            for futile in &FUTILE {
+                assert_eq!(tried(futile), Err(Errno::EPERM), "{futile:?}");
+            }
+            for allowed in &ALLOWED {
+                let outcome = tried(allowed);
+                assert!(outcome.is_err_and(|it| it != Errno::EPERM), "{allowed:?}");
+            }
+            let ourselves = i64::from(std::process::id());
+            let signalled = process::call(libc::SYS_tgkill, [ourselves, ourselves, 0, 0]);
+            assert_eq!(signalled, Ok(0));
+            let started = process::call(libc::SYS_clone3, [0, 0, 0, 0]);
+            assert_eq!(started, Err(Errno::ENOSYS));
+            thread::spawn(|| ()).join().unwrap();
         });
         thread.join().unwrap();
     }

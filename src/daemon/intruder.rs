@@ -5,7 +5,10 @@
 use std::{
     fs, io,
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
     path::Path,
     process::Command,
     sync::Arc,
@@ -14,12 +17,13 @@ use std::{
 use nix::{
     sys::{
         signal::kill,
+        socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket},
         uio::{RemoteIoVec, process_vm_readv},
     },
     unistd::Pid,
 };
 
-use super::{Daemon, guard, seals::Seal};
+use super::{Daemon, guard, place, seals::Seal};
 use crate::secret::Secret;
 
 /// Tries, if there is an order to.
@@ -92,7 +96,18 @@ fn alone(daemon: &Daemon, drills: &Path) -> Vec<(&'static str, io::Result<()>)> 
             "listen on a port",
             TcpListener::bind("127.0.0.1:0").map(drop),
         ),
+        (
+            "listen on whatever port there is",
+            listen_anywhere().map_err(Into::into),
+        ),
     ]
+}
+
+/// Who listens without having asked for a port gets one.
+fn listen_anywhere() -> nix::Result<()> {
+    let (family, kind) = (AddressFamily::Inet, SockType::Stream);
+    let socket = socket(family, kind, SockFlag::empty(), None)?;
+    listen(&socket, Backlog::MAXCONN)
 }
 
 /// What he would have those do who may.
@@ -104,7 +119,21 @@ fn by_others(daemon: &Daemon, drills: &Path) -> Vec<(&'static str, Result<(), St
         return Vec::new();
     };
     let seals = daemon.shared.broker().seals();
+    let socket = drills.join("socket");
+    let id = fs::symlink_metadata(&socket).map(|it| place::id_of(&it));
+    let id = id.unwrap_or_default();
+    let control = daemon.kept().as_ref().map(|it| it.control.try_clone());
+    let control = control.and_then(Result::ok);
     vec![
+        (
+            "have another's socket removed",
+            hand.remove_socket(&socket, id, None).map_err(|it| it.what),
+        ),
+        (
+            "have it removed for one of the server's",
+            hand.remove_socket(&socket, id, control.as_ref().map(AsFd::as_fd))
+                .map_err(|it| it.what),
+        ),
         (
             "have a file written",
             hand.replace(&file, &forged, &secret).map_err(|it| it.what),

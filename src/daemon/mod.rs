@@ -204,6 +204,7 @@ fn run(
     let state = left.state();
     let sites = Sites::bind(&config, state.as_ref())?;
     let place = Place::new(address, lock);
+    let given = activation::control_socket(given, place.socket())?;
     sandbox.confine(place.socket());
     sandbox.deny_calls();
 
@@ -213,7 +214,6 @@ fn run(
         parts.adopt(state.core);
     }
     parts.load()?;
-    let given = activation::control_socket(given, place.socket())?;
     let listeners = parts
         .shared
         .with(|core, _| handover::listeners(core.config()));

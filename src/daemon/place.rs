@@ -29,7 +29,7 @@ use crate::{
     control,
     error::Failure,
     paths::Address,
-    serve::Listener,
+    serve::{Listener, lengthen_backlog},
     wire::{self, Request},
 };
 
@@ -302,6 +302,7 @@ pub fn listen(path: &Path) -> Result<(UnixListener, FileId), Failure> {
         Err(error) => return Err(cant(error)),
     }
     let listener = UnixListener::bind(path).map_err(cant)?;
+    lengthen_backlog(&listener).map_err(cant)?;
     let found = fs::symlink_metadata(path).map_err(cant)?;
     Ok((listener, id_of(&found)))
 }

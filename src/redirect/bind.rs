@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddr
 
 use nix::errno::Errno;
 
+use crate::serve::lengthen_backlog;
+
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
@@ -97,7 +99,9 @@ fn single(socket: TcpListener) -> io::Result<Bound> {
 /// The standard library's bind: close-on-exec, and SO_REUSEADDR, so that connections of a daemon
 /// that has just ended don't keep its port from the next one.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).map_err(|error| named(address, &error))
+    let listener = TcpListener::bind(address);
+    let listener = listener.and_then(|it| lengthen_backlog(&it).map(|()| it));
+    listener.map_err(|error| named(address, &error))
 }
 
 fn named(address: SocketAddr, error: &io::Error) -> io::Error {

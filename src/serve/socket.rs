@@ -125,6 +125,16 @@ pub struct Listener {
     wrap: Option<Wrap>,
 }
 
+/// Gives a socket that is listened on the longest backlog that the system has: a peer that finds it
+/// full is held up for a second, and so a flood would cost others something after all.
+///
+/// # Errors
+/// When it can't be listened on.
+pub fn lengthen_backlog(socket: &impl AsFd) -> io::Result<()> {
+    listen(socket, Backlog::MAXCONN)?;
+    Ok(())
+}
+
 enum Accepting {
     Unix(UnixListener),
     Tcp(TcpListener),
@@ -133,14 +143,10 @@ enum Accepting {
 impl Listener {
     /// A listening Unix socket. Its file is the caller's business.
     ///
-    /// Its backlog becomes the longest that the system has: a peer that finds it full is held up for
-    /// a second, and so a flood would cost others something after all.
-    ///
     /// # Errors
-    /// When it can't be made non-blocking, or doesn't listen.
+    /// When it can't be made non-blocking.
     pub fn unix(socket: UnixListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        listen(&socket, Backlog::MAXCONN)?;
         Ok(Listener {
             socket: Accepting::Unix(socket),
             wrap: None,
@@ -150,10 +156,9 @@ impl Listener {
     /// A listening TCP socket, as [`Listener::unix`].
     ///
     /// # Errors
-    /// When it can't be made non-blocking, or doesn't listen.
+    /// When it can't be made non-blocking.
     pub fn tcp(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        listen(&socket, Backlog::MAXCONN)?;
         Ok(Listener {
             socket: Accepting::Tcp(socket),
             wrap: None,
