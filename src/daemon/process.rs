@@ -5,10 +5,10 @@
 
 use std::{
     fs,
-    io::{self, PipeWriter, Read, Write},
+    io::{self, IsTerminal, PipeWriter, Read, Write},
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     sync::atomic::{AtomicI32, Ordering},
 };
@@ -138,6 +138,9 @@ pub fn fork_daemon<T>(
     let ForkResult::Parent { child } = unsafe { fork() }? else {
         drop((news, orders, charge));
         signals::end_with_parent()?;
+        if starter.0.is_none() {
+            let_go_of_terminal()?;
+        }
         let lines = Lines {
             news: theirs,
             orders: ours,
@@ -259,6 +262,26 @@ pub fn own(fd: RawFd) -> OwnedFd {
     fd
 }
 
+/// The daemon of a server in the foreground logs, and neither reads nor writes anything else: what is
+/// typed at the terminal is the shell's.
+fn let_go_of_terminal() -> io::Result<()> {
+    let null = open_null()?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    // SAFETY: nothing closes it for as long as the process lives.
+    if unsafe { BorrowedFd::borrow_raw(2) }.is_terminal() {
+        // Terminals are open for both. Linux opens it anew; where it can't be, it stays as it is.
+        let to_write = fs::File::options()
+            .write(true)
+            .custom_flags(nix::libc::O_NOCTTY)
+            .open("/dev/fd/2");
+        if let Ok(to_write) = to_write {
+            nix::unistd::dup2_stderr(&to_write)?;
+        }
+    }
+    Ok(())
+}
+
 /// Lets the starting command's terminal, its files and its directory go.
 pub fn let_go() -> io::Result<()> {
     close_stdio()?;
@@ -350,11 +373,12 @@ pub fn call(number: i64, [a, b, c, d]: [i64; 4]) -> nix::Result<i64> {
     nix::errno::Errno::result(result)
 }
 
+fn open_null() -> io::Result<fs::File> {
+    fs::File::options().read(true).write(true).open("/dev/null")
+}
+
 fn close_stdio() -> io::Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = open_null()?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     nix::unistd::dup2_stderr(&null)?;
