@@ -350,7 +350,16 @@ fn an_intruder_gets_nowhere() {
     // A restart gives nothing back.
     for restarted in [false, true] {
         if restarted {
+            let holder = daemon.holder();
+            fs::write(drill.join("stay"), "").unwrap();
             daemon.run(&["restart"]).ok();
+            wait::until("the end of who wanted to stay", || gone(holder));
+            assert!(!drill.join("stay").exists());
+        }
+        for fd in ["0", "1"] {
+            let stream = format!("/proc/{}/fd/{fd}", daemon.holder());
+            let leads_to = fs::read_link(stream);
+            assert!(leads_to.is_err() || leads_to.unwrap() == Path::new("/dev/null"));
         }
         fs::write(drill.join("intruder"), "").unwrap();
         daemon.run(&["reload"]).ok();

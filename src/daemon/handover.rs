@@ -320,11 +320,11 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 7",
+                "it is of version 1, and this program knows version 8",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));
         }
-        assert!(refused("pizauth handover 6\n{}").starts_with(cant));
+        assert!(refused("pizauth handover 7\n{}").starts_with(cant));
     }
 }

@@ -14,16 +14,21 @@ const DESCRIPTORS: rlim_t = 4096;
 pub struct Sandbox {
     /// By the names that `info` shows.
     pub layers: Vec<&'static str>,
+    /// What the system has refused.
+    refused: Vec<String>,
 }
 
 /// No core files, no tracing by processes of the same user and no new privileges from now on.
-/// Whatever the system refuses is logged and done without.
+/// Whatever the system refuses is done without; [`Sandbox::tell`] logs it.
 pub fn harden() -> Sandbox {
     // The last thing that needs a right which is given up.
-    if let Err(why) = more_descriptors() {
-        log::warn!("the limit of descriptors stays: {why}");
-    }
+    let more = more_descriptors().map(|()| false);
     let mut sandbox = Sandbox::default();
+    sandbox.told(
+        "",
+        "the limit of descriptors stays",
+        more.map_err(|errno| errno.desc().to_lowercase()),
+    );
     sandbox.told(
         "no_core",
         "core files can't be switched off",
@@ -70,7 +75,14 @@ impl Sandbox {
         match outcome {
             Ok(true) => self.layers.push(layer),
             Ok(false) => {}
-            Err(why) => log::warn!("{what}: {why}"),
+            Err(why) => self.refused.push(format!("{what}: {why}")),
+        }
+    }
+
+    /// Logs what isn't in force though it could be.
+    pub fn tell(&mut self) {
+        for refused in self.refused.drain(..) {
+            log::warn!("{refused}");
         }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
+    thread,
 };
 
 use nix::{
@@ -47,6 +48,16 @@ pub fn visit(daemon: &Arc<Daemon>) {
     let script = format!("touch '{}'", drills.join("by-runner").display());
     daemon.shared.hooks().startup(script);
     daemon.alarm.ring();
+}
+
+/// Stays when the daemon is to end, if there is an order to.
+pub fn stay() {
+    let order = guard::drills().map(|drills| drills.join("stay"));
+    if order.is_some_and(|order| fs::remove_file(order).is_ok()) {
+        loop {
+            thread::park();
+        }
+    }
 }
 
 /// What he tries himself.

@@ -207,6 +207,7 @@ fn run(
     let given = activation::control_socket(given, place.socket())?;
     sandbox.confine(place.socket());
     sandbox.deny_calls();
+    sandbox.tell();
 
     let hooks = Hooks::new(lines.news, broker.clone()).map_err(cant)?;
     let mut parts = Parts::new(config, &sites, hooks, broker).map_err(cant)?;

@@ -8,7 +8,7 @@
 
 use std::{
     ffi::CString,
-    io::{self, ErrorKind, PipeReader, Write},
+    io::{self, ErrorKind, PipeReader},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{
@@ -24,7 +24,11 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+    sys::{
+        signal::{Signal, kill},
+        socket::{MsgFlags, send},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
@@ -295,7 +299,7 @@ impl Monitor {
             return io::Error::other("the hook runner is gone");
         };
         let outcome = self.servant.key.lay_down().and_then(|key| {
-            let handed = Handed::of(runner, &key, kept)?;
+            let handed = Handed::of(runner, self.daemon, &key, kept)?;
             let words = [
                 self.servant.program.as_os_str().as_bytes(),
                 TAKE_OVER.as_bytes(),
@@ -341,8 +345,9 @@ fn as_fds(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     fds.iter().map(AsFd::as_fd).collect()
 }
 
-/// As a hand answers. Who waits for it has an empty line, so that it goes at once.
-fn answer(mut line: &UnixStream, outcome: io::Result<()>) {
+/// As a hand answers. Who waits for it has an empty line, so that it goes at once; for anybody else
+/// the monitor doesn't wait.
+fn answer(line: &UnixStream, outcome: io::Result<()>) {
     let answer: Answer = match outcome {
         Ok(()) => Ok(Done::default()),
         Err(error) => Err(Trouble {
@@ -353,7 +358,7 @@ fn answer(mut line: &UnixStream, outcome: io::Result<()>) {
     if let Ok(mut bytes) = serde_json::to_vec(&answer) {
         bytes.push(b'\n');
         // Nobody listens any more, then.
-        let _ = line.write_all(&bytes);
+        let _ = send(line.as_raw_fd(), &bytes, MsgFlags::MSG_DONTWAIT);
     }
 }
 
@@ -396,6 +401,8 @@ pub struct Handed {
     /// The hook runner: its process, and the pipe that ends with it.
     pub runner: Pid,
     pub alive: RawFd,
+    /// The daemon, which has nothing more to do.
+    pub daemon: Pid,
     /// The pipe with the key of the seals.
     pub key: RawFd,
     /// The memory with the state.
@@ -405,12 +412,13 @@ pub struct Handed {
 }
 
 impl Handed {
-    fn of(runner: &Runner, key: &PipeReader, kept: &[OwnedFd]) -> io::Result<Self> {
+    fn of(runner: &Runner, daemon: Pid, key: &PipeReader, kept: &[OwnedFd]) -> io::Result<Self> {
         let mut numbers = kept.iter().map(AsRawFd::as_raw_fd);
         let state = numbers.next();
         Ok(Handed {
             runner: runner.process,
             alive: runner.alive.as_raw_fd(),
+            daemon,
             key: key.as_raw_fd(),
             state: state.ok_or_else(|| io::Error::other("there is no state"))?,
             fds: numbers.collect(),
@@ -422,15 +430,27 @@ impl Handed {
         let mut numbers = text.split(',').map(|number| number.parse().ok());
         let mut next = || numbers.next().flatten();
         let runner = Pid::from_raw(next()?);
-        let (alive, key, state) = (next()?, next()?, next()?);
+        let alive = next()?;
+        let daemon = Pid::from_raw(next()?);
+        let (key, state) = (next()?, next()?);
         let fds = numbers.collect::<Option<_>>()?;
         Some(Handed {
             runner,
             alive,
+            daemon,
             key,
             state,
             fds,
         })
+    }
+
+    /// Makes sure that the daemon ends, which ends by itself unless somebody else has taken it over.
+    pub fn end_daemon(&self) {
+        // This process's child it is, and so its number is its own until it is reaped.
+        if self.daemon > Pid::from_raw(1) {
+            let _ = kill(self.daemon, Signal::SIGKILL);
+            let _ = waitpid(self.daemon, None);
+        }
     }
 }
 
@@ -439,11 +459,12 @@ impl std::fmt::Display for Handed {
         let Handed {
             runner,
             alive,
+            daemon,
             key,
             state,
             fds,
         } = self;
-        write!(f, "{runner},{alive},{key},{state}")?;
+        write!(f, "{runner},{alive},{daemon},{key},{state}")?;
         fds.iter().try_for_each(|fd| write!(f, ",{fd}"))
     }
 }
@@ -499,6 +520,26 @@ mod orphans {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_monitor_waits_for_nobody_who_reads_no_answer() {
+        let (line, _silent) = UnixStream::pair().unwrap();
+        let full = |line: &UnixStream| send(line.as_raw_fd(), &[0; 1024], MsgFlags::MSG_DONTWAIT);
+        while full(&line).is_ok() {}
+        answer(&line, Ok(()));
+    }
+
+    #[test]
+    fn what_a_successor_gets_is_read_as_it_was_written() {
+        let written = "7,3,9,4,5,6,8";
+        let handed = Handed::parse(written).unwrap();
+        assert_eq!((handed.runner.as_raw(), handed.daemon.as_raw()), (7, 9));
+        assert_eq!((handed.alive, handed.key, handed.state), (3, 4, 5));
+        assert_eq!(handed.fds, [6, 8]);
+        assert_eq!(handed.to_string(), written);
+        assert!(Handed::parse("7,3,9,4").is_none());
+        assert!(Handed::parse("7,3,9,4,5,x").is_none());
+    }
 
     #[test]
     fn the_service_manager_hears_only_words_of_the_servers() {

@@ -274,9 +274,14 @@ pub fn take_over(config_file: PathBuf, handed: Option<&str>) -> Result<(), Failu
     umask(Mode::from_bits_truncate(0o077));
     sys::tune_heap();
     let Some(handed) = handed else {
+        // What comes from a daemon may be an intruder's.
+        let mut sandbox = harden::harden();
+        sandbox.confine(&paths::address()?.socket);
+        sandbox.deny_calls();
         return handover::take(&config_file, None).map(drop);
     };
     let handed = Handed::parse(handed).ok_or_else(|| other("it is given nothing"))?;
+    handed.end_daemon();
     let state = process::own(handed.state);
     let fds = handed.fds.into_iter().map(process::own).collect();
     let charge = Charge {
@@ -305,6 +310,10 @@ fn go_on(
 ) -> Result<(), Failure> {
     let cant = super::cant;
     let mut sandbox = harden::harden();
+    let address = paths::address()?;
+    // What comes from a daemon may be an intruder's.
+    sandbox.confine(&address.socket);
+    sandbox.deny_calls();
     let handover::Taken { handover, config } = handover::take(&config_file, Some(state))?;
     logging::start(handover.verbose, handover.detached);
     let mut take = |slot| received.take(slot).map_err(cant);
@@ -315,10 +324,8 @@ fn go_on(
     let doors = doors.collect::<Result<Vec<_>, Failure>>()?;
     let sites = adopt_sites(handover.sites, &mut received).map_err(cant)?;
     let lock = place::adopt_lock(lock).map_err(cant)?;
-    let address = paths::address()?;
     let place = Place::new(address, lock);
-    sandbox.confine(place.socket());
-    sandbox.deny_calls();
+    sandbox.tell();
     let listeners = handover.listeners.clone();
     let broker = Arc::new(Broker::new(lines.orders).map_err(cant)?);
     broker.learn(Seals::new(handover.old_seals));
