@@ -212,6 +212,8 @@ pub struct ServerInfo {
     pub token_holder: u32,
     /// How often it was restarted in place.
     pub restarts: u32,
+    /// Why the last restart in place failed, unless it is still under way or hasn't.
+    pub restart_failure: Option<String>,
     /// The process that runs the hooks; null when there is none.
     pub hook_runner: Option<u32>,
     /// How many hook runners were killed before it.

@@ -9,6 +9,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::Signal;
+
 use crate::support::browser;
 use crate::support::command::{Output, Running};
 use crate::support::daemon::Daemon;
@@ -396,4 +398,69 @@ fn a_device_code_that_waits_is_good_afterwards() {
     let page = browser::get(&provider.url(&format!("{DEVICE}?user_code=USER-1")));
     assert_eq!(page.status(), 200);
     daemon.eventually(&["show", "work"], |output| output.status == 0);
+}
+
+/// A signal that comes while a restart is under way is its successor's to answer, or ends the server.
+#[test]
+fn a_signal_meanwhile_is_not_lost() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let pid = daemon.pid().expect("a pid");
+    let count = |daemon: &Daemon, words| daemon.log().text().matches(words).count();
+    for number in 1..=20 {
+        let asked = daemon.spawn(&["restart"]);
+        wait::until("the restart", || {
+            let begun = count(&daemon, "about to be restarted in place");
+            (begun == number).then_some(())
+        });
+        nix::sys::signal::kill(pid, Signal::SIGHUP).expect("to signal");
+        assert_eq!(asked.finish().status, 0);
+        wait::until("the reload", || {
+            let reloads = count(&daemon, "the configuration was reloaded");
+            (reloads == number).then_some(())
+        });
+    }
+    let mut silent = UnixStream::connect(daemon.socket_path()).expect("to connect");
+    silent.write_all(b"{").expect("half a request");
+    let _asked = daemon.spawn(&["restart"]);
+    daemon.log().wait_line("about to be restarted in place");
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("to signal");
+    assert_eq!(daemon.wait_end(), Some(0));
+}
+
+/// What the monitor has no room for costs what was to be done, and nothing else.
+#[test]
+fn a_monitor_without_descriptors_costs_nothing() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let pid = daemon.pid().expect("a pid").to_string();
+    let limit = |soft: &str| {
+        let mut command = std::process::Command::new("prlimit");
+        command.args(["--pid", &pid, &format!("--nofile={soft}:")]);
+        command.output().is_ok_and(|done| done.status.success())
+    };
+    if !limit("6") {
+        eprintln!("a_monitor_without_descriptors_costs_nothing: skipped: no prlimit");
+        return;
+    }
+    for soft in ["6", "8", "10", "12"] {
+        assert!(limit(soft));
+        for verb in ["reload", "restart"] {
+            let output = daemon.run(&[verb]);
+            assert!(
+                output.status == 0 || output.stderr.starts_with("ERROR - "),
+                "{output:?}"
+            );
+            assert_eq!(daemon.token("work"), "at-1");
+        }
+    }
+    assert!(limit("1024"));
+    daemon.run(&["reload"]).ok();
+    daemon.run(&["restart"]).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    daemon.shutdown();
 }

@@ -22,14 +22,20 @@ const RESTART_POLL: Duration = Duration::from_millis(20);
 const MEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run() -> Result<(), Failure> {
-    let before = restarts()?;
+    let before = server()?.restarts;
     ask(&Request::Restart)?;
     let give_up = Instant::now() + RESTART_TIMEOUT;
     let mut found = Instant::now();
     loop {
-        match restarts() {
-            Ok(count) if count != before => return Ok(()),
-            Ok(_) => found = Instant::now(),
+        match server() {
+            Ok(server) if server.restarts != before => return Ok(()),
+            Ok(server) => {
+                if let Some(why) = server.restart_failure {
+                    let what = format!("the server was not restarted and goes on: {why}");
+                    return Err(Failure::new(Exit::Other, what));
+                }
+                found = Instant::now();
+            }
             Err(failure) if failure.exit == Exit::NoServer && found.elapsed() < MEND_TIMEOUT => {}
             Err(failure) => return Err(failure),
         }
@@ -41,8 +47,6 @@ pub(super) fn run() -> Result<(), Failure> {
     }
 }
 
-/// How often the server has been restarted.
-fn restarts() -> Result<u32, Failure> {
-    let info: ServerInfo = read(&ask(&Request::Info)?)?;
-    Ok(info.restarts)
+fn server() -> Result<ServerInfo, Failure> {
+    read(&ask(&Request::Info)?)
 }

@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use nix::poll::{PollTimeout, poll};
+
 use super::{
     hand::{Answer, Deed, Done},
     job::take_line,
@@ -38,6 +40,9 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a hand may take for anything else: a file system that hangs must not hang the daemon.
 /// A program that is tried before a restart has a limit of its own, which is shorter.
 const HAND_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the end may take that the successor brings: milliseconds.
+const END_TIMEOUT_MILLIS: u16 = 10_000;
 
 /// Where orders go, and what gives them weight.
 pub struct Broker {
@@ -98,12 +103,25 @@ impl Broker {
     /// # Errors
     /// When it can't be told.
     pub fn notify(&self, text: String, fds: &[BorrowedFd]) -> io::Result<()> {
+        self.tell(Order::Notify(text), fds)
+    }
+
+    /// Has the monitor hold back signals from now on, or pass them on again. What it has passed on
+    /// before has arrived when this returns.
+    ///
+    /// # Errors
+    /// When it can't be told.
+    pub fn hold_signals(&self, hold: bool) -> io::Result<()> {
+        self.tell(Order::Hold(hold), &[])
+    }
+
+    fn tell(&self, order: Order, fds: &[BorrowedFd]) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(TIMEOUT))?;
         let all: Vec<_> = std::iter::once(theirs.as_fd())
             .chain(fds.iter().copied())
             .collect();
-        self.send(Order::Notify(text), &all)?;
+        self.send(order, &all)?;
         drop(theirs);
         match read(&ours)?.0 {
             Ok(_) => Ok(()),
@@ -112,25 +130,36 @@ impl Broker {
     }
 
     /// Has the monitor become the program that is there now, with the state in `memory` and what
-    /// that counts. Returns only when it couldn't.
-    pub fn become_successor(&self, memory: BorrowedFd, fds: &[BorrowedFd]) -> io::Error {
+    /// that counts; it ends this process first thing. Returns only when it couldn't. With `reload`
+    /// the successor reloads.
+    pub fn become_successor(
+        &self,
+        memory: BorrowedFd,
+        fds: &[BorrowedFd],
+        reload: bool,
+    ) -> io::Error {
         let outcome = UnixStream::pair().and_then(|(ours, theirs)| {
             let kept: Vec<_> = std::iter::once(memory).chain(fds.iter().copied()).collect();
             for some in kept.chunks(pass::MAX_FDS) {
                 self.send(Order::Keep, some)?;
             }
-            self.send(Order::Become, &[theirs.as_fd()])?;
+            let order = Order::Become {
+                kept: kept.len(),
+                reload,
+            };
+            self.send(order, &[theirs.as_fd()])?;
             drop(theirs);
             read(&ours)
         });
         match outcome {
             Ok((Err(trouble), ..)) => io::Error::other(trouble.what),
             Ok((Ok(_), ..)) => io::Error::other("the monitor makes no sense"),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                // The monitor is another program now, and everything is that one's.
                 #[cfg(all(debug_assertions, target_os = "linux"))]
                 super::intruder::stay();
-                // Everything is the successor's now; nothing is to be cleaned up.
-                std::process::exit(0)
+                let _ = poll(&mut [], PollTimeout::from(END_TIMEOUT_MILLIS));
+                io::Error::other("the monitor didn't take the order")
             }
             Err(error) => error,
         }

@@ -104,19 +104,12 @@ impl Doors {
     /// Puts a plan into force: opens what is new, closes what has gone, changes the rules of what
     /// stays.
     pub fn commit(&self, mut plan: Plan) {
+        for (number, door) in self.close_all_but(&plan.wanted) {
+            door.file.remove(Some(door.socket.as_fd()));
+            self.server.close(number);
+        }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { last, open } = &mut *state;
-        open.retain(|number, door| {
-            let stays = plan.wanted.iter().find(|it| it.path == door.rules.path);
-            match stays {
-                Some(rules) => door.rules = Arc::new(rules.clone()),
-                None => {
-                    door.file.remove(Some(door.socket.as_fd()));
-                    self.server.close(*number);
-                }
-            }
-            stays.is_some()
-        });
         for (path, listener, file) in std::mem::take(&mut plan.opened) {
             let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
                 continue;
@@ -143,6 +136,19 @@ impl Doors {
                 }
             }
         }
+    }
+
+    /// Lets nobody in by the doors that aren't wanted any more; those that are get their new rules.
+    fn close_all_but(&self, wanted: &[RestrictedSocket]) -> Vec<(usize, Door)> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = state.open.extract_if(|_, door| {
+            let rules = wanted.iter().find(|it| it.path == door.rules.path);
+            if let Some(rules) = rules {
+                door.rules = Arc::new(rules.clone());
+            }
+            rules.is_none()
+        });
+        gone.collect()
     }
 
     /// Goes on with a predecessor's sockets.
@@ -176,8 +182,7 @@ impl Doors {
 
     /// Removes their files: nobody finds them any more.
     pub fn remove(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, door) in state.open.drain() {
+        for (_, door) in self.close_all_but(&[]) {
             door.file.remove(Some(door.socket.as_fd()));
         }
     }

@@ -222,7 +222,10 @@ impl Servant {
                 remove(&beside(&self.place_of(seals::TOKEN_FILE, &path, &seal)?))?;
             }
             Deed::Remove(path, seal) => {
-                remove(&self.place_of(seals::TOKEN_FILE, &path, &seal)?)?;
+                let path = self.place_of(seals::TOKEN_FILE, &path, &seal)?;
+                // A server that was killed may have left that one, too.
+                remove(&beside(&path))?;
+                remove(&path)?;
             }
             Deed::Try => {
                 let state = brought.ok_or_else(|| io::Error::other("the state got lost"))?;

@@ -89,8 +89,6 @@ pub struct Handover {
     pub old_seals: Vec<Sealed>,
     /// Which listeners there are, in the words of [`listeners`].
     pub listeners: String,
-    pub detached: bool,
-    pub verbose: u8,
     pub restarts: u32,
     pub lock: Slot,
     /// The line to the hook runner.
@@ -283,8 +281,6 @@ pub struct Kept {
     pub sites: Vec<KeptSite>,
     pub listeners: String,
     pub restarts: u32,
-    pub detached: bool,
-    pub verbose: u8,
 }
 
 impl Kept {

@@ -21,14 +21,7 @@ pub struct Sandbox {
 /// No core files, no tracing by processes of the same user and no new privileges from now on.
 /// Whatever the system refuses is done without; [`Sandbox::tell`] logs it.
 pub fn harden() -> Sandbox {
-    // The last thing that needs a right which is given up.
-    let more = more_descriptors().map(|()| false);
     let mut sandbox = Sandbox::default();
-    sandbox.told(
-        "",
-        "the limit of descriptors stays",
-        more.map_err(|errno| errno.desc().to_lowercase()),
-    );
     sandbox.told(
         "no_core",
         "core files can't be switched off",
@@ -93,11 +86,19 @@ fn done(outcome: nix::Result<()>) -> Result<bool, String> {
         .map_err(|errno| errno.desc().to_lowercase())
 }
 
-fn more_descriptors() -> nix::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    match soft < DESCRIPTORS {
-        true => setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard),
-        false => Ok(()),
+/// Gives the server as many descriptors as it may need; the limit that there was, if it had less.
+pub fn more_descriptors() -> Option<rlim_t> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let raised = soft < DESCRIPTORS
+        && setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard).is_ok();
+    raised.then_some(soft)
+}
+
+/// Gives commands the limit that the server was started with.
+pub fn limit_descriptors(limit: Option<rlim_t>) {
+    if let (Some(soft), Ok((_, hard))) = (limit, getrlimit(Resource::RLIMIT_NOFILE)) {
+        // They could live with more.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
 }
 

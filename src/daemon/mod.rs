@@ -45,7 +45,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -65,7 +65,7 @@ use self::{
     doors::Doors,
     handover::{Kept, KeptSite},
     hooks::Hooks,
-    monitor::Charge,
+    monitor::{Charge, Start},
     place::{Place, SocketFile},
     presence::Presence,
     process::{Detached, Starter},
@@ -132,8 +132,11 @@ pub struct Daemon {
     kept: Mutex<Option<Kept>>,
     /// The configuration of a restart that is to begin.
     restarting: Mutex<Option<Renewed>>,
-    /// Held by the reload under way.
+    /// Why the last one failed.
+    restart_failure: Mutex<Option<String>>,
+    /// Held by the reload under way; how many there were.
     reloading: Mutex<()>,
+    reloads: AtomicU64,
     stopping: AtomicBool,
     /// It stops, and perhaps another follows, for which the service manager keeps something.
     leaving: AtomicBool,
@@ -175,6 +178,24 @@ fn config_file(given: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
+/// What the monitor and the daemon have in common.
+fn begin(options: &ServerOptions, config_file: PathBuf, program: PathBuf) -> Charge {
+    umask(Mode::from_bits_truncate(0o077));
+    sys::tune_heap();
+    let (verbose, detached) = (options.verbose, !options.foreground);
+    log::start(verbose, detached);
+    Charge {
+        program,
+        config_file,
+        start: Start {
+            verbose,
+            detached,
+            descriptors: harden::more_descriptors(),
+        },
+        legacy: None,
+    }
+}
+
 /// The daemon from its first breath to its last.
 fn run(
     options: &ServerOptions,
@@ -183,15 +204,9 @@ fn run(
     given: Vec<Given>,
     starter: &mut Starter,
 ) -> Result<(), Failure> {
-    umask(Mode::from_bits_truncate(0o077));
-    sys::tune_heap();
-    let charge = Charge {
-        program,
-        config_file: config_file.clone(),
-        legacy: None,
-    };
+    let detached = !options.foreground;
+    let charge = begin(options, config_file.clone(), program);
     let (lines, given) = process::fork_daemon(starter, charge, given).map_err(cant)?;
-    log::start(options.verbose, !options.foreground);
     let mut sandbox = harden::harden();
     let broker = Arc::new(Broker::new(lines.orders).map_err(cant)?);
     let (mut left, given) = store::split(&broker, given);
@@ -203,8 +218,13 @@ fn run(
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let sites = Sites::bind(&config, state.as_ref())?;
-    let place = Place::new(address, lock);
+    let presence = Presence::new(&address.socket);
+    let place = Place::new(address, lock, presence);
     let given = activation::control_socket(given, place.socket())?;
+    if detached {
+        // Whoever unmounts that directory shall be free to.
+        std::env::set_current_dir("/").map_err(cant)?;
+    }
     sandbox.confine(place.socket());
     sandbox.deny_calls();
     sandbox.tell();
@@ -226,10 +246,8 @@ fn run(
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: 0,
-        detached: !options.foreground,
-        verbose: options.verbose,
     });
-    if !options.foreground {
+    if detached {
         process::let_go().map_err(cant)?;
     }
     serve(
@@ -453,7 +471,9 @@ impl Parts {
             doors,
             kept: Mutex::new(None),
             restarting: Mutex::new(None),
+            restart_failure: Mutex::new(None),
             reloading: Mutex::new(()),
+            reloads: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             alarm: self.alarm.clone(),
@@ -551,8 +571,19 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many reloads have come into force.
+    fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Acquire)
+    }
+
     fn restarting(&self) -> MutexGuard<'_, Option<Renewed>> {
         self.restarting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn restart_failure(&self) -> MutexGuard<'_, Option<String>> {
+        self.restart_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

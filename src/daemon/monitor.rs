@@ -25,7 +25,8 @@ use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{Signal, kill},
+        resource::rlim_t,
+        signal::{Signal, kill, raise},
         socket::{MsgFlags, send},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -77,11 +78,19 @@ pub enum Order {
     Hand,
     /// Tell the service manager this, and give it the other descriptors.
     Notify(String),
+    /// Hold back the signals that are the daemon's, for its successor, or pass them on again.
+    Hold(bool),
     /// Descriptors for [`Order::Become`], all of which don't go with one message; no answer.
     Keep,
     /// Become the program that is there now, and give it what was kept: the state, the line to the
     /// runner, and what the state counts from there. An answer comes only when that failed.
-    Become,
+    Become {
+        /// How many descriptors must have been kept: those of an attempt that broke off are none of
+        /// this one's.
+        kept: usize,
+        /// The successor is to reload, as a signal has asked the daemon.
+        reload: bool,
+    },
 }
 
 /// An order on its way.
@@ -99,8 +108,21 @@ pub struct Charge {
     pub program: PathBuf,
     /// The server's configuration.
     pub config_file: PathBuf,
+    /// How it was started.
+    pub start: Start,
     /// What a predecessor has left.
     pub legacy: Option<Legacy>,
+}
+
+/// How the server was started, which all of its programs go by.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// How many `-v` there were.
+    pub verbose: u8,
+    /// It runs in the background.
+    pub detached: bool,
+    /// How many descriptors its commands may have, where the server itself has been given more.
+    pub descriptors: Option<rlim_t>,
 }
 
 /// What goes on when a monitor has become another program.
@@ -129,7 +151,13 @@ pub fn run(lines: Lines, daemon: Pid, charge: Charge) -> i32 {
         process::forward_signals(daemon)?;
         monitor.serve()
     });
-    match outcome.and_then(|end| end.map_or_else(|| Ok(waitpid(daemon, None)?), Ok)) {
+    let end = outcome.unwrap_or_else(|error| {
+        log::error!("the monitor can't go on: {error}");
+        // It saves what it can.
+        let _ = kill(daemon, Signal::SIGTERM);
+        None
+    });
+    match end.map_or_else(|| waitpid(daemon, None), Ok) {
         Ok(WaitStatus::Exited(_, status)) => status,
         Ok(WaitStatus::Signaled(_, signal, _)) => SIGNALLED.saturating_add(signal as i32),
         Ok(_) | Err(_) => failed,
@@ -141,6 +169,9 @@ struct Monitor {
     daemon: Pid,
     children: Children,
     servant: Servant,
+    start: Start,
+    /// How many hands there are.
+    hands: usize,
     runner: Option<Runner>,
     /// When another one may be started at the earliest.
     next_start: Instant,
@@ -173,6 +204,8 @@ impl Monitor {
                 config_file: charge.config_file,
                 key,
             },
+            start: charge.start,
+            hands: 0,
             runner,
             next_start: Instant::now(),
             incoming: Vec::new(),
@@ -213,7 +246,9 @@ impl Monitor {
         let (ours, theirs) = UnixStream::pair()?;
         let (alive, held) = io::pipe()?;
         let key = self.servant.key.clone();
-        let (process, (ours, alive)) = process::fork_runner(theirs, held, key, (ours, alive))?;
+        let limit = self.start.descriptors;
+        let (process, (ours, alive)) =
+            process::fork_runner(theirs, held, limit, key, (ours, alive))?;
         // A few bytes into an empty line: they go at once, all of them. If the daemon is gone, the
         // line says so, too.
         let words = format!("{process}\n");
@@ -223,12 +258,14 @@ impl Monitor {
 
     /// Sleeps until there is something to do; whether the runner is gone.
     fn wait(&self, now: Instant) -> io::Result<bool> {
-        let pause = match &self.runner {
-            Some(_) => PollTimeout::NONE,
-            None => {
-                let left = self.next_start.saturating_duration_since(now);
-                PollTimeout::try_from(left.saturating_add(MILLISECOND)).unwrap_or(PollTimeout::MAX)
-            }
+        let start = self.runner.is_none().then(|| {
+            let left = self.next_start.saturating_duration_since(now);
+            left.saturating_add(MILLISECOND)
+        });
+        let ask = self.children.must_ask().filter(|_| self.hands > 0);
+        let pause = match start.into_iter().chain(ask).min() {
+            None => PollTimeout::NONE,
+            Some(pause) => PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX),
         };
         let alive = self.runner.as_ref().map(|runner| runner.alive.as_fd());
         let watched = [alive, Some(self.lines.orders.as_fd()), self.children.fd()];
@@ -237,7 +274,8 @@ impl Monitor {
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         match poll(&mut fds, pause) {
-            Ok(_) | Err(Errno::EINTR) => {}
+            // Without memory it is as if something had happened: there may be some the next time.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
         let first = fds.first().and_then(PollFd::any);
@@ -256,14 +294,19 @@ impl Monitor {
             }
         }
         while let Some(line) = take_line(&mut self.incoming) {
-            let sent: Sent = serde_json::from_slice(&line)?;
-            let brought = self.fds.drain(..sent.fds.min(self.fds.len())).collect();
-            self.perform(sent.order, brought);
+            // What makes no sense is nobody's order.
+            if let Ok(sent) = serde_json::from_slice::<Sent>(&line) {
+                let there = sent.fds.min(self.fds.len());
+                let brought = self.fds.drain(..there).collect();
+                self.perform(sent, brought);
+            }
         }
         Ok(true)
     }
 
-    fn perform(&mut self, order: Order, mut brought: Vec<OwnedFd>) {
+    fn perform(&mut self, Sent { order, fds }: Sent, mut brought: Vec<OwnedFd>) {
+        // Descriptors get lost where there is no room for more. Without its line, nobody hears.
+        let complete = brought.len() == fds;
         if matches!(order, Order::Keep) {
             return self.kept.append(&mut brought);
         }
@@ -272,69 +315,90 @@ impl Monitor {
         }
         let line = UnixStream::from(brought.remove(0));
         let outcome = match order {
+            _ if !complete => Err(io::Error::other("a descriptor got lost")),
             Order::Keep => Ok(()),
             Order::Hand => return self.lend_hand(line),
             Order::Notify(text) => tell_manager(&text, &as_fds(&brought)),
-            Order::Become => {
+            Order::Hold(true) => signals::block(),
+            Order::Hold(false) => signals::unblock_wishes(),
+            Order::Become {
+                kept: count,
+                reload,
+            } => {
                 let kept = std::mem::take(&mut self.kept);
-                Err(self.become_successor(&kept))
+                Err(match kept.len() == count {
+                    true => self.become_successor(&kept, reload),
+                    false => io::Error::other("a descriptor got lost"),
+                })
             }
         };
         answer(&line, outcome);
     }
 
-    fn lend_hand(&self, line: UnixStream) {
-        let Ok(ours) = line.try_clone() else {
-            return;
-        };
-        if let Err(error) = process::fork_hand(line, self.servant.clone()) {
-            let why = format!("no process can be started: {error}");
-            answer(&ours, Err(io::Error::other(why)));
+    fn lend_hand(&mut self, line: UnixStream) {
+        let outcome = line.try_clone().and_then(|theirs| {
+            let servant = self.servant.clone();
+            process::fork_hand(theirs, self.start.descriptors, servant)
+        });
+        match outcome {
+            Ok(()) => self.hands = self.hands.saturating_add(1),
+            Err(error) => {
+                let why = format!("no process can be started: {error}");
+                answer(&line, Err(io::Error::other(why)));
+            }
         }
     }
 
-    /// Becomes the program that is there now. Returns only when that isn't possible.
-    fn become_successor(&self, kept: &[OwnedFd]) -> io::Error {
+    /// Becomes the program that is there now, which answers the signals that are held back. Returns
+    /// only when that isn't possible.
+    fn become_successor(&self, kept: &[OwnedFd], reload: bool) -> io::Error {
         let Some(runner) = &self.runner else {
             return io::Error::other("the hook runner is gone");
         };
         let outcome = self.servant.key.lay_down().and_then(|key| {
-            let handed = Handed::of(runner, self.daemon, &key, kept)?;
             let words = [
                 self.servant.program.as_os_str().as_bytes(),
                 TAKE_OVER.as_bytes(),
                 self.servant.config_file.as_os_str().as_bytes(),
-                handed.to_string().as_bytes(),
+                Handed::of(self, runner, &key, kept)?.to_string().as_bytes(),
             ]
             .map(CString::new);
             let words: Vec<CString> = words.into_iter().collect::<Result<_, _>>()?;
             let mut passed = as_fds(kept);
             passed.extend([runner.alive.as_fd(), key.as_fd()]);
-            // Until the successor has a daemon that answers them.
-            signals::block()?;
-            set_cloexec(&passed, false)?;
-            let failed = words.first().map(|path| nix::unistd::execv(path, &words));
+            if reload {
+                raise(Signal::SIGHUP)?;
+            }
+            let failed = set_cloexec(&passed, false).map(|()| run_instead(&words));
             set_cloexec(&passed, true)?;
-            signals::unblock_wishes()?;
-            Ok(failed)
+            failed
         });
-        match outcome {
-            Ok(Some(Err(errno))) => errno.into(),
-            Ok(_) => io::Error::other("there is no program"),
-            Err(error) => error,
-        }
+        outcome.unwrap_or_else(|error| error)
     }
 
     /// Buries whoever has ended, the daemon among them.
-    fn reap(&self) -> Option<WaitStatus> {
+    fn reap(&mut self) -> Option<WaitStatus> {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             match status {
                 WaitStatus::StillAlive => break,
-                _ if status.pid() == Some(self.daemon) => return Some(status),
-                _ => {}
+                _ if status.pid() == Some(self.daemon) => {
+                    // Its number may soon be somebody else's.
+                    process::forward_no_more();
+                    return Some(status);
+                }
+                // Hooks leave orphans behind, which count as hands: asking once more costs little.
+                _ => self.hands = self.hands.saturating_sub(1),
             }
         }
         None
+    }
+}
+
+/// execv(3), which returns only when it has failed.
+fn run_instead(words: &[CString]) -> io::Error {
+    match words.first().map(|path| nix::unistd::execv(path, words)) {
+        Some(Err(errno)) => errno.into(),
+        _ => io::Error::other("there is no program"),
     }
 }
 
@@ -403,6 +467,8 @@ pub struct Handed {
     pub alive: RawFd,
     /// The daemon, which has nothing more to do.
     pub daemon: Pid,
+    /// How the server was started.
+    pub start: Start,
     /// The pipe with the key of the seals.
     pub key: RawFd,
     /// The memory with the state.
@@ -412,13 +478,19 @@ pub struct Handed {
 }
 
 impl Handed {
-    fn of(runner: &Runner, daemon: Pid, key: &PipeReader, kept: &[OwnedFd]) -> io::Result<Self> {
+    fn of(
+        monitor: &Monitor,
+        runner: &Runner,
+        key: &PipeReader,
+        kept: &[OwnedFd],
+    ) -> io::Result<Self> {
         let mut numbers = kept.iter().map(AsRawFd::as_raw_fd);
         let state = numbers.next();
         Ok(Handed {
             runner: runner.process,
             alive: runner.alive.as_raw_fd(),
-            daemon,
+            daemon: monitor.daemon,
+            start: monitor.start,
             key: key.as_raw_fd(),
             state: state.ok_or_else(|| io::Error::other("there is no state"))?,
             fds: numbers.collect(),
@@ -432,12 +504,20 @@ impl Handed {
         let runner = Pid::from_raw(next()?);
         let alive = next()?;
         let daemon = Pid::from_raw(next()?);
+        let start = Start {
+            verbose: next()?.try_into().ok()?,
+            detached: next()? != 0,
+            descriptors: next()
+                .and_then(|it| rlim_t::try_from(it).ok())
+                .filter(|it| *it > 0),
+        };
         let (key, state) = (next()?, next()?);
         let fds = numbers.collect::<Option<_>>()?;
         Some(Handed {
             runner,
             alive,
             daemon,
+            start,
             key,
             state,
             fds,
@@ -460,11 +540,21 @@ impl std::fmt::Display for Handed {
             runner,
             alive,
             daemon,
+            start,
             key,
             state,
             fds,
         } = self;
-        write!(f, "{runner},{alive},{daemon},{key},{state}")?;
+        let Start {
+            verbose,
+            detached,
+            descriptors,
+        } = start;
+        let (detached, descriptors) = (u8::from(*detached), descriptors.unwrap_or(0));
+        write!(
+            f,
+            "{runner},{alive},{daemon},{verbose},{detached},{descriptors},{key},{state}"
+        )?;
         fds.iter().try_for_each(|fd| write!(f, ",{fd}"))
     }
 }

@@ -65,7 +65,8 @@ fn recv_with(
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(message) => {
-                for control in message.cmsgs()? {
+                // Where there was no room for all, none of them come, and whoever needs them says so.
+                for control in message.cmsgs().into_iter().flatten() {
                     if let ControlMessageOwned::ScmRights(received) = control {
                         fds.extend(received.into_iter().map(process::own));
                     }

@@ -75,9 +75,9 @@ pub struct Place {
 
 impl Place {
     /// The daemon with this lock is found at `address`.
-    pub fn new(address: Address, lock: Flock<fs::File>) -> Self {
+    pub fn new(address: Address, lock: Flock<fs::File>, presence: Presence) -> Self {
         Place {
-            presence: Presence::new(&address.socket),
+            presence,
             address,
             lock,
             complaint: String::new(),
@@ -256,9 +256,6 @@ impl SocketFile {
     /// Removes it, if it is still this server's. Unless it is the control socket's, the one that
     /// listens there proves that.
     pub fn remove(&self, socket: Option<BorrowedFd>) {
-        if !self.is_there() {
-            return;
-        }
         let removed =
             (self.broker.hand()).and_then(|hand| hand.remove_socket(&self.path, self.id, socket));
         if let Err(failure) = removed {

@@ -11,11 +11,17 @@ use std::{
         unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     sync::atomic::{AtomicI32, Ordering},
+    time::{Duration, Instant},
 };
 
+#[cfg(not(target_os = "linux"))]
+use nix::sys::resource::{Resource, getrlimit};
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, FdFlag, fcntl},
+    poll::{PollTimeout, poll},
     sys::{
+        resource::rlim_t,
         signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction},
         wait::waitpid,
     },
@@ -134,8 +140,7 @@ pub fn fork_daemon<T>(
     let (orders, ours) = UnixStream::pair()?;
     // Both answer them: the monitor by passing them on.
     signals::block()?;
-    // SAFETY: the process has one thread, so the child's memory is consistent.
-    let ForkResult::Parent { child } = unsafe { fork() }? else {
+    let ForkResult::Parent { child } = fork_patiently()? else {
         drop((news, orders, charge));
         signals::end_with_parent()?;
         if starter.0.is_none() {
@@ -152,6 +157,28 @@ pub fn fork_daemon<T>(
     let status = become_monitor(starter, lines, child, charge);
     std::process::exit(status);
 }
+
+/// fork(2). A restarting server can't do without, and what its daemon has held may take a moment to
+/// become free.
+fn fork_patiently() -> nix::Result<ForkResult> {
+    let give_up = Instant::now() + FORK_TIMEOUT;
+    loop {
+        // SAFETY: the process has one thread, so the child's memory is consistent.
+        match unsafe { fork() } {
+            Err(Errno::EAGAIN | Errno::ENOMEM) if Instant::now() < give_up => {
+                // Nothing tells when there is room.
+                let _ = poll(&mut [], PollTimeout::from(FORK_PAUSE_MILLIS));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// How long a server waits for room for its daemon's process: longer than a burst of other programs.
+const FORK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it waits in between.
+const FORK_PAUSE_MILLIS: u8 = 100;
 
 fn become_monitor(starter: &mut Starter, lines: Lines, daemon: Pid, charge: Charge) -> i32 {
     let mut kept = vec![lines.news.as_raw_fd(), lines.orders.as_raw_fd()];
@@ -185,30 +212,48 @@ pub fn forward_signals(daemon: Pid) -> io::Result<()> {
     signals::unblock_wishes()
 }
 
+/// The daemon has ended.
+pub fn forward_no_more() {
+    FORWARDED_TO.store(0, Ordering::Relaxed);
+}
+
 extern "C" fn forward(signal: i32) {
     let daemon = FORWARDED_TO.load(Ordering::Relaxed);
     if daemon > 0 {
-        // SAFETY: it is this process's child, which isn't reaped before the monitor ends.
+        let before = Errno::last_raw();
+        // SAFETY: it is this process's child, and a number only.
         unsafe { nix::libc::kill(daemon, signal) };
+        // Whatever this has interrupted may be about to look.
+        Errno::set_raw(before);
     }
 }
 
 /// Forks a hand, which serves `line`. Only the monitor may do so.
-pub fn fork_hand(line: UnixStream, servant: Servant) -> io::Result<()> {
+pub fn fork_hand(
+    line: UnixStream,
+    descriptors: Option<rlim_t>,
+    servant: Servant,
+) -> io::Result<()> {
     // SAFETY: the monitor has one thread, so the child's memory is consistent.
     if unsafe { fork() }?.is_parent() {
         return Ok(());
     }
-    let status = become_servant(&[line.as_raw_fd()], || servant.serve(line));
+    let kept = [line.as_raw_fd()];
+    let status = become_servant(&kept, descriptors, || servant.serve(line));
     std::process::exit(status);
 }
 
 /// A process that serves the daemon at the other end of a line, and ends with it: signals are the
 /// daemon's to answer.
-fn become_servant(kept: &[RawFd], serve: impl FnOnce() -> io::Result<()>) -> i32 {
+fn become_servant(
+    kept: &[RawFd],
+    descriptors: Option<rlim_t>,
+    serve: impl FnOnce() -> io::Result<()>,
+) -> i32 {
     let outcome = shrug_off_signals().and_then(|()| {
         signals::unblock_children()?;
         close_inherited(kept);
+        harden::limit_descriptors(descriptors);
         serve()
     });
     i32::from(outcome.is_err())
@@ -238,6 +283,7 @@ extern "C" fn do_nothing(_signal: i32) {}
 pub fn fork_runner<T>(
     line: UnixStream,
     alive: PipeWriter,
+    descriptors: Option<rlim_t>,
     key: Key,
     not_for_it: T,
 ) -> io::Result<(Pid, T)> {
@@ -247,7 +293,7 @@ pub fn fork_runner<T>(
     }
     drop(not_for_it);
     let kept = [line.as_raw_fd(), alive.as_raw_fd()];
-    let status = become_servant(&kept, || runner::run(line, key));
+    let status = become_servant(&kept, descriptors, || runner::run(line, key));
     std::process::exit(status);
 }
 
@@ -282,31 +328,44 @@ fn let_go_of_terminal() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the starting command's terminal, its files and its directory go.
+/// Lets the starting command's terminal and its files go.
 pub fn let_go() -> io::Result<()> {
-    close_stdio()?;
-    std::env::set_current_dir("/")
+    close_stdio()
 }
 
 /// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
 /// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
 /// that this program has opened itself.
 fn close_inherited(kept: &[RawFd]) {
-    // Where there is no such directory, descriptors stay as they are.
-    let Ok(open) = fs::read_dir("/dev/fd") else {
-        return;
-    };
-    let open: Vec<RawFd> = open
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for fd in open {
+    for fd in open_descriptors() {
         if fd > 2 && !kept.contains(&fd) {
-            // SAFETY: nothing in this process owns it. (The directory's own descriptor was in the
-            // list and is closed by now, which close(2) merely says.)
+            // SAFETY: nothing in this process uses it any more: what a fork has copied of its owners
+            // is never dropped. (A directory's own descriptor was in the list and is closed by now,
+            // which close(2) merely says.)
             unsafe { nix::libc::close(fd) };
         }
     }
 }
+
+/// Where the system doesn't tell, all stay as they are.
+#[cfg(target_os = "linux")]
+fn open_descriptors() -> Vec<RawFd> {
+    let entries = fs::read_dir("/dev/fd").into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// All that there could be: elsewhere the directory may list the first three only.
+#[cfg(not(target_os = "linux"))]
+fn open_descriptors() -> Vec<RawFd> {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    (0..RawFd::try_from(limit).unwrap_or(MAX_CLOSED).min(MAX_CLOSED)).collect()
+}
+
+/// How many descriptors to close where the limit is none.
+#[cfg(not(target_os = "linux"))]
+const MAX_CLOSED: RawFd = 65_536;
 
 /// Lets no process without privileges trace this one any more (procctl(2)).
 #[cfg(target_os = "freebsd")]

@@ -16,14 +16,15 @@ use nix::sys::stat::{Mode, umask};
 
 use super::{
     Daemon, Parts, Rest, Sites,
-    broker::Broker,
+    broker::{Broker, Hand},
     handover::{self, Handover, Kept, Passed, Received},
     harden,
     hooks::Hooks,
     log as logging,
-    monitor::{Charge, Handed, Legacy, Runner},
+    monitor::{Charge, Handed, Legacy, Runner, Start},
     other,
     place::{self, Place},
+    presence::Presence,
     process::{self, Lines, Starter},
     seals::Seals,
     signals::Wish,
@@ -58,22 +59,43 @@ pub struct Renewed {
     config: String,
     /// Its seals.
     seals: Seals,
+    /// How many reloads there were before: after another one, this is no longer the newest.
+    reloads: u64,
+}
+
+impl Renewed {
+    fn read(daemon: &Daemon, hand: &Hand) -> Result<Self, Failure> {
+        let file = daemon.config_file.display().to_string();
+        let text = |read: ReadConfig| config::text(&file, read.bytes).map_err(verbs::bad_config);
+        let reloads = daemon.reloads();
+        let (config, seals) = hand.config(text)?;
+        Ok(Renewed {
+            config,
+            seals,
+            reloads,
+        })
+    }
+
+    /// This, or a newer one that has come into force meanwhile.
+    fn newest(self, daemon: &Daemon) -> Result<Self, Failure> {
+        match self.reloads == daemon.reloads() {
+            true => Ok(self),
+            false => Renewed::read(daemon, &daemon.shared.broker().hand()?),
+        }
+    }
 }
 
 /// Has the program tried that is there now, and asks the main thread to become it.
 pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     let hand = daemon.shared.broker().hand()?;
-    let file = daemon.config_file.display().to_string();
-    let text = |read: ReadConfig| config::text(&file, read.bytes).map_err(verbs::bad_config);
-    let (config, seals) = hand.config(text)?;
-    let kept = daemon.kept();
-    let Some(kept) = &*kept else {
+    let config = Renewed::read(daemon, &hand)?;
+    let guard = daemon.kept();
+    let Some(kept) = &*guard else {
         return Err(other("the server is just ending"));
     };
     // What was given away once more would be looked at only.
     let mut passed = Passed::default();
     let control = kept.control.as_fd();
-    let config = Renewed { config, seals };
     let handover = describe(
         daemon,
         kept,
@@ -83,9 +105,12 @@ pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     );
     let cant = |error: io::Error| other(&format!("the state can't be handed over: {error}"));
     let memory = handover.memory().map_err(cant)?;
+    drop(handover);
+    drop(guard);
     let outcome = hand.try_program(memory.as_fd());
     handover::wipe(&memory);
     outcome?;
+    *daemon.restart_failure() = None;
     *daemon.restarting() = Some(config);
     daemon.alarm.ring();
     Ok(())
@@ -96,7 +121,7 @@ pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
 fn describe<'a>(
     daemon: &Daemon,
     kept: &'a Kept,
-    Renewed { config, seals }: Renewed,
+    Renewed { config, seals, .. }: Renewed,
     passed: &mut Passed<'a>,
     [lock, runner]: [BorrowedFd<'a>; 2],
 ) -> Handover {
@@ -105,8 +130,6 @@ fn describe<'a>(
         seals: seals.state(),
         old_seals: daemon.shared.broker().seals().state(),
         listeners: kept.listeners.clone(),
-        detached: kept.detached,
-        verbose: kept.verbose,
         restarts: kept.restarts,
         lock: passed.put(lock),
         runner: passed.put(runner),
@@ -137,6 +160,7 @@ pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place, confi
     daemon.alarm.ring();
     if let Err(error) = outcome {
         log::error!("the server was not restarted and goes on: {error}");
+        *daemon.restart_failure() = Some(crate::text::sanitize(&error.to_string()));
     }
 }
 
@@ -152,6 +176,9 @@ fn settle(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) -> io::Res
         let wishes = turn(shared, &parts.alarm, &parts.wishes, &mut parts.timer, rest)?;
         if wishes.contains(&Wish::Stop) {
             daemon.stop_by_signal();
+        }
+        if wishes.contains(&Wish::Reload) {
+            daemon.reload_by_signal();
         }
         if daemon.is_stopping() || Instant::now() >= give_up {
             return Ok(false);
@@ -181,27 +208,47 @@ fn drain_and_become(
     if !daemon.shared.hooks().is_settled() {
         return Err(io::Error::other("the hook runner takes no orders"));
     }
+    let newest = config.newest(daemon);
+    let config = newest.map_err(|failure| io::Error::other(failure.what))?;
+    let broker = daemon.shared.broker();
+    broker.hold_signals(true)?;
+    let error = hand_over(daemon, parts, place, config);
+    if let Err(error) = broker.hold_signals(false) {
+        log::error!("signals may go unheard: {error}");
+    }
+    Err(error)
+}
+
+/// From the last signal that is this daemon's to the first that is its successor's. Returns only when
+/// there is none.
+fn hand_over(daemon: &Arc<Daemon>, parts: &Parts, place: &Place, config: Renewed) -> io::Error {
+    let wishes: Vec<Wish> = std::iter::from_fn(|| parts.wishes.next()).collect();
+    if wishes.contains(&Wish::Stop) {
+        daemon.stop_by_signal();
+        return io::Error::other("it ends");
+    }
+    let reload = wishes.contains(&Wish::Reload);
     let kept = daemon.kept();
     let (Some(kept), Some(runner)) = (&*kept, daemon.shared.hooks().line()) else {
-        return Err(io::Error::other("the hook runner is gone"));
+        return io::Error::other("the hook runner is gone");
     };
     let mut passed = Passed::default();
     let first = [place.lock_fd(), runner.as_fd()];
     let mut handover = describe(daemon, kept, config, &mut passed, first);
-    Err(daemon.doors.with_sockets(|doors| {
+    daemon.doors.with_sockets(|doors| {
         let mut passed = Passed(passed.0.clone());
         let doors = doors.into_iter();
         handover.doors = doors.map(|(path, fd)| (path, passed.put(fd))).collect();
         match handover.memory() {
             Ok(memory) => {
                 let broker = daemon.shared.broker();
-                let error = broker.become_successor(memory.as_fd(), &passed.0);
+                let error = broker.become_successor(memory.as_fd(), &passed.0, reload);
                 handover::wipe(&memory);
                 error
             }
             Err(error) => error,
         }
-    }))
+    })
 }
 
 /// Answers those who have begun to ask, and leaves all others to the successor.
@@ -281,12 +328,22 @@ pub fn take_over(config_file: PathBuf, handed: Option<&str>) -> Result<(), Failu
         return handover::take(&config_file, None).map(drop);
     };
     let handed = Handed::parse(handed).ok_or_else(|| other("it is given nothing"))?;
+    let Start {
+        verbose, detached, ..
+    } = handed.start;
+    logging::start(verbose, detached);
+    // Nobody else hears of it.
+    become_next(config_file, handed).inspect_err(|failure| log::error!("{failure}"))
+}
+
+fn become_next(config_file: PathBuf, handed: Handed) -> Result<(), Failure> {
     handed.end_daemon();
     let state = process::own(handed.state);
     let fds = handed.fds.into_iter().map(process::own).collect();
     let charge = Charge {
         program: handover::program(),
         config_file: config_file.clone(),
+        start: handed.start,
         legacy: Some(Legacy {
             runner: Runner {
                 process: handed.runner,
@@ -298,6 +355,9 @@ pub fn take_over(config_file: PathBuf, handed: Option<&str>) -> Result<(), Failu
     let mut starter = Starter::none();
     let (lines, (state, fds)) =
         process::fork_daemon(&mut starter, charge, (state, fds)).map_err(super::cant)?;
+    if handed.start.detached {
+        std::env::set_current_dir("/").map_err(super::cant)?;
+    }
     go_on(config_file, lines, state, Received::new(fds))
 }
 
@@ -311,11 +371,11 @@ fn go_on(
     let cant = super::cant;
     let mut sandbox = harden::harden();
     let address = paths::address()?;
+    let presence = Presence::new(&address.socket);
     // What comes from a daemon may be an intruder's.
     sandbox.confine(&address.socket);
     sandbox.deny_calls();
     let handover::Taken { handover, config } = handover::take(&config_file, Some(state))?;
-    logging::start(handover.verbose, handover.detached);
     let mut take = |slot| received.take(slot).map_err(cant);
     let (lock, runner) = (take(handover.lock)?, take(handover.runner)?);
     let control = UnixListener::from(take(handover.control)?);
@@ -324,7 +384,7 @@ fn go_on(
     let doors = doors.collect::<Result<Vec<_>, Failure>>()?;
     let sites = adopt_sites(handover.sites, &mut received).map_err(cant)?;
     let lock = place::adopt_lock(lock).map_err(cant)?;
-    let place = Place::new(address, lock);
+    let place = Place::new(address, lock, presence);
     sandbox.tell();
     let listeners = handover.listeners.clone();
     let broker = Arc::new(Broker::new(lines.orders).map_err(cant)?);
@@ -340,8 +400,6 @@ fn go_on(
         sites: sites.kept().map_err(cant)?,
         listeners,
         restarts: handover.restarts.saturating_add(1),
-        detached: handover.detached,
-        verbose: handover.verbose,
     };
     let opened = parts.reopen(place.socket(), &kept, doors)?;
     let (daemon, listener) = parts.daemon(config_file, &sites, opened, sandbox.layers);

@@ -1,6 +1,12 @@
 //! What the control socket's requests mean: the core's answers as replies.
 
-use std::{fs, io::Read, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use sd_notify::NotifyState;
 
@@ -101,6 +107,7 @@ fn try_reload(daemon: &Arc<Daemon>) -> Result<String, Failure> {
     let listeners = handover::listeners(&config);
     daemon.shared.with(|core, cx| core.reload(cx, config));
     daemon.doors.commit(doors);
+    daemon.reloads.fetch_add(1, Ordering::AcqRel);
     sys::trim_heap();
     log::info!("the configuration was reloaded");
     let bound = daemon.kept().as_ref().map(|kept| kept.listeners.clone());
@@ -200,6 +207,7 @@ fn info(daemon: &Daemon) -> ServerInfo {
         pid: std::os::unix::process::parent_id(),
         token_holder: std::process::id(),
         restarts: daemon.kept().as_ref().map_or(0, |kept| kept.restarts),
+        restart_failure: daemon.restart_failure().clone(),
         hook_runner,
         hook_runner_losses,
         pizauth_version: env!("CARGO_PKG_VERSION").into(),

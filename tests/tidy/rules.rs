@@ -285,6 +285,10 @@ pub const BANS: [Ban; 7] = [
                 "the hooks' deadlines, in a process without a core",
             ),
             (
+                "src/daemon/process.rs",
+                "how long to wait for room for the daemon's process",
+            ),
+            (
                 "src/daemon/monitor.rs",
                 "when the next runner may be started, in a process without a core",
             ),
