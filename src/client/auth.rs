@@ -128,8 +128,22 @@ fn line(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// Whether a browser opens it. A desktop has other programs for files and for other schemes, and some
+/// of those run what they are given.
+fn is_web(uri: &str) -> bool {
+    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
+    scheme.is_some_and(|it| {
+        ["http", "https"]
+            .iter()
+            .any(|web| it.eq_ignore_ascii_case(web))
+    })
+}
+
 /// Has the desktop open an address. That it can't is a remark: the address is on the screen.
 fn open(uri: &str) {
+    if !is_web(uri) {
+        return tell("the address isn't opened: it is none of the web\n");
+    }
     const OPENER: &str = if cfg!(target_os = "macos") {
         "open"
     } else {
@@ -187,5 +201,28 @@ fn is_readable(server: &UnixStream) -> bool {
         Ok(ready) => ready > 0,
         // Reading tells what is wrong.
         Err(errno) => errno != nix::errno::Errno::EINTR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_web;
+
+    #[test]
+    fn only_what_is_a_browsers_is_opened() {
+        for web in ["https://id.example/a?b=file://c", "HTTP://localhost:1/x"] {
+            assert!(is_web(web), "{web}");
+        }
+        for other in [
+            "",
+            "/usr/bin/true",
+            "file:///x.desktop",
+            "ssh://-oProxyCommand=x/",
+            "--help",
+            "javascript:https://id.example/",
+            "https:/x",
+        ] {
+            assert!(!is_web(other), "{other}");
+        }
     }
 }
