@@ -53,7 +53,7 @@ pub fn visit(daemon: &Arc<Daemon>) {
 /// Stays when the daemon is to end, if there is an order to.
 pub fn stay() {
     let order = guard::drills().map(|drills| drills.join("stay"));
-    if order.is_some_and(|order| fs::remove_file(order).is_ok()) {
+    if order.is_some_and(|order| order.exists()) {
         loop {
             thread::park();
         }
