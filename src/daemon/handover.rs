@@ -252,7 +252,7 @@ pub struct Taken {
 
 /// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
 pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Taken, Failure> {
-    let handover = match state {
+    let mut handover = match state {
         Some(state) => {
             let mut file = File::from(state);
             let rewound = file.rewind();
@@ -264,6 +264,8 @@ pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Taken, Failure
         None => Handover::read(&mut io::stdin())?,
     };
     let config = handover.config(config_file)?;
+    // There are client secrets in it, and what is handed over may live as long as the server.
+    handover.config = String::new();
     for site in &handover.sites {
         let identity = site.identity();
         identity.map_err(|error| other(&format!("the certificate makes no sense: {error}")))?;
