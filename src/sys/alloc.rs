@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Wiping {
 ///
 /// # Safety
 /// The bytes can be written, and nobody else uses them.
-unsafe fn wipe(block: *mut libc::c_void, size: usize) {
+pub(super) unsafe fn wipe(block: *mut libc::c_void, size: usize) {
     // SAFETY: the caller says so. (memset_s(3) fails only for a size that is larger than its limit.)
     unsafe {
         #[cfg(target_vendor = "apple")]

@@ -10,10 +10,11 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("alarm", &[]),
     ("error", &[]),
     ("form", &[]),
-    ("secret", &[]),
     ("text", &[]),
     ("time", &[]),
     ("view", &["time"]),
+    // Where its bytes are is the process's business.
+    ("secret", &["sys"]),
     // What is promised to scripts.
     ("report", &["time", "view"]),
     // Pure: texts and numbers in, texts and numbers out.
@@ -63,7 +64,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "redirect", "report", "secret", "serve", "sys", "text", "time", "view", "wire",
         ],
     ),
-    // The allocator and the entry, below everything.
+    // The allocator, locked memory and the entry, below everything.
     ("sys", &[]),
     ("main", &["cli", "client", "daemon", "error", "sys"]),
 ];
@@ -255,6 +256,7 @@ pub const BANS: [Ban; 7] = [
                 "src/redirect/pages.rs",
                 "the pages that browsers were sent on to",
             ),
+            ("src/sys/locked.rs", "which locked memory is free"),
         ],
     },
     Ban {
@@ -414,6 +416,10 @@ pub const BANS: [Ban; 7] = [
                 "what the standard library would have done",
             ),
             ("src/sys/heap.rs", "what the C library's allocator keeps"),
+            (
+                "src/sys/locked.rs",
+                "memory that isn't swapped out, and the secrets in it",
+            ),
             ("src/sys/mod.rs", "its modules"),
         ],
     },

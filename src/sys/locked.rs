@@ -1,0 +1,471 @@
+//! Memory for secrets: the system doesn't swap it out (mlock(2)), puts it into no core file, and
+//! gives none of it to children, as far as it knows how. All of it is best effort: until it was
+//! asked for, where the system refuses, and once it is full, there is none, and a secret stays on
+//! the ordinary heap.
+//!
+//! One piece of address space is reserved, and as much of its beginning locked as was needed so
+//! far. Which parts of that are free is noted elsewhere, so that no secret's neighbour counts.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Deref,
+    ptr::{self, NonNull},
+    slice,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use nix::libc;
+
+use super::alloc::wipe;
+
+/// How much is locked at most, in bytes: the secrets of about a thousand accounts with large
+/// tokens. All programs of a user want some of what may be locked.
+const LIMIT: usize = 4 << 20;
+
+/// How much more is locked when none is free, in bytes, and how long a text may be that is put
+/// there. It is a whole number of pages on every system; a token has two or three thousand bytes.
+const CHUNK: usize = 64 << 10;
+
+/// What a text's size is rounded up to, in bytes: what is left between two of them is worth noting.
+const GRAIN: usize = 16;
+
+/// The process's own, if it has any.
+static ARENA: OnceLock<Arena> = OnceLock::new();
+
+/// Has every [`LockedText`] from now on in memory that is locked, but not more than `limit` bytes
+/// of it. To be called once, by a process that forks no more.
+///
+/// # Errors
+/// The system locks none, or not even a page: there is no such memory.
+pub fn lock_texts(limit: usize) -> io::Result<()> {
+    let arena = Arena::new(limit)?;
+    // Whoever was first has it already.
+    let _ = ARENA.set(arena);
+    Ok(())
+}
+
+/// A text in locked memory. It is wiped when dropped.
+pub struct LockedText(Block<'static>);
+
+impl LockedText {
+    /// A copy of `text`, unless there is no locked memory for it. Costs no system call, but when
+    /// more has to be locked.
+    pub fn copy_of(text: &str) -> Option<Self> {
+        ARENA.get()?.copy_of(text.as_bytes()).map(LockedText)
+    }
+}
+
+impl Deref for LockedText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        // SAFETY: the bytes are a copy of a `str`'s, and nobody can have changed them.
+        unsafe { str::from_utf8_unchecked(self.0.bytes()) }
+    }
+}
+
+/// The address space and what is known of it.
+struct Arena {
+    base: NonNull<u8>,
+    /// How much is reserved from there on; a whole number of pages.
+    size: usize,
+    room: Mutex<Room>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread; the bytes in use are each one
+// block's, and the others are changed by whoever takes them out of `room`.
+unsafe impl Send for Arena {}
+// SAFETY: the same; `room` has a lock of its own.
+unsafe impl Sync for Arena {}
+
+/// What is free, by numbers alone.
+struct Room {
+    /// Where there are gaps, and how long they are; no two of them touch.
+    gaps: BTreeMap<usize, usize>,
+    /// How much is locked.
+    locked: usize,
+    /// How much could be, as far as is known.
+    limit: usize,
+}
+
+/// A part of an arena that is in use.
+struct Block<'a> {
+    arena: &'a Arena,
+    // Half of what usize would take, and an arena isn't as large.
+    at: u32,
+    len: u32,
+}
+
+impl Arena {
+    /// Reserves room, and locks the beginning of it.
+    fn new(limit: usize) -> io::Result<Self> {
+        let limit = limit.min(LIMIT);
+        let size = limit.saturating_sub(limit.checked_rem(page()).unwrap_or(limit));
+        if size == 0 {
+            return Err(io::Error::other("the limit is less than a page"));
+        }
+        let arena = Arena {
+            base: reserve(size)?,
+            size,
+            room: Mutex::new(Room {
+                gaps: BTreeMap::new(),
+                locked: 0,
+                limit: size,
+            }),
+        };
+        arena.grow(&mut arena.room())?;
+        Ok(arena)
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        // Nothing that panics leaves numbers behind that aren't whole.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks some more; there is a gap of that size then.
+    fn grow(&self, room: &mut Room) -> io::Result<()> {
+        let (at, len) = room.rest();
+        // SAFETY: that is within the reserved room, and nobody uses it yet.
+        let outcome = unsafe { open(self.base.add(at), len) };
+        match outcome {
+            Ok(()) => room.add(len),
+            // It won't be otherwise the next time.
+            Err(_) => room.limit = room.locked,
+        }
+        outcome
+    }
+
+    /// A block with a copy of `bytes`; `None` when there is no room, or nothing to be put there.
+    fn copy_of(&self, bytes: &[u8]) -> Option<Block<'_>> {
+        let len = bytes.len();
+        if len == 0 || len > CHUNK {
+            return None;
+        }
+        let at = self.take(grains(len))?;
+        let block = Block {
+            arena: self,
+            at: u32::try_from(at).ok()?,
+            len: u32::try_from(len).ok()?,
+        };
+        // SAFETY: the block is that long and was just taken, so nobody else uses it; what is on the
+        // heap or a stack isn't in it.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), block.start().as_ptr(), len) };
+        Some(block)
+    }
+
+    fn take(&self, len: usize) -> Option<usize> {
+        let mut room = self.room();
+        room.take(len).or_else(|| {
+            let more = room.locked < room.limit;
+            (more && self.grow(&mut room).is_ok()).then(|| room.take(len))?
+        })
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this arena's, and no block of it is left, since each borrows it.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}
+
+impl Room {
+    /// What would be locked next: where, and how much.
+    fn rest(&self) -> (usize, usize) {
+        (
+            self.locked,
+            self.limit.saturating_sub(self.locked).min(CHUNK),
+        )
+    }
+
+    /// That much more is locked.
+    fn add(&mut self, len: usize) {
+        let at = self.locked;
+        self.locked = at.saturating_add(len);
+        self.give(at, len);
+    }
+
+    /// Takes the beginning of the first gap that is long enough.
+    fn take(&mut self, len: usize) -> Option<usize> {
+        let (at, long) = self.gaps.iter().find(|(_, long)| **long >= len)?;
+        let (at, long) = (*at, *long);
+        self.gaps.remove(&at);
+        if long > len {
+            self.gaps
+                .insert(at.saturating_add(len), long.saturating_sub(len));
+        }
+        Some(at)
+    }
+
+    /// Gives it back, as one gap with what is free around it.
+    fn give(&mut self, mut at: usize, mut len: usize) {
+        if let Some((before, long)) = self.gaps.range(..at).next_back()
+            && before.saturating_add(*long) == at
+        {
+            at = *before;
+            len = len.saturating_add(*long);
+        }
+        if let Some(long) = self.gaps.remove(&at.saturating_add(len)) {
+            len = len.saturating_add(long);
+        }
+        self.gaps.insert(at, len);
+    }
+}
+
+impl Block<'_> {
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: a block is within its arena's mapping.
+        unsafe { self.arena.base.add(self.at as usize) }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: they were written when the block was made, it has them until it is dropped, and
+        // nobody writes them meanwhile.
+        unsafe { slice::from_raw_parts(self.start().as_ptr(), self.len as usize) }
+    }
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        let len = self.len as usize;
+        // SAFETY: the block is this one's until it is given back.
+        unsafe { wipe(self.start().as_ptr().cast(), len) };
+        self.arena.room().give(self.at as usize, grains(len));
+    }
+}
+
+/// What a text of `len` bytes takes.
+fn grains(len: usize) -> usize {
+    len.checked_next_multiple_of(GRAIN).unwrap_or(len)
+}
+
+/// The size of a page, in bytes.
+fn page() -> usize {
+    // SAFETY: it takes a number and returns one.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(page).unwrap_or(CHUNK)
+}
+
+/// What keeps a mapping out of core files from the start.
+#[cfg(target_os = "openbsd")]
+const HIDDEN: libc::c_int = libc::MAP_CONCEAL;
+#[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+const HIDDEN: libc::c_int = libc::MAP_NOCORE;
+#[cfg(not(any(target_os = "openbsd", target_os = "freebsd", target_os = "dragonfly")))]
+const HIDDEN: libc::c_int = 0;
+
+/// Reserves address space, which costs nothing as long as it isn't opened.
+fn reserve(size: usize) -> io::Result<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON | HIDDEN;
+    // SAFETY: a new mapping, where the system likes, touches nothing that is in use.
+    let base = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is the mapping that was just made.
+    unsafe { hide(base, size) };
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("it would be at address zero"))
+}
+
+/// Keeps a mapping out of core files and children, as far as the system knows how. What it refuses
+/// is done without: there are to be neither.
+///
+/// # Safety
+/// It is a whole mapping, which nobody uses yet.
+unsafe fn hide(base: *mut libc::c_void, size: usize) {
+    #[cfg(target_os = "linux")]
+    for advice in [libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK] {
+        // SAFETY: either concerns only what becomes of the pages elsewhere.
+        unsafe { libc::madvise(base, size, advice) };
+    }
+    #[cfg(target_os = "freebsd")]
+    // SAFETY: it concerns only what becomes of the pages in children.
+    unsafe {
+        libc::minherit(base, size, libc::INHERIT_ZERO);
+    }
+    #[cfg(any(target_os = "openbsd", target_os = "netbsd"))]
+    // SAFETY: it concerns only what becomes of the pages in children.
+    unsafe {
+        libc::minherit(base, size, libc::MAP_INHERIT_ZERO);
+    }
+    let _ = (base, size);
+}
+
+/// Lets `len` bytes be read and written, and locks them.
+///
+/// # Safety
+/// They are whole pages of a mapping, which nobody uses yet.
+unsafe fn open(start: NonNull<u8>, len: usize) -> io::Result<()> {
+    let start = start.as_ptr().cast();
+    // SAFETY: the caller says that they are there, and nobody's.
+    let opened = unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) };
+    // SAFETY: the same.
+    match opened == 0 && unsafe { lock(start, len) } {
+        true => Ok(()),
+        false => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Keeps pages out of swap; whether that worked.
+///
+/// # Safety
+/// They are mapped.
+unsafe fn lock(start: *const libc::c_void, len: usize) -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it concerns only where pages are, once they are used.
+    if unsafe { libc::mlock2(start, len, libc::MLOCK_ONFAULT) } == 0 {
+        return true;
+    }
+    // SAFETY: it concerns only where pages are.
+    unsafe { libc::mlock(start, len) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// A small one; none where whoever runs the tests may lock nothing.
+    fn arena(pages: usize) -> Option<Arena> {
+        Arena::new(pages * page()).ok()
+    }
+
+    fn gaps(arena: &Arena) -> Vec<(usize, usize)> {
+        let room = arena.room();
+        room.gaps.iter().map(|(at, len)| (*at, *len)).collect()
+    }
+
+    /// What is in the arena, whoever it belongs to.
+    fn raw(arena: &Arena, at: usize, len: usize) -> Vec<u8> {
+        // SAFETY: the first page is open, and no other thread has this arena.
+        unsafe { slice::from_raw_parts(arena.base.add(at).as_ptr(), len) }.to_vec()
+    }
+
+    #[test]
+    fn a_room_gives_out_the_first_gap_and_joins_those_that_touch() {
+        let mut room = Room {
+            gaps: BTreeMap::new(),
+            locked: 0,
+            limit: 128,
+        };
+        assert_eq!(room.take(16), None);
+        assert_eq!(room.rest(), (0, 128));
+        room.add(128);
+        assert_eq!(room.rest(), (128, 0));
+        let taken: Vec<_> = [32, 32, 64].map(|len| room.take(len)).into();
+        assert_eq!(taken, [Some(0), Some(32), Some(64)]);
+        assert_eq!(room.take(16), None);
+        room.give(0, 32);
+        room.give(64, 64);
+        assert_eq!(room.gaps, BTreeMap::from([(0, 32), (64, 64)]));
+        assert_eq!(room.take(48), Some(64));
+        assert_eq!(room.take(16), Some(0));
+        assert_eq!(room.gaps, BTreeMap::from([(16, 16), (112, 16)]));
+        room.give(64, 48);
+        assert_eq!(room.gaps, BTreeMap::from([(16, 16), (64, 64)]));
+        room.give(32, 32);
+        assert_eq!(room.gaps, BTreeMap::from([(16, 112)]));
+        room.give(0, 16);
+        assert_eq!(room.gaps, BTreeMap::from([(0, 128)]));
+    }
+
+    #[test]
+    fn a_block_is_wiped_before_it_is_anybody_elses() {
+        let Some(arena) = arena(1) else { return };
+        let first = arena.copy_of(b"hunter2-and-some-more").unwrap();
+        let second = arena.copy_of(b"swordfish").unwrap();
+        assert_eq!(first.bytes(), b"hunter2-and-some-more");
+        assert_eq!(gaps(&arena), [(48, page() - 48)]);
+        assert_eq!(raw(&arena, 0, 7), b"hunter2");
+        drop(first);
+        assert_eq!(raw(&arena, 0, 32), [0; 32]);
+        assert_eq!(gaps(&arena), [(0, 32), (48, page() - 48)]);
+        assert_eq!(second.bytes(), b"swordfish");
+        let third = arena.copy_of(b"another").unwrap();
+        assert_eq!((third.at, third.bytes()), (0, &b"another"[..]));
+        drop((second, third));
+        assert_eq!(gaps(&arena), [(0, page())]);
+        assert_eq!(raw(&arena, 0, page()), vec![0; page()]);
+    }
+
+    #[test]
+    fn what_has_no_room_stays_where_it_is() {
+        assert!(Arena::new(page() - 1).is_err());
+        let Some(arena) = arena(2) else { return };
+        let text = vec![7; page()];
+        let full: Vec<_> = [&text, &text].map(|text| arena.copy_of(text)).into();
+        assert!(full.iter().all(Option::is_some));
+        assert!(arena.copy_of(b"x").is_none());
+        drop(full);
+        assert!(arena.copy_of(b"").is_none());
+        assert!(arena.copy_of(&vec![7; CHUNK + 1]).is_none());
+        assert!(arena.copy_of(&vec![7; 2 * page() + 1]).is_none());
+        assert_eq!(gaps(&arena), [(0, 2 * page())]);
+    }
+
+    #[test]
+    fn more_is_locked_when_it_is_needed_and_no_more_than_may_be() {
+        let Ok(arena) = Arena::new(2 * CHUNK + page()) else {
+            return;
+        };
+        assert_eq!(arena.room().locked, CHUNK);
+        let text = vec![7; CHUNK];
+        let first = arena.copy_of(&text);
+        assert_eq!(arena.room().locked, CHUNK);
+        let second = arena.copy_of(&text);
+        if second.is_some() {
+            assert_eq!(arena.room().locked, 2 * CHUNK);
+            assert!(arena.copy_of(&text).is_none());
+            assert!(arena.copy_of(&text).is_none());
+            assert_eq!(arena.room().locked, 2 * CHUNK + page());
+        }
+        assert!(first.is_some());
+        drop((first, second));
+        assert_eq!(gaps(&arena), [(0, arena.room().locked)]);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_asked_for_once() {
+        let Some(arena) = arena(2) else { return };
+        let page_and_a_bit = page() + 1;
+        // What doesn't begin with a page can't be opened.
+        (arena.room().locked, arena.room().gaps) = (page_and_a_bit, BTreeMap::new());
+        assert!(arena.copy_of(b"x").is_none());
+        assert_eq!(arena.room().limit, page_and_a_bit);
+    }
+
+    #[test]
+    fn threads_get_blocks_of_their_own() {
+        let Some(arena) = arena(4) else { return };
+        thread::scope(|scope| {
+            for id in 0..8_u8 {
+                let arena = &arena;
+                scope.spawn(move || {
+                    let mut held = Vec::new();
+                    for turn in 0..2000_usize {
+                        let bytes = vec![id + 1; 1 + (turn * 37 + usize::from(id)) % 900];
+                        held.extend(arena.copy_of(&bytes));
+                        if turn % 3 == 0 || held.len() > 8 {
+                            drop(held.drain(..held.len() / 2));
+                        }
+                        let own = |block: &Block| block.bytes().iter().all(|it| *it == id + 1);
+                        assert!(held.iter().all(own));
+                    }
+                });
+            }
+        });
+        let locked = arena.room().locked;
+        assert_eq!(gaps(&arena), [(0, locked)]);
+        assert_eq!(raw(&arena, 0, locked), vec![0; locked]);
+    }
+
+    #[test]
+    fn a_text_is_as_it_was() {
+        static ARENA: OnceLock<Arena> = OnceLock::new();
+        let Some(arena) = arena(1) else { return };
+        let block = ARENA.get_or_init(|| arena).copy_of("schlüssel".as_bytes());
+        assert_eq!(&*LockedText(block.unwrap()), "schlüssel");
+    }
+}
