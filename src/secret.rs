@@ -11,10 +11,13 @@ use std::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::sys::LockedText;
+
 /// A token, an authorization code, a code_verifier, a state or a client secret.
 ///
 /// It can't be printed, copied or serialised; it is compared in constant time and wiped when
-/// dropped. Share one through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
+/// dropped. In the daemon it is kept out of swap, as far as there is memory for that. Share one
+/// through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
 /// that a search finds every place where a secret leaves (tests/tidy.rs lists the files that may).
 /// It may know to whom it belongs: then a request takes it nowhere else.
 ///
@@ -35,8 +38,16 @@ use subtle::ConstantTimeEq;
 /// serde_json::to_string(&secret);
 /// ```
 pub struct Secret {
-    text: String,
+    text: Text,
     mark: OnceLock<Mark>,
+}
+
+/// Where it is.
+enum Text {
+    /// Where a process has it that was told nothing else, or that has no more locked memory.
+    Heap(String),
+    /// Out of swap's way.
+    Locked(LockedText),
 }
 
 /// Names a registration, to which secrets belong that were issued under it; equal for equal ones
@@ -51,9 +62,25 @@ impl Mark {
     }
 }
 
+impl Text {
+    fn as_str(&self) -> &str {
+        match self {
+            Text::Heap(text) => text,
+            Text::Locked(text) => text,
+        }
+    }
+}
+
 impl Secret {
-    /// Takes `text` over; its allocation becomes the secret's own.
+    /// Takes `text` over: into locked memory, or its allocation becomes the secret's own.
     pub fn new(text: String) -> Self {
+        let text = match LockedText::copy_of(&text) {
+            Some(locked) => {
+                drop(Wiped::new(text.into_bytes()));
+                Text::Locked(locked)
+            }
+            None => Text::Heap(text),
+        };
         Secret {
             text,
             mark: OnceLock::new(),
@@ -73,13 +100,16 @@ impl Secret {
 
     /// The secret itself, for the one place that must send or print it.
     pub fn expose(&self) -> &str {
-        &self.text
+        self.text.as_str()
     }
 }
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        drop(Wiped::new(take(&mut self.text).into_bytes()));
+        // Locked memory wipes itself.
+        if let Text::Heap(text) = &mut self.text {
+            drop(Wiped::new(take(text).into_bytes()));
+        }
     }
 }
 
@@ -91,7 +121,8 @@ impl fmt::Debug for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.text.as_bytes().ct_eq(other.text.as_bytes()).into()
+        let [ours, theirs] = [self, other].map(|it| it.text.as_str().as_bytes());
+        ours.ct_eq(theirs).into()
     }
 }
 

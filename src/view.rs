@@ -221,7 +221,8 @@ pub struct ServerInfo {
     /// The daemon's version.
     pub pizauth_version: String,
     /// What the daemon has given up, so that a bug in it can do less: `no_core`, `not_dumpable`,
-    /// `no_new_privs`, `seccomp` or `pledge`, `landlock`, as far as the system has them.
+    /// `no_new_privs`, `locked` (swap), `seccomp` or `pledge`, `landlock` or `unveil`, as far as the
+    /// system has them.
     pub sandbox: Vec<String>,
 }
 

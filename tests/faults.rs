@@ -473,6 +473,36 @@ fn a_limit_on_files_ends_no_daemon() {
     daemon.shutdown();
 }
 
+/// Where no memory may be locked, or less than two tokens take, they are where all else is.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_locked_memory_costs_no_token() {
+    let tag = "t".repeat(3000);
+    let provider = Provider::tagged(&tag);
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = provider.account("work");
+    for limits in ["ulimit -l 0", "ulimit -l 8"] {
+        let mut daemon = starved(directory.path(), limits, &config);
+        daemon.start();
+        daemon.sign_in("work");
+        assert!(daemon.token("work").starts_with(&tag));
+        daemon.run(&["restart"]).ok();
+        assert!(daemon.token("work").starts_with(&tag));
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.holder()));
+        let status = status.expect("its status");
+        let locked = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmLck:"))
+            .expect("what is locked")
+            .trim();
+        let told = daemon.run(&["info"]).ok().contains(", locked");
+        assert_eq!(told, locked != "0 kB", "{locked}");
+        assert!(limits.ends_with('8') || !told, "{limits}: {locked}");
+        assert!(["0 kB", "4 kB"].contains(&locked), "{limits}: {locked}");
+        daemon.shutdown();
+    }
+}
+
 /// How much more memory strangers at the redirect port may cost, in kB.
 #[cfg(target_os = "linux")]
 const MAX_GROWTH_KB: u64 = 2048;

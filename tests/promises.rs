@@ -71,9 +71,14 @@ fn pid(daemon: &Daemon) -> Pid {
 
 /// How often `word` is in the memory of `process`; only root may look.
 fn hits(process: Pid, word: &str) -> usize {
+    mappings_with(process, word).len()
+}
+
+/// Where `word` is in the memory of `process`: the range of the mapping, once for each time.
+fn mappings_with(process: Pid, word: &str) -> Vec<String> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let mut memory = File::open(format!("/proc/{process}/mem")).unwrap();
-    let mut count = 0;
+    let mut all = Vec::new();
     for line in maps.lines() {
         let mut words = line.split_whitespace();
         let (range, rights) = (words.next().unwrap(), words.next().unwrap());
@@ -95,10 +100,30 @@ fn hits(process: Pid, word: &str) -> usize {
             if found > 0 && std::env::var_os("SHOW_HITS").is_some() {
                 println!("{found} of {word} in {line}");
             }
-            count += found;
+            all.extend(vec![range.to_owned(); found]);
         }
     }
-    count
+    all
+}
+
+/// The ranges of the mappings of `process` with all of these marks (proc_pid_smaps(5)).
+#[cfg(target_os = "linux")]
+fn mappings_marked(process: Pid, marks: &[&str]) -> Vec<String> {
+    let smaps = fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
+    let mut range = "";
+    let mut all = Vec::new();
+    for line in smaps.lines() {
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if first == "VmFlags:" {
+            let has: Vec<&str> = rest.split_whitespace().collect();
+            if marks.iter().all(|mark| has.contains(mark)) {
+                all.push(range.to_owned());
+            }
+        } else if !first.ends_with(':') {
+            range = first;
+        }
+    }
+    all
 }
 
 /// Waits until `word` is nowhere in the memory of `process`: what is still being done with it ends.
@@ -412,6 +437,54 @@ fn no_secret_in_memory_after_revoke() {
     daemon.run(&["revoke", "work"]).ok();
     wait_forgotten(pid(&daemon), TAG);
     daemon.shutdown();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn secrets_are_locked() {
+    if !is_root("secrets_are_locked") {
+        return;
+    }
+    let provider = Provider::tagged(TAG);
+    let mut daemon = Daemon::new("");
+    let file = daemon.path("token");
+    let options = format!(
+        "client_secret = \"{CLIENT_SECRET}\"; token_file = \"{}\";",
+        file.display()
+    );
+    daemon.write_config(&provider.account_with("work", &options));
+    daemon.give_to(NOBODY);
+    daemon.start();
+    daemon.sign_in("work");
+    if !daemon.run(&["info"]).ok().contains(", locked") {
+        // Nobody without rights may lock memory here.
+        return;
+    }
+    for turn in ["a sign-in", "a refresh", "a restart"] {
+        match turn {
+            "a refresh" => drop(daemon.run(&["refresh", "work"]).ok().to_owned()),
+            "a restart" => drop(daemon.run(&["restart"]).ok().to_owned()),
+            _ => {}
+        }
+        let token = daemon.token("work");
+        wait::until("the token's file", || {
+            (fs::read_to_string(&file).ok()? == format!("{token}\n")).then_some(())
+        });
+        let process = pid(&daemon);
+        for word in [token.as_str(), TAG, CLIENT_SECRET] {
+            wait::until("secrets in locked memory alone", || {
+                let found = mappings_with(process, word);
+                let locked = mappings_marked(process, &["lo", "dd", "wf"]);
+                let all = !found.is_empty() && found.iter().all(|it| locked.contains(it));
+                all.then_some(())
+            });
+        }
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        assert!(!status.contains("\nVmLck:\t       0 kB\n"), "{status}");
+        for other in others(&daemon) {
+            assert_eq!(mappings_marked(other, &["lo"]), [""; 0], "{other}");
+        }
+    }
 }
 
 #[test]
@@ -851,17 +924,19 @@ fn the_daemon_gains_no_privileges() {
     if !cfg!(target_os = "linux") {
         return;
     }
-    // Landlock is a question of the kernel.
+    // Landlock is a question of the kernel, and locked memory one of the user's limits.
     let ours = [
         "no_core",
         "not_dumpable",
         "no_new_privs",
+        "locked",
         "landlock",
         "seccomp",
     ];
-    let without = layers.iter().filter(|it| **it != "landlock").count();
+    let may_lack = ["landlock", "locked"];
+    let always = layers.iter().filter(|it| !may_lack.contains(it)).count();
     assert!(
-        layers.iter().all(|it| ours.contains(it)) && without == 4,
+        layers.iter().all(|it| ours.contains(it)) && always == 4,
         "{layers:?}"
     );
     // By the kernel's word: 2 is a filter. It holds for every thread.

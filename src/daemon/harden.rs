@@ -5,9 +5,15 @@ use std::path::Path;
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
+use crate::sys;
+
 /// How many descriptors the daemon may have at least, if the hard limit allows: 2,048 clients, the
 /// browsers, the providers.
 const DESCRIPTORS: rlim_t = 4096;
+
+/// What part of the memory that may be locked is for secrets: a half; the rest is for whatever a
+/// library wants to lock.
+const LOCKED_PART: rlim_t = 2;
 
 /// What is in force.
 #[derive(Default)]
@@ -18,8 +24,8 @@ pub struct Sandbox {
     refused: Vec<String>,
 }
 
-/// No core files, no tracing by processes of the same user and no new privileges from now on.
-/// Whatever the system refuses is done without; [`Sandbox::tell`] logs it.
+/// No core files, no tracing by processes of the same user, no new privileges and no secrets in swap
+/// from now on. Whatever the system refuses is done without; [`Sandbox::tell`] logs it.
 pub fn harden() -> Sandbox {
     let mut sandbox = Sandbox::default();
     sandbox.told(
@@ -37,6 +43,7 @@ pub fn harden() -> Sandbox {
         "set-user-ID programs can't be given up",
         system::no_new_privs(),
     );
+    sandbox.told("locked", "secrets may be swapped out", locked());
     sandbox
 }
 
@@ -100,6 +107,42 @@ pub fn limit_descriptors(limit: Option<rlim_t>) {
         // They could live with more.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
+}
+
+/// Keeps secrets out of swap. Not all users may do that; then their secrets are where all else is.
+fn locked() -> Result<bool, String> {
+    let limit = lockable().map_err(|errno| errno.desc().to_lowercase())?;
+    let limit = limit.checked_div(LOCKED_PART).unwrap_or(0);
+    let outcome = sys::lock_texts(usize::try_from(limit).unwrap_or(usize::MAX));
+    if let Err(error) = &outcome {
+        log::info!("secrets may be swapped out: {error}");
+    }
+    Ok(outcome.is_ok())
+}
+
+/// How much memory this process may lock, in bytes; all that the hard limit allows.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+fn lockable() -> nix::Result<rlim_t> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    // If that can't be, it is what it was.
+    let raised = soft < hard && setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard).is_ok();
+    Ok(if raised { hard } else { soft })
+}
+
+/// There is no limit of one's own, or none that is known.
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+fn lockable() -> nix::Result<rlim_t> {
+    Ok(rlim_t::MAX)
 }
 
 /// What only Linux has. Each says whether it is in force.
