@@ -67,6 +67,10 @@ const KNOWN: [&str; 9] = [
 /// must not hang the monitor.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long what the monitor has forked may take to end after the daemon: it takes milliseconds,
+/// unless a file system hangs.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
 /// What a shell adds to the number of the signal that has ended a program.
 const SIGNALLED: i32 = 128;
 
@@ -149,15 +153,20 @@ pub fn run(lines: Lines, daemon: Pid, charge: Charge) -> i32 {
     orphans::adopt();
     let outcome = Monitor::new(lines, daemon, charge).and_then(|mut monitor| {
         process::forward_signals(daemon)?;
-        monitor.serve()
+        let end = monitor.serve()?;
+        // There is nobody left to pass them on to.
+        signals::block()?;
+        let end = end.map_or_else(|| waitpid(daemon, None), Ok)?;
+        monitor.outlive_others();
+        Ok(end)
     });
-    let end = outcome.unwrap_or_else(|error| {
+    let end = outcome.or_else(|error| {
         log::error!("the monitor can't go on: {error}");
         // It saves what it can.
         let _ = kill(daemon, Signal::SIGTERM);
-        None
+        waitpid(daemon, None)
     });
-    match end.map_or_else(|| waitpid(daemon, None), Ok) {
+    match end {
         Ok(WaitStatus::Exited(_, status)) => status,
         Ok(WaitStatus::Signaled(_, signal, _)) => SIGNALLED.saturating_add(signal as i32),
         Ok(_) | Err(_) => failed,
@@ -170,8 +179,8 @@ struct Monitor {
     children: Children,
     servant: Servant,
     start: Start,
-    /// How many hands there are.
-    hands: usize,
+    /// The hands that haven't ended.
+    hands: Vec<Pid>,
     runner: Option<Runner>,
     /// When another one may be started at the earliest.
     next_start: Instant,
@@ -205,7 +214,7 @@ impl Monitor {
                 key,
             },
             start: charge.start,
-            hands: 0,
+            hands: Vec::new(),
             runner,
             next_start: Instant::now(),
             incoming: Vec::new(),
@@ -262,7 +271,7 @@ impl Monitor {
             let left = self.next_start.saturating_duration_since(now);
             left.saturating_add(MILLISECOND)
         });
-        let ask = self.children.must_ask().filter(|_| self.hands > 0);
+        let ask = self.children.must_ask().filter(|_| !self.hands.is_empty());
         let pause = match start.into_iter().chain(ask).min() {
             None => PollTimeout::NONE,
             Some(pause) => PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX),
@@ -341,7 +350,7 @@ impl Monitor {
             process::fork_hand(theirs, self.start.descriptors, servant)
         });
         match outcome {
-            Ok(()) => self.hands = self.hands.saturating_add(1),
+            Ok(hand) => self.hands.push(hand),
             Err(error) => {
                 let why = format!("no process can be started: {error}");
                 answer(&line, Err(io::Error::other(why)));
@@ -379,18 +388,45 @@ impl Monitor {
     /// Buries whoever has ended, the daemon among them.
     fn reap(&mut self) -> Option<WaitStatus> {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            match status {
-                WaitStatus::StillAlive => break,
-                _ if status.pid() == Some(self.daemon) => {
-                    // Its number may soon be somebody else's.
-                    process::forward_no_more();
-                    return Some(status);
-                }
-                // Hooks leave orphans behind, which count as hands: asking once more costs little.
-                _ => self.hands = self.hands.saturating_sub(1),
+            if status == WaitStatus::StillAlive {
+                break;
             }
+            if status.pid() == Some(self.daemon) {
+                // Its number may soon be somebody else's.
+                process::forward_no_more();
+                return Some(status);
+            }
+            self.hands.retain(|hand| status.pid() != Some(*hand));
         }
         None
+    }
+
+    /// Waits for the hands and the hook runner, which end when the daemon has. To a service manager
+    /// the end of this process is the end of the server: it kills who is left, and says so.
+    fn outlive_others(&mut self) {
+        let give_up = Instant::now() + LAST_WAIT;
+        let mut others = std::mem::take(&mut self.hands);
+        others.extend(self.runner.iter().map(|runner| runner.process));
+        loop {
+            self.children.clear();
+            let still_there = Ok(WaitStatus::StillAlive);
+            others.retain(|it| waitpid(*it, Some(WaitPidFlag::WNOHANG)) == still_there);
+            let left = give_up.saturating_duration_since(Instant::now());
+            if others.is_empty() || left.is_zero() {
+                return;
+            }
+            let pause = self.children.must_ask().map_or(left, |it| it.min(left));
+            let fd = self.children.fd();
+            let mut fds: Vec<PollFd> = fd
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .into_iter()
+                .collect();
+            let timeout = PollTimeout::try_from(pause.saturating_add(MILLISECOND));
+            match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
     }
 }
 

@@ -233,10 +233,10 @@ pub fn fork_hand(
     line: UnixStream,
     descriptors: Option<rlim_t>,
     servant: Servant,
-) -> io::Result<()> {
+) -> io::Result<Pid> {
     // SAFETY: the monitor has one thread, so the child's memory is consistent.
-    if unsafe { fork() }?.is_parent() {
-        return Ok(());
+    if let ForkResult::Parent { child } = unsafe { fork() }? {
+        return Ok(child);
     }
     let kept = [line.as_raw_fd()];
     let status = become_servant(&kept, descriptors, || servant.serve(line));
