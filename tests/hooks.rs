@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -427,6 +428,26 @@ fn the_servers_processes_end_together() {
         daemon.authorization_url("work");
         daemon.shutdown();
     }
+}
+
+/// A service manager takes the monitor's end for the server's.
+#[test]
+fn the_monitor_ends_last() {
+    let provider = Provider::start();
+    let mut daemon = world(|_| provider.account("work"));
+    daemon.start();
+    let runner = wait::until("the hook runner", || daemon.hook_runner());
+    let (monitor, holder) = (daemon.pid().unwrap(), daemon.holder());
+    let begun = Instant::now();
+    kill(runner, Signal::SIGSTOP).unwrap();
+    kill(monitor, Signal::SIGTERM).unwrap();
+    wait::until("the token holder's end", || gone(holder));
+    kill(runner, Signal::SIGCONT).unwrap();
+    wait::until("the monitor's end", || gone(monitor));
+    let left = gone(runner).is_none();
+    // It waits two seconds; on a machine that is busier than that, nothing is to be seen here.
+    assert!(!left || begun.elapsed() > Duration::from_secs(2));
+    assert!(daemon.wait_end().is_none_or(|status| status == 0));
 }
 
 #[test]
