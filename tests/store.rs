@@ -189,6 +189,31 @@ fn a_restart_by_the_manager_loses_nothing() {
 }
 
 #[test]
+fn a_token_file_that_the_next_configuration_lacks_goes_without_a_word() {
+    let provider = Provider::start();
+    let file = "token_file = \"~/token\";";
+    let daemon = Daemon::new(&provider.account_with("work", file));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    let written = || fs::read_to_string(daemon.path("home/token")).ok();
+    wait::until("the token file", written);
+    daemon.write_config(&provider.account("work"));
+    manager.order("restart");
+    manager.expect_left(&STORED[..2]);
+    assert_eq!(written(), None);
+    manager.expect_taken(1);
+    assert_eq!(daemon.token("work"), "at-1");
+    // At its end the server has tried all that it wanted to do to files.
+    manager.order("stop");
+    manager.expect_left(&STORED[..2]);
+    manager.expect("stopped");
+    let log = manager.log();
+    assert!(!log.contains("ERROR"), "{log}");
+}
+
+#[test]
 fn a_stop_for_good_leaves_nothing() {
     let provider = Provider::start();
     let daemon = Daemon::new(&provider.account("work"));

@@ -20,6 +20,16 @@ pub struct CoreState {
     accounts: Vec<Carried>,
 }
 
+impl CoreState {
+    /// The same for a successor that has nothing to remove: the predecessor does it as it ends.
+    pub fn without_token_files(mut self) -> Self {
+        for account in &mut self.accounts {
+            account.forget_token_file();
+        }
+        self
+    }
+}
+
 impl Core {
     /// What there is, to be handed over while nothing is sent ([`Core::hold`]).
     pub fn state(&self, now: Now) -> CoreState {

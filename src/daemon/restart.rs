@@ -288,6 +288,8 @@ pub fn retire(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place) {
 pub fn leave(daemon: &Arc<Daemon>) {
     let shared = &daemon.shared;
     let (at, core) = shared.with(|core, cx| (cx.now.instant.millis(), core.state(cx.now)));
+    // This server removes its token files itself, under the seals of its own configuration.
+    let core = core.without_token_files();
     let identity = daemon.https.as_ref();
     let state = State {
         at,

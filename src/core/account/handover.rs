@@ -261,6 +261,11 @@ impl Carried {
         account.end(env);
     }
 
+    /// What was written is gone by the time that this is adopted.
+    pub fn forget_token_file(&mut self) {
+        self.token_file = None;
+    }
+
     /// Says of each secret what it was issued under.
     fn bind(&self) {
         let mark = self.registration.mark();
