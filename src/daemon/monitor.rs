@@ -17,6 +17,7 @@ use std::{
         },
     },
     path::PathBuf,
+    str::FromStr,
     time::{Duration, Instant},
 };
 
@@ -535,20 +536,21 @@ impl Handed {
 
     /// Reads what [`Handed`] is written as; `None` when it isn't.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split(',').map(|number| number.parse().ok());
-        let mut next = || numbers.next().flatten();
-        let runner = Pid::from_raw(next()?);
-        let alive = next()?;
-        let daemon = Pid::from_raw(next()?);
+        fn number<T: FromStr>(word: Option<&str>) -> Option<T> {
+            word.and_then(|word| word.parse().ok())
+        }
+        let mut words = text.split(',');
+        let runner = Pid::from_raw(number(words.next())?);
+        let alive = number(words.next())?;
+        let daemon = Pid::from_raw(number(words.next())?);
         let start = Start {
-            verbose: next()?.try_into().ok()?,
-            detached: next()? != 0,
-            descriptors: next()
-                .and_then(|it| rlim_t::try_from(it).ok())
-                .filter(|it| *it > 0),
+            verbose: number(words.next())?,
+            detached: number::<u8>(words.next())? != 0,
+            descriptors: number(words.next()).filter(|limit| *limit > 0),
         };
-        let (key, state) = (next()?, next()?);
-        let fds = numbers.collect::<Option<_>>()?;
+        let (key, state) = (number(words.next())?, number(words.next())?);
+        let fds = words.map(|word| number(Some(word)));
+        let fds = fds.collect::<Option<_>>()?;
         Some(Handed {
             runner,
             alive,
@@ -657,14 +659,19 @@ mod tests {
 
     #[test]
     fn what_a_successor_gets_is_read_as_it_was_written() {
-        let written = "7,3,9,4,5,6,8";
+        let written = "7,3,9,2,1,1024,4,5,6,8";
         let handed = Handed::parse(written).unwrap();
         assert_eq!((handed.runner.as_raw(), handed.daemon.as_raw()), (7, 9));
         assert_eq!((handed.alive, handed.key, handed.state), (3, 4, 5));
+        let start = handed.start;
+        assert_eq!((start.verbose, start.detached), (2, true));
+        assert_eq!(start.descriptors, Some(1024));
         assert_eq!(handed.fds, [6, 8]);
         assert_eq!(handed.to_string(), written);
-        assert!(Handed::parse("7,3,9,4").is_none());
-        assert!(Handed::parse("7,3,9,4,5,x").is_none());
+        let unlimited = Handed::parse("7,3,9,2,0,0,4,5").unwrap();
+        assert_eq!(unlimited.start.descriptors, None);
+        assert!(Handed::parse("7,3,9,2,1,1024,4").is_none());
+        assert!(Handed::parse("7,3,9,2,1,1024,4,5,x").is_none());
     }
 
     #[test]

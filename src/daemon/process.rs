@@ -425,7 +425,7 @@ pub fn seal_veil() -> io::Result<()> {
 }
 
 /// A system call by its number, for tests of what is denied.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
 pub fn call(number: i64, [a, b, c, d]: [i64; 4]) -> nix::Result<i64> {
     // SAFETY: tests pass numbers, and nothing that points to memory.
     let result = unsafe { nix::libc::syscall(number, a, b, c, d) };
