@@ -76,6 +76,8 @@ fn checked(daemon: &Daemon, text: &str) -> Registration {
     let config = text.split("\n==== ").next().unwrap();
     let file = daemon.path("printed.conf");
     fs::write(&file, config).unwrap();
+    // As the README says.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let output = daemon.run(&["check", "-c", file.to_str().unwrap()]);
     assert_eq!(output.ok(), "", "{config}");
     let config = config::parse("printed.conf", config).unwrap();
