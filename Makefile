@@ -1,5 +1,5 @@
-# The targets: all (or build), demo, test, check, cross, sim, sim-canaries, model, soak, fuzz, browser, acceptance,
-# bench, install, uninstall, clean.
+# The targets: all (or build), demo, test, check, cross, sim, sim-canaries, model, soak, asan, memcheck, fuzz,
+# browser, acceptance, bench, install, uninstall, clean.
 # Both GNU make and BSD make read this file.
 
 CARGO = cargo
@@ -56,8 +56,8 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
-.PHONY: all build demo test check lint lint-rust lint-man lint-shell cross sim sim-canaries model fuzz \
-	browser acceptance soak bench bloat order install uninstall clean
+.PHONY: all build demo test check lint lint-rust lint-man lint-shell cross sim sim-canaries model asan memcheck \
+	fuzz browser acceptance soak bench bloat order install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -123,6 +123,17 @@ sim-canaries:
 
 model:
 	PIZAUTH_MODEL_DEPTH='$(DEPTH)' $(CARGO) test --locked --profile sim --lib core::model -- --nocapture
+
+# The tests with AddressSanitizer, which a stable compiler knows, too; and a server's life under valgrind.
+asan:
+	host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 \
+		$(CARGO) test --locked --target "$$host" --target-dir target/asan --lib --test blackbox \
+		-- --test-threads=4
+
+memcheck:
+	$(CARGO) build --locked --target-dir target/memcheck
+	@tests/memcheck.sh target/memcheck/debug/pizauth
 
 # With the very versions of Cargo.lock, and libFuzzer added to them.
 # The corpus is only read: what is found goes below fuzz/target, what breaks to fuzz/artifacts.

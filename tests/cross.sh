@@ -10,9 +10,11 @@ set -eu
 
 CARGO=${CARGO:-cargo}
 RUSTC=${RUSTC:-rustc}
-# Each system with calls of its own; a Linux without glibc, and one with 32 bits.
+# Each system with calls of its own; a Linux without glibc, those whose calls the filter knows by
+# number, and one with 32 bits.
 TARGETS=${TARGETS:-x86_64-unknown-openbsd x86_64-unknown-freebsd x86_64-unknown-netbsd \
-    aarch64-apple-darwin x86_64-unknown-linux-musl i686-unknown-linux-gnu}
+    aarch64-apple-darwin x86_64-unknown-linux-musl aarch64-unknown-linux-gnu \
+    riscv64gc-unknown-linux-gnu i686-unknown-linux-gnu}
 
 die() {
     printf 'cross: %s\n' "$*" >&2

@@ -357,6 +357,38 @@ fn hooks_keep_their_rights() {
     assert_eq!(blocks == "0", soft == 0, "{seen}");
 }
 
+/// What the daemon has given up for itself, its hooks may still use: programs with another's rights.
+#[test]
+fn hooks_run_set_user_id_programs() {
+    if !is_root("hooks_run_set_user_id_programs") {
+        return;
+    }
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let (id, seen) = (daemon.path("id"), daemon.path("seen"));
+    let command = format!(
+        "'{0}' -u >'{1}.new' && mv '{1}.new' '{1}'",
+        id.display(),
+        seen.display()
+    );
+    daemon.write_config(&(option("token_event_cmd", &command) + &provider.account("work")));
+    daemon.give_to(NOBODY);
+    // Another process writes it: see selftest.rs.
+    let copied = Command::new("cp").arg("/usr/bin/id").arg(&id).status();
+    assert!(copied.unwrap().success());
+    fs::set_permissions(&id, fs::Permissions::from_mode(0o4755)).unwrap();
+    let itself = daemon.neighbour(id.to_str().unwrap()).arg("-u").output();
+    if itself.unwrap().stdout != b"0\n" {
+        eprintln!("hooks_run_set_user_id_programs: skipped: not on this file system");
+        return;
+    }
+    daemon.start();
+    daemon.sign_in("work");
+    let seen = wait::until("the hook's end", || fs::read_to_string(&seen).ok());
+    assert_eq!(seen, "0\n");
+    daemon.shutdown();
+}
+
 /// Code that somebody has smuggled into the daemon itself (a build for tests has some ready).
 #[test]
 fn an_intruder_gets_nowhere() {
