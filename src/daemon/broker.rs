@@ -42,7 +42,7 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(30);
 const HAND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the end may take that the successor brings: milliseconds.
-const END_TIMEOUT_MILLIS: u16 = 10_000;
+const END_TIMEOUT_MILLIS: u16 = 5_000;
 
 /// Where orders go, and what gives them weight.
 pub struct Broker {
