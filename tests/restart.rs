@@ -430,6 +430,37 @@ fn a_signal_meanwhile_is_not_lost() {
     assert_eq!(daemon.wait_end(), Some(0));
 }
 
+/// What was tried when a restart was asked for isn't what is there when it can begin: it is refused,
+/// and nothing is lost.
+#[test]
+fn what_changes_while_a_restart_waits_is_tried_too() {
+    let provider = Provider::start();
+    let config = provider.account("work");
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    daemon.sign_in("work");
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    let token = daemon.token("work");
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    let asked = daemon.spawn(&["restart"]);
+    daemon.log().wait_line("about to be restarted in place");
+    daemon.write_config(&format!("https_listen = none;\n{config}"));
+    daemon.run(&["reload"]).ok();
+    assert_eq!(daemon.token("work"), token);
+    gate.open();
+    let refused = asked.finish();
+    let why = "the server was not restarted and goes on: ";
+    assert!(refused.failed(1).contains(why), "{refused:?}");
+    assert!(
+        refused.stderr.contains("needs a stop and a start"),
+        "{refused:?}"
+    );
+    daemon.eventually(&["show", "work"], |shown| shown.stdout == "at-2\n");
+    daemon.shutdown();
+}
+
 /// What the monitor has no room for costs what was to be done, and nothing else.
 #[test]
 fn a_monitor_without_descriptors_costs_nothing() {

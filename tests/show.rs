@@ -476,7 +476,7 @@ fn check_and_the_log_warn_of_a_secret_that_others_may_read() {
     assert_eq!(daemon.run(&["check"]).stderr, "");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let warning = format!(
-        "WARN - {}: other users may read this file, and a client_secret is in it (`chmod go-r` helps)",
+        "WARN - {}: the file's mode lets other users read it, and a client_secret is in it (`chmod go-r` helps)",
         path.display()
     );
     let output = daemon.run(&["check"]);

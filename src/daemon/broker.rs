@@ -339,8 +339,10 @@ impl Hand {
         let fds: Vec<_> = fd.into_iter().collect();
         let outcome = write(&self.0, deed, &fds).and_then(|()| read(&self.0));
         let (answer, fd, behind) = outcome.map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => other("it takes too long"),
-            _ => other(&format!("the process that was to do it has ended: {error}")),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                other(&format!("{} takes too long", deed.words()))
+            }
+            _ => other(&format!("{} was broken off: {error}", deed.words())),
         })?;
         Ok((answer?, fd, behind))
     }

@@ -62,6 +62,26 @@ pub enum Deed {
     Try,
 }
 
+impl Deed {
+    /// What it is, as the subject of an error.
+    pub fn words(&self) -> String {
+        match self {
+            Deed::ReadConfig => "reading the configuration".into(),
+            Deed::Prepare => "making the runtime directory".into(),
+            Deed::OpenLock => "opening the lock".into(),
+            Deed::ListenControl => "making the control socket".into(),
+            Deed::Listen(path, _) => format!("making the socket {path}"),
+            Deed::RemoveSocket(..) => "removing a socket".into(),
+            Deed::Write(path, _) | Deed::Replace(path, _) | Deed::Discard(path, _) => {
+                format!("writing {path}")
+            }
+            Deed::Remove(path, _) => format!("removing {path}"),
+            Deed::LookUp(host, _) => format!("looking up {host}"),
+            Deed::Try => "trying the new program".into(),
+        }
+    }
+}
+
 /// Why a deed wasn't done.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Trouble {

@@ -553,6 +553,12 @@ mod calls {
                 is_not(2, number(libc::IPPROTO_IP)),
                 is_not(2, number(libc::IPPROTO_TCP)),
             ]);
+            rules.push(vec![
+                is(0, internet),
+                of(libc::SOCK_DGRAM),
+                is_not(2, number(libc::IPPROTO_IP)),
+                is_not(2, number(libc::IPPROTO_UDP)),
+            ]);
             for kind in [
                 libc::SOCK_RAW,
                 libc::SOCK_RDM,
@@ -743,7 +749,7 @@ mod tests {
     }
 
     /// Calls that come to nothing, so that only the filter says that they aren't permitted.
-    const FUTILE: [(i64, [i64; 4]); 24] = [
+    const FUTILE: [(i64, [i64; 4]); 26] = [
         // As x32 runs programs.
         (0x4000_0208, [0, 0, 0, 0]),
         (libc::SYS_ioctl, [-1, 0x5412, 0, 0]),
@@ -769,6 +775,8 @@ mod tests {
         (libc::SYS_socket, [40, 99, 0, 0]),
         (libc::SYS_socket, [2, 1, 999, 0]),
         (libc::SYS_socket, [10, 1, 999, 0]),
+        (libc::SYS_socket, [2, 2, 999, 0]),
+        (libc::SYS_socket, [10, 2, 999, 0]),
         (libc::SYS_socket, [16, 3, 999, 0]),
     ];
 

@@ -147,6 +147,7 @@ pub struct Daemon {
 
 /// `pizauth server`.
 pub fn start(options: &ServerOptions) -> Result<(), Failure> {
+    process::hear_of_children().map_err(cant)?;
     let config_file = config_file(options.config.as_deref())?;
     let program = handover::program();
     let given = activation::descriptors();

@@ -68,6 +68,10 @@ const KNOWN: [&str; 9] = [
 /// must not hang the monitor.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many hands there may be at once: more than all the threads of a daemon that is in order, and
+/// few enough to leave the user processes of his own.
+const MAX_HANDS: usize = 64;
+
 /// How long what the monitor has forked may take to end after the daemon: it takes milliseconds,
 /// unless a file system hangs.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -90,8 +94,7 @@ pub enum Order {
     /// Become the program that is there now, and give it what was kept: the state, the line to the
     /// runner, and what the state counts from there. An answer comes only when that failed.
     Become {
-        /// How many descriptors must have been kept: those of an attempt that broke off are none of
-        /// this one's.
+        /// How many descriptors were kept for this, the last ones.
         kept: usize,
         /// The successor is to reload, as a signal has asked the daemon.
         reload: bool,
@@ -321,6 +324,10 @@ impl Monitor {
             return self.kept.append(&mut brought);
         }
         if brought.is_empty() {
+            // Nothing of an attempt that broke off is for the next one.
+            if matches!(order, Order::Become { .. }) {
+                self.kept.clear();
+            }
             return;
         }
         let line = UnixStream::from(brought.remove(0));
@@ -335,10 +342,12 @@ impl Monitor {
                 kept: count,
                 reload,
             } => {
-                let kept = std::mem::take(&mut self.kept);
-                Err(match kept.len() == count {
-                    true => self.become_successor(&kept, reload),
-                    false => io::Error::other("a descriptor got lost"),
+                let mut kept = std::mem::take(&mut self.kept);
+                // What came before is of an attempt that broke off.
+                let ours = kept.len().checked_sub(count);
+                Err(match ours.map(|from| kept.split_off(from)) {
+                    Some(kept) => self.become_successor(&kept, reload),
+                    None => io::Error::other("a descriptor got lost"),
                 })
             }
         };
@@ -346,6 +355,9 @@ impl Monitor {
     }
 
     fn lend_hand(&mut self, line: UnixStream) {
+        if self.hands.len() >= MAX_HANDS {
+            return answer(&line, Err(io::Error::other("too many hands are at work")));
+        }
         let outcome = line.try_clone().and_then(|theirs| {
             let servant = self.servant.clone();
             process::fork_hand(theirs, self.start.descriptors, servant)
@@ -403,19 +415,14 @@ impl Monitor {
     }
 
     /// Waits for the hands and the hook runner, which end when the daemon has. To a service manager
-    /// the end of this process is the end of the server: it kills who is left, and says so.
+    /// the end of this process is the end of the server: it kills who is left, and says so. A hand
+    /// that is still looking something up notices nothing, and has nobody to tell.
     fn outlive_others(&mut self) {
         let give_up = Instant::now() + LAST_WAIT;
-        let mut others = std::mem::take(&mut self.hands);
+        let mut others = self.hands.clone();
         others.extend(self.runner.iter().map(|runner| runner.process));
-        loop {
-            self.children.clear();
-            let still_there = Ok(WaitStatus::StillAlive);
-            others.retain(|it| waitpid(*it, Some(WaitPidFlag::WNOHANG)) == still_there);
+        while !self.are_buried(&mut others) && Instant::now() < give_up {
             let left = give_up.saturating_duration_since(Instant::now());
-            if others.is_empty() || left.is_zero() {
-                return;
-            }
             let pause = self.children.must_ask().map_or(left, |it| it.min(left));
             let fd = self.children.fd();
             let mut fds: Vec<PollFd> = fd
@@ -425,9 +432,20 @@ impl Monitor {
             let timeout = PollTimeout::try_from(pause.saturating_add(MILLISECOND));
             match poll(&mut fds, timeout.unwrap_or(PollTimeout::MAX)) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        for hand in others.iter().filter(|it| self.hands.contains(it)) {
+            let _ = kill(*hand, Signal::SIGKILL);
+        }
+    }
+
+    /// Buries those who have ended; whether all have.
+    fn are_buried(&self, others: &mut Vec<Pid>) -> bool {
+        self.children.clear();
+        let still_there = Ok(WaitStatus::StillAlive);
+        others.retain(|it| waitpid(*it, Some(WaitPidFlag::WNOHANG)) == still_there);
+        others.is_empty()
     }
 }
 

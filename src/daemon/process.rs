@@ -22,7 +22,7 @@ use nix::{
     poll::{PollTimeout, poll},
     sys::{
         resource::rlim_t,
-        signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction},
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
         wait::waitpid,
     },
     unistd::{ForkResult, Pid, fork, setsid},
@@ -67,6 +67,14 @@ impl Starter {
             let _ = line.write_all(bytes);
         }
     }
+}
+
+/// Has the ends of this process's children told, whoever has started it without.
+pub fn hear_of_children() -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: this is what processes usually begin with, and involves no handler.
+    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    Ok(())
 }
 
 /// Which process this is after [`detach`].

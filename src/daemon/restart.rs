@@ -77,18 +77,27 @@ impl Renewed {
     }
 
     /// This, or a newer one that has come into force meanwhile.
-    fn newest(self, daemon: &Daemon) -> Result<Self, Failure> {
+    fn newest(self, daemon: &Daemon, hand: &Hand) -> Result<Self, Failure> {
         match self.reloads == daemon.reloads() {
             true => Ok(self),
-            false => Renewed::read(daemon, &daemon.shared.broker().hand()?),
+            false => Renewed::read(daemon, hand),
         }
     }
 }
 
 /// Has the program tried that is there now, and asks the main thread to become it.
 pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
+    *daemon.restart_failure() = None;
     let hand = daemon.shared.broker().hand()?;
     let config = Renewed::read(daemon, &hand)?;
+    try_out(daemon, &hand, config.clone())?;
+    *daemon.restarting() = Some(config);
+    daemon.alarm.ring();
+    Ok(())
+}
+
+/// Has the program that is there now look at the state as it is now, and at the configuration.
+fn try_out(daemon: &Daemon, hand: &Hand, config: Renewed) -> Result<(), Failure> {
     let guard = daemon.kept();
     let Some(kept) = &*guard else {
         return Err(other("the server is just ending"));
@@ -96,24 +105,14 @@ pub fn request(daemon: &Arc<Daemon>) -> Result<(), Failure> {
     // What was given away once more would be looked at only.
     let mut passed = Passed::default();
     let control = kept.control.as_fd();
-    let handover = describe(
-        daemon,
-        kept,
-        config.clone(),
-        &mut passed,
-        [control, control],
-    );
+    let handover = describe(daemon, kept, config, &mut passed, [control, control]);
     let cant = |error: io::Error| other(&format!("the state can't be handed over: {error}"));
     let memory = handover.memory().map_err(cant)?;
     drop(handover);
     drop(guard);
     let outcome = hand.try_program(memory.as_fd());
     handover::wipe(&memory);
-    outcome?;
-    *daemon.restart_failure() = None;
-    *daemon.restarting() = Some(config);
-    daemon.alarm.ring();
-    Ok(())
+    outcome
 }
 
 /// The state as it is now. What it counts goes along: the lock and the line to the runner, and what
@@ -149,6 +148,7 @@ pub fn perform(daemon: &Arc<Daemon>, parts: &mut Parts, place: &mut Place, confi
     daemon.shared.with(|core, _| core.hold());
     let outcome = match settle(daemon, parts, place) {
         Ok(true) => drain_and_become(daemon, parts, place, config),
+        Ok(false) if daemon.is_stopping() => Ok(()),
         Ok(false) => Err(io::Error::other(
             "what is under way with a provider takes too long",
         )),
@@ -208,34 +208,59 @@ fn drain_and_become(
     if !daemon.shared.hooks().is_settled() {
         return Err(io::Error::other("the hook runner takes no orders"));
     }
-    let newest = config.newest(daemon);
-    let config = newest.map_err(|failure| io::Error::other(failure.what))?;
     let broker = daemon.shared.broker();
+    let config = (broker.hand())
+        .and_then(|hand| {
+            let newest = config.newest(daemon, &hand)?;
+            // Much may have happened since it was asked for, and once more costs milliseconds.
+            try_out(daemon, &hand, newest.clone()).map(|()| newest)
+        })
+        .map_err(|failure| io::Error::other(failure.what))?;
+    // Before it is asked for: the answer may be late, and orders are obeyed in turn.
+    let held = HeldSignals(broker);
     broker.hold_signals(true)?;
-    let error = hand_over(daemon, parts, place, config);
-    if let Err(error) = broker.hold_signals(false) {
-        log::error!("signals may go unheard: {error}");
+    let (error, reload) = hand_over(daemon, parts, place, config);
+    drop(held);
+    if reload {
+        // The successor was to.
+        daemon.reload_by_signal();
     }
     Err(error)
 }
 
+/// Signals are held back for a successor until this is dropped.
+struct HeldSignals<'a>(&'a Broker);
+
+impl Drop for HeldSignals<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.hold_signals(false) {
+            log::error!("signals may go unheard: {error}");
+        }
+    }
+}
+
 /// From the last signal that is this daemon's to the first that is its successor's. Returns only when
-/// there is none.
-fn hand_over(daemon: &Arc<Daemon>, parts: &Parts, place: &Place, config: Renewed) -> io::Error {
+/// there is none: why, and whether a reload is wanted.
+fn hand_over(
+    daemon: &Arc<Daemon>,
+    parts: &Parts,
+    place: &Place,
+    config: Renewed,
+) -> (io::Error, bool) {
     let wishes: Vec<Wish> = std::iter::from_fn(|| parts.wishes.next()).collect();
     if wishes.contains(&Wish::Stop) {
         daemon.stop_by_signal();
-        return io::Error::other("it ends");
+        return (io::Error::other("it ends"), false);
     }
     let reload = wishes.contains(&Wish::Reload);
     let kept = daemon.kept();
     let (Some(kept), Some(runner)) = (&*kept, daemon.shared.hooks().line()) else {
-        return io::Error::other("the hook runner is gone");
+        return (io::Error::other("the hook runner is gone"), reload);
     };
     let mut passed = Passed::default();
     let first = [place.lock_fd(), runner.as_fd()];
     let mut handover = describe(daemon, kept, config, &mut passed, first);
-    daemon.doors.with_sockets(|doors| {
+    let error = daemon.doors.with_sockets(|doors| {
         let mut passed = Passed(passed.0.clone());
         let doors = doors.into_iter();
         handover.doors = doors.map(|(path, fd)| (path, passed.put(fd))).collect();
@@ -248,7 +273,8 @@ fn hand_over(daemon: &Arc<Daemon>, parts: &Parts, place: &Place, config: Renewed
             }
             Err(error) => error,
         }
-    })
+    });
+    (error, reload)
 }
 
 /// Answers those who have begun to ask, and leaves all others to the successor.
@@ -320,6 +346,7 @@ pub fn leave(daemon: &Arc<Daemon>) {
 /// The successor's beginning; without `handed` only whether there could be one.
 pub fn take_over(config_file: PathBuf, handed: Option<&str>) -> Result<(), Failure> {
     harden::keep_out();
+    process::hear_of_children().map_err(super::cant)?;
     umask(Mode::from_bits_truncate(0o077));
     sys::tune_heap();
     let Some(handed) = handed else {

@@ -146,7 +146,7 @@ pub fn parse_config(file: &Path, read: ReadConfig) -> Result<Config, Failure> {
     let given = |account: &Account| matches!(account.client.secret, ClientSecret::Given(_));
     if read.shared && config.accounts.iter().any(given) {
         config.warnings.push(format!(
-            "{name}: other users may read this file, and a client_secret is in it (`chmod go-r` helps)"
+            "{name}: the file's mode lets other users read it, and a client_secret is in it (`chmod go-r` helps)"
         ));
     }
     Ok(config)
