@@ -171,7 +171,7 @@ impl Broker {
             fds: fds.len(),
         };
         let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&line, &sent, fds)
+        pass::write_line(&line, &sent, fds)
     }
 }
 
@@ -181,17 +181,6 @@ fn unheard(error: io::Error) -> Failure {
 
 fn pair() -> Result<(UnixStream, UnixStream), Failure> {
     UnixStream::pair().map_err(|error| other(&format!("can't open a line: {error}")))
-}
-
-fn write(
-    mut line: &UnixStream,
-    message: &impl serde::Serialize,
-    fds: &[BorrowedFd],
-) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(message)?;
-    bytes.push(b'\n');
-    let sent = pass::send(line, &bytes, fds)?;
-    line.write_all(bytes.get(sent..).unwrap_or_default())
 }
 
 /// An answer, what has come along, and what has come behind it already.
@@ -337,7 +326,7 @@ impl Hand {
         fd: Option<BorrowedFd>,
     ) -> Result<(Done, Option<OwnedFd>, Vec<u8>), Failure> {
         let fds: Vec<_> = fd.into_iter().collect();
-        let outcome = write(&self.0, deed, &fds).and_then(|()| read(&self.0));
+        let outcome = pass::write_line(&self.0, deed, &fds).and_then(|()| read(&self.0));
         let (answer, fd, behind) = outcome.map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 other(&format!("{} takes too long", deed.words()))

@@ -275,12 +275,8 @@ impl Servant {
 }
 
 fn send(line: &UnixStream, answer: &Answer, fd: Option<OwnedFd>) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(answer)?;
-    bytes.push(b'\n');
     let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    let sent = pass::send(line, &bytes, &fds)?;
-    let mut line = line;
-    line.write_all(bytes.get(sent..).unwrap_or_default())
+    pass::write_line(line, answer, &fds)
 }
 
 /// Whoever took the lock away may have started another server.

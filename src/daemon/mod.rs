@@ -249,7 +249,7 @@ fn run(
         restarts: 0,
     });
     if detached {
-        process::let_go().map_err(cant)?;
+        process::close_stdio().map_err(cant)?;
     }
     serve(
         daemon,

@@ -1,7 +1,7 @@
 //! Descriptors on their way to another process (unix(7), SCM_RIGHTS).
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -13,6 +13,7 @@ use nix::{
     errno::Errno,
     sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg},
 };
+use serde::Serialize;
 
 use super::process;
 
@@ -36,6 +37,21 @@ pub fn send(line: &impl AsFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<us
             outcome => return Ok(outcome?),
         }
     }
+}
+
+/// Writes all of a message on a line of text, and with it all of `fds`.
+///
+/// # Errors
+/// When the line takes no more, or is lost.
+pub fn write_line(
+    mut line: &UnixStream,
+    message: &impl Serialize,
+    fds: &[BorrowedFd],
+) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(message)?;
+    bytes.push(b'\n');
+    let sent = send(&line, &bytes, fds)?;
+    line.write_all(bytes.get(sent..).unwrap_or_default())
 }
 
 /// Receives some bytes (0 is the end), and appends what descriptors came with them.

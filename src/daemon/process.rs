@@ -270,7 +270,7 @@ fn become_servant(
 /// Signals that are for the daemon do nothing to this process, and all that they are meant to do to
 /// the programs that it starts: a handler doesn't outlive execve(2), where what is blocked does.
 fn shrug_off_signals() -> io::Result<()> {
-    let signals = signals::shrugged_off();
+    let signals = signals::answered();
     let action = SigAction::new(
         SigHandler::Handler(do_nothing),
         SaFlags::SA_RESTART,
@@ -334,11 +334,6 @@ fn let_go_of_terminal() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Lets the starting command's terminal and its files go.
-pub fn let_go() -> io::Result<()> {
-    close_stdio()
 }
 
 /// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
@@ -444,7 +439,8 @@ fn open_null() -> io::Result<fs::File> {
     fs::File::options().read(true).write(true).open("/dev/null")
 }
 
-fn close_stdio() -> io::Result<()> {
+/// Lets the starting command's terminal and its files go.
+pub fn close_stdio() -> io::Result<()> {
     let null = open_null()?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;

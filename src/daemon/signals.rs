@@ -46,11 +46,6 @@ pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     Ok(outcome)
 }
 
-/// The signals that end a process, or mean something to the daemon: a servant of its shrugs them off.
-pub fn shrugged_off() -> SigSet {
-    answered()
-}
-
 /// From now on this process is killed when its parent is: SIGKILL means both.
 #[cfg(target_os = "linux")]
 pub fn end_with_parent() -> io::Result<()> {
@@ -64,7 +59,8 @@ pub fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-fn answered() -> SigSet {
+/// The signals that mean something to the daemon, or must not end it.
+pub fn answered() -> SigSet {
     // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token. Nor
     // must SIGXFSZ: a file that must not grow is an error like any other.
     [
