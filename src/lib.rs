@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod form;
+pub mod lock;
 pub mod secret;
 pub mod text;
 pub mod time;
@@ -40,4 +41,4 @@ pub mod redirect;
 pub mod serve;
 pub mod sys;
 
-pub mod daemon;
+pub mod server;

@@ -3,7 +3,7 @@
 // glibc hands every program's arguments to the standard library, with or without its own start.
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use pizauth::{cli, cli::Verb, client, daemon, error::Failure, sys};
+use pizauth::{cli, cli::Verb, client, error::Failure, server, sys};
 
 #[global_allocator]
 static ALLOCATOR: sys::Wiping = sys::Wiping;
@@ -38,14 +38,14 @@ fn run() -> u8 {
     }
 }
 
-/// The daemon's verbs, kept apart from the client's: what a `show` runs is to be on few pages.
+/// The server's verbs, kept apart from the client's: what a `show` runs is to be on few pages.
 #[cold]
 #[inline(never)]
 fn run_daemon(verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Check(options) => daemon::check(&options),
-        Verb::Server(options) => daemon::start(&options),
-        Verb::TakeOver { config, handed } => daemon::take_over(config, handed.as_deref()),
+        Verb::Check(options) => server::check(&options),
+        Verb::Server(options) => server::start(&options),
+        Verb::TakeOver { config, handed } => server::take_over(config, handed.as_deref()),
         other => client::run(&other),
     }
 }

@@ -435,7 +435,7 @@ fn an_intruder_gets_nowhere() {
     }
     let log = daemon.log().text();
     let tried: Vec<&str> = log.lines().filter(|it| it.contains("intruder: ")).collect();
-    assert_eq!(tried.len(), 2 * 18, "{tried:#?}");
+    assert_eq!(tried.len(), 2 * 19, "{tried:#?}");
     assert!(
         tried.iter().all(|it| it.contains(": refused: ")),
         "{tried:#?}"

@@ -653,8 +653,8 @@ const MEASURES: [(&str, &[&str]); 30] = [
         &[
             "tests::promises::an_intruder_gets_nowhere",
             "tests::promises::the_daemon_gains_no_privileges",
-            "daemon::harden::files_programs_ports_and_signals_are_given_up_and_nothing_else",
-            "daemon::seals::what_the_configuration_has_others_do_is_sealed",
+            "server::holder::sandbox::files_programs_ports_and_signals_are_given_up_and_nothing_else",
+            "server::helper::capabilities::what_the_configuration_has_others_do_is_granted",
             "tests::restart::what_was_given_up_is_given_up_once",
         ],
     ),

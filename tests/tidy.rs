@@ -32,7 +32,7 @@ fn arrows_between_modules_point_one_way() {
 #[test]
 fn a_wrong_arrow_is_found() {
     for (path, text, count) in [
-        ("src/core/mod.rs", "use crate::daemon::clock;\n", 1),
+        ("src/core/mod.rs", "use crate::server::clock;\n", 1),
         (
             "src/core/mod.rs",
             "use crate::{\n    config::{self, Config},\n    serve,\n};\n",
@@ -50,16 +50,84 @@ fn a_wrong_arrow_is_found() {
         ("src/main.rs", "use pizauth::{cli, core::Core};\n", 1),
         (
             "src/core/mod.rs",
-            "use crate::config;\n// crate::daemon\n",
+            "use crate::config;\n// crate::server\n",
             0,
         ),
         (
             "src/core/mod.rs",
-            "#[cfg(test)]\nmod tests {\n    use crate::daemon;\n}\n",
+            "#[cfg(test)]\nmod tests {\n    use crate::server;\n}\n",
             0,
         ),
     ] {
         assert_eq!(planted(rules::arrows, path, text), count, "{path}: {text}");
+    }
+}
+
+#[test]
+fn arrows_between_the_rooms_of_the_server_point_one_way() {
+    none(rules::rooms(&tree()));
+}
+
+#[test]
+fn a_wrong_arrow_between_rooms_is_found() {
+    for (path, text, count) in [
+        (
+            "src/server/monitor/mod.rs",
+            "use crate::server::holder::state;\n",
+            1,
+        ),
+        (
+            "src/server/monitor/children.rs",
+            "use crate::core::Core;\n",
+            1,
+        ),
+        (
+            "src/server/runner/mod.rs",
+            "use crate::server::{base, helper::serve};\n",
+            1,
+        ),
+        (
+            "src/server/helper/trial.rs",
+            "fn f() {\n    crate::server::holder::g();\n}\n",
+            1,
+        ),
+        (
+            "src/server/helper/mod.rs",
+            "use crate::{\n    config::{self, Config},\n    server::{\n        base::error,\n        start::{a, b},\n    },\n};\n",
+            2,
+        ),
+        ("src/server/ipc/line.rs", "use crate::server::monitor;\n", 1),
+        ("src/server/ipc/line.rs", "use crate::core::Core;\n", 1),
+        (
+            "src/server/base/fork.rs",
+            "use crate::server::ipc::line;\n",
+            1,
+        ),
+        (
+            "src/server/base/clock.rs",
+            "use crate::{core::Entropy, time};\n",
+            1,
+        ),
+        (
+            "src/server/holder/mod.rs",
+            "use crate::server::monitor;\n",
+            1,
+        ),
+        ("src/server/holder/mod.rs", "use crate::server::start;\n", 1),
+        ("src/server/start/mod.rs", "use crate::core::Core;\n", 1),
+        ("src/server/attic/mod.rs", "", 1),
+        (
+            "src/server/helper/trial.rs",
+            "use super::super::holder;\n",
+            1,
+        ),
+        (
+            "src/server/holder/mod.rs",
+            "use crate::{core::Core, server::{base::clock, ipc::line::Line}};\n",
+            0,
+        ),
+    ] {
+        assert_eq!(planted(rules::rooms, path, text), count, "{path}: {text}");
     }
 }
 
@@ -79,7 +147,7 @@ fn an_action_in_a_pure_module_is_found() {
         ),
         ("src/core/mod.rs", "use std::sync::Mutex;\n", 1),
         ("src/config/mod.rs", "use nix::unistd;\n", 1),
-        ("src/daemon/mod.rs", "use std::fs;\n", 0),
+        ("src/server/mod.rs", "use std::fs;\n", 0),
     ] {
         assert_eq!(planted(rules::purity, path, text), count, "{path}: {text}");
     }

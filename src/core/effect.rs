@@ -8,6 +8,8 @@ use super::{
     account::{Answer, Asker},
     dump::Sealed,
 };
+use serde::{Deserialize, Serialize};
+
 use crate::{
     oauth::token::{Refusal, Request},
     secret::Secret,
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// Names one operation in flight, and nothing else. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub(super) u64);
 
 impl AttemptId {

@@ -3,13 +3,14 @@
 
 use super::tree::{File, code, indent, shipped};
 
-/// Which module may name which; `daemon` is where they all meet. Whoever adds an arrow adds it
+/// Which module may name which; `server` is where they all meet. Whoever adds an arrow adds it
 /// here, and turns none around.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     // The leaves: words that all share.
     ("alarm", &[]),
     ("error", &[]),
     ("form", &[]),
+    ("lock", &[]),
     ("text", &[]),
     ("time", &[]),
     ("view", &["time"]),
@@ -58,15 +59,16 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("control", &["error", "paths", "serve", "wire"]),
     ("redirect", &["serve", "text"]),
     (
-        "daemon",
+        "server",
         &[
-            "alarm", "cli", "config", "control", "core", "error", "form", "http", "oauth", "paths",
-            "redirect", "report", "secret", "serve", "sys", "text", "time", "view", "wire",
+            "alarm", "cli", "config", "control", "core", "error", "form", "http", "lock", "oauth",
+            "paths", "redirect", "report", "secret", "serve", "sys", "text", "time", "view",
+            "wire",
         ],
     ),
     // The allocator, locked memory and the entry, below everything.
     ("sys", &[]),
-    ("main", &["cli", "client", "daemon", "error", "sys"]),
+    ("main", &["cli", "client", "error", "server", "sys"]),
 ];
 
 /// Uses between modules that [`ARROWS`] has no arrow for.
@@ -108,6 +110,129 @@ pub fn arrows(files: &[File]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The rooms of the server, each of which is a process or what several share: which rooms it may use,
+/// and which of the other modules it must not. The monitor and those that it forks have all of the
+/// user's rights, and know nothing of tokens.
+const ROOMS: [(&str, &[&str], &[&str]); 7] = [
+    (
+        "base",
+        &[],
+        &["core", "oauth", "http", "control", "redirect"],
+    ),
+    (
+        "ipc",
+        &["base"],
+        &["core", "oauth", "http", "control", "redirect", "config"],
+    ),
+    (
+        "monitor",
+        &["base", "ipc"],
+        &[
+            "core", "oauth", "http", "control", "redirect", "config", "serve", "wire",
+        ],
+    ),
+    (
+        "helper",
+        &["base", "ipc"],
+        &[
+            "core", "oauth", "http", "control", "redirect", "serve", "wire",
+        ],
+    ),
+    (
+        "runner",
+        &["base", "ipc"],
+        &[
+            "core", "oauth", "http", "control", "redirect", "config", "serve", "wire",
+        ],
+    ),
+    ("holder", &["base", "ipc"], &["cli"]),
+    (
+        "start",
+        &["base", "helper", "holder", "ipc", "monitor", "runner"],
+        &["core", "oauth", "http", "control", "redirect"],
+    ),
+];
+
+/// Uses between rooms of the server that [`ROOMS`] doesn't allow.
+pub fn rooms(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in shipped(files) {
+        let Some(path) = file.path.strip_prefix("src/server/") else {
+            continue;
+        };
+        let Some((room, _)) = path.split_once('/') else {
+            // Its face names all of them.
+            continue;
+        };
+        let Some((_, rooms, never)) = ROOMS.iter().find(|(name, ..)| *name == room) else {
+            found.push(format!(
+                "{}: a new room: say in ROOMS what it may use",
+                file.path
+            ));
+            continue;
+        };
+        for used in paths_of(&file.text) {
+            let mut parts = used.split("::");
+            let (module, inner) = (parts.next().unwrap_or_default(), parts.next());
+            let wrong = match (module, inner) {
+                ("server", Some(other)) => other != room && !rooms.contains(&other),
+                _ => never.contains(&module),
+            };
+            if wrong {
+                found.push(format!(
+                    "{}: the room {room} must not use {used}",
+                    file.path
+                ));
+            }
+        }
+        // From the room's own file two steps lead out of it, and from one in a folder of it, three.
+        let inside = path.strip_suffix("/mod.rs").unwrap_or(path);
+        let steps = "super::".repeat(inside.matches('/').count() + 1);
+        if file.text.contains(&steps) && inside.contains('/') {
+            found.push(format!(
+                "{}: super::super:: hides an arrow: write crate::",
+                file.path
+            ));
+        }
+    }
+    found
+}
+
+/// The paths below `crate::` that a file's code has, with groups spelled out.
+fn paths_of(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for at in places(code, "crate::") {
+        spell_out(&code[at + "crate::".len()..], "", &mut found);
+    }
+    found
+}
+
+/// Adds the paths that `rest` begins with, behind `before`; returns how many bytes they took.
+fn spell_out(rest: &str, before: &str, found: &mut Vec<String>) -> usize {
+    let Some(group) = rest.strip_prefix('{') else {
+        let name = word(rest);
+        let path = format!("{before}{name}");
+        let behind = rest.get(name.len()..).unwrap_or_default();
+        if let Some(more) = behind.strip_prefix("::") {
+            return name.len() + 2 + spell_out(more, &format!("{path}::"), found);
+        }
+        found.push(path);
+        return name.len().max(1);
+    };
+    let mut at = 0;
+    while let Some(char) = group.get(at..).and_then(|rest| rest.chars().next()) {
+        if char == '}' {
+            return at + 2;
+        }
+        if char.is_whitespace() || char == ',' {
+            at += 1;
+        } else {
+            at += spell_out(&group[at..], before, found);
+        }
+    }
+    at + 1
 }
 
 /// The names below `root`, as in `root::name` and `root::{name, other::{self, more}}`, and their
@@ -232,26 +357,17 @@ pub struct Ban {
 pub const BANS: [Ban; 7] = [
     Ban {
         patterns: &[".lock(", ".try_lock(", "RwLock"],
-        why: "one lock holds the core, and no input or output happens under it",
+        why: "no input or output happens under a lock: Lock::with can't be forgotten",
         only_in: &[
-            ("src/daemon/shared.rs", "the core's"),
-            ("src/daemon/outbox.rs", "what follows, in order"),
+            ("src/lock.rs", "the one that all others use"),
             (
-                "src/daemon/provider.rs",
-                "the queue of requests that wait for a worker",
+                "src/server/holder/outbox.rs",
+                "what follows, in order; a condition goes with it",
             ),
-            ("src/daemon/hooks.rs", "the queue of jobs for the runner"),
-            ("src/http/names.rs", "which lookups of names are under way"),
             (
-                "src/daemon/mod.rs",
-                "the control socket's file, which the main thread makes again and `shutdown` removes",
+                "src/http/names.rs",
+                "which lookups of names are under way; a condition goes with it",
             ),
-            ("src/daemon/files.rs", "the queue of token files"),
-            (
-                "src/daemon/broker.rs",
-                "one order after the other; what the configuration's seals are",
-            ),
-            ("src/daemon/doors.rs", "which restricted sockets are open"),
             (
                 "src/redirect/pages.rs",
                 "the pages that browsers were sent on to",
@@ -271,7 +387,7 @@ pub const BANS: [Ban; 7] = [
         ],
         why: "the time is an argument: a simulator must be able to set it",
         only_in: &[
-            ("src/daemon/clock.rs", "both clocks, for the core"),
+            ("src/server/base/clock.rs", "both clocks, for the core"),
             ("src/client/auth.rs", "how long the user has been waiting"),
             (
                 "src/serve.rs",
@@ -283,24 +399,35 @@ pub const BANS: [Ban; 7] = [
                 "how long a page is kept, which the core never learns",
             ),
             (
-                "src/daemon/runner.rs",
+                "src/server/runner/mod.rs",
                 "the hooks' deadlines, in a process without a core",
             ),
             (
-                "src/daemon/process.rs",
-                "how long to wait for room for the daemon's process",
+                "src/server/base/fork.rs",
+                "how long to wait for room for another process",
             ),
             (
-                "src/daemon/monitor.rs",
-                "when the next runner may be started, in a process without a core",
+                "src/server/monitor/mod.rs",
+                "when it is to act next, in a process without a core",
             ),
             (
-                "src/daemon/place.rs",
+                "src/server/monitor/children.rs",
+                "when the next runner may be started, and a helper be killed",
+            ),
+            (
+                "src/server/holder/helpers.rs",
+                "how old a helper is, which the core never learns",
+            ),
+            (
+                "src/server/base/runtime_files.rs",
                 "how long to wait for a server that is just ending",
             ),
-            ("src/daemon/mod.rs", "how long the last save may take"),
             (
-                "src/daemon/restart.rs",
+                "src/server/holder/main_thread.rs",
+                "how long the last save may take",
+            ),
+            (
+                "src/server/holder/restart.rs",
                 "how long to wait for what is under way",
             ),
             (
@@ -312,7 +439,7 @@ pub const BANS: [Ban; 7] = [
                 "what is left of a wait when the server was restarted: the client has no core",
             ),
             (
-                "src/daemon/presence.rs",
+                "src/server/holder/socket_watch.rs",
                 "when to look after the control socket, which the core never learns",
             ),
             (
@@ -329,7 +456,7 @@ pub const BANS: [Ban; 7] = [
         patterns: &["getrandom", "rcgen", "SystemRandom", "rand::"],
         why: "randomness is an argument: a simulator must be able to repeat it",
         only_in: &[
-            ("src/daemon/clock.rs", "the kernel's, for the core"),
+            ("src/server/base/clock.rs", "the kernel's, for the core"),
             (
                 "src/redirect/tls.rs",
                 "the key of the certificate for https redirects",
@@ -345,7 +472,10 @@ pub const BANS: [Ban; 7] = [
                 "the form that is sent, and the check of a token's characters",
             ),
             ("src/oauth/client.rs", "the client's proof, and the form"),
-            ("src/daemon/sign_in.rs", "the pasted address, to be read"),
+            (
+                "src/server/holder/sign_in.rs",
+                "the pasted address, to be read",
+            ),
             (
                 "src/core/account/signing_in.rs",
                 "the state in the authorisation URL, the verifier's hash",
@@ -353,7 +483,7 @@ pub const BANS: [Ban; 7] = [
             ("src/core/dump.rs", "the dump, before it is sealed"),
             ("src/core/publish.rs", "the line in a token file"),
             (
-                "src/daemon/broker.rs",
+                "src/server/holder/helpers.rs",
                 "the token file, on its way to the disk",
             ),
             ("src/http.rs", "the body and headers of the request"),
@@ -369,7 +499,10 @@ pub const BANS: [Ban; 7] = [
                 "src/wire.rs",
                 "the token, on its way to the client; the pasted address, to the server",
             ),
-            ("src/daemon/show.rs", "the token in a header or an object"),
+            (
+                "src/server/holder/show.rs",
+                "the token in a header or an object",
+            ),
             ("src/client/credential.rs", "the token in the answer to git"),
             ("src/client/test/mod.rs", "the response to a mail server"),
             ("src/client/test/scrub.rs", "the token, to cut it out"),
@@ -392,10 +525,10 @@ pub const BANS: [Ban; 7] = [
         only_in: &[
             ("src/client/mod.rs", "a command's output, and its one error"),
             (
-                "src/daemon/check.rs",
+                "src/server/start/check.rs",
                 "the warnings of `check`, which is no server",
             ),
-            ("src/daemon/log.rs", "the log of `server -d`"),
+            ("src/server/base/log.rs", "the log of `server -d`"),
         ],
     },
     Ban {
@@ -408,7 +541,16 @@ pub const BANS: [Ban; 7] = [
         ],
         why: "what the compiler can't check, a reader must; keep it in few",
         only_in: &[
-            ("src/daemon/process.rs", "fork(2)"),
+            (
+                "src/server/base/descriptors.rs",
+                "descriptors that arrive as numbers",
+            ),
+            ("src/server/base/fork.rs", "fork(2)"),
+            ("src/server/base/handlers.rs", "what signals do"),
+            (
+                "src/server/base/rights.rs",
+                "calls that only some systems have",
+            ),
             ("src/main.rs", "the entry's name"),
             ("src/sys/alloc.rs", "the allocator that wipes"),
             (
@@ -432,7 +574,7 @@ pub const BANS: [Ban; 7] = [
                 "a pause when descriptors have run out: no event tells when there are more",
             ),
             (
-                "src/daemon/place.rs",
+                "src/server/base/runtime_files.rs",
                 "a lock of another process that is just ending: nothing tells when",
             ),
             (

@@ -1,0 +1,140 @@
+//! fork(2) for a process that has one thread, and what a child lets go of.
+#![allow(unsafe_code)]
+
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    os::{
+        fd::{BorrowedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+    time::{Duration, Instant},
+};
+
+#[cfg(not(target_os = "linux"))]
+use nix::sys::resource::{Resource, getrlimit};
+use nix::{
+    errno::Errno,
+    poll::{PollTimeout, poll},
+    unistd::{ForkResult, Pid},
+};
+
+use super::{handlers, signals};
+
+/// fork(2). Only a process with one thread may do so: the start, and the monitor for as long as it
+/// lives.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork() -> nix::Result<ForkResult> {
+    // SAFETY: the process has one thread, so the child's memory is consistent.
+    unsafe { nix::unistd::fork() }
+}
+
+/// The same, and waits for room. A restarting server can't do without, and what its token holder has
+/// held may take a moment to become free.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork_patiently() -> nix::Result<ForkResult> {
+    let give_up = Instant::now() + FORK_TIMEOUT;
+    loop {
+        match fork() {
+            Err(Errno::EAGAIN | Errno::ENOMEM) if Instant::now() < give_up => {
+                // Nothing tells when there is room.
+                let _ = poll(&mut [], PollTimeout::from(FORK_PAUSE_MILLIS));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Forks a child that does `serve` and ends: it has nothing open but stdio and `kept`, and signals
+/// that are for the server mean nothing to it.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork_child(kept: &[RawFd], serve: impl FnOnce() -> io::Result<()>) -> io::Result<Pid> {
+    if let ForkResult::Parent { child } = fork()? {
+        return Ok(child);
+    }
+    let outcome = handlers::shrug_off_signals().and_then(|()| {
+        signals::unblock_children()?;
+        close_inherited(kept);
+        serve()
+    });
+    std::process::exit(i32::from(outcome.is_err()));
+}
+
+/// How long a server waits for room for its processes: longer than a burst of other programs.
+const FORK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it waits in between.
+const FORK_PAUSE_MILLIS: u8 = 100;
+
+/// The daemon of a server in the foreground logs, and neither reads nor writes anything else: what is
+/// typed at the terminal is the shell's.
+pub fn let_go_of_terminal() -> io::Result<()> {
+    let null = open_null()?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    // SAFETY: nothing closes it for as long as the process lives.
+    if unsafe { BorrowedFd::borrow_raw(2) }.is_terminal() {
+        // Terminals are open for both. Linux opens it anew; where it can't be, it stays as it is.
+        let to_write = fs::File::options()
+            .write(true)
+            .custom_flags(nix::libc::O_NOCTTY)
+            .open("/dev/fd/2");
+        if let Ok(to_write) = to_write {
+            nix::unistd::dup2_stderr(&to_write)?;
+        }
+    }
+    Ok(())
+}
+
+/// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
+/// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
+/// that this program has opened itself.
+pub fn close_inherited(kept: &[RawFd]) {
+    for fd in open_descriptors() {
+        if fd > 2 && !kept.contains(&fd) {
+            // SAFETY: nothing in this process uses it any more: what a fork has copied of its owners
+            // is never dropped. (A directory's own descriptor was in the list and is closed by now,
+            // which close(2) merely says.)
+            unsafe { nix::libc::close(fd) };
+        }
+    }
+}
+
+/// Where the system doesn't tell, all stay as they are.
+#[cfg(target_os = "linux")]
+fn open_descriptors() -> Vec<RawFd> {
+    let entries = fs::read_dir("/dev/fd").into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// All that there could be: elsewhere the directory may list the first three only.
+#[cfg(not(target_os = "linux"))]
+fn open_descriptors() -> Vec<RawFd> {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    (0..RawFd::try_from(limit).unwrap_or(MAX_CLOSED).min(MAX_CLOSED)).collect()
+}
+
+/// How many descriptors to close where the limit is none.
+#[cfg(not(target_os = "linux"))]
+const MAX_CLOSED: RawFd = 65_536;
+
+fn open_null() -> io::Result<fs::File> {
+    fs::File::options().read(true).write(true).open("/dev/null")
+}
+
+/// Lets the starting command's terminal and its files go.
+pub fn close_stdio() -> io::Result<()> {
+    let null = open_null()?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What this process does at a signal: the handlers.
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    sync::atomic::{AtomicI32, Ordering},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+    unistd::{Pid, alarm},
+};
+
+use super::signals;
+
+/// Has the ends of this process's children told, whoever has started it without.
+pub fn hear_of_children() -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: this is what processes usually begin with, and involves no handler.
+    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    Ok(())
+}
+
+/// Who gets this process's signals.
+static FORWARDED_TO: AtomicI32 = AtomicI32::new(0);
+
+/// Passes the signals that the holder answers on to it, from now on: whoever supervises the
+/// monitor means both. They were blocked until now.
+pub fn forward_signals(holder: Pid) -> io::Result<()> {
+    FORWARDED_TO.store(holder.as_raw(), Ordering::Relaxed);
+    let action = SigAction::new(
+        SigHandler::Handler(forward),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    for signal in signals::SERVER_SIGNALS {
+        // SAFETY: the handler calls nothing but kill(2), which is safe in a handler.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    signals::unblock_server_signals()
+}
+
+/// The holder has ended.
+pub fn forward_no_more() {
+    FORWARDED_TO.store(0, Ordering::Relaxed);
+}
+
+extern "C" fn forward(signal: i32) {
+    let holder = FORWARDED_TO.load(Ordering::Relaxed);
+    if holder > 0 {
+        let before = Errno::last_raw();
+        // SAFETY: it is this process's child, and a number only.
+        unsafe { nix::libc::kill(holder, signal) };
+        // Whatever this has interrupted may be about to look.
+        Errno::set_raw(before);
+    }
+}
+
+/// Signals that are for the server do nothing to this process, and all that they are meant to do to
+/// the programs that it starts: a handler doesn't outlive execve(2), where what is blocked does.
+pub fn shrug_off_signals() -> io::Result<()> {
+    let signals = signals::answered();
+    let action = SigAction::new(
+        SigHandler::Handler(do_nothing),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    for signal in signals.iter() {
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    signals.thread_unblock()?;
+    Ok(())
+}
+
+extern "C" fn do_nothing(_signal: i32) {}
+
+/// Has the kernel end this process (SIGALRM) when this time has passed, whatever it is doing then.
+///
+/// # Errors
+/// When the signal can't be let through.
+pub fn end_after(limit: Duration) -> io::Result<()> {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: this is what processes usually begin with, and involves no handler.
+    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    SigSet::from_iter([Signal::SIGALRM]).thread_unblock()?;
+    let limit = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+    alarm::set(limit.saturating_add(1));
+    Ok(())
+}
+
+/// Where the handler of SIGCHLD writes to.
+#[cfg(not(target_os = "linux"))]
+static CHILD_ENDS: AtomicI32 = AtomicI32::new(-1);
+
+/// A socket that becomes readable when a child of this process has ended.
+///
+/// # Errors
+/// When it can't be made.
+#[cfg(not(target_os = "linux"))]
+pub fn tell_of_children() -> io::Result<std::os::unix::net::UnixStream> {
+    use std::os::fd::IntoRawFd;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    CHILD_ENDS.store(theirs.into_raw_fd(), Ordering::Relaxed);
+    let action = SigAction::new(
+        SigHandler::Handler(child_has_ended),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler calls nothing but write(2), which is safe in a handler.
+    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    Ok(ours)
+}
+
+#[cfg(not(target_os = "linux"))]
+extern "C" fn child_has_ended(_signal: i32) {
+    let before = Errno::last_raw();
+    let line = CHILD_ENDS.load(Ordering::Relaxed);
+    // SAFETY: it reads one byte that is there. A line that is full says so already.
+    unsafe { nix::libc::write(line, [0_u8].as_ptr().cast(), 1) };
+    Errno::set_raw(before);
+}

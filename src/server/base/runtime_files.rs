@@ -1,0 +1,151 @@
+//! The files of the runtime directory: the lock that makes a server the only one, and sockets.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{error::other, limits::END_TIMEOUT};
+use crate::{
+    error::Failure,
+    paths::Address,
+    serve::lengthen_backlog,
+    wire::{self, Request},
+};
+
+/// How often the new one looks meanwhile.
+const TAKEOVER_POLL: Duration = Duration::from_millis(20);
+
+/// How long a server that listens may take to say something, and still counts as running if it
+/// doesn't: a busy one does, and one that was killed hangs up when the kernel gets to that.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a server can't be where clients look for it.
+pub enum Unavailable {
+    /// Another one is.
+    Running,
+    /// Anything else.
+    Other(Failure),
+}
+
+impl From<Failure> for Unavailable {
+    fn from(failure: Failure) -> Self {
+        Unavailable::Other(failure)
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::Running => other("a server is already running"),
+            Unavailable::Other(failure) => failure,
+        }
+    }
+}
+
+/// The lock, for the server's whole life. Waits for a server that is just ending.
+///
+/// # Errors
+/// When another server answers, or doesn't end.
+pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
+    let mut file = open_lock(address)?;
+    let give_up = Instant::now() + END_TIMEOUT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) => file,
+        };
+        // A server that answers is running; any other is just ending.
+        if answers(&address.socket) || Instant::now() >= give_up {
+            return Err(Unavailable::Running.into());
+        }
+        thread::sleep(TAKEOVER_POLL);
+    }
+}
+
+/// Whether a server is at work there. To listen isn't enough: one that was killed does that for as
+/// long as the kernel takes to close its files.
+pub fn answers(socket: &Path) -> bool {
+    let Ok(mut stream) = UnixStream::connect(socket) else {
+        return false;
+    };
+    let asked = stream
+        .set_read_timeout(Some(ANSWER_TIMEOUT))
+        .and_then(|()| stream.write_all(&wire::encode_request(&Request::Info)));
+    match asked.and_then(|()| stream.read(&mut [0])) {
+        Ok(count) => count > 0,
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+    }
+}
+
+/// Opens the lock's file, or makes it.
+pub fn open_lock(address: &Address) -> Result<fs::File, Failure> {
+    let path = address.lock_file();
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(&path);
+    file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
+}
+
+/// Device and inode: which file it is, whatever its name.
+pub type FileId = (u64, u64);
+
+/// That of a file which was looked at.
+pub fn id_of(found: &fs::Metadata) -> FileId {
+    (found.dev(), found.ino())
+}
+
+/// Listens on a Unix socket. A socket that nobody listens on is replaced.
+pub fn listen(path: &Path) -> Result<(UnixListener, FileId), Failure> {
+    let cant = |error: io::Error| {
+        other(&format!(
+            "can't listen on the socket {}: {error}",
+            path.display()
+        ))
+    };
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            let error = "something else listens there";
+            return Err(cant(io::Error::other(error)));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // A file that was never a socket refuses connections, too.
+            let found = fs::symlink_metadata(path).map_err(cant)?;
+            if !found.file_type().is_socket() {
+                return Err(cant(io::Error::other("there is a file that is no socket")));
+            }
+            fs::remove_file(path).map_err(cant)?;
+        }
+        Err(error) => return Err(cant(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(cant)?;
+    lengthen_backlog(&listener).map_err(cant)?;
+    let found = fs::symlink_metadata(path).map_err(cant)?;
+    Ok((listener, id_of(&found)))
+}
+
+/// The lock that a predecessor holds: the same open file, and so the same lock.
+///
+/// # Errors
+/// When it isn't.
+pub fn adopt_lock(lock: OwnedFd) -> io::Result<Flock<fs::File>> {
+    Flock::lock(fs::File::from(lock), FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno.into())
+}

@@ -1,0 +1,215 @@
+//! Signals as descriptors that become readable. Programs inherit what is blocked, so whoever starts
+//! one does so [`unmasked`].
+
+use std::{io, os::fd::BorrowedFd};
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+/// What a signal asks of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerSignal {
+    /// SIGTERM, SIGINT: end.
+    Stop,
+    /// SIGHUP: reload.
+    Reload,
+}
+
+/// Keeps the signals that the daemon answers from its threads; to be called before there are any.
+pub fn block() -> io::Result<()> {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&answered()), None)?;
+    Ok(())
+}
+
+/// Those that ask something of the server.
+pub const SERVER_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// Lets these through, which come to a handler.
+pub fn unblock_server_signals() -> io::Result<()> {
+    let signals: SigSet = SERVER_SIGNALS.into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
+    Ok(())
+}
+
+/// Lets through what the monitor has blocked to watch its children: this process has its own.
+pub fn unblock_children() -> io::Result<()> {
+    let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
+    Ok(())
+}
+
+/// Does `work`, which starts a program, with no signal blocked: programs inherit that, and few of
+/// them undo it. A child's end meanwhile goes unnoticed.
+pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let before = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let outcome = work();
+    before.thread_set_mask()?;
+    Ok(outcome)
+}
+
+/// From now on this process is killed when its parent is: SIGKILL means both.
+#[cfg(target_os = "linux")]
+pub fn end_with_parent() -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(())
+}
+
+/// The end of its lines is what it notices instead.
+#[cfg(not(target_os = "linux"))]
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(())
+}
+
+/// The signals that mean something to the daemon, or must not end it.
+pub fn answered() -> SigSet {
+    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token. Nor
+    // must SIGXFSZ: a file that must not grow is an error like any other.
+    [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGXFSZ,
+    ]
+    .into_iter()
+    .collect()
+}
+
+#[cfg(target_os = "linux")]
+mod sys {
+    use std::os::fd::AsFd;
+
+    use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+    use super::*;
+
+    fn open(signals: &SigSet) -> io::Result<SignalFd> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(SignalFd::with_flags(signals, flags)?)
+    }
+
+    /// The daemon's signals.
+    pub struct SignalWatch(SignalFd);
+
+    impl SignalWatch {
+        /// [`block`] was called before.
+        pub fn watch() -> io::Result<Self> {
+            open(&answered()).map(SignalWatch)
+        }
+
+        /// Readable when one has come.
+        pub fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        /// The next one that has come.
+        pub fn next(&self) -> Option<ServerSignal> {
+            while let Ok(Some(info)) = self.0.read_signal() {
+                let number = i32::try_from(info.ssi_signo).ok();
+                match number.and_then(|number| Signal::try_from(number).ok()) {
+                    Some(Signal::SIGTERM | Signal::SIGINT) => return Some(ServerSignal::Stop),
+                    Some(Signal::SIGHUP) => return Some(ServerSignal::Reload),
+                    Some(_) | None => {}
+                }
+            }
+            None
+        }
+    }
+
+    /// Notices when a child has ended.
+    pub struct Children(SignalFd);
+
+    impl Children {
+        /// From now on, in this process.
+        pub fn watch() -> io::Result<Self> {
+            let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
+            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
+            open(&signals).map(Children)
+        }
+
+        /// Readable when one has.
+        pub fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        /// Forgets what it has noticed.
+        pub fn clear(&self) {
+            while let Ok(Some(_)) = self.0.read_signal() {}
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod sys {
+    use std::{
+        io::{Read, Write},
+        os::{fd::AsFd, unix::net::UnixStream},
+        thread,
+    };
+
+    use super::*;
+
+    /// The daemon's signals, from a thread that waits for them.
+    pub struct SignalWatch(UnixStream);
+
+    impl SignalWatch {
+        /// [`block`] was called before.
+        pub fn watch() -> io::Result<Self> {
+            let (ours, mut theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            thread::Builder::new()
+                .name("signals".into())
+                .spawn(move || {
+                    while let Ok(signal) = answered().wait() {
+                        let byte = match signal {
+                            Signal::SIGTERM | Signal::SIGINT => b's',
+                            Signal::SIGHUP => b'r',
+                            _ => continue,
+                        };
+                        if theirs.write_all(&[byte]).is_err() {
+                            return;
+                        }
+                    }
+                })?;
+            Ok(SignalWatch(ours))
+        }
+
+        /// Readable when one has come.
+        pub fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        /// The next one that has come.
+        pub fn next(&self) -> Option<ServerSignal> {
+            let mut byte = [0];
+            match (&self.0).read(&mut byte) {
+                Ok(1) if byte == *b"s" => Some(ServerSignal::Stop),
+                Ok(1) => Some(ServerSignal::Reload),
+                _ => None,
+            }
+        }
+    }
+
+    /// Notices when a child has ended.
+    pub struct Children(UnixStream);
+
+    impl Children {
+        /// From now on, in this process.
+        pub fn watch() -> io::Result<Self> {
+            crate::server::base::handlers::tell_of_children().map(Children)
+        }
+
+        /// Readable when one has.
+        pub fn fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+
+        /// Forgets what it has noticed.
+        pub fn clear(&self) {
+            let mut bytes = [0; 64];
+            while (&self.0).read(&mut bytes).is_ok_and(|count| count > 0) {}
+        }
+    }
+}
+
+pub use sys::{Children, SignalWatch};

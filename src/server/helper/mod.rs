@@ -1,0 +1,224 @@
+//! A helper: a process that the monitor forks for one deed that needs the user's rights (a file, a
+//! socket, a name), and that ends when the holder lets it go, or by its own alarm.
+//!
+//! It has all of the user's rights and no secrets but the key of the capabilities and, where it
+//! reads it, the configuration. It does what its kind may do, for a path only with the
+//! configuration's capability: it opens, and passes the descriptor on. It asks nobody. When it is
+//! killed, its one request has failed.
+
+mod capabilities;
+mod trial;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind},
+    net::ToSocketAddrs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, OpenOptionsExt},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::Failure,
+    paths,
+    server::{
+        base::{
+            activation::listener,
+            config_file,
+            error::other,
+            runtime_files::{self, FileId},
+        },
+        ipc::{
+            capability::{Capability, SOCKET, TOKEN_FILE},
+            helper_messages::{
+                HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest,
+                ReplyLine,
+            },
+            line::Message,
+        },
+    },
+};
+
+/// Does what the holder at the other end of `line` asks for until that lets go.
+///
+/// # Errors
+/// When the line breaks, or something else is asked for than a helper of this kind does.
+pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::Result<()> {
+    let mut line = ReplyLine::new(line);
+    while let Some(Message { body, mut fds }) = line.recv()? {
+        if body.kind() != kind {
+            return Err(io::Error::other("another helper does that"));
+        }
+        let Done { reply, fd } = match perform(&context, body, fds.pop()) {
+            Ok(done) => done,
+            Err(error) => {
+                send(&line, &Err(error), None)?;
+                continue;
+            }
+        };
+        // Both read it at once: the holder to go by it, and the helper to make capabilities. What is
+        // no configuration has none, and the holder says why.
+        let grants = match &reply {
+            HelperReply::Config(text) => Some(text.clone()),
+            _ => None,
+        };
+        send(&line, &Ok(reply), fd)?;
+        if let Some(text) = grants {
+            let config = config_file::parse(&context.config_file, &text);
+            let grants = config.map(|config| capabilities::grants(&context.key, &config));
+            let grants = HelperReply::Grants(grants.unwrap_or_default());
+            send(&line, &Ok(grants), None)?;
+        }
+    }
+    Ok(())
+}
+
+/// What came of a request, and what was opened.
+struct Done {
+    reply: HelperReply,
+    fd: Option<OwnedFd>,
+}
+
+impl From<HelperReply> for Done {
+    fn from(reply: HelperReply) -> Self {
+        Done { reply, fd: None }
+    }
+}
+
+fn perform(
+    context: &HelperContext,
+    request: HelperRequest,
+    brought: Option<OwnedFd>,
+) -> Result<Done, HelperError> {
+    let token_file = |path, capability| place_of(context, TOKEN_FILE, path, capability);
+    match request {
+        HelperRequest::ReadConfig => {
+            let text = config_file::read(&context.config_file)?;
+            return Ok(HelperReply::Config(text).into());
+        }
+        HelperRequest::Prepare => paths::address()?.prepare()?,
+        HelperRequest::OpenLock => {
+            return Ok(opened(runtime_files::open_lock(&paths::address()?)?));
+        }
+        HelperRequest::ListenControl => return listen_control(&paths::address()?.socket),
+        HelperRequest::Listen(path, capability) => {
+            return listen(&place_of(context, SOCKET, &path, &capability)?);
+        }
+        HelperRequest::RemoveSocket(path, id) => remove_socket(&path, id, brought)?,
+        HelperRequest::Write(path, capability) => {
+            return Ok(opened(write(&token_file(&path, &capability)?)?));
+        }
+        HelperRequest::Replace(path, capability) => {
+            let path = token_file(&path, &capability)?;
+            fs::rename(beside(&path), path)?;
+        }
+        HelperRequest::Discard(path, capability) => {
+            remove(&beside(&token_file(&path, &capability)?))?;
+        }
+        HelperRequest::Remove(path, capability) => {
+            let path = token_file(&path, &capability)?;
+            // A server that was killed may have left that one, too.
+            remove(&beside(&path))?;
+            remove(&path)?;
+        }
+        HelperRequest::LookUp(host, port) => {
+            let addresses = (host.as_str(), port).to_socket_addrs()?.collect();
+            return Ok(HelperReply::Addresses(addresses).into());
+        }
+        HelperRequest::Try => {
+            let state = brought.ok_or_else(|| other("the state got lost"))?;
+            trial::try_program(&context.program, &context.config_file, state)?;
+        }
+    }
+    Ok(HelperReply::Done.into())
+}
+
+/// Where a file is that the configuration has under this option.
+fn place_of(
+    context: &HelperContext,
+    option: &str,
+    written: &str,
+    capability: &Capability,
+) -> Result<PathBuf, Failure> {
+    if !context.key.allows(option, written, capability) {
+        return Err(other("the configuration doesn't have it"));
+    }
+    paths::expand(written).ok_or_else(|| {
+        let what = format!("no home directory: where {written} is can't be told");
+        other(&what).hint("set HOME")
+    })
+}
+
+fn send(line: &ReplyLine, outcome: &HelperOutcome, fd: Option<OwnedFd>) -> io::Result<()> {
+    let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+    line.send(outcome, &fds)
+}
+
+fn opened(file: File) -> Done {
+    Done {
+        reply: HelperReply::Done,
+        fd: Some(file.into()),
+    }
+}
+
+/// Whoever took the lock away may have started another server.
+fn listen_control(path: &Path) -> Result<Done, HelperError> {
+    if runtime_files::answers(path) {
+        return Ok(HelperReply::Taken.into());
+    }
+    listen(path)
+}
+
+fn listen(path: &Path) -> Result<Done, HelperError> {
+    let (listener, id) = runtime_files::listen(path)?;
+    Ok(Done {
+        reply: HelperReply::Listening(id),
+        fd: Some(listener.into()),
+    })
+}
+
+/// The server listens at this path, or it isn't one of its sockets: whoever has the socket has it
+/// from a helper, or from who started the server. What is no socket stays, too.
+fn remove_socket(path: &Path, id: FileId, brought: Option<OwnedFd>) -> Result<(), Failure> {
+    let listens_there = || brought.and_then(listener).is_some_and(|it| it.0 == path);
+    if path != paths::address()?.socket && !listens_there() {
+        return Err(other("the server has no such socket"));
+    }
+    let found = fs::symlink_metadata(path);
+    if found.is_ok_and(|it| it.file_type().is_socket() && runtime_files::id_of(&it) == id) {
+        // Another process may just have removed it.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// The name that a token file has while it is written. Nothing else uses it; what is there was left
+/// by a server that was killed.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".pizauth");
+    path.with_file_name(name)
+}
+
+fn write(path: &Path) -> io::Result<File> {
+    let new = beside(path);
+    remove(&new)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,65 @@
+//! Has the program that is there now look at a state, before a restart becomes it.
+
+use std::{
+    io::Read,
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::Path,
+    process::{ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use wait_timeout::ChildExt;
+
+use crate::{cli::TAKE_OVER, error::Failure, server::base::error::other, text};
+
+/// How long the new program may look at the state; it takes milliseconds.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Has `program` look at the state in `memory`, and say whether it could go on from there.
+///
+/// # Errors
+/// Why it couldn't, in its own words if it has any.
+pub fn try_program(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<(), Failure> {
+    try_out(program, config_file, memory)
+        .map_err(|why| other(&format!("{} can't take over: {why}", program.display())))
+}
+
+fn try_out(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .arg(TAKE_OVER)
+        .arg(config_file)
+        .stdin(memory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let status = child.wait_timeout(TRIAL_TIMEOUT);
+    if !matches!(status, Ok(Some(_))) {
+        // A script has children. It may all just have ended by itself.
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+        let _ = child.wait();
+        return Err("it takes too long".into());
+    }
+    let said = child.stderr.map(said).unwrap_or_default();
+    match status {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) if said.is_empty() => Err(format!("it ends with {status}")),
+        _ => Err(said.trim_start_matches("ERROR - ").to_owned()),
+    }
+}
+
+/// What a program that has ended has left in `pipe`; something that it started may still hold that.
+fn said(pipe: ChildStderr) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read isn't said.
+    if fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok() {
+        let _ = pipe.take(4096).read_to_end(&mut bytes);
+    }
+    text::sanitize_lines(&String::from_utf8_lossy(&bytes))
+}

@@ -1,0 +1,231 @@
+//! The clients of the control socket: those that wait for a token or watch, and their answers.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    life::LifeRequest,
+    replies::{failure, json},
+    show,
+    sign_in::{self, Answered, FinalReply},
+    state::Holder,
+    verbs,
+};
+use crate::{
+    control::{self, Answer, Handler},
+    core::{Ask, Asker, Ended, Patience, Waiter},
+    error::{Exit, Failure},
+    oauth::token::Refusal,
+    report,
+    serve::{ConnId, Remote, Unparked},
+    server::base::clock,
+    view::News,
+    wire::{self, Reply, Request, ShowArgs},
+};
+
+/// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
+/// a slow provider needs, and what a mail program bears.
+const REFRESH_WAIT: Duration = Duration::from_secs(30);
+
+/// The daemon as its clients see it. Lives on the thread of the control socket.
+pub struct Clients {
+    holder: Arc<Holder>,
+    waiting: HashMap<ConnId, Asking>,
+    /// Those that wait for an end, for whose, and what they hear if it doesn't come.
+    later: HashMap<ConnId, (Option<String>, FinalReply)>,
+}
+
+/// What a client that waits wants.
+struct Asking {
+    asker: Asker,
+    account: String,
+}
+
+impl Clients {
+    /// Nobody yet.
+    pub fn new(holder: Arc<Holder>) -> Self {
+        Clients {
+            holder,
+            waiting: HashMap::new(),
+            later: HashMap::new(),
+        }
+    }
+
+    fn answered(&mut self, id: ConnId, answered: Answered) -> Answer {
+        match answered {
+            Answered::Now(reply) => Answer::Reply(reply),
+            Answered::Later {
+                limit,
+                account,
+                final_reply,
+            } => {
+                self.later.insert(id, (account, final_reply));
+                Answer::Wait(limit)
+            }
+        }
+    }
+
+    fn forget(&self, id: ConnId, account: Option<&str>) {
+        if let Some(account) = account {
+            let waiter = Waiter(id.number());
+            let engine = &self.holder.engine;
+            engine.with(|core, _| core.forget(account, waiter));
+        }
+    }
+
+    fn show(&mut self, id: ConnId, args: ShowArgs) -> Answer {
+        let asker = Asker {
+            waiter: Waiter(id.number()),
+            form: args.form,
+            no_url: args.no_url,
+        };
+        let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
+            (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
+            (Some(secs), _) => (Patience::Token, Duration::from_secs(secs)),
+            (None, Some(_)) => (Patience::Refresh, REFRESH_WAIT),
+        };
+        let ask = Ask {
+            min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
+            patience,
+            asker: asker.clone(),
+        };
+        let account = args.account;
+        let answer = self
+            .holder
+            .engine
+            .with(|core, cx| core.ask(cx, &account, ask));
+        match answer {
+            Some(answer) => Answer::Reply(show::reply(&asker, &account, answer)),
+            None => {
+                let name = crate::text::sanitize(&account);
+                log::debug!("{name}: a client waits for a token");
+                self.waiting.insert(id, Asking { asker, account });
+                Answer::Wait(limit)
+            }
+        }
+    }
+}
+
+impl Handler for Clients {
+    fn request(&mut self, id: ConnId, asker: &control::Asker, mut request: Request) -> Answer {
+        let admitted = match self.holder.restricted.admit(asker, &mut request) {
+            Ok(admitted) => admitted,
+            Err(reply) => return Answer::Reply(reply),
+        };
+        log::debug!("a client asks for {}", words(&request));
+        let holder = &self.holder;
+        let engine = &holder.engine;
+        let answered = match request {
+            Request::Auth(args) => sign_in::auth(engine, id, &args),
+            Request::Await(args) => sign_in::wait_for_sign_in(engine, id, &args.account),
+            Request::Redirect(args) => sign_in::redirect(engine, id, &args),
+            Request::Revoke(args) => sign_in::revoke(engine, id, &args),
+            Request::Show(args) => return self.show(id, args),
+            Request::Watch => {
+                let first = report::watching(clock::now().wall);
+                return Answer::Stream(json(&first));
+            }
+            Request::Dump => verbs::dump(holder, id),
+            Request::Restore(bytes) => verbs::restore(holder, id, bytes),
+            Request::Info => verbs::info(holder).into(),
+            Request::Refresh(args) => verbs::refresh(engine, &args).into(),
+            Request::Status => verbs::status(engine, &admitted).into(),
+            Request::Reload => verbs::job(holder, id, LifeRequest::Reload),
+            Request::Restart => verbs::job(holder, id, LifeRequest::Restart),
+            Request::Shutdown => verbs::job(holder, id, LifeRequest::Stop),
+        };
+        self.answered(id, answered)
+    }
+
+    fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
+        let ours = matches!(why, Unparked::Deadline | Unparked::Draining);
+        let later = self.later.remove(&id).filter(|_| ours);
+        match later {
+            // It asks the successor again.
+            Some((_, FinalReply::Job)) if why == Unparked::Draining => return restarting(),
+            Some((account, final_reply)) => {
+                self.forget(id, account.as_deref());
+                return final_reply.reply(&self.holder.engine);
+            }
+            None => {}
+        }
+        let asking = self.waiting.get(&id);
+        match (why, asking) {
+            (Unparked::Stopping, _) => failure(Exit::NoServer, "the server is stopping"),
+            (Unparked::Draining, _) => restarting(),
+            (Unparked::Deadline | Unparked::Crowded, Some(asking)) => {
+                let waiter = asking.asker.waiter;
+                let engine = &self.holder.engine;
+                let answer = engine.with(|core, cx| core.give_up(cx, &asking.account, waiter));
+                match answer {
+                    Some(answer) => show::reply(&asking.asker, &asking.account, answer),
+                    // The answer is on its way, and comes too late.
+                    None => failure(Exit::TryLater, "the time to wait is over"),
+                }
+            }
+            (Unparked::Deadline | Unparked::Crowded, None) => {
+                failure(Exit::TryLater, "too many clients are waiting")
+            }
+        }
+    }
+
+    fn left(&mut self, id: ConnId) {
+        if let Some((account, _)) = self.later.remove(&id) {
+            self.forget(id, account.as_deref());
+        }
+        if let Some(asking) = self.waiting.remove(&id) {
+            self.forget(id, Some(&asking.account));
+        }
+    }
+}
+
+fn restarting() -> Reply {
+    let restarting = Failure::new(Exit::TryLater, wire::RESTARTING);
+    Reply::Failure(restarting.hint("ask again"))
+}
+
+/// A request for the log: what it is and whose, and nothing of what else it holds.
+fn words(request: &Request) -> String {
+    let of = |verb, account| format!("{verb} {}", crate::text::sanitize(account));
+    match request {
+        Request::Auth(args) => of("auth", &args.account),
+        Request::Await(args) => of("await", &args.account),
+        Request::Dump => "dump".into(),
+        Request::Info => "info".into(),
+        Request::Redirect(_) => "redirect".into(),
+        Request::Refresh(args) => of("refresh", &args.account),
+        Request::Reload => "reload".into(),
+        Request::Restart => "restart".into(),
+        Request::Restore(_) => "restore".into(),
+        Request::Revoke(args) => of("revoke", &args.account),
+        Request::Show(args) => of("show", &args.account),
+        Request::Shutdown => "shutdown".into(),
+        Request::Status => "status".into(),
+        Request::Watch => "watch".into(),
+    }
+}
+
+/// Answers those who wait for a token.
+pub fn answer(remote: &Remote, asker: &Asker, account: &str, answer: crate::core::Answer) {
+    let Waiter(number) = asker.waiter;
+    let reply = show::reply(asker, account, answer);
+    remote.send(ConnId::from_number(number), control::encode(&reply), true);
+}
+
+/// Answers a client that waits for an end, if it is one.
+pub fn settle(
+    remote: &Remote,
+    Waiter(number): Waiter,
+    what: Ended,
+    account: &str,
+    result: &Result<(), Refusal>,
+) {
+    let reply = control::encode(&sign_in::settled(what, account, result));
+    remote.send(ConnId::from_number(number), reply, true);
+}
+
+/// Tells those who watch, of all of it at once: a dump that is restored has news of every account.
+pub fn publish(remote: &Remote, news: &[News]) {
+    let rows = news.iter().map(report::event);
+    let rows = rows.map(|event| control::encode(&json(&event)));
+    remote.publish(rows.collect::<Vec<_>>().concat());
+}

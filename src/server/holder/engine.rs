@@ -1,0 +1,112 @@
+//! The core behind its mutex. [`Engine::with`] is the only place that locks it: it feeds the core one
+//! event, takes out what follows, and lets go. No I/O happens under the lock.
+
+use std::sync::Arc;
+
+use super::outbox::Outbox;
+use crate::{
+    alarm::Alarm,
+    core::{Core, Cx, Effect, Entropy},
+    lock::Lock,
+    server::base::clock,
+    time::Instant,
+    view::News,
+};
+
+/// The shells that do what the core says.
+pub trait Executor: Send + Sync {
+    /// Does what an effect says, or has it done: what it takes time for is another thread's.
+    fn perform(&self, engine: &Arc<Engine>, effect: Effect);
+
+    /// Tells those who watch.
+    fn publish(&self, news: &[News]);
+}
+
+/// The core, and who does what it says.
+pub struct Engine {
+    core: Lock<Core>,
+    outbox: Outbox<Parcel>,
+    executor: Box<dyn Executor>,
+    /// Rings when the next deadline has changed.
+    alarm: Arc<Alarm>,
+}
+
+/// What follows from one event.
+struct Parcel {
+    effects: Vec<Effect>,
+    news: Vec<News>,
+}
+
+impl Parcel {
+    /// All that the core has to say.
+    fn of(core: &mut Core) -> Self {
+        Parcel {
+            effects: std::iter::from_fn(|| core.next_effect()).collect(),
+            news: std::iter::from_fn(|| core.next_news()).collect(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.effects.is_empty() && self.news.is_empty()
+    }
+}
+
+/// The kernel's random numbers, for the core.
+struct Random;
+
+impl Entropy for Random {
+    fn bytes32(&mut self) -> [u8; 32] {
+        clock::random()
+    }
+}
+
+impl Engine {
+    /// Puts the parts together.
+    pub fn new(core: Core, executor: Box<dyn Executor>, alarm: Arc<Alarm>) -> Arc<Self> {
+        Arc::new(Engine {
+            core: Lock::new(core),
+            outbox: Outbox::default(),
+            executor,
+            alarm,
+        })
+    }
+
+    /// Feeds the core one event, and has done what follows from it, after all that followed from
+    /// the events before.
+    pub fn with<T>(self: &Arc<Self>, event: impl FnOnce(&mut Core, &mut Cx) -> T) -> T {
+        let mut cx = Cx {
+            now: clock::now(),
+            entropy: &mut Random,
+        };
+        let (value, ticket, changed) = self.core.with(|core| {
+            // Whoever holds it back, loads or saves waits for the end of what is under way.
+            let waits = |core: &Core| (core.is_held() && core.awaits_reply(), core.is_keeping());
+            let before = (core.poll_timeout(), waits(core));
+            let value = event(core, &mut cx);
+            let parcel = Parcel::of(core);
+            let ticket = (!parcel.is_empty()).then(|| self.outbox.put(parcel));
+            (value, ticket, before != (core.poll_timeout(), waits(core)))
+        });
+        if let Some(ticket) = ticket {
+            self.outbox.deliver(ticket, |parcel| self.deliver(parcel));
+        }
+        if changed {
+            self.alarm.ring();
+        }
+        value
+    }
+
+    fn deliver(self: &Arc<Self>, parcel: Parcel) {
+        for effect in parcel.effects {
+            self.executor.perform(self, effect);
+        }
+        if !parcel.news.is_empty() {
+            self.executor.publish(&parcel.news);
+        }
+    }
+
+    /// When the core wants to be ticked next.
+    pub fn deadline(self: &Arc<Self>) -> Option<Instant> {
+        self.with(|core, _| core.poll_timeout())
+    }
+}

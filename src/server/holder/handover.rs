@@ -1,0 +1,157 @@
+//! Restart in place: the monitor becomes a new version of the program by execve(2), which forks its
+//! own token holder, and that goes on. The sockets stay open, so clients wait a moment instead of failing;
+//! the monitor's process stays the same, so whoever supervises it notices nothing; the state goes
+//! through memory that has no name, and through the monitor as a descriptor only.
+//!
+//! Before the point of no return the new program is tried as a process of its own, with the same
+//! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek},
+    os::fd::OwnedFd,
+    path::Path,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    hooks::HooksState,
+    redirect_ports::{PortState, listeners},
+};
+use crate::{
+    config::Config,
+    core::CoreState,
+    error::Failure,
+    server::{
+        base::{
+            config_file::{self, ConfigText},
+            error::other,
+        },
+        ipc::{
+            capability::{Capabilities, Grant},
+            memfd,
+            slots::Slot,
+        },
+    },
+};
+
+/// What the state starts with.
+const MAGIC: &str = "pizauth handover ";
+
+/// All that the successor needs.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// The configuration as its text, so that what was tried is what will be in force.
+    pub config: ConfigText,
+    /// The capabilities of what it names, and those of the configuration before.
+    pub grants: Vec<Grant>,
+    pub old_grants: Vec<Grant>,
+    /// Which listeners there are, in the words of [`listeners`].
+    pub listeners: String,
+    pub restarts: u32,
+    pub lock: Slot,
+    pub control: Slot,
+    /// The control socket's file is a service manager's.
+    pub given: bool,
+    pub redirects: Vec<PortState>,
+    pub restricted: Vec<(Arc<str>, Slot)>,
+    pub hooks: HooksState,
+    pub core: CoreState,
+}
+
+/// What a successor is to go by.
+#[derive(Clone)]
+pub struct NewConfig {
+    /// The configuration.
+    pub text: ConfigText,
+    /// The capabilities of what it names.
+    pub capabilities: Capabilities,
+}
+
+impl Handover {
+    /// Memory that holds it, without a name, closed on exec.
+    pub fn memory(&self) -> io::Result<File> {
+        memfd::write(MAGIC, self)
+    }
+
+    /// What a predecessor wrote.
+    fn read(file: &mut impl Read) -> Result<Self, Failure> {
+        memfd::read(MAGIC, file).map_err(|why| {
+            other(&format!(
+                "the running server's state can't be taken over: {why}"
+            ))
+        })
+    }
+
+    /// The configuration, if it goes with the listeners that there are.
+    fn config(&self, file: &Path) -> Result<Config, Failure> {
+        let config = config_file::parse(file, &self.config)?;
+        if listeners(&config) == self.listeners {
+            return Ok(config);
+        }
+        Err(other(
+            "http_listen or https_listen was changed, which needs a stop and a start",
+        ))
+    }
+}
+
+/// The successor's view of what it is given, checked.
+pub struct Succession {
+    pub handover: Handover,
+    pub config: Config,
+}
+
+/// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
+pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Succession, Failure> {
+    let mut handover = match state {
+        Some(state) => {
+            let mut file = File::from(state);
+            let rewound = file.rewind();
+            rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
+            let handover = Handover::read(&mut file)?;
+            memfd::discard(&file);
+            handover
+        }
+        None => Handover::read(&mut io::stdin())?,
+    };
+    let config = handover.config(config_file)?;
+    // There are client secrets in it, and what is handed over may live as long as the server.
+    handover.config.text = String::new();
+    for port in &handover.redirects {
+        let identity = port.identity();
+        identity.map_err(|error| other(&format!("the certificate makes no sense: {error}")))?;
+    }
+    Ok(Succession { handover, config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_another_version_or_of_no_kind_is_refused() {
+        let refused = |text: &str| {
+            let outcome = Handover::read(&mut text.as_bytes());
+            outcome
+                .err()
+                .map(|failure| failure.what)
+                .unwrap_or_default()
+        };
+        let cant = "the running server's state can't be taken over: ";
+        for (text, why) in [
+            ("", "it is none"),
+            ("pizauth dump 1\nx", "it is none"),
+            ("pizauth handover 2", "it is none"),
+            (
+                "pizauth handover 1\n{}",
+                "it is of version 1, and this program knows version 9",
+            ),
+        ] {
+            assert_eq!(refused(text), format!("{cant}{why}"));
+        }
+        assert!(refused("pizauth handover 7\n{}").starts_with(cant));
+    }
+}

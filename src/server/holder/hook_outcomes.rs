@@ -1,0 +1,141 @@
+//! What follows from the end of a hook.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, TryRecvError},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    engine::Engine,
+    hook_queue::{JobOwner, Output},
+};
+use crate::{
+    lock::Lock,
+    secret::Secret,
+    server::{
+        base::guard,
+        ipc::hook_messages::{HookEnd, HookKind, HookReport},
+    },
+};
+
+/// How long the end of a command's output may take to arrive when the command has ended: it is in
+/// the pipe then, unless something that it left behind holds that open.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Tells the core, once the command's output is there as well. Never waits.
+pub fn conclude(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
+    let received = owner.output.as_ref().map(Receiver::try_recv);
+    let output = match received {
+        Some(Err(TryRecvError::Empty)) => return conclude_later(engine, report, owner),
+        Some(Ok(output)) => Some(output),
+        Some(Err(TryRecvError::Disconnected)) | None => None,
+    };
+    finish(engine, &report, &owner, output);
+}
+
+/// The same in a thread, which waits for the output.
+fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
+    let ended = Arc::new(Lock::new(Some((report, owner))));
+    let (theirs, theirs_ended) = (engine.clone(), ended.clone());
+    let waiting = thread::Builder::new().name("output".into()).spawn(move || {
+        guard::job("a hook's output", || {
+            if let Some((report, owner)) = theirs_ended.with(Option::take) {
+                let output = owner.output.as_ref();
+                let output = output.and_then(|it| it.recv_timeout(OUTPUT_TIMEOUT).ok());
+                finish(&theirs, &report, &owner, output);
+            }
+        });
+    });
+    if waiting.is_err()
+        && let Some((report, owner)) = ended.with(Option::take)
+    {
+        finish(engine, &report, &owner, None);
+    }
+}
+
+/// How a hook failed, in words; `None` when it didn't.
+fn failure(end: &HookEnd) -> Option<String> {
+    match end {
+        HookEnd::Exit(0) | HookEnd::Ended => None,
+        HookEnd::Exit(status) => Some(format!("exited with status {status}")),
+        HookEnd::Signal(signal) => Some(format!("was ended by signal {signal}")),
+        HookEnd::TimedOut => Some("took too long and was killed".into()),
+        HookEnd::NotStarted(why) => Some(format!("couldn't be started: {why}")),
+        HookEnd::Lost => Some("was lost with the hook runner, which was killed".into()),
+    }
+}
+
+/// Whether such an end is nothing to log. A reminder that waits for a click until the next one is due
+/// has done its work, a probe answers by its status, and what a secret's command or one that keeps
+/// the state says goes along with what the core says of it.
+fn is_usual(kind: HookKind, end: &HookEnd) -> bool {
+    match kind {
+        HookKind::Notify => *end == HookEnd::TimedOut,
+        HookKind::Probe => matches!(end, HookEnd::Exit(_)),
+        HookKind::Secret | HookKind::Load | HookKind::Save => true,
+        HookKind::Error | HookKind::Event | HookKind::Startup => false,
+    }
+}
+
+fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: Option<Output>) {
+    let (kind, account) = (owner.kind, &owner.account);
+    let option = kind.option();
+    let stderr = crate::text::sanitize(&report.stderr);
+    let said = if stderr.is_empty() {
+        stderr
+    } else {
+        format!(": {stderr}")
+    };
+    let trouble = failure(&report.end).map(|how| format!("{option} {how}{said}"));
+    match &trouble {
+        None => log::debug!("{account}: {option} has ended"),
+        Some(trouble) if !is_usual(kind, &report.end) => log::error!("{account}: {trouble}"),
+        Some(_) => {}
+    }
+    let Some(attempt) = owner.attempt else {
+        return;
+    };
+    let outcome = trouble.map_or(Ok(()), Err);
+    match kind {
+        HookKind::Probe => {
+            // One that could not be asked costs no login.
+            let unasked = matches!(report.end, HookEnd::Lost | HookEnd::NotStarted(_));
+            let transient = unasked || report.end == HookEnd::Exit(0);
+            engine.with(|core, cx| core.probe_outcome(cx, account, attempt, transient));
+        }
+        HookKind::Save => engine.with(|core, cx| core.save_outcome(cx, attempt, outcome)),
+        HookKind::Load => {
+            let output = outcome.and_then(|()| printed(output));
+            let outcome = output.as_ref().map(|bytes| bytes.as_slice());
+            let outcome = outcome.map_err(Clone::clone);
+            engine.with(|core, cx| core.load_outcome(cx, attempt, outcome));
+        }
+        HookKind::Secret => {
+            let secret = outcome.and_then(|()| printed(output)).and_then(|bytes| {
+                first_line(bytes).ok_or_else(|| format!("{option} printed nothing{said}"))
+            });
+            engine.with(|core, cx| core.secret_outcome(cx, account, attempt, secret));
+        }
+        HookKind::Notify | HookKind::Error | HookKind::Event | HookKind::Startup => {}
+    }
+}
+
+/// All that a command has printed which has ended.
+fn printed(output: Option<Output>) -> Result<Vec<u8>, String> {
+    match output {
+        Some(Ok(bytes)) => Ok(bytes),
+        Some(Err(error)) => Err(format!("its output can't be read: {error}")),
+        None => Err("something that it left behind holds its output open".into()),
+    }
+}
+
+/// The first line of a command's output, unless it is empty.
+fn first_line(output: Vec<u8>) -> Option<Secret> {
+    let output = String::from_utf8_lossy(&output);
+    let line = output.lines().next().unwrap_or_default();
+    (!line.is_empty()).then(|| Secret::new(line.to_owned()))
+}

@@ -1,0 +1,305 @@
+//! Which hook runs when: those of one kind in order, and so many of them at once. Pure, but for what
+//! belongs to a job's pipe.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    sync::{Arc, mpsc::Receiver},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    core::{AttemptId, dump::Sealed},
+    server::ipc::hook_messages::{HookJob, HookKind},
+};
+
+/// How many jobs of a kind may wait; a hook that hangs for a minute at every token of 10,000
+/// accounts stays below it.
+const MAX_WAITING: usize = 20_000;
+
+/// What a command has printed.
+pub type Output = io::Result<Vec<u8>>;
+
+/// Whose a job is, and what to do at its end.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobOwner {
+    /// What the job is for.
+    pub kind: HookKind,
+    /// The account, or words for all of them.
+    pub account: Arc<str>,
+    /// What its end is an answer to.
+    pub attempt: Option<AttemptId>,
+    /// What it reads.
+    #[serde(skip)]
+    pub input: Option<Arc<Sealed>>,
+    /// Where its output arrives, if that is wanted.
+    #[serde(skip)]
+    pub output: Option<Receiver<Output>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiting {
+    job: HookJob,
+    owner: JobOwner,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Running {
+    owner: JobOwner,
+    /// The process that runs it.
+    runner: u32,
+    /// The job itself, as long as the runner may lose it without having begun.
+    unbegun: Option<HookJob>,
+}
+
+/// The jobs that wait and those that a runner has. A successor gets them as they are: none of them
+/// has a pipe then.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookQueues {
+    waiting: BTreeMap<HookKind, VecDeque<Waiting>>,
+    running: HashMap<u64, Running>,
+}
+
+impl HookQueues {
+    /// Puts a job at its queue's end; `Err` with whose it is when too many are there.
+    pub fn enqueue(&mut self, job: HookJob, owner: JobOwner) -> Result<(), JobOwner> {
+        let queue = self.waiting.entry(job.kind).or_default();
+        if queue.len() >= MAX_WAITING {
+            return Err(owner);
+        }
+        queue.push_back(Waiting { job, owner });
+        Ok(())
+    }
+
+    /// The next job that there is room for, and whose it is. It counts as running from now on.
+    pub fn next(&mut self, runner: u32) -> Option<(HookJob, &mut JobOwner)> {
+        let running = &self.running;
+        let has_room = |kind: HookKind| {
+            let running = running.values().filter(|it| it.owner.kind == kind);
+            running.count() < room(kind)
+        };
+        let mut open = (self.waiting.iter_mut()).filter(|(kind, _)| has_room(**kind));
+        let Waiting { job, owner } = open.find_map(|(_, queue)| queue.pop_front())?;
+        let running = self.running.entry(job.id).insert_entry(Running {
+            owner,
+            runner,
+            unbegun: Some(job.clone()),
+        });
+        Some((job, &mut running.into_mut().owner))
+    }
+
+    /// The runner has begun with a job.
+    pub fn begun(&mut self, id: u64) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.unbegun = None;
+        }
+    }
+
+    /// A job's end, and whose it was.
+    pub fn ended(&mut self, id: u64) -> Option<JobOwner> {
+        self.running.remove(&id).map(|running| running.owner)
+    }
+
+    /// Drops the reminders of a sign-in that is over; returns those that a runner must end.
+    pub fn end(&mut self, attempt: AttemptId) -> Vec<u64> {
+        let meant =
+            |owner: &JobOwner| owner.kind == HookKind::Notify && owner.attempt == Some(attempt);
+        if let Some(queue) = self.waiting.get_mut(&HookKind::Notify) {
+            queue.retain(|waiting| !meant(&waiting.owner));
+        }
+        let running = self.running.iter_mut();
+        let ended = running.filter(|(_, running)| meant(&running.owner));
+        ended
+            .map(|(id, running)| {
+                running.unbegun = None;
+                *id
+            })
+            .collect()
+    }
+
+    /// This runner is gone. What it hadn't begun with waits again, in its old place; the rest is
+    /// lost.
+    pub fn lose(&mut self, runner: u32) -> Vec<(u64, JobOwner)> {
+        let gone = self.running.extract_if(|_, it| it.runner == runner);
+        let mut gone: Vec<(u64, Running)> = gone.collect();
+        gone.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        let mut lost = Vec::new();
+        for (id, Running { owner, unbegun, .. }) in gone {
+            match unbegun {
+                Some(job) => {
+                    let queue = self.waiting.entry(job.kind).or_default();
+                    queue.push_front(Waiting { job, owner });
+                }
+                None => lost.push((id, owner)),
+            }
+        }
+        lost
+    }
+
+    /// There won't be a runner any more: nothing runs or waits.
+    pub fn give_up(&mut self) -> Vec<(u64, JobOwner)> {
+        let running = self.running.drain().map(|(id, it)| (id, it.owner));
+        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
+        running
+            .chain(waiting.map(|it| (it.job.id, it.owner)))
+            .collect()
+    }
+
+    /// Whether a job of one of these kinds waits or runs.
+    pub fn has(&self, kinds: &[HookKind]) -> bool {
+        let waiting = self.waiting.values().flatten().map(|it| it.owner.kind);
+        let running = self.running.values().map(|it| it.owner.kind);
+        waiting.chain(running).any(|kind| kinds.contains(&kind))
+    }
+
+    /// Whether this runner has a job.
+    pub fn has_jobs_of(&self, runner: u32) -> bool {
+        self.running.values().any(|it| it.runner == runner)
+    }
+}
+
+/// How many hooks of a kind run at once.
+fn room(kind: HookKind) -> usize {
+    match kind {
+        // Their order is promised.
+        HookKind::Event | HookKind::Error | HookKind::Startup => 1,
+        // A state that is being replaced must not be read or replaced at once.
+        HookKind::Load | HookKind::Save => 1,
+        // A network that is down fails every account at once.
+        HookKind::Probe | HookKind::Secret => 4,
+        // Each may wait for a click for a quarter of an hour.
+        HookKind::Notify => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const RUNNER: u32 = 7;
+
+    /// Queues a job, with its number as its command.
+    fn put(queues: &mut HookQueues, id: u64, kind: HookKind, attempt: Option<u64>) {
+        let job = HookJob {
+            capability: Default::default(),
+            id,
+            kind,
+            command: id.to_string(),
+            env: Vec::new(),
+            limit: Duration::from_secs(1),
+            pipe: None,
+        };
+        let owner = JobOwner {
+            kind,
+            account: "work".into(),
+            attempt: attempt.map(AttemptId::from_number),
+            input: None,
+            output: None,
+        };
+        assert!(queues.enqueue(job, owner).is_ok());
+    }
+
+    fn begin(queues: &mut HookQueues) -> Vec<u64> {
+        std::iter::from_fn(|| queues.next(RUNNER).map(|(job, _)| job.id)).collect()
+    }
+
+    fn numbers(lost: Vec<(u64, JobOwner)>) -> Vec<u64> {
+        let mut numbers: Vec<u64> = lost.into_iter().map(|(id, _)| id).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn a_queue_keeps_its_order_and_holds_up_no_other() {
+        let mut queues = HookQueues::default();
+        for id in 1..=3 {
+            put(&mut queues, id, HookKind::Event, None);
+        }
+        for id in 4..=9 {
+            put(&mut queues, id, HookKind::Probe, None);
+        }
+        assert_eq!(begin(&mut queues), [1, 4, 5, 6, 7]);
+        assert!(queues.ended(1).is_some() && queues.ended(1).is_none());
+        assert_eq!(begin(&mut queues), [2]);
+        queues.ended(5);
+        queues.ended(6);
+        queues.ended(2);
+        assert_eq!(begin(&mut queues), [3, 8, 9]);
+        assert!(queues.has(&[HookKind::Error, HookKind::Event]) && !queues.has(&[HookKind::Error]));
+    }
+
+    #[test]
+    fn what_a_lost_runner_had_not_begun_is_begun_by_the_next_in_order() {
+        let mut queues = HookQueues::default();
+        for id in 1..=6 {
+            put(&mut queues, id, HookKind::Probe, None);
+        }
+        put(&mut queues, 7, HookKind::Event, None);
+        put(&mut queues, 8, HookKind::Event, None);
+        assert_eq!(begin(&mut queues), [7, 1, 2, 3, 4]);
+        queues.begun(2);
+        queues.begun(7);
+        queues.ended(1);
+        assert_eq!(numbers(queues.lose(RUNNER)), [2, 7]);
+        assert_eq!(begin(&mut queues), [8, 3, 4, 5, 6]);
+        assert_eq!(numbers(queues.give_up()), [3, 4, 5, 6, 8]);
+        assert_eq!(begin(&mut queues), [0_u64; 0]);
+    }
+
+    #[test]
+    fn the_reminders_of_a_finished_sign_in_are_dropped_or_ended() {
+        let mut queues = HookQueues::default();
+        for id in 1..=66 {
+            put(&mut queues, id, HookKind::Notify, Some(id % 2));
+        }
+        assert_eq!(begin(&mut queues).len(), 64);
+        queues.begun(1);
+        let mut ended = queues.end(AttemptId::from_number(1));
+        ended.sort_unstable();
+        assert_eq!(ended, (1..=63).step_by(2).collect::<Vec<_>>());
+        // Those don't come back, and 65 isn't begun.
+        assert_eq!(numbers(queues.lose(RUNNER)), ended);
+        assert_eq!(begin(&mut queues).len(), 33);
+    }
+
+    #[test]
+    fn a_successor_goes_on_in_the_same_place() {
+        let mut queues = HookQueues::default();
+        for id in 1..=4 {
+            put(&mut queues, id, HookKind::Event, Some(id));
+        }
+        assert_eq!(begin(&mut queues), [1]);
+        let json = serde_json::to_vec(&queues).unwrap();
+        let mut queues: HookQueues = serde_json::from_slice(&json).unwrap();
+        assert!(queues.has_jobs_of(RUNNER) && !queues.has_jobs_of(RUNNER + 1));
+        assert_eq!(numbers(queues.lose(RUNNER + 1)), [0_u64; 0]);
+        assert_eq!(begin(&mut queues), [0_u64; 0]);
+        assert_eq!(numbers(queues.lose(RUNNER)), [0_u64; 0]);
+        assert_eq!(begin(&mut queues), [1]);
+        queues.begun(1);
+        assert_eq!(
+            queues.ended(1).unwrap().attempt,
+            Some(AttemptId::from_number(1))
+        );
+        assert_eq!(begin(&mut queues), [2]);
+    }
+
+    #[test]
+    fn a_queue_that_is_full_takes_no_more() {
+        let mut queues = HookQueues::default();
+        for id in 0..MAX_WAITING as u64 {
+            put(&mut queues, id, HookKind::Event, None);
+        }
+        let waiting = queues.waiting.get_mut(&HookKind::Event).unwrap();
+        let Waiting { job, owner } = waiting.pop_back().unwrap();
+        put(&mut queues, MAX_WAITING as u64, HookKind::Event, None);
+        assert!(queues.enqueue(job, owner).is_err());
+    }
+}

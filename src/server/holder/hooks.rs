@@ -1,0 +1,607 @@
+//! The holder's end of the hooks: effects become jobs for the hook runner, and what that reports
+//! becomes events. Nothing here waits: jobs are queued, and written by the main thread whenever the
+//! runner takes them. When a runner has been killed, the monitor sends the line to another one, and
+//! that goes on where the first had come. After a restart, the runners of the program before get no
+//! more jobs, and go when their last one has ended.
+
+use std::{
+    io::{self, PipeReader, PipeWriter, Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use nix::poll::PollFlags;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    engine::Engine,
+    helpers::MonitorClient,
+    hook_outcomes::conclude,
+    hook_queue::{HookQueues, JobOwner, Output},
+};
+use crate::{
+    core::{
+        AttemptId, Effect,
+        dump::{MAX_DUMP_BYTES, Sealed},
+    },
+    lock::Lock,
+    server::ipc::{
+        hook_messages::{
+            ACCOUNT, HookEnd, HookEvent, HookJob, HookKind, HookLine, HookOrder, HookReport, Pipe,
+        },
+        line::{Line, Message, Next},
+        monitor_messages::MonitorEvent,
+        slots::{Slot, SlotReader, SlotWriter},
+    },
+};
+
+/// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long `transient_error_if_cmd` may think: the manual's three minutes.
+const PROBE_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
+const SECRET_LIMIT: Duration = Duration::from_secs(180);
+
+/// The stack of the thread that fills or empties a pipe, in bytes.
+const PIPE_STACK: usize = 256 << 10;
+
+/// The holder's end of the lines to the runners and to the monitor.
+pub struct Hooks {
+    monitor: Arc<MonitorClient>,
+    state: Lock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: u64,
+    queues: HookQueues,
+    /// The runner that gets new jobs, unless it is gone.
+    runner: Option<Runner>,
+    /// Those of a program before.
+    retiring: Vec<Runner>,
+    /// Whether there has been a runner, and how many of them were killed.
+    losses: u32,
+    /// The line on which the monitor tells of runners, unless it is gone.
+    events: Option<Line<(), MonitorEvent>>,
+    /// Ends that no runner will tell of.
+    lost: Vec<(HookReport, JobOwner)>,
+}
+
+/// A line to a runner.
+struct Runner {
+    process: u32,
+    line: HookLine,
+}
+
+/// What a successor needs to know of the hooks.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HooksState {
+    jobs: u64,
+    losses: u32,
+    queues: HookQueues,
+    runners: Vec<RunnerState>,
+}
+
+/// A runner: its process, the line to it, and what has arrived of its next message.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RunnerState {
+    process: u32,
+    line: Slot,
+    unread: Vec<u8>,
+}
+
+/// The lines that are there, and what to wait for on each.
+pub type Sockets = Vec<(Arc<UnixStream>, PollFlags)>;
+
+impl Hooks {
+    /// `events` will tell where the runner is; until then, jobs wait.
+    pub fn new(events: Line<(), MonitorEvent>, monitor: Arc<MonitorClient>) -> Self {
+        let state = State {
+            events: Some(events),
+            ..State::default()
+        };
+        Hooks {
+            monitor,
+            state: Lock::new(state),
+        }
+    }
+
+    /// Goes on with a predecessor's runners and jobs.
+    ///
+    /// # Errors
+    /// When a line is missing.
+    pub fn adopt(&self, state: HooksState, fds: &mut SlotReader) -> io::Result<()> {
+        let runners = state.runners.into_iter().map(|runner| {
+            let stream = fds.take(runner.line)?.into();
+            Ok(Runner {
+                process: runner.process,
+                line: HookLine::resume(stream, &runner.unread),
+            })
+        });
+        let runners = runners.collect::<io::Result<_>>()?;
+        self.state.with(|ours| {
+            ours.jobs = state.jobs;
+            ours.losses = state.losses;
+            ours.queues = state.queues;
+            ours.retiring = runners;
+        });
+        Ok(())
+    }
+
+    /// What there is to hand over once [`Hooks::is_settled`]; the lines go along.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn state(&self, fds: &mut SlotWriter) -> io::Result<HooksState> {
+        self.state.with(|state| {
+            let runners = state.retiring.iter().chain(&state.runner);
+            let runners = runners.map(|runner| RunnerState {
+                process: runner.process,
+                line: fds.put(runner.line.socket()),
+                unread: runner.line.unread(),
+            });
+            Ok(HooksState {
+                jobs: state.jobs,
+                losses: state.losses,
+                runners: runners.collect(),
+                // A copy through the format that a successor reads.
+                queues: serde_json::from_value(serde_json::to_value(&state.queues)?)?,
+            })
+        })
+    }
+
+    /// The runner's process, if there is one, and how many were lost before it.
+    pub fn runner(&self) -> (Option<u32>, u32) {
+        self.state.with(|state| {
+            let runner = state.runner.as_ref();
+            (runner.map(|runner| runner.process), state.losses)
+        })
+    }
+
+    /// Queues what a hook's effect asks for; any other effect is nothing to this.
+    pub fn perform(&self, effect: Effect) {
+        match effect {
+            Effect::Notify {
+                account,
+                attempt,
+                command,
+                uri,
+                device,
+                limit,
+            } => {
+                // The reminder before has had its time.
+                self.end(attempt);
+                let mut env = vec![("PIZAUTH_URL".into(), uri)];
+                if let Some(device) = device {
+                    env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
+                    env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
+                }
+                self.run(
+                    HookKind::Notify,
+                    account,
+                    Some(attempt),
+                    command,
+                    env,
+                    limit,
+                );
+            }
+            Effect::NotifyEnd { attempt } => self.end(attempt),
+            Effect::Error {
+                account,
+                command,
+                message,
+            } => self.error(account, command, message),
+            Effect::Announce {
+                account,
+                command,
+                event,
+            } => {
+                let env = vec![("PIZAUTH_EVENT".into(), event.name().into())];
+                self.run(HookKind::Event, account, None, command, env, LIMIT);
+            }
+            Effect::Probe {
+                account,
+                attempt,
+                command,
+            } => self.ask(HookKind::Probe, account, attempt, command, PROBE_LIMIT),
+            Effect::FetchSecret {
+                account,
+                attempt,
+                command,
+            } => self.ask(HookKind::Secret, account, attempt, command, SECRET_LIMIT),
+            Effect::Save {
+                attempt,
+                command,
+                dump,
+            } => self.keep(HookKind::Save, attempt, command, Some(dump)),
+            Effect::Load { attempt, command } => self.keep(HookKind::Load, attempt, command, None),
+            Effect::Request { .. }
+            | Effect::Discover { .. }
+            | Effect::TokenFile { .. }
+            | Effect::Settled { .. }
+            | Effect::Answer { .. }
+            | Effect::Log { .. } => {}
+        }
+    }
+
+    fn error(&self, account: Arc<str>, command: Option<String>, message: String) {
+        let Some(command) = command else {
+            return log::error!("{account}: {message}");
+        };
+        let env = vec![("PIZAUTH_MSG".into(), message)];
+        self.run(HookKind::Error, account, None, command, env, LIMIT);
+    }
+
+    /// Queues `startup_cmd`, which alone isn't told whose it is.
+    pub fn startup(&self, command: String) {
+        let owner = JobOwner::of(HookKind::Startup, "startup".into());
+        self.enqueue(owner, command, Vec::new(), LIMIT);
+    }
+
+    /// Queues a command whose end is an answer to the core.
+    fn ask(
+        &self,
+        kind: HookKind,
+        account: Arc<str>,
+        attempt: AttemptId,
+        command: String,
+        limit: Duration,
+    ) {
+        self.run(kind, account, Some(attempt), command, Vec::new(), limit);
+    }
+
+    /// Queues a command that saves or loads the state of all accounts.
+    fn keep(
+        &self,
+        kind: HookKind,
+        attempt: AttemptId,
+        command: String,
+        input: Option<Arc<Sealed>>,
+    ) {
+        let owner = JobOwner {
+            attempt: Some(attempt),
+            input,
+            ..JobOwner::of(kind, "all accounts".into())
+        };
+        self.enqueue(owner, command, Vec::new(), LIMIT);
+    }
+
+    fn run(
+        &self,
+        kind: HookKind,
+        account: Arc<str>,
+        attempt: Option<AttemptId>,
+        command: String,
+        mut env: Vec<(String, String)>,
+        limit: Duration,
+    ) {
+        env.insert(0, (ACCOUNT.into(), account.to_string()));
+        let owner = JobOwner {
+            attempt,
+            ..JobOwner::of(kind, account)
+        };
+        self.enqueue(owner, command, env, limit);
+    }
+
+    fn enqueue(
+        &self,
+        owner: JobOwner,
+        command: String,
+        env: Vec<(String, String)>,
+        limit: Duration,
+    ) {
+        let kind = owner.kind;
+        // A command that the configuration doesn't have isn't run.
+        let capability = self.monitor.capability(kind.option(), &command);
+        self.state.with(|state| {
+            let job = HookJob {
+                id: state.next_id(),
+                kind,
+                command,
+                capability,
+                env,
+                limit,
+                pipe: pipe_of(kind),
+            };
+            state.enqueue(job, owner);
+        });
+    }
+
+    fn end(&self, attempt: AttemptId) {
+        self.state.with(|state| {
+            for id in state.queues.end(attempt) {
+                state.order_end(id);
+            }
+        });
+    }
+
+    /// Whether a hook is still telling of what has happened.
+    pub fn tells(&self) -> bool {
+        let telling = [HookKind::Error, HookKind::Event];
+        self.state.with(|state| state.queues.has(&telling))
+    }
+
+    /// Whether a runner is there and has all the orders that it is to have for now. Without one, and
+    /// without hope of one, there is nothing to wait for either.
+    pub fn is_settled(&self) -> bool {
+        self.state.with(|state| {
+            let mut runners = state.retiring.iter().chain(&state.runner);
+            let flushed = runners.all(|runner| runner.line.is_flushed());
+            flushed && (state.runner.is_some() || state.events.is_none())
+        })
+    }
+
+    /// The lines to poll.
+    pub fn sockets(&self) -> Sockets {
+        self.state.with(|state| {
+            let runners = state.retiring.iter().chain(&state.runner);
+            let runners = runners.map(|runner| {
+                let flags = if runner.line.is_flushed() {
+                    PollFlags::POLLIN
+                } else {
+                    PollFlags::POLLIN | PollFlags::POLLOUT
+                };
+                (runner.line.socket(), flags)
+            });
+            let events = state.events.iter();
+            let events = events.map(|line| (line.socket(), PollFlags::POLLIN));
+            runners.chain(events).collect()
+        })
+    }
+
+    /// Whether the monitor is there, without which no server goes on.
+    pub fn has_monitor(&self) -> bool {
+        self.state.with(|state| state.events.is_some())
+    }
+
+    /// Writes and reads what can be without waiting, and tells the core of ends.
+    pub fn exchange(&self, engine: &Arc<Engine>) {
+        // What follows from an end may be another hook.
+        for (report, owner) in self.state.with(State::exchange) {
+            conclude(engine, report, owner);
+        }
+    }
+}
+
+impl State {
+    /// A number that no job has had.
+    fn next_id(&mut self) -> u64 {
+        self.jobs = self.jobs.saturating_add(1);
+        self.jobs
+    }
+
+    fn enqueue(&mut self, job: HookJob, owner: JobOwner) {
+        let id = job.id;
+        if self.runner.is_none() && self.events.is_none() {
+            return self.lost.push((HookReport::silent(id, no_runner()), owner));
+        }
+        if let Err(owner) = self.queues.enqueue(job, owner) {
+            let end = HookEnd::NotStarted("too many are waiting".into());
+            self.lost.push((HookReport::silent(id, end), owner));
+        }
+        self.begin_waiting();
+    }
+
+    /// Whichever runner has the job ends it; to the others its number means nothing.
+    fn order_end(&mut self, id: u64) {
+        for runner in self.retiring.iter_mut().chain(&mut self.runner) {
+            // A line that is lost shows it when it is read.
+            let _ = runner.line.queue(&HookOrder::End(id), Vec::new());
+        }
+    }
+
+    /// Orders what there is room for, if there is a runner to order from.
+    fn begin_waiting(&mut self) {
+        while let Some(runner) = &mut self.runner
+            && let Some((job, owner)) = self.queues.next(runner.process)
+        {
+            log::debug!("running {}", job.words());
+            let id = job.id;
+            let ordered = open_pipe(job.pipe, owner).and_then(|fd| {
+                runner
+                    .line
+                    .queue(&HookOrder::Run(job), fd.into_iter().collect())
+            });
+            if let Err(error) = ordered {
+                let end = HookEnd::NotStarted(error.to_string());
+                let owner = self.queues.ended(id);
+                let report = HookReport::silent(id, end);
+                self.lost.extend(owner.map(|owner| (report, owner)));
+            }
+        }
+    }
+
+    /// Writes and reads what can be without waiting; returns the jobs that have ended.
+    fn exchange(&mut self) -> Vec<(HookReport, JobOwner)> {
+        let mut ended = Vec::new();
+        if let Some(runner) = self.runner.take() {
+            self.runner = self.hear(runner, &mut ended);
+        }
+        for runner in std::mem::take(&mut self.retiring) {
+            let runner = self.hear(runner, &mut ended);
+            // Its line's end is its own.
+            let busy = runner.filter(|runner| self.queues.has_jobs_of(runner.process));
+            self.retiring.extend(busy);
+        }
+        self.hear_monitor(&mut ended);
+        if self.runner.is_none() && self.events.is_none() {
+            let jobs = self.queues.give_up().into_iter();
+            ended.extend(jobs.map(|(id, owner)| (HookReport::silent(id, no_runner()), owner)));
+        }
+        self.begin_waiting();
+        if let Some(runner) = &mut self.runner {
+            // An error shows again at the next turn's read, which the line's end brings about.
+            let _ = runner.line.flush();
+        }
+        ended.append(&mut self.lost);
+        ended
+    }
+
+    /// Returns the runner unless it is gone; what it has said before still counts.
+    fn hear(
+        &mut self,
+        mut runner: Runner,
+        ended: &mut Vec<(HookReport, JobOwner)>,
+    ) -> Option<Runner> {
+        let flushed = runner.line.flush();
+        loop {
+            match runner.line.try_recv() {
+                Ok(Next::Message(Message { body, .. })) => match body {
+                    HookEvent::Begun(id) => self.queues.begun(id),
+                    HookEvent::Ended(report) => {
+                        let owner = self.queues.ended(report.id);
+                        ended.extend(owner.map(|owner| (report, owner)));
+                    }
+                },
+                Ok(Next::Nothing) if flushed.is_ok() => return Some(runner),
+                Ok(Next::Lost | Next::Nothing | Next::End) => break,
+                Err(error) => {
+                    log::error!("the line to the hook runner has ended: {error}");
+                    break;
+                }
+            }
+        }
+        self.lose(&runner, ended);
+        None
+    }
+
+    fn lose(&mut self, runner: &Runner, ended: &mut Vec<(HookReport, JobOwner)>) {
+        self.losses = self.losses.saturating_add(1);
+        if self.events.is_some() {
+            log::error!("the hook runner was killed; another one takes its place");
+        }
+        let lost = self.queues.lose(runner.process).into_iter();
+        ended.extend(lost.map(|(id, owner)| (HookReport::silent(id, HookEnd::Lost), owner)));
+    }
+
+    /// Hears of a new runner, or of the monitor's end.
+    fn hear_monitor(&mut self, ended: &mut Vec<(HookReport, JobOwner)>) {
+        while let Some(events) = &mut self.events {
+            match events.try_recv() {
+                Ok(Next::Message(Message { body, mut fds })) => {
+                    let MonitorEvent::RunnerStarted(process) = body;
+                    let Some(fd) = fds.pop() else {
+                        continue;
+                    };
+                    // Its end may not have been seen yet.
+                    if let Some(before) = self.runner.take() {
+                        self.lose(&before, ended);
+                    }
+                    let line = HookLine::new(fd.into());
+                    self.runner = Some(Runner { process, line });
+                }
+                // The monitor starts another one when the line to this one has ended.
+                Ok(Next::Lost) => {}
+                Ok(Next::Nothing) => return,
+                Ok(Next::End) | Err(_) => self.events = None,
+            }
+        }
+    }
+}
+
+impl JobOwner {
+    fn of(kind: HookKind, account: Arc<str>) -> Self {
+        JobOwner {
+            kind,
+            account,
+            attempt: None,
+            input: None,
+            output: None,
+        }
+    }
+}
+
+fn no_runner() -> HookEnd {
+    HookEnd::NotStarted("the hook runner is gone".into())
+}
+
+/// What of a command's streams leads here.
+fn pipe_of(kind: HookKind) -> Option<Pipe> {
+    match kind {
+        HookKind::Save => Some(Pipe::Input),
+        HookKind::Load | HookKind::Secret => Some(Pipe::Output),
+        HookKind::Startup
+        | HookKind::Event
+        | HookKind::Error
+        | HookKind::Probe
+        | HookKind::Notify => None,
+    }
+}
+
+/// The command's end of its pipe; this end is a thread's.
+fn open_pipe(pipe: Option<Pipe>, owner: &mut JobOwner) -> io::Result<Option<OwnedFd>> {
+    Ok(match pipe {
+        None => None,
+        Some(Pipe::Input) => {
+            let (theirs, ours) = io::pipe()?;
+            if let Some(dump) = &owner.input {
+                feed(ours, dump.clone())?;
+            }
+            Some(theirs.into())
+        }
+        Some(Pipe::Output) => {
+            let (ours, theirs) = io::pipe()?;
+            owner.output = Some(collect(ours, owner.kind)?);
+            Some(theirs.into())
+        }
+    })
+}
+
+/// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
+fn feed(mut pipe: PipeWriter, dump: Arc<Sealed>) -> io::Result<()> {
+    make_room(&pipe, dump.bytes().len());
+    let thread = thread::Builder::new().name("save".into());
+    thread.stack_size(PIPE_STACK).spawn(move || {
+        // A command that doesn't want it says by its exit status whether that is well.
+        let _ = pipe.write_all(dump.bytes());
+    })?;
+    Ok(())
+}
+
+/// Lets the pipe hold so many bytes, if the system can: then it takes the dump in one step, and a
+/// server that is killed just then can't leave a command with half of it.
+#[cfg(target_os = "linux")]
+fn make_room(pipe: &PipeWriter, bytes: usize) {
+    use nix::fcntl::{FcntlArg, fcntl};
+    if let Ok(bytes) = i32::try_from(bytes) {
+        // Above the system's limit, it stays as it is.
+        let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_room(_pipe: &PipeWriter, _bytes: usize) {}
+
+/// How much of a secret's file is read, in bytes; its first line counts.
+const MAX_SECRET_BYTES: usize = 16 << 10;
+
+/// Reads a command's output, from a thread: a dump as far as there can be one, or the beginning of a
+/// secret's file, the rest of which is thrown away.
+fn collect(mut pipe: PipeReader, kind: HookKind) -> io::Result<Receiver<Output>> {
+    let (sender, receiver) = sync_channel(1);
+    let thread = thread::Builder::new().name("load".into());
+    thread.stack_size(PIPE_STACK).spawn(move || {
+        let (loads, mut output) = (kind == HookKind::Load, Vec::new());
+        let limit = if loads {
+            MAX_DUMP_BYTES.saturating_add(1)
+        } else {
+            MAX_SECRET_BYTES
+        };
+        let mut outcome = (&mut pipe).take(limit as u64).read_to_end(&mut output);
+        if outcome.is_ok() && !loads {
+            outcome = io::copy(&mut pipe, &mut io::sink()).map(|_| 0);
+        }
+        // Nobody listens when the command has failed.
+        let _ = sender.send(outcome.map(|_| output));
+    })?;
+    Ok(receiver)
+}

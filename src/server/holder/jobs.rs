@@ -1,0 +1,115 @@
+//! What a server does that may take time and isn't the core's: reloading, restarting, and taking its
+//! sockets away before it ends. Each runs on a thread of its own, one after the other as
+//! [`super::life`] says.
+
+use std::sync::Arc;
+
+use super::{
+    fdstore,
+    life::{AskedBy, Begun, LifeRequest, Verdict},
+    reload,
+    state::Holder,
+    trial,
+};
+use crate::{
+    error::{Exit, Failure},
+    wire::Reply,
+};
+
+/// Takes up a request; `None` when the reply comes later.
+pub fn request(holder: &Arc<Holder>, request: LifeRequest, by: AskedBy) -> Option<Reply> {
+    match holder.life.with(|life| life.ask(request, by)) {
+        Verdict::Begin => {
+            start(
+                holder,
+                Begun {
+                    request,
+                    by: vec![by],
+                },
+            );
+            None
+        }
+        Verdict::Follow => None,
+        Verdict::Done => Some(Reply::done()),
+        Verdict::Refuse(why) => Some(Reply::Failure(Failure::new(Exit::NoServer, why))),
+    }
+}
+
+/// A service manager or a person has sent SIGTERM or SIGINT.
+pub fn stop_by_signal(holder: &Arc<Holder>) {
+    // The same signal comes from the monitor and from whoever signals all of the server.
+    if fdstore::is_there() && !holder.is_stopping() {
+        return holder.leave();
+    }
+    let _ = request(holder, LifeRequest::Stop, None);
+}
+
+/// What was under way has ended: what has waited for that begins.
+pub fn proceed(holder: &Arc<Holder>) {
+    if let Some(begun) = holder.life.with(|life| life.proceed()) {
+        start(holder, begun);
+    }
+}
+
+fn start(holder: &Arc<Holder>, begun: Begun) {
+    let Begun { request, by } = begun;
+    let (name, waiting) = (name_of(request), by.clone());
+    let started = holder.spawn(name, move |holder| perform(holder, request, &by));
+    if let Err(error) = started {
+        let why = format!("no thread can be started: {error}");
+        log::error!("{name}: {why}");
+        holder.reply(&waiting, &Reply::Failure(Failure::new(Exit::TryLater, why)));
+        match request {
+            // It must end, if it has to wait for it.
+            LifeRequest::Stop => holder.stop(),
+            LifeRequest::Reload | LifeRequest::Restart => proceed(holder),
+        }
+    }
+}
+
+fn name_of(request: LifeRequest) -> &'static str {
+    match request {
+        LifeRequest::Reload => "reload",
+        LifeRequest::Restart => "restart",
+        LifeRequest::Stop => "stop",
+    }
+}
+
+fn perform(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy]) {
+    match request {
+        LifeRequest::Reload => {
+            let reply = match reload::reload(holder) {
+                Ok(remark) => {
+                    if by.contains(&None) && !remark.is_empty() {
+                        log::warn!("{}", remark.trim_end());
+                    }
+                    Reply::text(remark)
+                }
+                Err(failure) => {
+                    if by.contains(&None) {
+                        let why = failure.one_line();
+                        log::error!("the configuration was not reloaded: {why}");
+                    }
+                    Reply::Failure(failure)
+                }
+            };
+            holder.reply(by, &reply);
+            proceed(holder);
+        }
+        LifeRequest::Restart => match trial::prepare(holder) {
+            // The main thread goes on.
+            Ok(()) => holder.reply(by, &Reply::done()),
+            Err(failure) => {
+                holder.reply(by, &Reply::Failure(failure));
+                proceed(holder);
+            }
+        },
+        LifeRequest::Stop => {
+            // Nobody shall find it when the command has ended.
+            holder.socket.remove();
+            holder.restricted.remove();
+            holder.reply(by, &Reply::done());
+            holder.stop();
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The main thread: it sleeps until a deadline of the core, a signal, a hook's end or a change around
+//! the control socket, and does what there is to do. It never waits for anything else.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{
+    control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
+    socket_watch::SocketWatch, state::Holder, timer::Timer,
+};
+use crate::{
+    alarm::Alarm,
+    core::Core,
+    serve::Remote,
+    server::base::{
+        guard,
+        signals::{ServerSignal, SignalWatch},
+    },
+};
+
+/// How long an ending server waits for replies of token endpoints, in order to save them: most come
+/// within a second, and a network that is down must not hold up a logout.
+pub const REPLY_GRACE: Duration = Duration::from_secs(10);
+
+/// How long an ending server waits until its token files are removed: disks are faster, but a
+/// network may be in between.
+pub const FILES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an ending server lets hooks tell what has happened: the end must not come before its
+/// reason, and hooks that hang have other limits.
+pub const TELL_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last save may take: as long as any (the manual's minute).
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long clients may take to finish what they have begun to ask.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// How often to look meanwhile whether the socket is still there: nobody finds it before.
+const DRAIN_LOOK: Duration = Duration::from_millis(250);
+
+/// How long the main thread rests after a panic: what brought it about is likely still there, and a
+/// loop of panics must not fill the log or keep a processor busy.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the main thread sleeps on, before there is a server and as long as there is one.
+pub struct Turns {
+    /// Rung when the plan has changed.
+    pub alarm: Arc<Alarm>,
+    /// What signals ask.
+    pub signals: SignalWatch,
+    /// The core's deadline.
+    pub timer: Timer,
+}
+
+/// What else may end the main thread's sleep.
+#[derive(Clone, Copy)]
+pub enum Rest {
+    /// A change around the control socket.
+    Watching,
+    /// Such a change, or it takes so long.
+    WatchingAtMost(Duration),
+    /// It takes so long.
+    AtMost(Duration),
+}
+
+impl Turns {
+    /// Sleeps until there is something to do, and does it. Returns the signals that have come; after
+    /// a panic, none yet.
+    ///
+    /// # Errors
+    /// When it can't sleep.
+    pub fn turn(
+        &mut self,
+        engine: &Arc<Engine>,
+        hooks: &Hooks,
+        watch: Option<&SocketWatch>,
+        limit: Option<Duration>,
+    ) -> io::Result<Vec<ServerSignal>> {
+        let turned = guard::job("a turn", || self.unguarded(engine, hooks, watch, limit));
+        turned.unwrap_or_else(|| {
+            // A signal may still end it.
+            let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
+            let pause = PollTimeout::try_from(PANIC_PAUSE).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut fds, pause);
+            Ok(Vec::new())
+        })
+    }
+
+    fn unguarded(
+        &mut self,
+        engine: &Arc<Engine>,
+        hooks: &Hooks,
+        watch: Option<&SocketWatch>,
+        limit: Option<Duration>,
+    ) -> io::Result<Vec<ServerSignal>> {
+        self.timer.arm(engine.deadline())?;
+        let sockets = hooks.sockets();
+        let mut fds = vec![
+            PollFd::new(self.alarm.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.fd(), PollFlags::POLLIN),
+        ];
+        fds.extend((self.timer.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
+        let mut timeout = match limit {
+            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+            None => self.timer.timeout(),
+        };
+        if let Some(watch) = watch {
+            fds.extend(watch.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend((watch.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
+            timeout = watch.timeout(timeout);
+        }
+        match poll(&mut fds, timeout) {
+            // Without memory it is as if something had happened: there may be some the next time.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if let Some(watch) = watch
+            && fds.iter().any(|fd| has(fd, PollFlags::POLLPRI))
+        {
+            watch.mounted();
+        }
+        self.alarm.clear();
+        self.timer.clear();
+        engine.with(|core, cx| core.tick(cx));
+        hooks.exchange(engine);
+        Ok(std::iter::from_fn(|| self.signals.next()).collect())
+    }
+}
+
+fn has(fd: &PollFd, flag: PollFlags) -> bool {
+    fd.revents().is_some_and(|seen| seen.contains(flag))
+}
+
+/// The main thread of a server that answers.
+pub struct MainThread {
+    /// The server.
+    pub holder: Arc<Holder>,
+    turns: Turns,
+    watch: SocketWatch,
+    /// A look at the control socket that is under way.
+    looking: Option<Receiver<Found>>,
+    /// Both listeners' servers.
+    remotes: [Remote; 2],
+}
+
+impl MainThread {
+    /// That of this server.
+    pub fn new(
+        holder: Arc<Holder>,
+        turns: Turns,
+        watch: SocketWatch,
+        remotes: [Remote; 2],
+    ) -> Self {
+        MainThread {
+            holder,
+            turns,
+            watch,
+            looking: None,
+            remotes,
+        }
+    }
+
+    /// Turns until the server is to end, or to be restarted: then true.
+    ///
+    /// # Errors
+    /// Why it must end.
+    pub fn run(&mut self) -> io::Result<bool> {
+        while !self.holder.life.with(|life| life.is_over()) {
+            let done = guard::job("the main thread", || self.turn_and_serve(Rest::Watching));
+            done.transpose()?;
+            let restart = &self.holder.restart;
+            let wanted = restart.with(|restart| std::mem::take(&mut restart.wanted));
+            if wanted && !self.holder.is_stopping() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One turn, and what follows from it.
+    ///
+    /// # Errors
+    /// Why the server must end.
+    pub fn turn_and_serve(&mut self, rest: Rest) -> io::Result<()> {
+        for signal in self.turn(rest)? {
+            match signal {
+                ServerSignal::Stop => jobs::stop_by_signal(&self.holder),
+                ServerSignal::Reload => self.reload_by_signal(),
+            }
+        }
+        self.look()?;
+        if !self.holder.hooks.has_monitor() {
+            return Err(io::Error::other("the monitor was killed"));
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, rest: Rest) -> io::Result<Vec<ServerSignal>> {
+        let (watch, limit) = match rest {
+            Rest::Watching => (Some(&self.watch), None),
+            Rest::WatchingAtMost(limit) => (Some(&self.watch), Some(limit)),
+            Rest::AtMost(limit) => (None, Some(limit)),
+        };
+        let (engine, hooks) = (&self.holder.engine, &self.holder.hooks);
+        self.turns.turn(engine, hooks, watch, limit)
+    }
+
+    /// The signals that have come and that nobody has answered.
+    pub fn signals(&self) -> Vec<ServerSignal> {
+        std::iter::from_fn(|| self.turns.signals.next()).collect()
+    }
+
+    /// SIGHUP.
+    pub fn reload_by_signal(&self) {
+        // A refusal is for those who wait for one.
+        let _ = jobs::request(&self.holder, LifeRequest::Reload, None);
+    }
+
+    /// Looks after the control socket if something has happened to it, on a thread of its own;
+    /// whether it was made again.
+    ///
+    /// # Errors
+    /// When another server has taken its place.
+    pub fn look(&mut self) -> io::Result<bool> {
+        // One that ends takes its socket away itself.
+        if self.looking.is_none() && self.watch.is_due() && !self.holder.is_stopping() {
+            self.begin_look();
+        }
+        let found = match self.looking.as_ref().map(Receiver::try_recv) {
+            None | Some(Err(TryRecvError::Empty)) => return Ok(false),
+            Some(Ok(found)) => found,
+            Some(Err(TryRecvError::Disconnected)) => Found::Missing,
+        };
+        self.looking = None;
+        match found {
+            Found::There => {}
+            Found::Mended => self.watch.mended(),
+            Found::Missing => self.watch.missing(),
+            Found::Replaced if self.holder.is_stopping() => {}
+            Found::Replaced => {
+                let why = "its control socket was gone, and another server has taken its place";
+                return Err(io::Error::other(why));
+            }
+        }
+        Ok(found == Found::Mended)
+    }
+
+    /// Answers those who have begun to ask, and leaves all others to a successor.
+    ///
+    /// # Errors
+    /// When another server has taken this one's place.
+    pub fn drain_clients(&mut self) -> io::Result<()> {
+        // Who is still silent then has asked for nothing.
+        let give_up = Instant::now() + DRAIN_TIMEOUT;
+        let mut draining = self.drain();
+        while let Some(drained) = draining.last()
+            && Instant::now() < give_up
+        {
+            match drained.recv_timeout(DRAIN_LOOK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                // A server that has panicked answers nobody.
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(draining.pop()),
+            }
+            if self.look()? {
+                // A socket that is made again lets in those who had come to the old one.
+                draining = self.drain();
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches the control socket from now on, and looks whether it is there.
+    pub fn begin_look(&mut self) {
+        self.watch.renew();
+        let (sender, found) = sync_channel(1);
+        let started = self.holder.spawn("control socket", move |holder| {
+            let _ = sender.send(holder.socket.mend(&holder.clients));
+            holder.alarm.ring();
+        });
+        match started {
+            Ok(()) => self.looking = Some(found),
+            Err(_) => self.watch.missing(),
+        }
+    }
+
+    /// Has both servers answer those who have begun to ask, and let nobody else in.
+    fn drain(&self) -> Vec<Receiver<()>> {
+        self.remotes.iter().map(Remote::drain).collect()
+    }
+
+    /// [`MainThread::drain`] is over.
+    pub fn resume(&self) {
+        self.remotes.iter().for_each(Remote::resume);
+    }
+
+    /// Ends both servers, after the replies that they are writing.
+    pub fn stop_servers(&self) {
+        self.remotes.iter().for_each(Remote::stop);
+    }
+
+    /// Brings to an end what is under way, before a server stops that another may follow.
+    pub fn retire(&mut self) {
+        self.holder.engine.with(|core, _| core.hold());
+        self.wait_for_replies();
+        if let Err(error) = self.drain_clients() {
+            log::warn!("{error}");
+        }
+    }
+
+    /// The last save. Nobody is answered any more.
+    pub fn close(&mut self) {
+        let holder = self.holder.clone();
+        let engine = &holder.engine;
+        engine.with(|core, _| core.hold());
+        let saves = engine.with(|core, _| core.config().state_save_cmd.is_some());
+        // One that leaves has waited already.
+        if saves && !holder.life.with(|life| life.leaves()) {
+            self.wait_for_replies();
+        }
+        engine.with(|core, cx| core.close(cx));
+        let keeping = |holder: &Holder| holder.engine.with(|core, _| core.is_keeping());
+        if !self.wait_while(CLOSE_TIMEOUT, keeping) {
+            log::error!("the tokens could not be saved in time");
+        }
+        if !holder.files.finish(FILES_TIMEOUT) {
+            log::error!("the token files could not be removed in time");
+        }
+        self.wait_while(TELL_GRACE, |holder| holder.hooks.tells());
+    }
+
+    /// Hears what providers still have to say.
+    fn wait_for_replies(&mut self) {
+        let awaits = |core: &mut Core| core.awaits_reply();
+        self.wait_while(REPLY_GRACE, |holder| {
+            holder.engine.with(|core, _| awaits(core))
+        });
+    }
+
+    /// Turns until `busy` says no; false when it still says yes after so long.
+    fn wait_while(&mut self, patience: Duration, busy: impl Fn(&Holder) -> bool) -> bool {
+        let give_up = Instant::now() + patience;
+        while busy(&self.holder) {
+            let left = give_up.saturating_duration_since(Instant::now());
+            // Signals are nothing to it: it ends already.
+            if left.is_zero() || self.turn(Rest::AtMost(left)).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,373 @@
+//! The token holder: the process that has all tokens, client secrets and sign-ins, and answers.
+//!
+//! It takes its own rights away before it serves: it can't run programs, make or read the user's
+//! files, or signal other processes, as far as the system can enforce that. It reads and writes the
+//! sockets and ports that it has, and asks token endpoints. For files, names and commands it asks
+//! the monitor for a helper, and the hook runner, with the configuration's capability. It tells the
+//! monitor what the service manager is to hear. When it dies, the tokens are gone unless
+//! `state_save_cmd` has them, and the monitor ends with its exit status.
+//!
+//! [`engine`] has the core behind the one lock; [`effects`] does what the core says. Threads: the
+//! main one ([`main_thread`]), one for the control socket ([`clients`]), one for the redirect port
+//! ([`redirects`]), workers for providers and for token files while there is work, and one for each
+//! job that may wait for a disk ([`jobs`]).
+
+mod clients;
+mod control_socket;
+mod effects;
+mod engine;
+mod fdstore;
+mod handover;
+mod helpers;
+mod hook_outcomes;
+mod hook_queue;
+mod hooks;
+#[cfg(all(debug_assertions, target_os = "linux"))]
+mod intruder;
+mod jobs;
+mod life;
+mod main_thread;
+mod outbox;
+mod parts;
+mod provider;
+mod redirect_ports;
+mod redirects;
+mod reload;
+mod replies;
+mod restart;
+mod restricted;
+mod sandbox;
+mod show;
+mod sign_in;
+mod socket_watch;
+mod state;
+mod timer;
+mod token_files;
+mod trial;
+mod verbs;
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use sd_notify::NotifyState;
+
+use self::{
+    clients::Clients,
+    handover::Succession,
+    helpers::MonitorClient,
+    main_thread::MainThread,
+    parts::{Parts, Place, Sockets},
+    redirect_ports::RedirectPorts,
+    redirects::Endpoint,
+    socket_watch::SocketWatch,
+    state::{Holder, STACK},
+};
+use crate::{
+    control::{self, Control},
+    core::Core,
+    error::Failure,
+    paths,
+    redirect::{self, Site},
+    serve::{self, Listener},
+    server::{
+        base::{
+            activation::{self, InheritedFd},
+            error::{cant, other},
+            guard, runtime_files,
+        },
+        ipc::{capability::Capabilities, monitor_messages::HolderLines, slots::SlotReader},
+    },
+    sys,
+};
+
+/// What a holder begins with.
+pub struct Beginning {
+    /// To the monitor.
+    pub lines: HolderLines,
+    /// The configuration's file.
+    pub config_file: PathBuf,
+    /// What the process was given.
+    pub inherited: Vec<InheritedFd>,
+    /// It goes to the root directory: whoever unmounts the one it was started in shall be free to.
+    pub leave_directory: bool,
+    /// Called when it answers.
+    pub answers: Box<dyn FnOnce() -> io::Result<()>>,
+}
+
+/// A holder from its first breath to its last.
+///
+/// # Errors
+/// Why there is none, or why it has ended.
+pub fn run(beginning: Beginning) -> Result<(), Failure> {
+    let Beginning {
+        lines, config_file, ..
+    } = beginning;
+    let mut sandbox = sandbox::harden();
+    let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
+    let (mut left, others) = fdstore::split(&monitor, beginning.inherited);
+    let (config, _, capabilities) = helpers::read_config(&monitor, &config_file)?;
+    monitor.learn(capabilities);
+    let address = paths::address()?;
+    address.prepare()?;
+    let lock = runtime_files::lock(&address)?;
+    let watch = SocketWatch::new(&address.socket);
+    let startup_cmd = config.startup_cmd.clone();
+    let state = left.state();
+    let (ports, identity) = state
+        .as_ref()
+        .map_or_else(Default::default, |state| (state.ports(), state.identity()));
+    let redirects = RedirectPorts::bind(&config, ports, identity)?;
+    let given = activation::control_socket(others, &address.socket)?;
+    if beginning.leave_directory {
+        std::env::set_current_dir("/").map_err(cant)?;
+    }
+    sandbox.confine(&address.socket);
+    sandbox.deny_calls();
+    sandbox.tell();
+
+    let mut parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
+    if let Some(state) = state {
+        parts.adopt(state.core);
+    }
+    parts.load()?;
+    let sockets = parts.open(&address.socket, given, &mut left)?;
+    let place = Place {
+        address,
+        lock,
+        watch,
+    };
+    let main = parts.finish(config_file, place, sockets, sandbox.layers, 0);
+    serve(main?, |holder| {
+        left.forget();
+        // What was taken over may go on.
+        holder.engine.with(Core::release);
+        (beginning.answers)().map_err(cant)?;
+        if let Some(command) = startup_cmd {
+            holder.hooks.startup(command);
+            holder.alarm.ring();
+        }
+        Ok(())
+    })
+}
+
+/// Whether this program could go on from the state on standard input.
+///
+/// # Errors
+/// Why not.
+pub fn try_state(config_file: &Path) -> Result<(), Failure> {
+    // What comes from a holder may be an intruder's.
+    let mut sandbox = sandbox::harden();
+    sandbox.confine(&paths::address()?.socket);
+    sandbox.deny_calls();
+    handover::take(config_file, None).map(drop)
+}
+
+/// The successor of a holder, with what that has left.
+///
+/// # Errors
+/// Why there is none, or why it has ended.
+pub fn succeed(
+    config_file: PathBuf,
+    lines: HolderLines,
+    state: OwnedFd,
+    fds: Vec<OwnedFd>,
+) -> Result<(), Failure> {
+    let mut sandbox = sandbox::harden();
+    let address = paths::address()?;
+    let watch = SocketWatch::new(&address.socket);
+    // What comes from a holder may be an intruder's.
+    sandbox.confine(&address.socket);
+    sandbox.deny_calls();
+    let Succession { handover, config } = handover::take(&config_file, Some(state))?;
+    let mut fds = SlotReader::new(fds);
+    let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
+    let lock = lock.map_err(cant)?;
+    let control: UnixListener = fds.take(handover.control).map_err(cant)?.into();
+    let restricted = handover.restricted.into_iter();
+    let restricted = restricted.map(|(path, slot)| Ok((path, fds.take(slot)?.into())));
+    let restricted = restricted.collect::<io::Result<Vec<_>>>().map_err(cant)?;
+    let redirects = RedirectPorts::adopt(handover.redirects, &mut fds).map_err(cant)?;
+    sandbox.tell();
+    let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
+    monitor.learn(Capabilities::new(handover.old_grants));
+    monitor.learn(Capabilities::new(handover.grants));
+    let parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
+    let hooks = parts.hooks.adopt(handover.hooks, &mut fds);
+    hooks.map_err(cant)?;
+    let engine = &parts.engine;
+    engine.with(|core, cx| core.adopt(cx, handover.core));
+    let sockets = parts.reopen(&address.socket, control, handover.given, restricted);
+    let restarts = handover.restarts.saturating_add(1);
+    let place = Place {
+        address,
+        lock,
+        watch,
+    };
+    let main = parts.finish(config_file, place, sockets, sandbox.layers, restarts)?;
+    log::info!("the server was restarted in place");
+    serve(main, |_| Ok(()))
+}
+
+/// Serves until the end, and ends well. `answers` is called when it answers for the first time.
+fn serve(
+    (mut main, sockets): (MainThread, Sockets),
+    answers: impl FnOnce(&Arc<Holder>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let holder = main.holder.clone();
+    let threads = [
+        serve_clients(&holder, sockets.control, sockets.clients).map_err(cant)?,
+        serve_browsers(&holder, sockets.sites, sockets.pages, sockets.browsers).map_err(cant)?,
+    ];
+    // Check once: changes before the watch began raise no event.
+    main.begin_look();
+    fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
+    answers(&holder)?;
+    jobs::proceed(&holder);
+    // What was read and loaded at start.
+    sys::trim_heap();
+    let outcome = loop {
+        match main.run() {
+            Ok(true) => {
+                guard::job("a restart", || restart::perform(&mut main));
+            }
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    fdstore::notify(&holder.monitor, &[NotifyState::Stopping]);
+    let leaves = outcome.is_ok() && holder.life.with(|life| life.leaves());
+    if leaves {
+        main.retire();
+    } else {
+        holder.stop();
+    }
+    main.stop_servers();
+    for thread in threads {
+        // A thread that has panicked has nothing left to finish.
+        let _ = thread.join();
+    }
+    if leaves {
+        leave(&holder);
+    }
+    holder.redirects.with(RedirectPorts::release);
+    holder.socket.release();
+    main.close();
+    outcome.map_err(|error| other(&format!("the server has ended: {error}")))
+}
+
+fn serve_clients(
+    holder: &Arc<Holder>,
+    listener: UnixListener,
+    inbox: serve::Inbox,
+) -> io::Result<JoinHandle<()>> {
+    let listener = Listener::unix(listener)?;
+    let control = Control::new(Clients::new(holder.clone()));
+    let theirs = holder.clone();
+    spawn("control", move || {
+        let outcome = guard::job("the control socket's thread", || {
+            serve::run(vec![listener], control, control::LIMITS, inbox)
+        });
+        ended(&theirs, "control socket", outcome);
+    })
+}
+
+fn serve_browsers(
+    holder: &Arc<Holder>,
+    sites: Vec<Site>,
+    pages: Arc<redirect::Pages>,
+    inbox: serve::Inbox,
+) -> io::Result<JoinHandle<()>> {
+    let endpoint = Endpoint(holder.engine.clone());
+    let theirs = holder.clone();
+    spawn("redirect", move || {
+        let outcome = guard::job("the redirect listener's thread", || {
+            redirect::run(sites, endpoint, pages, inbox)
+        });
+        ended(&theirs, "redirect listener", outcome);
+    })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
+    thread.spawn(work)
+}
+
+/// A server without one of its listeners ends, and saves what it has; `None` is a panic.
+fn ended(holder: &Holder, what: &str, outcome: Option<io::Result<()>>) {
+    match outcome {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            log::error!("the {what} has ended: {error}");
+            holder.stop();
+        }
+        None => holder.stop(),
+    }
+}
+
+/// Leaves state and sockets with the service manager; nothing is served any more. What can't be
+/// left goes.
+fn leave(holder: &Holder) {
+    let engine = &holder.engine;
+    let (at, core) = engine.with(|core, cx| (cx.now.instant.millis(), core.state(cx.now)));
+    let state = fdstore::StoredState::new(at, &holder.redirect_info, core);
+    let mut sockets: Vec<Arc<UnixListener>> = Vec::new();
+    // One that the service manager has made is its own already.
+    if let Some((_, control, false)) = holder.socket.parts() {
+        sockets.push(control);
+    }
+    sockets.extend(holder.restricted.sockets().into_iter().map(|(_, it)| it));
+    match fdstore::put(&holder.monitor, &state, &sockets) {
+        Ok(()) => log::info!("the service manager has the state, should it start another server"),
+        Err(error) => {
+            log::error!("the service manager can't keep the state: {error}");
+            holder.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::main_thread::{CLOSE_TIMEOUT, FILES_TIMEOUT, REPLY_GRACE, TELL_GRACE};
+    use crate::server::base::limits::END_TIMEOUT;
+
+    #[test]
+    fn everybody_gives_an_ending_server_the_same_time() {
+        let counted = REPLY_GRACE + CLOSE_TIMEOUT + FILES_TIMEOUT + TELL_GRACE;
+        assert!(counted < END_TIMEOUT);
+        let secs = END_TIMEOUT.as_secs();
+        for (text, promise) in [
+            (
+                include_str!("../../../pizauth.1"),
+                "may take up to N seconds",
+            ),
+            (
+                include_str!("../../../lib/systemd/user/pizauth.service"),
+                "\nTimeoutStopSec=N\n",
+            ),
+            (
+                include_str!("../../../lib/launchd/pizauth.plist"),
+                "<integer>N</integer>",
+            ),
+            (
+                include_str!("../../../examples/services/dinit"),
+                "\nstop-timeout = N\n",
+            ),
+            (
+                include_str!("../../../examples/services/openrc"),
+                "\nretry=\"TERM/N/KILL/5\"\n",
+            ),
+            (
+                include_str!("../../../examples/services/runit/run"),
+                "`sv -w N down`",
+            ),
+        ] {
+            let promise = promise.replace('N', &secs.to_string());
+            assert!(text.contains(&promise), "no {promise:?}");
+        }
+    }
+}

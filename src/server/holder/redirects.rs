@@ -1,0 +1,97 @@
+//! The redirection endpoint's decisions: callbacks become the core's events, its answers pages.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::{
+    core::{CallbackAnswer, Waiter},
+    oauth::{authorization, token::Refusal},
+    redirect::{self, Answer, Callback, Outcome, Pages, Scheme},
+    serve::{ConnId, Remote},
+};
+
+/// The daemon as the redirection endpoint sees it.
+pub struct Endpoint(pub Arc<Engine>);
+
+/// Tells the browser that waits for the end of a sign-in.
+pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
+
+impl redirect::Endpoint for Endpoint {
+    fn has_host(&self, scheme: Scheme, host: &str) -> bool {
+        self.any_redirect(scheme, |uri| {
+            uri.host_str()
+                .is_some_and(|known| known.eq_ignore_ascii_case(host))
+        })
+    }
+
+    fn has_path(&self, scheme: Scheme, path: &str) -> bool {
+        // Some browsers and providers add or drop the last slash.
+        let bare = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
+        self.any_redirect(scheme, |uri| bare(uri.path()) == bare(path))
+    }
+
+    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer {
+        let response = match authorization::parse_callback(callback.params) {
+            Ok(response) => response,
+            Err(fault) => {
+                log::warn!("a request at the redirect port was no authorization response: {fault}");
+                return Answer::Page(Outcome::Stale);
+            }
+        };
+        log::debug!("a browser brings an authorization response");
+        let waiter = Waiter(id.number());
+        match self.0.with(|core, cx| core.callback(cx, response, waiter)) {
+            CallbackAnswer::Wait { account } => Answer::Wait {
+                account: account.to_string(),
+            },
+            CallbackAnswer::Refused { account, refusal } => Answer::Page(Outcome::Refused {
+                account: account.to_string(),
+                reason: refusal.text,
+                hint: refusal.hint,
+            }),
+            CallbackAnswer::Already { account, result } => Answer::Page(Outcome::Already {
+                account: account.to_string(),
+                refused: result.err().map(|refusal| refusal.text),
+            }),
+            CallbackAnswer::OtherIssuer { account } => Answer::Page(Outcome::OtherIssuer {
+                account: account.to_string(),
+            }),
+            CallbackAnswer::Stale => Answer::Page(Outcome::Stale),
+        }
+    }
+
+    fn trouble(&self, account: &str) -> Option<String> {
+        self.0
+            .with(|core, _| core.exchange_trouble(account).map(Refusal::line))
+    }
+}
+
+impl Endpoint {
+    fn any_redirect(&self, scheme: Scheme, matches: impl Fn(&url::Url) -> bool) -> bool {
+        let scheme = match scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        let config = self.0.with(|core, _| core.config().clone());
+        config.accounts.iter().any(|account| {
+            let uri = &account.registration.redirect_uri;
+            uri.scheme() == scheme && matches(uri)
+        })
+    }
+}
+
+/// Shows the end of a sign-in to the browsers that wait for it.
+pub fn settle(remote: Remote, pages: Arc<Pages>) -> Settle {
+    Box::new(move |Waiter(number), account, result| {
+        let account = account.to_owned();
+        let outcome = match result {
+            Ok(()) => Outcome::Authorised { account },
+            Err(Refusal { text, hint }) => Outcome::Refused {
+                account,
+                reason: text.clone(),
+                hint: hint.clone(),
+            },
+        };
+        remote.send(ConnId::from_number(number), pages.reply(&outcome), true);
+    })
+}

@@ -1,0 +1,49 @@
+//! Reading the configuration again: all of it, or nothing.
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+
+use super::{fdstore, helpers, redirect_ports::listeners, state::Holder};
+use crate::{error::Failure, server::ipc::helper_messages::HelperKind, sys};
+
+/// The ports that browsers know don't change while the server runs.
+const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were until you run \
+                              `pizauth shutdown` and `pizauth server`\n";
+
+/// Reads the config again; the service manager hears of it from its beginning to its end. The remark
+/// says what needs a restart. May wait for a disk.
+///
+/// # Errors
+/// Why nothing has changed.
+pub fn reload(holder: &Arc<Holder>) -> Result<String, Failure> {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        fdstore::notify(&holder.monitor, &[NotifyState::Reloading, now]);
+    }
+    let outcome = try_reload(holder);
+    fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
+    outcome
+}
+
+fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
+    #[cfg(all(debug_assertions, target_os = "linux"))]
+    super::intruder::visit(holder);
+    let monitor = &holder.monitor;
+    let (config, _, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
+    let mut helper = monitor.helper(HelperKind::Sockets)?;
+    let sockets = holder
+        .restricted
+        .prepare(&mut helper, &config.sockets, &capabilities)?;
+    drop(helper);
+    monitor.learn(capabilities);
+    let listeners = listeners(&config);
+    holder.engine.with(|core, cx| core.reload(cx, config));
+    holder.restricted.commit(sockets);
+    sys::trim_heap();
+    log::info!("the configuration was reloaded");
+    if listeners == holder.redirect_info.listeners {
+        Ok(String::new())
+    } else {
+        Ok(LISTENERS_STAY.into())
+    }
+}

@@ -1,0 +1,112 @@
+//! What clients hear: failures and remarks in the words that all verbs share.
+
+use crate::{
+    core::Progress,
+    error::{Exit, Failure},
+    oauth::token::Refusal,
+    view::DeviceView,
+    wire::Reply,
+};
+
+/// There is no token, and this is what brings one.
+pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
+    match progress {
+        Progress::SignIn {
+            uri,
+            device,
+            reason,
+        } => sign_in_needed(no_url, &uri, device, reason),
+        Progress::Discovering { trouble } => discovering(trouble),
+        Progress::AskingForCode => asking_for_code(),
+        Progress::Exchanging { trouble } => being_completed(trouble),
+        Progress::Refreshing { .. } => {
+            failure(Exit::TryLater, "the access token is being refreshed")
+        }
+    }
+}
+
+/// Somebody has to sign in there.
+fn sign_in_needed(
+    no_url: bool,
+    uri: &str,
+    device: Option<DeviceView>,
+    reason: Option<Refusal>,
+) -> Reply {
+    // Scripts read the first line; it stays as it is.
+    let mut what: String = match no_url {
+        true => "Token unavailable until authorised".into(),
+        false => format!("Token unavailable until authorised with URL {uri}"),
+    };
+    if let (Some(device), false) = (device, no_url) {
+        what.push_str(&format!(
+            "\non any device: open {} and enter the code {}",
+            device.verification_uri, device.user_code
+        ));
+    }
+    let failure = Failure::new(Exit::AuthorisationNeeded, what);
+    Reply::Failure(match reason {
+        Some(refusal) => failure.hint(refusal.line()),
+        None => failure,
+    })
+}
+
+/// Where to sign in isn't known yet.
+fn discovering(trouble: Option<Refusal>) -> Reply {
+    const WHAT: &str = "Token unavailable until authorised";
+    match trouble {
+        Some(refusal) => refused(Exit::TryLater, WHAT, refusal),
+        None => {
+            let what = format!("{WHAT}; the issuer is being asked for its endpoints");
+            Reply::Failure(Failure::new(Exit::TryLater, what).hint("ask again in a moment"))
+        }
+    }
+}
+
+/// The code is on its way.
+fn asking_for_code() -> Reply {
+    let what = "Token unavailable until authorised; the code for that is being asked for";
+    let failure = Failure::new(Exit::AuthorisationNeeded, what);
+    Reply::Failure(failure.hint("ask again in a moment"))
+}
+
+/// Somebody is just signing in.
+pub fn being_completed(trouble: Option<Refusal>) -> Reply {
+    match trouble {
+        None => failure(Exit::TryLater, "the authorisation is just being completed"),
+        Some(refusal) => {
+            let what = "the authorisation could not be completed yet";
+            refused(Exit::TryLater, what, refusal)
+        }
+    }
+}
+
+/// The config has no such account.
+pub fn no_account(name: &str) -> Reply {
+    let name = crate::text::sanitize(name);
+    failure(
+        Exit::NoAccount,
+        &format!("no account `{name}` in the configuration"),
+    )
+}
+
+/// Not done, for this reason.
+pub fn failure(exit: Exit, what: &str) -> Reply {
+    Reply::Failure(Failure::new(exit, what))
+}
+
+/// Not done, in the provider's words.
+pub fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
+    let failure = Failure::new(exit, format!("{what}: {}", refusal.text));
+    Reply::Failure(match refusal.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
+}
+
+/// Done, with this to print.
+pub fn json(value: &impl serde::Serialize) -> Reply {
+    match serde_json::to_string(value) {
+        Ok(text) => Reply::text(text),
+        Err(error) => failure(Exit::Other, &error.to_string()),
+    }
+}

@@ -1,0 +1,186 @@
+//! `pizauth restart`, on this side of the monitor's execve(2): what is under way is finished, the
+//! state goes to a successor, and if there is none after all, everything goes on as it was.
+
+use std::{
+    cell::Cell,
+    io,
+    os::fd::AsFd,
+    sync::mpsc::sync_channel,
+    time::{Duration, Instant},
+};
+
+use super::{
+    handover::NewConfig,
+    jobs,
+    main_thread::{MainThread, Rest},
+    state::Holder,
+    trial::{describe, try_program},
+};
+use crate::{
+    core::Core,
+    server::{
+        base::signals::ServerSignal,
+        ipc::{memfd, slots::SlotWriter},
+    },
+};
+
+/// How long to wait for what is under way with a provider or a command that saves: a reply that
+/// nobody hears may cost a login. A little longer than either may take.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
+
+/// How long the second trial may take, or a reload that is under way: a little longer than their
+/// helpers live.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long token files may take that are being written.
+const FILES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Becomes the program that was tried. Returns only when that wasn't possible: then everything
+/// goes on as it was.
+pub fn perform(main: &mut MainThread) {
+    log::info!("the server is about to be restarted in place");
+    main.holder.engine.with(|core, _| core.hold());
+    let outcome = settle(main)
+        // Much may have happened since it was asked for, and once more costs milliseconds.
+        .and_then(|()| try_again(main))
+        .and_then(|config| drain_and_become(main, &config));
+    main.resume();
+    main.holder.engine.with(Core::release);
+    let Err(error) = outcome;
+    if !main.holder.is_stopping() {
+        log::error!("the server was not restarted and goes on: {error}");
+    }
+    let why = crate::text::sanitize(&error.to_string());
+    main.holder
+        .restart
+        .with(|restart| restart.failure = Some(why));
+    jobs::proceed(&main.holder);
+    main.holder.alarm.ring();
+}
+
+/// Waits for the end of what is under way.
+fn settle(main: &mut MainThread) -> io::Result<()> {
+    wait_until(main, SETTLE_TIMEOUT, |holder| {
+        let busy = |core: &mut Core| core.awaits_reply() || core.is_keeping();
+        !holder.engine.with(|core, _| busy(core)) && holder.hooks.is_settled()
+    })
+    .and_then(|settled| {
+        if settled {
+            return Ok(());
+        }
+        let why = "what is under way with a provider takes too long";
+        Err(io::Error::other(why))
+    })
+}
+
+/// Turns until `done`; false when that takes too long.
+fn wait_until(
+    main: &mut MainThread,
+    patience: Duration,
+    done: impl Fn(&Holder) -> bool,
+) -> io::Result<bool> {
+    let give_up = Instant::now() + patience;
+    while !done(&main.holder) {
+        let left = give_up.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        // Clients must find the socket meanwhile, too.
+        main.turn_and_serve(Rest::WatchingAtMost(left))?;
+        if main.holder.is_stopping() {
+            return Err(io::Error::other("it ends"));
+        }
+    }
+    Ok(true)
+}
+
+/// The trial once more, on a thread of its own: this one goes on.
+fn try_again(main: &mut MainThread) -> io::Result<NewConfig> {
+    let (sender, tried) = sync_channel(1);
+    main.holder.spawn("trial", move |holder| {
+        // Who asked may have given up.
+        let _ = sender.send(try_program(holder));
+        holder.alarm.ring();
+    })?;
+    let outcome = Cell::new(None);
+    wait_until(main, TRIAL_TIMEOUT, |_| {
+        let tried = tried.try_recv().ok();
+        let done = tried.is_some();
+        outcome.set(tried);
+        done
+    })?;
+    match outcome.take() {
+        Some(outcome) => outcome.map_err(|failure| io::Error::other(failure.what)),
+        None => Err(io::Error::other("trying the new program takes too long")),
+    }
+}
+
+/// What never comes: a successor doesn't return.
+enum Never {}
+
+fn drain_and_become(main: &mut MainThread, config: &NewConfig) -> io::Result<Never> {
+    // One that is under way would change what the successor gets.
+    let reloaded = wait_until(main, TRIAL_TIMEOUT, |holder| {
+        holder.life.with(|life| life.hand_over())
+    })?;
+    if !reloaded {
+        return Err(io::Error::other("a reload takes too long"));
+    }
+    main.drain_clients()?;
+    let holder = main.holder.clone();
+    if holder.is_stopping() || !holder.files.finish(FILES_TIMEOUT) {
+        return Err(io::Error::other(
+            "it ends, or a token file can't be written",
+        ));
+    }
+    // What the last clients have brought about.
+    holder.hooks.exchange(&holder.engine);
+    if !holder.hooks.is_settled() {
+        return Err(io::Error::other("the hook runner takes no orders"));
+    }
+    // Before it is asked for: the answer may be late, and requests are dealt with in turn.
+    let held = HeldSignals(&holder);
+    holder.monitor.hold_signals(true)?;
+    let (error, reload) = hand_over(main, config);
+    drop(held);
+    if reload {
+        // The successor was to.
+        main.reload_by_signal();
+    }
+    Err(error)
+}
+
+/// Signals are held back for a successor until this is dropped.
+struct HeldSignals<'a>(&'a Holder);
+
+impl Drop for HeldSignals<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.monitor.hold_signals(false) {
+            log::error!("signals may go unheard: {error}");
+        }
+    }
+}
+
+/// From the last signal that is this server's to the first that is its successor's. Returns only when
+/// there is none: why, and whether a reload is wanted.
+fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
+    let holder = &main.holder;
+    let signals = main.signals();
+    if signals.contains(&ServerSignal::Stop) {
+        jobs::stop_by_signal(holder);
+        return (io::Error::other("it ends"), false);
+    }
+    let waiting = holder.life.with(|life| life.owes_reload());
+    let reload = waiting || signals.contains(&ServerSignal::Reload);
+    let mut fds = SlotWriter::default();
+    let memory = describe(holder, config, &mut fds).and_then(|state| state.memory());
+    match memory {
+        Ok(memory) => {
+            let kept = fds.fds();
+            let error = (holder.monitor).become_successor(memory.as_fd(), &kept, reload);
+            memfd::discard(&memory);
+            (error, reload && !waiting)
+        }
+        Err(error) => (error, reload && !waiting),
+    }
+}

@@ -1,0 +1,286 @@
+//! The restricted sockets: opening and closing them as the configuration says, and what their
+//! clients may ask.
+
+use std::{collections::HashMap, os::unix::net::UnixListener, sync::Arc};
+
+use super::{
+    control_socket::SocketFile,
+    helpers::{Helper, MonitorClient},
+    replies::no_account,
+};
+use crate::{
+    config::{Allowed, RestrictedSocket},
+    control::{Asker, FULL},
+    error::{Exit, Failure},
+    lock::Lock,
+    paths,
+    serve::{Listener, Remote},
+    server::{
+        base::{error::other, log::ACCESS},
+        ipc::capability::Capabilities,
+    },
+    wire::{NOT_ALLOWED, Reply, Request},
+};
+
+/// The restricted sockets that are open.
+pub struct RestrictedSockets {
+    server: Remote,
+    monitor: Arc<MonitorClient>,
+    state: Lock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The greatest number that a listener has had.
+    last: usize,
+    open: HashMap<usize, OpenSocket>,
+}
+
+struct OpenSocket {
+    rules: Arc<RestrictedSocket>,
+    file: SocketFile,
+    /// The same socket as the server's, for a successor.
+    listener: Arc<UnixListener>,
+}
+
+/// What a new configuration changes, ready to be put into force without fail.
+pub struct Plan {
+    monitor: Arc<MonitorClient>,
+    wanted: Vec<RestrictedSocket>,
+    /// Those of them that are new, with their files.
+    opened: Vec<(Arc<str>, UnixListener, SocketFile)>,
+}
+
+impl Drop for Plan {
+    /// What wasn't put into force leaves nothing behind.
+    fn drop(&mut self) {
+        for (_, listener, file) in &self.opened {
+            file.remove_with(&self.monitor, listener);
+        }
+    }
+}
+
+impl RestrictedSockets {
+    /// None yet; `server` is to accept their connections.
+    pub fn new(server: Remote, monitor: Arc<MonitorClient>) -> Self {
+        RestrictedSockets {
+            server,
+            monitor,
+            state: Lock::default(),
+        }
+    }
+
+    /// Listens on those of `wanted` that aren't open.
+    ///
+    /// # Errors
+    /// When one can't be; nothing has changed then.
+    pub fn prepare(
+        &self,
+        helper: &mut Helper,
+        wanted: &[RestrictedSocket],
+        capabilities: &Capabilities,
+    ) -> Result<Plan, Failure> {
+        let mut plan = self.plan(wanted);
+        for socket in wanted {
+            if self.is_open(&socket.path) {
+                continue;
+            }
+            let path = paths::expand(&socket.path)
+                .ok_or_else(|| other(&format!("no home directory for {}", socket.path)))?;
+            let (listener, id) = helper.listen(&socket.path, capabilities)?;
+            let file = SocketFile::known(&path, id);
+            plan.opened.push((socket.path.clone(), listener, file));
+        }
+        Ok(plan)
+    }
+
+    fn plan(&self, wanted: &[RestrictedSocket]) -> Plan {
+        Plan {
+            monitor: self.monitor.clone(),
+            wanted: wanted.to_vec(),
+            opened: Vec::new(),
+        }
+    }
+
+    /// Puts a plan into force: opens what is new, closes what has gone, changes the rules of what
+    /// stays.
+    pub fn commit(&self, mut plan: Plan) {
+        for (number, socket) in self.close_all_but(&plan.wanted) {
+            socket.file.remove_with(&self.monitor, &socket.listener);
+            self.server.close(number);
+        }
+        for (path, listener, file) in std::mem::take(&mut plan.opened) {
+            let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
+                continue;
+            };
+            let number = self.state.with(|state| {
+                state.last = state.last.saturating_add(1);
+                FULL.saturating_add(state.last)
+            });
+            let served = listener.try_clone().and_then(Listener::unix);
+            let socket = OpenSocket {
+                rules: Arc::new(rules.clone()),
+                file,
+                listener: Arc::new(listener),
+            };
+            match served {
+                Ok(served) => {
+                    self.state.with(|state| state.open.insert(number, socket));
+                    self.server.open(number, served);
+                }
+                Err(error) => {
+                    log::error!("can't serve the socket {path}: {error}");
+                    socket.file.remove_with(&self.monitor, &socket.listener);
+                }
+            }
+        }
+    }
+
+    /// Lets nobody in by those that aren't wanted any more; those that are get their new rules.
+    fn close_all_but(&self, wanted: &[RestrictedSocket]) -> Vec<(usize, OpenSocket)> {
+        self.state.with(|state| {
+            let gone = state.open.extract_if(|_, socket| {
+                let rules = wanted.iter().find(|it| it.path == socket.rules.path);
+                if let Some(rules) = rules {
+                    socket.rules = Arc::new(rules.clone());
+                }
+                rules.is_none()
+            });
+            gone.collect()
+        })
+    }
+
+    /// Goes on with a predecessor's sockets.
+    pub fn adopt(&self, sockets: Vec<(Arc<str>, UnixListener)>, wanted: &[RestrictedSocket]) {
+        let mut plan = self.plan(wanted);
+        for (path, listener) in sockets {
+            let file = paths::expand(&path);
+            let file = file.and_then(|path| SocketFile::of(&path).ok());
+            match file {
+                Some(file) if wanted.iter().any(|it| it.path == path) => {
+                    plan.opened.push((path, listener, file));
+                }
+                Some(file) => file.remove_with(&self.monitor, &listener),
+                None => {}
+            }
+        }
+        self.commit(plan);
+    }
+
+    /// What there is to hand over: paths and sockets.
+    pub fn sockets(&self) -> Vec<(Arc<str>, Arc<UnixListener>)> {
+        self.state.with(|state| {
+            let open = state.open.values();
+            open.map(|socket| (socket.rules.path.clone(), socket.listener.clone()))
+                .collect()
+        })
+    }
+
+    /// Removes their files: nobody finds them any more.
+    pub fn remove(&self) {
+        for (_, socket) in self.close_all_but(&[]) {
+            socket.file.remove_with(&self.monitor, &socket.listener);
+        }
+    }
+
+    fn is_open(&self, path: &str) -> bool {
+        self.state.with(|state| {
+            state
+                .open
+                .values()
+                .any(|socket| &*socket.rules.path == path)
+        })
+    }
+
+    /// What may be asked of `asker`'s request; `None` when anything may.
+    ///
+    /// # Errors
+    /// When this may not, or the socket has just been closed.
+    pub fn admit(&self, asker: &Asker, request: &mut Request) -> Result<Admitted, Reply> {
+        if asker.listener == FULL {
+            return Ok(Admitted::Fully);
+        }
+        let rules = self.state.with(|state| {
+            let socket = state.open.get(&asker.listener);
+            socket.map(|socket| socket.rules.clone())
+        });
+        let Some(rules) = rules else {
+            return Err(refused("this socket has just been closed"));
+        };
+        let (verb, outcome) = judge(&rules, request);
+        let pid = asker.pid.map(|pid| format!("process {pid} of "));
+        let who = format!("{}user {}", pid.unwrap_or_default(), asker.uid);
+        match &outcome {
+            Ok(()) => log::info!(target: ACCESS, "socket {}: {verb} by {who}", rules.path),
+            Err(_) => {
+                log::warn!(target: ACCESS, "socket {}: {verb} by {who} was refused", rules.path);
+            }
+        }
+        outcome.map(|()| Admitted::To(rules))
+    }
+}
+
+/// What a request may see.
+pub enum Admitted {
+    /// Everything.
+    Fully,
+    /// What a restricted socket shows.
+    To(Arc<RestrictedSocket>),
+}
+
+impl Admitted {
+    /// Whether this account is there as far as the client may tell.
+    pub fn sees(&self, account: &str) -> bool {
+        match self {
+            Admitted::Fully => true,
+            Admitted::To(rules) => rules.accounts.iter().any(|name| **name == *account),
+        }
+    }
+}
+
+/// The request in words for the log, and whether `rules` allow it. An authorisation URL goes to
+/// nobody through a restricted socket: whoever has it could sign in as somebody else.
+fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(), Reply>) {
+    let (allowed, args) = match request {
+        Request::Show(args) => (Allowed::Show, Some((&args.account, &mut args.no_url))),
+        Request::Refresh(args) => (Allowed::Refresh, Some((&args.account, &mut args.no_url))),
+        Request::Status => (Allowed::Status, None),
+        Request::Auth(_)
+        | Request::Await(_)
+        | Request::Dump
+        | Request::Info
+        | Request::Redirect(_)
+        | Request::Reload
+        | Request::Restart
+        | Request::Restore(_)
+        | Request::Revoke(_)
+        | Request::Shutdown
+        | Request::Watch => {
+            return (request.verb().into(), Err(refused(NOT_ALLOWED)));
+        }
+    };
+    let verb = allowed.name();
+    let words = match &args {
+        Some((account, _)) => {
+            format!("{verb} {}", crate::text::sanitize(account))
+        }
+        None => verb.into(),
+    };
+    if !rules.allow.contains(&allowed) {
+        let why = format!("this socket doesn't allow `{verb}`");
+        return (words, Err(refused(&why)));
+    }
+    let Some((account, no_url)) = args else {
+        return (words, Ok(()));
+    };
+    if !rules.accounts.iter().any(|name| **name == **account) {
+        let reply = no_account(account);
+        return (words, Err(reply));
+    }
+    *no_url = true;
+    (words, Ok(()))
+}
+
+fn refused(why: &str) -> Reply {
+    Reply::Failure(Failure::new(Exit::Other, why))
+}

@@ -1,0 +1,141 @@
+//! What `show` prints: a token in the shape that was asked for, or why there is none.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::replies::{failure, no_account, not_yet, refused};
+use crate::{
+    core::{Answer, Asker, Handed, Progress, Show},
+    error::{Exit, Failure},
+    form::Format,
+    oauth::sasl,
+    report,
+    secret::Wiped,
+    time::humane,
+    wire::Reply,
+};
+
+/// The line that answers an `ask`.
+pub fn reply(asker: &Asker, account: &str, answer: Answer) -> Reply {
+    match answer {
+        Answer::Token(handed) => put(asker, account, handed).unwrap_or_else(Reply::Failure),
+        Answer::Not { show, left } => lacking(asker, show, left),
+        Answer::ShortLived { lifetime } => failure(
+            Exit::TryLater,
+            &format!(
+                "no token is valid so long: the provider lets them live {}",
+                humane(lifetime)
+            ),
+        ),
+        Answer::Failed(refusal) => refused(
+            Exit::AuthorisationNeeded,
+            "the authorisation failed",
+            refusal,
+        ),
+        Answer::Gone => no_account(account),
+    }
+}
+
+fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
+    let state = match left {
+        None => "the access token has expired".into(),
+        Some(left) => format!("the access token is valid for only {}", humane(left)),
+    };
+    match show {
+        Show::Token(token) => Reply::Token(token),
+        Show::Coming(Progress::Refreshing { trouble: None }) => {
+            failure(Exit::TryLater, &format!("{state} and is being refreshed"))
+        }
+        Show::Coming(Progress::Refreshing {
+            trouble: Some(refusal),
+        }) => refused(
+            Exit::TryLater,
+            &format!("{state} and could not be refreshed yet"),
+            refusal,
+        ),
+        Show::Coming(progress) => not_yet(asker.no_url, progress),
+        Show::Parked(refusal) => refused(
+            Exit::Config,
+            &format!("{state} and can not be refreshed"),
+            refusal,
+        ),
+    }
+}
+
+fn put(asker: &Asker, account: &str, handed: Handed) -> Result<Reply, Failure> {
+    let form = &asker.form;
+    let user = || form.user.as_deref().or(handed.login_hint.as_deref());
+    let unfit = |sasl::Unfit| {
+        let what = "a user or host that is empty or has control characters";
+        Failure::new(Exit::Usage, what)
+    };
+    match form.format {
+        Format::Raw => Ok(Reply::Token(handed.token)),
+        Format::Bearer => {
+            const FIELD: &[u8] = b"Authorization: Bearer ";
+            let token = handed.token.expose().as_bytes();
+            let mut line = Wiped::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
+            line.extend_from_slice(FIELD);
+            line.extend_from_slice(token);
+            Ok(Reply::Bytes(line))
+        }
+        Format::Json => json(account, &handed),
+        Format::Xoauth2 => {
+            let user = user().ok_or_else(|| {
+                Failure::new(Exit::Usage, "no user: the account has no login_hint")
+                    .hint("name the mailbox with `--user`")
+            })?;
+            let response = sasl::xoauth2(user, &handed.token).map_err(unfit)?;
+            Ok(Reply::Token(Arc::new(response)))
+        }
+        Format::Oauthbearer => {
+            let host = form.host.as_deref();
+            let response = sasl::oauthbearer(user(), host, form.port, &handed.token);
+            Ok(Reply::Token(Arc::new(response.map_err(unfit)?)))
+        }
+    }
+}
+
+/// `-f json`, as pizauth(1) documents it.
+#[derive(Serialize)]
+struct Line<'a> {
+    token: &'a str,
+    #[serde(rename = "type")]
+    token_type: &'static str,
+    expiry: Option<String>,
+    expiry_unix: Option<i64>,
+    scopes: &'a [String],
+    account: &'a str,
+    login_hint: Option<&'a str>,
+    provider: Option<&'a str>,
+}
+
+fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
+    let line = Line {
+        token: handed.token.expose(),
+        token_type: "Bearer",
+        expiry: handed.expires.map(report::rfc3339),
+        expiry_unix: handed.expires.map(crate::time::Wall::secs),
+        scopes: &handed.scopes,
+        account,
+        login_hint: handed.login_hint.as_deref(),
+        provider: handed.provider.as_deref(),
+    };
+    // Room for every byte to be escaped: a buffer that grows leaves copies of the token behind.
+    let texts = handed
+        .scopes
+        .iter()
+        .map(|scope| scope.len().saturating_add(1));
+    let names = [Some(account), line.login_hint, line.provider];
+    let names = names.iter().flatten().map(|name| name.len());
+    let length = texts
+        .chain(names)
+        .fold(line.token.len(), usize::saturating_add);
+    let mut text = Wiped::new(Vec::with_capacity(
+        length.saturating_mul(6).saturating_add(256),
+    ));
+    serde_json::to_writer(&mut *text, &line)
+        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+    Ok(Reply::Bytes(text))
+}

@@ -1,0 +1,232 @@
+//! The verbs about signing in and out, whose clients may have to wait.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    engine::Engine,
+    replies::{being_completed, failure, json, no_account, refused},
+};
+use crate::{
+    core::{CallbackAnswer, Ended, SignInWait, Waiter},
+    error::{Exit, Failure},
+    oauth::{authorization, token::Refusal},
+    serve::ConnId,
+    view::SignInStart,
+    wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs},
+};
+
+/// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
+/// may take.
+const EXCHANGE_WAIT: Duration = Duration::from_secs(40);
+
+/// How long a client waits for the end of a sign-in before it has to ask again.
+const SIGN_IN_WAIT: Duration = Duration::from_secs(600);
+
+/// How long `auth` waits for a device code: a little longer than the request for it may take.
+const CODE_WAIT: Duration = Duration::from_secs(35);
+
+/// How long `revoke` waits for the provider.
+const REVOCATION_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a client waits for a job, which may have to wait for another one first: as long as
+/// clients do.
+const JOB_WAIT: Duration = Duration::from_secs(60);
+
+/// What a client hears, and when.
+pub enum Answered {
+    /// This, now.
+    Now(Reply),
+    /// What [`settled`] or a job says, once it is called.
+    Later {
+        /// In so long at most.
+        limit: Duration,
+        /// The account whose end it waits for.
+        account: Option<String>,
+        /// What it hears if nothing else comes.
+        final_reply: FinalReply,
+    },
+}
+
+/// What a client hears that has waited in vain.
+pub enum FinalReply {
+    /// This.
+    These(Reply),
+    /// Why the code of this account couldn't be exchanged yet.
+    Completing(String),
+    /// That a job takes too long.
+    Job,
+}
+
+impl FinalReply {
+    /// The reply.
+    pub fn reply(self, engine: &Arc<Engine>) -> Reply {
+        match self {
+            FinalReply::These(reply) => reply,
+            FinalReply::Completing(account) => {
+                let trouble = engine.with(|core, _| core.exchange_trouble(&account).cloned());
+                being_completed(trouble)
+            }
+            FinalReply::Job => failure(
+                Exit::TryLater,
+                "it takes too long; the log says what it does",
+            ),
+        }
+    }
+}
+
+impl Answered {
+    /// The reply of a job that has begun.
+    pub fn by_job() -> Self {
+        Answered::Later {
+            limit: JOB_WAIT,
+            account: None,
+            final_reply: FinalReply::Job,
+        }
+    }
+
+    fn later(limit: Duration, account: &str, final_reply: FinalReply) -> Self {
+        Answered::Later {
+            limit,
+            account: Some(account.to_owned()),
+            final_reply,
+        }
+    }
+}
+
+impl From<Reply> for Answered {
+    fn from(reply: Reply) -> Self {
+        Answered::Now(reply)
+    }
+}
+
+/// The reply to whoever has waited for this.
+pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Reply {
+    match what {
+        Ended::SignIn => signed_in(account, result),
+        // The client asks again, and hears it then.
+        Ended::Code => match result {
+            Ok(()) => json(&SignInStart::AskingForCode),
+            Err(refusal) => nobody_can_yet(account, refusal),
+        },
+        Ended::Revocation => revoked(result),
+    }
+}
+
+/// Takes an authorization response that somebody has pasted.
+pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
+    let Some(params) = authorization::pasted_params(args.address.expose()) else {
+        let what = "this address has no authorization response in it";
+        let hint = "it must be the one that the browser was sent to after signing in, with all \
+                    that is behind the `?`";
+        return Reply::Failure(Failure::new(Exit::Usage, what).hint(hint)).into();
+    };
+    let response = match authorization::parse_callback(params) {
+        Ok(response) => response,
+        Err(fault) => {
+            let what = format!("this address has no usable authorization response: {fault}");
+            return failure(Exit::Usage, &what).into();
+        }
+    };
+    let waiter = Waiter(id.number());
+    match engine.with(|core, cx| core.callback(cx, response, waiter)) {
+        CallbackAnswer::Wait { account } => Answered::later(
+            EXCHANGE_WAIT,
+            &account,
+            FinalReply::Completing(account.to_string()),
+        ),
+        CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
+        CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
+        CallbackAnswer::OtherIssuer { account } => {
+            let what = format!(
+                "this address comes from another provider than that of `{account}`, or doesn't say \
+                 from which"
+            );
+            let hint = "nothing was changed; sign in at the provider that `pizauth show` names";
+            Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
+        }
+        CallbackAnswer::Stale => {
+            let what = "nobody waits for this address: it is old, or was altered on the way";
+            let hint = "`pizauth show <account>` says which URL to open now";
+            Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
+        }
+    }
+}
+
+/// Says where a sign-in stands, once there is something to say.
+pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
+    let waiter = Waiter(id.number());
+    let AuthArgs {
+        account,
+        join,
+        no_wait,
+    } = args;
+    match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, waiter)) {
+        None => no_account(account).into(),
+        Some(Ok(start @ SignInStart::AskingForCode)) => {
+            Answered::later(CODE_WAIT, account, FinalReply::These(json(&start)))
+        }
+        Some(Ok(start)) => json(&start).into(),
+        Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
+    }
+}
+
+/// Waits for the end of a sign-in.
+pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Answered {
+    let waiter = Waiter(id.number());
+    match engine.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
+        None => no_account(account).into(),
+        Some(Ok(SignInWait::Yes)) => {
+            let final_reply = Reply::text(wire::STILL_PENDING.into());
+            Answered::later(SIGN_IN_WAIT, account, FinalReply::These(final_reply))
+        }
+        Some(Ok(SignInWait::No)) => signed_in(account, &Ok(())).into(),
+        Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
+    }
+}
+
+/// Forgets the tokens, and tells the provider unless it shan't.
+pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> Answered {
+    let waiter = Waiter(id.number());
+    let telling = engine.with(|core, cx| match args.local {
+        true => core.revoke(cx, &args.account).then_some(false),
+        false => core.revoke_and_tell(cx, &args.account, waiter),
+    });
+    match telling {
+        None => no_account(&args.account).into(),
+        Some(false) => Reply::done().into(),
+        Some(true) => {
+            let note = "the provider hasn't answered yet; the server goes on asking it\n";
+            let final_reply = FinalReply::These(Reply::text(note.into()));
+            Answered::later(REVOCATION_WAIT, &args.account, final_reply)
+        }
+    }
+}
+
+/// What `revoke` has to add: the tokens are forgotten in any case.
+fn revoked(result: &Result<(), Refusal>) -> Reply {
+    match result {
+        Ok(()) => Reply::done(),
+        Err(refusal) => Reply::text(format!(
+            "the tokens are forgotten here, but the provider has not revoked them: {}\n",
+            refusal.line()
+        )),
+    }
+}
+
+/// Where to sign in isn't known, and why.
+fn nobody_can_yet(account: &str, refusal: &Refusal) -> Reply {
+    let what = format!("{account}: nobody can sign in yet");
+    refused(Exit::TryLater, &what, refusal.clone())
+}
+
+fn signed_in(account: &str, result: &Result<(), Refusal>) -> Reply {
+    match result {
+        Ok(()) => Reply::text(format!("{account}: authorised\n")),
+        Err(refusal) => refused_sign_in(account, refusal),
+    }
+}
+
+fn refused_sign_in(account: &str, refusal: &Refusal) -> Reply {
+    let what = format!("{account}: authorisation failed");
+    refused(Exit::AuthorisationNeeded, &what, refusal.clone())
+}

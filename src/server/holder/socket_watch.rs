@@ -1,0 +1,213 @@
+//! Notices that the control socket's file may have gone: somebody cleaned the runtime directory,
+//! mounted another over it, or the system took it away. On Linux the kernel says so and nothing wakes
+//! up without a reason.
+
+use std::{
+    cell::Cell,
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::poll::PollTimeout;
+
+/// How long a change is left alone before it is looked at: who removes a directory file by file
+/// must not find a new file in it.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How often to look where nothing tells, or where the last try to mend has failed: a user can wait
+/// so long for a daemon to be found again.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Tells when the socket should be looked at.
+pub struct SocketWatch {
+    socket: PathBuf,
+    watch: sys::Watch,
+    mounts: sys::Mounts,
+    mounted: Cell<bool>,
+    due: Option<Instant>,
+}
+
+impl SocketWatch {
+    /// Watches over nothing before [`SocketWatch::renew`].
+    pub fn new(socket: &Path) -> Self {
+        SocketWatch {
+            socket: socket.to_owned(),
+            watch: sys::Watch::new(),
+            mounts: sys::Mounts::new(),
+            mounted: Cell::new(false),
+            due: None,
+        }
+    }
+
+    /// Readable when something has changed around the socket.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.fd()
+    }
+
+    /// Exceptional (POLLPRI) once, when something was mounted or unmounted.
+    pub fn mounts(&self) -> Option<BorrowedFd<'_>> {
+        self.mounts.fd()
+    }
+
+    /// [`SocketWatch::mounts`] was exceptional; it says so once only.
+    pub fn mounted(&self) {
+        self.mounted.set(true);
+    }
+
+    /// How long poll(2) may sleep, when `timeout` is how long the others let it.
+    pub fn timeout(&self, timeout: PollTimeout) -> PollTimeout {
+        let Some(due) = self.due else {
+            return timeout;
+        };
+        // A millisecond more than is left, so that it isn't woken too early.
+        let left = due
+            .saturating_duration_since(Instant::now())
+            .saturating_add(Duration::from_millis(1));
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        // As poll(2) has them: a negative one is none.
+        let (others, ours) = (i32::from(timeout), i32::from(left));
+        match others < 0 || ours < others {
+            true => left,
+            false => timeout,
+        }
+    }
+
+    /// Whether the socket should be looked at now.
+    pub fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.watch.changed() | self.mounted.take() {
+            self.due = Some(self.due.map_or(now + SETTLE, |due| due.min(now + SETTLE)));
+        }
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Watches the directories that are there now. To be called before the socket is looked at, so
+    /// that nothing happens unseen; what was found has to follow.
+    pub fn renew(&mut self) {
+        let told = self.watch.renew(&self.socket);
+        self.due = (!told).then(|| Instant::now() + LOOK_EVERY);
+    }
+
+    /// The socket was made again, perhaps in a directory that isn't watched yet.
+    pub fn mended(&mut self) {
+        self.due = Some(Instant::now() + SETTLE);
+    }
+
+    /// The socket is gone and can't be made now.
+    pub fn missing(&mut self) {
+        self.due = Some(Instant::now() + LOOK_EVERY);
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod sys {
+    use std::{
+        fs::File,
+        os::fd::{AsFd, BorrowedFd},
+        path::Path,
+    };
+
+    use nix::{
+        errno::Errno,
+        sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+    };
+
+    /// The mounts that this process sees, proc_pid_mountinfo(5).
+    pub struct Mounts(Option<File>);
+
+    impl Mounts {
+        /// From now on.
+        pub fn new() -> Self {
+            // Without /proc, nobody tells.
+            Mounts(File::open("/proc/self/mountinfo").ok())
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            self.0.as_ref().map(AsFd::as_fd)
+        }
+    }
+
+    /// inotify(7) on the socket's directory and on the one around it.
+    pub struct Watch(Option<Inotify>);
+
+    impl Watch {
+        /// Watches nothing yet.
+        pub fn new() -> Self {
+            let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+            // The system's limit may have been reached; then it is looked at now and again.
+            Watch(Inotify::init(flags).ok())
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            self.0.as_ref().map(AsFd::as_fd)
+        }
+
+        /// Forgets what has happened; whether anything has.
+        pub fn changed(&self) -> bool {
+            let mut changed = false;
+            while let Some(inotify) = &self.0 {
+                match inotify.read_events() {
+                    Ok(events) => changed |= !events.is_empty(),
+                    Err(Errno::EINTR) => {}
+                    Err(_) => break,
+                }
+            }
+            changed
+        }
+
+        /// Watches the directories that are there now; whether it can. To watch one again is
+        /// nothing new to the kernel.
+        pub fn renew(&self, socket: &Path) -> bool {
+            let itself = AddWatchFlags::IN_DELETE_SELF
+                | AddWatchFlags::IN_MOVE_SELF
+                | AddWatchFlags::IN_ONLYDIR;
+            let files = itself | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+            let (Some(inotify), Some(dir)) = (&self.0, socket.parent()) else {
+                return false;
+            };
+            // What happens to the other files of a directory such as /tmp is no reason to wake up.
+            let around = dir.parent().map(|dir| inotify.add_watch(dir, itself));
+            inotify.add_watch(dir, files).is_ok() && around.is_none_or(|added| added.is_ok())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod sys {
+    use std::{os::fd::BorrowedFd, path::Path};
+
+    /// Nothing tells.
+    pub struct Mounts;
+
+    impl Mounts {
+        pub fn new() -> Self {
+            Mounts
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
+
+    /// Nothing tells.
+    pub struct Watch;
+
+    impl Watch {
+        pub fn new() -> Self {
+            Watch
+        }
+
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        pub fn changed(&self) -> bool {
+            false
+        }
+
+        pub fn renew(&self, _socket: &Path) -> bool {
+            false
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A server that runs: its parts, and its life.
+
+use std::{io, path::PathBuf, sync::Arc, thread};
+
+use super::{
+    control_socket::ControlSocket,
+    engine::Engine,
+    fdstore,
+    helpers::MonitorClient,
+    hooks::Hooks,
+    life::{AskedBy, Life},
+    redirect_ports::{RedirectInfo, RedirectPorts},
+    restricted::RestrictedSockets,
+    token_files::TokenFiles,
+};
+use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, server::base::guard, wire::Reply};
+
+/// The stack of the threads that serve and of jobs, in bytes: config parsing goes deepest.
+pub const STACK: usize = 1 << 20;
+
+/// A server that runs, as all of its threads see it.
+pub struct Holder {
+    /// The core.
+    pub engine: Arc<Engine>,
+    /// The line to the monitor.
+    pub monitor: Arc<MonitorClient>,
+    /// The lines to the hook runners.
+    pub hooks: Arc<Hooks>,
+    /// Writes token files.
+    pub files: Arc<TokenFiles>,
+    /// The clients of the control socket and of the restricted ones.
+    pub clients: Remote,
+    /// The control socket.
+    pub socket: ControlSocket,
+    /// The restricted sockets.
+    pub restricted: RestrictedSockets,
+    /// The redirect listeners' sockets, for a successor.
+    pub redirects: Lock<RedirectPorts>,
+    /// What the redirect listeners are.
+    pub redirect_info: RedirectInfo,
+    /// The configuration.
+    pub config_file: PathBuf,
+    /// How often it was restarted in place.
+    pub restarts: u32,
+    /// What the process has given up, as `info` shows it.
+    pub sandbox: Vec<&'static str>,
+    /// What it is doing.
+    pub life: Lock<Life>,
+    /// How the last restart, or the one under way, goes.
+    pub restart: Lock<RestartProgress>,
+    /// Wakes the main thread.
+    pub alarm: Arc<Alarm>,
+}
+
+/// How a restart goes.
+#[derive(Default)]
+pub struct RestartProgress {
+    /// The main thread is to do it.
+    pub wanted: bool,
+    /// Why the last one failed.
+    pub failure: Option<String>,
+}
+
+impl Holder {
+    /// Does `work` on a thread of its own, which may wait for a disk.
+    ///
+    /// # Errors
+    /// When there can't be another thread.
+    pub fn spawn(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce(&Arc<Holder>) + Send + 'static,
+    ) -> io::Result<()> {
+        let theirs = self.clone();
+        let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
+        thread.spawn(move || guard::job(name, || work(&theirs)))?;
+        Ok(())
+    }
+
+    /// Answers clients that wait for this; signals hear nothing.
+    pub fn reply(&self, to: &[AskedBy], reply: &Reply) {
+        for id in to.iter().flatten() {
+            self.clients.send(*id, control::encode(reply), true);
+        }
+    }
+
+    /// Whether it is to end.
+    pub fn is_stopping(&self) -> bool {
+        self.life.with(|life| life.is_stopping())
+    }
+
+    /// Has the main thread end, once nobody finds the sockets any more.
+    pub fn stop(&self) {
+        self.socket.remove();
+        self.restricted.remove();
+        self.life.with(|life| life.finish(false));
+        self.alarm.ring();
+    }
+
+    /// The same for a service manager, which may start another server: if it keeps something for
+    /// that, the sockets stay.
+    pub fn leave(&self) {
+        self.life.with(|life| life.finish(fdstore::is_there()));
+        self.alarm.ring();
+    }
+}

@@ -1,0 +1,155 @@
+//! What wakes the main thread when the core's next deadline has come, also when the machine slept
+//! through it.
+
+use std::{io, os::fd::BorrowedFd};
+
+use nix::poll::PollTimeout;
+
+use crate::time::Instant;
+
+#[cfg(target_os = "linux")]
+mod sys {
+    use std::{os::fd::AsFd, time::Duration};
+
+    use nix::sys::{
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    };
+
+    use super::*;
+    use crate::server::base::clock;
+
+    /// A timer on the suspend-aware clock: the kernel fires it right after a resume.
+    pub struct Timer {
+        timer: TimerFd,
+        state: State,
+    }
+
+    /// What the descriptor is known to do.
+    #[derive(PartialEq)]
+    enum State {
+        /// It fires at this time, or never.
+        Armed(Option<Instant>),
+        /// It may have fired, and then stays readable until it is set anew.
+        Spent,
+    }
+
+    impl Timer {
+        /// Not armed.
+        pub fn new() -> io::Result<Self> {
+            let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+            Ok(Timer {
+                timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
+                state: State::Armed(None),
+            })
+        }
+
+        /// Makes [`Timer::fd`] readable at `deadline`.
+        pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+            let wanted = State::Armed(deadline);
+            if self.state == wanted {
+                return Ok(());
+            }
+            self.state = wanted;
+            match deadline {
+                None => self.timer.unset()?,
+                Some(at) => {
+                    // A zero would disarm it.
+                    let span = clock::until(at).max(Duration::from_millis(1));
+                    let expiration = Expiration::OneShot(TimeSpec::from(span));
+                    self.timer.set(expiration, TimerSetTimeFlags::empty())?;
+                }
+            }
+            Ok(())
+        }
+
+        /// It has fired, or will not be asked about this deadline again.
+        pub fn clear(&mut self) {
+            self.state = State::Spent;
+        }
+
+        /// Readable when the deadline has come.
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.timer.as_fd())
+        }
+
+        /// How long poll(2) may sleep at most.
+        pub fn timeout(&self) -> PollTimeout {
+            PollTimeout::NONE
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod sys {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::base::clock;
+
+    /// How long to sleep at most where poll(2)'s timeout may stand still while the machine sleeps:
+    /// so late may a refresh be after a resume.
+    const MAX_NAP: Duration = Duration::from_secs(37);
+
+    /// poll(2)'s own timeout.
+    pub struct Timer {
+        armed: Option<Instant>,
+    }
+
+    impl Timer {
+        /// Not armed.
+        pub fn new() -> io::Result<Self> {
+            Ok(Timer { armed: None })
+        }
+
+        /// Limits [`Timer::timeout`].
+        pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+            self.armed = deadline;
+            Ok(())
+        }
+
+        /// Nothing is kept.
+        pub fn clear(&mut self) {}
+
+        /// There is no descriptor.
+        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        /// How long poll(2) may sleep at most.
+        pub fn timeout(&self) -> PollTimeout {
+            match self.armed {
+                None => PollTimeout::NONE,
+                Some(at) => {
+                    let span = clock::until(at).saturating_add(Duration::from_millis(1));
+                    PollTimeout::try_from(span.min(MAX_NAP)).unwrap_or(PollTimeout::MAX)
+                }
+            }
+        }
+    }
+}
+
+pub use sys::Timer;
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::server::base::clock;
+
+    #[test]
+    fn a_timer_that_has_fired_is_silent_when_nothing_more_is_due() {
+        let mut timer = Timer::new().unwrap();
+        // False also where there is no descriptor.
+        let readable = |timer: &Timer, timeout| {
+            let fd = timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            fd.is_some_and(|fd| poll(&mut [fd], timeout).unwrap() > 0)
+        };
+        timer.arm(Some(clock::now().instant)).unwrap();
+        assert_eq!(readable(&timer, PollTimeout::MAX), timer.fd().is_some());
+        timer.clear();
+        timer.arm(None).unwrap();
+        assert!(!readable(&timer, PollTimeout::ZERO));
+    }
+}

@@ -1,0 +1,79 @@
+//! The trial of the program that a restart would run, with the very state that it would get.
+
+use std::{io, os::fd::AsFd, sync::Arc};
+
+use super::{
+    handover::{Handover, NewConfig},
+    helpers,
+    state::Holder,
+};
+use crate::{
+    error::Failure,
+    server::{
+        base::error::other,
+        ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter},
+    },
+};
+
+/// Has the program tried that is there now, and asks the main thread to become it. May wait for a
+/// disk.
+///
+/// # Errors
+/// Why it wouldn't do.
+pub fn prepare(holder: &Arc<Holder>) -> Result<(), Failure> {
+    holder.restart.with(|restart| restart.failure = None);
+    try_program(holder)?;
+    holder.restart.with(|restart| restart.wanted = true);
+    holder.alarm.ring();
+    Ok(())
+}
+
+/// Reads the configuration, and has the program that is there now look at it and at the state as it
+/// is now.
+///
+/// # Errors
+/// Why it wouldn't do.
+pub fn try_program(holder: &Holder) -> Result<NewConfig, Failure> {
+    let (_, text, capabilities) = helpers::read_config(&holder.monitor, &holder.config_file)?;
+    let config = NewConfig { text, capabilities };
+    try_out(holder, &config)?;
+    Ok(config)
+}
+
+fn try_out(holder: &Holder, config: &NewConfig) -> Result<(), Failure> {
+    let cant = |error: io::Error| other(&format!("the state can't be handed over: {error}"));
+    // What goes along is only counted.
+    let mut fds = SlotWriter::default();
+    let memory = describe(holder, config, &mut fds)
+        .and_then(|state| state.memory())
+        .map_err(cant)?;
+    let outcome = holder
+        .monitor
+        .helper(HelperKind::Trial)
+        .and_then(|mut helper| helper.try_program(memory.as_fd()));
+    memfd::discard(&memory);
+    outcome
+}
+
+/// The state as it is now, and what it counts.
+pub fn describe(holder: &Holder, config: &NewConfig, fds: &mut SlotWriter) -> io::Result<Handover> {
+    let ending = || io::Error::other("the server is just ending");
+    let (lock, control, given) = holder.socket.parts().ok_or_else(ending)?;
+    let restricted = holder.restricted.sockets().into_iter();
+    Ok(Handover {
+        config: config.text.clone(),
+        grants: config.capabilities.grants(),
+        old_grants: holder.monitor.capabilities().grants(),
+        listeners: holder.redirect_info.listeners.clone(),
+        restarts: holder.restarts,
+        lock: fds.put(lock),
+        control: fds.put(control),
+        given,
+        redirects: holder.redirects.with(|redirects| redirects.state(fds)),
+        restricted: restricted
+            .map(|(path, socket)| (path, fds.put(socket)))
+            .collect(),
+        hooks: holder.hooks.state(fds)?,
+        core: holder.engine.with(|core, cx| core.state(cx.now)),
+    })
+}

@@ -1,0 +1,113 @@
+//! What the control socket's requests mean: the core's answers as replies.
+
+use std::sync::Arc;
+
+use super::{
+    engine::Engine,
+    jobs,
+    life::LifeRequest,
+    replies::{failure, json, no_account, not_yet},
+    restricted::Admitted,
+    sign_in::Answered,
+    state::Holder,
+};
+use crate::{
+    core::{Progress, dump},
+    error::Exit,
+    report,
+    secret::Wiped,
+    serve::ConnId,
+    sys,
+    view::ServerInfo,
+    wire::{AccountArgs, Reply},
+};
+
+/// Prints the state of all accounts, on a thread of its own.
+pub fn dump(holder: &Arc<Holder>, id: ConnId) -> Answered {
+    on_its_own(holder, id, "dump", |engine| {
+        Reply::Bytes(Wiped::new(engine.with(|core, cx| core.dump(cx))))
+    })
+}
+
+/// Takes over what a dump has, on a thread of its own.
+pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: Wiped) -> Answered {
+    on_its_own(holder, id, "restore", move |engine| {
+        let opened = dump::open_in_place(&mut bytes);
+        drop(bytes);
+        let reply = match opened {
+            Ok(dump) => {
+                let taken = engine.with(|core, cx| core.restore(cx, dump));
+                log::info!("restored the tokens of {taken} accounts");
+                Reply::done()
+            }
+            Err(error) => failure(Exit::Other, &format!("nothing was restored: {error}")),
+        };
+        sys::trim_heap();
+        reply
+    })
+}
+
+fn on_its_own(
+    holder: &Arc<Holder>,
+    id: ConnId,
+    name: &'static str,
+    work: impl FnOnce(&Arc<Engine>) -> Reply + Send + 'static,
+) -> Answered {
+    let started = holder.spawn(name, move |holder| {
+        let reply = work(&holder.engine);
+        holder.reply(&[Some(id)], &reply);
+    });
+    match started {
+        Ok(()) => Answered::by_job(),
+        Err(error) => {
+            let why = format!("no thread can be started: {error}");
+            failure(Exit::TryLater, &why).into()
+        }
+    }
+}
+
+/// Asks for a change of the server's life.
+pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
+    match jobs::request(holder, request, Some(id)) {
+        Some(reply) => reply.into(),
+        None => Answered::by_job(),
+    }
+}
+
+/// How all accounts are, as far as the client may tell.
+pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
+    let mut views = engine.with(|core, cx| core.status(cx.now));
+    views.retain(|view| admitted.sees(&view.account));
+    json(&report::status(&views))
+}
+
+/// Obtains a new token.
+pub fn refresh(engine: &Arc<Engine>, args: &AccountArgs) -> Reply {
+    match engine.with(|core, cx| core.refresh(cx, &args.account)) {
+        None => no_account(&args.account),
+        Some(Progress::Refreshing { .. }) => Reply::done(),
+        Some(progress) => not_yet(args.no_url, progress),
+    }
+}
+
+/// What the server is.
+pub fn info(holder: &Holder) -> Reply {
+    let (hook_runner, hook_runner_losses) = holder.hooks.runner();
+    let redirects = &holder.redirect_info;
+    let identity = redirects.identity.as_ref();
+    json(&ServerInfo {
+        config_file: holder.config_file.display().to_string(),
+        http_port: redirects.ports.http,
+        https_port: redirects.ports.https,
+        https_pub_key: identity.map(|it| it.public_key_sha256.clone()),
+        https_fingerprint: identity.map(|it| it.certificate_sha256.clone()),
+        pid: std::os::unix::process::parent_id(),
+        token_holder: std::process::id(),
+        restarts: holder.restarts,
+        restart_failure: holder.restart.with(|restart| restart.failure.clone()),
+        hook_runner,
+        hook_runner_losses,
+        pizauth_version: env!("CARGO_PKG_VERSION").into(),
+        sandbox: holder.sandbox.iter().map(|layer| (*layer).into()).collect(),
+    })
+}

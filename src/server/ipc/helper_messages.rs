@@ -1,0 +1,195 @@
+//! What a helper can do, and what it answers. Each helper is of one kind, which has a quota and a
+//! deadline of its own: configurations that hang must not keep a name from being looked up.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    capability::{Capability, Grant, Key},
+    line::Line,
+};
+use crate::{
+    error::{Exit, Failure},
+    server::base::{config_file::ConfigText, runtime_files::FileId},
+};
+
+/// What a helper is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelperKind {
+    /// Reads the configuration.
+    Config,
+    /// Makes and removes what is in the runtime directory, and sockets.
+    Sockets,
+    /// Writes token files.
+    Files,
+    /// Looks up names.
+    Names,
+    /// Tries the program that a restart would run.
+    Trial,
+}
+
+impl HelperKind {
+    /// How long one may live. A file system that hangs must not leave processes behind, and no
+    /// request to a provider waits longer for a name than this.
+    pub fn deadline(self) -> Duration {
+        Duration::from_secs(match self {
+            HelperKind::Config | HelperKind::Sockets | HelperKind::Trial => 10,
+            HelperKind::Files => 20,
+            HelperKind::Names => 30,
+        })
+    }
+
+    /// How many there may be at once: more than a server in order asks for, and few enough to leave
+    /// the user processes of their own. Names are looked up by every worker at once.
+    pub fn quota(self) -> usize {
+        match self {
+            HelperKind::Names => 32,
+            HelperKind::Files | HelperKind::Sockets => 8,
+            HelperKind::Config | HelperKind::Trial => 4,
+        }
+    }
+}
+
+/// What a helper can do. Paths are as they are written in the configuration.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum HelperRequest {
+    /// Read the configuration, and make capabilities for what it names.
+    ReadConfig,
+    /// Make the directory of the control socket, or check the one that is there.
+    Prepare,
+    /// Open the lock's file.
+    OpenLock,
+    /// Listen on the control socket.
+    ListenControl,
+    /// Listen on a restricted socket.
+    Listen(Arc<str>, Capability),
+    /// Remove a socket's file, at this path if it still is that file: the control socket's, or that
+    /// of the listening socket that comes along.
+    RemoveSocket(PathBuf, FileId),
+    /// Open a new file beside a token file.
+    Write(Arc<str>, Capability),
+    /// Put that in the token file's place.
+    Replace(Arc<str>, Capability),
+    /// Remove that again.
+    Discard(Arc<str>, Capability),
+    /// Remove a token file.
+    Remove(Arc<str>, Capability),
+    /// Look up the addresses of a host. The holder can't ask all who may know them: a resolver, a
+    /// cache or a directory at a Unix socket, or files that the system has anywhere.
+    LookUp(String, u16),
+    /// Have the program that is there now look at the state that comes along.
+    Try,
+}
+
+impl HelperRequest {
+    /// Which helper may do it.
+    pub fn kind(&self) -> HelperKind {
+        match self {
+            HelperRequest::ReadConfig => HelperKind::Config,
+            HelperRequest::Prepare
+            | HelperRequest::OpenLock
+            | HelperRequest::ListenControl
+            | HelperRequest::Listen(..)
+            | HelperRequest::RemoveSocket(..) => HelperKind::Sockets,
+            HelperRequest::Write(..)
+            | HelperRequest::Replace(..)
+            | HelperRequest::Discard(..)
+            | HelperRequest::Remove(..) => HelperKind::Files,
+            HelperRequest::LookUp(..) => HelperKind::Names,
+            HelperRequest::Try => HelperKind::Trial,
+        }
+    }
+
+    /// What it is, as the subject of an error.
+    pub fn words(&self) -> String {
+        match self {
+            HelperRequest::ReadConfig => "reading the configuration".into(),
+            HelperRequest::Prepare => "making the runtime directory".into(),
+            HelperRequest::OpenLock => "opening the lock".into(),
+            HelperRequest::ListenControl => "making the control socket".into(),
+            HelperRequest::Listen(path, _) => format!("making the socket {path}"),
+            HelperRequest::RemoveSocket(..) => "removing a socket".into(),
+            HelperRequest::Write(path, _)
+            | HelperRequest::Replace(path, _)
+            | HelperRequest::Discard(path, _) => format!("writing {path}"),
+            HelperRequest::Remove(path, _) => format!("removing {path}"),
+            HelperRequest::LookUp(host, _) => format!("looking up {host}"),
+            HelperRequest::Try => "trying the new program".into(),
+        }
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum HelperReply {
+    /// It is done; where something was opened, its descriptor comes along.
+    Done,
+    /// The socket that comes along listens; this is its file.
+    Listening(FileId),
+    /// Another server answers there.
+    Taken,
+    /// The configuration. [`HelperReply::Grants`] follows.
+    Config(ConfigText),
+    /// The capabilities of what it names; none of what is no configuration.
+    Grants(Vec<Grant>),
+    /// The addresses of a host.
+    Addresses(Vec<SocketAddr>),
+}
+
+/// Why a request wasn't granted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HelperError {
+    /// What went wrong.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<Failure> for HelperError {
+    fn from(failure: Failure) -> Self {
+        HelperError {
+            what: failure.what,
+            hint: failure.hint,
+        }
+    }
+}
+
+impl From<io::Error> for HelperError {
+    fn from(error: io::Error) -> Self {
+        HelperError {
+            what: error.to_string(),
+            hint: None,
+        }
+    }
+}
+
+impl From<HelperError> for Failure {
+    fn from(error: HelperError) -> Self {
+        let failure = Failure::new(Exit::Other, error.what);
+        match error.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A reply on its way.
+pub type HelperOutcome = Result<HelperReply, HelperError>;
+
+/// The holder's end of a line to a helper.
+pub type RequestLine = Line<HelperRequest, HelperOutcome>;
+
+/// The helper's end, and the monitor's as long as there is no helper.
+pub type ReplyLine = Line<HelperOutcome, HelperRequest>;
+
+/// What every helper is given.
+#[derive(Clone)]
+pub struct HelperContext {
+    /// The program that the server was started as.
+    pub program: PathBuf,
+    /// The server's configuration.
+    pub config_file: PathBuf,
+    /// Makes capabilities, and checks them.
+    pub key: Key,
+}

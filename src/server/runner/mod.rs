@@ -1,0 +1,340 @@
+//! The hook runner: a process that runs the user's commands, as the holder orders.
+//!
+//! It has all of the user's rights, and no secrets but the key of the capabilities: what goes through
+//! a command's pipe goes to or from the holder itself. It runs what comes with the configuration's
+//! capability, one thread and one poll(2) for all. It asks nobody. When it is killed, the monitor
+//! starts another one, and the holder orders again what hadn't begun; after a restart it gets no new
+//! commands, and ends when its last one has. When its line ends, it ends its commands and itself.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            net::UnixStream,
+            process::{CommandExt, ExitStatusExt},
+        },
+    },
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::server::{
+    base::{
+        activation,
+        signals::{self, Children},
+    },
+    ipc::{
+        capability::Key,
+        hook_messages::{
+            HookEnd, HookEvent, HookJob, HookOrder, HookReport, OrderLine, Pipe, VARIABLES,
+        },
+        line::{Message, Next},
+    },
+};
+
+/// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
+/// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
+const MAX_STDERR_BYTES: usize = 512;
+
+/// Runs hooks until the holder at the other end of `line` is gone.
+///
+/// # Errors
+/// When the line breaks, or the ends of hooks can't be noticed.
+pub fn run(key: Key, line: UnixStream) -> io::Result<()> {
+    let mut runner = Runner {
+        line: OrderLine::new(line),
+        key,
+        children: Children::watch()?,
+        announced: VecDeque::new(),
+        running: Vec::new(),
+    };
+    let outcome = runner.serve();
+    for hook in &runner.running {
+        hook.kill();
+    }
+    outcome
+}
+
+struct Runner {
+    line: OrderLine,
+    key: Key,
+    children: Children,
+    /// Jobs that the holder is being told of, which are started when it has been.
+    announced: VecDeque<(HookJob, Option<OwnedFd>)>,
+    running: Vec<Hook>,
+}
+
+/// A command that runs.
+struct Hook {
+    id: u64,
+    child: Child,
+    stderr: Option<ChildStderr>,
+    said: Vec<u8>,
+    /// When it is killed; `None` when the limit is beyond the clock's end.
+    deadline: Option<Instant>,
+    /// It is being killed, and this is why.
+    killed: Option<HookEnd>,
+}
+
+impl Runner {
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            self.line.flush()?;
+            if !self.read_orders()? {
+                return Ok(());
+            }
+            self.children.clear();
+            let now = Instant::now();
+            for hook in &mut self.running {
+                hook.listen();
+                if hook.deadline.is_some_and(|at| at <= now) {
+                    hook.end(HookEnd::TimedOut);
+                }
+            }
+            self.reap()?;
+            self.line.flush()?;
+            self.start_announced()?;
+            // The end of one that ended while another was started was not heard.
+            self.reap()?;
+            self.line.flush()?;
+        }
+    }
+
+    /// Sleeps until something is to be done.
+    fn wait(&self) -> io::Result<()> {
+        let flags = if self.line.is_flushed() {
+            PollFlags::POLLIN
+        } else {
+            PollFlags::POLLIN | PollFlags::POLLOUT
+        };
+        let mut fds = vec![
+            PollFd::new(self.line.as_fd(), flags),
+            PollFd::new(self.children.fd(), PollFlags::POLLIN),
+        ];
+        let outputs = self.running.iter().filter_map(|hook| hook.stderr.as_ref());
+        fds.extend(outputs.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
+        let timeout = deadline.map_or(PollTimeout::NONE, |at| {
+            // Rounded up, so that it isn't woken a moment too early.
+            let left = at.saturating_duration_since(Instant::now());
+            let left = left.saturating_add(Duration::from_millis(1));
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// False when the holder is gone.
+    fn read_orders(&mut self) -> io::Result<bool> {
+        loop {
+            match self.line.try_recv()? {
+                Next::Message(Message { body, mut fds }) => match body {
+                    HookOrder::Run(job) => {
+                        self.tell(&HookEvent::Begun(job.id))?;
+                        self.announced.push_back((job, fds.pop()));
+                    }
+                    HookOrder::End(id) => self.end(id)?,
+                },
+                Next::Lost => return Err(io::Error::other("a descriptor got lost")),
+                Next::Nothing => return Ok(true),
+                Next::End => return Ok(false),
+            }
+        }
+    }
+
+    fn end(&mut self, id: u64) -> io::Result<()> {
+        if let Some(hook) = self.running.iter_mut().find(|hook| hook.id == id) {
+            hook.end(HookEnd::Ended);
+            return Ok(());
+        }
+        let before = self.announced.len();
+        self.announced.retain(|(job, _)| job.id != id);
+        if self.announced.len() == before {
+            return Ok(());
+        }
+        self.report(HookReport::silent(id, HookEnd::Ended))
+    }
+
+    /// Starts what the holder has been told of: a job that it knows nothing of would be run again by
+    /// the next runner.
+    fn start_announced(&mut self) -> io::Result<()> {
+        if !self.line.is_flushed() {
+            return Ok(());
+        }
+        for (job, pipe) in std::mem::take(&mut self.announced) {
+            match check(&self.key, &job).and_then(|()| start(&job, pipe)) {
+                Ok(hook) => self.running.push(hook),
+                Err(error) => {
+                    let end = HookEnd::NotStarted(error.to_string());
+                    self.report(HookReport::silent(job.id, end))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        let mut reports = Vec::new();
+        self.running.retain_mut(|hook| match hook.child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                reports.push(hook.report(status));
+                false
+            }
+            Err(error) => {
+                let end = HookEnd::NotStarted(error.to_string());
+                reports.push(HookReport::silent(hook.id, end));
+                false
+            }
+        });
+        reports
+            .into_iter()
+            .try_for_each(|report| self.report(report))
+    }
+
+    fn report(&mut self, report: HookReport) -> io::Result<()> {
+        self.tell(&HookEvent::Ended(report))
+    }
+
+    fn tell(&mut self, event: &HookEvent) -> io::Result<()> {
+        self.line.queue(event, Vec::new())
+    }
+}
+
+/// Only what the configuration has is run, and only told what hooks are told.
+fn check(key: &Key, job: &HookJob) -> io::Result<()> {
+    let known = |(name, _): &(String, String)| VARIABLES.contains(&name.as_str());
+    if key.allows(job.kind.option(), &job.command, &job.capability) && job.env.iter().all(known) {
+        Ok(())
+    } else {
+        Err(io::Error::other("the configuration doesn't have it"))
+    }
+}
+
+/// Starts a command. What goes through its pipe goes to or from the holder itself: this process
+/// passes the descriptor on and keeps none.
+fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
+    let (mut stdin, mut stdout) = (Stdio::null(), Stdio::null());
+    match (job.pipe, pipe) {
+        (Some(Pipe::Input), Some(end)) => stdin = end.into(),
+        (Some(Pipe::Output), Some(end)) => stdout = end.into(),
+        (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
+        (None, _) => {}
+    }
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let mut command = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
+    for variable in activation::VARIABLES {
+        command.env_remove(variable);
+    }
+    command
+        .arg("-c")
+        .arg(&job.command)
+        .envs(job.env.iter().map(|(name, value)| (name, value)))
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = signals::unmasked(|| command.spawn())??;
+    let stderr = child.stderr.take();
+    if let Some(fd) = &stderr {
+        fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    Ok(Hook {
+        id: job.id,
+        child,
+        stderr,
+        said: Vec::new(),
+        deadline: Instant::now().checked_add(job.limit),
+        killed: None,
+    })
+}
+
+impl Hook {
+    /// What there is to say of one that has ended.
+    fn report(&mut self, status: ExitStatus) -> HookReport {
+        self.listen();
+        let end = self.killed.take().unwrap_or(match status.code() {
+            Some(code) => HookEnd::Exit(code),
+            None => HookEnd::Signal(status.signal().unwrap_or_default()),
+        });
+        HookReport {
+            id: self.id,
+            end,
+            stderr: String::from_utf8_lossy(&self.said).into_owned(),
+        }
+    }
+
+    /// Reads what it wrote to stderr, so that it never waits for a reader, and keeps the end.
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(stderr) = &mut self.stderr {
+            match stderr.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    self.said.extend(buffer.iter().take(count));
+                    let excess = self.said.len().saturating_sub(MAX_STDERR_BYTES);
+                    self.said.drain(..excess);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => self.stderr = None,
+            }
+        }
+    }
+
+    fn end(&mut self, why: HookEnd) {
+        self.kill();
+        self.deadline = None;
+        self.killed.get_or_insert(why);
+    }
+
+    /// Kills its process group. The leader hasn't been reaped, so the number is still its own.
+    fn kill(&self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // It may just have ended by itself.
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::ipc::hook_messages::HookKind;
+
+    #[test]
+    fn only_what_the_configuration_has_is_run_and_told_as_hooks_are() {
+        let key = Key::of([1; 32]);
+        let job = |kind, granted: &str, variable: &str| HookJob {
+            id: 1,
+            kind,
+            command: "true".into(),
+            capability: key.grant("token_event_cmd", granted),
+            env: vec![(variable.into(), "x".into())],
+            limit: Duration::ZERO,
+            pipe: None,
+        };
+        assert!(check(&key, &job(HookKind::Event, "true", "PIZAUTH_EVENT")).is_ok());
+        for forged in [
+            job(HookKind::Event, "false", "PIZAUTH_EVENT"),
+            job(HookKind::Secret, "true", "PIZAUTH_EVENT"),
+            job(HookKind::Event, "true", "LD_PRELOAD"),
+            job(HookKind::Event, "true", "ENV"),
+            job(HookKind::Event, "true", "PIZAUTH_SOCK"),
+        ] {
+            assert!(check(&key, &forged).is_err(), "{forged:?}");
+        }
+    }
+}

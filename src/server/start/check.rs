@@ -1,0 +1,28 @@
+//! `pizauth check`: what the server would say of a configuration.
+
+use std::io::{self, Write};
+
+use super::config_file;
+use crate::{
+    cli::CheckOptions,
+    error::{Exit, Failure},
+    server::base::config_file,
+};
+
+/// Is this config good? Warnings go to stderr, as an error does.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(options: &CheckOptions) -> Result<(), Failure> {
+    let file = config_file(options.config.as_deref())?;
+    let config = config_file::read(&file).and_then(|text| config_file::parse(&file, &text));
+    let config = config.map_err(|failure| Failure {
+        exit: Exit::Config,
+        ..failure
+    })?;
+    for warning in &config.warnings {
+        // With stderr closed there is nobody to warn.
+        let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The first fork: into the monitor and the token holder.
+
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::ForkResult;
+
+use super::detach::Launcher;
+use crate::{
+    error::Exit,
+    server::{
+        base::{
+            fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal},
+            rights, signals,
+        },
+        helper,
+        ipc::{
+            line::Line,
+            monitor_messages::{HolderLines, MonitorLines, StartOptions},
+        },
+        monitor::{self, Options, Predecessor, Programs},
+        runner,
+    },
+};
+
+/// What the monitor is to know.
+pub fn monitor_options(
+    program: PathBuf,
+    config_file: &Path,
+    start: StartOptions,
+    predecessor: Option<Predecessor>,
+) -> Options {
+    Options {
+        program,
+        config_file: config_file.to_owned(),
+        start,
+        programs: Programs {
+            helper: helper::serve,
+            runner: runner::run,
+        },
+        predecessor,
+    }
+}
+
+/// Forks the holder, before anything secret is in memory. This process becomes the monitor, and
+/// ends as the holder does; only the holder returns. `not_for_it` is nothing to the monitor.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork_holder<T>(
+    launcher: Launcher,
+    options: Options,
+    not_for_it: T,
+) -> io::Result<(HolderLines, T)> {
+    let (our_requests, requests) = UnixStream::pair()?;
+    let (our_events, events) = UnixStream::pair()?;
+    // Both answer them: the monitor by passing them on.
+    signals::block()?;
+    let ForkResult::Parent { child } = fork_patiently()? else {
+        drop((requests, events, options));
+        signals::end_with_parent()?;
+        if !launcher.waits() {
+            let_go_of_terminal()?;
+        }
+        let lines = HolderLines {
+            requests: Line::new(our_requests),
+            events: Line::new(our_events),
+        };
+        return Ok((lines, not_for_it));
+    };
+    let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
+    let predecessor = options.predecessor.iter();
+    kept.extend(predecessor.map(|it| it.key.as_raw_fd()));
+    // Whoever started a detached server waits for the end of its line and of its output.
+    if launcher.waits() && close_stdio().is_err() {
+        std::process::exit(Exit::Other.code().into());
+    }
+    // It closes the rest, of which nothing may be dropped then.
+    close_inherited(&kept);
+    std::mem::forget((launcher, our_requests, our_events, not_for_it));
+    rights::keep_out();
+    let lines = MonitorLines {
+        requests: Line::new(requests),
+        events: Line::new(events),
+    };
+    std::process::exit(monitor::run(lines, child, options))
+}

@@ -1,0 +1,74 @@
+//! The program that a `restart` becomes: its beginning, and its trial before.
+
+use std::path::PathBuf;
+
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::Pid,
+};
+
+use super::{detach::Launcher, own_umask, processes};
+use crate::{
+    error::Failure,
+    server::{
+        base::{
+            descriptors::own,
+            error::{cant, other},
+            handlers, log, program, rights,
+        },
+        holder,
+        ipc::monitor_messages::SuccessorArgs,
+        monitor::Predecessor,
+    },
+    sys,
+};
+
+/// The successor's beginning; without `args` only whether there could be one.
+///
+/// # Errors
+/// Why there can't be.
+pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure> {
+    rights::keep_out();
+    handlers::hear_of_children().map_err(cant)?;
+    own_umask();
+    sys::tune_heap();
+    let Some(args) = args else {
+        return holder::try_state(&config_file);
+    };
+    let args: SuccessorArgs =
+        serde_json::from_str(args).map_err(|_| other("it is given nothing"))?;
+    log::start(args.start.verbose, args.start.detached);
+    // Nobody else hears of it.
+    succeed(config_file, args).inspect_err(|failure| ::log::error!("{failure}"))
+}
+
+fn succeed(config_file: PathBuf, args: SuccessorArgs) -> Result<(), Failure> {
+    end_holder(Pid::from_raw(args.holder));
+    let state = own(args.state);
+    let fds: Vec<_> = args.fds.into_iter().map(own).collect();
+    let predecessor = Predecessor {
+        runners: args.runners.into_iter().map(Pid::from_raw).collect(),
+        key: own(args.key).into(),
+    };
+    let start = args.start;
+    let options =
+        processes::monitor_options(program::program(), &config_file, start, Some(predecessor));
+    let forked = processes::fork_holder(Launcher::none(), options, (state, fds));
+    let (lines, (state, fds)) = forked.map_err(cant)?;
+    if start.detached {
+        std::env::set_current_dir("/").map_err(cant)?;
+    }
+    holder::succeed(config_file, lines, state, fds)
+}
+
+/// Makes sure that the holder ends, which ends by itself unless an intruder has taken it over.
+fn end_holder(holder: Pid) {
+    // It is this process's child, and so its number is its own until it is reaped.
+    if holder > Pid::from_raw(1) {
+        let _ = kill(holder, Signal::SIGKILL);
+        let _ = waitpid(holder, None);
+    }
+}
