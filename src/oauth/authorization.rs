@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use super::{hints, token::Refusal, words};
+use super::{hints, message::Refusal, words};
 use crate::{config::Registration, secret::Secret};
 
 /// How long a callback may be, in bytes: codes of several kilobytes exist, and servers and

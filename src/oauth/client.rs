@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::token::Request;
+use super::message::Request;
 use crate::{
     config::{ClientAuth, Header},
     secret::{Mark, Secret},

@@ -7,8 +7,9 @@ use url::Url;
 
 use super::{
     client::{Credentials, Endpoint},
+    message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
-    token::{self, GrantType, Outcome, Refusal, Reply, Request, Tokens, authority},
+    token::{self, GrantType, Tokens},
     words,
 };
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
@@ -127,7 +128,7 @@ pub fn judge_authorization(
                 "{}: the reply to the request for a code {lack}",
                 authority(endpoint)
             );
-            (Refusal { text, hint: None }, false)
+            (Refusal::new(text), false)
         });
     }
     // Errors are those of a token endpoint (RFC 8628, 3.2; RFC 6749, 5.2).
@@ -138,7 +139,7 @@ pub fn judge_authorization(
         }
         token::Verdict::Granted(_) => {
             let text = format!("{} gave a token instead of a code", authority(endpoint));
-            Err((Refusal { text, hint: None }, false))
+            Err((Refusal::new(text), false))
         }
     }
 }
@@ -308,7 +309,7 @@ mod tests {
         };
         let lack = |what: &str, passes| {
             let text = format!("a.example: the reply to the request for a code {what}");
-            Err((Refusal { text, hint: None }, passes))
+            Err((Refusal::new(text), passes))
         };
         for (status, body, wanted) in [
             (

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
+    message::{MAX_BODY_BYTES, Outcome, Reply, authority},
     metadata::Metadata,
     reply::Members,
-    token::{MAX_BODY_BYTES, Outcome, Reply, authority},
     words,
 };
 use crate::{

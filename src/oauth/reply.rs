@@ -8,14 +8,11 @@ use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{
-    token::{clamp, seconds},
-    words,
-};
+use super::{message::MAX_BODY_BYTES, words};
 use crate::secret::Secret;
 
-/// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// How long a token may live at most: longer than any real one, and far from where clocks end.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
@@ -192,6 +189,22 @@ fn wipe(value: &mut Value) {
     if let Value::String(text) = value {
         text.zeroize();
     }
+}
+
+/// A number, or a string that is one.
+pub(super) fn seconds(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Whole seconds from one up to [`MAX_LIFETIME`].
+pub(super) fn clamp(seconds: f64) -> Option<Duration> {
+    let most = MAX_LIFETIME.as_secs();
+    // The comparison also turns away what is not a number.
+    (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))
 }
 
 fn known(name: &str) -> Option<&'static str> {

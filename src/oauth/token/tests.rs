@@ -1,6 +1,8 @@
 //! The verdicts as tables: one row a case, its number that of the list of known replies that the
 //! token endpoint's client must get right.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::config::ClientAuth;
 
