@@ -18,7 +18,7 @@ use pizauth::{
         token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
     },
     redirect::http::{Method, Parser, Request},
-    secret::Wiped,
+    secret::SecretBytes,
     text::sanitize,
     time::Wall,
     wire::{self, Received},
@@ -47,7 +47,7 @@ const CLIENT_SECRET: &str = "hunter2-hunter2";
 
 /// A reply is whole or an error; whole, it is exactly what the server wrote.
 pub fn client_reply(data: &[u8]) {
-    let Ok(body) = wire::parse_reply(Wiped::new(data.to_vec())) else {
+    let Ok(body) = wire::parse_reply(SecretBytes::new(data.to_vec())) else {
         return;
     };
     assert!(data.ends_with(&body), "the body isn't the reply's end");
@@ -60,12 +60,12 @@ pub fn client_reply(data: &[u8]) {
     for end in 0..data.len().min(256) {
         let part = data.get(..end).unwrap_or_default();
         assert!(
-            wire::parse_reply(Wiped::new(part.to_vec())).is_err(),
+            wire::parse_reply(SecretBytes::new(part.to_vec())).is_err(),
             "cut at {end}"
         );
     }
     let short = data.split_last().map_or(data, |(_, short)| short);
-    assert!(wire::parse_reply(Wiped::new(short.to_vec())).is_err());
+    assert!(wire::parse_reply(SecretBytes::new(short.to_vec())).is_err());
 }
 
 /// Whatever a mail server says, the token is only sent over TLS or on this machine, TLS begins once,

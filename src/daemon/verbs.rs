@@ -19,7 +19,7 @@ use crate::{
     error::{Exit, Failure},
     oauth::token::Refusal,
     report,
-    secret::Wiped,
+    secret::SecretBytes,
     sys,
     view::{DeviceView, ServerInfo},
     wire::{AccountArgs, Reply, Request},
@@ -31,7 +31,7 @@ pub fn answer(daemon: &Arc<Daemon>, admitted: &Admitted, request: Request) -> Re
     match request {
         Request::Dump => {
             let dump = shared.with(|core, cx| core.dump(cx));
-            Reply::Bytes(Wiped::new(dump))
+            Reply::Bytes(SecretBytes::new(dump))
         }
         Request::Info => json(&info(daemon)),
         Request::Refresh(args) => refresh(shared, &args),
@@ -71,7 +71,7 @@ fn refresh(shared: &Arc<Shared>, args: &AccountArgs) -> Reply {
     }
 }
 
-fn restore(shared: &Arc<Shared>, mut bytes: Wiped) -> Reply {
+fn restore(shared: &Arc<Shared>, mut bytes: SecretBytes) -> Reply {
     let opened = dump::open_in_place(&mut bytes);
     drop(bytes);
     let reply = match opened {

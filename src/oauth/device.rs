@@ -284,7 +284,7 @@ mod tests {
             status,
             retry_after: None,
             location: None,
-            body: zeroize::Zeroizing::new(body.into()),
+            body: Vec::from(body).into(),
         })
     }
 

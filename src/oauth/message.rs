@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     config::Header,
-    secret::{Mark, Secret},
+    secret::{Mark, Secret, SecretBytes},
 };
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
@@ -58,7 +58,7 @@ pub struct Reply {
     /// The value of `Location`, if any: only ever shown, never followed.
     pub location: Option<String>,
     /// The body; holds secrets when the request succeeded.
-    pub body: zeroize::Zeroizing<Vec<u8>>,
+    pub body: SecretBytes,
 }
 
 /// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control

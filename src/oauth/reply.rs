@@ -6,7 +6,6 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
-use zeroize::{Zeroize, Zeroizing};
 
 use super::{message::MAX_BODY_BYTES, words};
 use crate::secret::Secret;
@@ -42,7 +41,7 @@ const MEMBERS: [&str; 23] = [
     "verification_url_complete",
 ];
 
-/// A reply's members; their text is wiped when dropped, since some of it is tokens.
+/// A reply's members; some of them are tokens.
 #[derive(Default)]
 pub(super) struct Members {
     values: BTreeMap<&'static str, Value>,
@@ -90,7 +89,7 @@ impl Members {
         match std::str::from_utf8(body) {
             Ok(text) => Self::read_text(text),
             // A description in another encoding must not hide the error code beside it.
-            Err(_) => Self::read_text(&Zeroizing::new(String::from_utf8_lossy(body).into_owned())),
+            Err(_) => Self::read_text(&String::from_utf8_lossy(body)),
         }
     }
 
@@ -130,8 +129,7 @@ impl Members {
     }
 
     fn insert(&mut self, name: &'static str, value: Value) {
-        if let Some(mut former) = self.values.insert(name, value) {
-            wipe(&mut former);
+        if self.values.insert(name, value).is_some() {
             self.repeated = Some(name);
         }
     }
@@ -176,18 +174,6 @@ impl Members {
             error.description = outer.map(str::to_owned);
         }
         Some(error)
-    }
-}
-
-impl Drop for Members {
-    fn drop(&mut self) {
-        self.values.values_mut().for_each(wipe);
-    }
-}
-
-fn wipe(value: &mut Value) {
-    if let Value::String(text) = value {
-        text.zeroize();
     }
 }
 

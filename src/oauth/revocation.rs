@@ -122,7 +122,7 @@ mod tests {
             status,
             retry_after: retry_after.map(str::to_owned),
             location: None,
-            body: zeroize::Zeroizing::new(body.into()),
+            body: Vec::from(body).into(),
         })
     }
 
