@@ -223,9 +223,10 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
     if grants(scopes, &wanted) {
         return None;
     }
-    let has = match scopes.is_empty() {
-        true => "none that is known".into(),
-        false => sanitize(&scopes.join(" ")),
+    let has = if scopes.is_empty() {
+        "none that is known".into()
+    } else {
+        sanitize(&scopes.join(" "))
     };
     Some(format!(
         "the server wants the scope {wanted}, and the token has {has}: add it to the account's `scopes`, \

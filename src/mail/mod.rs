@@ -120,49 +120,201 @@ pub enum Verdict {
 }
 
 /// One session with one server.
-pub struct Dialogue(Engine);
+pub struct Dialogue {
+    protocol: Protocol,
+    situation: Situation,
+    state: State,
+    /// The capabilities, or the lines of a reply that isn't complete.
+    heard: Vec<String>,
+}
 
-enum Engine {
-    Imap(imap::Imap),
-    Pop3(pop3::Pop3),
-    Smtp(smtp::Smtp),
+/// What the server was asked last.
+enum State {
+    Greeting,
+    Capabilities,
+    StartTls,
+    Auth(Mechanism),
+    /// It has the token; and what it says about it, if that was refused.
+    Responded(Mechanism, Option<Challenge>),
+    Mailbox(Mechanism),
+}
+
+/// What a line of the server says about that.
+enum Reply {
+    /// There is more to come.
+    Part,
+    Good,
+    /// No, and why.
+    Bad(String),
+    /// It waits for the token, or has a challenge.
+    Continue(String),
+    /// It hangs up.
+    Bye(String),
+    Nonsense,
+}
+
+/// What a protocol's commands are called.
+struct Commands {
+    capabilities: &'static str,
+    tls: &'static str,
+    /// Without the mechanism.
+    auth: &'static str,
+    /// What shows that the mailbox can be opened.
+    mailbox: Option<&'static str>,
+    farewell: &'static str,
+}
+
+impl Protocol {
+    fn commands(self) -> Commands {
+        match self {
+            Protocol::Imap => imap::COMMANDS,
+            Protocol::Pop3 => pop3::COMMANDS,
+            Protocol::Smtp => smtp::COMMANDS,
+        }
+    }
 }
 
 impl Dialogue {
     /// It begins with a line from the server.
     pub fn new(protocol: Protocol, situation: Situation) -> Self {
-        Dialogue(match protocol {
-            Protocol::Imap => Engine::Imap(imap::Imap::new(situation)),
-            Protocol::Pop3 => Engine::Pop3(pop3::Pop3::new(situation)),
-            Protocol::Smtp => Engine::Smtp(smtp::Smtp::new(situation)),
-        })
-    }
-
-    /// The server has said `line`, which has no line end.
-    pub fn line(&mut self, line: &str) -> Step {
-        match &mut self.0 {
-            Engine::Imap(imap) => imap.line(line),
-            Engine::Pop3(pop3) => pop3.line(line),
-            Engine::Smtp(smtp) => smtp.line(line),
+        Dialogue {
+            protocol,
+            situation,
+            state: State::Greeting,
+            heard: Vec::new(),
         }
     }
 
     /// TLS has begun.
     pub fn secured(&mut self) -> Step {
-        match &mut self.0 {
-            Engine::Imap(imap) => imap.secured(),
-            Engine::Pop3(pop3) => pop3.secured(),
-            Engine::Smtp(smtp) => smtp.secured(),
-        }
+        self.situation.secure = true;
+        self.ask_capabilities()
     }
 
     /// What to say before hanging up.
     pub fn farewell(&self) -> &'static str {
-        match self.0 {
-            Engine::Imap(_) => "a9 LOGOUT",
-            Engine::Pop3(_) | Engine::Smtp(_) => "QUIT",
+        self.protocol.commands().farewell
+    }
+
+    /// The server has said `line`, which has no line end.
+    pub fn line(&mut self, line: &str) -> Step {
+        let read = match self.protocol {
+            Protocol::Imap => imap::read,
+            Protocol::Pop3 => pop3::read,
+            Protocol::Smtp => smtp::read,
+        };
+        match read(&self.state, line, &mut self.heard) {
+            Reply::Part => Step::Read,
+            Reply::Good => self.good(line),
+            Reply::Bad(text) => self.bad(&text),
+            Reply::Continue(text) => self.go_on(&text, line),
+            Reply::Bye(text) => match self.state {
+                State::Responded(..) => self.bad(&text),
+                _ => unavailable(&text),
+            },
+            Reply::Nonsense => nonsense(line),
         }
     }
+
+    fn good(&mut self, line: &str) -> Step {
+        match self.state {
+            State::Greeting => self.ask_capabilities(),
+            State::Capabilities => self.begin(),
+            State::StartTls => Step::StartTls,
+            State::Auth(_) => nonsense(line),
+            State::Responded(mechanism, _) => match self.protocol.commands().mailbox {
+                Some(command) => self.send(command, State::Mailbox(mechanism)),
+                None => Step::End(Verdict::SignedIn(mechanism)),
+            },
+            State::Mailbox(mechanism) => Step::End(Verdict::SignedIn(mechanism)),
+        }
+    }
+
+    fn bad(&mut self, text: &str) -> Step {
+        match &mut self.state {
+            State::Greeting | State::Capabilities => unavailable(text),
+            State::StartTls => Step::End(Verdict::NoTls {
+                text: sanitize(text),
+            }),
+            State::Auth(mechanism) => refused(self.protocol, *mechanism, None, text),
+            State::Responded(mechanism, challenge) => {
+                refused(self.protocol, *mechanism, challenge.take(), text)
+            }
+            State::Mailbox(_) => Step::End(Verdict::NoMailbox {
+                text: sanitize(text),
+            }),
+        }
+    }
+
+    fn go_on(&mut self, text: &str, line: &str) -> Step {
+        match self.state {
+            State::Auth(mechanism) => {
+                self.state = State::Responded(mechanism, None);
+                Step::Respond(mechanism)
+            }
+            State::Responded(mechanism, _) => {
+                self.state = State::Responded(mechanism, Challenge::decode(text));
+                Step::Send(mechanism.resignation().into())
+            }
+            _ => nonsense(line),
+        }
+    }
+
+    fn ask_capabilities(&mut self) -> Step {
+        self.send(self.protocol.commands().capabilities, State::Capabilities)
+    }
+
+    fn send(&mut self, command: &str, state: State) -> Step {
+        self.state = state;
+        Step::Send(command.into())
+    }
+
+    /// The capabilities are known.
+    fn begin(&mut self) -> Step {
+        let commands = self.protocol.commands();
+        // What was said without TLS counts no longer afterwards (RFC 9051, 6.2.1; RFC 2595, 4).
+        let heard = std::mem::take(&mut self.heard);
+        let heard = heard.iter().map(|it| it.trim());
+        let has = |wanted: &str| heard.clone().any(|it| it.eq_ignore_ascii_case(wanted));
+        let has_tls = has("STARTTLS") || has("STLS");
+        let names = ["AUTH=", "AUTH ", "SASL "];
+        let lists = heard
+            .clone()
+            .filter_map(|it| names.iter().find_map(|name| strip(it, name)));
+        let offered: Vec<String> = lists
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect();
+        match ask_for(self.situation, has_tls, &offered, has("LOGINDISABLED")) {
+            Err(verdict) => Step::End(verdict),
+            Ok(Ask::Tls) => self.send(commands.tls, State::StartTls),
+            Ok(Ask::SignIn(mechanism)) => {
+                let command = format!("{} {}", commands.auth, mechanism.name());
+                self.send(&command, State::Auth(mechanism))
+            }
+        }
+    }
+}
+
+fn refused(
+    protocol: Protocol,
+    mechanism: Mechanism,
+    challenge: Option<Challenge>,
+    text: &str,
+) -> Step {
+    let text = sanitize(text);
+    let passing = match protocol {
+        Protocol::Imap => text.contains(imap::PASSING),
+        Protocol::Pop3 => pop3::PASSING.iter().any(|code| text.contains(code)),
+        // 4yz: try again later (RFC 5321, 4.2.1).
+        Protocol::Smtp => text.starts_with('4'),
+    };
+    Step::End(Verdict::Refused {
+        mechanism,
+        challenge,
+        text,
+        passing,
+    })
 }
 
 /// What a server that has told what it can do is to be asked for next.
@@ -217,12 +369,6 @@ fn nonsense(line: &str) -> Step {
 
 fn unavailable(text: &str) -> Step {
     Step::End(Verdict::Unavailable {
-        text: sanitize(text),
-    })
-}
-
-fn no_tls(text: &str) -> Step {
-    Step::End(Verdict::NoTls {
         text: sanitize(text),
     })
 }
