@@ -31,65 +31,43 @@ pub enum Method {
     Other,
 }
 
-/// A reply's status, with the reason phrase of RFC 9110.
+/// A reply's status: its code and the reason phrase of RFC 9110, as in a status line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// 200
-    Ok,
-    /// 202
-    Accepted,
-    /// 204
-    NoContent,
-    /// 303
-    SeeOther,
-    /// 400
-    BadRequest,
-    /// 403
-    Forbidden,
-    /// 404
-    NotFound,
-    /// 405
-    MethodNotAllowed,
-    /// 411
-    LengthRequired,
-    /// 413
-    ContentTooLarge,
-    /// 414
-    UriTooLong,
-    /// 415
-    UnsupportedMediaType,
-    /// 421
-    MisdirectedRequest,
-    /// 431
-    HeadTooLarge,
-    /// 503
-    ServiceUnavailable,
-    /// 505
-    VersionNotSupported,
-}
+pub struct Status(pub &'static str);
 
 impl Status {
-    /// The status code and its phrase, as in a status line.
-    pub fn line(self) -> &'static str {
-        match self {
-            Status::Ok => "200 OK",
-            Status::Accepted => "202 Accepted",
-            Status::NoContent => "204 No Content",
-            Status::SeeOther => "303 See Other",
-            Status::BadRequest => "400 Bad Request",
-            Status::Forbidden => "403 Forbidden",
-            Status::NotFound => "404 Not Found",
-            Status::MethodNotAllowed => "405 Method Not Allowed",
-            Status::LengthRequired => "411 Length Required",
-            Status::ContentTooLarge => "413 Content Too Large",
-            Status::UriTooLong => "414 URI Too Long",
-            Status::UnsupportedMediaType => "415 Unsupported Media Type",
-            Status::MisdirectedRequest => "421 Misdirected Request",
-            Status::HeadTooLarge => "431 Request Header Fields Too Large",
-            Status::ServiceUnavailable => "503 Service Unavailable",
-            Status::VersionNotSupported => "505 HTTP Version Not Supported",
-        }
-    }
+    /// 200
+    pub const OK: Status = Status("200 OK");
+    /// 202
+    pub const ACCEPTED: Status = Status("202 Accepted");
+    /// 204
+    pub const NO_CONTENT: Status = Status("204 No Content");
+    /// 303
+    pub const SEE_OTHER: Status = Status("303 See Other");
+    /// 400
+    pub const BAD_REQUEST: Status = Status("400 Bad Request");
+    /// 403
+    pub const FORBIDDEN: Status = Status("403 Forbidden");
+    /// 404
+    pub const NOT_FOUND: Status = Status("404 Not Found");
+    /// 405
+    pub const METHOD_NOT_ALLOWED: Status = Status("405 Method Not Allowed");
+    /// 411
+    pub const LENGTH_REQUIRED: Status = Status("411 Length Required");
+    /// 413
+    pub const CONTENT_TOO_LARGE: Status = Status("413 Content Too Large");
+    /// 414
+    pub const URI_TOO_LONG: Status = Status("414 URI Too Long");
+    /// 415
+    pub const UNSUPPORTED_MEDIA_TYPE: Status = Status("415 Unsupported Media Type");
+    /// 421
+    pub const MISDIRECTED_REQUEST: Status = Status("421 Misdirected Request");
+    /// 431
+    pub const HEAD_TOO_LARGE: Status = Status("431 Request Header Fields Too Large");
+    /// 503
+    pub const SERVICE_UNAVAILABLE: Status = Status("503 Service Unavailable");
+    /// 505
+    pub const VERSION_NOT_SUPPORTED: Status = Status("505 HTTP Version Not Supported");
 }
 
 /// A whole request. It has no `Debug`, since its query or body may hold an authorization code.
@@ -127,11 +105,11 @@ impl Parser {
         let blank = skip_empty_line(input);
         let message = input.get(blank..).unwrap_or_default();
         if message.first() == Some(&b'\n') || (blank > 0 && message.first() == Some(&b'\r')) {
-            return Err(Status::BadRequest);
+            return Err(Status::BAD_REQUEST);
         }
         let head_end = match head_end(message, self.scanned.saturating_sub(blank)) {
             Some(end) if end <= MAX_HEAD => end,
-            Some(_) => return Err(Status::HeadTooLarge),
+            Some(_) => return Err(Status::HEAD_TOO_LARGE),
             None => {
                 // A line end that was cut in two must be seen again.
                 self.scanned = input.len().saturating_sub(3);
@@ -140,13 +118,13 @@ impl Parser {
         };
         let head = message.get(..head_end).unwrap_or_default();
         let (mut request, length) = parse_head(head)?;
-        let start = blank.saturating_add(head_end);
-        let end = start.saturating_add(length);
+        let start = blank + head_end;
+        let end = start + length;
         self.end = Some(end);
         let Some(body) = input.get(start..end) else {
             return Ok(None);
         };
-        request.body = std::str::from_utf8(body).map_err(|_| Status::BadRequest)?;
+        request.body = std::str::from_utf8(body).map_err(|_| Status::BAD_REQUEST)?;
         Ok(Some(request))
     }
 }
@@ -167,10 +145,10 @@ fn head_end(message: &[u8], from: usize) -> Option<usize> {
         .skip(from)
         .filter(|(_, byte)| **byte == b'\n');
     line_ends
-        .map(|(at, _)| at.saturating_add(1))
+        .map(|(at, _)| at + 1)
         .find_map(|next| match message.get(next..) {
-            Some([b'\n', ..]) => Some(next.saturating_add(1)),
-            Some([b'\r', b'\n', ..]) => Some(next.saturating_add(2)),
+            Some([b'\n', ..]) => Some(next + 1),
+            Some([b'\r', b'\n', ..]) => Some(next + 2),
             _ => None,
         })
 }
@@ -182,10 +160,10 @@ fn unfinished(message: &[u8]) -> Result<(), Status> {
     let line = window.split(|byte| *byte == b'\n').next();
     let line = line.unwrap_or_default();
     if line.strip_suffix(b"\r").unwrap_or(line).len() > MAX_REQUEST_LINE {
-        return Err(Status::UriTooLong);
+        return Err(Status::URI_TOO_LONG);
     }
     if message.len() > MAX_HEAD {
-        Err(Status::HeadTooLarge)
+        Err(Status::HEAD_TOO_LARGE)
     } else {
         Ok(())
     }
@@ -198,7 +176,7 @@ fn parse_head(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let line = lines.next().unwrap_or_default();
     if line.len() > MAX_REQUEST_LINE {
-        return Err(Status::UriTooLong);
+        return Err(Status::URI_TOO_LONG);
     }
     let (method, target) = parse_request_line(line)?;
     let fields = Fields::parse(lines)?;
@@ -210,7 +188,7 @@ fn parse_head(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
     let host = authority
         .or(fields.host)
         .filter(|host| !host.is_empty())
-        .ok_or(Status::BadRequest)?;
+        .ok_or(Status::BAD_REQUEST)?;
     let length = if method == Method::Post {
         fields.form_length()?
     } else {
@@ -229,22 +207,22 @@ fn parse_head(head: &[u8]) -> Result<(Request<'_>, usize), Status> {
 }
 
 fn parse_request_line(line: &[u8]) -> Result<(Method, &str), Status> {
-    let line = std::str::from_utf8(line).map_err(|_| Status::BadRequest)?;
+    let line = std::str::from_utf8(line).map_err(|_| Status::BAD_REQUEST)?;
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(Status::BadRequest);
+        return Err(Status::BAD_REQUEST);
     };
     if !is_token(method.as_bytes()) || target.is_empty() || target.contains(is_unfit) {
-        return Err(Status::BadRequest);
+        return Err(Status::BAD_REQUEST);
     }
     match version.strip_prefix("HTTP/").map(str::as_bytes) {
         Some([b'1', b'.', minor]) if minor.is_ascii_digit() => {}
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            return Err(Status::VersionNotSupported);
+            return Err(Status::VERSION_NOT_SUPPORTED);
         }
-        _ => return Err(Status::BadRequest),
+        _ => return Err(Status::BAD_REQUEST),
     }
     let method = match method {
         "GET" => Method::Get,
@@ -269,7 +247,7 @@ fn parse_target(method: Method, target: &str) -> Result<(Option<&str>, &str, &st
     let (authority, rest) = if target.starts_with('/') {
         (None, target)
     } else {
-        let rest = strip_scheme(target).ok_or(Status::BadRequest)?;
+        let rest = strip_scheme(target).ok_or(Status::BAD_REQUEST)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         (Some(authority), rest)
@@ -299,7 +277,7 @@ impl<'a> Fields<'a> {
     fn parse(lines: impl Iterator<Item = &'a [u8]>) -> Result<Self, Status> {
         let mut fields = Fields::default();
         for line in lines.take_while(|line| !line.is_empty()) {
-            fields.add(line).ok_or(Status::BadRequest)?;
+            fields.add(line).ok_or(Status::BAD_REQUEST)?;
         }
         Ok(fields)
     }
@@ -336,9 +314,9 @@ impl<'a> Fields<'a> {
     /// How long a POST's form is; only what says that it is a form, and how long, is read.
     fn form_length(&self) -> Result<usize, Status> {
         if self.chunked {
-            return Err(Status::LengthRequired);
+            return Err(Status::LENGTH_REQUIRED);
         }
-        let length = self.length.ok_or(Status::LengthRequired)?;
+        let length = self.length.ok_or(Status::LENGTH_REQUIRED)?;
         let media_type = self
             .media_type
             .unwrap_or_default()
@@ -349,10 +327,10 @@ impl<'a> Fields<'a> {
             .trim()
             .eq_ignore_ascii_case("application/x-www-form-urlencoded")
         {
-            return Err(Status::UnsupportedMediaType);
+            return Err(Status::UNSUPPORTED_MEDIA_TYPE);
         }
         if length > MAX_BODY {
-            Err(Status::ContentTooLarge)
+            Err(Status::CONTENT_TOO_LARGE)
         } else {
             Ok(length)
         }
@@ -379,7 +357,7 @@ fn is_token(bytes: &[u8]) -> bool {
 /// of an IPv6 address.
 pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let name_end = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']')?.saturating_add(2),
+        Some(rest) => rest.find(']')? + 2,
         None => authority.find(':').unwrap_or(authority.len()),
     };
     let (name, port) = authority.split_at(name_end);
@@ -413,7 +391,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
 /// A reply with a page; for HEAD without it (`bare`), but with its length.
 pub fn reply(status: Status, page: &str, bare: bool) -> Vec<u8> {
     let more = match status {
-        Status::NoContent | Status::MethodNotAllowed => "Allow: GET, HEAD, POST, OPTIONS\r\n",
+        Status::NO_CONTENT | Status::METHOD_NOT_ALLOWED => "Allow: GET, HEAD, POST, OPTIONS\r\n",
         _ => "",
     };
     write(status, page, bare, more, POLICY)
@@ -422,22 +400,22 @@ pub fn reply(status: Status, page: &str, bare: bool) -> Vec<u8> {
 /// A page in which the one script with this hash (base64 of its SHA-256) may run.
 pub fn reply_with_script(page: &str, hash: &str, bare: bool) -> Vec<u8> {
     let policy = format!("{POLICY}; script-src 'sha256-{hash}'");
-    write(Status::Ok, page, bare, "", &policy)
+    write(Status::OK, page, bare, "", &policy)
 }
 
 /// Sends a browser on to another path here; what brought it isn't kept in its history.
 pub fn see_other(path: &str) -> Vec<u8> {
     let location = format!("Location: {path}\r\n");
-    write(Status::SeeOther, "", false, &location, POLICY)
+    write(Status::SEE_OTHER, "", false, &location, POLICY)
 }
 
 fn write(status: Status, page: &str, bare: bool, more: &str, policy: &str) -> Vec<u8> {
     // RFC 9110 8.6: a reply that can't have a body has no length either.
     let length = match status {
-        Status::NoContent => String::new(),
+        Status::NO_CONTENT => String::new(),
         _ => format!("Content-Length: {}\r\n", page.len()),
     };
-    let line = status.line();
+    let Status(line) = status;
     let body = if bare { "" } else { page };
     let policy = format!("Content-Security-Policy: {policy}\r\n");
     format!("HTTP/1.1 {line}\r\n{length}{more}{policy}{FIELDS}\r\n{body}").into_bytes()
@@ -455,7 +433,7 @@ mod tests {
                 r.method, r.host, r.path, r.query, r.body
             ),
             Ok(None) => "more".into(),
-            Err(status) => status.line().chars().take(3).collect(),
+            Err(status) => status.0.chars().take(3).collect(),
         }
     }
 
@@ -663,14 +641,14 @@ mod tests {
     fn a_bare_reply_tells_the_length_of_what_it_leaves_out() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (full, bare) = (
-            text(reply(Status::Ok, "page", false)),
-            text(reply(Status::Ok, "page", true)),
+            text(reply(Status::OK, "page", false)),
+            text(reply(Status::OK, "page", true)),
         );
         assert_eq!(full, format!("{bare}page"));
         assert!(
             bare.starts_with("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n")
                 && bare.ends_with("\r\n\r\n")
         );
-        assert!(!text(reply(Status::NoContent, "", true)).contains("Content-Length"));
+        assert!(!text(reply(Status::NO_CONTENT, "", true)).contains("Content-Length"));
     }
 }

@@ -207,7 +207,7 @@ impl<E: Endpoint> Service for Redirects<E> {
             Ok(None) if !end => Next::More,
             // A browser connects ahead of need, and thinks better of it.
             Ok(None) if input.is_empty() => Next::Close,
-            Ok(None) => Next::Reply(refuse(Status::BadRequest, false)),
+            Ok(None) => Next::Reply(refuse(Status::BAD_REQUEST, false)),
             Err(status) => Next::Reply(refuse(status, false)),
         }
     }
@@ -240,11 +240,11 @@ impl<E: Endpoint> Redirects<E> {
         let bare = request.method == Method::Head;
         let Some(host) = self.host(conn.origin, request.host) else {
             log::debug!("a redirect connection asks for another host");
-            return Some(refuse(Status::MisdirectedRequest, bare));
+            return Some(refuse(Status::MISDIRECTED_REQUEST, bare));
         };
         let params = match request.method {
-            Method::Other => return Some(refuse(Status::MethodNotAllowed, false)),
-            Method::Options => return Some(http::reply(Status::NoContent, "", true)),
+            Method::Other => return Some(refuse(Status::METHOD_NOT_ALLOWED, false)),
+            Method::Options => return Some(http::reply(Status::NO_CONTENT, "", true)),
             Method::Head => "",
             Method::Get => request.query,
             Method::Post => request.body,
@@ -274,8 +274,8 @@ impl<E: Endpoint> Redirects<E> {
         match self.pages.at(path) {
             Some((status, page)) => http::reply(status, &page, bare),
             None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
-            None if self.pages.had(path) => http::reply(Status::NotFound, &page::gone(), bare),
-            None => refuse(Status::NotFound, bare),
+            None if self.pages.had(path) => http::reply(Status::NOT_FOUND, &page::gone(), bare),
+            None => refuse(Status::NOT_FOUND, bare),
         }
     }
 

@@ -163,7 +163,7 @@ impl Tls {
                 Ok(())
             }
             Some(_) => {
-                self.refusal = http::reply(Status::BadRequest, &page::use_https(), false);
+                self.refusal = http::reply(Status::BAD_REQUEST, &page::use_https(), false);
                 Err(io::Error::new(
                     ErrorKind::InvalidData,
                     "plain http on the port of https",
