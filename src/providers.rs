@@ -502,10 +502,11 @@ impl Provider {
             granted(*purpose) && (own || *purpose != Purpose::Pop3)
         });
         let servers: Vec<&str> = useful.filter_map(|(server, _)| *server).collect();
-        match servers.is_empty() {
+        if servers.is_empty() {
             // Whatever the scopes are called in this configuration.
-            true => self.imap.into_iter().chain(self.smtp).collect(),
-            false => servers,
+            self.imap.into_iter().chain(self.smtp).collect()
+        } else {
+            servers
         }
     }
 }

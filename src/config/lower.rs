@@ -412,9 +412,10 @@ impl<'a> Accounts<'_, 'a> {
         if let (Some((auth, span)), none) = (auth, secret == ClientSecret::None)
             && none != (auth == ClientAuth::None)
         {
-            let what = match none {
-                true => "`client_auth` needs a `client_secret` or a `client_secret_cmd`",
-                false => "`client_auth` says that there is no secret, but one is set",
+            let what = if none {
+                "`client_auth` needs a `client_secret` or a `client_secret_cmd`"
+            } else {
+                "`client_auth` says that there is no secret, but one is set"
             };
             return Err(self.source.error(span, what));
         }

@@ -99,9 +99,10 @@ impl<'s, 'a> Section<'s, 'a> {
     }
 
     fn not_empty(&self, name: &str, text: Text<'a>) -> Result<Text<'a>, ConfigError> {
-        match text.value.is_empty() {
-            true => Err(self.source.error(text.span, format!("`{name}` is empty"))),
-            false => Ok(text),
+        if text.value.is_empty() {
+            Err(self.source.error(text.span, format!("`{name}` is empty")))
+        } else {
+            Ok(text)
         }
     }
 

@@ -24,14 +24,13 @@ pub(super) struct Text<'a> {
 
 /// The string at `span`, its escapes undone.
 pub(super) fn string<'a>(source: &Source<'a>, span: Span) -> Result<Text<'a>, ConfigError> {
-    let inside = Span::new(span.start() + 1, span.end().saturating_sub(1));
+    let inside = Span::new(span.start() + 1, span.end() - 1);
     let raw = source.slice(inside);
     if !raw.contains('\\') {
         let value = Cow::Borrowed(raw);
         return Ok(Text { value, span });
     }
-    // Enough room from the start: growing would leave copies of a secret behind.
-    let mut value = String::with_capacity(raw.len());
+    let mut value = String::new();
     let mut chars = raw.char_indices();
     while let Some((at, c)) = chars.next() {
         match (c, chars.as_str().chars().next()) {
@@ -322,7 +321,7 @@ pub(super) fn is_header_value(value: &str) -> bool {
 /// Where the fragment of the URI in the string at `span` stands.
 fn fragment(source: &Source, span: Span) -> Span {
     match source.slice(span).find('#') {
-        Some(at) => Span::new(span.start() + at, span.end().saturating_sub(1)),
+        Some(at) => Span::new(span.start() + at, span.end() - 1),
         None => span,
     }
 }

@@ -146,14 +146,15 @@ pub fn judge_authorization(
 
 /// Some providers allow a part of the scopes only to clients that have a browser.
 fn refused(refusal: Refusal) -> Refusal {
-    match refusal.text.starts_with("invalid_scope") {
-        true => Refusal {
+    if refusal.text.starts_with("invalid_scope") {
+        Refusal {
             hint: Some(
                 "this provider doesn't allow these scopes with a device code: use auth_uri".into(),
             ),
             ..refusal
-        },
-        false => refusal,
+        }
+    } else {
+        refusal
     }
 }
 
@@ -233,12 +234,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
         "authorization_pending" => Poll::Pending(interval),
         "slow_down" => {
             let asked = members.seconds("interval").unwrap_or_default();
-            Poll::Pending(
-                interval
-                    .saturating_add(SLOW_DOWN)
-                    .max(asked)
-                    .min(MAX_INTERVAL),
-            )
+            Poll::Pending((interval + SLOW_DOWN).max(asked).min(MAX_INTERVAL))
         }
         "expired_token" | "token_expired" => Poll::Expired(said(
             "the code has expired before anybody entered it",
@@ -265,7 +261,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
 /// How long to wait for the next poll after `troubles` without an answer in a row: twice as long
 /// each time (RFC 8628, 3.5).
 pub fn delay(interval: Duration, troubles: u32) -> Duration {
-    let doubled = interval.saturating_mul(2u32.saturating_pow(troubles.min(8)));
+    let doubled = interval * 2u32.pow(troubles.min(8));
     doubled.min(MAX_INTERVAL.max(interval))
 }
 

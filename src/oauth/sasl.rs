@@ -54,9 +54,10 @@ fn saslname(user: &str) -> String {
 
 /// Text that can't end its field early.
 fn fit(text: &str) -> Result<&str, Unfit> {
-    match text.is_empty() || text.contains(char::is_control) {
-        true => Err(Unfit),
-        false => Ok(text),
+    if text.is_empty() || text.contains(char::is_control) {
+        Err(Unfit)
+    } else {
+        Ok(text)
     }
 }
 

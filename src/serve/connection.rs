@@ -277,19 +277,19 @@ impl<C> Connection<C> {
     fn fill(&mut self, max_input: usize) -> io::Result<bool> {
         let start = self.input.len();
         // The service may have made room for all that it waits for.
-        let wanted = match self.input.capacity().saturating_sub(start) {
+        let wanted = match self.input.capacity() - start {
             0 => start.clamp(CHUNK, MAX_CHUNK),
             room => room.min(MAX_CHUNK),
         };
-        let wanted = wanted.min(max_input.saturating_sub(start));
-        self.input.resize(start.saturating_add(wanted), 0);
+        let wanted = wanted.min(max_input - start);
+        self.input.resize(start + wanted, 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
         let outcome = match &mut self.transport {
             None => self.socket.recv(free),
             Some(transport) => transport.read(&self.socket, free),
         };
         self.input
-            .truncate(start.saturating_add(outcome.as_ref().copied().unwrap_or(0)));
+            .truncate(start + outcome.as_ref().copied().unwrap_or(0));
         let read = outcome?;
         self.ended = read == 0;
         self.drained = read < wanted;
@@ -431,7 +431,7 @@ impl<C> Connection<C> {
             match self.socket.recv(&mut buffer) {
                 Ok(read) => {
                     self.ended = read == 0;
-                    self.discarded = self.discarded.saturating_add(read);
+                    self.discarded += read;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Fate::Drop,

@@ -41,9 +41,10 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let user = options.user.as_deref().or(held.login_hint.as_deref());
     let host = held.provider.as_deref();
     let provider = host.and_then(|host| Provider::at(host, user));
-    let servers = match named.is_empty() {
-        true => known(provider, &held)?,
-        false => named,
+    let servers = if named.is_empty() {
+        known(provider, &held)?
+    } else {
+        named
     };
     let token = Token {
         length: held.token.expose().len(),
@@ -116,9 +117,10 @@ fn headline(account: &str, held: &Held, token: &Token, now: i64) -> String {
         let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
         format!(", valid for {}", humane(Duration::from_secs(left)))
     });
-    let scopes = match held.scopes.is_empty() {
-        true => String::new(),
-        false => format!(", scopes {}", sanitize(&held.scopes.join(" "))),
+    let scopes = if held.scopes.is_empty() {
+        String::new()
+    } else {
+        format!(", scopes {}", sanitize(&held.scopes.join(" ")))
     };
     format!(
         "{}: a token of {} bytes{}{scopes}\n",
@@ -263,9 +265,10 @@ impl Trial<'_> {
     }
 
     fn show(&self, who: char, line: &str) -> Result<(), Failure> {
-        match self.verbose {
-            true => print(format!("{who}: {}\n", sanitize(line)).as_bytes()),
-            false => Ok(()),
+        if self.verbose {
+            print(format!("{who}: {}\n", sanitize(line)).as_bytes())
+        } else {
+            Ok(())
         }
     }
 }
@@ -293,18 +296,24 @@ fn describe(verdict: &Verdict, user: Option<&str>) -> String {
                 challenge.unwrap_or_default()
             )
         }
-        Verdict::NotOffered { offered, .. } => match offered.is_empty() {
-            true => "offers no way to sign in".into(),
-            false => format!(
-                "offers neither OAUTHBEARER nor XOAUTH2, but {}",
-                offered.join(", ")
-            ),
-        },
+        Verdict::NotOffered { offered, .. } => {
+            if offered.is_empty() {
+                "offers no way to sign in".into()
+            } else {
+                format!(
+                    "offers neither OAUTHBEARER nor XOAUTH2, but {}",
+                    offered.join(", ")
+                )
+            }
+        }
         Verdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
-        Verdict::NoTls { text } => match text.is_empty() {
-            true => "offers no TLS".into(),
-            false => format!("has no TLS now: {text}"),
-        },
+        Verdict::NoTls { text } => {
+            if text.is_empty() {
+                "offers no TLS".into()
+            } else {
+                format!("has no TLS now: {text}")
+            }
+        }
         Verdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
         Verdict::Nonsense { text } => format!("says what isn't expected: {text}"),
     }
