@@ -25,13 +25,13 @@ pub struct Status {
     /// [`STATUS_FORMAT_VERSION`].
     pub status_format_version: u32,
     /// Every account, by name.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<AccountReport>,
 }
 
 /// One account.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Account {
+pub struct AccountReport {
     /// Its name.
     pub account: String,
     /// Whether `show` would print a token now.
@@ -71,7 +71,7 @@ pub struct Account {
     pub sign_in_reminded: Option<Wall>,
     /// The code to enter on any device, of a sign-in that is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sign_in_device: Option<Device>,
+    pub sign_in_device: Option<DeviceReport>,
     /// Why the last sign-in ended without tokens, or why this one isn't completed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_error: Option<String>,
@@ -80,13 +80,13 @@ pub struct Account {
     pub sign_in_hint: Option<String>,
     /// What its issuer says of itself, if that was or will be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub discovery: Option<Discovery>,
+    pub discovery: Option<DiscoveryReport>,
 }
 
 /// Where an account's provider is, as its issuer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Discovery {
+pub struct DiscoveryReport {
     /// The issuer.
     pub issuer: String,
     /// `not_yet`, `under_way`, `done`, `failed`.
@@ -120,12 +120,12 @@ pub struct Discovery {
     pub hint: Option<String>,
 }
 
-impl Discovery {
+impl DiscoveryReport {
     fn of(view: &DiscoveryView) -> Self {
-        let bare = |state: &str| Discovery {
+        let bare = |state: &str| DiscoveryReport {
             issuer: view.issuer.clone(),
             state: state.into(),
-            ..Discovery::default()
+            ..DiscoveryReport::default()
         };
         match &view.state {
             DiscoveryState::NotYet => bare("not_yet"),
@@ -135,7 +135,7 @@ impl Discovery {
                 token_uri,
                 device_auth_uri,
                 revocation_uri,
-            } => Discovery {
+            } => DiscoveryReport {
                 auth_uri: auth_uri.clone(),
                 token_uri: Some(token_uri.clone()),
                 device_auth_uri: device_auth_uri.clone(),
@@ -147,7 +147,7 @@ impl Discovery {
                 failures,
                 at,
                 reason,
-            } => Discovery {
+            } => DiscoveryReport {
                 since: Some(*since),
                 failures: Some(*failures),
                 next: *at,
@@ -162,7 +162,7 @@ impl Discovery {
 /// A code to enter on any device (RFC 8628).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Device {
+pub struct DeviceReport {
     /// What to enter.
     pub user_code: String,
     /// Where.
@@ -175,9 +175,9 @@ pub struct Device {
     pub expires: Option<Wall>,
 }
 
-impl Device {
+impl DeviceReport {
     fn of(view: &DeviceView) -> Self {
-        Device {
+        DeviceReport {
             user_code: view.user_code.clone(),
             verification_uri: view.verification_uri.clone(),
             verification_uri_complete: view.verification_uri_complete.clone(),
@@ -226,16 +226,16 @@ pub fn status(views: &[AccountView]) -> Status {
 }
 
 /// One account, as `status -j` has it.
-pub fn account(view: &AccountView) -> Account {
-    let mut account = Account {
+pub fn account(view: &AccountView) -> AccountReport {
+    let mut account = AccountReport {
         account: view.account.clone(),
         valid: view.access.as_ref().is_some_and(|access| access.valid),
         needs: needs(view).into(),
         obtained: view.access.as_ref().map(|access| access.obtained),
         expires: view.access.as_ref().and_then(|access| access.expires),
         refresh: "none".into(),
-        discovery: view.discovery.as_ref().map(Discovery::of),
-        ..Account::default()
+        discovery: view.discovery.as_ref().map(DiscoveryReport::of),
+        ..AccountReport::default()
     };
     match (&view.renewal, &view.lost) {
         (Some(renewal), _) => put_renewal(&mut account, renewal),
@@ -268,7 +268,7 @@ fn needs(view: &AccountView) -> &'static str {
     }
 }
 
-fn put_renewal(account: &mut Account, renewal: &RenewalView) {
+fn put_renewal(account: &mut AccountReport, renewal: &RenewalView) {
     let mut put = |word: &str, at: Option<Wall>, since: Option<Wall>, why: Option<&ReasonView>| {
         account.refresh = word.into();
         account.refresh_at = at;
@@ -296,7 +296,7 @@ fn put_renewal(account: &mut Account, renewal: &RenewalView) {
     }
 }
 
-fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
+fn put_sign_in(account: &mut AccountReport, sign_in: &SignInView) {
     let mut put = |word: &str, since: Option<Wall>, why: Option<&ReasonView>| {
         account.sign_in = word.into();
         account.sign_in_since = since;
@@ -314,7 +314,7 @@ fn put_sign_in(account: &mut Account, sign_in: &SignInView) {
             failed,
         } => {
             put("pending", Some(*since), failed.as_ref());
-            account.sign_in_device = device.as_ref().map(Device::of);
+            account.sign_in_device = device.as_ref().map(DeviceReport::of);
             account.sign_in_reminded = *reminded;
         }
         SignInView::Exchanging { since, trouble } => {
@@ -585,10 +585,10 @@ mod tests {
                 issuer: "https://a.example".into(),
                 state,
             };
-            let found = Discovery::of(&view);
+            let found = DiscoveryReport::of(&view);
             let wanted = format!("{{\"issuer\":\"https://a.example\",{text}}}");
             assert_eq!(serde_json::to_string(&found).unwrap(), wanted);
-            let back: Discovery = serde_json::from_str(&wanted).unwrap();
+            let back: DiscoveryReport = serde_json::from_str(&wanted).unwrap();
             assert_eq!(serde_json::to_string(&back).unwrap(), wanted);
         }
     }

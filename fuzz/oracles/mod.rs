@@ -12,12 +12,12 @@ pub use document::provider_document;
 use pizauth::{
     config,
     core::dump,
-    mail::{Challenge, Dialogue, Mechanism, Protocol, Situation, Step, autoconfig},
+    mail::{Challenge, Dialogue, MailStep, Mechanism, Protocol, Situation, autoconfig},
     oauth::{
         authorization::{self, CallbackResult},
         token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
     },
-    redirect::http::{Method, Parser, Request},
+    redirect::http::{HttpRequest, Method, Parser},
     secret::SecretBytes,
     text::sanitize,
     time::Wall,
@@ -91,20 +91,20 @@ pub fn mail_session(data: &[u8]) {
     for line in said.split('\n') {
         let _ = Challenge::decode(line).map(|challenge| plain(&challenge.to_string()));
         let mut step = dialogue.line(line);
-        if step == Step::StartTls {
+        if step == MailStep::StartTls {
             assert!(!secure, "TLS within TLS");
             secure = true;
             step = dialogue.secured();
         }
         match step {
-            Step::Read => {}
-            Step::Send(line) => plain(&line),
-            Step::Respond(mechanism) => {
+            MailStep::Read => {}
+            MailStep::Send(line) => plain(&line),
+            MailStep::Respond(mechanism) => {
                 assert!(secure || situation.loopback, "a token in clear");
                 assert!(situation.has_user || mechanism == Mechanism::Oauthbearer);
             }
-            Step::StartTls => panic!("TLS twice"),
-            Step::End(verdict) => return plain(&format!("{verdict:?}")),
+            MailStep::StartTls => panic!("TLS twice"),
+            MailStep::End(verdict) => return plain(&format!("{verdict:?}")),
         }
     }
 }
@@ -243,8 +243,8 @@ pub fn http_request(data: &[u8]) {
     }
 }
 
-fn assert_same(a: &Request, b: &Request) {
-    let parts = |r: &Request| [r.path, r.query, r.host, r.body].map(str::to_owned);
+fn assert_same(a: &HttpRequest, b: &HttpRequest) {
+    let parts = |r: &HttpRequest| [r.path, r.query, r.host, r.body].map(str::to_owned);
     assert_eq!((a.method, parts(a)), (b.method, parts(b)));
     assert!(!a.host.is_empty());
     assert!(a.body.is_empty() || a.method == Method::Post);

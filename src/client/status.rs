@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{ask, may_colour, print, read};
 use crate::{
     error::Failure,
-    report::{Account, Discovery, Status},
+    report::{AccountReport, DiscoveryReport, Status},
     text::{sanitize, shell_word},
     time::{Wall, humane},
     wire::Request,
@@ -54,7 +54,7 @@ pub(super) fn now() -> Wall {
 }
 
 /// Green is good, yellow passes by itself, red needs the user (ECMA-48, 8.3.117).
-fn paint(account: &Account) -> u8 {
+fn paint(account: &AccountReport) -> u8 {
     match account.needs.as_str() {
         "none" if account.valid && account.refresh != "failing" => 32,
         "none" => 33,
@@ -63,7 +63,7 @@ fn paint(account: &Account) -> u8 {
 }
 
 /// What there is to say of one account.
-fn line(account: &Account, now: Wall, zone: &TimeZone) -> String {
+fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
     // Without tokens the refresh's error says what has become of them.
     let lost = account.refresh_error.is_some() && account.refresh == "none";
     let mut parts = vec![match account.obtained {
@@ -78,7 +78,7 @@ fn line(account: &Account, now: Wall, zone: &TimeZone) -> String {
     parts.join("; ")
 }
 
-fn token(account: &Account, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
+fn token(account: &AccountReport, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
     match (account.valid, account.expires) {
         (true, Some(at)) => format!(
             "access token valid for {} (until {})",
@@ -96,7 +96,7 @@ fn token(account: &Account, obtained: Wall, now: Wall, zone: &TimeZone) -> Strin
 
 /// What is to be said about refreshing. `name` is the account's, for a shell. A word of a newer
 /// server says nothing.
-fn renewed(account: &Account, name: &str, now: Wall) -> Option<String> {
+fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
     let next = account.refresh_at.unwrap_or(now);
     let since = account.refresh_since.unwrap_or(now);
     let why = || why_no_refresh(account);
@@ -131,7 +131,7 @@ fn renewed(account: &Account, name: &str, now: Wall) -> Option<String> {
 }
 
 /// What is to be said about a sign-in. `name` is the account's, for a shell.
-fn signing_in(account: &Account, name: &str, now: Wall) -> Option<String> {
+fn signing_in(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
     let since = account.sign_in_since.unwrap_or(now);
     let error = account.sign_in_error.as_deref();
     let why = error.map(|error| why(error, account.sign_in_hint.as_deref()));
@@ -160,7 +160,7 @@ fn signing_in(account: &Account, name: &str, now: Wall) -> Option<String> {
     }
 }
 
-fn pending(account: &Account, since: Wall, why: Option<String>, now: Wall) -> String {
+fn pending(account: &AccountReport, since: Wall, why: Option<String>, now: Wall) -> String {
     let mut pending = format!("authorisation pending{}", lasting(since, now));
     if let Some(at) = account.sign_in_reminded {
         pending.push_str(&format!(" (last reminder {})", ago(at, now)));
@@ -180,7 +180,7 @@ fn pending(account: &Account, since: Wall, why: Option<String>, now: Wall) -> St
 }
 
 /// What the issuer has said, or why not.
-fn found(discovery: &Discovery, now: Wall) -> Option<String> {
+fn found(discovery: &DiscoveryReport, now: Wall) -> Option<String> {
     let issuer = sanitize(&discovery.issuer);
     match discovery.state.as_str() {
         "under_way" => Some(format!("asking {issuer} for its endpoints")),
@@ -208,7 +208,7 @@ fn found(discovery: &Discovery, now: Wall) -> Option<String> {
     }
 }
 
-fn why_no_refresh(account: &Account) -> String {
+fn why_no_refresh(account: &AccountReport) -> String {
     let error = account.refresh_error.as_deref().unwrap_or_default();
     why(error, account.refresh_hint.as_deref())
 }
@@ -304,7 +304,10 @@ mod tests {
         }
     }
 
-    fn reported(access: Option<(bool, Option<Wall>)>, renewal: Option<RenewalView>) -> Account {
+    fn reported(
+        access: Option<(bool, Option<Wall>)>,
+        renewal: Option<RenewalView>,
+    ) -> AccountReport {
         report::account(&view(access, renewal))
     }
 

@@ -53,13 +53,13 @@ fn untagged(state: &State, rest: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, Mechanism, Protocol, Situation, Step, Verdict,
+        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
         tests::{SECURE, play, refused, send},
     };
 
     const LISTED: &str = "a1 OK listed";
 
-    fn imap(situation: Situation, lines: &[(&str, Step)]) {
+    fn imap(situation: Situation, lines: &[(&str, MailStep)]) {
         play(Protocol::Imap, situation, lines);
     }
 
@@ -69,17 +69,17 @@ mod tests {
             SECURE,
             &[
                 ("* OK [CAPABILITY IMAP4rev1] hi", send("a1 CAPABILITY")),
-                ("* CAPABILITY IMAP4rev1 SASL-IR", Step::Read),
-                ("* CAPABILITY AUTH=PLAIN auth=xoauth2", Step::Read),
+                ("* CAPABILITY IMAP4rev1 SASL-IR", MailStep::Read),
+                ("* CAPABILITY AUTH=PLAIN auth=xoauth2", MailStep::Read),
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
-                ("+ ", Step::Respond(Mechanism::Xoauth2)),
-                ("* CAPABILITY IMAP4rev1 IDLE", Step::Read),
+                ("+ ", MailStep::Respond(Mechanism::Xoauth2)),
+                ("* CAPABILITY IMAP4rev1 IDLE", MailStep::Read),
                 ("a1 OK in", send("a1 EXAMINE INBOX")),
-                ("* 3 EXISTS", Step::Read),
-                ("* OK [UIDVALIDITY 1] fine", Step::Read),
+                ("* 3 EXISTS", MailStep::Read),
+                ("* OK [UIDVALIDITY 1] fine", MailStep::Read),
                 (
                     "a1 ok [READ-ONLY] done",
-                    Step::End(Verdict::SignedIn(Mechanism::Xoauth2)),
+                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
                 ),
             ],
         );
@@ -95,19 +95,19 @@ mod tests {
             plain,
             &[
                 ("* OK hi", send("a1 CAPABILITY")),
-                ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", Step::Read),
+                ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", MailStep::Read),
                 (LISTED, send("a1 STARTTLS")),
-                ("a1 OK go", Step::StartTls),
+                ("a1 OK go", MailStep::StartTls),
                 ("TLS", send("a1 CAPABILITY")),
-                ("* CAPABILITY STARTTLS AUTH=XOAUTH2", Step::Read),
+                ("* CAPABILITY STARTTLS AUTH=XOAUTH2", MailStep::Read),
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
             ],
         );
-        let none = |text: &str| Step::End(Verdict::NoTls { text: text.into() });
-        let offer = ("* CAPABILITY AUTH=OAUTHBEARER", Step::Read);
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
+        let offer = ("* CAPABILITY AUTH=OAUTHBEARER", MailStep::Read);
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
         imap(plain, &[hello(), offer, (LISTED, none(""))]);
-        let offer = ("* CAPABILITY STARTTLS", Step::Read);
+        let offer = ("* CAPABILITY STARTTLS", MailStep::Read);
         let asked = (LISTED, send("a1 STARTTLS"));
         let no = ("a1 NO not today", none("not today"));
         imap(plain, &[hello(), offer, asked, no]);
@@ -128,7 +128,10 @@ mod tests {
             ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", "a1 STARTTLS"),
         ] {
             let hello = ("* OK hi", send("a1 CAPABILITY"));
-            imap(local, &[hello, (offer, Step::Read), (LISTED, send(then))]);
+            imap(
+                local,
+                &[hello, (offer, MailStep::Read), (LISTED, send(then))],
+            );
         }
     }
 
@@ -149,9 +152,9 @@ mod tests {
                 SECURE,
                 &[
                     ("* OK hi", send("a1 CAPABILITY")),
-                    (&offer, Step::Read),
+                    (&offer, MailStep::Read),
                     (LISTED, send(&begun)),
-                    ("+", Step::Respond(mechanism)),
+                    ("+", MailStep::Respond(mechanism)),
                     (json, send(resignation)),
                     (
                         "a1 NO [AUTHENTICATIONFAILED] bad \u{1b}[31m",
@@ -166,25 +169,25 @@ mod tests {
         }
     }
 
-    fn signing_in() -> Vec<(&'static str, Step)> {
+    fn signing_in() -> Vec<(&'static str, MailStep)> {
         vec![
             ("* OK hi", send("a1 CAPABILITY")),
-            ("* CAPABILITY AUTH=XOAUTH2", Step::Read),
+            ("* CAPABILITY AUTH=XOAUTH2", MailStep::Read),
             (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
         ]
     }
 
     #[test]
     fn every_way_to_be_refused_is_told_apart() {
-        let begin = || ("+ ", Step::Respond(Mechanism::Xoauth2));
-        let passing = Step::End(Verdict::Refused {
+        let begin = || ("+ ", MailStep::Respond(Mechanism::Xoauth2));
+        let passing = MailStep::End(MailVerdict::Refused {
             mechanism: Mechanism::Xoauth2,
             challenge: None,
             text: "[UNAVAILABLE] later".into(),
             passing: true,
         });
         let no = |text| refused(Mechanism::Xoauth2, None, text);
-        let mailbox = Step::End(Verdict::NoMailbox {
+        let mailbox = MailStep::End(MailVerdict::NoMailbox {
             text: "not connected".into(),
         });
         for rest in [
@@ -207,11 +210,11 @@ mod tests {
 
     /// Steps can't be cloned, so tables are put together by moving them.
     trait ConcatSteps {
-        fn concat_steps(self) -> Vec<(&'static str, Step)>;
+        fn concat_steps(self) -> Vec<(&'static str, MailStep)>;
     }
 
-    impl ConcatSteps for [Vec<(&'static str, Step)>; 2] {
-        fn concat_steps(self) -> Vec<(&'static str, Step)> {
+    impl ConcatSteps for [Vec<(&'static str, MailStep)>; 2] {
+        fn concat_steps(self) -> Vec<(&'static str, MailStep)> {
             self.into_iter().flatten().collect()
         }
     }
@@ -219,7 +222,7 @@ mod tests {
     #[test]
     fn a_server_that_has_no_use_for_tokens_or_for_us_says_so() {
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
-        let not_offered = Step::End(Verdict::NotOffered {
+        let not_offered = MailStep::End(MailVerdict::NotOffered {
             offered: vec!["PLAIN".into()],
             disabled: true,
         });
@@ -227,12 +230,12 @@ mod tests {
             SECURE,
             &[
                 hello(),
-                ("* CAPABILITY AUTH=PLAIN LOGINDISABLED", Step::Read),
+                ("* CAPABILITY AUTH=PLAIN LOGINDISABLED", MailStep::Read),
                 (LISTED, not_offered),
             ],
         );
-        let busy = |text: &str| Step::End(Verdict::Unavailable { text: text.into() });
-        let odd = |text: &str| Step::End(Verdict::Nonsense { text: text.into() });
+        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
         imap(SECURE, &[("* BYE too many", busy("too many"))]);
         imap(SECURE, &[("* PREAUTH hi", odd("* PREAUTH hi"))]);
         imap(SECURE, &[("220 mail ESMTP", odd("220 mail ESMTP"))]);

@@ -59,7 +59,7 @@ pub struct Situation {
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Step {
+pub enum MailStep {
     /// Read a line.
     Read,
     /// Send this line, and read one.
@@ -69,12 +69,12 @@ pub enum Step {
     /// Begin TLS, and call [`Dialogue::secured`].
     StartTls,
     /// Nothing; this has come of it.
-    End(Verdict),
+    End(MailVerdict),
 }
 
 /// What came of it. All texts are the server's, made safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum MailVerdict {
     /// The token was accepted and, where there is one, the mailbox can be opened.
     SignedIn(Mechanism),
     /// The token was accepted, but the mailbox can't be opened.
@@ -186,7 +186,7 @@ impl Dialogue {
     }
 
     /// TLS has begun.
-    pub fn secured(&mut self) -> Step {
+    pub fn secured(&mut self) -> MailStep {
         self.situation.secure = true;
         self.ask_capabilities()
     }
@@ -197,14 +197,14 @@ impl Dialogue {
     }
 
     /// The server has said `line`, which has no line end.
-    pub fn line(&mut self, line: &str) -> Step {
+    pub fn line(&mut self, line: &str) -> MailStep {
         let read = match self.protocol {
             Protocol::Imap => imap::read,
             Protocol::Pop3 => pop3::read,
             Protocol::Smtp => smtp::read,
         };
         match read(&self.state, line, &mut self.heard) {
-            Reply::Part => Step::Read,
+            Reply::Part => MailStep::Read,
             Reply::Good => self.good(line),
             Reply::Bad(text) => self.bad(&text),
             Reply::Continue(text) => self.go_on(&text, line),
@@ -216,61 +216,61 @@ impl Dialogue {
         }
     }
 
-    fn good(&mut self, line: &str) -> Step {
+    fn good(&mut self, line: &str) -> MailStep {
         match self.state {
             State::Greeting => self.ask_capabilities(),
             State::Capabilities => self.begin(),
-            State::StartTls => Step::StartTls,
+            State::StartTls => MailStep::StartTls,
             State::Auth(_) => nonsense(line),
             State::Responded(mechanism, _) => match self.protocol.commands().mailbox {
                 Some(command) => self.send(command, State::Mailbox(mechanism)),
-                None => Step::End(Verdict::SignedIn(mechanism)),
+                None => MailStep::End(MailVerdict::SignedIn(mechanism)),
             },
-            State::Mailbox(mechanism) => Step::End(Verdict::SignedIn(mechanism)),
+            State::Mailbox(mechanism) => MailStep::End(MailVerdict::SignedIn(mechanism)),
         }
     }
 
-    fn bad(&mut self, text: &str) -> Step {
+    fn bad(&mut self, text: &str) -> MailStep {
         match &mut self.state {
             State::Greeting | State::Capabilities => unavailable(text),
-            State::StartTls => Step::End(Verdict::NoTls {
+            State::StartTls => MailStep::End(MailVerdict::NoTls {
                 text: sanitize(text),
             }),
             State::Auth(mechanism) => refused(self.protocol, *mechanism, None, text),
             State::Responded(mechanism, challenge) => {
                 refused(self.protocol, *mechanism, challenge.take(), text)
             }
-            State::Mailbox(_) => Step::End(Verdict::NoMailbox {
+            State::Mailbox(_) => MailStep::End(MailVerdict::NoMailbox {
                 text: sanitize(text),
             }),
         }
     }
 
-    fn go_on(&mut self, text: &str, line: &str) -> Step {
+    fn go_on(&mut self, text: &str, line: &str) -> MailStep {
         match self.state {
             State::Auth(mechanism) => {
                 self.state = State::Responded(mechanism, None);
-                Step::Respond(mechanism)
+                MailStep::Respond(mechanism)
             }
             State::Responded(mechanism, _) => {
                 self.state = State::Responded(mechanism, Challenge::decode(text));
-                Step::Send(mechanism.resignation().into())
+                MailStep::Send(mechanism.resignation().into())
             }
             _ => nonsense(line),
         }
     }
 
-    fn ask_capabilities(&mut self) -> Step {
+    fn ask_capabilities(&mut self) -> MailStep {
         self.send(self.protocol.commands().capabilities, State::Capabilities)
     }
 
-    fn send(&mut self, command: &str, state: State) -> Step {
+    fn send(&mut self, command: &str, state: State) -> MailStep {
         self.state = state;
-        Step::Send(command.into())
+        MailStep::Send(command.into())
     }
 
     /// The capabilities are known.
-    fn begin(&mut self) -> Step {
+    fn begin(&mut self) -> MailStep {
         let commands = self.protocol.commands();
         // What was said without TLS counts no longer afterwards (RFC 9051, 6.2.1; RFC 2595, 4).
         let heard = std::mem::take(&mut self.heard);
@@ -286,7 +286,7 @@ impl Dialogue {
             .map(str::to_owned)
             .collect();
         match ask_for(self.situation, has_tls, &offered, has("LOGINDISABLED")) {
-            Err(verdict) => Step::End(verdict),
+            Err(verdict) => MailStep::End(verdict),
             Ok(Ask::Tls) => self.send(commands.tls, State::StartTls),
             Ok(Ask::SignIn(mechanism)) => {
                 let command = format!("{} {}", commands.auth, mechanism.name());
@@ -301,7 +301,7 @@ fn refused(
     mechanism: Mechanism,
     challenge: Option<Challenge>,
     text: &str,
-) -> Step {
+) -> MailStep {
     let text = sanitize(text);
     let passing = match protocol {
         Protocol::Imap => text.contains(imap::PASSING),
@@ -309,7 +309,7 @@ fn refused(
         // 4yz: try again later (RFC 5321, 4.2.1).
         Protocol::Smtp => text.starts_with('4'),
     };
-    Step::End(Verdict::Refused {
+    MailStep::End(MailVerdict::Refused {
         mechanism,
         challenge,
         text,
@@ -329,10 +329,10 @@ fn ask_for(
     has_tls: bool,
     mechanisms: &[String],
     disabled: bool,
-) -> Result<Ask, Verdict> {
+) -> Result<Ask, MailVerdict> {
     match (situation.secure, has_tls, situation.loopback) {
         (false, true, _) => Ok(Ask::Tls),
-        (false, false, false) => Err(Verdict::NoTls {
+        (false, false, false) => Err(MailVerdict::NoTls {
             text: String::new(),
         }),
         (true, ..) | (false, false, true) => {
@@ -342,7 +342,7 @@ fn ask_for(
 }
 
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
-fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanism, Verdict> {
+fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanism, MailVerdict> {
     let offers = |mechanism: Mechanism| {
         let mut all = offered.iter();
         all.any(|name| name.eq_ignore_ascii_case(mechanism.name()))
@@ -350,25 +350,25 @@ fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanis
     if offers(Mechanism::Oauthbearer) {
         Ok(Mechanism::Oauthbearer)
     } else if !offers(Mechanism::Xoauth2) {
-        Err(Verdict::NotOffered {
+        Err(MailVerdict::NotOffered {
             offered: offered.iter().map(|name| sanitize(name)).collect(),
             disabled,
         })
     } else if !has_user {
-        Err(Verdict::NoUser)
+        Err(MailVerdict::NoUser)
     } else {
         Ok(Mechanism::Xoauth2)
     }
 }
 
-fn nonsense(line: &str) -> Step {
-    Step::End(Verdict::Nonsense {
+fn nonsense(line: &str) -> MailStep {
+    MailStep::End(MailVerdict::Nonsense {
         text: sanitize(line),
     })
 }
 
-fn unavailable(text: &str) -> Step {
-    Step::End(Verdict::Unavailable {
+fn unavailable(text: &str) -> MailStep {
+    MailStep::End(MailVerdict::Unavailable {
         text: sanitize(text),
     })
 }
@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     /// Plays a table of lines against an engine: what the server says, and what is done then.
-    pub fn play(protocol: Protocol, situation: Situation, lines: &[(&str, Step)]) {
+    pub fn play(protocol: Protocol, situation: Situation, lines: &[(&str, MailStep)]) {
         let mut dialogue = Dialogue::new(protocol, situation);
         for (line, step) in lines {
             let done = match *line {
@@ -395,12 +395,12 @@ mod tests {
         }
     }
 
-    pub fn send(line: &str) -> Step {
-        Step::Send(line.into())
+    pub fn send(line: &str) -> MailStep {
+        MailStep::Send(line.into())
     }
 
-    pub fn refused(mechanism: Mechanism, challenge: Option<Challenge>, text: &str) -> Step {
-        Step::End(Verdict::Refused {
+    pub fn refused(mechanism: Mechanism, challenge: Option<Challenge>, text: &str) -> MailStep {
+        MailStep::End(MailVerdict::Refused {
             mechanism,
             challenge,
             text: text.into(),
@@ -426,11 +426,11 @@ mod tests {
             ),
             ("oauthbearer", false, Ok(Mechanism::Oauthbearer)),
             ("PLAIN xoauth2", true, Ok(Mechanism::Xoauth2)),
-            ("XOAUTH2", false, Err(Verdict::NoUser)),
+            ("XOAUTH2", false, Err(MailVerdict::NoUser)),
             (
                 "PLAIN XOAUTH",
                 true,
-                Err(Verdict::NotOffered {
+                Err(MailVerdict::NotOffered {
                     offered: of("PLAIN XOAUTH"),
                     disabled: false,
                 }),

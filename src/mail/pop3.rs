@@ -43,11 +43,11 @@ pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, Mechanism, Protocol, Situation, Step, Verdict,
+        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
         tests::{SECURE, play, refused, send},
     };
 
-    fn pop3(situation: Situation, lines: &[(&str, Step)]) {
+    fn pop3(situation: Situation, lines: &[(&str, MailStep)]) {
         play(Protocol::Pop3, situation, lines);
     }
 
@@ -57,16 +57,16 @@ mod tests {
             SECURE,
             &[
                 ("+OK ready <1@x>", send("CAPA")),
-                ("+OK list", Step::Read),
-                ("TOP", Step::Read),
-                ("sasl PLAIN XOAUTH2", Step::Read),
-                ("STLS", Step::Read),
+                ("+OK list", MailStep::Read),
+                ("TOP", MailStep::Read),
+                ("sasl PLAIN XOAUTH2", MailStep::Read),
+                ("STLS", MailStep::Read),
                 (".", send("AUTH XOAUTH2")),
-                ("+ ", Step::Respond(Mechanism::Xoauth2)),
+                ("+ ", MailStep::Respond(Mechanism::Xoauth2)),
                 ("+OK in", send("STAT")),
                 (
                     "+OK 3 4711",
-                    Step::End(Verdict::SignedIn(Mechanism::Xoauth2)),
+                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
                 ),
             ],
         );
@@ -82,23 +82,23 @@ mod tests {
             plain,
             &[
                 ("+OK ready", send("CAPA")),
-                ("+OK list", Step::Read),
-                ("SASL OAUTHBEARER", Step::Read),
-                ("STLS", Step::Read),
+                ("+OK list", MailStep::Read),
+                ("SASL OAUTHBEARER", MailStep::Read),
+                ("STLS", MailStep::Read),
                 (".", send("STLS")),
-                ("+OK go", Step::StartTls),
+                ("+OK go", MailStep::StartTls),
                 ("TLS", send("CAPA")),
-                ("+OK list", Step::Read),
+                ("+OK list", MailStep::Read),
                 (
                     ".",
-                    Step::End(Verdict::NotOffered {
+                    MailStep::End(MailVerdict::NotOffered {
                         offered: vec![],
                         disabled: false,
                     }),
                 ),
             ],
         );
-        let none = |text: &str| Step::End(Verdict::NoTls { text: text.into() });
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
         pop3(
             plain,
             &[("+OK ready", send("CAPA")), ("-ERR what?", none(""))],
@@ -106,8 +106,8 @@ mod tests {
         let list = || {
             [
                 ("+OK ready", send("CAPA")),
-                ("+OK", Step::Read),
-                ("STLS", Step::Read),
+                ("+OK", MailStep::Read),
+                ("STLS", MailStep::Read),
             ]
         };
         let [a, b, c] = list();
@@ -122,10 +122,10 @@ mod tests {
         let signing_in = || {
             vec![
                 ("+OK ready", send("CAPA")),
-                ("+OK list", Step::Read),
-                ("SASL OAUTHBEARER", Step::Read),
+                ("+OK list", MailStep::Read),
+                ("SASL OAUTHBEARER", MailStep::Read),
                 (".", send("AUTH OAUTHBEARER")),
-                ("+ ", Step::Respond(Mechanism::Oauthbearer)),
+                ("+ ", MailStep::Respond(Mechanism::Oauthbearer)),
             ]
         };
         let challenge = Challenge {
@@ -142,7 +142,7 @@ mod tests {
             ],
             vec![(
                 "-ERR [SYS/TEMP] later",
-                Step::End(Verdict::Refused {
+                MailStep::End(MailVerdict::Refused {
                     mechanism,
                     challenge: None,
                     text: "[SYS/TEMP] later".into(),
@@ -153,7 +153,7 @@ mod tests {
                 ("+OK in", send("STAT")),
                 (
                     "-ERR locked",
-                    Step::End(Verdict::NoMailbox {
+                    MailStep::End(MailVerdict::NoMailbox {
                         text: "locked".into(),
                     }),
                 ),
@@ -162,11 +162,11 @@ mod tests {
             let lines: Vec<_> = signing_in().into_iter().chain(rest).collect();
             pop3(SECURE, &lines);
         }
-        let busy = Step::End(Verdict::Unavailable {
+        let busy = MailStep::End(MailVerdict::Unavailable {
             text: "busy".into(),
         });
         pop3(SECURE, &[("-ERR busy", busy)]);
-        let odd = |text: &str| Step::End(Verdict::Nonsense { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
         pop3(SECURE, &[("* OK IMAP", odd("* OK IMAP"))]);
         pop3(SECURE, &[("+ now", odd("+ now"))]);
     }

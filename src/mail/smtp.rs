@@ -45,13 +45,13 @@ pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, Mechanism, Protocol, Situation, Step, Verdict,
+        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
         tests::{SECURE, play, refused, send},
     };
 
     const EHLO: &str = super::COMMANDS.capabilities;
 
-    fn smtp(situation: Situation, lines: &[(&str, Step)]) {
+    fn smtp(situation: Situation, lines: &[(&str, MailStep)]) {
         play(Protocol::Smtp, situation, lines);
     }
 
@@ -60,16 +60,16 @@ mod tests {
         smtp(
             SECURE,
             &[
-                ("220-welcome", Step::Read),
+                ("220-welcome", MailStep::Read),
                 ("220 mail ESMTP", send(EHLO)),
-                ("250-mail hello", Step::Read),
-                ("250-STARTTLS", Step::Read),
-                ("250-AUTH=LOGIN", Step::Read),
+                ("250-mail hello", MailStep::Read),
+                ("250-STARTTLS", MailStep::Read),
+                ("250-AUTH=LOGIN", MailStep::Read),
                 ("250 auth PLAIN XOAUTH2", send("AUTH XOAUTH2")),
-                ("334 ", Step::Respond(Mechanism::Xoauth2)),
+                ("334 ", MailStep::Respond(Mechanism::Xoauth2)),
                 (
                     "235 2.7.0 in",
-                    Step::End(Verdict::SignedIn(Mechanism::Xoauth2)),
+                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
                 ),
             ],
         );
@@ -84,18 +84,18 @@ mod tests {
         let hello = || {
             vec![
                 ("220 mail", send(EHLO)),
-                ("250-AUTH XOAUTH2", Step::Read),
-                ("250-AUTH XOAUTH2", Step::Read),
+                ("250-AUTH XOAUTH2", MailStep::Read),
+                ("250-AUTH XOAUTH2", MailStep::Read),
             ]
         };
-        let none = |text: &str| Step::End(Verdict::NoTls { text: text.into() });
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
         let asked = || ("250 starttls", send("STARTTLS"));
         for rest in [
             vec![
                 asked(),
-                ("220 go", Step::StartTls),
+                ("220 go", MailStep::StartTls),
                 ("TLS", send(EHLO)),
-                ("250-mail", Step::Read),
+                ("250-mail", MailStep::Read),
                 ("250 AUTH OAUTHBEARER", send("AUTH OAUTHBEARER")),
             ],
             vec![asked(), ("454 not now", none("454 not now"))],
@@ -111,11 +111,11 @@ mod tests {
         let signing_in = || {
             vec![
                 ("220 mail", send(EHLO)),
-                ("250-mail", Step::Read),
+                ("250-mail", MailStep::Read),
                 ("250 AUTH XOAUTH2", send("AUTH XOAUTH2")),
             ]
         };
-        let begin = || ("334", Step::Respond(Mechanism::Xoauth2));
+        let begin = || ("334", MailStep::Respond(Mechanism::Xoauth2));
         let challenge = Challenge {
             status: Some("400".into()),
             ..Challenge::default()
@@ -125,7 +125,7 @@ mod tests {
             vec![("504 what?", no(None, "504 what?"))],
             vec![
                 begin(),
-                ("535-5.7.8 Bad", Step::Read),
+                ("535-5.7.8 Bad", MailStep::Read),
                 (
                     "535 5.7.8 see there",
                     no(None, "535 5.7.8 Bad 5.7.8 see there"),
@@ -141,7 +141,7 @@ mod tests {
                 begin(),
                 (
                     "454 4.7.0 later",
-                    Step::End(Verdict::Refused {
+                    MailStep::End(MailVerdict::Refused {
                         mechanism: Mechanism::Xoauth2,
                         challenge: None,
                         text: "454 4.7.0 later".into(),
@@ -151,7 +151,7 @@ mod tests {
             ],
             vec![(
                 "250 fine",
-                Step::End(Verdict::Nonsense {
+                MailStep::End(MailVerdict::Nonsense {
                     text: "250 fine".into(),
                 }),
             )],
@@ -163,11 +163,11 @@ mod tests {
 
     #[test]
     fn what_isnt_a_reply_is_told() {
-        let odd = |text: &str| Step::End(Verdict::Nonsense { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
         for line in ["* OK IMAP", "22", "2200 x", "220x", "", "ü20 x", "+20 x"] {
             smtp(SECURE, &[(line, odd(line))]);
         }
-        let busy = |text: &str| Step::End(Verdict::Unavailable { text: text.into() });
+        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
         smtp(SECURE, &[("421 busy", busy("421 busy"))]);
         smtp(
             SECURE,

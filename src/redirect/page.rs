@@ -2,11 +2,11 @@
 
 use crate::text::{escape_html, sanitize, shell_word};
 
-use super::http::Status;
+use super::http::StatusLine;
 
 /// What became of a callback, for whoever looks at the browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SignInPage {
     /// The account has its tokens.
     Authorised {
         /// The account's name.
@@ -47,28 +47,31 @@ pub enum Outcome {
 }
 
 /// The page about an outcome, and the status to send it with.
-pub fn outcome(outcome: &Outcome) -> (Status, String) {
-    match outcome {
-        Outcome::Authorised { account } => (Status::OK, authorised(account, false)),
-        Outcome::Already {
+pub fn of(page: &SignInPage) -> (StatusLine, String) {
+    match page {
+        SignInPage::Authorised { account } => (StatusLine::OK, authorised(account, false)),
+        SignInPage::Already {
             account,
             refused: None,
-        } => (Status::OK, authorised(account, true)),
-        Outcome::Refused {
+        } => (StatusLine::OK, authorised(account, true)),
+        SignInPage::Refused {
             account,
             reason,
             hint,
-        } => (Status::FORBIDDEN, refused(account, reason, hint.as_deref())),
-        Outcome::Already {
+        } => (
+            StatusLine::FORBIDDEN,
+            refused(account, reason, hint.as_deref()),
+        ),
+        SignInPage::Already {
             account,
             refused: Some(reason),
-        } => (Status::OK, refused(account, reason, None)),
-        Outcome::OtherIssuer { account } => (Status::BAD_REQUEST, other_issuer(account)),
-        Outcome::Stale => (Status::NOT_FOUND, stale()),
-        Outcome::TimedOut { account, reason } => {
-            (Status::ACCEPTED, timed_out(account, reason.as_deref()))
+        } => (StatusLine::OK, refused(account, reason, None)),
+        SignInPage::OtherIssuer { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
+        SignInPage::Stale => (StatusLine::NOT_FOUND, stale()),
+        SignInPage::TimedOut { account, reason } => {
+            (StatusLine::ACCEPTED, timed_out(account, reason.as_deref()))
         }
-        Outcome::Stopping => (Status::SERVICE_UNAVAILABLE, stopping()),
+        SignInPage::Stopping => (StatusLine::SERVICE_UNAVAILABLE, stopping()),
     }
 }
 
@@ -173,7 +176,7 @@ pub fn idle() -> String {
 }
 
 /// For a request that isn't served. It says nothing that the status doesn't.
-pub fn refusal(status: Status) -> String {
+pub fn refusal(status: StatusLine) -> String {
     let phrase = status.0.split_once(' ').map_or("", |(_, phrase)| phrase);
     render(
         Tone::Neutral,
@@ -248,38 +251,38 @@ mod tests {
         let account = || "work <b>&\"\u{1b}[31m\u{202e}".to_owned();
         let reason = || "<script>alert('x')</script>\u{7}".to_owned();
         let outcomes = [
-            Outcome::Authorised { account: account() },
-            Outcome::Refused {
+            SignInPage::Authorised { account: account() },
+            SignInPage::Refused {
                 account: account(),
                 reason: reason(),
                 hint: Some(reason()),
             },
-            Outcome::Refused {
+            SignInPage::Refused {
                 account: account(),
                 reason: reason(),
                 hint: None,
             },
-            Outcome::Already {
+            SignInPage::Already {
                 account: account(),
                 refused: None,
             },
-            Outcome::Already {
+            SignInPage::Already {
                 account: account(),
                 refused: Some(reason()),
             },
-            Outcome::Stale,
-            Outcome::TimedOut {
+            SignInPage::Stale,
+            SignInPage::TimedOut {
                 account: account(),
                 reason: None,
             },
-            Outcome::TimedOut {
+            SignInPage::TimedOut {
                 account: account(),
                 reason: Some(reason()),
             },
-            Outcome::Stopping,
+            SignInPage::Stopping,
         ];
-        let mut pages: Vec<String> = outcomes.iter().map(|known| outcome(known).1).collect();
-        pages.extend([gone(), refusal(Status::NOT_FOUND), use_https()]);
+        let mut pages: Vec<String> = outcomes.iter().map(|known| of(known).1).collect();
+        pages.extend([gone(), refusal(StatusLine::NOT_FOUND), use_https()]);
         pages
     }
 
@@ -340,19 +343,19 @@ mod tests {
 
     #[test]
     fn pages_say_what_happened_and_what_to_do() {
-        let (status, page) = outcome(&Outcome::Authorised {
+        let (status, page) = of(&SignInPage::Authorised {
             account: "work".into(),
         });
-        assert_eq!(status, Status::OK);
+        assert_eq!(status, StatusLine::OK);
         assert!(
             page.contains("Account “work” is authorised") && page.contains("close this window")
         );
-        let (status, page) = outcome(&Outcome::Refused {
+        let (status, page) = of(&SignInPage::Refused {
             account: "work".into(),
             reason: "access_denied: no".into(),
             hint: Some("ask the administrator".into()),
         });
-        assert_eq!(status, Status::FORBIDDEN);
+        assert_eq!(status, StatusLine::FORBIDDEN);
         for part in [
             "was not authorised",
             "access_denied: no",
@@ -363,11 +366,11 @@ mod tests {
         }
         for reason in [None, Some("no route to host".to_owned())] {
             let account = "work".into();
-            let (status, page) = outcome(&Outcome::TimedOut {
+            let (status, page) = of(&SignInPage::TimedOut {
                 account,
                 reason: reason.clone(),
             });
-            assert_eq!(status, Status::ACCEPTED);
+            assert_eq!(status, StatusLine::ACCEPTED);
             assert!(page.contains("Your part is done") && page.contains("pizauth status"));
             assert_eq!(
                 page.contains("<strong>Reason:</strong> no route to host"),

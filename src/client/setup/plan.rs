@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     config,
     mail::{Server, Tls},
-    providers::{ClientSecret, Provider, Purpose},
+    providers::{Provider, Purpose, SecretUse},
     text::sanitize,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub listen: Option<&'static str>,
     /// Beside `login_hint`.
     pub auth_fields: Vec<(String, String)>,
-    pub secret: Option<ClientSecret>,
+    pub secret: Option<SecretUse>,
     /// About the client id, in lines; indented ones are commands.
     pub client_id: Vec<String>,
     /// Paragraphs about the rest.
@@ -236,11 +236,11 @@ impl Plan {
         option(text, INDENT, "client_id", &quoted(CLIENT_ID));
         let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
         match self.secret {
-            Some(ClientSecret::Never) => {}
-            Some(ClientSecret::Always) => {
+            Some(SecretUse::Never) => {}
+            Some(SecretUse::Always) => {
                 let _ = writeln!(text, "{INDENT}{secret}");
             }
-            Some(ClientSecret::Sometimes) | None => {
+            Some(SecretUse::Sometimes) | None => {
                 comment(text, INDENT, "Only if you were given one.");
                 let _ = writeln!(text, "{INDENT}// {secret}");
             }

@@ -19,8 +19,8 @@ use crate::{
     cli::TestOptions,
     error::{Exit, Failure},
     mail::{
-        Claims, Dialogue, Mechanism, Server, Situation, Step, Tls, Verdict,
-        hints::{self, Case, Programs, Token},
+        Claims, Dialogue, MailStep, MailVerdict, Mechanism, Server, Situation, Tls,
+        hints::{self, Case, Programs, TokenFacts},
     },
     oauth::sasl,
     providers::Provider,
@@ -46,7 +46,7 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     } else {
         named
     };
-    let token = Token {
+    let token = TokenFacts {
         length: held.token.expose().len(),
         scopes: held.scopes.clone(),
         claims: Claims::of(&held.token),
@@ -112,7 +112,7 @@ fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failur
     urls.into_iter().map(server).collect()
 }
 
-fn headline(account: &str, held: &Held, token: &Token, now: i64) -> String {
+fn headline(account: &str, held: &Held, token: &TokenFacts, now: i64) -> String {
     let life = held.expiry_unix.map(|expiry| {
         let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
         format!(", valid for {}", humane(Duration::from_secs(left)))
@@ -135,7 +135,7 @@ struct Trial<'a> {
     server: &'a Server,
     user: Option<&'a str>,
     held: &'a Held,
-    token: &'a Token,
+    token: &'a TokenFacts,
     tls: &'a Arc<ClientConfig>,
     verbose: bool,
     now: i64,
@@ -144,7 +144,7 @@ struct Trial<'a> {
 /// A server's greeting, and what came of it.
 struct Outcome {
     greeting: String,
-    verdict: Verdict,
+    verdict: MailVerdict,
 }
 
 impl Trial<'_> {
@@ -223,15 +223,15 @@ impl Trial<'_> {
         };
         let mut dialogue = Dialogue::new(server.protocol, situation);
         let mut greeting = None;
-        let mut step = Step::Read;
+        let mut step = MailStep::Read;
         loop {
             match step {
-                Step::Read => {}
-                Step::Send(line) => {
+                MailStep::Read => {}
+                MailStep::Send(line) => {
                     self.show('C', &line)?;
                     connection.send(&line)?;
                 }
-                Step::Respond(mechanism) => {
+                MailStep::Respond(mechanism) => {
                     let mut responses = responses.iter();
                     let found = responses.find(|(own, _)| *own == mechanism);
                     let response = found.and_then(|(_, response)| response.as_ref());
@@ -241,13 +241,13 @@ impl Trial<'_> {
                     self.show('C', TOKEN)?;
                     connection.send(response.expose())?;
                 }
-                Step::StartTls => {
+                MailStep::StartTls => {
                     connection = connection.secure(&server.host, self.tls)?;
                     self.show('=', "TLS")?;
                     step = dialogue.secured();
                     continue;
                 }
-                Step::End(verdict) => {
+                MailStep::End(verdict) => {
                     self.show('C', dialogue.farewell())?;
                     // Whether it is heard is of no importance.
                     let _ = connection.send(dialogue.farewell());
@@ -274,16 +274,16 @@ impl Trial<'_> {
 }
 
 /// What came of it, in words.
-fn describe(verdict: &Verdict, user: Option<&str>) -> String {
+fn describe(verdict: &MailVerdict, user: Option<&str>) -> String {
     match verdict {
-        Verdict::SignedIn(mechanism) => match user {
+        MailVerdict::SignedIn(mechanism) => match user {
             Some(user) => format!("signed in as {} with {}", sanitize(user), mechanism.name()),
             None => format!("signed in with {}", mechanism.name()),
         },
-        Verdict::NoMailbox { text } => {
+        MailVerdict::NoMailbox { text } => {
             format!("signed in, but the mailbox can't be opened: {text}")
         }
-        Verdict::Refused {
+        MailVerdict::Refused {
             mechanism,
             challenge,
             text,
@@ -296,7 +296,7 @@ fn describe(verdict: &Verdict, user: Option<&str>) -> String {
                 challenge.unwrap_or_default()
             )
         }
-        Verdict::NotOffered { offered, .. } => {
+        MailVerdict::NotOffered { offered, .. } => {
             if offered.is_empty() {
                 "offers no way to sign in".into()
             } else {
@@ -306,30 +306,32 @@ fn describe(verdict: &Verdict, user: Option<&str>) -> String {
                 )
             }
         }
-        Verdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
-        Verdict::NoTls { text } => {
+        MailVerdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
+        MailVerdict::NoTls { text } => {
             if text.is_empty() {
                 "offers no TLS".into()
             } else {
                 format!("has no TLS now: {text}")
             }
         }
-        Verdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
-        Verdict::Nonsense { text } => format!("says what isn't expected: {text}"),
+        MailVerdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
+        MailVerdict::Nonsense { text } => format!("says what isn't expected: {text}"),
     }
 }
 
 /// The exit status of a failure.
-fn exit(verdict: &Verdict) -> Option<Exit> {
+fn exit(verdict: &MailVerdict) -> Option<Exit> {
     match verdict {
-        Verdict::SignedIn(_) => None,
-        Verdict::Refused { passing: true, .. } | Verdict::Unavailable { .. } => {
+        MailVerdict::SignedIn(_) => None,
+        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable { .. } => {
             Some(Exit::TryLater)
         }
-        Verdict::Refused { .. } | Verdict::NoMailbox { .. } => Some(Exit::AuthorisationNeeded),
-        Verdict::NoUser => Some(Exit::Usage),
-        Verdict::NotOffered { .. } | Verdict::NoTls { .. } | Verdict::Nonsense { .. } => {
-            Some(Exit::Protocol)
+        MailVerdict::Refused { .. } | MailVerdict::NoMailbox { .. } => {
+            Some(Exit::AuthorisationNeeded)
         }
+        MailVerdict::NoUser => Some(Exit::Usage),
+        MailVerdict::NotOffered { .. }
+        | MailVerdict::NoTls { .. }
+        | MailVerdict::Nonsense { .. } => Some(Exit::Protocol),
     }
 }
