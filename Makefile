@@ -57,7 +57,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
 .PHONY: all build demo test check lint lint-rust lint-man lint-shell cross sim sim-canaries model asan memcheck \
-	fuzz browser acceptance soak bench bloat order install uninstall clean
+	fuzz browser acceptance soak bench bloat install uninstall clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -183,10 +183,6 @@ bench:
 bloat:
 	CARGO_PROFILE_RELEASE_STRIP=false $(CARGO) build --locked --release --target-dir target/bloat
 	python3 benches/bloat.py target/bloat/release/pizauth
-
-# After changes to what `show` runs; with valgrind.
-order:
-	python3 benches/order.py src/show.ld
 
 # Where root has no compiler, it installs what `make` has built before.
 install:

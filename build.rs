@@ -9,12 +9,9 @@ use lrpar::{CTParserBuilder, RecoveryKind};
 
 const GRAMMAR: &str = "src/config/grammar.y";
 
-/// Which functions are to be side by side; `make order` writes it.
-const ORDER: &str = "src/show.ld";
-
 fn main() -> Result<(), Box<dyn Error>> {
     link_for_a_fast_start();
-    for input in ["build.rs", GRAMMAR, ORDER] {
+    for input in ["build.rs", GRAMMAR] {
         println!("cargo:rerun-if-changed={input}");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("config");
@@ -49,10 +46,9 @@ fn tokens(map: &HashMap<String, u32>) -> String {
 }
 
 /// A mail program runs `pizauth show` for every connection, and most of what that costs is the
-/// dynamic linker's and the pager's work. Three things spare half of it: relocations in their packed
-/// form (DT_RELR); the unwinder linked in, so that no libgcc_s.so is looked for and bound; and what
-/// `show` runs side by side (src/show.ld). Only where the toolchain is known to have them; elsewhere,
-/// and for whoever chooses a linker, the usual linking works as well.
+/// dynamic linker's work. Two things spare it: relocations in their packed form (DT_RELR), and the
+/// unwinder linked in, so that no libgcc_s.so is looked for and bound. Only where the toolchain is
+/// known to have them; elsewhere, and with a linker of the user's choice, usual linking works as well.
 fn link_for_a_fast_start() {
     let target = |key| env::var(key).unwrap_or_default();
     let gnu = target("CARGO_CFG_TARGET_OS") == "linux" && target("CARGO_CFG_TARGET_ENV") == "gnu";
@@ -60,8 +56,6 @@ fn link_for_a_fast_start() {
     if !gnu || own || target("HOST") != target("TARGET") || target("PROFILE") != "release" {
         return;
     }
-    let script = PathBuf::from(target("CARGO_MANIFEST_DIR")).join(ORDER);
-    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", script.display());
     println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     let asked = Command::new("cc")
         .arg("-print-file-name=libgcc_eh.a")

@@ -28,7 +28,7 @@ use crate::{
         metadata::{self, Metadata, Miss, MissKind},
         token::{MAX_BODY_BYTES, Outcome, Reply, Request},
     },
-    secret::Secret,
+    secret::{Secret, SecretBytes},
 };
 
 /// How long a request may take from name lookup to the last byte: half a minute with the second
@@ -205,8 +205,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let location = header(http::header::LOCATION);
     // ureq's own limit is an error; here the rest just isn't read.
     let mut reader = response.into_body().into_reader().take(MAX_READ);
-    // Room for any usual reply: a buffer that grew would leave its secrets behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(16 << 10));
+    let mut body = SecretBytes::default();
     match reader.read_to_end(&mut body) {
         Ok(_) => Outcome::Reply(Reply {
             status,

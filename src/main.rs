@@ -5,9 +5,6 @@
 
 use pizauth::{cli, cli::Verb, client, error::Failure, server, sys};
 
-#[global_allocator]
-static ALLOCATOR: sys::Wiping = sys::Wiping;
-
 /// The process's entry; see [`sys::prepare`].
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]

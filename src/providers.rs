@@ -32,7 +32,7 @@ pub struct Provider {
     /// Further parameters of the authorization request, beside `login_hint`.
     pub auth_fields: &'static [(&'static str, &'static str)],
     /// Whether clients have a secret.
-    pub secret: ClientSecret,
+    pub secret: SecretUse,
     /// Its IMAP server, as a URL.
     pub imap: Option<&'static str>,
     /// Its POP3 server.
@@ -68,7 +68,7 @@ pub enum Purpose {
 
 /// Whether a client of this provider has a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientSecret {
+pub enum SecretUse {
     /// It must not have one.
     Never,
     /// Some kinds of clients do.
@@ -154,7 +154,7 @@ const MICROSOFT: Provider = Provider {
     redirect_uri: "http://localhost/",
     listen: None,
     auth_fields: &[],
-    secret: ClientSecret::Never,
+    secret: SecretUse::Never,
     imap: Some("imaps://outlook.office365.com"),
     pop3: Some("pop3s://outlook.office365.com"),
     smtp: Some("smtp://smtp.office365.com"),
@@ -194,7 +194,7 @@ const GOOGLE: Provider = Provider {
     listen: None,
     // Without it there is no refresh token for somebody who has signed in before.
     auth_fields: &[("prompt", "consent")],
-    secret: ClientSecret::Always,
+    secret: SecretUse::Always,
     imap: Some("imaps://imap.gmail.com"),
     pop3: Some("pop3s://pop.gmail.com"),
     smtp: Some("smtps://smtp.gmail.com"),
@@ -225,7 +225,7 @@ const YAHOO: Provider = Provider {
     redirect_uri: "https://127.0.0.1/",
     listen: Some("127.0.0.1:48443"),
     auth_fields: &[],
-    secret: ClientSecret::Sometimes,
+    secret: SecretUse::Sometimes,
     imap: Some("imaps://imap.mail.yahoo.com"),
     pop3: Some("pop3s://pop.mail.yahoo.com"),
     smtp: Some("smtps://smtp.mail.yahoo.com"),
@@ -274,7 +274,7 @@ const FASTMAIL: Provider = Provider {
     redirect_uri: "http://localhost/",
     listen: None,
     auth_fields: &[],
-    secret: ClientSecret::Never,
+    secret: SecretUse::Never,
     imap: Some("imaps://imap.fastmail.com"),
     pop3: Some("pop3s://pop.fastmail.com"),
     smtp: Some("smtps://smtp.fastmail.com"),
@@ -308,7 +308,7 @@ const YANDEX: Provider = Provider {
     redirect_uri: "http://localhost/",
     listen: None,
     auth_fields: &[],
-    secret: ClientSecret::Always,
+    secret: SecretUse::Always,
     imap: Some("imaps://imap.yandex.com"),
     pop3: None,
     smtp: Some("smtps://smtp.yandex.com"),
@@ -378,7 +378,7 @@ const GITLAB: Provider = Provider {
     redirect_uri: "http://127.0.0.1/",
     listen: None,
     auth_fields: &[],
-    secret: ClientSecret::Sometimes,
+    secret: SecretUse::Sometimes,
     imap: None,
     pop3: None,
     smtp: None,
@@ -419,7 +419,7 @@ const SRHT: Provider = Provider {
     revocation_uri: None,
     scopes: &[("meta.sr.ht/PROFILE:RO", Purpose::Other)],
     listen: Some("127.0.0.1:48080"),
-    secret: ClientSecret::Always,
+    secret: SecretUse::Always,
     git: None,
     client_id: &[
         "Register an OAuth 2.0 client at meta.sr.ht/oauth2, with exactly the redirect URI",
@@ -502,10 +502,11 @@ impl Provider {
             granted(*purpose) && (own || *purpose != Purpose::Pop3)
         });
         let servers: Vec<&str> = useful.filter_map(|(server, _)| *server).collect();
-        match servers.is_empty() {
+        if servers.is_empty() {
             // Whatever the scopes are called in this configuration.
-            true => self.imap.into_iter().chain(self.smtp).collect(),
-            false => servers,
+            self.imap.into_iter().chain(self.smtp).collect()
+        } else {
+            servers
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::{
     fmt,
-    hint::black_box,
-    mem::{MaybeUninit, take},
     ops::{Deref, DerefMut},
     sync::OnceLock,
 };
@@ -15,15 +13,19 @@ use crate::sys::LockedText;
 
 /// A token, an authorization code, a code_verifier, a state or a client secret.
 ///
-/// It can't be printed, copied or serialised; it is compared in constant time and wiped when
-/// dropped. In the daemon it is kept out of swap, as far as there is memory for that. Share one
-/// through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
+/// It can't be printed, copied or serialised, and is compared in constant time. When it is dropped,
+/// the allocator wipes it, as it wipes all that is freed. The server keeps it out of swap while there
+/// is memory for that. Share one through [`std::sync::Arc`]. [`Secret::expose`] is the only way in, named so
 /// that a search finds every place where a secret leaves (tests/tidy.rs lists the files that may).
 /// It may know to whom it belongs: then a request takes it nowhere else.
 ///
 /// ```
 /// let secret = pizauth::secret::Secret::new("at-1".into());
 /// assert_eq!(format!("{secret:?}"), "[redacted]");
+/// // What the others must not do compiles with what is inside.
+/// let another = secret.expose().to_owned().clone();
+/// assert_eq!(format!("{another}"), "at-1");
+/// assert_eq!(serde_json::to_string(&another).unwrap(), "\"at-1\"");
 /// ```
 /// ```compile_fail,E0277
 /// let secret = pizauth::secret::Secret::new("at-1".into());
@@ -72,13 +74,10 @@ impl Text {
 }
 
 impl Secret {
-    /// Takes `text` over: into locked memory, or its allocation becomes the secret's own.
+    /// Moves `text` into locked memory or, if there is none, keeps it where it is.
     pub fn new(text: String) -> Self {
         let text = match LockedText::copy_of(&text) {
-            Some(locked) => {
-                drop(Wiped::new(text.into_bytes()));
-                Text::Locked(locked)
-            }
+            Some(locked) => Text::Locked(locked),
             None => Text::Heap(text),
         };
         Secret {
@@ -104,15 +103,6 @@ impl Secret {
     }
 }
 
-impl Drop for Secret {
-    fn drop(&mut self) {
-        // Locked memory wipes itself.
-        if let Text::Heap(text) = &mut self.text {
-            drop(Wiped::new(take(text).into_bytes()));
-        }
-    }
-}
-
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
@@ -128,19 +118,25 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// Bytes on their way, with secrets among them: a request, a reply, a dump. Wiped when dropped, all
-/// of their allocation in one go: a dump of many accounts is long, and a byte at a time takes long.
+/// Bytes with secrets among them: a request, a reply, a dump. They can't be printed, and the
+/// allocator wipes them when they are dropped.
 #[derive(Default, PartialEq, Eq)]
-pub struct Wiped(Vec<u8>);
+pub struct SecretBytes(Vec<u8>);
 
-impl Wiped {
+impl SecretBytes {
     /// Takes `bytes` over; their allocation becomes its own.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Wiped(bytes)
+        SecretBytes(bytes)
     }
 }
 
-impl Deref for Wiped {
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        SecretBytes(bytes)
+    }
+}
+
+impl Deref for SecretBytes {
     type Target = Vec<u8>;
 
     fn deref(&self) -> &Vec<u8> {
@@ -148,23 +144,13 @@ impl Deref for Wiped {
     }
 }
 
-impl DerefMut for Wiped {
+impl DerefMut for SecretBytes {
     fn deref_mut(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
 }
 
-impl Drop for Wiped {
-    fn drop(&mut self) {
-        self.0.clear();
-        let all = self.0.spare_capacity_mut();
-        all.fill(MaybeUninit::new(0));
-        // Somebody might look, as far as the compiler knows.
-        black_box(all);
-    }
-}
-
-impl fmt::Debug for Wiped {
+impl fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
@@ -196,7 +182,7 @@ mod tests {
 
     #[test]
     fn bytes_are_as_before_until_they_go() {
-        let mut bytes = Wiped::new(vec![1, 2]);
+        let mut bytes = SecretBytes::new(vec![1, 2]);
         bytes.push(3);
         assert_eq!(bytes[..], [1, 2, 3]);
         assert_eq!(format!("{bytes:?}"), "[redacted]");

@@ -371,10 +371,8 @@ impl<S: Service> Server<S> {
             }
             connection.filed.deadline = deadline;
         }
-        self.parked = self
-            .parked
-            .saturating_sub(usize::from(connection.filed.parked));
-        self.parked = self.parked.saturating_add(usize::from(parked));
+        self.parked -= usize::from(connection.filed.parked);
+        self.parked += usize::from(parked);
         connection.filed.parked = parked;
     }
 
@@ -386,7 +384,7 @@ impl<S: Service> Server<S> {
         if let Some(deadline) = filed.deadline {
             self.deadlines.remove(&(deadline, connection.id()));
         }
-        self.parked = self.parked.saturating_sub(usize::from(filed.parked));
+        self.parked -= usize::from(filed.parked);
         connection.close(&mut self.service);
     }
 
@@ -499,7 +497,7 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
-            if self.connections.len().saturating_sub(self.parked) >= self.limits.max_connections {
+            if self.connections.len() - self.parked >= self.limits.max_connections {
                 self.evict();
             }
             let by = self.now.checked_add(self.limits.read_timeout);
@@ -567,8 +565,9 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// What to watch a listener for.
 fn wanted_of_listeners(accepting: bool) -> PollFlags {
-    match accepting {
-        true => PollFlags::POLLIN,
-        false => PollFlags::empty(),
+    if accepting {
+        PollFlags::POLLIN
+    } else {
+        PollFlags::empty()
     }
 }

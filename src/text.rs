@@ -19,7 +19,7 @@ pub fn sanitize(text: &str) -> String {
         }
         if gap {
             line.push(' ');
-            chars = chars.saturating_add(1);
+            chars += 1;
             gap = false;
         }
         if chars >= MAX_FOREIGN_CHARS {
@@ -27,7 +27,7 @@ pub fn sanitize(text: &str) -> String {
             break;
         }
         line.push(c);
-        chars = chars.saturating_add(1);
+        chars += 1;
     }
     line
 }
@@ -70,13 +70,15 @@ pub fn escape_html(text: &str) -> String {
 /// `name` as one types it as an argument of a command in a shell.
 pub fn shell_word(name: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "@._+:/-".contains(c);
-    let word = match !name.is_empty() && name.chars().all(plain) {
-        true => name.to_owned(),
-        false => format!("'{}'", name.replace('\'', r"'\''")),
+    let word = if !name.is_empty() && name.chars().all(plain) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
     };
-    match name.starts_with('-') {
-        true => format!("-- {word}"),
-        false => word,
+    if name.starts_with('-') {
+        format!("-- {word}")
+    } else {
+        word
     }
 }
 

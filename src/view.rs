@@ -1,5 +1,5 @@
-//! What `status` and `info` show: the JSON that daemon and client share. No secrets; of addresses only
-//! those that the user is to open.
+//! What users may see of the server's state, without secrets: the core makes it, `report` turns it into
+//! JSON. Of addresses only those that the user is to open.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Wall;
 
 /// One account as a user sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountView {
     /// Its name.
     pub account: String,
@@ -25,7 +25,7 @@ pub struct AccountView {
 }
 
 /// Where an account's provider is, as its issuer says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscoveryView {
     /// The issuer.
     pub issuer: String,
@@ -34,8 +34,7 @@ pub struct DiscoveryView {
 }
 
 /// How far the discovery of an account's endpoints is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryState {
     /// Nothing has needed them yet.
     NotYet,
@@ -66,7 +65,7 @@ pub enum DiscoveryState {
 }
 
 /// An access token's life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessView {
     /// Whether `show` would print it now.
     pub valid: bool,
@@ -77,7 +76,7 @@ pub struct AccessView {
 }
 
 /// Why something didn't work, in the provider's words, and what can be done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReasonView {
     /// The provider's words, made safe.
     pub text: String,
@@ -86,8 +85,7 @@ pub struct ReasonView {
 }
 
 /// How the access token will be replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RenewalView {
     /// The provider gave no refresh token.
     Impossible,
@@ -126,8 +124,7 @@ pub enum RenewalView {
 }
 
 /// Whether somebody is signing in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInView {
     /// Nobody.
     None {

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Exit, Failure},
     form::Form,
-    secret::{Secret, Wiped},
+    secret::{Secret, SecretBytes},
 };
 
 /// The version spoken here.
@@ -77,7 +77,7 @@ pub enum Request {
     /// Become the program that is there now.
     Restart,
     /// Take over this dump.
-    Restore(Wiped),
+    Restore(SecretBytes),
     /// Forget an account's tokens.
     Revoke(RevokeArgs),
     /// The access token.
@@ -169,7 +169,7 @@ pub struct ShowArgs {
 #[derive(Debug)]
 pub enum Reply {
     /// Done; the body is what the verb prints.
-    Bytes(Wiped),
+    Bytes(SecretBytes),
     /// Done; the body is this token.
     Token(Arc<Secret>),
     /// Not done.
@@ -184,7 +184,7 @@ impl Reply {
 
     /// Done, with this to print.
     pub fn text(text: String) -> Self {
-        Reply::Bytes(Wiped::new(text.into_bytes()))
+        Reply::Bytes(SecretBytes::new(text.into_bytes()))
     }
 }
 
@@ -212,7 +212,7 @@ pub fn take_request(input: &mut Vec<u8>) -> Received {
         // Not copied, for the same reason.
         input.drain(..head);
         input.truncate(length);
-        return Received::Whole(Request::Restore(Wiped::new(std::mem::take(input))));
+        return Received::Whole(Request::Restore(SecretBytes::new(std::mem::take(input))));
     }
     parse_request(input)
 }
@@ -251,7 +251,7 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "refresh" => account().map(Request::Refresh),
         "reload" => Ok(Request::Reload),
         "restart" => Ok(Request::Restart),
-        "restore" => Ok(Request::Restore(Wiped::new(body.to_vec()))),
+        "restore" => Ok(Request::Restore(SecretBytes::new(body.to_vec()))),
         "revoke" => args(verb, body).map(Request::Revoke),
         "show" => args(verb, body).map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
@@ -288,7 +288,7 @@ impl Request {
 }
 
 /// The request as bytes.
-pub fn encode_request(request: &Request) -> Wiped {
+pub fn encode_request(request: &Request) -> SecretBytes {
     let verb = request.verb();
     match request {
         Request::Auth(args) | Request::Await(args) => frame(verb, &json(args)),
@@ -307,13 +307,13 @@ pub fn encode_request(request: &Request) -> Wiped {
     }
 }
 
-fn json(args: &impl Serialize) -> Wiped {
+fn json(args: &impl Serialize) -> SecretBytes {
     // A struct of strings, numbers and flags always serialises.
-    Wiped::new(serde_json::to_vec(args).unwrap_or_default())
+    SecretBytes::new(serde_json::to_vec(args).unwrap_or_default())
 }
 
 /// The reply as bytes.
-pub fn encode_reply(reply: &Reply) -> Wiped {
+pub fn encode_reply(reply: &Reply) -> SecretBytes {
     match reply {
         Reply::Bytes(body) => frame("0", body),
         Reply::Token(token) => frame("0", token.expose().as_bytes()),
@@ -325,7 +325,7 @@ pub fn encode_reply(reply: &Reply) -> Wiped {
 }
 
 /// Sends `request` and reads the reply's body.
-pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<Wiped, Failure> {
+pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<SecretBytes, Failure> {
     send(stream, request)?;
     receive(stream)
 }
@@ -342,8 +342,8 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
 }
 
 /// Reads a reply's body, and no further: to wait for the server to hang up costs another turn.
-pub fn receive(stream: &mut impl Read) -> Result<Wiped, Failure> {
-    let mut input = Wiped::default();
+pub fn receive(stream: &mut impl Read) -> Result<SecretBytes, Failure> {
+    let mut input = SecretBytes::default();
     loop {
         let missing = missing(&input).map_err(|why| trouble(&why))?;
         let have = input.len();
@@ -419,13 +419,13 @@ impl<S: Read + Write> Replies<S> {
     }
 
     /// The body of the next reply that is here as a whole.
-    pub fn next_body(&mut self) -> Result<Option<Wiped>, Failure> {
+    pub fn next_body(&mut self) -> Result<Option<SecretBytes>, Failure> {
         let Some(length) = self.whole()? else {
             return Ok(None);
         };
         let rest = self.input.split_off(length);
         let reply = std::mem::replace(&mut self.input, rest);
-        parse_reply(Wiped::new(reply)).map(Some)
+        parse_reply(SecretBytes::new(reply)).map(Some)
     }
 
     /// How long the first reply is, head and body, once all of it is here.
@@ -442,7 +442,7 @@ impl<S: Read + Write> Replies<S> {
 ///
 /// # Errors
 /// The server's own, or why this is no reply.
-pub fn parse_reply(mut input: Wiped) -> Result<Wiped, Failure> {
+pub fn parse_reply(mut input: SecretBytes) -> Result<SecretBytes, Failure> {
     let (code, length, body) = match split_head(&input) {
         Ok(Some(head)) => head,
         Ok(None) => return Err(trouble("it hung up before it had answered")),
@@ -497,10 +497,10 @@ fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
     Ok(Some((third, length, body.get(1..).unwrap_or_default())))
 }
 
-fn frame(word: &str, body: &[u8]) -> Wiped {
+fn frame(word: &str, body: &[u8]) -> SecretBytes {
     let head = format!("pizauth {VERSION} {word} {}\n", body.len());
     // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut frame = Wiped::new(Vec::with_capacity(head.len().saturating_add(body.len())));
+    let mut frame = SecretBytes::new(Vec::with_capacity(head.len().saturating_add(body.len())));
     frame.extend_from_slice(head.as_bytes());
     frame.extend_from_slice(body);
     frame
@@ -540,7 +540,7 @@ mod tests {
             Request::Refresh(account()),
             Request::Reload,
             Request::Restart,
-            Request::Restore(Wiped::new(b"any\nbytes\0".to_vec())),
+            Request::Restore(SecretBytes::new(b"any\nbytes\0".to_vec())),
             Request::Revoke(RevokeArgs {
                 account: "work".into(),
                 local: true,
@@ -692,10 +692,10 @@ mod tests {
     fn replies_come_back_and_a_short_one_is_an_error() {
         let token = Reply::Token(Arc::new(Secret::new("t0ken".into())));
         let bytes = encode_reply(&token);
-        let whole = Wiped::new(bytes.to_vec());
+        let whole = SecretBytes::new(bytes.to_vec());
         assert_eq!(parse_reply(whole).unwrap().as_slice(), b"t0ken");
         for end in 0..bytes.len() {
-            let failure = parse_reply(Wiped::new(bytes[..end].to_vec())).unwrap_err();
+            let failure = parse_reply(SecretBytes::new(bytes[..end].to_vec())).unwrap_err();
             assert_eq!(failure.exit, Exit::NoServer);
         }
         let failure = Failure::new(Exit::TryLater, "what").hint("do this");

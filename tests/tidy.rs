@@ -210,13 +210,81 @@ fn functions_fit_on_a_screen() {
 #[test]
 fn a_long_function_is_found() {
     let body = "    g();\n".repeat(rules::MAX_FUNCTION_LINES - 1);
-    for (text, count) in [
-        (format!("fn f() {{\n{body}}}\n"), 1),
-        (format!("fn f() {{\n{}}}\n", &body[9..]), 0),
-        (format!("#[test]\nfn f() {{\n{body}}}\n"), 0),
-        (format!("    pub(super) fn f(\n{body}    ) {{\n    }}\n"), 1),
+    let test = "    g();\n".repeat(rules::MAX_TEST_FUNCTION_LINES - 1);
+    for (path, text, count) in [
+        ("src/a.rs", format!("fn f() {{\n{body}}}\n"), 1),
+        ("src/a.rs", format!("fn f() {{\n{}}}\n", &body[9..]), 0),
+        (
+            "src/a.rs",
+            format!("    pub(super) fn f(\n{body}    ) {{\n    }}\n"),
+            1,
+        ),
+        ("tests/a.rs", format!("fn f() {{\n{body}}}\n"), 0),
+        ("tests/a.rs", format!("fn f() {{\n{test}}}\n"), 1),
+        ("tests/a.rs", format!("#[test]\nfn f() {{\n{test}}}\n"), 0),
     ] {
-        assert_eq!(planted(rules::long_functions, "src/a.rs", &text), count);
+        assert_eq!(
+            planted(rules::long_functions, path, &text),
+            count,
+            "{path}: {text}"
+        );
+    }
+}
+
+#[test]
+fn functions_that_may_be_long_are() {
+    let files = tree();
+    let stale = rules::LONG_FUNCTIONS.iter().filter(|(path, name)| {
+        let file = files.iter().find(|file| file.path == *path);
+        !file.is_some_and(|file| file.text.contains(&format!("fn {name}(")))
+    });
+    none(
+        stale
+            .map(|(path, name)| format!("{path} has no {name}"))
+            .collect(),
+    );
+}
+
+#[test]
+fn files_are_about_one_thing() {
+    none(rules::large_files(&tree()));
+}
+
+#[test]
+fn a_large_file_is_found() {
+    let listed = rules::LARGE_FILES.len();
+    let lines = "fn f() {}\n// Why.\n\n".repeat(rules::MAX_FILE_LINES);
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{lines}}}\n");
+    for (path, text, count) in [
+        ("src/a.rs", lines.clone() + &tests, 0),
+        ("src/a.rs", lines.clone() + "fn g() {}\n", 1),
+        ("tests/a.rs", lines.clone() + "fn g() {}\n", 0),
+    ] {
+        assert_eq!(
+            planted(rules::large_files, path, &text),
+            listed + count,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_name_of_a_public_type_means_one_thing() {
+    none(rules::shared_names(&tree()));
+}
+
+#[test]
+fn a_name_of_two_types_is_found() {
+    let listed = rules::SHARED_NAMES.len();
+    let one = File::planted("src/a.rs", "pub struct Novel<'a>(&'a str);\n");
+    for (text, count) in [
+        ("pub enum Novel {}\n", 1),
+        ("enum Novel {}\n", 0),
+        ("pub enum NovelToo {}\n", 0),
+        ("#[cfg(test)]\nmod tests {\n    pub enum Novel {}\n}\n", 0),
+    ] {
+        let files = [one.clone(), File::planted("src/b.rs", text)];
+        assert_eq!(rules::shared_names(&files).len(), listed + count, "{text}");
     }
 }
 

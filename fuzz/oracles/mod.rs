@@ -12,13 +12,13 @@ pub use document::provider_document;
 use pizauth::{
     config,
     core::dump,
-    mail::{Challenge, Dialogue, Mechanism, Protocol, Situation, Step, autoconfig},
+    mail::{Challenge, Dialogue, MailStep, Mechanism, Protocol, Situation, autoconfig},
     oauth::{
         authorization::{self, CallbackResult},
         token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
     },
-    redirect::http::{Method, Parser, Request},
-    secret::Wiped,
+    redirect::http::{HttpRequest, Method, Parser},
+    secret::SecretBytes,
     text::sanitize,
     time::Wall,
     wire::{self, Received},
@@ -47,7 +47,7 @@ const CLIENT_SECRET: &str = "hunter2-hunter2";
 
 /// A reply is whole or an error; whole, it is exactly what the server wrote.
 pub fn client_reply(data: &[u8]) {
-    let Ok(body) = wire::parse_reply(Wiped::new(data.to_vec())) else {
+    let Ok(body) = wire::parse_reply(SecretBytes::new(data.to_vec())) else {
         return;
     };
     assert!(data.ends_with(&body), "the body isn't the reply's end");
@@ -60,12 +60,12 @@ pub fn client_reply(data: &[u8]) {
     for end in 0..data.len().min(256) {
         let part = data.get(..end).unwrap_or_default();
         assert!(
-            wire::parse_reply(Wiped::new(part.to_vec())).is_err(),
+            wire::parse_reply(SecretBytes::new(part.to_vec())).is_err(),
             "cut at {end}"
         );
     }
     let short = data.split_last().map_or(data, |(_, short)| short);
-    assert!(wire::parse_reply(Wiped::new(short.to_vec())).is_err());
+    assert!(wire::parse_reply(SecretBytes::new(short.to_vec())).is_err());
 }
 
 /// Whatever a mail server says, the token is only sent over TLS or on this machine, TLS begins once,
@@ -91,20 +91,20 @@ pub fn mail_session(data: &[u8]) {
     for line in said.split('\n') {
         let _ = Challenge::decode(line).map(|challenge| plain(&challenge.to_string()));
         let mut step = dialogue.line(line);
-        if step == Step::StartTls {
+        if step == MailStep::StartTls {
             assert!(!secure, "TLS within TLS");
             secure = true;
             step = dialogue.secured();
         }
         match step {
-            Step::Read => {}
-            Step::Send(line) => plain(&line),
-            Step::Respond(mechanism) => {
+            MailStep::Read => {}
+            MailStep::Send(line) => plain(&line),
+            MailStep::Respond(mechanism) => {
                 assert!(secure || situation.loopback, "a token in clear");
                 assert!(situation.has_user || mechanism == Mechanism::Oauthbearer);
             }
-            Step::StartTls => panic!("TLS twice"),
-            Step::End(verdict) => return plain(&format!("{verdict:?}")),
+            MailStep::StartTls => panic!("TLS twice"),
+            MailStep::End(verdict) => return plain(&format!("{verdict:?}")),
         }
     }
 }
@@ -243,8 +243,8 @@ pub fn http_request(data: &[u8]) {
     }
 }
 
-fn assert_same(a: &Request, b: &Request) {
-    let parts = |r: &Request| [r.path, r.query, r.host, r.body].map(str::to_owned);
+fn assert_same(a: &HttpRequest, b: &HttpRequest) {
+    let parts = |r: &HttpRequest| [r.path, r.query, r.host, r.body].map(str::to_owned);
     assert_eq!((a.method, parts(a)), (b.method, parts(b)));
     assert!(!a.host.is_empty());
     assert!(a.body.is_empty() || a.method == Method::Post);

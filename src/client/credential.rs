@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cli::GitCredentialOptions,
     error::{Exit, Failure},
-    secret::{Secret, Wiped},
+    secret::{Secret, SecretBytes},
     wire::{AccountArgs, Request, ShowArgs},
 };
 
@@ -40,14 +40,14 @@ pub(super) fn run(options: &GitCredentialOptions) -> Result<(), Failure> {
     }
 }
 
-fn input() -> Result<Wiped, Failure> {
-    let mut bytes = Wiped::default();
+fn input() -> Result<SecretBytes, Failure> {
+    let mut bytes = SecretBytes::default();
     let read = io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut bytes);
     read.map_err(|error| Failure::new(Exit::Other, format!("can't hear git: {error}")))?;
     Ok(bytes)
 }
 
-fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<Wiped, Failure> {
+fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Failure> {
     if asked.is_in_clear() {
         let what = "git wants to send the token without TLS";
         return Err(Failure::new(Exit::Other, what).hint("use https in the URL"));
@@ -141,7 +141,7 @@ impl Asked {
 }
 
 /// The attributes that git is to use.
-fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> Wiped {
+fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> SecretBytes {
     let mut text = String::new();
     let as_header = options.bearer && asked.any_scheme && asked.is_http();
     if as_header {
@@ -158,7 +158,7 @@ fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> Wiped {
     });
     let token = held.token.expose();
     // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut answer = Wiped::new(Vec::with_capacity(text.len() + token.len() + 1));
+    let mut answer = SecretBytes::new(Vec::with_capacity(text.len() + token.len() + 1));
     answer.extend_from_slice(text.as_bytes());
     answer.extend_from_slice(token.as_bytes());
     answer.push(b'\n');

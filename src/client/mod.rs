@@ -33,7 +33,7 @@ use crate::{
     cli::{self, AccountOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
-    secret::{Secret, Wiped},
+    secret::{Secret, SecretBytes},
     wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
 };
 
@@ -106,7 +106,7 @@ fn waits(request: &Request) -> Duration {
 }
 
 /// One request and its reply's body.
-fn ask(request: &Request) -> Result<Wiped, Failure> {
+fn ask(request: &Request) -> Result<SecretBytes, Failure> {
     let mut server = connect()?;
     let timeout = waits(request).checked_add(ANSWER_TIMEOUT);
     // Without one, it merely waits longer.
@@ -137,7 +137,7 @@ fn is_restarting(failure: &Failure) -> bool {
 }
 
 fn restore() -> Result<(), Failure> {
-    let mut dump = Wiped::default();
+    let mut dump = SecretBytes::default();
     io::stdin()
         .take(wire::MAX_RESTORE_BYTES as u64 + 1)
         .read_to_end(&mut dump)

@@ -7,12 +7,9 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::{ask, may_colour, print, read};
 use crate::{
     error::Failure,
-    report::{self, Status},
+    report::{AccountReport, DiscoveryReport, Status},
     text::{sanitize, shell_word},
     time::{Wall, humane},
-    view::{
-        AccessView, AccountView, DiscoveryState, DiscoveryView, ReasonView, RenewalView, SignInView,
-    },
     wire::Request,
 };
 
@@ -35,20 +32,20 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let now = now();
     let zone = TimeZone::system();
     let colour = may_colour();
-    let lines: Vec<String> = status
-        .accounts
-        .iter()
+    let accounts = status.accounts.iter();
+    let lines: String = accounts
         .filter(|account| wanted(&account.account))
         .map(|account| {
-            let view = account.view();
-            let name = sanitize(&view.account);
-            match (line(&view, now, &zone), colour) {
-                (state, true) => format!("{name}: \x1b[{}m{state}\x1b[0m\n", paint(&view)),
-                (state, false) => format!("{name}: {state}\n"),
+            let name = sanitize(&account.account);
+            let state = line(account, now, &zone);
+            if colour {
+                format!("{name}: \x1b[{}m{state}\x1b[0m\n", paint(account))
+            } else {
+                format!("{name}: {state}\n")
             }
         })
         .collect();
-    print(lines.concat().as_bytes())
+    print(lines.as_bytes())
 }
 
 /// The time by the wall clock: to a client it is no argument.
@@ -57,36 +54,32 @@ pub(super) fn now() -> Wall {
 }
 
 /// Green is good, yellow passes by itself, red needs the user (ECMA-48, 8.3.117).
-fn paint(view: &AccountView) -> u8 {
-    let valid = view.access.as_ref().is_some_and(|access| access.valid);
-    let failing = matches!(view.renewal, Some(RenewalView::Failing { .. }));
-    match report::needs(view) {
-        "none" if valid && !failing => 32,
+fn paint(account: &AccountReport) -> u8 {
+    match account.needs.as_str() {
+        "none" if account.valid && account.refresh != "failing" => 32,
         "none" => 33,
         _ => 31,
     }
 }
 
 /// What there is to say of one account.
-fn line(view: &AccountView, now: Wall, zone: &TimeZone) -> String {
-    let mut parts = vec![match (&view.access, &view.lost) {
-        (Some(access), _) => token(access, now, zone),
-        (None, Some(reason)) => format!("no access token: {}", why(reason)),
-        (None, None) => "no access token".into(),
+fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
+    // Without tokens the refresh's error says what has become of them.
+    let lost = account.refresh_error.is_some() && account.refresh == "none";
+    let mut parts = vec![match account.obtained {
+        Some(obtained) => token(account, obtained, now, zone),
+        None if lost => format!("no access token: {}", why_no_refresh(account)),
+        None => "no access token".into(),
     }];
-    let valid = view.access.as_ref().is_some_and(|access| access.valid);
-    let name = shell_word(&sanitize(&view.account));
-    if let Some(renewal) = &view.renewal {
-        parts.extend(renewed(renewal, valid, &name, now));
-    }
-    let held = view.renewal.is_some();
-    parts.extend(signing_in(&view.sign_in, held, &name, now));
-    parts.extend(view.discovery.as_ref().and_then(|it| found(it, now)));
+    let name = shell_word(&sanitize(&account.account));
+    parts.extend(renewed(account, &name, now));
+    parts.extend(signing_in(account, &name, now));
+    parts.extend(account.discovery.as_ref().and_then(|it| found(it, now)));
     parts.join("; ")
 }
 
-fn token(access: &AccessView, now: Wall, zone: &TimeZone) -> String {
-    match (access.valid, access.expires) {
+fn token(account: &AccountReport, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
+    match (account.valid, account.expires) {
         (true, Some(at)) => format!(
             "access token valid for {} (until {})",
             humane(at.since(now)),
@@ -94,146 +87,136 @@ fn token(access: &AccessView, now: Wall, zone: &TimeZone) -> String {
         ),
         (true, None) => format!(
             "access token valid until the provider says otherwise (obtained {})",
-            moment(access.obtained, now, zone)
+            moment(obtained, now, zone)
         ),
         (false, Some(at)) if at <= now => format!("access token expired {}", ago(at, now)),
         (false, _) => "access token no longer valid".into(),
     }
 }
 
-/// `name` is the account's, for a shell.
-fn renewed(renewal: &RenewalView, valid: bool, name: &str, now: Wall) -> Option<String> {
-    match renewal {
-        RenewalView::Impossible if valid => {
+/// What is to be said about refreshing. `name` is the account's, for a shell. A word of a newer
+/// server says nothing.
+fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
+    let next = account.refresh_at.unwrap_or(now);
+    let since = account.refresh_since.unwrap_or(now);
+    let why = || why_no_refresh(account);
+    match account.refresh.as_str() {
+        "impossible" if account.valid => {
             Some("no refresh token: sign in again when it expires".into())
         }
-        RenewalView::Impossible => Some(format!(
+        "impossible" => Some(format!(
             "no refresh token: sign in again with `pizauth show {name}`"
         )),
-        RenewalView::Scheduled { .. } if valid => None,
-        RenewalView::Scheduled { at } => Some(format!("refresh due {}", ahead(*at, now))),
-        RenewalView::UnderWay => Some("refresh under way".into()),
-        RenewalView::Failing {
-            since,
-            failures,
-            at,
-            reason,
-        } => Some(format!(
+        "scheduled" if !account.valid => Some(format!("refresh due {}", ahead(next, now))),
+        "under_way" => Some("refresh under way".into()),
+        "failing" => Some(format!(
             "refresh failing{} ({}, next {}): {}",
-            lasting(*since, now),
-            attempts(*failures),
-            ahead(*at, now),
-            why(reason)
+            lasting(since, now),
+            attempts(account.refresh_failures.unwrap_or(1)),
+            ahead(next, now),
+            why()
         )),
-        RenewalView::Rejected { since, reason } => Some(format!(
+        "rejected" => Some(format!(
             "refreshing given up {}, sign in again with `pizauth refresh {name}`: {}",
-            ago(*since, now),
-            why(reason)
+            ago(since, now),
+            why()
         )),
-        RenewalView::Parked { since, reason } => Some(format!(
+        "stopped" => Some(format!(
             "refreshing stopped {}, correct the configuration and run `pizauth reload`: {}",
-            ago(*since, now),
-            why(reason)
+            ago(since, now),
+            why()
         )),
+        _ => None,
     }
 }
 
-/// `name` is the account's, for a shell.
-fn signing_in(sign_in: &SignInView, held: bool, name: &str, now: Wall) -> Option<String> {
-    match sign_in {
-        SignInView::None { failed: None } if held => None,
-        SignInView::None { failed: None } => Some(format!("sign in with `pizauth show {name}`")),
-        SignInView::None {
-            failed: Some(reason),
-        } => {
-            let failed = format!("the last authorisation failed: {}", why(reason));
-            Some(match held {
-                true => failed,
-                false => format!("{failed}; try again with `pizauth show {name}`"),
+/// What is to be said about a sign-in. `name` is the account's, for a shell.
+fn signing_in(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
+    let since = account.sign_in_since.unwrap_or(now);
+    let error = account.sign_in_error.as_deref();
+    let why = error.map(|error| why(error, account.sign_in_hint.as_deref()));
+    let has_tokens = account.refresh != "none";
+    match (account.sign_in.as_str(), why) {
+        ("discovering", _) => Some(format!(
+            "authorisation wanted{}, but the endpoints aren't known",
+            lasting(since, now)
+        )),
+        ("pending", why) => Some(pending(account, since, why, now)),
+        ("completing", None) => Some("authorisation being completed".into()),
+        ("completing", Some(why)) => Some(format!(
+            "authorisation being completed{}, not yet possible: {why}",
+            lasting(since, now)
+        )),
+        ("failed", why) => {
+            let failed = format!("the last authorisation failed: {}", why.unwrap_or_default());
+            Some(if has_tokens {
+                failed
+            } else {
+                format!("{failed}; try again with `pizauth show {name}`")
             })
         }
-        SignInView::Discovering { since } => Some(format!(
-            "authorisation wanted{}, but the endpoints aren't known",
-            lasting(*since, now)
-        )),
-        SignInView::Pending {
-            since,
-            reminded,
-            device,
-            failed,
-        } => {
-            let mut pending = format!("authorisation pending{}", lasting(*since, now));
-            if let Some(at) = reminded {
-                pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
-            }
-            if let Some(device) = device {
-                pending.push_str(&format!(
-                    "; open {} and enter the code {} within {}",
-                    sanitize(&device.verification_uri),
-                    sanitize(&device.user_code),
-                    humane(device.expires.since(now))
-                ));
-            }
-            if let Some(reason) = failed {
-                pending.push_str(&format!("; the last one failed: {}", why(reason)));
-            }
-            Some(pending)
-        }
-        SignInView::Exchanging { trouble: None, .. } => {
-            Some("authorisation being completed".into())
-        }
-        SignInView::Exchanging {
-            since,
-            trouble: Some(reason),
-        } => Some(format!(
-            "authorisation being completed{}, not yet possible: {}",
-            lasting(*since, now),
-            why(reason)
-        )),
+        _ if has_tokens => None,
+        _ => Some(format!("sign in with `pizauth show {name}`")),
     }
+}
+
+fn pending(account: &AccountReport, since: Wall, why: Option<String>, now: Wall) -> String {
+    let mut pending = format!("authorisation pending{}", lasting(since, now));
+    if let Some(at) = account.sign_in_reminded {
+        pending.push_str(&format!(" (last reminder {})", ago(at, now)));
+    }
+    if let Some(device) = &account.sign_in_device {
+        pending.push_str(&format!(
+            "; open {} and enter the code {} within {}",
+            sanitize(&device.verification_uri),
+            sanitize(&device.user_code),
+            humane(device.expires.unwrap_or(now).since(now))
+        ));
+    }
+    if let Some(why) = why {
+        pending.push_str(&format!("; the last one failed: {why}"));
+    }
+    pending
 }
 
 /// What the issuer has said, or why not.
-fn found(discovery: &DiscoveryView, now: Wall) -> Option<String> {
+fn found(discovery: &DiscoveryReport, now: Wall) -> Option<String> {
     let issuer = sanitize(&discovery.issuer);
-    match &discovery.state {
-        DiscoveryState::NotYet => None,
-        DiscoveryState::UnderWay => Some(format!("asking {issuer} for its endpoints")),
-        DiscoveryState::Done {
-            auth_uri,
-            device_auth_uri,
-            revocation_uri,
-            ..
-        } => {
+    match discovery.state.as_str() {
+        "under_way" => Some(format!("asking {issuer} for its endpoints")),
+        "done" => {
             let found = [
-                ("browser", auth_uri),
-                ("device code", device_auth_uri),
-                ("revocation", revocation_uri),
+                ("browser", &discovery.auth_uri),
+                ("device code", &discovery.device_auth_uri),
+                ("revocation", &discovery.revocation_uri),
             ];
             let found = found.iter().filter(|(_, uri)| uri.is_some());
             let found: Vec<&str> = found.map(|(name, _)| *name).collect();
             Some(format!("endpoints of {issuer}: {}", found.join(", ")))
         }
-        DiscoveryState::Failed {
-            failures,
-            at,
-            reason,
-            ..
-        } => {
-            let next = match at {
-                Some(at) => format!("next {}", ahead(*at, now)),
+        "failed" => {
+            let next = match discovery.next {
+                Some(at) => format!("next {}", ahead(at, now)),
                 None => "next when needed".into(),
             };
-            let failures = attempts(*failures);
-            Some(format!("{} ({failures}, {next})", why(reason)))
+            let failures = attempts(discovery.failures.unwrap_or(1));
+            let error = discovery.error.as_deref().unwrap_or_default();
+            let why = why(error, discovery.hint.as_deref());
+            Some(format!("{why} ({failures}, {next})"))
         }
+        _ => None,
     }
 }
 
-fn why(reason: &ReasonView) -> String {
-    match &reason.hint {
-        Some(hint) => format!("{} ({hint})", reason.text),
-        None => reason.text.clone(),
+fn why_no_refresh(account: &AccountReport) -> String {
+    let error = account.refresh_error.as_deref().unwrap_or_default();
+    why(error, account.refresh_hint.as_deref())
+}
+
+fn why(error: &str, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.into(),
     }
 }
 
@@ -283,6 +266,10 @@ pub(super) fn moment(at: Wall, now: Wall, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        report,
+        view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+    };
 
     /// 2026-11-22 12:00:00 UTC.
     const NOW: Wall = Wall::from_millis(1_795_348_800_000);
@@ -317,9 +304,16 @@ mod tests {
         }
     }
 
+    fn reported(
+        access: Option<(bool, Option<Wall>)>,
+        renewal: Option<RenewalView>,
+    ) -> AccountReport {
+        report::account(&view(access, renewal))
+    }
+
     #[track_caller]
     fn says(view: &AccountView, text: &str) {
-        assert_eq!(line(view, NOW, &TimeZone::UTC), text);
+        assert_eq!(line(&report::account(view), NOW, &TimeZone::UTC), text);
     }
 
     #[test]
@@ -405,11 +399,11 @@ mod tests {
             reason: reason(None),
         };
         let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
-        assert_eq!(paint(&view(valid, scheduled())), 32);
-        assert_eq!(paint(&view(valid, Some(failing))), 33);
+        assert_eq!(paint(&reported(valid, scheduled())), 32);
+        assert_eq!(paint(&reported(valid, Some(failing))), 33);
         let expired = Some((false, Some(past(5))));
-        assert_eq!(paint(&view(expired, scheduled())), 33);
-        assert_eq!(paint(&view(None, None)), 31);
+        assert_eq!(paint(&reported(expired, scheduled())), 33);
+        assert_eq!(paint(&reported(None, None)), 31);
     }
 
     #[test]

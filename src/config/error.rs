@@ -208,14 +208,15 @@ fn harmless(c: char) -> char {
 /// The shown part of a line and its carets: `width` of them (at least one) from `column` (from 0).
 fn excerpt(line: &[char], column: usize, width: usize) -> Option<Excerpt> {
     let len = line.iter().rposition(|c| *c != ' ' && *c != NEUTRAL)? + 1;
-    let start = match len > MAX_LINE_CHARS {
+    let start = if len > MAX_LINE_CHARS {
         // Some of what stands before the culprit, the rest for itself and what follows.
-        true => column.saturating_sub(MAX_LINE_CHARS / 3),
-        false => 0,
+        column.saturating_sub(MAX_LINE_CHARS / 3)
+    } else {
+        0
     };
     let end = len.min(start + MAX_LINE_CHARS);
     let mut shown = String::new();
-    let mut carets = " ".repeat(column.saturating_sub(start));
+    let mut carets = " ".repeat(column - start);
     if start > 0 {
         shown.push('…');
         carets.push(' ');

@@ -19,7 +19,7 @@ use super::{
     section::Section,
     socket,
     suggest::nearest,
-    value::{self, Endpoint, Text},
+    value::{self, Text, UriKind},
 };
 use crate::secret::Secret;
 
@@ -338,7 +338,7 @@ impl<'a> Accounts<'_, 'a> {
         option: &str,
     ) -> Result<Option<Arc<Url>>, ConfigError> {
         let text = section.filled(option)?;
-        let uri = text.map(|text| value::uri(self.source, option, &text, Endpoint::Provider));
+        let uri = text.map(|text| value::uri(self.source, option, &text, UriKind::Provider));
         Ok(uri.transpose()?.map(|uri| self.shared(uri)))
     }
 
@@ -364,7 +364,7 @@ impl<'a> Accounts<'_, 'a> {
             value: REDIRECT_URI.into(),
             span: account.span,
         });
-        let uri = value::uri(self.source, "redirect_uri", &text, Endpoint::Redirect)?;
+        let uri = value::uri(self.source, "redirect_uri", &text, UriKind::Redirect)?;
         // The browser hands a private-use one to a program: no listener is asked.
         if !used || !matches!(uri.scheme(), "http" | "https") {
             return Ok(uri);
@@ -412,9 +412,10 @@ impl<'a> Accounts<'_, 'a> {
         if let (Some((auth, span)), none) = (auth, secret == ClientSecret::None)
             && none != (auth == ClientAuth::None)
         {
-            let what = match none {
-                true => "`client_auth` needs a `client_secret` or a `client_secret_cmd`",
-                false => "`client_auth` says that there is no secret, but one is set",
+            let what = if none {
+                "`client_auth` needs a `client_secret` or a `client_secret_cmd`"
+            } else {
+                "`client_auth` says that there is no secret, but one is set"
             };
             return Err(self.source.error(span, what));
         }

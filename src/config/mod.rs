@@ -45,7 +45,7 @@ pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, ConfigError> {
         let text = String::from_utf8_lossy(error.as_bytes());
         let fault = error.utf8_error().valid_up_to();
         let (text, at) = match text.strip_prefix(BYTE_ORDER_MARK) {
-            Some(text) => (text, fault.saturating_sub(BYTE_ORDER_MARK.len_utf8())),
+            Some(text) => (text, fault - BYTE_ORDER_MARK.len_utf8()),
             None => (&*text, fault),
         };
         let span = Span::new(at, at + char::REPLACEMENT_CHARACTER.len_utf8());

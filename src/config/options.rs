@@ -1,7 +1,5 @@
 //! The names that the language knows: options, where each may stand, and what became of old ones.
 
-use super::{error::quoted, suggest::nearest};
-
 /// Where an option may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -17,7 +15,7 @@ pub enum Level {
 
 impl Level {
     /// Whether an option of this level may stand at `place` (which is never [`Level::Both`]).
-    fn allows(self, place: Level) -> bool {
+    pub(super) fn allows(self, place: Level) -> bool {
         self == place || self == Level::Both && place != Level::Socket
     }
 }
@@ -59,7 +57,7 @@ pub const OPTIONS: [(&str, Level); 32] = [
 ];
 
 /// Names that were options once, and what to write instead.
-const RETIRED: [(&str, &str); 3] = [
+pub(super) const RETIRED: [(&str, &str); 3] = [
     ("auth_error_cmd", "use `error_notify_cmd` instead"),
     ("refresh_retry_interval", "use `refresh_retry` instead"),
     (
@@ -114,69 +112,7 @@ pub(super) const RESERVED_HEADERS: [&str; 15] = [
     "upgrade",
 ];
 
-/// Why a name can't stand where it does.
-pub(super) struct Unknown {
-    pub(super) what: String,
-    pub(super) hint: Option<String>,
-}
-
-/// The option `name` at `place`, or why there is none.
-pub(super) fn resolve(name: &str, place: Level) -> Result<&'static str, Unknown> {
-    match OPTIONS.iter().find(|(known, _)| *known == name) {
-        Some((known, level)) if level.allows(place) => Ok(known),
-        Some((known, level)) => Err(misplaced(known, *level)),
-        None => Err(unknown(name, place)),
-    }
-}
-
 /// Whether `name` is an option somewhere.
 pub(super) fn is_option(name: &str) -> bool {
     OPTIONS.iter().any(|(known, _)| *known == name)
-}
-
-/// An option of `level` stands where it can't.
-fn misplaced(name: &str, level: Level) -> Unknown {
-    let (what, hint) = match level {
-        Level::Global => ("is a global option", "move it out of the block"),
-        Level::Socket => (
-            "is an option of a socket",
-            "move it into a block: socket \"path\" { … }",
-        ),
-        Level::Account => (
-            "is an option of an account",
-            "move it into the account that it is for",
-        ),
-        Level::Both => ("is no option of a socket", "move it out of the block"),
-    };
-    Unknown {
-        what: format!("`{name}` {what}"),
-        hint: Some(hint.into()),
-    }
-}
-
-fn unknown(name: &str, place: Level) -> Unknown {
-    if let Some((_, instead)) = RETIRED.iter().find(|(old, _)| *old == name) {
-        return Unknown {
-            what: format!("`{name}` is retired"),
-            hint: Some((*instead).into()),
-        };
-    }
-    // Names that are right here come first, so that they win a tie.
-    let (here, elsewhere): (Vec<_>, Vec<_>) =
-        OPTIONS.iter().partition(|(_, level)| level.allows(place));
-    let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
-    let hint = nearest(name, names).map(|near| {
-        let level = OPTIONS.iter().find(|(known, _)| *known == near);
-        let aside = match (level, here.iter().any(|(known, _)| *known == near)) {
-            (_, true) | (None, _) => "",
-            (Some((_, Level::Socket)), false) => " (inside a socket)",
-            (Some((_, Level::Account)), false) => " (inside an account)",
-            (Some((_, Level::Global | Level::Both)), false) => " (outside the block)",
-        };
-        format!("did you mean `{near}`{aside}?")
-    });
-    Unknown {
-        what: format!("unknown option {}", quoted(name)),
-        hint,
-    }
 }

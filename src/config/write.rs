@@ -4,17 +4,8 @@ use crate::text::sanitize;
 
 /// A string, quoted. Control characters are the caller's to see to.
 pub fn quoted(text: &str) -> String {
-    // Enough room from the start: growing would leave copies of a secret behind.
-    let mut quoted = String::with_capacity(text.len().saturating_mul(2).saturating_add(2));
-    quoted.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            quoted.push('\\');
-        }
-        quoted.push(c);
-    }
-    quoted.push('"');
-    quoted
+    let text = text.replace('\\', r"\\").replace('"', "\\\"");
+    format!("\"{text}\"")
 }
 
 /// Words as a comment, made safe, in lines of at most `width` characters where the words allow it.
@@ -23,12 +14,12 @@ pub fn comment(indent: &str, words: &str, width: usize) -> String {
     let mut text = start.clone();
     let mut columns = start.chars().count();
     for (number, word) in sanitize(words).split(' ').enumerate() {
-        let length = word.chars().count().saturating_add(1);
-        columns = columns.saturating_add(length);
+        let length = word.chars().count() + 1;
+        columns += length;
         if columns > width && number > 0 {
             text.push('\n');
             text.push_str(&start);
-            columns = start.chars().count().saturating_add(length);
+            columns = start.chars().count() + length;
         }
         text.push(' ');
         text.push_str(word);

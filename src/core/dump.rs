@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     config::Registration,
-    secret::{Secret, Wiped},
+    secret::{Secret, SecretBytes},
     time::Wall,
 };
 
@@ -77,13 +77,13 @@ pub struct SavedAccess {
     pub scopes: Option<Arc<[String]>>,
 }
 
-/// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
-pub struct Sealed(Wiped);
+/// A dump's bytes on their way to somebody who keeps them. SecretBytes when dropped, never printed.
+pub struct Sealed(SecretBytes);
 
 impl Sealed {
     /// Takes `bytes` over.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Sealed(Wiped::new(bytes))
+        Sealed(SecretBytes::new(bytes))
     }
 
     /// The bytes, for a pipe.
@@ -178,7 +178,7 @@ fn length(dump: &Dump) -> usize {
 
 /// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes of the result.
 pub fn open(bytes: &[u8]) -> Result<Dump, DumpError> {
-    open_in_place(&mut Wiped::new(bytes.to_vec()))
+    open_in_place(&mut SecretBytes::new(bytes.to_vec()))
 }
 
 /// The same, for bytes that are of no use afterwards.
@@ -266,7 +266,7 @@ fn is_as_written(dump: &Dump, plain: &[u8]) -> bool {
         }
         None => false,
     };
-    let mut again = Wiped::default();
+    let mut again = SecretBytes::default();
     let mut same = next(b"{\"grants\":[");
     for (number, saved) in dump.grants.iter().enumerate() {
         again.clear();

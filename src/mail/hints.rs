@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::fmt::rfc2822::DateTimeParser;
 
-use super::{Challenge, Claims, Mechanism, Protocol, Server, Verdict};
+use super::{Challenge, Claims, MailVerdict, Mechanism, Protocol, Server};
 use crate::{
     providers::{Provider, Purpose, grants},
     text::sanitize,
@@ -27,7 +27,7 @@ const NEOMUTT_OAUTHBEARER_MAX: usize = 510;
 
 /// What is known of the token.
 #[derive(Debug, Default)]
-pub struct Token {
+pub struct TokenFacts {
     /// In bytes.
     pub length: usize,
     /// Granted or, where the provider doesn't say, asked for.
@@ -44,13 +44,13 @@ pub struct Case<'a> {
     /// Which server.
     pub server: &'a Server,
     /// What came of it.
-    pub verdict: &'a Verdict,
+    pub verdict: &'a MailVerdict,
     /// Its first line.
     pub greeting: &'a str,
     /// Who tried to sign in.
     pub user: Option<&'a str>,
     /// With what.
-    pub token: &'a Token,
+    pub token: &'a TokenFacts,
     /// This machine's time, in seconds since 1970.
     pub now: i64,
 }
@@ -58,38 +58,38 @@ pub struct Case<'a> {
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
     match case.verdict {
-        Verdict::SignedIn(_) => Vec::new(),
-        Verdict::Refused { passing: true, .. } | Verdict::Unavailable { .. } => {
+        MailVerdict::SignedIn(_) => Vec::new(),
+        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable { .. } => {
             vec![
                 "the server is in trouble, and says nothing about the token: try again later"
                     .into(),
             ]
         }
-        Verdict::Refused {
+        MailVerdict::Refused {
             mechanism,
             challenge,
             text,
             ..
         } => refused(case, *mechanism, challenge.as_ref(), text),
-        Verdict::NoMailbox { .. } => vec![match case.user {
+        MailVerdict::NoMailbox { .. } => vec![match case.user {
             Some(user) => format!(
                 "the token is somebody's, but perhaps not that of `{user}`: name the mailbox of \
                  whoever signed in with `--user`, or sign in as that user"
             ),
             None => "name the mailbox with `--user`".into(),
         }],
-        Verdict::NotOffered { disabled, .. } => not_offered(case, *disabled),
-        Verdict::NoUser => vec![
+        MailVerdict::NotOffered { disabled, .. } => not_offered(case, *disabled),
+        MailVerdict::NoUser => vec![
             "name the mailbox with `--user`, or with `login_hint` in the \
                                  account's `auth_uri_fields`"
                 .into(),
         ],
-        Verdict::NoTls { .. } => {
+        MailVerdict::NoTls { .. } => {
             vec!["a token is sent without TLS to a loopback address only; many servers have TLS from the \
                   start on another port: imaps://, pop3s://, smtps://"
                 .into()]
         }
-        Verdict::Nonsense { .. } => {
+        MailVerdict::Nonsense { .. } => {
             vec!["does the URL's scheme fit the port? imap, pop3 and smtp begin without TLS, imaps, pop3s \
                   and smtps with it".into()]
         }
@@ -223,9 +223,10 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
     if grants(scopes, &wanted) {
         return None;
     }
-    let has = match scopes.is_empty() {
-        true => "none that is known".into(),
-        false => sanitize(&scopes.join(" ")),
+    let has = if scopes.is_empty() {
+        "none that is known".into()
+    } else {
+        sanitize(&scopes.join(" "))
     };
     Some(format!(
         "the server wants the scope {wanted}, and the token has {has}: add it to the account's `scopes`, \
@@ -287,8 +288,8 @@ mod tests {
     /// 2026-11-22 05:20:00 UTC.
     const NOW: i64 = 1_795_324_800;
 
-    fn refusal(text: &str, challenge: Option<Challenge>) -> Verdict {
-        Verdict::Refused {
+    fn refusal(text: &str, challenge: Option<Challenge>) -> MailVerdict {
+        MailVerdict::Refused {
             mechanism: Mechanism::Xoauth2,
             challenge,
             text: text.into(),
@@ -296,7 +297,7 @@ mod tests {
         }
     }
 
-    fn hints(url: &str, verdict: &Verdict, greeting: &str, token: &Token) -> Vec<String> {
+    fn hints(url: &str, verdict: &MailVerdict, greeting: &str, token: &TokenFacts) -> Vec<String> {
         of(&Case {
             server: &Server::parse(url).unwrap(),
             verdict,
@@ -307,20 +308,20 @@ mod tests {
         })
     }
 
-    fn claiming(claims: Claims) -> Token {
-        Token {
+    fn claiming(claims: Claims) -> TokenFacts {
+        TokenFacts {
             claims: Some(claims),
-            ..Token::default()
+            ..TokenFacts::default()
         }
     }
 
     #[test]
     fn a_token_is_compared_with_the_circumstances() {
         let no = refusal("no", None);
-        let microsoft = |scopes: &[&str]| Token {
+        let microsoft = |scopes: &[&str]| TokenFacts {
             scopes: scopes.iter().map(|it| (*it).into()).collect(),
             provider: Provider::named("microsoft"),
-            ..Token::default()
+            ..TokenFacts::default()
         };
         let wants = |scope: &str| {
             refusal(
@@ -334,7 +335,7 @@ mod tests {
         let disabled = "535 5.7.139 SmtpClientAuthentication is disabled for the Tenant.";
         let (imap, smtp) = ("imaps://m.example", "smtp://smtp.office365.com");
         let late = "220 m.example ready at Sun, 22 Nov 2026 05:10:00 +0000";
-        let nobody = Token::default();
+        let nobody = TokenFacts::default();
         for (url, verdict, greeting, token, hint) in [
             (
                 imap,
@@ -356,7 +357,7 @@ mod tests {
                 }),
                 "by its own word, the token expired 1h ago",
             ),
-            (smtp, &no, late, Token::default(), "are 10m apart"),
+            (smtp, &no, late, TokenFacts::default(), "are 10m apart"),
             (
                 imap,
                 &no,
@@ -398,7 +399,7 @@ mod tests {
 
     #[test]
     fn what_fits_is_no_hint() {
-        let token = Token {
+        let token = TokenFacts {
             scopes: vec!["mail".into()],
             claims: Some(Claims {
                 user: Some("Me@Example.com".into()),
@@ -406,7 +407,7 @@ mod tests {
                 expires: Some(NOW + 60),
                 ..Claims::default()
             }),
-            ..Token::default()
+            ..TokenFacts::default()
         };
         let challenge = Challenge {
             scope: Some("mail".into()),
@@ -421,7 +422,7 @@ mod tests {
         );
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("was it `me@example.com` who signed in?"));
-        let signed_in = Verdict::SignedIn(Mechanism::Xoauth2);
+        let signed_in = MailVerdict::SignedIn(Mechanism::Xoauth2);
         assert!(hints("imaps://m", &signed_in, on_time, &token).is_empty());
         // A token can claim anything.
         for (not_before, expires) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN)] {

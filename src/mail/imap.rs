@@ -1,197 +1,65 @@
 //! IMAP (RFC 9051, 6.2): TLS, sign in, and look at the inbox without changing it.
 
-use super::{
-    Ask, Challenge, Mechanism, Situation, Step, Verdict, ask_for, no_tls, nonsense, strip,
-    unavailable,
+use super::{Commands, Reply, State, strip};
+
+pub const COMMANDS: Commands = Commands {
+    capabilities: "a1 CAPABILITY",
+    tls: "a1 STARTTLS",
+    // Without the response, which would fit on the same line where the server has SASL-IR: all
+    // servers know this way.
+    auth: "a1 AUTHENTICATE",
+    // Some servers accept any token, and refuse it only here.
+    mailbox: Some("a1 EXAMINE INBOX"),
+    farewell: "a9 LOGOUT",
 };
-use crate::text::sanitize;
 
-pub struct Imap {
-    situation: Situation,
-    state: State,
-    capabilities: Vec<String>,
-}
-
-enum State {
-    Greeting,
-    Capability,
-    StartTls,
-    Authenticate(Mechanism),
-    Responded(Mechanism, Option<Challenge>),
-    /// Looking at the inbox: some servers let anybody's token in, and tell only then.
-    Examine(Mechanism),
-}
-
-/// Commands come one at a time, so that a tag for each would tell no more.
+/// Commands are sent one at a time, so one tag does for all.
 const TAG: &str = "a1";
 
-/// A line of the server, by what it is about.
-enum Line<'a> {
-    /// `* …`
-    Untagged(&'a str),
-    /// `+ …`
-    Continue(&'a str),
-    Good,
-    Bad(&'a str),
-}
+/// In a refusal that says nothing about the token (RFC 5530, 3).
+pub const PASSING: &str = "[UNAVAILABLE]";
 
-fn read(line: &str) -> Option<Line<'_>> {
+pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     if let Some(rest) = line.strip_prefix('+') {
-        return Some(Line::Continue(rest.trim_start()));
+        return Reply::Continue(rest.trim_start().into());
     }
-    let (tag, rest) = line.split_once(' ')?;
-    match tag {
-        "*" => Some(Line::Untagged(rest)),
-        TAG => {
-            let bad = strip(rest, "NO").or(strip(rest, "BAD"));
-            let good = strip(rest, "OK").map(|_| Line::Good);
-            good.or(bad.map(Line::Bad))
-        }
-        _ => None,
-    }
-}
-
-impl Imap {
-    pub fn new(situation: Situation) -> Self {
-        Imap {
-            situation,
-            state: State::Greeting,
-            capabilities: Vec::new(),
-        }
-    }
-
-    pub fn secured(&mut self) -> Step {
-        self.situation.secure = true;
-        self.ask_capability()
-    }
-
-    fn ask_capability(&mut self) -> Step {
-        // What was said without TLS counts no longer (RFC 9051, 6.2.1).
-        self.capabilities.clear();
-        self.send("CAPABILITY", State::Capability)
-    }
-
-    fn send(&mut self, command: &str, state: State) -> Step {
-        self.state = state;
-        Step::Send(format!("{TAG} {command}"))
-    }
-
-    pub fn line(&mut self, line: &str) -> Step {
-        match read(line) {
-            None => nonsense(line),
-            Some(Line::Untagged(rest)) => self.untagged(rest, line),
-            Some(Line::Continue(text)) => self.go_on(text, line),
-            Some(Line::Good) => self.good(line),
-            Some(Line::Bad(text)) => self.bad(text, line),
-        }
-    }
-
-    fn untagged(&mut self, rest: &str, line: &str) -> Step {
-        if let Some(text) = strip(rest, "BYE") {
-            return match &mut self.state {
-                State::Responded(mechanism, challenge) => {
-                    refused(*mechanism, challenge.take(), text)
-                }
-                _ => unavailable(text),
-            };
-        }
-        if let State::Greeting = self.state {
-            return match strip(rest, "OK") {
-                Some(_) => self.ask_capability(),
-                None => nonsense(line),
-            };
-        }
-        if let (State::Capability, Some(list)) = (&self.state, strip(rest, "CAPABILITY ")) {
-            let words = list.split_whitespace().map(str::to_owned);
-            self.capabilities.extend(words);
-        }
-        Step::Read
-    }
-
-    fn go_on(&mut self, text: &str, line: &str) -> Step {
-        match self.state {
-            State::Authenticate(mechanism) => {
-                self.state = State::Responded(mechanism, None);
-                Step::Respond(mechanism)
-            }
-            State::Responded(mechanism, _) => {
-                self.state = State::Responded(mechanism, Challenge::decode(text));
-                Step::Send(mechanism.resignation().into())
-            }
-            _ => nonsense(line),
-        }
-    }
-
-    fn good(&mut self, line: &str) -> Step {
-        match self.state {
-            State::Capability => self.begin(),
-            State::StartTls => Step::StartTls,
-            State::Responded(mechanism, _) => self.send("EXAMINE INBOX", State::Examine(mechanism)),
-            State::Examine(mechanism) => Step::End(Verdict::SignedIn(mechanism)),
-            State::Greeting | State::Authenticate(_) => nonsense(line),
-        }
-    }
-
-    fn bad(&mut self, text: &str, line: &str) -> Step {
-        match &mut self.state {
-            State::StartTls => no_tls(text),
-            State::Authenticate(mechanism) => refused(*mechanism, None, text),
-            State::Responded(mechanism, challenge) => refused(*mechanism, challenge.take(), text),
-            State::Examine(_) => Step::End(Verdict::NoMailbox {
-                text: sanitize(text),
-            }),
-            State::Greeting | State::Capability => nonsense(line),
-        }
-    }
-
-    /// The capabilities are known.
-    fn begin(&mut self) -> Step {
-        let has = |wanted: &str| {
-            let mut all = self.capabilities.iter();
-            all.any(|name| name.eq_ignore_ascii_case(wanted))
-        };
-        let has_tls = has("STARTTLS");
-        let disabled = has("LOGINDISABLED");
-        let offered = self
-            .capabilities
-            .iter()
-            .filter_map(|name| strip(name, "AUTH="));
-        let offered: Vec<String> = offered.map(str::to_owned).collect();
-        match ask_for(self.situation, has_tls, &offered, disabled) {
-            Err(verdict) => Step::End(verdict),
-            Ok(Ask::Tls) => self.send("STARTTLS", State::StartTls),
-            // Without the response, which would fit on the same line where the server has SASL-IR:
-            // all servers know this way.
-            Ok(Ask::SignIn(mechanism)) => self.send(
-                &format!("AUTHENTICATE {}", mechanism.name()),
-                State::Authenticate(mechanism),
-            ),
-        }
+    match (line.split_once(' '), state) {
+        (Some(("*", rest)), state) => untagged(state, rest, heard),
+        (Some((TAG, _)), State::Greeting) => Reply::Nonsense,
+        (Some((TAG, rest)), state) => match strip(rest, "NO").or(strip(rest, "BAD")) {
+            Some(_) if matches!(state, State::Capabilities) => Reply::Nonsense,
+            Some(text) => Reply::Bad(text.into()),
+            None => strip(rest, "OK").map_or(Reply::Nonsense, |_| Reply::Good),
+        },
+        _ => Reply::Nonsense,
     }
 }
 
-fn refused(mechanism: Mechanism, challenge: Option<Challenge>, text: &str) -> Step {
-    let text = sanitize(text);
-    Step::End(Verdict::Refused {
-        mechanism,
-        challenge,
-        // RFC 5530, 3.
-        passing: text.contains("[UNAVAILABLE]"),
-        text,
-    })
+fn untagged(state: &State, rest: &str, heard: &mut Vec<String>) -> Reply {
+    if let Some(text) = strip(rest, "BYE") {
+        return Reply::Bye(text.into());
+    }
+    match state {
+        State::Greeting => strip(rest, "OK").map_or(Reply::Nonsense, |_| Reply::Good),
+        State::Capabilities => {
+            let list = strip(rest, "CAPABILITY ").unwrap_or_default();
+            heard.extend(list.split_whitespace().map(str::to_owned));
+            Reply::Part
+        }
+        _ => Reply::Part,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Protocol,
+        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
         tests::{SECURE, play, refused, send},
     };
-    use super::*;
 
     const LISTED: &str = "a1 OK listed";
 
-    fn imap(situation: Situation, lines: &[(&str, Step)]) {
+    fn imap(situation: Situation, lines: &[(&str, MailStep)]) {
         play(Protocol::Imap, situation, lines);
     }
 
@@ -201,17 +69,17 @@ mod tests {
             SECURE,
             &[
                 ("* OK [CAPABILITY IMAP4rev1] hi", send("a1 CAPABILITY")),
-                ("* CAPABILITY IMAP4rev1 SASL-IR", Step::Read),
-                ("* CAPABILITY AUTH=PLAIN auth=xoauth2", Step::Read),
+                ("* CAPABILITY IMAP4rev1 SASL-IR", MailStep::Read),
+                ("* CAPABILITY AUTH=PLAIN auth=xoauth2", MailStep::Read),
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
-                ("+ ", Step::Respond(Mechanism::Xoauth2)),
-                ("* CAPABILITY IMAP4rev1 IDLE", Step::Read),
+                ("+ ", MailStep::Respond(Mechanism::Xoauth2)),
+                ("* CAPABILITY IMAP4rev1 IDLE", MailStep::Read),
                 ("a1 OK in", send("a1 EXAMINE INBOX")),
-                ("* 3 EXISTS", Step::Read),
-                ("* OK [UIDVALIDITY 1] fine", Step::Read),
+                ("* 3 EXISTS", MailStep::Read),
+                ("* OK [UIDVALIDITY 1] fine", MailStep::Read),
                 (
                     "a1 ok [READ-ONLY] done",
-                    Step::End(Verdict::SignedIn(Mechanism::Xoauth2)),
+                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
                 ),
             ],
         );
@@ -227,19 +95,19 @@ mod tests {
             plain,
             &[
                 ("* OK hi", send("a1 CAPABILITY")),
-                ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", Step::Read),
+                ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", MailStep::Read),
                 (LISTED, send("a1 STARTTLS")),
-                ("a1 OK go", Step::StartTls),
+                ("a1 OK go", MailStep::StartTls),
                 ("TLS", send("a1 CAPABILITY")),
-                ("* CAPABILITY STARTTLS AUTH=XOAUTH2", Step::Read),
+                ("* CAPABILITY STARTTLS AUTH=XOAUTH2", MailStep::Read),
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
             ],
         );
-        let none = |text: &str| Step::End(Verdict::NoTls { text: text.into() });
-        let offer = ("* CAPABILITY AUTH=OAUTHBEARER", Step::Read);
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
+        let offer = ("* CAPABILITY AUTH=OAUTHBEARER", MailStep::Read);
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
         imap(plain, &[hello(), offer, (LISTED, none(""))]);
-        let offer = ("* CAPABILITY STARTTLS", Step::Read);
+        let offer = ("* CAPABILITY STARTTLS", MailStep::Read);
         let asked = (LISTED, send("a1 STARTTLS"));
         let no = ("a1 NO not today", none("not today"));
         imap(plain, &[hello(), offer, asked, no]);
@@ -260,7 +128,10 @@ mod tests {
             ("* CAPABILITY STARTTLS AUTH=OAUTHBEARER", "a1 STARTTLS"),
         ] {
             let hello = ("* OK hi", send("a1 CAPABILITY"));
-            imap(local, &[hello, (offer, Step::Read), (LISTED, send(then))]);
+            imap(
+                local,
+                &[hello, (offer, MailStep::Read), (LISTED, send(then))],
+            );
         }
     }
 
@@ -281,9 +152,9 @@ mod tests {
                 SECURE,
                 &[
                     ("* OK hi", send("a1 CAPABILITY")),
-                    (&offer, Step::Read),
+                    (&offer, MailStep::Read),
                     (LISTED, send(&begun)),
-                    ("+", Step::Respond(mechanism)),
+                    ("+", MailStep::Respond(mechanism)),
                     (json, send(resignation)),
                     (
                         "a1 NO [AUTHENTICATIONFAILED] bad \u{1b}[31m",
@@ -298,25 +169,25 @@ mod tests {
         }
     }
 
-    fn signing_in() -> Vec<(&'static str, Step)> {
+    fn signing_in() -> Vec<(&'static str, MailStep)> {
         vec![
             ("* OK hi", send("a1 CAPABILITY")),
-            ("* CAPABILITY AUTH=XOAUTH2", Step::Read),
+            ("* CAPABILITY AUTH=XOAUTH2", MailStep::Read),
             (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
         ]
     }
 
     #[test]
     fn every_way_to_be_refused_is_told_apart() {
-        let begin = || ("+ ", Step::Respond(Mechanism::Xoauth2));
-        let passing = Step::End(Verdict::Refused {
+        let begin = || ("+ ", MailStep::Respond(Mechanism::Xoauth2));
+        let passing = MailStep::End(MailVerdict::Refused {
             mechanism: Mechanism::Xoauth2,
             challenge: None,
             text: "[UNAVAILABLE] later".into(),
             passing: true,
         });
         let no = |text| refused(Mechanism::Xoauth2, None, text);
-        let mailbox = Step::End(Verdict::NoMailbox {
+        let mailbox = MailStep::End(MailVerdict::NoMailbox {
             text: "not connected".into(),
         });
         for rest in [
@@ -339,11 +210,11 @@ mod tests {
 
     /// Steps can't be cloned, so tables are put together by moving them.
     trait ConcatSteps {
-        fn concat_steps(self) -> Vec<(&'static str, Step)>;
+        fn concat_steps(self) -> Vec<(&'static str, MailStep)>;
     }
 
-    impl ConcatSteps for [Vec<(&'static str, Step)>; 2] {
-        fn concat_steps(self) -> Vec<(&'static str, Step)> {
+    impl ConcatSteps for [Vec<(&'static str, MailStep)>; 2] {
+        fn concat_steps(self) -> Vec<(&'static str, MailStep)> {
             self.into_iter().flatten().collect()
         }
     }
@@ -351,7 +222,7 @@ mod tests {
     #[test]
     fn a_server_that_has_no_use_for_tokens_or_for_us_says_so() {
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
-        let not_offered = Step::End(Verdict::NotOffered {
+        let not_offered = MailStep::End(MailVerdict::NotOffered {
             offered: vec!["PLAIN".into()],
             disabled: true,
         });
@@ -359,12 +230,12 @@ mod tests {
             SECURE,
             &[
                 hello(),
-                ("* CAPABILITY AUTH=PLAIN LOGINDISABLED", Step::Read),
+                ("* CAPABILITY AUTH=PLAIN LOGINDISABLED", MailStep::Read),
                 (LISTED, not_offered),
             ],
         );
-        let busy = |text: &str| Step::End(Verdict::Unavailable { text: text.into() });
-        let odd = |text: &str| Step::End(Verdict::Nonsense { text: text.into() });
+        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
         imap(SECURE, &[("* BYE too many", busy("too many"))]);
         imap(SECURE, &[("* PREAUTH hi", odd("* PREAUTH hi"))]);
         imap(SECURE, &[("220 mail ESMTP", odd("220 mail ESMTP"))]);

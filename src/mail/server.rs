@@ -137,9 +137,10 @@ impl fmt::Display for Server {
             .iter()
             .find(|(_, protocol, tls, _)| *protocol == self.protocol && *tls == self.tls)
             .map_or("", |(name, ..)| name);
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
-use super::{hints, token::Refusal, words};
+use super::{hints, message::Refusal, words};
 use crate::{config::Registration, secret::Secret};
 
 /// How long a callback may be, in bytes: codes of several kilobytes exist, and servers and
@@ -29,11 +29,7 @@ pub fn redirect_uri(configured: &Url, port: u16) -> String {
 /// Random bytes as a state or a code_verifier: 256 bits as 64 letters and digits. They survive
 /// whatever browsers and providers do to punctuation, and are a valid code_verifier (RFC 7636, 4.1).
 pub fn token_text(random: &[u8; 32]) -> Secret {
-    let mut text = String::with_capacity(random.len().saturating_mul(2));
-    for nibble in random.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
-        text.extend(char::from_digit(nibble.into(), 16));
-    }
-    Secret::new(text)
+    Secret::new(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The `S256` code_challenge of a code_verifier (RFC 7636, 4.2).

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use url::{Url, form_urlencoded};
-use zeroize::Zeroizing;
 
-use super::token::Request;
+use super::message::Request;
 use crate::{
     config::{ClientAuth, Header},
     secret::{Mark, Secret},
@@ -110,52 +109,23 @@ impl Credentials<'_> {
 }
 
 /// `application/x-www-form-urlencoded`.
-fn encode<'a>(fields: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Secret {
-    // A buffer that had to grow would leave its secrets behind. It is just long enough: thousands of
-    // forms may wait for their turn.
-    let room = (fields.clone()).map(|(name, value)| {
-        let signs = 2;
-        [encoded_len(name), encoded_len(value)]
-            .into_iter()
-            .fold(signs, usize::saturating_add)
-    });
-    let buffer = String::with_capacity(room.fold(0, usize::saturating_add));
-    let form = form_urlencoded::Serializer::new(buffer)
+fn encode<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Secret {
+    let mut form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
         .finish();
+    // Thousands of forms may wait for their turn.
+    form.shrink_to_fit();
     Secret::new(form)
-}
-
-/// How long `text` becomes by encoding.
-fn encoded_len(text: &str) -> usize {
-    let parts = form_urlencoded::byte_serialize(text.as_bytes());
-    parts.map(str::len).fold(0, usize::saturating_add)
-}
-
-/// How long a name and a value may become by encoding, with two signs between pairs.
-fn tripled(name: &str, value: &str) -> usize {
-    let length = name.len().saturating_add(value.len());
-    length.saturating_mul(3).saturating_add(2)
-}
-
-/// How long so many bytes become in base64.
-pub(super) fn base64_len(bytes: usize) -> usize {
-    bytes.div_ceil(3).saturating_mul(4)
 }
 
 /// The header of HTTP Basic: id and secret are form-encoded first (RFC 6749, 2.3.1).
 fn basic(id: &str, secret: &str) -> Header {
-    let mut pair = Zeroizing::new(String::with_capacity(tripled(id, secret)));
-    pair.extend(form_urlencoded::byte_serialize(id.as_bytes()));
-    pair.push(':');
-    pair.extend(form_urlencoded::byte_serialize(secret.as_bytes()));
-    const SCHEME: &str = "Basic ";
-    let mut value = String::with_capacity(SCHEME.len().saturating_add(base64_len(pair.len())));
-    value.push_str(SCHEME);
-    STANDARD.encode_string(pair.as_bytes(), &mut value);
+    let [id, secret] = [id, secret]
+        .map(|text| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>());
+    let pair = STANDARD.encode(format!("{id}:{secret}"));
     Header {
         name: "Authorization".into(),
-        value: Arc::new(Secret::new(value)),
+        value: Arc::new(Secret::new(format!("Basic {pair}"))),
     }
 }
 

@@ -7,8 +7,9 @@ use url::Url;
 
 use super::{
     client::{Credentials, Endpoint},
+    message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
-    token::{self, GrantType, Outcome, Refusal, Reply, Request, Tokens, authority},
+    token::{self, GrantType, Tokens},
     words,
 };
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
@@ -127,7 +128,7 @@ pub fn judge_authorization(
                 "{}: the reply to the request for a code {lack}",
                 authority(endpoint)
             );
-            (Refusal { text, hint: None }, false)
+            (Refusal::new(text), false)
         });
     }
     // Errors are those of a token endpoint (RFC 8628, 3.2; RFC 6749, 5.2).
@@ -138,21 +139,22 @@ pub fn judge_authorization(
         }
         token::Verdict::Granted(_) => {
             let text = format!("{} gave a token instead of a code", authority(endpoint));
-            Err((Refusal { text, hint: None }, false))
+            Err((Refusal::new(text), false))
         }
     }
 }
 
 /// Some providers allow a part of the scopes only to clients that have a browser.
 fn refused(refusal: Refusal) -> Refusal {
-    match refusal.text.starts_with("invalid_scope") {
-        true => Refusal {
+    if refusal.text.starts_with("invalid_scope") {
+        Refusal {
             hint: Some(
                 "this provider doesn't allow these scopes with a device code: use auth_uri".into(),
             ),
             ..refusal
-        },
-        false => refusal,
+        }
+    } else {
+        refusal
     }
 }
 
@@ -232,12 +234,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
         "authorization_pending" => Poll::Pending(interval),
         "slow_down" => {
             let asked = members.seconds("interval").unwrap_or_default();
-            Poll::Pending(
-                interval
-                    .saturating_add(SLOW_DOWN)
-                    .max(asked)
-                    .min(MAX_INTERVAL),
-            )
+            Poll::Pending((interval + SLOW_DOWN).max(asked).min(MAX_INTERVAL))
         }
         "expired_token" | "token_expired" => Poll::Expired(said(
             "the code has expired before anybody entered it",
@@ -264,7 +261,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
 /// How long to wait for the next poll after `troubles` without an answer in a row: twice as long
 /// each time (RFC 8628, 3.5).
 pub fn delay(interval: Duration, troubles: u32) -> Duration {
-    let doubled = interval.saturating_mul(2u32.saturating_pow(troubles.min(8)));
+    let doubled = interval * 2u32.pow(troubles.min(8));
     doubled.min(MAX_INTERVAL.max(interval))
 }
 
@@ -283,7 +280,7 @@ mod tests {
             status,
             retry_after: None,
             location: None,
-            body: zeroize::Zeroizing::new(body.into()),
+            body: Vec::from(body).into(),
         })
     }
 
@@ -308,7 +305,7 @@ mod tests {
         };
         let lack = |what: &str, passes| {
             let text = format!("a.example: the reply to the request for a code {what}");
-            Err((Refusal { text, hint: None }, passes))
+            Err((Refusal::new(text), passes))
         };
         for (status, body, wanted) in [
             (

@@ -9,7 +9,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    token::{MAX_BODY_BYTES, Outcome, authority},
+    message::{MAX_BODY_BYTES, Outcome, authority},
     words::foreign,
 };
 use crate::{

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
+    message::{MAX_BODY_BYTES, Outcome, Reply, authority},
     metadata::Metadata,
     reply::Members,
-    token::{MAX_BODY_BYTES, Outcome, Reply, authority},
     words,
 };
 use crate::{
@@ -202,7 +202,7 @@ pub fn block(
     wanted: &Wanted,
     client: &Registered,
 ) -> Secret {
-    let mut text = String::with_capacity(4096);
+    let mut text = String::new();
     // A string takes whatever is written to it.
     let _ = write_block(&mut text, name, issuer, metadata, wanted, client);
     Secret::new(text)
@@ -279,9 +279,10 @@ fn write_scopes(
         remark(text, &known)?;
     }
     let list: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
-    match list.is_empty() {
-        true => writeln!(text, "    // scopes = [\"…\"];")?,
-        false => writeln!(text, "    scopes = [{}];", list.join(", "))?,
+    if list.is_empty() {
+        writeln!(text, "    // scopes = [\"…\"];")?
+    } else {
+        writeln!(text, "    scopes = [{}];", list.join(", "))?
     }
     let has = |name: &str| scopes.iter().any(|scope| scope == name);
     if has("openid") && has("offline_access") {

@@ -6,16 +6,12 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
-use zeroize::{Zeroize, Zeroizing};
 
-use super::{
-    token::{clamp, seconds},
-    words,
-};
+use super::{message::MAX_BODY_BYTES, words};
 use crate::secret::Secret;
 
-/// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// How long a token may live at most: longer than any real one, and far from where clocks end.
+const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
@@ -45,7 +41,7 @@ const MEMBERS: [&str; 23] = [
     "verification_url_complete",
 ];
 
-/// A reply's members; their text is wiped when dropped, since some of it is tokens.
+/// A reply's members; some of them are tokens.
 #[derive(Default)]
 pub(super) struct Members {
     values: BTreeMap<&'static str, Value>,
@@ -93,7 +89,7 @@ impl Members {
         match std::str::from_utf8(body) {
             Ok(text) => Self::read_text(text),
             // A description in another encoding must not hide the error code beside it.
-            Err(_) => Self::read_text(&Zeroizing::new(String::from_utf8_lossy(body).into_owned())),
+            Err(_) => Self::read_text(&String::from_utf8_lossy(body)),
         }
     }
 
@@ -133,8 +129,7 @@ impl Members {
     }
 
     fn insert(&mut self, name: &'static str, value: Value) {
-        if let Some(mut former) = self.values.insert(name, value) {
-            wipe(&mut former);
+        if self.values.insert(name, value).is_some() {
             self.repeated = Some(name);
         }
     }
@@ -182,16 +177,20 @@ impl Members {
     }
 }
 
-impl Drop for Members {
-    fn drop(&mut self) {
-        self.values.values_mut().for_each(wipe);
+/// A number, or a string that is one.
+pub(super) fn seconds(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
     }
 }
 
-fn wipe(value: &mut Value) {
-    if let Value::String(text) = value {
-        text.zeroize();
-    }
+/// Whole seconds from one up to [`MAX_LIFETIME`].
+pub(super) fn clamp(seconds: f64) -> Option<Duration> {
+    let most = MAX_LIFETIME.as_secs();
+    // The comparison also turns away what is not a number.
+    (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))
 }
 
 fn known(name: &str) -> Option<&'static str> {

@@ -6,8 +6,9 @@ use url::Url;
 
 use super::{
     client::{Credentials, Endpoint},
+    message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
-    token::{Outcome, Refusal, Reply, Request, authority, parse_retry_after},
+    token::parse_retry_after,
     words,
 };
 use crate::{secret::Secret, text::sanitize, time::Wall};
@@ -69,7 +70,7 @@ pub fn request(
 pub fn judge(endpoint: &Url, outcome: &Outcome, wall: Wall) -> Verdict {
     let host = authority(endpoint);
     let later = |text: String, retry_after| Verdict::Later {
-        refusal: Refusal { text, hint: None },
+        refusal: Refusal::new(text),
         retry_after,
     };
     match outcome {
@@ -121,7 +122,7 @@ mod tests {
             status,
             retry_after: retry_after.map(str::to_owned),
             location: None,
-            body: zeroize::Zeroizing::new(body.into()),
+            body: Vec::from(body).into(),
         })
     }
 

@@ -19,14 +19,10 @@ pub struct Unfit;
 /// When `user` is empty or has a control character.
 pub fn xoauth2(user: &str, token: &Secret) -> Result<Secret, Unfit> {
     let user = fit(user)?;
-    Ok(encode(&[
-        "user=",
-        user,
-        &KVSEP.to_string(),
-        "auth=Bearer ",
-        token.expose(),
-        &format!("{KVSEP}{KVSEP}"),
-    ]))
+    let token = token.expose();
+    Ok(encode(&format!(
+        "user={user}{KVSEP}auth=Bearer {token}{KVSEP}{KVSEP}"
+    )))
 }
 
 /// OAUTHBEARER: `n,a=<user>,^A[host=<host>^A][port=<port>^A]auth=Bearer <token>^A^A` (RFC 7628,
@@ -40,25 +36,15 @@ pub fn oauthbearer(
     port: Option<u16>,
     token: &Secret,
 ) -> Result<Secret, Unfit> {
-    let mut head = String::from("n,");
-    if let Some(user) = user {
-        head.push_str("a=");
-        head.push_str(&saslname(fit(user)?));
-    }
-    head.push(',');
-    head.push(KVSEP);
-    if let Some(host) = host {
-        head.push_str(&format!("host={}{KVSEP}", fit(host)?));
-    }
-    if let Some(port) = port {
-        head.push_str(&format!("port={port}{KVSEP}"));
-    }
-    Ok(encode(&[
-        &head,
-        "auth=Bearer ",
-        token.expose(),
-        &format!("{KVSEP}{KVSEP}"),
-    ]))
+    let user = user.map(fit).transpose()?;
+    let host = host.map(fit).transpose()?;
+    let user = user.map_or(String::new(), |user| format!("a={}", saslname(user)));
+    let host = host.map_or(String::new(), |host| format!("host={host}{KVSEP}"));
+    let port = port.map_or(String::new(), |port| format!("port={port}{KVSEP}"));
+    let token = token.expose();
+    Ok(encode(&format!(
+        "n,{user},{KVSEP}{host}{port}auth=Bearer {token}{KVSEP}{KVSEP}"
+    )))
 }
 
 /// A name in a GS2 header (RFC 5801, 4): a comma would end it, and `=` starts an escape.
@@ -68,24 +54,15 @@ fn saslname(user: &str) -> String {
 
 /// Text that can't end its field early.
 fn fit(text: &str) -> Result<&str, Unfit> {
-    match text.is_empty() || text.contains(char::is_control) {
-        true => Err(Unfit),
-        false => Ok(text),
+    if text.is_empty() || text.contains(char::is_control) {
+        Err(Unfit)
+    } else {
+        Ok(text)
     }
 }
 
-/// The parts as one base64 text. Both buffers have their room from the start: one that grows
-/// leaves copies of a token behind.
-fn encode(parts: &[&str]) -> Secret {
-    let length = parts.iter().map(|part| part.len()).sum();
-    let mut message = String::with_capacity(length);
-    for part in parts {
-        message.push_str(part);
-    }
-    let message = Secret::new(message);
-    let mut text = String::with_capacity(super::client::base64_len(length));
-    STANDARD.encode_string(message.expose(), &mut text);
-    Secret::new(text)
+fn encode(message: &str) -> Secret {
+    Secret::new(STANDARD.encode(message))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749, 3.2): request forms, and the verdict on a reply.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use jiff::{civil::DateTime, tz::Offset};
 use serde_json::Value;
@@ -9,24 +9,17 @@ use url::{Url, form_urlencoded};
 use super::{
     client::{Credentials, Endpoint, Field},
     hints::{self, Class},
-    reply::{Members, ProviderError, Unreadable},
+    message::authority,
+    reply::{Members, ProviderError, Unreadable, clamp, seconds},
     words,
 };
-use crate::{
-    config::{Header, Registration},
-    secret::{Mark, Secret},
-    text::sanitize,
-    time::Wall,
-};
+use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
 
-pub use super::reply::MAX_BODY_BYTES;
+pub use super::message::{MAX_BODY_BYTES, Outcome, Refusal, Reply, Request};
 
 /// How long a provider may ask to be left alone: longer, and a mistaken header would cost a day's
 /// mail.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
-
-/// How long a token may live at most: longer than any real one, and far from where clocks end.
-const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// How long to leave a provider alone that has noticed a loop of requests (AADSTS50196).
 const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -90,31 +83,6 @@ const VAGUE_ERRORS: [&str; 3] = [
 /// let it sign in, but not the other way round.
 const GRANT_TYPE_ERRORS: [&str; 2] = ["unauthorized_client", "unsupported_grant_type"];
 
-/// What the daemon's HTTP shell brings back from a token endpoint: a reply or how it failed.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The endpoint answered.
-    Reply(Reply),
-    /// Nothing of the request was sent: name lookup, connection, TLS handshake or proxy failed.
-    /// The text says why, without the request.
-    NotSent(String),
-    /// The request may have arrived, but no whole reply came back.
-    Lost(String),
-}
-
-/// An HTTP reply of the token endpoint.
-#[derive(Debug)]
-pub struct Reply {
-    /// The HTTP status.
-    pub status: u16,
-    /// The value of `Retry-After` (RFC 9110, 10.2.3), if any.
-    pub retry_after: Option<String>,
-    /// The value of `Location`, if any: only ever shown, never followed.
-    pub location: Option<String>,
-    /// The body; holds secrets when the request succeeded.
-    pub body: zeroize::Zeroizing<Vec<u8>>,
-}
-
 /// What was asked of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantType {
@@ -124,29 +92,6 @@ pub enum GrantType {
     RefreshToken,
     /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628, 3.4).
     DeviceCode,
-}
-
-/// A request to a token endpoint: an HTTP POST of `form` to `endpoint`.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Where to, and nowhere else.
-    pub endpoint: Url,
-    /// The registration that names the endpoint.
-    pub under: Mark,
-    /// `application/x-www-form-urlencoded` body, encoded.
-    pub form: Arc<Secret>,
-    /// Further headers: the client's proof, and those that are configured.
-    pub headers: Vec<Header>,
-    /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
-    /// by the server while the request is on its way.
-    pub only_once: bool,
-}
-
-impl Request {
-    /// Whether all the secrets in it were issued under the registration that names the endpoint.
-    pub fn may_be_sent(&self) -> bool {
-        self.form.belongs_to(self.under)
-    }
 }
 
 /// The tokens of a successful reply (RFC 6749, 5.1).
@@ -165,26 +110,6 @@ pub struct Tokens {
     pub scopes: Option<Vec<String>>,
     /// Oddities worth one line in the log each; safe to show.
     pub warnings: Vec<String>,
-}
-
-/// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control
-/// characters, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The provider's own words, or what happened on the way.
-    pub text: String,
-    /// What the user can do about it.
-    pub hint: Option<String>,
-}
-
-impl Refusal {
-    /// The refusal and its hint as one line.
-    pub fn line(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{} ({hint})", self.text),
-            None => self.text.clone(),
-        }
-    }
 }
 
 /// What an outcome means. There are exactly these four.
@@ -295,14 +220,14 @@ pub fn judge(
     let host = case.host();
     match outcome {
         Outcome::NotSent(why) => Verdict::Transient {
-            refusal: plain(format!("{host}: {}", sanitize(why))),
+            refusal: Refusal::new(format!("{host}: {}", sanitize(why))),
             retry_after: None,
             cause: Cause::Passing,
         },
         Outcome::Lost(why) => {
             let why = sanitize(why);
             let text = format!("{host}: the request was sent but the reply was lost: {why}");
-            case.later(plain(text), None).because(Cause::Lost)
+            case.later(Refusal::new(text), None).because(Cause::Lost)
         }
         Outcome::Reply(reply) => case.judge_reply(reply),
     }
@@ -445,7 +370,7 @@ impl Case<'_> {
         };
         if !access_token.expose().bytes().all(|b| b.is_ascii_graphic()) {
             let text = "has characters that no token may have";
-            let refusal = plain(format!("{}: the access token {text}", self.host()));
+            let refusal = Refusal::new(format!("{}: the access token {text}", self.host()));
             return self.unusable(refusal, retry_after);
         }
         let mut warnings = Vec::new();
@@ -489,7 +414,7 @@ impl Case<'_> {
             });
         }
         self.later(
-            plain(format!("{host} answered without an access token")),
+            Refusal::new(format!("{host} answered without an access token")),
             retry_after,
         )
     }
@@ -570,19 +495,6 @@ fn cause(status: u16) -> Cause {
         408 | 425 | 429 => Cause::Passing,
         400..=499 => Cause::Unexplained,
         _ => Cause::Passing,
-    }
-}
-
-fn plain(text: String) -> Refusal {
-    Refusal { text, hint: None }
-}
-
-/// Host, and port unless it is the scheme's own.
-pub(super) fn authority(uri: &Url) -> String {
-    let host = uri.host_str().unwrap_or("nowhere");
-    match uri.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
     }
 }
 
@@ -670,22 +582,6 @@ fn lifetime(members: &Members, wall: Wall, warnings: &mut Vec<String>) -> Option
             clamp(if epoch { since_epoch(expires) } else { expires })
         })
         .or_else(|| clamp(since_epoch(member("expires_on")?)))
-}
-
-/// A number, or a string that is one.
-pub(super) fn seconds(value: &Value) -> Option<f64> {
-    match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
-/// Whole seconds from one up to [`MAX_LIFETIME`].
-pub(super) fn clamp(seconds: f64) -> Option<Duration> {
-    let most = MAX_LIFETIME.as_secs();
-    // The comparison also turns away what is not a number.
-    (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))
 }
 
 /// A warning that names the requested scopes that were not granted, if the provider says what was.

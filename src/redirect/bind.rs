@@ -66,7 +66,7 @@ fn bind_name(name: &str, port: u16) -> io::Result<Bound> {
 fn bind_pair(first: IpAddr, second: IpAddr, port: u16) -> io::Result<Bound> {
     let mut tries: usize = if port == 0 { MAX_TRIES } else { 1 };
     loop {
-        tries = tries.saturating_sub(1);
+        tries -= 1;
         let one = listen(SocketAddr::new(first, port))?;
         let chosen = one.local_addr()?.port();
         let address = SocketAddr::new(second, chosen);

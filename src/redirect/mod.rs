@@ -1,6 +1,6 @@
 //! The redirection endpoint (RFC 6749 3.1.2, RFC 8252 7.3): where a browser brings an
 //! authorization response. It reads requests and shows pages; what a response means, and whose it
-//! is, its [`Endpoint`] decides.
+//! is, its [`CallbackHandler`] decides.
 
 mod bind;
 pub mod http;
@@ -17,8 +17,8 @@ use std::time::Duration;
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Socket, Unparked};
 
 pub use bind::{Bound, bind};
-use http::{Method, Parser, Request, Status};
-pub use page::Outcome;
+use http::{HttpRequest, Method, Parser, StatusLine};
+pub use page::SignInPage;
 pub use pages::Pages;
 pub use tls::Identity;
 
@@ -59,7 +59,7 @@ pub struct Site {
 }
 
 /// An authorization response, as it arrived. It has no `Debug`, since it holds secrets.
-pub struct Callback<'a> {
+pub struct RawCallback<'a> {
     /// How it came.
     pub scheme: Scheme,
     /// To which host, in lower case, without the port (IPv6 addresses in brackets).
@@ -72,9 +72,9 @@ pub struct Callback<'a> {
 
 /// What the browser gets for a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum BrowserReply {
     /// This page, now.
-    Page(Outcome),
+    Page(SignInPage),
     /// The outcome, once it is known: [`Pages::reply`], sent to the connection through
     /// [`serve::Remote::send`] as its last bytes.
     Wait {
@@ -84,7 +84,7 @@ pub enum Answer {
 }
 
 /// Knows the redirect URIs, and takes the callbacks. Its calls must not block.
-pub trait Endpoint {
+pub trait CallbackHandler {
     /// Whether a redirect URI of this scheme has this host (lower case, no port). The loopback
     /// names needn't be asked about.
     fn has_host(&self, scheme: Scheme, host: &str) -> bool;
@@ -93,7 +93,7 @@ pub trait Endpoint {
     fn has_path(&self, scheme: Scheme, path: &str) -> bool;
 
     /// A browser has brought parameters of an authorization response to such a path.
-    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer;
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply;
 
     /// What has gone wrong so far with the sign-in to `account` that somebody waits for, if anything
     /// has.
@@ -111,7 +111,7 @@ pub trait Endpoint {
 /// When a socket can't be made non-blocking, and those of [`serve::run`].
 pub fn run(
     sites: Vec<Site>,
-    endpoint: impl Endpoint,
+    endpoint: impl CallbackHandler,
     pages: Arc<Pages>,
     inbox: Inbox,
 ) -> io::Result<()> {
@@ -122,7 +122,7 @@ fn run_with(
     limits: Limits,
     wait_timeout: Duration,
     sites: Vec<Site>,
-    endpoint: impl Endpoint,
+    endpoint: impl CallbackHandler,
     pages: Arc<Pages>,
     inbox: Inbox,
 ) -> io::Result<()> {
@@ -181,7 +181,7 @@ struct Conn {
     waiting: Option<String>,
 }
 
-impl<E: Endpoint> Service for Redirects<E> {
+impl<E: CallbackHandler> Service for Redirects<E> {
     type Conn = Conn;
 
     fn connected(&mut self, id: ConnId, listener: usize, _peer: &Socket) -> Option<Conn> {
@@ -207,7 +207,7 @@ impl<E: Endpoint> Service for Redirects<E> {
             Ok(None) if !end => Next::More,
             // A browser connects ahead of need, and thinks better of it.
             Ok(None) if input.is_empty() => Next::Close,
-            Ok(None) => Next::Reply(refuse(Status::BadRequest, false)),
+            Ok(None) => Next::Reply(refuse(StatusLine::BAD_REQUEST, false)),
             Err(status) => Next::Reply(refuse(status, false)),
         }
     }
@@ -216,11 +216,11 @@ impl<E: Endpoint> Service for Redirects<E> {
         let account = conn.waiting.clone().unwrap_or_default();
         self.pages.reply(&match why {
             // In a crowd too the sign-in goes on, and only the page can't wait for it.
-            Unparked::Deadline | Unparked::Crowded => Outcome::TimedOut {
+            Unparked::Deadline | Unparked::Crowded => SignInPage::TimedOut {
                 reason: self.endpoint.trouble(&account),
                 account,
             },
-            Unparked::Draining | Unparked::Stopping => Outcome::Stopping,
+            Unparked::Draining | Unparked::Stopping => SignInPage::Stopping,
         })
     }
 
@@ -231,20 +231,20 @@ impl<E: Endpoint> Service for Redirects<E> {
     }
 }
 
-impl<E: Endpoint> Redirects<E> {
+impl<E: CallbackHandler> Redirects<E> {
     /// The reply to a request; `None` when it must wait. Only a GET or a form with parameters of an
     /// authorization response, to one of our hosts and paths, goes to the endpoint: whatever else
     /// browsers send of their own accord must consume nothing.
-    fn answer(&mut self, conn: &mut Conn, request: &Request) -> Option<Vec<u8>> {
+    fn answer(&mut self, conn: &mut Conn, request: &HttpRequest) -> Option<Vec<u8>> {
         let scheme = conn.origin.scheme;
         let bare = request.method == Method::Head;
         let Some(host) = self.host(conn.origin, request.host) else {
             log::debug!("a redirect connection asks for another host");
-            return Some(refuse(Status::MisdirectedRequest, bare));
+            return Some(refuse(StatusLine::MISDIRECTED_REQUEST, bare));
         };
         let params = match request.method {
-            Method::Other => return Some(refuse(Status::MethodNotAllowed, false)),
-            Method::Options => return Some(http::reply(Status::NoContent, "", true)),
+            Method::Other => return Some(refuse(StatusLine::METHOD_NOT_ALLOWED, false)),
+            Method::Options => return Some(http::reply(StatusLine::NO_CONTENT, "", true)),
             Method::Head => "",
             Method::Get => request.query,
             Method::Post => request.body,
@@ -253,15 +253,15 @@ impl<E: Endpoint> Redirects<E> {
         if !known || !is_response(params) {
             return Some(self.page(known, request.path, bare));
         }
-        let callback = Callback {
+        let callback = RawCallback {
             scheme,
             host: &host,
             path: request.path,
             params,
         };
         match self.endpoint.callback(conn.id, &callback) {
-            Answer::Page(outcome) => Some(self.pages.reply(&outcome)),
-            Answer::Wait { account } => {
+            BrowserReply::Page(outcome) => Some(self.pages.reply(&outcome)),
+            BrowserReply::Wait { account } => {
                 conn.waiting = Some(account);
                 None
             }
@@ -274,8 +274,8 @@ impl<E: Endpoint> Redirects<E> {
         match self.pages.at(path) {
             Some((status, page)) => http::reply(status, &page, bare),
             None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
-            None if self.pages.had(path) => http::reply(Status::NotFound, &page::gone(), bare),
-            None => refuse(Status::NotFound, bare),
+            None if self.pages.had(path) => http::reply(StatusLine::NOT_FOUND, &page::gone(), bare),
+            None => refuse(StatusLine::NOT_FOUND, bare),
         }
     }
 
@@ -300,6 +300,6 @@ fn is_response(params: &str) -> bool {
         .any(|name| matches!(name, "code" | "error" | "state"))
 }
 
-fn refuse(status: Status, bare: bool) -> Vec<u8> {
+fn refuse(status: StatusLine, bare: bool) -> Vec<u8> {
     http::reply(status, &page::refusal(status), bare)
 }

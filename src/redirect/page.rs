@@ -2,11 +2,11 @@
 
 use crate::text::{escape_html, sanitize, shell_word};
 
-use super::http::Status;
+use super::http::StatusLine;
 
 /// What became of a callback, for whoever looks at the browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SignInPage {
     /// The account has its tokens.
     Authorised {
         /// The account's name.
@@ -47,42 +47,42 @@ pub enum Outcome {
 }
 
 /// The page about an outcome, and the status to send it with.
-pub fn outcome(outcome: &Outcome) -> (Status, String) {
-    match outcome {
-        Outcome::Authorised { account } => (Status::Ok, authorised(account, false)),
-        Outcome::Already {
+pub fn of(page: &SignInPage) -> (StatusLine, String) {
+    match page {
+        SignInPage::Authorised { account } => (StatusLine::OK, authorised(account, false)),
+        SignInPage::Already {
             account,
             refused: None,
-        } => (Status::Ok, authorised(account, true)),
-        Outcome::Refused {
+        } => (StatusLine::OK, authorised(account, true)),
+        SignInPage::Refused {
             account,
             reason,
             hint,
-        } => (Status::Forbidden, refused(account, reason, hint.as_deref())),
-        Outcome::Already {
+        } => (
+            StatusLine::FORBIDDEN,
+            refused(account, reason, hint.as_deref()),
+        ),
+        SignInPage::Already {
             account,
             refused: Some(reason),
-        } => (Status::Ok, refused(account, reason, None)),
-        Outcome::OtherIssuer { account } => (Status::BadRequest, other_issuer(account)),
-        Outcome::Stale => (Status::NotFound, stale()),
-        Outcome::TimedOut { account, reason } => {
-            (Status::Accepted, timed_out(account, reason.as_deref()))
+        } => (StatusLine::OK, refused(account, reason, None)),
+        SignInPage::OtherIssuer { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
+        SignInPage::Stale => (StatusLine::NOT_FOUND, stale()),
+        SignInPage::TimedOut { account, reason } => {
+            (StatusLine::ACCEPTED, timed_out(account, reason.as_deref()))
         }
-        Outcome::Stopping => (Status::ServiceUnavailable, stopping()),
+        SignInPage::Stopping => (StatusLine::SERVICE_UNAVAILABLE, stopping()),
     }
 }
 
 fn authorised(account: &str, already: bool) -> String {
     let title = format!("Account {} is authorised", quoted(account));
-    let how = if already {
-        "It already was, so nothing has changed. "
-    } else {
-        ""
-    };
+    let already_was = "It already was, so nothing has changed. You can close this window.";
+    let close = "You can close this window.";
     render(
         Tone::Good,
         &title,
-        &[format!("{how}You can close this window.")],
+        &[if already { already_was } else { close }],
     )
 }
 
@@ -93,14 +93,13 @@ fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
         "To try again, run <code>pizauth refresh {}</code>, or let your mail program ask for a token.",
         safe(&shell_word(account))
     );
-    let paragraphs = match hint {
-        Some(hint) => vec![
-            reason,
-            format!("<strong>Hint:</strong> {}", safe(hint)),
-            again,
-        ],
-        None => vec![reason, again],
-    };
+    let hint = hint.map(|hint| format!("<strong>Hint:</strong> {}", safe(hint)));
+    let paragraphs = [Some(&reason), hint.as_ref(), Some(&again)];
+    let paragraphs: Vec<&str> = paragraphs
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
     render(Tone::Bad, &title, &paragraphs)
 }
 
@@ -109,17 +108,16 @@ fn other_issuer(account: &str) -> String {
     let paragraphs = [
         "<strong>Warning:</strong> this answer comes from another provider than the one that was \
          asked, or doesn't say whose it is, so it was ignored. Somebody may be trying to mix up your \
-         accounts."
-            .to_owned(),
-        "The sign-in is still pending: open the address that pizauth gave you again.".to_owned(),
+         accounts.",
+        "The sign-in is still pending: open the address that pizauth gave you again.",
     ];
     render(Tone::Bad, &title, &paragraphs)
 }
 
 fn stale() -> String {
     let paragraphs = [
-        "It may have been used before, or a newer request may have taken its place.".to_owned(),
-        "<code>pizauth status</code> shows how your accounts stand.".to_owned(),
+        "It may have been used before, or a newer request may have taken its place.",
+        "<code>pizauth status</code> shows how your accounts stand.",
     ];
     render(Tone::Neutral, "This link is no longer valid", &paragraphs)
 }
@@ -128,36 +126,27 @@ fn timed_out(account: &str, reason: Option<&str>) -> String {
     let title = format!("Account {} is still being authorised", quoted(account));
     let outcome =
         "You can close this window and run <code>pizauth status</code> to see the outcome.";
-    let paragraphs = match reason {
-        Some(reason) => vec![
-            "Your part is done, but pizauth has no tokens yet. It goes on trying for ten minutes."
-                .to_owned(),
-            format!("<strong>Reason:</strong> {}", safe(reason)),
-            outcome.to_owned(),
-        ],
-        None => vec![
-            "Your part is done. The provider has not answered yet; pizauth keeps at it.".to_owned(),
-            outcome.to_owned(),
-        ],
+    let Some(reason) = reason else {
+        let waiting = "Your part is done. The provider has not answered yet; pizauth keeps at it.";
+        return render(Tone::Neutral, &title, &[waiting, outcome]);
     };
-    render(Tone::Neutral, &title, &paragraphs)
+    let trying =
+        "Your part is done, but pizauth has no tokens yet. It goes on trying for ten minutes.";
+    let reason = format!("<strong>Reason:</strong> {}", safe(reason));
+    render(Tone::Neutral, &title, &[trying, &reason, outcome])
 }
 
 fn stopping() -> String {
     let paragraph =
         "Start it again and run <code>pizauth status</code> to see how your accounts stand.";
-    render(
-        Tone::Neutral,
-        "pizauth is being stopped",
-        &[paragraph.to_owned()],
-    )
+    render(Tone::Neutral, "pizauth is being stopped", &[paragraph])
 }
 
 /// For a page that isn't kept any more: it was there for whoever had just signed in.
 pub fn gone() -> String {
     let paragraphs = [
-        "It told how a sign-in ended, for a while.".to_owned(),
-        "<code>pizauth status</code> shows how your accounts stand.".to_owned(),
+        "It told how a sign-in ended, for a while.",
+        "<code>pizauth status</code> shows how your accounts stand.",
     ];
     render(Tone::Neutral, "This page is no longer there", &paragraphs)
 }
@@ -173,28 +162,26 @@ pub const SCRIPT_HASH: &str = "o9lSw3QKS0p4afQtNOg7ncMDmSVBYksmeu/HuFLG9qY=";
 /// For somebody who has come to the right address without an authorization response. Some
 /// providers put it into the fragment (`response_mode=fragment`), where only a script can see it.
 pub fn idle() -> String {
+    let script = format!(
+        "<noscript>If you have just signed in and the address of this page has \
+         <code>#code=</code> or <code>#error=</code> in it, copy the whole address, run \
+         <code>pizauth redirect</code> and paste it there.</noscript><script>{SCRIPT}</script>"
+    );
     let paragraphs = [
-        "This is the address to which a sign-in returns. There is nothing to do here.".to_owned(),
-        "To sign in, open the address that pizauth gave you.".to_owned(),
-        format!(
-            "<noscript>If you have just signed in and the address of this page has \
-             <code>#code=</code> or <code>#error=</code> in it, copy the whole address, run \
-             <code>pizauth redirect</code> and paste it there.</noscript><script>{SCRIPT}</script>"
-        ),
+        "This is the address to which a sign-in returns. There is nothing to do here.",
+        "To sign in, open the address that pizauth gave you.",
+        &script,
     ];
     render(Tone::Neutral, "pizauth is listening", &paragraphs)
 }
 
 /// For a request that isn't served. It says nothing that the status doesn't.
-pub fn refusal(status: Status) -> String {
-    let phrase = status
-        .line()
-        .split_once(' ')
-        .map_or("", |(_, phrase)| phrase);
+pub fn refusal(status: StatusLine) -> String {
+    let phrase = status.0.split_once(' ').map_or("", |(_, phrase)| phrase);
     render(
         Tone::Neutral,
         phrase,
-        &["pizauth does not serve this request.".to_owned()],
+        &["pizauth does not serve this request."],
     )
 }
 
@@ -202,11 +189,7 @@ pub fn refusal(status: Status) -> String {
 pub fn use_https() -> String {
     let paragraph = "Change <code>http://</code> at the start of the address to <code>https://</code>, \
         and accept the certificate if its fingerprint is the one that <code>pizauth info</code> shows.";
-    render(
-        Tone::Neutral,
-        "This address needs https",
-        &[paragraph.to_owned()],
-    )
+    render(Tone::Neutral, "This address needs https", &[paragraph])
 }
 
 fn quoted(account: &str) -> String {
@@ -240,7 +223,7 @@ footer{margin-top:1.75rem;color:var(--quiet);font-size:.875rem}\
 code{font:.92em ui-monospace,monospace;padding:.1em .35em;border-radius:.3em;background:var(--paper)}";
 
 /// One page. `title` and `paragraphs` are HTML already.
-fn render(tone: Tone, title: &str, paragraphs: &[String]) -> String {
+fn render(tone: Tone, title: &str, paragraphs: &[&str]) -> String {
     let tone = match tone {
         Tone::Good => "good",
         Tone::Bad => "bad",
@@ -268,38 +251,38 @@ mod tests {
         let account = || "work <b>&\"\u{1b}[31m\u{202e}".to_owned();
         let reason = || "<script>alert('x')</script>\u{7}".to_owned();
         let outcomes = [
-            Outcome::Authorised { account: account() },
-            Outcome::Refused {
+            SignInPage::Authorised { account: account() },
+            SignInPage::Refused {
                 account: account(),
                 reason: reason(),
                 hint: Some(reason()),
             },
-            Outcome::Refused {
+            SignInPage::Refused {
                 account: account(),
                 reason: reason(),
                 hint: None,
             },
-            Outcome::Already {
+            SignInPage::Already {
                 account: account(),
                 refused: None,
             },
-            Outcome::Already {
+            SignInPage::Already {
                 account: account(),
                 refused: Some(reason()),
             },
-            Outcome::Stale,
-            Outcome::TimedOut {
+            SignInPage::Stale,
+            SignInPage::TimedOut {
                 account: account(),
                 reason: None,
             },
-            Outcome::TimedOut {
+            SignInPage::TimedOut {
                 account: account(),
                 reason: Some(reason()),
             },
-            Outcome::Stopping,
+            SignInPage::Stopping,
         ];
-        let mut pages: Vec<String> = outcomes.iter().map(|known| outcome(known).1).collect();
-        pages.extend([gone(), refusal(Status::NotFound), use_https()]);
+        let mut pages: Vec<String> = outcomes.iter().map(|known| of(known).1).collect();
+        pages.extend([gone(), refusal(StatusLine::NOT_FOUND), use_https()]);
         pages
     }
 
@@ -360,19 +343,19 @@ mod tests {
 
     #[test]
     fn pages_say_what_happened_and_what_to_do() {
-        let (status, page) = outcome(&Outcome::Authorised {
+        let (status, page) = of(&SignInPage::Authorised {
             account: "work".into(),
         });
-        assert_eq!(status, Status::Ok);
+        assert_eq!(status, StatusLine::OK);
         assert!(
             page.contains("Account “work” is authorised") && page.contains("close this window")
         );
-        let (status, page) = outcome(&Outcome::Refused {
+        let (status, page) = of(&SignInPage::Refused {
             account: "work".into(),
             reason: "access_denied: no".into(),
             hint: Some("ask the administrator".into()),
         });
-        assert_eq!(status, Status::Forbidden);
+        assert_eq!(status, StatusLine::FORBIDDEN);
         for part in [
             "was not authorised",
             "access_denied: no",
@@ -383,11 +366,11 @@ mod tests {
         }
         for reason in [None, Some("no route to host".to_owned())] {
             let account = "work".into();
-            let (status, page) = outcome(&Outcome::TimedOut {
+            let (status, page) = of(&SignInPage::TimedOut {
                 account,
                 reason: reason.clone(),
             });
-            assert_eq!(status, Status::Accepted);
+            assert_eq!(status, StatusLine::ACCEPTED);
             assert!(page.contains("Your part is done") && page.contains("pizauth status"));
             assert_eq!(
                 page.contains("<strong>Reason:</strong> no route to host"),

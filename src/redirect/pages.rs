@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::http::{self, Status};
-use super::page::{self, Outcome};
+use super::http::{self, StatusLine};
+use super::page::{self, SignInPage};
 
 /// Below which path the pages are.
 const ROOT: &str = "/pizauth/";
@@ -30,7 +30,7 @@ pub struct Pages {
 
 struct Kept {
     name: String,
-    outcome: Outcome,
+    outcome: SignInPage,
     until: Instant,
 }
 
@@ -44,19 +44,19 @@ impl Pages {
     }
 
     /// The whole reply to a callback with this outcome: the browser is sent on to its page.
-    pub fn reply(&self, outcome: &Outcome) -> Vec<u8> {
+    pub fn reply(&self, outcome: &SignInPage) -> Vec<u8> {
         match outcome {
-            Outcome::Stale => http::see_other(&format!("{ROOT}{STALE}")),
+            SignInPage::Stale => http::see_other(&format!("{ROOT}{STALE}")),
             // Nobody will be there to ask.
-            Outcome::Stopping => {
-                let (status, page) = page::outcome(outcome);
+            SignInPage::Stopping => {
+                let (status, page) = page::of(outcome);
                 http::reply(status, &page, false)
             }
-            Outcome::Authorised { .. }
-            | Outcome::Refused { .. }
-            | Outcome::Already { .. }
-            | Outcome::OtherIssuer { .. }
-            | Outcome::TimedOut { .. } => {
+            SignInPage::Authorised { .. }
+            | SignInPage::Refused { .. }
+            | SignInPage::Already { .. }
+            | SignInPage::OtherIssuer { .. }
+            | SignInPage::TimedOut { .. } => {
                 let name = self.keep(outcome.clone(), Instant::now());
                 http::see_other(&format!("{ROOT}{name}"))
             }
@@ -64,17 +64,17 @@ impl Pages {
     }
 
     /// The page at this path, if there is one.
-    pub fn at(&self, path: &str) -> Option<(Status, String)> {
+    pub fn at(&self, path: &str) -> Option<(StatusLine, String)> {
         let name = path.strip_prefix(ROOT)?;
         if name == STALE {
-            return Some(page::outcome(&Outcome::Stale));
+            return Some(page::of(&SignInPage::Stale));
         }
         let now = Instant::now();
         let kept = self.lock();
         let found = kept
             .iter()
             .find(|kept| kept.name == name && kept.until > now);
-        found.map(|kept| page::outcome(&kept.outcome))
+        found.map(|kept| page::of(&kept.outcome))
     }
 
     /// Whether there can have been one.
@@ -83,7 +83,7 @@ impl Pages {
     }
 
     /// Returns the name by which the page is found.
-    fn keep(&self, outcome: Outcome, now: Instant) -> String {
+    fn keep(&self, outcome: SignInPage, now: Instant) -> String {
         let name = (self.name)();
         let mut kept = self.lock();
         kept.retain(|kept| kept.until > now);

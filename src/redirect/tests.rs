@@ -21,7 +21,7 @@ struct Script {
     left: Sender<ConnId>,
 }
 
-impl Endpoint for Script {
+impl CallbackHandler for Script {
     fn has_host(&self, _scheme: Scheme, host: &str) -> bool {
         host == "mail.example.org"
     }
@@ -30,8 +30,8 @@ impl Endpoint for Script {
         path == "/" || path == "/cb"
     }
 
-    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer {
-        let Callback {
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply {
+        let RawCallback {
             scheme,
             host,
             path,
@@ -42,12 +42,12 @@ impl Endpoint for Script {
             .unwrap();
         let account = "work".to_owned();
         match params.split('=').next_back().unwrap() {
-            "stale" => Answer::Page(Outcome::Stale),
-            "wait" => Answer::Wait { account },
-            "stuck" => Answer::Wait {
+            "stale" => BrowserReply::Page(SignInPage::Stale),
+            "wait" => BrowserReply::Wait { account },
+            "stuck" => BrowserReply::Wait {
                 account: "stuck".into(),
             },
-            _ => Answer::Page(Outcome::Authorised { account }),
+            _ => BrowserReply::Page(SignInPage::Authorised { account }),
         }
     }
 
@@ -466,7 +466,7 @@ fn waiting_browsers_get_the_outcome() {
         .write_all(b"GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     let (id, _) = server.calls.recv_timeout(PATIENCE).unwrap();
-    let outcome = Outcome::Refused {
+    let outcome = SignInPage::Refused {
         account: "work".into(),
         reason: "denied".into(),
         hint: None,
@@ -588,7 +588,7 @@ fn https_waits_too_and_takes_its_request_in_pieces() {
     stream.write_all(body.as_bytes()).unwrap();
     let (id, call) = server.calls.recv_timeout(PATIENCE).unwrap();
     assert!(call.ends_with("yy&state=wait"));
-    let outcome = Outcome::Authorised {
+    let outcome = SignInPage::Authorised {
         account: "work".into(),
     };
     server.remote.send(id, server.pages.reply(&outcome), true);

@@ -12,11 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::serve::{Socket, Transport, Wrap};
 
-use super::http::{self, Status, TLS_HANDSHAKE};
+use super::http::{self, StatusLine, TLS_HANDSHAKE};
 use super::page;
 
 /// The names that every certificate has.
@@ -31,7 +30,7 @@ const NOT_AFTER: (i32, u8, u8) = (2049, 12, 31);
 pub struct Identity {
     config: Arc<ServerConfig>,
     certificate: CertificateDer<'static>,
-    key: Zeroizing<Vec<u8>>,
+    key: Vec<u8>,
     /// The certificate's SHA-256 fingerprint, as browsers show it: upper-case hex with colons.
     pub certificate_sha256: String,
     /// The SHA-256 fingerprint of its SubjectPublicKeyInfo, in the same form.
@@ -79,7 +78,7 @@ impl Identity {
             certificate_sha256: fingerprint(&certificate),
             public_key_sha256: fingerprint(&key.subject_public_key_info()),
             certificate,
-            key: Zeroizing::new(key.serialize_der()),
+            key: key.serialize_der(),
         })
     }
 
@@ -164,7 +163,7 @@ impl Tls {
                 Ok(())
             }
             Some(_) => {
-                self.refusal = http::reply(Status::BadRequest, &page::use_https(), false);
+                self.refusal = http::reply(StatusLine::BAD_REQUEST, &page::use_https(), false);
                 Err(io::Error::new(
                     ErrorKind::InvalidData,
                     "plain http on the port of https",

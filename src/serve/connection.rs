@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use crate::secret::Wiped;
-
 use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, earliest, guarded};
 
 /// How many bytes are read at first: a request nearly always fits, and no more than these are to be
@@ -66,10 +64,10 @@ pub(super) struct Connection<C> {
     transport: Option<Box<dyn Transport>>,
     conn: C,
     phase: Phase,
-    /// The request; wiped, because it may hold an authorization code or a dump.
-    input: Wiped,
-    /// The reply; wiped, because it may hold a token.
-    output: Wiped,
+    /// The request; it may hold an authorization code or a dump.
+    input: Vec<u8>,
+    /// The reply; it may hold a token.
+    output: Vec<u8>,
     /// How much of the output is gone already.
     written: usize,
     /// When the output must be gone; `Some` while there is any.
@@ -107,8 +105,8 @@ impl<C> Connection<C> {
             transport,
             conn,
             phase: Phase::Reading { by },
-            input: Wiped::default(),
-            output: Wiped::default(),
+            input: Vec::new(),
+            output: Vec::new(),
             written: 0,
             write_by: None,
             stirred: now,
@@ -265,7 +263,7 @@ impl<C> Connection<C> {
             };
             self.stirred = turn.now;
             let (service, conn) = (&mut *turn.service, &mut self.conn);
-            let (input, ended) = (&mut *self.input, self.ended);
+            let (input, ended) = (&mut self.input, self.ended);
             let next = guarded(|| service.received(conn, input, ended)).unwrap_or(Next::Close);
             let fate = self.follow(turn, next);
             if fate == Fate::Drop || !more {
@@ -279,20 +277,19 @@ impl<C> Connection<C> {
     fn fill(&mut self, max_input: usize) -> io::Result<bool> {
         let start = self.input.len();
         // The service may have made room for all that it waits for.
-        let wanted = match self.input.capacity().saturating_sub(start) {
+        let wanted = match self.input.capacity() - start {
             0 => start.clamp(CHUNK, MAX_CHUNK),
             room => room.min(MAX_CHUNK),
         };
-        let wanted = wanted.min(max_input.saturating_sub(start));
-        make_room(&mut self.input, wanted);
-        self.input.resize(start.saturating_add(wanted), 0);
+        let wanted = wanted.min(max_input - start);
+        self.input.resize(start + wanted, 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
         let outcome = match &mut self.transport {
             None => self.socket.recv(free),
             Some(transport) => transport.read(&self.socket, free),
         };
         self.input
-            .truncate(start.saturating_add(outcome.as_ref().copied().unwrap_or(0)));
+            .truncate(start + outcome.as_ref().copied().unwrap_or(0));
         let read = outcome?;
         self.ended = read == 0;
         self.drained = read < wanted;
@@ -323,21 +320,20 @@ impl<C> Connection<C> {
 
     fn park(&mut self, by: Option<Instant>, stream: bool) {
         self.phase = Phase::Parked { by, stream };
-        self.input = Wiped::default();
+        self.input = Vec::new();
     }
 
     fn say<S>(&mut self, turn: &mut Turn<S>, mut bytes: Vec<u8>, last: bool) -> Fate {
         if last {
             self.phase = Phase::Replying;
-            self.input = Wiped::default();
+            self.input = Vec::new();
         }
         if self.output.is_empty() {
-            self.output = Wiped::new(bytes);
-        } else if self.waiting().saturating_add(bytes.len()) > MAX_BACKLOG {
+            self.output = bytes;
+        } else if self.waiting() + bytes.len() > MAX_BACKLOG {
             log::debug!("a peer that doesn't read what it waits for is dropped");
             return Fate::Drop;
         } else {
-            make_room(&mut self.output, bytes.len());
             self.output.append(&mut bytes);
         }
         self.write_by = self
@@ -348,7 +344,7 @@ impl<C> Connection<C> {
 
     /// How many bytes wait to be written.
     fn waiting(&self) -> usize {
-        self.output.len().saturating_sub(self.written)
+        self.output.len() - self.written
     }
 
     /// Writes what can be written; a reply's last byte ends the conversation.
@@ -358,7 +354,7 @@ impl<C> Connection<C> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
             Err(_) => return Fate::Drop,
         }
-        self.output = Wiped::default();
+        self.output = Vec::new();
         self.written = 0;
         match self.phase {
             Phase::Replying => self.finish(turn),
@@ -379,7 +375,7 @@ impl<C> Connection<C> {
                 None => self.socket.send(rest)?,
                 Some(transport) => transport.write(&self.socket, rest)?,
             };
-            self.written = self.written.saturating_add(written);
+            self.written += written;
             self.stirred = now;
         }
         self.transport
@@ -435,7 +431,7 @@ impl<C> Connection<C> {
             match self.socket.recv(&mut buffer) {
                 Ok(read) => {
                     self.ended = read == 0;
-                    self.discarded = self.discarded.saturating_add(read);
+                    self.discarded += read;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => return Fate::Drop,
@@ -446,15 +442,5 @@ impl<C> Connection<C> {
             }
         }
         Fate::Keep
-    }
-}
-
-/// Room for `more` bytes. A buffer that must move is wiped where it was.
-fn make_room(buffer: &mut Wiped, more: usize) {
-    let needed = buffer.len().saturating_add(more);
-    if needed > buffer.capacity() {
-        let mut moved = Vec::with_capacity(needed.max(buffer.capacity().saturating_mul(2)));
-        moved.extend_from_slice(buffer);
-        *buffer = Wiped::new(moved);
     }
 }

@@ -5,8 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use nix::libc;
 
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
+
 /// Wipes memory before it gives it back.
-pub struct Wiping;
+struct Wiping;
 
 // SAFETY: every call goes to `System` with the arguments that it came with, so its contract is
 // `System`'s; `dealloc` writes only to the block that it was given, which is still whole then.

@@ -101,7 +101,7 @@ impl Arena {
     /// Reserves room, and locks the beginning of it.
     fn new(limit: usize) -> io::Result<Self> {
         let limit = limit.min(LIMIT);
-        let size = limit.saturating_sub(limit.checked_rem(page()).unwrap_or(limit));
+        let size = limit - limit % page();
         if size == 0 {
             return Err(io::Error::other("the limit is less than a page"));
         }
@@ -173,16 +173,13 @@ impl Drop for Arena {
 impl Room {
     /// What would be locked next: where, and how much.
     fn rest(&self) -> (usize, usize) {
-        (
-            self.locked,
-            self.limit.saturating_sub(self.locked).min(CHUNK),
-        )
+        (self.locked, (self.limit - self.locked).min(CHUNK))
     }
 
     /// That much more is locked.
     fn add(&mut self, len: usize) {
         let at = self.locked;
-        self.locked = at.saturating_add(len);
+        self.locked = at + len;
         self.give(at, len);
     }
 
@@ -192,8 +189,7 @@ impl Room {
         let (at, long) = (*at, *long);
         self.gaps.remove(&at);
         if long > len {
-            self.gaps
-                .insert(at.saturating_add(len), long.saturating_sub(len));
+            self.gaps.insert(at + len, long - len);
         }
         Some(at)
     }
@@ -201,13 +197,13 @@ impl Room {
     /// Gives it back, as one gap with what is free around it.
     fn give(&mut self, mut at: usize, mut len: usize) {
         if let Some((before, long)) = self.gaps.range(..at).next_back()
-            && before.saturating_add(*long) == at
+            && before + long == at
         {
             at = *before;
-            len = len.saturating_add(*long);
+            len += long;
         }
-        if let Some(long) = self.gaps.remove(&at.saturating_add(len)) {
-            len = len.saturating_add(long);
+        if let Some(long) = self.gaps.remove(&(at + len)) {
+            len += long;
         }
         self.gaps.insert(at, len);
     }
@@ -237,7 +233,7 @@ impl Drop for Block<'_> {
 
 /// What a text of `len` bytes takes.
 fn grains(len: usize) -> usize {
-    len.checked_next_multiple_of(GRAIN).unwrap_or(len)
+    len.next_multiple_of(GRAIN)
 }
 
 /// The size of a page, in bytes.
@@ -301,9 +297,10 @@ unsafe fn open(start: NonNull<u8>, len: usize) -> io::Result<()> {
     // SAFETY: the caller says that they are there, and nobody's.
     let opened = unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) };
     // SAFETY: the same.
-    match opened == 0 && unsafe { lock(start, len) } {
-        true => Ok(()),
-        false => Err(io::Error::last_os_error()),
+    if opened == 0 && unsafe { lock(start, len) } {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

@@ -7,7 +7,6 @@ mod entry;
 mod heap;
 mod locked;
 
-pub use alloc::Wiping;
 pub use entry::prepare;
 pub use heap::{trim_heap, tune_heap};
 pub use locked::{LockedText, lock_texts};

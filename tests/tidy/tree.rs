@@ -63,13 +63,12 @@ pub fn tree() -> Vec<File> {
 fn walk(root: &Path, dir: &Path, files: &mut Vec<File>) {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
-        match path.is_dir() {
-            // What fuzzing leaves behind.
-            true if ["target", "artifacts", "corpus"]
-                .iter()
-                .any(|it| path.ends_with(it)) => {}
-            true => walk(root, &path, files),
-            false => read(root, &path, files),
+        // What fuzzing leaves behind.
+        let left = ["target", "artifacts", "corpus"];
+        if !path.is_dir() {
+            read(root, &path, files);
+        } else if !left.iter().any(|it| path.ends_with(it)) {
+            walk(root, &path, files);
         }
     }
 }
@@ -115,6 +114,22 @@ pub fn shipped(files: &[File]) -> Vec<File> {
         .map(|file| File {
             text: without_tests(&file.text),
             ..file.clone()
+        })
+        .collect()
+}
+
+/// How many lines of code the files of src/ have, without comments, blank lines and tests.
+pub fn lines_of_code(files: &[File]) -> Vec<(String, usize)> {
+    let shipped = shipped(files);
+    let is_code = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with("//")
+    };
+    let sources = shipped.iter().map(|file| self::file(files, &file.path));
+    sources
+        .map(|file| {
+            let text = without_tests(&file.text);
+            (file.path.clone(), text.lines().filter(is_code).count())
         })
         .collect()
 }

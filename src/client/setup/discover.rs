@@ -45,13 +45,13 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     if let Some(provider) = known {
         return Ok(Plan::of(provider, user));
     }
-    let named = about
-        .issuer
-        .as_deref()
-        .map(|issuer| match issuer.contains("://") {
-            true => issuer.to_owned(),
-            false => format!("https://{issuer}"),
-        });
+    let named = about.issuer.as_deref().map(|issuer| {
+        if issuer.contains("://") {
+            issuer.to_owned()
+        } else {
+            format!("https://{issuer}")
+        }
+    });
     let issuer = named.or_else(|| published(&agents, domain));
     let found = match issuer.map(|issuer| agents.metadata(&issuer)) {
         Some(Ok(found)) => Ok(found),

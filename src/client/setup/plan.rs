@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::{
     config,
     mail::{Server, Tls},
-    providers::{ClientSecret, Provider, Purpose},
+    providers::{Provider, Purpose, SecretUse},
     text::sanitize,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Plan {
     pub listen: Option<&'static str>,
     /// Beside `login_hint`.
     pub auth_fields: Vec<(String, String)>,
-    pub secret: Option<ClientSecret>,
+    pub secret: Option<SecretUse>,
     /// About the client id, in lines; indented ones are commands.
     pub client_id: Vec<String>,
     /// Paragraphs about the rest.
@@ -69,9 +69,12 @@ impl Plan {
     /// For an account with a provider of the table.
     pub(super) fn of(provider: &Provider, user: Option<&str>) -> Self {
         let server = |url: Option<&str>| Server::parse(url?).ok();
-        let owned = |lines: &[&str]| match lines.is_empty() {
-            true => Vec::new(),
-            false => vec![lines.join(" ")],
+        let owned = |lines: &[&str]| {
+            if lines.is_empty() {
+                Vec::new()
+            } else {
+                vec![lines.join(" ")]
+            }
         };
         let uses_mail = provider.imap.is_some();
         Plan {
@@ -106,9 +109,10 @@ impl Plan {
             imap: server(provider.imap),
             pop3: server(provider.pop3),
             smtp: server(provider.smtp),
-            mechanisms: uses_mail.then_some(match provider.oauthbearer {
-                true => "XOAUTH2 and OAUTHBEARER",
-                false => "XOAUTH2",
+            mechanisms: uses_mail.then_some(if provider.oauthbearer {
+                "XOAUTH2 and OAUTHBEARER"
+            } else {
+                "XOAUTH2"
             }),
             git: provider.git,
         }
@@ -119,9 +123,10 @@ impl Plan {
         let mut text = String::new();
         self.introduction(&mut text, file);
         if let Some(listen) = self.listen {
-            let listener = match self.redirect_uri.starts_with("https:") {
-                true => "https_listen",
-                false => "http_listen",
+            let listener = if self.redirect_uri.starts_with("https:") {
+                "https_listen"
+            } else {
+                "http_listen"
             };
             text.push_str("\n// A fixed port, since the redirect URI must be as registered.\n");
             option(&mut text, "", listener, &quoted(listen));
@@ -181,9 +186,10 @@ impl Plan {
         }
         text.push_str("//\n");
         let account = &self.account;
-        let trial = match self.imap.is_some() || self.smtp.is_some() {
-            true => format!(", and `pizauth test {account}` tries the mail servers"),
-            false => String::new(),
+        let trial = if self.imap.is_some() || self.smtp.is_some() {
+            format!(", and `pizauth test {account}` tries the mail servers")
+        } else {
+            String::new()
         };
         comment(
             text,
@@ -230,11 +236,11 @@ impl Plan {
         option(text, INDENT, "client_id", &quoted(CLIENT_ID));
         let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
         match self.secret {
-            Some(ClientSecret::Never) => {}
-            Some(ClientSecret::Always) => {
+            Some(SecretUse::Never) => {}
+            Some(SecretUse::Always) => {
                 let _ = writeln!(text, "{INDENT}{secret}");
             }
-            Some(ClientSecret::Sometimes) | None => {
+            Some(SecretUse::Sometimes) | None => {
                 comment(text, INDENT, "Only if you were given one.");
                 let _ = writeln!(text, "{INDENT}// {secret}");
             }

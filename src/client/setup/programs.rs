@@ -16,8 +16,6 @@ pub(super) struct Program {
     needs: Needs,
     /// What stands there for TLS that begins later, and what for TLS at once.
     smtp_tls: &'static [(&'static str, &'static str)],
-    /// A further file that it needs, and where that belongs.
-    script: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -28,147 +26,52 @@ enum Needs {
     Both,
 }
 
+/// A table of programs: for each its name, its binary, its needs, where its configuration is, the
+/// example below examples/clients, and what to replace there for TLS at once.
+macro_rules! programs {
+    ($($name:literal $binary:literal $needs:ident $file:literal $example:literal
+       [$($later:literal => $at_once:literal),*];)*) => {
+        &[$(Program {
+            name: $name,
+            binary: $binary,
+            file: $file,
+            example: include_str!(concat!("../../../examples/clients/", $example)),
+            needs: Needs::$needs,
+            smtp_tls: &[$(($later, $at_once)),*],
+        }),*]
+    };
+}
+
 /// All there are, by name.
-pub(super) const PROGRAMS: &[Program] = &[
-    Program {
-        name: "aerc",
-        binary: "aerc",
-        file: "~/.config/aerc/accounts.conf",
-        example: include_str!("../../../examples/clients/aerc/accounts.conf"),
-        needs: Needs::Both,
-        smtp_tls: &[("smtp+xoauth2://", "smtps+xoauth2://")],
-        script: None,
-    },
-    Program {
-        name: "emacs",
-        binary: "emacs",
-        file: "~/.emacs.d/init.el",
-        example: include_str!("../../../examples/clients/emacs/pizauth.el"),
-        needs: Needs::Smtp,
-        smtp_tls: &[("'starttls", "'ssl")],
-        script: None,
-    },
-    Program {
-        name: "fdm",
-        binary: "fdm",
-        file: "~/.fdm.conf",
-        example: include_str!("../../../examples/clients/fdm/fdm.conf"),
-        needs: Needs::Imap,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "getmail",
-        binary: "getmail",
-        file: "~/.config/getmail/getmailrc",
-        example: include_str!("../../../examples/clients/getmail/getmailrc"),
-        needs: Needs::Imap,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "git-send-email",
-        binary: "git",
-        file: "~/.gitconfig",
-        example: include_str!("../../../examples/clients/git-send-email/gitconfig"),
-        needs: Needs::Smtp,
-        smtp_tls: &[("smtpEncryption = tls", "smtpEncryption = ssl")],
-        script: None,
-    },
-    Program {
-        name: "goimapnotify",
-        binary: "goimapnotify",
-        file: "~/.config/goimapnotify/goimapnotify.yaml",
-        example: include_str!("../../../examples/clients/goimapnotify/goimapnotify.yaml"),
-        needs: Needs::Imap,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "himalaya",
-        binary: "himalaya",
-        file: "~/.config/himalaya/config.toml",
-        example: include_str!("../../../examples/clients/himalaya/config.toml"),
-        needs: Needs::Both,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "mbsync",
-        binary: "mbsync",
-        file: "~/.mbsyncrc",
-        example: include_str!("../../../examples/clients/mbsync/mbsyncrc"),
-        needs: Needs::Imap,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "meli",
-        binary: "meli",
-        file: "~/.config/meli/config.toml",
-        example: include_str!("../../../examples/clients/meli/config.toml"),
-        needs: Needs::Both,
-        smtp_tls: &[("\"STARTTLS\"", "\"TLS\"")],
-        script: None,
-    },
-    Program {
-        name: "mpop",
-        binary: "mpop",
-        file: "~/.mpoprc",
-        example: include_str!("../../../examples/clients/mpop/mpoprc"),
-        needs: Needs::Pop3,
-        smtp_tls: &[],
-        script: None,
-    },
-    Program {
-        name: "msmtp",
-        binary: "msmtp",
-        file: "~/.msmtprc",
-        example: include_str!("../../../examples/clients/msmtp/msmtprc"),
-        needs: Needs::Smtp,
-        smtp_tls: &[("tls_starttls on", "tls_starttls off")],
-        script: None,
-    },
-    Program {
-        name: "mutt",
-        binary: "mutt",
-        file: "~/.muttrc",
-        example: include_str!("../../../examples/clients/mutt/muttrc"),
-        needs: Needs::Both,
-        smtp_tls: &[("\"smtp://", "\"smtps://")],
-        script: None,
-    },
-    Program {
-        name: "neomutt",
-        binary: "neomutt",
-        file: "~/.config/neomutt/neomuttrc",
-        example: include_str!("../../../examples/clients/neomutt/neomuttrc"),
-        needs: Needs::Both,
-        smtp_tls: &[("\"smtp://", "\"smtps://")],
-        script: None,
-    },
-    Program {
-        name: "offlineimap",
-        binary: "offlineimap",
-        file: "~/.offlineimaprc",
-        example: include_str!("../../../examples/clients/offlineimap/offlineimaprc"),
-        needs: Needs::Imap,
-        smtp_tls: &[],
-        script: Some((
-            "~/.config/offlineimap/pizauth.py",
-            include_str!("../../../examples/clients/offlineimap/pizauth.py"),
-        )),
-    },
-    Program {
-        name: "s-nail",
-        binary: "s-nail",
-        file: "~/.mailrc",
-        example: include_str!("../../../examples/clients/s-nail/mailrc"),
-        needs: Needs::Both,
-        smtp_tls: &[("mta=smtp://", "mta=smtps://"), (" smtp-use-starttls", "")],
-        script: None,
-    },
-];
+pub(super) const PROGRAMS: &[Program] = programs! {
+    "aerc" "aerc" Both "~/.config/aerc/accounts.conf" "aerc/accounts.conf"
+        ["smtp+xoauth2://" => "smtps+xoauth2://"];
+    "emacs" "emacs" Smtp "~/.emacs.d/init.el" "emacs/pizauth.el" ["'starttls" => "'ssl"];
+    "fdm" "fdm" Imap "~/.fdm.conf" "fdm/fdm.conf" [];
+    "getmail" "getmail" Imap "~/.config/getmail/getmailrc" "getmail/getmailrc" [];
+    "git-send-email" "git" Smtp "~/.gitconfig" "git-send-email/gitconfig"
+        ["smtpEncryption = tls" => "smtpEncryption = ssl"];
+    "goimapnotify" "goimapnotify" Imap "~/.config/goimapnotify/goimapnotify.yaml" "goimapnotify/goimapnotify.yaml"
+        [];
+    "himalaya" "himalaya" Both "~/.config/himalaya/config.toml" "himalaya/config.toml" [];
+    "mbsync" "mbsync" Imap "~/.mbsyncrc" "mbsync/mbsyncrc" [];
+    "meli" "meli" Both "~/.config/meli/config.toml" "meli/config.toml"
+        ["\"STARTTLS\"" => "\"TLS\""];
+    "mpop" "mpop" Pop3 "~/.mpoprc" "mpop/mpoprc" [];
+    "msmtp" "msmtp" Smtp "~/.msmtprc" "msmtp/msmtprc" ["tls_starttls on" => "tls_starttls off"];
+    "mutt" "mutt" Both "~/.muttrc" "mutt/muttrc" ["\"smtp://" => "\"smtps://"];
+    "neomutt" "neomutt" Both "~/.config/neomutt/neomuttrc" "neomutt/neomuttrc"
+        ["\"smtp://" => "\"smtps://"];
+    "offlineimap" "offlineimap" Imap "~/.offlineimaprc" "offlineimap/offlineimaprc" [];
+    "s-nail" "s-nail" Both "~/.mailrc" "s-nail/mailrc"
+        ["mta=smtp://" => "mta=smtps://", " smtp-use-starttls" => ""];
+};
+
+/// A further file that offlineimap needs, and where it belongs.
+const OFFLINEIMAP_SCRIPT: (&str, &str) = (
+    "~/.config/offlineimap/pizauth.py",
+    include_str!("../../../examples/clients/offlineimap/pizauth.py"),
+);
 
 /// The example for a credential helper, which isn't about mail.
 const GIT: &str = include_str!("../../../examples/clients/git/gitconfig");
@@ -185,12 +88,12 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Program>, &str> {
     if let Some(unknown) = names.iter().find(|name| !known(name)) {
         return Err(unknown);
     }
-    let is_chosen = |program: &&Program| match names.is_empty() {
-        true => is_installed(program.binary),
-        false => names
-            .iter()
-            .any(|name| name == "all" || *name == program.name),
+    let is_named = |program: &Program| {
+        let mut names = names.iter();
+        names.any(|name| name == "all" || *name == program.name)
     };
+    let is_chosen =
+        |program: &&Program| is_named(program) || names.is_empty() && is_installed(program.binary);
     Ok(PROGRAMS.iter().filter(is_chosen).collect())
 }
 
@@ -209,7 +112,8 @@ impl Program {
         }
         let text = fill(self.example, plan, self.smtp_tls);
         let mut text = section(self.name, self.file, &text);
-        if let Some((place, script)) = self.script {
+        if self.name == "offlineimap" {
+            let (place, script) = OFFLINEIMAP_SCRIPT;
             text.push_str(&section(self.name, place, script));
         }
         Some(text)

@@ -19,8 +19,8 @@ use crate::{
     cli::TestOptions,
     error::{Exit, Failure},
     mail::{
-        Claims, Dialogue, Mechanism, Server, Situation, Step, Tls, Verdict,
-        hints::{self, Case, Programs, Token},
+        Claims, Dialogue, MailStep, MailVerdict, Mechanism, Server, Situation, Tls,
+        hints::{self, Case, Programs, TokenFacts},
     },
     oauth::sasl,
     providers::Provider,
@@ -41,11 +41,12 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let user = options.user.as_deref().or(held.login_hint.as_deref());
     let host = held.provider.as_deref();
     let provider = host.and_then(|host| Provider::at(host, user));
-    let servers = match named.is_empty() {
-        true => known(provider, &held)?,
-        false => named,
+    let servers = if named.is_empty() {
+        known(provider, &held)?
+    } else {
+        named
     };
-    let token = Token {
+    let token = TokenFacts {
         length: held.token.expose().len(),
         scopes: held.scopes.clone(),
         claims: Claims::of(&held.token),
@@ -111,14 +112,15 @@ fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failur
     urls.into_iter().map(server).collect()
 }
 
-fn headline(account: &str, held: &Held, token: &Token, now: i64) -> String {
+fn headline(account: &str, held: &Held, token: &TokenFacts, now: i64) -> String {
     let life = held.expiry_unix.map(|expiry| {
         let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
         format!(", valid for {}", humane(Duration::from_secs(left)))
     });
-    let scopes = match held.scopes.is_empty() {
-        true => String::new(),
-        false => format!(", scopes {}", sanitize(&held.scopes.join(" "))),
+    let scopes = if held.scopes.is_empty() {
+        String::new()
+    } else {
+        format!(", scopes {}", sanitize(&held.scopes.join(" ")))
     };
     format!(
         "{}: a token of {} bytes{}{scopes}\n",
@@ -133,7 +135,7 @@ struct Trial<'a> {
     server: &'a Server,
     user: Option<&'a str>,
     held: &'a Held,
-    token: &'a Token,
+    token: &'a TokenFacts,
     tls: &'a Arc<ClientConfig>,
     verbose: bool,
     now: i64,
@@ -142,7 +144,7 @@ struct Trial<'a> {
 /// A server's greeting, and what came of it.
 struct Outcome {
     greeting: String,
-    verdict: Verdict,
+    verdict: MailVerdict,
 }
 
 impl Trial<'_> {
@@ -221,15 +223,15 @@ impl Trial<'_> {
         };
         let mut dialogue = Dialogue::new(server.protocol, situation);
         let mut greeting = None;
-        let mut step = Step::Read;
+        let mut step = MailStep::Read;
         loop {
             match step {
-                Step::Read => {}
-                Step::Send(line) => {
+                MailStep::Read => {}
+                MailStep::Send(line) => {
                     self.show('C', &line)?;
                     connection.send(&line)?;
                 }
-                Step::Respond(mechanism) => {
+                MailStep::Respond(mechanism) => {
                     let mut responses = responses.iter();
                     let found = responses.find(|(own, _)| *own == mechanism);
                     let response = found.and_then(|(_, response)| response.as_ref());
@@ -239,13 +241,13 @@ impl Trial<'_> {
                     self.show('C', TOKEN)?;
                     connection.send(response.expose())?;
                 }
-                Step::StartTls => {
+                MailStep::StartTls => {
                     connection = connection.secure(&server.host, self.tls)?;
                     self.show('=', "TLS")?;
                     step = dialogue.secured();
                     continue;
                 }
-                Step::End(verdict) => {
+                MailStep::End(verdict) => {
                     self.show('C', dialogue.farewell())?;
                     // Whether it is heard is of no importance.
                     let _ = connection.send(dialogue.farewell());
@@ -263,24 +265,25 @@ impl Trial<'_> {
     }
 
     fn show(&self, who: char, line: &str) -> Result<(), Failure> {
-        match self.verbose {
-            true => print(format!("{who}: {}\n", sanitize(line)).as_bytes()),
-            false => Ok(()),
+        if self.verbose {
+            print(format!("{who}: {}\n", sanitize(line)).as_bytes())
+        } else {
+            Ok(())
         }
     }
 }
 
 /// What came of it, in words.
-fn describe(verdict: &Verdict, user: Option<&str>) -> String {
+fn describe(verdict: &MailVerdict, user: Option<&str>) -> String {
     match verdict {
-        Verdict::SignedIn(mechanism) => match user {
+        MailVerdict::SignedIn(mechanism) => match user {
             Some(user) => format!("signed in as {} with {}", sanitize(user), mechanism.name()),
             None => format!("signed in with {}", mechanism.name()),
         },
-        Verdict::NoMailbox { text } => {
+        MailVerdict::NoMailbox { text } => {
             format!("signed in, but the mailbox can't be opened: {text}")
         }
-        Verdict::Refused {
+        MailVerdict::Refused {
             mechanism,
             challenge,
             text,
@@ -293,34 +296,42 @@ fn describe(verdict: &Verdict, user: Option<&str>) -> String {
                 challenge.unwrap_or_default()
             )
         }
-        Verdict::NotOffered { offered, .. } => match offered.is_empty() {
-            true => "offers no way to sign in".into(),
-            false => format!(
-                "offers neither OAUTHBEARER nor XOAUTH2, but {}",
-                offered.join(", ")
-            ),
-        },
-        Verdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
-        Verdict::NoTls { text } => match text.is_empty() {
-            true => "offers no TLS".into(),
-            false => format!("has no TLS now: {text}"),
-        },
-        Verdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
-        Verdict::Nonsense { text } => format!("says what isn't expected: {text}"),
+        MailVerdict::NotOffered { offered, .. } => {
+            if offered.is_empty() {
+                "offers no way to sign in".into()
+            } else {
+                format!(
+                    "offers neither OAUTHBEARER nor XOAUTH2, but {}",
+                    offered.join(", ")
+                )
+            }
+        }
+        MailVerdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
+        MailVerdict::NoTls { text } => {
+            if text.is_empty() {
+                "offers no TLS".into()
+            } else {
+                format!("has no TLS now: {text}")
+            }
+        }
+        MailVerdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
+        MailVerdict::Nonsense { text } => format!("says what isn't expected: {text}"),
     }
 }
 
 /// The exit status of a failure.
-fn exit(verdict: &Verdict) -> Option<Exit> {
+fn exit(verdict: &MailVerdict) -> Option<Exit> {
     match verdict {
-        Verdict::SignedIn(_) => None,
-        Verdict::Refused { passing: true, .. } | Verdict::Unavailable { .. } => {
+        MailVerdict::SignedIn(_) => None,
+        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable { .. } => {
             Some(Exit::TryLater)
         }
-        Verdict::Refused { .. } | Verdict::NoMailbox { .. } => Some(Exit::AuthorisationNeeded),
-        Verdict::NoUser => Some(Exit::Usage),
-        Verdict::NotOffered { .. } | Verdict::NoTls { .. } | Verdict::Nonsense { .. } => {
-            Some(Exit::Protocol)
+        MailVerdict::Refused { .. } | MailVerdict::NoMailbox { .. } => {
+            Some(Exit::AuthorisationNeeded)
         }
+        MailVerdict::NoUser => Some(Exit::Usage),
+        MailVerdict::NotOffered { .. }
+        | MailVerdict::NoTls { .. }
+        | MailVerdict::Nonsense { .. } => Some(Exit::Protocol),
     }
 }

@@ -126,7 +126,7 @@ fn reply(status: u16, body: &str) -> Outcome {
         status,
         retry_after: None,
         location: None,
-        body: zeroize::Zeroizing::new(body.into()),
+        body: Vec::from(body).into(),
     })
 }
 

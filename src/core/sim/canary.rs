@@ -7,8 +7,6 @@ use std::{
     time::Duration,
 };
 
-use zeroize::Zeroizing;
-
 use super::{
     Invariant,
     discovery::{PLACES, STRANGER},
@@ -416,7 +414,7 @@ impl Sut {
             let said = |issuer: &str| format!("\"issuer\":\"{issuer}\"");
             let text = text.replace(&said(STRANGER), &said(issuer));
             let reply = Reply {
-                body: Zeroizing::new(text.into_bytes()),
+                body: text.into_bytes().into(),
                 retry_after: None,
                 location: None,
                 ..*reply

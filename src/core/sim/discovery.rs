@@ -1,8 +1,6 @@
 //! Issuers that say themselves where their endpoints are (RFC 8414): documents that are late, wrong,
 //! missing or somebody else's, and endpoints that move from one daemon's life to the next.
 
-use zeroize::Zeroizing;
-
 use super::{
     Check, FLOOR, Invariant, fail,
     provider::{ISSUERS, Tag},
@@ -93,7 +91,7 @@ impl Found {
                 status,
                 retry_after: None,
                 location: (status == 302).then(|| format!("{STRANGER}/")),
-                body: Zeroizing::new(body.into_bytes()),
+                body: body.into_bytes().into(),
             })
         };
         match self {

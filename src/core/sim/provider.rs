@@ -3,8 +3,6 @@
 
 use std::{fmt, time::Duration};
 
-use zeroize::Zeroizing;
-
 use super::{Invariant, ensure};
 use crate::{
     oauth::{
@@ -731,7 +729,7 @@ fn reply(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
         status,
         retry_after: retry_after.map(str::to_owned),
         location: moved.then(|| "http://portal.example/login".into()),
-        body: Zeroizing::new(body.as_bytes().to_vec()),
+        body: body.as_bytes().to_vec().into(),
     })
 }
 

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::{
     config,
     core::{
@@ -406,7 +404,7 @@ pub fn reply(status: u16, body: &str) -> Outcome {
         status,
         retry_after: None,
         location: None,
-        body: Zeroizing::new(body.as_bytes().to_vec()),
+        body: body.as_bytes().to_vec().into(),
     })
 }
 
@@ -416,7 +414,7 @@ pub fn busy(secs: u64) -> Outcome {
         status: 429,
         retry_after: Some(secs.to_string()),
         location: None,
-        body: Zeroizing::new(Vec::new()),
+        body: Vec::new().into(),
     })
 }
 

@@ -270,7 +270,7 @@ fn reply(status: u16, body: &str) -> Outcome {
         status,
         retry_after: None,
         location: Some("https://portal.example/\u{1b}x".into()),
-        body: zeroize::Zeroizing::new(body.into()),
+        body: Vec::from(body).into(),
     })
 }
 

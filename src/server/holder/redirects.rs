@@ -6,7 +6,7 @@ use super::engine::Engine;
 use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
-    redirect::{self, Answer, Callback, Outcome, Pages, Scheme},
+    redirect::{self, BrowserReply, Pages, RawCallback, Scheme, SignInPage},
     serve::{ConnId, Remote},
 };
 
@@ -16,7 +16,7 @@ pub struct Endpoint(pub Arc<Engine>);
 /// Tells the browser that waits for the end of a sign-in.
 pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
 
-impl redirect::Endpoint for Endpoint {
+impl redirect::CallbackHandler for Endpoint {
     fn has_host(&self, scheme: Scheme, host: &str) -> bool {
         self.any_redirect(scheme, |uri| {
             uri.host_str()
@@ -30,33 +30,39 @@ impl redirect::Endpoint for Endpoint {
         self.any_redirect(scheme, |uri| bare(uri.path()) == bare(path))
     }
 
-    fn callback(&mut self, id: ConnId, callback: &Callback) -> Answer {
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply {
         let response = match authorization::parse_callback(callback.params) {
             Ok(response) => response,
             Err(fault) => {
                 log::warn!("a request at the redirect port was no authorization response: {fault}");
-                return Answer::Page(Outcome::Stale);
+                return BrowserReply::Page(SignInPage::Stale);
             }
         };
         log::debug!("a browser brings an authorization response");
         let waiter = Waiter(id.number());
         match self.0.with(|core, cx| core.callback(cx, response, waiter)) {
-            CallbackAnswer::Wait { account } => Answer::Wait {
+            CallbackAnswer::Wait { account } => BrowserReply::Wait {
                 account: account.to_string(),
             },
-            CallbackAnswer::Refused { account, refusal } => Answer::Page(Outcome::Refused {
-                account: account.to_string(),
-                reason: refusal.text,
-                hint: refusal.hint,
-            }),
-            CallbackAnswer::Already { account, result } => Answer::Page(Outcome::Already {
-                account: account.to_string(),
-                refused: result.err().map(|refusal| refusal.text),
-            }),
-            CallbackAnswer::OtherIssuer { account } => Answer::Page(Outcome::OtherIssuer {
-                account: account.to_string(),
-            }),
-            CallbackAnswer::Stale => Answer::Page(Outcome::Stale),
+            CallbackAnswer::Refused { account, refusal } => {
+                BrowserReply::Page(SignInPage::Refused {
+                    account: account.to_string(),
+                    reason: refusal.text,
+                    hint: refusal.hint,
+                })
+            }
+            CallbackAnswer::Already { account, result } => {
+                BrowserReply::Page(SignInPage::Already {
+                    account: account.to_string(),
+                    refused: result.err().map(|refusal| refusal.text),
+                })
+            }
+            CallbackAnswer::OtherIssuer { account } => {
+                BrowserReply::Page(SignInPage::OtherIssuer {
+                    account: account.to_string(),
+                })
+            }
+            CallbackAnswer::Stale => BrowserReply::Page(SignInPage::Stale),
         }
     }
 
@@ -85,8 +91,8 @@ pub fn settle(remote: Remote, pages: Arc<Pages>) -> Settle {
     Box::new(move |Waiter(number), account, result| {
         let account = account.to_owned();
         let outcome = match result {
-            Ok(()) => Outcome::Authorised { account },
-            Err(Refusal { text, hint }) => Outcome::Refused {
+            Ok(()) => SignInPage::Authorised { account },
+            Err(Refusal { text, hint }) => SignInPage::Refused {
                 account,
                 reason: text.clone(),
                 hint: hint.clone(),

@@ -11,7 +11,7 @@ use crate::{
     form::Format,
     oauth::sasl,
     report,
-    secret::Wiped,
+    secret::SecretBytes,
     time::humane,
     wire::Reply,
 };
@@ -75,7 +75,8 @@ fn put(asker: &Asker, account: &str, handed: Handed) -> Result<Reply, Failure> {
         Format::Bearer => {
             const FIELD: &[u8] = b"Authorization: Bearer ";
             let token = handed.token.expose().as_bytes();
-            let mut line = Wiped::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
+            let mut line =
+                SecretBytes::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
             line.extend_from_slice(FIELD);
             line.extend_from_slice(token);
             Ok(Reply::Bytes(line))
@@ -132,7 +133,7 @@ fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
     let length = texts
         .chain(names)
         .fold(line.token.len(), usize::saturating_add);
-    let mut text = Wiped::new(Vec::with_capacity(
+    let mut text = SecretBytes::new(Vec::with_capacity(
         length.saturating_mul(6).saturating_add(256),
     ));
     serde_json::to_writer(&mut *text, &line)

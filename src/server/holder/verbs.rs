@@ -15,7 +15,7 @@ use crate::{
     core::{Progress, dump},
     error::Exit,
     report,
-    secret::Wiped,
+    secret::SecretBytes,
     serve::ConnId,
     sys,
     view::ServerInfo,
@@ -25,12 +25,12 @@ use crate::{
 /// Prints the state of all accounts, on a thread of its own.
 pub fn dump(holder: &Arc<Holder>, id: ConnId) -> Answered {
     on_its_own(holder, id, "dump", |engine| {
-        Reply::Bytes(Wiped::new(engine.with(|core, cx| core.dump(cx))))
+        Reply::Bytes(SecretBytes::new(engine.with(|core, cx| core.dump(cx))))
     })
 }
 
 /// Takes over what a dump has, on a thread of its own.
-pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: Wiped) -> Answered {
+pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: SecretBytes) -> Answered {
     on_its_own(holder, id, "restore", move |engine| {
         let opened = dump::open_in_place(&mut bytes);
         drop(bytes);
