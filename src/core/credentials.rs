@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{AttemptId, Effect, env::Env};
+use super::{attempt::AttemptId, effect::Effect, env::Env};
 use crate::{
     config::{self, Client, ClientAuth, ClientSecret},
     oauth::client,

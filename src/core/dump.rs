@@ -8,8 +8,10 @@
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use ring::aead;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+pub use super::grant::Access;
+use super::plain;
 use crate::{
     config::Registration,
     secret::{Secret, Wiped},
@@ -20,7 +22,7 @@ use crate::{
 const MAGIC: &[u8] = b"pizauth dump ";
 
 /// The layout written and read by this program; bumped by hand when it changes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit four times.
 pub const MAX_DUMP_BYTES: usize = 256 << 20;
@@ -48,9 +50,9 @@ pub struct Saved {
     /// What the tokens were issued under.
     pub registration: Arc<Registration>,
     /// The access token, unless a probe has ended it.
-    pub access: Option<SavedAccess>,
+    pub access: Option<Access<Wall>>,
     /// The refresh token, if the provider gave one.
-    #[serde(with = "optional_secret")]
+    #[serde(with = "plain::optional")]
     pub refresh_token: Option<Arc<Secret>>,
     /// The origins that the issuer named when it was issued, if the issuer named them: it goes to no
     /// other. A dump without is as it was before there were any.
@@ -58,23 +60,6 @@ pub struct Saved {
     pub refresh_origins: Option<Arc<[String]>>,
     /// When the tokens were asked for.
     pub obtained: Wall,
-}
-
-/// An access token with its life.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SavedAccess {
-    /// The token.
-    #[serde(with = "secret")]
-    pub token: Arc<Secret>,
-    /// When it expires, if the provider said.
-    pub expires: Option<Wall>,
-    /// As [`Saved::refresh_origins`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origins: Option<Arc<[String]>>,
-    /// The scopes granted, if the provider said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<Arc<[String]>>,
 }
 
 /// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
@@ -285,33 +270,6 @@ fn key() -> Option<aead::LessSafeKey> {
     Some(aead::LessSafeKey::new(key))
 }
 
-/// A secret as a string.
-pub(super) mod secret {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(secret: &Arc<Secret>, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Secret>, D::Error> {
-        String::deserialize(d).map(|text| Arc::new(Secret::new(text)))
-    }
-}
-
-/// A secret as a string, or null.
-pub(super) mod optional_secret {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(secret: &Option<Arc<Secret>>, s: S) -> Result<S::Ok, S::Error> {
-        secret.as_ref().map(|secret| secret.expose()).serialize(s)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Arc<Secret>>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        Ok(text.map(|text| Arc::new(Secret::new(text))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use url::Url;
@@ -332,7 +290,7 @@ mod tests {
                     auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
                     token_uri_fields: vec![("resource".into(), "r".into())],
                 }),
-                access: Some(SavedAccess {
+                access: Some(Access {
                     token: Arc::new(Secret::new("access".into())),
                     expires: Some(Wall::from_millis(2_000)),
                     origins: None,
@@ -395,7 +353,7 @@ mod tests {
         twice.grants.extend(dump().grants);
         assert_eq!(open(&seal(&twice, [0; 32])), Err(DumpError::Damaged));
         let mut broken = dump();
-        broken.grants[0].access = Some(SavedAccess {
+        broken.grants[0].access = Some(Access {
             token: Arc::new(Secret::new("two\nlines".into())),
             expires: None,
             origins: None,

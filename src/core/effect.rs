@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{
     account::{Answer, Asker},
+    attempt::{AttemptId, Waiter},
     dump::Sealed,
 };
 use crate::{
@@ -13,26 +14,6 @@ use crate::{
     secret::Secret,
     view::DeviceView,
 };
-
-/// Names one operation in flight, and nothing else. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AttemptId(pub(super) u64);
-
-impl AttemptId {
-    /// As a number, for a successor of this process.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The attempt that a predecessor gave this number.
-    pub fn from_number(number: u64) -> Self {
-        AttemptId(number)
-    }
-}
-
-/// Whoever waits for an end or a token; means something only to the shell that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiter(pub u64);
 
 /// What somebody has waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

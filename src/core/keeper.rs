@@ -8,8 +8,9 @@
 use std::{sync::Arc, time::Duration};
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 
-use super::{AttemptId, Core, Cx, Effect, dump, env::Env};
+use super::{Core, Cx, attempt::AttemptId, dump, effect::Effect, env::Env};
 use crate::{config::Config, time::Instant};
 
 /// How long after a failure the next try follows, if no token changes meanwhile: often enough that
@@ -20,24 +21,25 @@ const RETRY: Duration = Duration::from_secs(5 * 60);
 const ALL: &str = "all accounts";
 
 /// What is known about the saved state.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Keeper {
+    #[serde(skip)]
     work: Work,
     /// `state_load_cmd` has succeeded.
     loaded: bool,
     /// A token has changed since the last save that succeeded was begun.
     dirty: bool,
     /// The last try failed: no other before this, or a change.
+    #[serde(skip)]
     retry_at: Option<Instant>,
     /// The user has heard that it fails.
     told: bool,
     /// The server ends: this is the last chance.
+    #[serde(skip)]
     closing: bool,
 }
 
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default)]
 enum Work {
     #[default]
     None,
@@ -60,17 +62,6 @@ impl Keeper {
             (Work::None, true) => self.retry_at,
             (Work::None, false) | (Work::Loading(_) | Work::Saving(_), _) => None,
         }
-    }
-
-    /// Whether the saved state was loaded, and whether it is out of date.
-    pub fn state(&self) -> (bool, bool) {
-        (self.loaded, self.dirty)
-    }
-
-    /// Goes on from a predecessor's [`Keeper::state`].
-    pub fn adopt(&mut self, loaded: bool, dirty: bool) {
-        self.loaded = loaded;
-        self.dirty = dirty;
     }
 
     /// What is to be begun now.
@@ -108,8 +99,7 @@ impl Core {
     pub fn close(&mut self, cx: &mut Cx) {
         self.keeper.closing = true;
         for account in self.accounts.values_mut() {
-            account.withdraw(&mut Env::new(cx, &mut self.common));
-            account.token_file = None;
+            account.close_token_file(&mut Env::new(cx, &mut self.common));
         }
         self.refile();
         if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {

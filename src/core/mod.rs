@@ -3,18 +3,22 @@
 //! It knows no socket, thread, lock, clock, file, process or random number.
 
 mod account;
+mod attempt;
 mod credentials;
 mod discovery;
 pub mod dump;
 mod effect;
 mod env;
+mod grant;
 mod handover;
 mod keeper;
 #[cfg(test)]
 mod model;
-mod publish;
+mod output;
+mod plain;
 mod revoking;
 mod schedule;
+mod sign_in;
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
@@ -26,8 +30,9 @@ use std::{
 };
 
 pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show, SignInWait};
-pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
-pub use handover::CoreState;
+pub use attempt::{AttemptId, Waiter};
+pub use effect::{Effect, Ended, TokenEvent};
+pub use handover::{CoreState, STATE_VERSION};
 use url::Url;
 
 use self::{
@@ -147,12 +152,12 @@ impl Core {
 
     /// The next thing to do, in order; call until `None` after every event.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        self.common.effects.pop_front()
+        self.common.output.effects.pop_front()
     }
 
     /// What has happened, for whoever watches. An effect has to be done; news may be missed.
     pub fn next_news(&mut self) -> Option<News> {
-        self.common.news.pop_front()
+        self.common.output.news.pop_front()
     }
 
     /// When the next refresh of an account is due, if its tokens can be refreshed; for the log.
@@ -200,13 +205,11 @@ impl Core {
             let wanted = accounts.any(|account| {
                 account.registration().discovers() == Some(&issuer) && account.waits_for_endpoints()
             });
-            match wanted {
+            if wanted {
                 // It is due, so it isn't too soon.
-                true => drop(discovery::want(
-                    &mut Env::new(cx, &mut self.common),
-                    &issuer,
-                )),
-                false => self.common.issuers.rest(&issuer),
+                let _ = Env::new(cx, &mut self.common).want_metadata(&issuer);
+            } else {
+                self.common.issuers.rest(&issuer);
             }
         }
     }
@@ -387,8 +390,10 @@ impl Core {
 
     /// What came back for an [`Effect::Discover`].
     pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
-        let mut env = Env::new(cx, &mut self.common);
-        if let Some(issuer) = discovery::answered(&mut env, attempt, outcome) {
+        let Common {
+            issuers, output, ..
+        } = &mut self.common;
+        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome) {
             for account in self.accounts.values_mut() {
                 if account.registration().discovers() == Some(&issuer) {
                     let mut env = Env::new(cx, &mut self.common);
@@ -436,7 +441,7 @@ impl Core {
             gone.end(&mut env);
             gone.hand_over(&mut env, None);
         }
-        self.common.report(News {
+        self.common.output.report(News {
             at: cx.now.wall,
             account: None,
             what: Happening::Reloaded,

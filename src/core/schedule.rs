@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{config::Policy, time::Instant};
@@ -35,10 +36,10 @@ pub const EXCHANGE_NOTICE_AFTER: Duration = Duration::from_secs(60);
 pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 
 /// Which token endpoints asked to be left alone (Retry-After), and until when.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pauses {
     until: HashMap<Url, Instant>,
+    #[serde(skip)]
     changed: bool,
 }
 
@@ -55,20 +56,6 @@ impl Pauses {
         let at = self.until.entry(endpoint).or_insert(until);
         *at = (*at).max(until);
         self.changed = true;
-    }
-
-    /// What a successor of this process needs.
-    pub(super) fn carried(&self) -> Vec<(Url, u64)> {
-        let all = self.until.iter();
-        all.map(|(endpoint, until)| (endpoint.clone(), until.millis()))
-            .collect()
-    }
-
-    /// Goes on where a predecessor was.
-    pub(super) fn adopt(&mut self, carried: Vec<(Url, u64)>) {
-        for (endpoint, until) in carried {
-            self.set(endpoint, Instant::from_millis(until));
-        }
     }
 
     /// Whether [`Pauses::set`] was called since the last time this was asked.

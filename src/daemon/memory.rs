@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 /// The layout of all that goes this way, and the language of the hook runner, which goes over by a
 /// restart in place. Bumped by hand when any of it changes.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = crate::core::STATE_VERSION;
 
 /// How much is wiped at a time, in bytes.
 const PIECE: usize = 64 << 10;

@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::{civil::DateTime, tz::Offset};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
 
@@ -169,7 +170,7 @@ pub struct Tokens {
 
 /// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control
 /// characters, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The provider's own words, or what happened on the way.
     pub text: String,
@@ -178,6 +179,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal in these words, without a hint.
+    pub fn new(text: impl Into<String>) -> Self {
+        Refusal {
+            text: text.into(),
+            hint: None,
+        }
+    }
+
     /// The refusal and its hint as one line.
     pub fn line(&self) -> String {
         match &self.hint {

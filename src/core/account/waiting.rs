@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Account, Held, Progress, Show, Waiter};
+use super::{Account, Progress, Show, Waiter};
 use crate::{
     core::{Effect, TokenEvent, env::Env, schedule},
     form::Form,
@@ -271,13 +271,7 @@ impl Account {
 
     /// When the access token expires, as far as is known.
     pub(super) fn expires(&self, now: Now) -> Option<Wall> {
-        match &self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => {
-                let expires = grant.access.as_ref()?.expires?;
-                Some(now.wall_at(expires))
-            }
-        }
+        Some(now.wall_at(self.access_expires()?))
     }
 
     fn answer(&self, env: &mut Env, waiting: Waiting, answer: Answer) {
@@ -294,11 +288,8 @@ impl Account {
 
     /// Why there is no token that will do: one that is merely too short says so.
     fn lacking(&self, env: &Env, show: Show) -> Answer {
-        let expires = match &self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => grant.access.as_ref().and_then(|access| access.expires),
-        };
-        let left = expires.filter(|expires| *expires > env.now.instant);
+        let left = self.access_expires();
+        let left = left.filter(|expires| *expires > env.now.instant);
         Answer::Not {
             show,
             left: left.map(|expires| expires.since(env.now.instant)),
@@ -308,10 +299,7 @@ impl Account {
     /// The token, if it is valid for so long; one of unknown life is taken to be.
     fn hand_out(&self, now: Now, min_valid: Duration) -> Option<Handed> {
         let token = self.valid_access(now.instant.after(min_valid))?;
-        let Held::Grant(grant) = &self.held else {
-            return None;
-        };
-        let scopes = grant.access.as_ref()?.scopes.clone();
+        let scopes = self.access()?.scopes.clone();
         let fields = &self.registration.auth_uri_fields;
         let login_hint = fields.iter().find(|(key, _)| key == "login_hint");
         Some(Handed {
@@ -333,10 +321,7 @@ impl Account {
 
     /// How long the provider let the present token live.
     fn lifetime(&self) -> Option<Duration> {
-        let Held::Grant(grant) = &self.held else {
-            return None;
-        };
-        let expires = grant.access.as_ref()?.expires?;
-        Some(expires.since(grant.obtained.instant))
+        let obtained = self.state.grant.as_ref()?.obtained;
+        Some(self.access_expires()?.since(obtained.instant))
     }
 }

@@ -151,7 +151,7 @@ impl Sut {
         if self.has(Canary::ForgetAtRestart) {
             let Common { config, ports, .. } = &self.core.common;
             let mut core = Core::new((**config).clone(), *ports);
-            core.common.adopt_attempts(self.core.common.attempts());
+            core.common.output.attempts = self.core.common.output.attempts;
             self.core = core;
         }
     }

@@ -249,7 +249,7 @@ impl Bench {
             grants: vec![Saved {
                 account: name.into(),
                 registration: account.expect("an account").registration.clone(),
-                access: Some(dump::SavedAccess {
+                access: Some(dump::Access {
                     token: secret("restored"),
                     expires: Some(obtained.after(Duration::from_secs(3600))),
                     origins: None,

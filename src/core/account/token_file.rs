@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Effect, account::Account, env::Env};
+use super::Account;
 use crate::{
     config::{TokenFile, TokenFormat},
+    core::{effect::Effect, env::Env},
     oauth::sasl,
     secret::Secret,
-    time::Wall,
+    time::{Instant, Wall},
 };
 
 /// What is known about an account's token file.
@@ -51,6 +52,20 @@ impl Account {
                 self.published = Published::Token(token);
             }
         }
+    }
+
+    /// When the token in the file has expired.
+    pub(super) fn token_file_due(&self) -> Option<Instant> {
+        match self.published {
+            Published::Token(_) => self.access_expires(),
+            Published::Unknown | Published::Nothing => None,
+        }
+    }
+
+    /// The server ends: there is to be no file any more.
+    pub fn close_token_file(&mut self, env: &mut Env) {
+        self.withdraw(env);
+        self.token_file = None;
     }
 
     /// Takes the token file away.
