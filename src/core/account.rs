@@ -22,10 +22,11 @@ use log::Level;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    endpoints::{Configured, Endpoints, Location},
-    token_file::Published,
+    endpoints::{Endpoints, Location, OptionalEndpoints},
+    token_file::TokenFileState,
 };
 use super::{
+    answer::{Progress, Show, ShowRequest, SignInWait},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
     effect::{Effect, Ended, TokenEvent},
@@ -40,69 +41,11 @@ use crate::{
     oauth::token::Refusal,
     secret::{Mark, Secret},
     time::Instant,
-    view::{DeviceView, ReasonView},
+    view::ReasonView,
 };
 
 #[cfg(test)]
 pub use under_way::UnderWay;
-use waiting::Waiting;
-pub use waiting::{Answer, Ask, Asker, Handed, Patience};
-
-/// The answer to `show`.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use]
-pub enum Show {
-    /// The access token.
-    Token(Arc<Secret>),
-    /// There is none that is valid, but this may bring one.
-    Coming(Progress),
-    /// The token has expired and the configuration keeps it from being refreshed.
-    Parked(Refusal),
-}
-
-/// What brings a token; the answer to `refresh`.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use]
-pub enum Progress {
-    /// A refresh has been started, was under way, or is about to start.
-    Refreshing {
-        /// Why the last refresh failed, if it did.
-        trouble: Option<Refusal>,
-    },
-    /// Somebody has to sign in there.
-    SignIn {
-        /// The address to open.
-        uri: String,
-        /// The code to enter elsewhere, if there is one.
-        device: Option<DeviceView>,
-        /// Why the tokens that were held, or the last sign-in, didn't do.
-        reason: Option<Refusal>,
-    },
-    /// Somebody has to sign in, but nobody knows where: the issuer is being asked.
-    Discovering {
-        /// Why that has failed so far, if it has.
-        trouble: Option<Refusal>,
-    },
-    /// Somebody has to sign in with a code that is being asked for.
-    AskingForCode,
-    /// Somebody is just signing in.
-    Exchanging {
-        /// Why the code couldn't be exchanged yet, if that has failed.
-        trouble: Option<Refusal>,
-    },
-}
-
-/// Whether there is a sign-in to wait for.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub enum SignInWait {
-    /// The waiter will hear of its end.
-    Yes,
-    /// There is none, and the last one didn't fail.
-    No,
-}
 
 /// Whether a reminder may still wait for a code to remind of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,12 +74,12 @@ pub(super) struct Account {
     credentials: Credentials,
     policy: Policy,
     token_file: Option<Arc<TokenFile>>,
-    published: Published,
-    configured: Configured,
+    published: TokenFileState,
+    configured: OptionalEndpoints,
     location: Location,
     state: AccountState,
     /// Who waits for a token.
-    waiting: BTreeMap<Waiter, Waiting>,
+    waiting: BTreeMap<Waiter, ShowRequest>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -199,7 +142,7 @@ impl AccountState {
         grant.flatten().chain(others).for_each(|it| it.bind(mark));
     }
 
-    /// What is in flight becomes wanted: its answer will not be heard.
+    /// What is in flight becomes wanted: its answer will not arrive.
     fn settle(&mut self, now: Instant) {
         if let Some(renewal) = self.grant.as_mut().and_then(|it| it.renewal.as_mut()) {
             renewal.phase.settle(now);
@@ -211,14 +154,14 @@ impl AccountState {
 
 impl Account {
     pub fn new(described: &config::Account) -> Self {
-        let configured = Configured::of(described);
+        let configured = OptionalEndpoints::of(described);
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
             credentials: Credentials::new(described),
             policy: described.policy,
             token_file: described.token_file.clone(),
-            published: Published::default(),
+            published: TokenFileState::default(),
             location: Location::new(&described.registration, &configured),
             configured,
             state: AccountState::default(),
@@ -345,7 +288,7 @@ impl Account {
         }
     }
 
-    /// Starts what brings a token, or joins it; what that is.
+    /// Starts what yields a token, or joins it; returns what that is.
     fn bring(&mut self, env: &mut Env) -> Show {
         match self.phase() {
             Some(Phase::Parked { refusal, .. }) => Show::Parked(refusal.clone()),
@@ -373,7 +316,7 @@ impl Account {
         Progress::Refreshing { trouble }
     }
 
-    /// Forgets the tokens; true when `tell` will hear what the provider says to that.
+    /// Forgets the tokens; true when `tell` is answered with the outcome of a revocation.
     pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
         let access_is_valid = self.valid_access(env.now.instant).is_some();
         let grant = self.drop_grant(env, TokenEvent::Revoked);
@@ -423,9 +366,9 @@ impl Account {
         if self.token_file != described.token_file {
             self.withdraw(env);
             self.token_file = described.token_file.clone();
-            self.published = Published::default();
+            self.published = TokenFileState::default();
         }
-        self.relocate(env, Configured::of(described));
+        self.relocate(env, OptionalEndpoints::of(described));
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
         }

@@ -57,7 +57,7 @@ impl Dispatch {
         }
     }
 
-    /// Files the request in flight for `at` instead: its answer will not be heard.
+    /// Files the request in flight for `at` instead: its answer will not arrive.
     pub fn settle(&mut self, at: Instant) {
         if let Dispatch::InFlight(_) = self {
             *self = Dispatch::At(at);

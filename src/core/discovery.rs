@@ -1,6 +1,6 @@
 //! What the issuers say of themselves (RFC 8414): asked for when an account first needs it, shared
 //! by all accounts of an issuer, kept for the life of the process. A failure ends nothing; it is
-//! tried again at growing intervals for as long as somebody waits.
+//! retried at growing intervals while a sign-in waits for it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     attempt::AttemptId,
     effect::Effect,
     output::Output,
-    schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP},
+    schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP, doubled},
 };
 use crate::{
     oauth::{
@@ -22,7 +22,7 @@ use crate::{
     time::{Instant, Now},
 };
 
-/// How long to wait after the first failure when somebody waits to sign in, doubling with each
+/// How long to wait after the first failure while a sign-in waits, doubling with each
 /// further one: a network that comes up with the session is there by then.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 
@@ -38,7 +38,7 @@ pub struct Issuers {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Entry {
     /// To be asked as soon as anything may be sent.
-    Wanted { trouble: Option<Failed> },
+    Wanted { trouble: Option<Failures> },
     /// A request is with the shell.
     #[serde(skip)]
     Asking {
@@ -48,17 +48,17 @@ pub enum Entry {
         left: Vec<Url>,
         /// Why it wasn't where was looked before.
         missed: Option<Miss>,
-        trouble: Option<Failed>,
+        trouble: Option<Failures>,
     },
     /// This.
     Known(Arc<Metadata>),
     /// It was asked in vain.
-    Failed(Failed),
+    Failed(Failures),
 }
 
 /// A row of failures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Failed {
+pub struct Failures {
     /// Why the last one failed.
     pub refusal: Refusal,
     /// When the first did.
@@ -68,13 +68,13 @@ pub struct Failed {
     /// The issuer did answer.
     pub answered: bool,
     last: Instant,
-    /// Somebody waits for more than a request that comes again by itself.
+    /// A sign-in waits: it is retried without a request that needs it.
     retry: bool,
 }
 
-impl Failed {
+impl Failures {
     /// The row of failures with one more.
-    fn after(before: Option<Failed>, issuer: &str, miss: Miss, now: Now) -> Self {
+    fn after(before: Option<Failures>, issuer: &str, miss: Miss, now: Now) -> Self {
         let refusal = Refusal {
             text: format!(
                 "no endpoints from {}: {}",
@@ -83,7 +83,7 @@ impl Failed {
             ),
             hint: miss.hint.map(str::to_owned),
         };
-        Failed {
+        Failures {
             refusal,
             since: before.as_ref().map_or(now, |before| before.since),
             failures: before.map_or(0, |before| before.failures).saturating_add(1),
@@ -100,8 +100,7 @@ impl Failed {
 
     /// When it is tried again, if so without a request that needs it.
     pub fn due(&self) -> Option<Instant> {
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let delay = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));
+        let delay = doubled(FIRST_RETRY, self.failures);
         self.retry
             .then(|| self.last.after(delay.min(MAX_RETRY_DELAY)))
     }
@@ -114,7 +113,7 @@ impl Issuers {
     }
 
     /// Why asking `issuer` has failed so far, while nothing better is known.
-    pub fn trouble(&self, issuer: &str) -> Option<&Failed> {
+    pub fn trouble(&self, issuer: &str) -> Option<&Failures> {
         match self.entries.get(issuer)? {
             Entry::Failed(failed) => Some(failed),
             Entry::Wanted { trouble } | Entry::Asking { trouble, .. } => trouble.as_ref(),
@@ -143,7 +142,7 @@ impl Issuers {
             .collect()
     }
 
-    /// Nobody waits for `issuer` any more.
+    /// Nothing waits for `issuer` any more.
     pub fn rest(&mut self, issuer: &str) {
         match self.entries.get_mut(issuer) {
             Some(Entry::Failed(failed)) => failed.retry = false,
@@ -154,7 +153,7 @@ impl Issuers {
         }
     }
 
-    /// Somebody waits for `issuer`, which has failed: it is asked again without being asked for.
+    /// A sign-in waits for `issuer`, which has failed: it is retried without a request that needs it.
     pub fn insist(&mut self, issuer: &str) {
         if let Some(Entry::Failed(failed)) = self.entries.get_mut(issuer) {
             failed.retry = true;
@@ -166,7 +165,7 @@ impl Issuers {
         std::mem::take(&mut self.changed)
     }
 
-    /// The answer to what is in flight will not be heard: it is to be asked again.
+    /// The answers to the requests in flight will not arrive: they have to be sent again.
     pub(super) fn settle(&mut self) {
         for entry in self.entries.values_mut() {
             if let Entry::Asking { trouble, .. } = entry {
@@ -244,7 +243,7 @@ impl Issuers {
                     *entry = ask(output, next, std::mem::take(left), Some(miss), trouble);
                     return None;
                 }
-                let failed = Failed::after(trouble, &issuer, miss, now);
+                let failed = Failures::after(trouble, &issuer, miss, now);
                 output.log(Level::Warn, &issuer, failed.refusal.text.clone());
                 Entry::Failed(failed)
             }
@@ -269,7 +268,7 @@ fn ask(
     url: Url,
     left: Vec<Url>,
     missed: Option<Miss>,
-    trouble: Option<Failed>,
+    trouble: Option<Failures>,
 ) -> Entry {
     let attempt = output.attempt();
     output.emit(Effect::Discover {

@@ -1,5 +1,5 @@
-//! The dump: every account's tokens, to be restored later or elsewhere. Sealed under a key that
-//! is part of the program: a dump can't be searched or altered by accident, but whoever has it has
+//! The dump: every account's tokens, to be restored later or elsewhere. SealedDump under a key that
+//! is part of the program: a dump can't be searched or altered by accident, but its bearer has
 //! the tokens. It is not encryption.
 //!
 //! Layout: [`MAGIC`], the version in decimal, a newline; a nonce; ChaCha20-Poly1305 (RFC 8439)
@@ -62,13 +62,13 @@ pub struct Saved {
     pub obtained: Wall,
 }
 
-/// A dump's bytes on their way to somebody who keeps them. Wiped when dropped, never printed.
-pub struct Sealed(Wiped);
+/// A dump's bytes on their way to a client or a command. Wiped when dropped, never printed.
+pub struct SealedDump(Wiped);
 
-impl Sealed {
+impl SealedDump {
     /// Takes `bytes` over.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Sealed(Wiped::new(bytes))
+        SealedDump(Wiped::new(bytes))
     }
 
     /// The bytes, for a pipe.
@@ -77,7 +77,7 @@ impl Sealed {
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for SealedDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
@@ -174,16 +174,17 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     if bytes.len() > MAX_DUMP_BYTES {
         return Err(DumpError::TooLarge);
     }
-    let start = bytes.len().saturating_sub(versioned(bytes)?.len());
-    let sealed = bytes.get_mut(start..).unwrap_or_default();
+    check_version(bytes)?;
+    let first_line = header(VERSION);
+    let sealed = bytes.get_mut(first_line.len()..);
     let (nonce, body) = sealed
-        .split_first_chunk_mut::<NONCE_BYTES>()
+        .and_then(|sealed| sealed.split_first_chunk_mut::<NONCE_BYTES>())
         .ok_or(DumpError::Damaged)?;
     let plain = key()
         .ok_or(DumpError::Damaged)?
         .open_in_place(
             aead::Nonce::assume_unique_for_key(*nonce),
-            aead::Aad::from(&header(VERSION)),
+            aead::Aad::from(&first_line),
             body,
         )
         .map_err(|ring::error::Unspecified| DumpError::Damaged)?;
@@ -192,20 +193,19 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     Ok(dump)
 }
 
-/// The part of `bytes` behind a first line that this version knows.
-fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
+/// Whether `bytes` start with [`header`] of this version.
+fn check_version(bytes: &[u8]) -> Result<(), DumpError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
         // A dump that was cut off within its first word is still one.
-        match MAGIC.starts_with(bytes) {
-            true => DumpError::Damaged,
-            false => DumpError::Foreign,
+        if MAGIC.starts_with(bytes) {
+            DumpError::Damaged
+        } else {
+            DumpError::Foreign
         }
     })?;
-    let end = rest
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or(DumpError::Damaged)?;
-    let (version, sealed) = rest.split_at(end);
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    let version = end.and_then(|end| rest.get(..end));
+    let version = version.ok_or(DumpError::Damaged)?;
     let number: u32 = std::str::from_utf8(version)
         .ok()
         .and_then(|version| version.parse().ok())
@@ -216,7 +216,7 @@ fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
     }
     match number.cmp(&VERSION) {
         std::cmp::Ordering::Less => Err(DumpError::Foreign),
-        std::cmp::Ordering::Equal => sealed.get(1..).ok_or(DumpError::Damaged),
+        std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(DumpError::Newer),
     }
 }
@@ -234,9 +234,10 @@ fn check(dump: &Dump, plain: &[u8]) -> Result<(), DumpError> {
                 .as_ref()
                 .is_none_or(|access| printable(&access.token))
     });
-    match sound && is_as_written(dump, plain) {
-        true => Ok(()),
-        false => Err(DumpError::Damaged),
+    if sound && is_as_written(dump, plain) {
+        Ok(())
+    } else {
+        Err(DumpError::Damaged)
     }
 }
 

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    account::{Answer, Asker},
+    answer::{ShowAnswer, ShowRequest},
     attempt::{AttemptId, Waiter},
-    dump::Sealed,
+    dump::SealedDump,
 };
 use crate::{
     oauth::token::{Refusal, Request},
@@ -15,7 +15,7 @@ use crate::{
     view::DeviceView,
 };
 
-/// What somebody has waited for.
+/// What a client has waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// A sign-in.
@@ -26,12 +26,12 @@ pub enum Ended {
     Revocation,
 }
 
-/// What `token_event_cmd` hears of.
+/// What `token_event_cmd` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenEvent {
-    /// Somebody signed in.
+    /// The user signed in.
     New,
-    /// A refresh brought a new access token.
+    /// A refresh yielded a new access token.
     Refreshed,
     /// The provider, the user's own probe or a changed registration ended the tokens.
     Invalidated,
@@ -118,7 +118,7 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
         /// For its standard input.
-        dump: Arc<Sealed>,
+        dump: Arc<SealedDump>,
     },
     /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
     Load {
@@ -127,7 +127,7 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
     },
-    /// Write or remove a token file. [`super::Core::publish_failed`] hears when that didn't work.
+    /// Write or remove a token file. [`super::Core::publish_failed`] is called when that fails.
     TokenFile {
         /// Whose.
         account: Arc<str>,
@@ -152,7 +152,7 @@ pub enum Effect {
         /// What to get.
         url: Url,
     },
-    /// Something that somebody waits for has ended.
+    /// Something that clients wait for has ended.
     Settled {
         /// What.
         what: Ended,
@@ -163,14 +163,14 @@ pub enum Effect {
         /// How it ended.
         result: Result<(), Refusal>,
     },
-    /// The answer that somebody has waited for.
+    /// The answer that a client has waited for.
     Answer {
-        /// Who, and how it is to be put.
-        asker: Asker,
+        /// Who waits, and how the answer is to be put.
+        request: ShowRequest,
         /// Whose token.
         account: Arc<str>,
         /// The answer.
-        answer: Answer,
+        answer: ShowAnswer,
     },
     /// Log this.
     Log {

@@ -24,7 +24,7 @@ const MAX_SPENT: usize = 64;
 
 /// A sign-in whose state has been used, and how it ended.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Spent {
+pub struct UsedState {
     #[serde(with = "plain")]
     pub state: Arc<Secret>,
     pub account: Arc<str>,
@@ -38,11 +38,11 @@ pub struct Common {
     pub ports: Ports,
     pub pauses: Pauses,
     pub issuers: Issuers,
-    pub spent: VecDeque<Spent>,
+    pub spent: VecDeque<UsedState>,
     pub output: Output,
     /// Nothing is to be sent for now.
     pub held: bool,
-    /// Whether what a dump would hold has changed since somebody last looked.
+    /// Whether what a dump would hold has changed since the last look.
     pub tokens_changed: bool,
 }
 
@@ -98,7 +98,7 @@ impl<'a> Env<'a> {
         self.common.output.log(level, account, message);
     }
 
-    /// For whoever watches.
+    /// For `watch`.
     pub fn news(&mut self, account: &Arc<str>, what: Happening) {
         self.common.output.report(News {
             at: self.now.wall,
@@ -123,7 +123,7 @@ impl<'a> Env<'a> {
         self.common.tokens_changed = true;
     }
 
-    /// The user must hear this.
+    /// Notifies the user.
     pub fn error(&mut self, account: &Arc<str>, message: String) {
         let command = self.config().error_notify_cmd.clone();
         self.emit(Effect::Error {
@@ -143,7 +143,7 @@ impl<'a> Env<'a> {
     pub fn spend(&mut self, state: Arc<Secret>, account: &Arc<str>, result: Result<(), Refusal>) {
         let spent = &mut self.common.spent;
         spent.truncate(MAX_SPENT - 1);
-        spent.push_front(Spent {
+        spent.push_front(UsedState {
             state,
             account: account.clone(),
             result,

@@ -101,7 +101,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The answer to what is in flight will not be heard: it is to be asked again.
+    /// The answer to the request in flight will not arrive: it has to be sent again.
     pub fn settle(&mut self, now: Instant) {
         if let Phase::InFlight { trouble, .. } | Phase::Probing { trouble, .. } = self {
             *self = match trouble.take() {

@@ -8,9 +8,9 @@ use super::{
     Core, Cx,
     account::Snapshot,
     discovery::Issuers,
-    env::{Env, Spent},
-    keeper::Keeper,
+    env::{Env, UsedState},
     schedule::Pauses,
+    state_commands::StateCommands,
 };
 use crate::time::Now;
 
@@ -23,11 +23,11 @@ pub const STATE_VERSION: u32 = 9;
 #[serde(deny_unknown_fields)]
 pub struct CoreState {
     attempts: u64,
-    keeper: Keeper,
+    commands: StateCommands,
     issuers: Issuers,
     /// Which endpoints asked to be left alone, and until when.
     pauses: Pauses,
-    spent: VecDeque<Spent>,
+    spent: VecDeque<UsedState>,
     accounts: Vec<Snapshot>,
 }
 
@@ -49,7 +49,7 @@ impl Core {
         let accounts = self.accounts.values();
         CoreState {
             attempts: self.common.output.attempts,
-            keeper: self.keeper.clone(),
+            commands: self.commands.clone(),
             issuers,
             pauses: self.common.pauses.clone(),
             spent: self.common.spent.clone(),
@@ -61,7 +61,7 @@ impl Core {
     /// and those that are gone from the configuration end.
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
         self.common.output.attempts = state.attempts;
-        self.keeper = state.keeper;
+        self.commands = state.commands;
         self.common.issuers = state.issuers;
         self.common.pauses = state.pauses;
         self.common.spent = state.spent;
@@ -72,15 +72,14 @@ impl Core {
                 None => snapshot.end(&mut env),
             }
         }
-        self.refile();
-        self.keep(cx);
+        self.end_for_all(cx);
     }
 
-    /// The predecessor's commands have ended with it: whoever is still to sign in is asked again.
-    pub fn remind_again(&mut self) {
+    /// The predecessor's commands have ended with it: pending sign-ins are notified again.
+    pub fn remind_again(&mut self, cx: &mut Cx) {
         for account in self.accounts.values_mut() {
             account.remind_again();
         }
-        self.refile();
+        self.end_for_all(cx);
     }
 }

@@ -9,6 +9,7 @@ use super::{
     attempt::{AttemptId, Dispatch, Waiter},
     grant::{Grant, Origins},
     plain,
+    schedule::doubled,
 };
 use crate::{
     oauth::{
@@ -110,7 +111,7 @@ impl Revocation {
         &self.dispatch
     }
 
-    /// The answer to what is in flight will not be heard: it is to be asked again.
+    /// The answer to the request in flight will not arrive: it has to be sent again.
     pub fn settle(&mut self, now: Instant) {
         self.dispatch.settle(now);
     }
@@ -147,9 +148,8 @@ impl Revocation {
                 refusal,
                 retry_after,
             } => {
-                let doubled =
-                    RETRY.saturating_mul(2u32.saturating_pow(self.tries.saturating_sub(1)));
-                let delay = retry_after.unwrap_or(doubled).min(MAX_RETRY);
+                let delay = retry_after.unwrap_or(doubled(RETRY, self.tries));
+                let delay = delay.min(MAX_RETRY);
                 self.dispatch = Dispatch::At(now.after(delay));
                 Step::Wait(refusal)
             }

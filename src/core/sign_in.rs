@@ -35,7 +35,7 @@ pub struct Discovering {
     /// Who waits for the end of the sign-in.
     #[serde(skip)]
     pub waiters: Vec<Waiter>,
-    /// Who waits to hear how to sign in.
+    /// Who waits for the ways to sign in.
     #[serde(skip)]
     pub code_waiters: Vec<Waiter>,
 }
@@ -43,8 +43,8 @@ pub struct Discovering {
 /// A sign-in that waits for the user, by one channel or several: the first to finish wins.
 ///
 /// It waits for as long as it takes. A fresh state and verifier every hour, say, would lose each
-/// sign-in that somebody began before and ended after, and guard nothing: the reminders that spread
-/// one URL would spread the next.
+/// sign-in that began before and ended after, and guard nothing: the reminders that spread one URL
+/// would spread the next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Pending {
     pub attempt: AttemptId,
@@ -144,7 +144,7 @@ impl SignIn {
         secrets.into_iter().flatten()
     }
 
-    /// The answer to what is in flight will not be heard: it is to be asked again.
+    /// The answer to the request in flight will not arrive: it has to be sent again.
     pub fn settle(&mut self, now: Instant) {
         match self {
             SignIn::None | SignIn::Discovering(_) => {}

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     core::{
         AttemptId, Effect,
-        dump::{MAX_DUMP_BYTES, Sealed},
+        dump::{MAX_DUMP_BYTES, SealedDump},
     },
     secret::Secret,
 };
@@ -239,7 +239,7 @@ impl Hooks {
         self.run(Lane::Error, account, None, command, env, LIMIT);
     }
 
-    fn save(&self, attempt: AttemptId, command: String, dump: Arc<Sealed>) {
+    fn save(&self, attempt: AttemptId, command: String, dump: Arc<SealedDump>) {
         let piped = io::pipe().and_then(|(theirs, ours)| {
             feed(ours, dump)?;
             Ok((Pipe::Input, theirs.into()))
@@ -591,7 +591,7 @@ fn nobody() -> End {
 }
 
 /// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
-fn feed(mut pipe: PipeWriter, dump: Arc<Sealed>) -> io::Result<()> {
+fn feed(mut pipe: PipeWriter, dump: Arc<SealedDump>) -> io::Result<()> {
     make_room(&pipe, dump.bytes().len());
     let thread = thread::Builder::new().name("save".into());
     thread.stack_size(PIPE_STACK).spawn(move || {

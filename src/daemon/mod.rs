@@ -384,7 +384,7 @@ impl Parts {
         self.shared.with(|core, cx| {
             core.hold();
             core.adopt(cx, state);
-            core.remind_again();
+            core.remind_again(cx);
         });
     }
 

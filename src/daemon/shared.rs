@@ -156,12 +156,12 @@ impl Shared {
                 }
             }
             Effect::Answer {
-                asker,
+                request,
                 account,
                 answer,
             } => {
                 if let Some(remote) = self.clients() {
-                    clients::answer(&remote, &asker, &account, answer);
+                    clients::answer(&remote, &request, &account, answer);
                 }
             }
             Effect::TokenFile {

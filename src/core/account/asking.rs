@@ -123,7 +123,7 @@ impl Account {
         outcome: &Outcome,
     ) {
         let Some(endpoints) = self.location.known().cloned() else {
-            // Whatever was sent went to one that was known, and none is forgotten.
+            // Every request went to an endpoint that was known, and none is forgotten.
             return;
         };
         match self.operation(attempt) {

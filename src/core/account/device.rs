@@ -1,5 +1,5 @@
 //! The device code as one of a sign-in's channels (RFC 8628): asked for when the sign-in starts,
-//! polled until somebody has entered it, and dead when another channel was first.
+//! polled until the user has entered it, and dropped when another channel was first.
 
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ impl Account {
         }
     }
 
-    /// Those who wait for the code hear that it is there, or that there is none.
+    /// Answers the clients that wait for the code: it is there, or there is none.
     fn settle_code(&mut self, env: &mut Env) {
         if let SignIn::Pending(pending) = &mut self.state.sign_in {
             let waiters = std::mem::take(&mut pending.code_waiters);
@@ -232,7 +232,7 @@ impl Account {
         }
     }
 
-    /// A poll brought no answer; it is repeated until the code expires.
+    /// A poll got no answer; it is repeated until the code expires.
     pub(super) fn poll_troubled(
         &mut self,
         env: &mut Env,
@@ -267,7 +267,7 @@ impl Account {
             Some(interval) => (code.interval, code.troubles) = (interval, 0),
             None => code.troubles = code.troubles.saturating_add(1),
         }
-        // Once lost, it stays so until the provider says that nobody has agreed.
+        // Once lost, it stays so until the provider says that the user has not agreed.
         code.lost = interval.is_none() && (lost || code.lost);
         let delay = device::delay(code.interval, code.troubles);
         let delay = delay.max(retry_after.unwrap_or_default());

@@ -42,7 +42,7 @@ impl Account {
     }
 
     /// The issuer was asked in vain; it is asked again. Who only wants to know how to sign in
-    /// hears why that isn't known, and the user does when it lasts.
+    /// gets the reason; the user is notified when it lasts.
     pub(super) fn discovery_failed(&mut self, env: &mut Env, refusal: &Refusal) {
         let (Some(issuer), SignIn::Discovering(discovering)) =
             (self.registration.discovers(), &mut self.state.sign_in)

@@ -49,14 +49,14 @@ pub(super) enum Location {
 
 /// The optional endpoints that the config has, which aren't part of the registration.
 #[derive(Clone, Debug)]
-pub(super) struct Configured {
+pub(super) struct OptionalEndpoints {
     pub device_auth_uri: Option<Arc<Url>>,
     pub revocation_uri: Option<Arc<Url>>,
 }
 
-impl Configured {
+impl OptionalEndpoints {
     pub fn of(described: &config::Account) -> Self {
-        Configured {
+        OptionalEndpoints {
             device_auth_uri: described.device_auth_uri.clone(),
             revocation_uri: described.revocation_uri.clone(),
         }
@@ -89,7 +89,7 @@ impl Endpoints {
         (!self.revocation_discovered || is_among(origins, uri)).then_some(uri)
     }
 
-    fn configured(registration: &Registration, configured: &Configured) -> Option<Self> {
+    fn configured(registration: &Registration, configured: &OptionalEndpoints) -> Option<Self> {
         match registration.discovers() {
             Some(_) => None,
             None => Some(Endpoints {
@@ -109,7 +109,7 @@ impl Endpoints {
     /// What the config says counts more.
     fn discovered(
         registration: &Registration,
-        configured: &Configured,
+        configured: &OptionalEndpoints,
         metadata: &Arc<Metadata>,
     ) -> Self {
         let said = metadata.as_ref();
@@ -154,7 +154,7 @@ fn is_among(origins: &Origins, uri: &Url) -> bool {
 }
 
 impl Location {
-    pub fn new(registration: &Registration, configured: &Configured) -> Self {
+    pub fn new(registration: &Registration, configured: &OptionalEndpoints) -> Self {
         match Endpoints::configured(registration, configured) {
             Some(endpoints) => Location::Known(Arc::new(endpoints)),
             None => Location::Unknown {
@@ -258,7 +258,7 @@ impl Account {
         requests || self.sign_in_waits_for_endpoints()
     }
 
-    /// Whether somebody wants to sign in who can't be told where.
+    /// Whether a sign-in waits for the authorization endpoint.
     pub(super) fn sign_in_waits_for_endpoints(&self) -> bool {
         matches!(self.state.sign_in, SignIn::Discovering(_))
     }
@@ -281,7 +281,7 @@ impl Account {
     }
 
     /// The config names other optional endpoints.
-    pub(super) fn relocate(&mut self, env: &mut Env, configured: Configured) {
+    pub(super) fn relocate(&mut self, env: &mut Env, configured: OptionalEndpoints) {
         self.configured = configured;
         let waiting = self.location.take_waiting();
         self.location = Location::new(&self.registration, &self.configured);

@@ -1,4 +1,4 @@
-//! Refreshing: when one starts, what its outcome means, and the tokens that it brings.
+//! Refreshing: when one starts, what its outcome means, and the tokens that it yields.
 
 use std::sync::Arc;
 

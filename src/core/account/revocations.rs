@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Account {
-    /// What the provider is to be told of tokens that are held no longer.
+    /// The revocation of tokens that are held no longer, if the provider takes one.
     pub(super) fn revocation_of(
         &self,
         grant: Option<Grant>,
@@ -156,7 +156,7 @@ impl Account {
     }
 }
 
-/// Why nobody can be told that a token is no longer wanted.
+/// Why a revocation has nowhere to go.
 fn no_revocation() -> Refusal {
     Refusal::new("there is no revocation endpoint, or none any more")
 }

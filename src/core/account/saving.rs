@@ -29,7 +29,7 @@ impl Account {
         }
         let asked = env.now.instant_at(saved.obtained);
         // Tokens from the future were asked for before the clock was set back: they live no longer
-        // for that, and nobody knows whether they are newer than what is held.
+        // for that, and can't be compared with the tokens held.
         let obtained = asked.min(env.now.instant);
         let ahead = asked.since(obtained);
         if let Some(grant) = &self.state.grant
@@ -53,7 +53,7 @@ impl Account {
         self.state.bind(self.registration.mark());
         let expires = self.expires(env.now);
         env.news(&self.name, Happening::TokenRestored { expires });
-        // Whoever waits looks at the new tokens first: the access token may do.
+        // The clients that wait get the new access token first, if it will do.
         let waiting = std::mem::take(&mut self.waiting);
         self.keep_tokens_from_strangers(env);
         self.waiting = waiting;

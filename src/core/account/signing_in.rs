@@ -34,7 +34,7 @@ impl Account {
                 Some(_) => self.begin_discovered(env),
                 None => self.discover_for_sign_in(env),
             },
-            // A code that has expired is replaced when somebody wants it.
+            // A code that has expired is replaced on request.
             SignIn::Pending(_) => self.renew_device(env),
             SignIn::None => self.begin_sign_in(env),
         }
@@ -57,7 +57,7 @@ impl Account {
         }
     }
 
-    /// Why somebody has to sign in: the latest that is known to have gone wrong.
+    /// Why a sign-in is needed: the last thing that is known to have gone wrong.
     fn why_no_token(&self) -> Option<&Refusal> {
         let rejected = match self.phase() {
             Some(Phase::Rejected { refusal, .. }) => Some(refusal),
@@ -68,11 +68,11 @@ impl Account {
     }
 
     /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
-    /// is being asked for, `waiter` will hear of it; likewise while the issuer is, unless that has
+    /// is being asked for, `waiter` is notified; likewise while the issuer is, unless that has
     /// failed before and there is a `hurry`.
     ///
     /// # Errors
-    /// Why nobody can sign in yet.
+    /// Why a sign-in isn't possible yet.
     pub fn auth(
         &mut self,
         env: &mut Env,
@@ -111,7 +111,7 @@ impl Account {
         })
     }
 
-    /// Has `waiter` hear of the end of the sign-in under way.
+    /// Has `waiter` notified of the end of the sign-in under way.
     pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
         match &mut self.state.sign_in {
             SignIn::None => return self.state.failed.clone().map_or(Ok(SignInWait::No), Err),
@@ -122,7 +122,7 @@ impl Account {
         Ok(SignInWait::Yes)
     }
 
-    /// Somebody who waited for the sign-in has left.
+    /// A client that waited for the sign-in has left.
     pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
         match &mut self.state.sign_in {
             SignIn::None => {}
@@ -274,7 +274,7 @@ impl Account {
                     }
                 }
             }
-            // Nobody has this state.
+            // No sign-in has this state.
             other @ (SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_)) => {
                 self.state.sign_in = other;
                 Delivery::Stale
@@ -358,7 +358,7 @@ impl Account {
         self.sign_in_failed(env, refusal);
     }
 
-    /// Somebody has signed in, by whatever channel.
+    /// The user has signed in, by any channel.
     pub(super) fn signed_in(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         let hint = tokens.no_refresh_token;
         self.granted(env, tokens, sent);
@@ -372,7 +372,7 @@ impl Account {
         self.answer_after_grant(env);
     }
 
-    /// There is nothing to refresh with. The user hears of it while the token is good and the
+    /// There is nothing to refresh with. The user is notified while the token is good and the
     /// sign-in in mind, and not when mail no longer comes; and once, for that is how the provider
     /// or the config is.
     fn tell_of_the_end(&mut self, env: &mut Env, hint: &str) {
@@ -385,13 +385,14 @@ impl Account {
         };
         let left = crate::time::humane(expires.since(env.now.instant));
         let message = format!("authorised for only {left}: no refresh token came along ({hint})");
-        match std::mem::replace(&mut self.state.told_no_refresh_token, true) {
-            false => env.error(&self.name, message),
-            true => env.log(Level::Warn, &self.name, message),
+        if std::mem::replace(&mut self.state.told_no_refresh_token, true) {
+            env.log(Level::Warn, &self.name, message);
+        } else {
+            env.error(&self.name, message);
         }
     }
 
-    /// Ends the sign-in under way: its reminder, its state and whoever waits for it.
+    /// Ends the sign-in under way: its reminder, its state and all waits for it.
     pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         let sign_in = std::mem::take(&mut self.state.sign_in);
         if !matches!(sign_in, SignIn::None) {
@@ -417,7 +418,7 @@ impl Account {
         }
     }
 
-    /// Tells whoever waits.
+    /// Answers the clients that wait.
     pub(super) fn settle(
         &self,
         env: &mut Env,

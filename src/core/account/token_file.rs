@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::Account;
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
 /// What is known about an account's token file.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) enum Published {
+pub(super) enum TokenFileState {
     /// A server that was killed may have left it behind.
     #[default]
     Unknown,
@@ -35,11 +34,12 @@ impl Account {
             return;
         };
         match self.valid_access(env.now.instant) {
-            None if self.published == Published::Nothing => {}
+            None if self.published == TokenFileState::Nothing => {}
             None => self.withdraw(env),
             Some(token) => {
                 // The same allocation is the same token; another comparison isn't worth its time.
-                if matches!(&self.published, Published::Token(old) if Arc::ptr_eq(old, &token)) {
+                if matches!(&self.published, TokenFileState::Token(old) if Arc::ptr_eq(old, &token))
+                {
                     return;
                 }
                 let expires = self.access_expires().map(|at| env.now.wall_at(at));
@@ -49,7 +49,7 @@ impl Account {
                     path: file.path.clone(),
                     content: Some(Arc::new(content)),
                 });
-                self.published = Published::Token(token);
+                self.published = TokenFileState::Token(token);
             }
         }
     }
@@ -57,8 +57,8 @@ impl Account {
     /// When the token in the file has expired.
     pub(super) fn token_file_due(&self) -> Option<Instant> {
         match self.published {
-            Published::Token(_) => self.access_expires(),
-            Published::Unknown | Published::Nothing => None,
+            TokenFileState::Token(_) => self.access_expires(),
+            TokenFileState::Unknown | TokenFileState::Nothing => None,
         }
     }
 
@@ -78,7 +78,7 @@ impl Account {
             path: file.path.clone(),
             content: None,
         });
-        self.published = Published::Nothing;
+        self.published = TokenFileState::Nothing;
     }
 
     /// The token file couldn't be written or removed. The next change is the next try.
@@ -92,13 +92,7 @@ impl Account {
 
 /// The line in the file.
 fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<Wall>) -> Secret {
-    let line = |text: &str| {
-        // Reserved at once, as everywhere: growing leaves copies behind.
-        let mut line = String::with_capacity(text.len().saturating_add(1));
-        line.push_str(text);
-        line.push('\n');
-        Secret::new(line)
-    };
+    let line = |text: &str| Secret::new(format!("{text}\n"));
     match &file.format {
         TokenFormat::Raw => line(token.expose()),
         TokenFormat::Xoauth2 { user } => match sasl::xoauth2(user, token) {
@@ -115,7 +109,7 @@ fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<
                 scopes: &account.registration().scopes,
             });
             // A struct of strings and numbers always serialises.
-            line(&Zeroizing::new(json.unwrap_or_default()))
+            line(&json.unwrap_or_default())
         }
     }
 }

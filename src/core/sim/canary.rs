@@ -18,8 +18,8 @@ use super::{
 use crate::{
     config::Config,
     core::{
-        Answer, Ask, AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports,
-        Progress, Show, Waiter,
+        AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports, Progress, Show,
+        ShowAnswer, ShowRequest, Waiter,
         account::UnderWay,
         dump::{self, Dump, Saved},
         env::Common,
@@ -349,11 +349,11 @@ impl Sut {
         }
     }
 
-    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
+    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: ShowRequest) -> Option<ShowAnswer> {
         self.core.ask(cx, name, ask)
     }
 
-    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<Answer> {
+    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<ShowAnswer> {
         self.core.give_up(cx, name, waiter)
     }
 

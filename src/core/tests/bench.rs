@@ -334,12 +334,12 @@ fn line(effect: &Effect) -> String {
             ..
         } => settled(waiters, account, result),
         Effect::Answer {
-            asker,
+            request,
             account,
             answer,
         } => {
             let answer = super::waiting::told(answer);
-            format!("answer {account} {}: {answer}", asker.waiter.0)
+            format!("answer {account} {}: {answer}", request.waiter.0)
         }
         Effect::Log {
             level,
