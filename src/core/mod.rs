@@ -2,6 +2,7 @@
 //! remind the user. A pure state machine: requests, outcomes and the time go in, answers and effects
 //! come out. It knows no socket, thread, lock, clock, file, process or random number.
 
+pub mod access;
 mod account;
 mod answer;
 mod attempt;
@@ -12,6 +13,7 @@ mod effect;
 mod env;
 mod grant;
 mod handover;
+pub mod hook;
 #[cfg(test)]
 mod model;
 mod output;

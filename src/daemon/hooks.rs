@@ -34,6 +34,7 @@ use crate::{
     core::{
         AttemptId, Effect,
         dump::{MAX_DUMP_BYTES, SealedDump},
+        hook::{self, HookEnd, HookPurpose},
     },
     secret::Secret,
 };
@@ -631,47 +632,32 @@ fn collect(pipe: PipeReader) -> io::Result<Receiver<Output>> {
 
 /// Draws the conclusions from a hook's end.
 fn finished(shared: &Arc<Shared>, report: &Report, running: &Whose) {
-    let failed = match &report.end {
-        End::Exit(0) | End::Ended => None,
-        End::Exit(status) => Some(format!("exited with status {status}")),
-        End::Signal(signal) => Some(format!("was ended by signal {signal}")),
-        End::TimedOut => Some("took too long and was killed".into()),
-        End::NotStarted(why) => Some(format!("couldn't be started: {why}")),
-        End::Lost => Some("was lost with the hook runner, which was killed".into()),
+    let purpose = match running.lane {
+        Lane::Notify => HookPurpose::Reminder,
+        Lane::Probe => HookPurpose::Probe,
+        Lane::Secret | Lane::Load | Lane::Save => HookPurpose::Answer,
+        Lane::Error | Lane::Event | Lane::Startup => HookPurpose::Action,
     };
-    if failed.is_none() {
-        let option = running.lane.option();
-        log::debug!("{}: {option} has ended", running.account);
-    }
-    // A reminder that waits for a click until the next one is due has done its work, a probe
-    // answers by its status, and what a secret's command says goes along with the secret's lack.
-    let usual = match running.lane {
-        Lane::Notify => report.end == End::TimedOut,
-        Lane::Probe => matches!(report.end, End::Exit(_)),
-        Lane::Secret => true,
-        Lane::Error | Lane::Event | Lane::Startup | Lane::Load | Lane::Save => false,
-    };
-    let mut trouble = None;
+    let conclusion = hook::conclude(purpose, hook_end(&report.end));
+    let (option, account) = (running.lane.option(), &running.account);
     let stderr = crate::text::sanitize(&report.stderr);
-    let said = match stderr.is_empty() {
-        true => String::new(),
-        false => format!(": {stderr}"),
+    let said = if stderr.is_empty() {
+        String::new()
+    } else {
+        format!(": {stderr}")
     };
-    if let (Some(how), false) = (&failed, usual) {
-        let (option, account) = (running.lane.option(), &running.account);
-        match running.lane {
-            Lane::Load | Lane::Save => trouble = Some(format!("{option} {how}{said}")),
-            _ => log::error!("{account}: {option} {how}{said}"),
-        }
+    let trouble = (conclusion.trouble).map(|how| format!("{option} {how}{said}"));
+    match &trouble {
+        None => log::debug!("{account}: {option} has ended"),
+        Some(trouble) if conclusion.logs => log::error!("{account}: {trouble}"),
+        Some(_) => {}
     }
     let Some(attempt) = running.attempt else {
         return;
     };
     match running.lane {
         Lane::Probe => {
-            // One that could not be asked costs no login.
-            let unasked = matches!(report.end, End::Lost | End::NotStarted(_));
-            let transient = unasked || report.end == End::Exit(0);
+            let transient = conclusion.transient;
             shared.with(|core, cx| core.probe_outcome(cx, &running.account, attempt, transient));
         }
         Lane::Save => {
@@ -685,14 +671,28 @@ fn finished(shared: &Arc<Shared>, report: &Report, running: &Whose) {
             shared.with(|core, cx| core.load_outcome(cx, attempt, outcome));
         }
         Lane::Secret => {
-            let secret = match failed {
-                Some(how) => Err(format!("client_secret_cmd {how}{said}")),
-                None => first_line(&report.stdout)
-                    .ok_or_else(|| format!("client_secret_cmd printed nothing{said}")),
-            };
+            let secret = trouble.map_or_else(
+                || {
+                    first_line(&report.stdout)
+                        .ok_or_else(|| format!("client_secret_cmd printed nothing{said}"))
+                },
+                Err,
+            );
             shared.with(|core, cx| core.secret_outcome(cx, &running.account, attempt, secret));
         }
         Lane::Notify | Lane::Error | Lane::Event | Lane::Startup => {}
+    }
+}
+
+/// How it ended, in the core's terms.
+fn hook_end(end: &End) -> HookEnd<'_> {
+    match end {
+        End::Exit(status) => HookEnd::Exit(*status),
+        End::Ended => HookEnd::Stopped,
+        End::Signal(signal) => HookEnd::Signal(*signal),
+        End::TimedOut => HookEnd::TimedOut,
+        End::NotStarted(why) => HookEnd::NotStarted(why),
+        End::Lost => HookEnd::Lost,
     }
 }
 
