@@ -13,7 +13,7 @@ use std::{
 
 use pizauth::{
     config::Config,
-    core::dump::{self, Dump, Saved, SavedAccess},
+    core::dump::{self, Access, Dump, Saved},
     secret::Secret,
     time::Wall,
 };
@@ -55,7 +55,7 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
     let grants = config.accounts.iter().map(|account| Saved {
         account: account.name.clone(),
         registration: account.registration.clone(),
-        access: Some(SavedAccess {
+        access: Some(Access {
             token: Arc::new(Secret::new("t".repeat(TOKEN_BYTES))),
             expires: Some(expires),
             scopes: None,

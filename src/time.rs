@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// A point on the suspend-aware clock (CLOCK_BOOTTIME where there is one), in milliseconds.
 /// Lifetimes and deadlines count on it: it runs while the machine sleeps and nobody can set it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Instant(u64);
 
 impl Instant {
@@ -75,7 +76,7 @@ impl Wall {
 }
 
 /// One reading of both clocks, taken together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// The suspend-aware clock.
     pub instant: Instant,

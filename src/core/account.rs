@@ -9,6 +9,7 @@ mod refreshing;
 mod revocations;
 mod saving;
 mod signing_in;
+mod token_file;
 #[cfg(test)]
 mod under_way;
 mod viewing;
@@ -16,91 +17,35 @@ mod waiting;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub(super) use endpoints::Origins;
-pub(super) use handover::Carried;
+pub(super) use handover::Snapshot;
 use log::Level;
+use serde::{Deserialize, Serialize};
 
 use self::{
-    device::Device,
-    discovering::Discovering,
-    endpoints::{Configured, Endpoints, Location},
+    endpoints::{Endpoints, Location, OptionalEndpoints},
+    token_file::TokenFileState,
 };
 use super::{
-    AttemptId, Effect, Ended, TokenEvent, Waiter,
+    answer::{Progress, Show, ShowRequest, SignInWait},
+    attempt::{AttemptId, Waiter},
     credentials::Credentials,
+    effect::{Effect, Ended, TokenEvent},
     env::{Common, Env},
-    publish::Published,
+    grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
     revoking::Revocation,
     schedule,
+    sign_in::{Browser, Code, Device, Discovering, Exchanging, Pending, SignIn},
 };
 use crate::{
     config::{self, Config, Policy, Registration, TokenFile},
-    oauth::token::{Cause, Refusal},
-    secret::Secret,
-    time::{Instant, Now, Wall},
-    view::{DeviceView, ReasonView},
+    oauth::token::Refusal,
+    secret::{Mark, Secret},
+    time::Instant,
+    view::ReasonView,
 };
 
 #[cfg(test)]
 pub use under_way::UnderWay;
-use waiting::Waiting;
-pub use waiting::{Answer, Ask, Asker, Handed, Patience};
-
-/// The answer to `show`.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use]
-pub enum Show {
-    /// The access token.
-    Token(Arc<Secret>),
-    /// There is none that is valid, but this may bring one.
-    Coming(Progress),
-    /// The token has expired and the configuration keeps it from being refreshed.
-    Parked(Refusal),
-}
-
-/// What brings a token; the answer to `refresh`.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use]
-pub enum Progress {
-    /// A refresh has been started, was under way, or is about to start.
-    Refreshing {
-        /// Why the last refresh failed, if it did.
-        trouble: Option<Refusal>,
-    },
-    /// Somebody has to sign in there.
-    SignIn {
-        /// The address to open.
-        uri: String,
-        /// The code to enter elsewhere, if there is one.
-        device: Option<DeviceView>,
-        /// Why the tokens that were held, or the last sign-in, didn't do.
-        reason: Option<Refusal>,
-    },
-    /// Somebody has to sign in, but nobody knows where: the issuer is being asked.
-    Discovering {
-        /// Why that has failed so far, if it has.
-        trouble: Option<Refusal>,
-    },
-    /// Somebody has to sign in with a code that is being asked for.
-    AskingForCode,
-    /// Somebody is just signing in.
-    Exchanging {
-        /// Why the code couldn't be exchanged yet, if that has failed.
-        trouble: Option<Refusal>,
-    },
-}
-
-/// Whether there is a sign-in to wait for.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub enum SignInWait {
-    /// The waiter will hear of its end.
-    Yes,
-    /// There is none, and the last one didn't fail.
-    No,
-}
 
 /// Whether a reminder may still wait for a code to remind of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,199 +73,40 @@ pub(super) struct Account {
     registration: Arc<Registration>,
     credentials: Credentials,
     policy: Policy,
-    pub(super) token_file: Option<Arc<TokenFile>>,
-    pub(super) published: Published,
-    held: Held,
-    sign_in: SignIn,
-    configured: Configured,
+    token_file: Option<Arc<TokenFile>>,
+    published: TokenFileState,
+    configured: OptionalEndpoints,
     location: Location,
-    /// When a device code was last asked for.
-    last_device_request: Option<Instant>,
-    revocations: Vec<Revocation>,
-    /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
-    last_request: Option<Instant>,
-    /// The oddities of the last reply, so that a provider's habit is logged once.
-    warned: Vec<String>,
-    /// The user has heard that a sign-in brings no refresh token.
-    told_no_refresh_token: bool,
+    state: AccountState,
     /// Who waits for a token.
-    waiting: BTreeMap<Waiter, Waiting>,
+    waiting: BTreeMap<Waiter, ShowRequest>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
 
-/// The tokens held. They were issued under the account's registration: a changed one makes a new
-/// account.
-#[derive(Debug)]
-// Nearly every account holds a grant nearly always: there is nothing to save by a box.
-#[allow(clippy::large_enum_variant)]
-#[cfg_attr(test, derive(Clone))]
-enum Held {
-    Nothing {
-        /// Why there are none any more, unless somebody here has ended them.
-        lost: Option<Refusal>,
-    },
-    Grant(Grant),
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Grant {
-    access: Option<Access>,
-    renewal: Renewal,
-    /// When the tokens were asked for.
-    obtained: Now,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Access {
-    token: Arc<Secret>,
-    expires: Option<Instant>,
-    /// Where it may be sent to be revoked.
-    origins: Origins,
-    /// Those granted; `None` when the provider didn't say, and so those asked for.
-    scopes: Option<Arc<[String]>>,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-enum Renewal {
-    /// The provider gave no refresh token.
-    Impossible,
-    With {
-        refresh_token: Arc<Secret>,
-        /// Where it may be sent.
-        origins: Origins,
-        phase: Phase,
-    },
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-enum Phase {
-    /// The schedule says when.
-    Waiting,
-    /// Somebody wants it as soon as the floor allows.
-    Wanted,
-    /// The request is with the shell.
-    InFlight {
-        attempt: AttemptId,
-        trouble: Option<Trouble>,
-    },
-    /// The last one failed in a way that may pass.
-    Failing {
-        trouble: Trouble,
-        failed: Instant,
-        /// Shortens the wait for the next one; see [`schedule::retry_delay`].
-        jitter: u8,
-        /// Somebody wants the next one as soon as the floor allows.
-        wanted: bool,
-    },
-    /// `transient_error_if_cmd` is being asked about the last failure.
-    Probing {
-        attempt: AttemptId,
-        trouble: Option<Trouble>,
-        failure: Failure,
-    },
-    /// The provider's definite word: the refresh token is kept, but no longer used.
-    Rejected { refusal: Refusal, since: Wall },
-    /// The configuration is wrong: no retry before a reload or `refresh`.
-    Parked { refusal: Refusal, since: Wall },
-}
-
-/// A refresh that has failed in a way that may pass.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Failure {
-    refusal: Refusal,
-    cause: Cause,
-}
-
-/// A row of transient failures.
-#[derive(Clone, Debug)]
-struct Trouble {
-    since: Now,
-    failures: u32,
-    /// How many of the last were the very same refusal that nobody explained.
-    unexplained: u32,
-    /// Whether a reply was lost among them, and with it perhaps a new refresh token.
-    lost: bool,
-    refusal: Refusal,
-    /// Whether the user has heard of it.
-    told: bool,
-}
-
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-enum SignIn {
-    None { failed: Option<Refusal> },
-    Discovering(Discovering),
-    Pending(Pending),
-    Exchanging(Exchanging),
-}
-
-/// A sign-in that waits for the user, by one channel or several: the first to finish wins.
-///
-/// It waits for as long as it takes. A fresh state and verifier every hour, say, would lose each
-/// sign-in that somebody began before and ended after, and guard nothing: the reminders that spread
-/// one URL would spread the next.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Pending {
-    attempt: AttemptId,
-    /// Why the sign-in before this one ended without tokens.
+/// What an account has to remember: a successor of the process gets it as it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct AccountState {
+    grant: Option<Grant>,
+    /// Why there are no tokens any more, unless `revoke` ended them.
+    lost: Option<Refusal>,
+    sign_in: SignIn,
+    /// Why the last sign-in ended without tokens.
     failed: Option<Refusal>,
-    /// At least one of these two is open.
-    browser: Option<Browser>,
-    device: Device,
-    since: Now,
-    reminded: Option<Now>,
-    waiters: Vec<Waiter>,
-    /// Who waits for the code that is being asked for.
-    code_waiters: Vec<Waiter>,
-}
-
-/// An authorization request, completed by a redirect or a paste of it.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Browser {
-    state: Arc<Secret>,
-    verifier: Arc<Secret>,
-    redirect_uri: String,
-    uri: String,
-}
-
-/// An authorization code on its way to the token endpoint. It owns everything that the exchange
-/// needs, so that nothing but revoke and reload can cost it.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-struct Exchanging {
-    browser: Browser,
-    code: Arc<Secret>,
-    since: Now,
-    waiters: Vec<Waiter>,
-    phase: ExchangePhase,
-    /// Why the last try failed.
-    trouble: Option<Refusal>,
-    /// Whether the user has heard of it.
-    told: bool,
-}
-
-impl Pending {
-    /// The address to open: the browser's, or else the page for the code.
-    fn uri(&self, now: Now) -> Option<String> {
-        let browser = self.browser.as_ref().map(|browser| browser.uri.clone());
-        browser.or_else(|| {
-            let device = self.device.view(now)?;
-            Some((device.verification_uri_complete).unwrap_or(device.verification_uri))
-        })
-    }
+    /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
+    last_request: Option<Instant>,
+    /// When a device code was last asked for.
+    last_device_request: Option<Instant>,
+    revocations: Vec<Revocation>,
+    /// The oddities of the last reply, so that a provider's habit is logged once.
+    warned: Vec<String>,
+    /// Whether the user has been notified that a sign-in yields no refresh token.
+    told_no_refresh_token: bool,
 }
 
 /// What an operation in flight asks the provider for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum Operation {
     Exchange,
     Refresh,
     /// A device code.
@@ -330,43 +116,55 @@ enum Asked {
     Revocation,
 }
 
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-enum ExchangePhase {
-    InFlight(AttemptId),
-    /// Nothing of the request was sent, so the code is still good.
-    RetryAt(Instant),
-}
+impl AccountState {
+    /// What stays of it under another registration.
+    fn changed(&self) -> Self {
+        let lost = match &self.grant {
+            Some(_) => Some(Refusal::new(
+                "the account's registration was changed in the config",
+            )),
+            None => self.lost.clone(),
+        };
+        AccountState {
+            last_request: self.last_request,
+            lost,
+            ..AccountState::default()
+        }
+    }
 
-impl ExchangePhase {
-    /// Whether `attempt` is the one that is in flight.
-    fn is(&self, attempt: AttemptId) -> bool {
-        matches!(self, ExchangePhase::InFlight(id) if *id == attempt)
+    /// Says of each token under which registration it was issued.
+    fn bind(&self, mark: Mark) {
+        let access = |grant: &Grant| grant.access.as_ref().map(|it| it.token.clone());
+        let refresh = |grant: &Grant| grant.renewal.as_ref().map(|it| it.refresh_token.clone());
+        let grant = self.grant.iter().flat_map(|it| [access(it), refresh(it)]);
+        let revocations = self.revocations.iter().flat_map(Revocation::secrets);
+        let others = self.sign_in.secrets().chain(revocations).cloned();
+        grant.flatten().chain(others).for_each(|it| it.bind(mark));
+    }
+
+    /// What is in flight becomes wanted: its answer will not arrive.
+    fn settle(&mut self, now: Instant) {
+        if let Some(renewal) = self.grant.as_mut().and_then(|it| it.renewal.as_mut()) {
+            renewal.phase.settle(now);
+        }
+        self.sign_in.settle(now);
+        self.revocations.iter_mut().for_each(|it| it.settle(now));
     }
 }
 
 impl Account {
     pub fn new(described: &config::Account) -> Self {
-        let configured = Configured {
-            device_auth_uri: described.device_auth_uri.clone(),
-            revocation_uri: described.revocation_uri.clone(),
-        };
+        let configured = OptionalEndpoints::of(described);
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
             credentials: Credentials::new(described),
             policy: described.policy,
             token_file: described.token_file.clone(),
-            published: Published::default(),
-            held: Held::Nothing { lost: None },
-            sign_in: SignIn::None { failed: None },
+            published: TokenFileState::default(),
             location: Location::new(&described.registration, &configured),
             configured,
-            last_device_request: None,
-            revocations: Vec::new(),
-            last_request: None,
-            warned: Vec::new(),
-            told_no_refresh_token: false,
+            state: AccountState::default(),
             waiting: BTreeMap::new(),
             filed: None,
         }
@@ -375,53 +173,54 @@ impl Account {
     /// This account under another registration: nothing stays but the floor, and the knowledge
     /// that there were tokens.
     pub fn changed(&self, described: &config::Account) -> Self {
-        Account {
-            last_request: self.last_request,
-            held: Held::Nothing {
-                lost: match &self.held {
-                    Held::Nothing { lost } => lost.clone(),
-                    Held::Grant(_) => Some(lost_by_change()),
-                },
-            },
-            ..Account::new(described)
-        }
-    }
-
-    /// Why there are no tokens any more.
-    fn lost(&self) -> Option<&Refusal> {
-        match &self.held {
-            Held::Nothing { lost } => lost.as_ref(),
-            Held::Grant(_) => None,
-        }
+        let mut changed = Account::new(described);
+        changed.state = self.state.changed();
+        changed
     }
 
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Whether a request of it is with the shell.
-    pub fn awaits_reply(&self) -> bool {
-        let exchanging = match &self.sign_in {
-            SignIn::Exchanging(Exchanging {
-                phase: ExchangePhase::InFlight(attempt),
-                ..
-            }) => Some(*attempt),
-            SignIn::Pending(pending) => pending.device.awaits_reply(),
-            SignIn::Exchanging(_) | SignIn::Discovering(_) | SignIn::None { .. } => None,
+    /// The operations in flight.
+    fn in_flight(&self) -> impl Iterator<Item = (AttemptId, Operation)> {
+        let (exchange, code, poll) = match &self.state.sign_in {
+            SignIn::None | SignIn::Discovering(_) => (None, None, None),
+            SignIn::Pending(pending) => (None, pending.device.asking(), pending.device.polling()),
+            SignIn::Exchanging(exchanging) => (exchanging.dispatch.attempt(), None, None),
         };
-        let refreshing = match self.phase() {
+        let refresh = match self.phase() {
             Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
             _ => None,
         };
-        let revoking = self.revocations.iter().filter_map(Revocation::attempt);
-        let mut attempts = exchanging.into_iter().chain(refreshing).chain(revoking);
-        // What waits for an endpoint hasn't been sent.
-        attempts.any(|attempt| !self.location.keeps_waiting(attempt))
+        let one = [
+            (exchange, Operation::Exchange),
+            (code, Operation::Code),
+            (poll, Operation::Poll),
+            (refresh, Operation::Refresh),
+        ];
+        let revocations = self.state.revocations.iter();
+        let revocations = revocations.map(|it| (it.dispatch().attempt(), Operation::Revocation));
+        let all = one.into_iter().chain(revocations);
+        all.filter_map(|(attempt, operation)| Some((attempt?, operation)))
+    }
+
+    /// What `attempt` asks for, if it is in flight.
+    fn operation(&self, attempt: AttemptId) -> Option<Operation> {
+        let mut in_flight = self.in_flight();
+        let (_, operation) = in_flight.find(|(id, _)| *id == attempt)?;
+        Some(operation)
+    }
+
+    /// Whether a request of it is with the shell; what waits for an endpoint hasn't been sent.
+    pub fn awaits_reply(&self) -> bool {
+        let mut in_flight = self.in_flight();
+        in_flight.any(|(attempt, _)| !self.location.keeps_waiting(attempt))
     }
 
     /// Whether it has tokens.
     pub fn holds(&self) -> bool {
-        matches!(self.held, Held::Grant(_))
+        self.state.grant.is_some()
     }
 
     pub fn registration(&self) -> &Arc<Registration> {
@@ -433,24 +232,51 @@ impl Account {
         let refresh = self.refresh_due(common);
         let sign_in = self.sign_in_due(&common.config);
         let due = [refresh, sign_in, self.token_file_due()];
-        let revocations = self.revocations.iter().filter_map(Revocation::due);
+        let revocations = self.state.revocations.iter();
+        let revocations = revocations.filter_map(|it| it.dispatch().due());
         due.into_iter().flatten().chain(revocations).min()
     }
 
-    /// When the token in the file has expired.
-    fn token_file_due(&self) -> Option<Instant> {
-        match self.published {
-            Published::Token(_) => self.access_expires(),
-            Published::Unknown | Published::Nothing => None,
-        }
+    /// The access token held, valid or not.
+    fn access(&self) -> Option<&Access<Instant>> {
+        self.state.grant.as_ref()?.access.as_ref()
     }
 
     /// When the access token expires, as far as that is known.
-    pub(super) fn access_expires(&self) -> Option<Instant> {
-        match &self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => grant.access.as_ref()?.expires,
+    fn access_expires(&self) -> Option<Instant> {
+        self.access()?.expires
+    }
+
+    fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
+        let access = self.access()?;
+        let valid = access.expires.is_none_or(|expires| now < expires);
+        valid.then(|| access.token.clone())
+    }
+
+    /// How refreshing goes, if there is something to refresh with.
+    fn phase(&self) -> Option<&Phase> {
+        Some(&self.state.grant.as_ref()?.renewal.as_ref()?.phase)
+    }
+
+    fn phase_mut(&mut self) -> Option<&mut Phase> {
+        Some(&mut self.state.grant.as_mut()?.renewal.as_mut()?.phase)
+    }
+
+    fn set_phase(&mut self, new: Phase) {
+        if let Some(phase) = self.phase_mut() {
+            *phase = new;
         }
+    }
+
+    /// Whether only a sign-in makes the account work. A reminder is in order only then: tokens
+    /// may have come by another way (`restore`) since the request was made.
+    fn needs_person(&self) -> bool {
+        matches!(self.phase(), None | Some(Phase::Rejected { .. }))
+    }
+
+    /// Whether it works without a person: a token is valid, or may be refreshed.
+    fn is_live(&self, now: Instant) -> bool {
+        self.valid_access(now).is_some() || !self.needs_person()
     }
 
     // ---- what users ask for -------------------------------------------------------------------
@@ -462,7 +288,7 @@ impl Account {
         }
     }
 
-    /// Starts what brings a token, or joins it; what that is.
+    /// Starts what yields a token, or joins it; returns what that is.
     fn bring(&mut self, env: &mut Env) -> Show {
         match self.phase() {
             Some(Phase::Parked { refusal, .. }) => Show::Parked(refusal.clone()),
@@ -490,29 +316,22 @@ impl Account {
         Progress::Refreshing { trouble }
     }
 
-    /// Forgets the tokens; true when `tell` will hear what the provider says to that.
+    /// Forgets the tokens; true when `tell` is answered with the outcome of a revocation.
     pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
-        let access = self.valid_access(env.now.instant);
-        let held = std::mem::replace(&mut self.held, Held::Nothing { lost: None });
-        if let Held::Grant(_) = held {
-            env.tokens_changed();
-            self.announce(env, TokenEvent::Revoked);
-        }
-        let why = Refusal {
-            text: "the account's tokens were revoked".into(),
-            hint: None,
-        };
+        let access_is_valid = self.valid_access(env.now.instant).is_some();
+        let grant = self.drop_grant(env, TokenEvent::Revoked);
+        let why = Refusal::new("the account's tokens were revoked");
         self.cancel_sign_in(env, why.clone());
-        self.sign_in = SignIn::None { failed: None };
-        self.told_no_refresh_token = false;
+        self.state.failed = None;
+        self.state.told_no_refresh_token = false;
         self.answer_failed(env, &why);
         let Some(waiter) = tell else {
             return false;
         };
         let attempt = env.attempt();
-        match self.revocation_of(held, access.is_some(), attempt, waiter) {
+        match self.revocation_of(grant, access_is_valid, attempt, waiter) {
             Some(revocation) => {
-                self.revocations.push(revocation);
+                self.state.revocations.push(revocation);
                 self.tell_provider(env, attempt);
                 true
             }
@@ -520,17 +339,20 @@ impl Account {
         }
     }
 
+    /// Takes the tokens away, and announces it if there were any.
+    fn drop_grant(&mut self, env: &mut Env, event: TokenEvent) -> Option<Grant> {
+        self.state.lost = None;
+        let grant = self.state.grant.take()?;
+        env.tokens_changed();
+        self.announce(env, event);
+        Some(grant)
+    }
+
     /// The account as this registration ends: its tokens go nowhere else.
     pub fn end(&mut self, env: &mut Env) {
-        if let Held::Grant(_) = std::mem::replace(&mut self.held, Held::Nothing { lost: None }) {
-            env.tokens_changed();
-            self.announce(env, TokenEvent::Invalidated);
-        }
-        let why = Refusal {
-            text: "the account was changed or removed in the config".into(),
-            hint: None,
-        };
-        for revocation in std::mem::take(&mut self.revocations) {
+        self.drop_grant(env, TokenEvent::Invalidated);
+        let why = Refusal::new("the account was changed or removed in the config");
+        for revocation in std::mem::take(&mut self.state.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
         }
         self.cancel_sign_in(env, why);
@@ -544,15 +366,9 @@ impl Account {
         if self.token_file != described.token_file {
             self.withdraw(env);
             self.token_file = described.token_file.clone();
-            self.published = Published::default();
+            self.published = TokenFileState::default();
         }
-        self.relocate(
-            env,
-            Configured {
-                device_auth_uri: described.device_auth_uri.clone(),
-                revocation_uri: described.revocation_uri.clone(),
-            },
-        );
+        self.relocate(env, OptionalEndpoints::of(described));
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
         }
@@ -575,7 +391,7 @@ impl Account {
             self.start_refresh(env);
         }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
-            match &self.sign_in {
+            match &self.state.sign_in {
                 SignIn::Pending(pending) => {
                     let reminder = self.reminder_due(env.config(), pending);
                     self.tick_device(env);
@@ -584,12 +400,12 @@ impl Account {
                     }
                 }
                 SignIn::Exchanging(_) => self.retry_exchange(env),
-                SignIn::Discovering(_) | SignIn::None { .. } => {}
+                SignIn::Discovering(_) | SignIn::None => {}
             }
         }
-        for at in 0..self.revocations.len() {
-            if let Some(revocation) = self.revocations.get_mut(at)
-                && revocation.due().is_some_and(|at| at <= now)
+        for at in 0..self.state.revocations.len() {
+            if let Some(revocation) = self.state.revocations.get_mut(at)
+                && revocation.dispatch().due().is_some_and(|at| at <= now)
             {
                 let attempt = env.attempt();
                 revocation.retry(attempt);
@@ -600,17 +416,12 @@ impl Account {
 
     /// When the next refresh is due, if there can be one.
     pub fn refresh_due(&self, common: &Common) -> Option<Instant> {
-        let Held::Grant(grant) = &self.held else {
-            return None;
-        };
-        let Renewal::With { phase, .. } = &grant.renewal else {
-            return None;
-        };
+        let grant = self.state.grant.as_ref()?;
         if self.is_exchanging() {
-            // One request at a time; and this one will bring other tokens.
+            // One request at a time; and this one will yield other tokens.
             return None;
         }
-        let wish = match phase {
+        let wanted = match &grant.renewal.as_ref()?.phase {
             Phase::Waiting => match &grant.access {
                 Some(access) => {
                     schedule::refresh_at(&self.policy, grant.obtained.instant, access.expires)
@@ -634,22 +445,19 @@ impl Account {
             | Phase::Rejected { .. }
             | Phase::Parked { .. } => return None,
         };
-        Some(wish.max(self.earliest_request(common)))
+        Some(wanted.max(self.earliest_request(common)))
     }
 
     fn sign_in_due(&self, config: &Config) -> Option<Instant> {
-        match &self.sign_in {
+        match &self.state.sign_in {
             // The issuer's own deadline counts.
-            SignIn::Discovering(_) | SignIn::None { .. } => None,
+            SignIn::Discovering(_) | SignIn::None => None,
             SignIn::Pending(pending) => {
                 let reminder = self.reminder_due(config, pending);
-                let device = pending.device.due(self.last_device_request);
+                let device = pending.device.due(self.state.last_device_request);
                 reminder.into_iter().chain(device).min()
             }
-            SignIn::Exchanging(exchanging) => match exchanging.phase {
-                ExchangePhase::InFlight(_) => None,
-                ExchangePhase::RetryAt(at) => Some(at),
-            },
+            SignIn::Exchanging(exchanging) => exchanging.dispatch.due(),
         }
     }
 
@@ -667,7 +475,7 @@ impl Account {
 
     /// Whether the pending sign-in is to be reminded of by now.
     fn is_reminder_due(&self, env: &Env) -> bool {
-        let SignIn::Pending(pending) = &self.sign_in else {
+        let SignIn::Pending(pending) = &self.state.sign_in else {
             return false;
         };
         let due = self.reminder_due(env.config(), pending);
@@ -675,10 +483,7 @@ impl Account {
     }
 
     fn is_exchanging(&self) -> bool {
-        match self.sign_in {
-            SignIn::Exchanging(_) => true,
-            SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_) => false,
-        }
+        matches!(self.state.sign_in, SignIn::Exchanging(_))
     }
 
     fn earliest_request(&self, common: &Common) -> Instant {
@@ -687,61 +492,7 @@ impl Account {
             (None, Some(issuer)) => common.issuers.not_before(issuer),
             (None, None) => None,
         };
-        schedule::earliest(self.last_request, pause)
-    }
-
-    /// Whether only a sign-in brings a working account. A reminder is in order only then: tokens
-    /// may have come by another way (`restore`) since the request was made.
-    fn needs_person(&self) -> bool {
-        match &self.held {
-            Held::Nothing { .. } => true,
-            Held::Grant(grant) => match &grant.renewal {
-                Renewal::Impossible => true,
-                Renewal::With { phase, .. } => matches!(phase, Phase::Rejected { .. }),
-            },
-        }
-    }
-
-    // ---- small parts --------------------------------------------------------------------------
-
-    pub(super) fn valid_access(&self, now: Instant) -> Option<Arc<Secret>> {
-        let Held::Grant(grant) = &self.held else {
-            return None;
-        };
-        let access = grant.access.as_ref()?;
-        let valid = access.expires.is_none_or(|expires| now < expires);
-        valid.then(|| access.token.clone())
-    }
-
-    fn phase(&self) -> Option<&Phase> {
-        match &self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => match &grant.renewal {
-                Renewal::Impossible => None,
-                Renewal::With { phase, .. } => Some(phase),
-            },
-        }
-    }
-
-    /// Whether it works without a person: a token is valid, or may be refreshed.
-    fn is_live(&self, now: Instant) -> bool {
-        self.valid_access(now).is_some() || !self.needs_person()
-    }
-
-    fn phase_mut(&mut self) -> Option<&mut Phase> {
-        match &mut self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => match &mut grant.renewal {
-                Renewal::Impossible => None,
-                Renewal::With { phase, .. } => Some(phase),
-            },
-        }
-    }
-
-    fn set_phase(&mut self, new: Phase) {
-        if let Some(phase) = self.phase_mut() {
-            *phase = new;
-        }
+        schedule::earliest(self.state.last_request, pause)
     }
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {
@@ -754,14 +505,6 @@ impl Account {
                 event,
             });
         }
-    }
-}
-
-/// Why an account under another registration has none of the tokens that there were.
-fn lost_by_change() -> Refusal {
-    Refusal {
-        text: "the account's registration was changed in the config".into(),
-        hint: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{AttemptId, Effect, env::Env};
+use super::{attempt::AttemptId, effect::Effect, env::Env};
 use crate::{
     config::{self, Client, ClientAuth, ClientSecret},
     oauth::client,
@@ -17,13 +17,13 @@ pub struct Credentials {
     client: Arc<Client>,
     /// The registration beside which it is configured.
     under: Mark,
-    fetched: Fetched,
+    fetched: SecretState,
 }
 
 /// What `client_secret_cmd` has said.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-enum Fetched {
+enum SecretState {
     Nothing,
     Asking {
         attempt: AttemptId,
@@ -38,11 +38,11 @@ impl Credentials {
         Credentials {
             client: described.client.clone(),
             under: described.registration.mark(),
-            fetched: Fetched::Nothing,
+            fetched: SecretState::Nothing,
         }
     }
 
-    /// What goes along with a request, or `None`: then `request` waits for [`Self::answered`].
+    /// What proves the client in a request, or `None`: then `request` waits for [`Self::answered`].
     /// `usual` is how to prove it where the config doesn't say.
     pub fn get(
         &mut self,
@@ -53,14 +53,14 @@ impl Credentials {
     ) -> Option<client::Credentials<'_>> {
         if let ClientSecret::Command(command) = &self.client.secret {
             match &mut self.fetched {
-                Fetched::Secret(_) => {}
-                Fetched::Asking { waiting, .. } => {
+                SecretState::Secret(_) => {}
+                SecretState::Asking { waiting, .. } => {
                     waiting.push(request);
                     return None;
                 }
-                Fetched::Nothing => {
+                SecretState::Nothing => {
                     let attempt = env.attempt();
-                    self.fetched = Fetched::Asking {
+                    self.fetched = SecretState::Asking {
                         attempt,
                         waiting: vec![request],
                     };
@@ -77,7 +77,7 @@ impl Credentials {
             auth: self.client.auth.unwrap_or(usual),
             secret: match (&self.client.secret, &self.fetched) {
                 (ClientSecret::Given(secret), _)
-                | (ClientSecret::Command(_), Fetched::Secret(secret)) => Some(secret),
+                | (ClientSecret::Command(_), SecretState::Secret(secret)) => Some(secret),
                 (ClientSecret::None | ClientSecret::Command(_), _) => None,
             },
             headers: &self.client.headers,
@@ -87,13 +87,13 @@ impl Credentials {
 
     /// The command has ended: with the secret, or without. Returns the requests that waited.
     pub fn answered(&mut self, attempt: AttemptId, secret: Option<Secret>) -> Vec<AttemptId> {
-        match std::mem::replace(&mut self.fetched, Fetched::Nothing) {
-            Fetched::Asking {
+        match std::mem::replace(&mut self.fetched, SecretState::Nothing) {
+            SecretState::Asking {
                 attempt: asked,
                 waiting,
             } if asked == attempt => {
                 if let Some(secret) = secret {
-                    self.fetched = Fetched::Secret(Arc::new(secret));
+                    self.fetched = SecretState::Secret(Arc::new(secret));
                 }
                 waiting
             }
@@ -106,8 +106,8 @@ impl Credentials {
 
     /// The provider has refused it: the next request fetches it anew.
     pub fn forget(&mut self) {
-        if let Fetched::Secret(_) = self.fetched {
-            self.fetched = Fetched::Nothing;
+        if let SecretState::Secret(_) = self.fetched {
+            self.fetched = SecretState::Nothing;
         }
     }
 
@@ -120,9 +120,9 @@ impl Credentials {
         if same {
             return Vec::new();
         }
-        match std::mem::replace(&mut self.fetched, Fetched::Nothing) {
-            Fetched::Asking { waiting, .. } => waiting,
-            Fetched::Nothing | Fetched::Secret(_) => Vec::new(),
+        match std::mem::replace(&mut self.fetched, SecretState::Nothing) {
+            SecretState::Asking { waiting, .. } => waiting,
+            SecretState::Nothing | SecretState::Secret(_) => Vec::new(),
         }
     }
 }

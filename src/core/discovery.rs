@@ -1,6 +1,6 @@
 //! What the issuers say of themselves (RFC 8414): asked for when an account first needs it, shared
 //! by all accounts of an issuer, kept for the life of the process. A failure ends nothing; it is
-//! tried again at growing intervals for as long as somebody waits.
+//! retried at growing intervals while a sign-in waits for it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
-    AttemptId, Effect,
-    env::Env,
-    schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP},
+    attempt::AttemptId,
+    effect::Effect,
+    output::Output,
+    schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP, doubled},
 };
 use crate::{
     oauth::{
@@ -21,26 +22,25 @@ use crate::{
     time::{Instant, Now},
 };
 
-/// How long to wait after the first failure when somebody waits to sign in, doubling with each
+/// How long to wait after the first failure while a sign-in waits, doubling with each
 /// further one: a network that comes up with the session is there by then.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 
 /// Every issuer that has been asked.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Issuers {
     entries: BTreeMap<Arc<str>, Entry>,
+    #[serde(skip)]
     changed: bool,
 }
 
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-enum Entry {
+/// What is known of an issuer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Entry {
     /// To be asked as soon as anything may be sent.
-    Wanted {
-        trouble: Option<Failed>,
-    },
+    Wanted { trouble: Option<Failures> },
     /// A request is with the shell.
+    #[serde(skip)]
     Asking {
         attempt: AttemptId,
         url: Url,
@@ -48,15 +48,17 @@ enum Entry {
         left: Vec<Url>,
         /// Why it wasn't where was looked before.
         missed: Option<Miss>,
-        trouble: Option<Failed>,
+        trouble: Option<Failures>,
     },
+    /// This.
     Known(Arc<Metadata>),
-    Failed(Failed),
+    /// It was asked in vain.
+    Failed(Failures),
 }
 
 /// A row of failures.
-#[derive(Clone, Debug)]
-pub struct Failed {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failures {
     /// Why the last one failed.
     pub refusal: Refusal,
     /// When the first did.
@@ -66,77 +68,52 @@ pub struct Failed {
     /// The issuer did answer.
     pub answered: bool,
     last: Instant,
-    /// Somebody waits for more than a request that comes again by itself.
+    /// A sign-in waits: it is retried without a request that needs it.
     retry: bool,
 }
 
-impl Failed {
+impl Failures {
+    /// The row of failures with one more.
+    fn after(before: Option<Failures>, issuer: &str, miss: Miss, now: Now) -> Self {
+        let refusal = Refusal {
+            text: format!(
+                "no endpoints from {}: {}",
+                crate::text::sanitize(issuer),
+                miss.text
+            ),
+            hint: miss.hint.map(str::to_owned),
+        };
+        Failures {
+            refusal,
+            since: before.as_ref().map_or(now, |before| before.since),
+            failures: before.map_or(0, |before| before.failures).saturating_add(1),
+            answered: miss.kind != MissKind::Unreachable,
+            last: now.instant,
+            retry: false,
+        }
+    }
+
     /// When the next try may be made.
     fn not_before(&self) -> Instant {
         self.last.after(MIN_REQUEST_GAP)
     }
 
-    /// When it is due without anybody asking for it.
-    fn due(&self) -> Option<Instant> {
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let delay = FIRST_RETRY.saturating_mul(2u32.saturating_pow(doublings));
+    /// When it is tried again, if so without a request that needs it.
+    pub fn due(&self) -> Option<Instant> {
+        let delay = doubled(FIRST_RETRY, self.failures);
         self.retry
             .then(|| self.last.after(delay.min(MAX_RETRY_DELAY)))
     }
 }
 
-/// What is known of an issuer.
-#[derive(Debug)]
-pub enum Knowledge<'a> {
-    /// Nobody has asked.
-    Nothing,
-    /// It is being asked.
-    Asking,
-    /// This.
-    Metadata(&'a Arc<Metadata>),
-    /// It was asked in vain.
-    Failed {
-        /// How.
-        failed: &'a Failed,
-        /// When it is asked again, if so without a request that needs it.
-        next: Option<Instant>,
-    },
-}
-
-/// What came of wanting an issuer's metadata.
-#[derive(Debug)]
-#[must_use]
-pub enum Wish {
-    /// The accounts will hear of it.
-    UnderWay,
-    /// It is too soon after the last failure.
-    Refused(Refusal),
-}
-
-/// An issuer's metadata on its way to a successor of this process.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CarriedIssuer {
-    issuer: Arc<str>,
-    metadata: Arc<Metadata>,
-}
-
 impl Issuers {
-    /// What is known of `issuer`.
-    pub fn get(&self, issuer: &str) -> Knowledge<'_> {
-        match self.entries.get(issuer) {
-            None => Knowledge::Nothing,
-            Some(Entry::Known(metadata)) => Knowledge::Metadata(metadata),
-            Some(Entry::Failed(failed)) => Knowledge::Failed {
-                failed,
-                next: failed.due(),
-            },
-            Some(Entry::Wanted { .. } | Entry::Asking { .. }) => Knowledge::Asking,
-        }
+    /// What is known of `issuer`, if it has been asked.
+    pub fn get(&self, issuer: &str) -> Option<&Entry> {
+        self.entries.get(issuer)
     }
 
     /// Why asking `issuer` has failed so far, while nothing better is known.
-    pub fn trouble(&self, issuer: &str) -> Option<&Failed> {
+    pub fn trouble(&self, issuer: &str) -> Option<&Failures> {
         match self.entries.get(issuer)? {
             Entry::Failed(failed) => Some(failed),
             Entry::Wanted { trouble } | Entry::Asking { trouble, .. } => trouble.as_ref(),
@@ -165,7 +142,7 @@ impl Issuers {
             .collect()
     }
 
-    /// Nobody waits for `issuer` any more.
+    /// Nothing waits for `issuer` any more.
     pub fn rest(&mut self, issuer: &str) {
         match self.entries.get_mut(issuer) {
             Some(Entry::Failed(failed)) => failed.retry = false,
@@ -176,7 +153,7 @@ impl Issuers {
         }
     }
 
-    /// Somebody waits for `issuer`, which has failed: it is asked again without being asked for.
+    /// A sign-in waits for `issuer`, which has failed: it is retried without a request that needs it.
     pub fn insist(&mut self, issuer: &str) {
         if let Some(Entry::Failed(failed)) = self.entries.get_mut(issuer) {
             failed.retry = true;
@@ -188,26 +165,90 @@ impl Issuers {
         std::mem::take(&mut self.changed)
     }
 
-    /// What a successor of this process needs.
-    pub(super) fn carried(&self) -> Vec<CarriedIssuer> {
-        let known = self
-            .entries
-            .iter()
-            .filter_map(|(issuer, entry)| match entry {
-                Entry::Known(metadata) => Some(CarriedIssuer {
-                    issuer: issuer.clone(),
-                    metadata: metadata.clone(),
-                }),
-                Entry::Wanted { .. } | Entry::Asking { .. } | Entry::Failed(_) => None,
-            });
-        known.collect()
+    /// The answers to the requests in flight will not arrive: they have to be sent again.
+    pub(super) fn settle(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let Entry::Asking { trouble, .. } = entry {
+                *entry = Entry::Wanted {
+                    trouble: trouble.take(),
+                };
+            }
+        }
     }
 
-    /// Goes on from a predecessor's [`Issuers::carried`].
-    pub(super) fn adopt(&mut self, carried: Vec<CarriedIssuer>) {
-        for CarriedIssuer { issuer, metadata } in carried {
-            self.entries.insert(issuer, Entry::Known(metadata));
-        }
+    /// Has `issuer` asked, unless that is under way; later, if nothing may be sent (`held`).
+    ///
+    /// # Errors
+    /// Why the last request failed, when it is too soon for the next one.
+    pub fn want(
+        &mut self,
+        issuer: &Arc<str>,
+        now: Instant,
+        held: bool,
+        output: &mut Output,
+    ) -> Result<(), Refusal> {
+        let trouble = match self.entries.get_mut(issuer) {
+            None => None,
+            Some(Entry::Failed(failed)) if failed.not_before() > now => {
+                return Err(failed.refusal.clone());
+            }
+            Some(Entry::Failed(failed)) => Some(failed.clone()),
+            Some(Entry::Wanted { trouble }) => trouble.take(),
+            Some(Entry::Known(_) | Entry::Asking { .. }) => return Ok(()),
+        };
+        let mut places = metadata::well_known(issuer).into_iter();
+        let entry = match places.next().filter(|_| !held) {
+            Some(url) => ask(output, url, places.rev().collect(), None, trouble),
+            None => Entry::Wanted { trouble },
+        };
+        self.changed = true;
+        self.entries.insert(issuer.clone(), entry);
+        Ok(())
+    }
+
+    /// Takes what came back for an [`Effect::Discover`]. Returns the issuer if its request is over.
+    pub fn answered(
+        &mut self,
+        now: Now,
+        output: &mut Output,
+        attempt: AttemptId,
+        outcome: &Outcome,
+    ) -> Option<Arc<str>> {
+        let asked =
+            |entry: &Entry| matches!(entry, Entry::Asking { attempt: id, .. } if *id == attempt);
+        let (issuer, entry) = self.entries.iter_mut().find(|(_, entry)| asked(entry))?;
+        let Entry::Asking {
+            url,
+            left,
+            missed,
+            trouble,
+            ..
+        } = entry
+        else {
+            return None;
+        };
+        self.changed = true;
+        let (issuer, trouble) = (issuer.clone(), trouble.take());
+        *entry = match metadata::judge(&issuer, url, outcome) {
+            Ok(metadata) => {
+                for warning in &metadata.warnings {
+                    output.log(Level::Warn, &issuer, warning.clone());
+                }
+                output.log(Level::Info, &issuer, "the endpoints are known");
+                Entry::Known(Arc::new(metadata))
+            }
+            Err(miss) => {
+                let miss = miss.worse(missed.take());
+                if let Some(next) = left.pop().filter(|_| miss.kind < MissKind::Unreachable) {
+                    *entry = ask(output, next, std::mem::take(left), Some(miss), trouble);
+                    return None;
+                }
+                let failed = Failures::after(trouble, &issuer, miss, now);
+                output.log(Level::Warn, &issuer, failed.refusal.text.clone());
+                Entry::Failed(failed)
+            }
+        };
+        Some(issuer)
     }
 }
 
@@ -221,49 +262,16 @@ impl Entry {
     }
 }
 
-/// Has `issuer` asked, unless that is under way or comes too soon.
-pub fn want(env: &mut Env, issuer: &Arc<str>) -> Wish {
-    let entries = &mut env.common.issuers.entries;
-    let trouble = match entries.remove(issuer) {
-        None => None,
-        Some(Entry::Wanted { trouble }) => trouble,
-        Some(Entry::Failed(failed)) if failed.not_before() > env.now.instant => {
-            let refusal = failed.refusal.clone();
-            entries.insert(issuer.clone(), Entry::Failed(failed));
-            return Wish::Refused(refusal);
-        }
-        Some(Entry::Failed(failed)) => Some(failed),
-        Some(known @ (Entry::Known(_) | Entry::Asking { .. })) => {
-            entries.insert(issuer.clone(), known);
-            return Wish::UnderWay;
-        }
-    };
-    env.common.issuers.changed = true;
-    let entry = match env.common.held {
-        true => Entry::Wanted { trouble },
-        false => {
-            let mut left = metadata::well_known(issuer);
-            left.reverse();
-            match left.pop() {
-                Some(url) => ask(env, url, left, None, trouble),
-                // The config has made sure that there is one.
-                None => Entry::Wanted { trouble },
-            }
-        }
-    };
-    env.common.issuers.entries.insert(issuer.clone(), entry);
-    Wish::UnderWay
-}
-
+/// Asks at `url`, and then at the last of `left`.
 fn ask(
-    env: &mut Env,
+    output: &mut Output,
     url: Url,
     left: Vec<Url>,
     missed: Option<Miss>,
-    trouble: Option<Failed>,
+    trouble: Option<Failures>,
 ) -> Entry {
-    let attempt = env.attempt();
-    env.emit(Effect::Discover {
+    let attempt = output.attempt();
+    output.emit(Effect::Discover {
         attempt,
         url: url.clone(),
     });
@@ -273,65 +281,5 @@ fn ask(
         left,
         missed,
         trouble,
-    }
-}
-
-/// What came back for an [`Effect::Discover`]. The issuer about which something is known now.
-pub fn answered(env: &mut Env, attempt: AttemptId, outcome: &Outcome) -> Option<Arc<str>> {
-    let mut entries = env.common.issuers.entries.iter();
-    let asked =
-        |entry: &Entry| matches!(entry, Entry::Asking { attempt: id, .. } if *id == attempt);
-    let issuer = entries.find(|(_, entry)| asked(entry))?.0.clone();
-    let Some(Entry::Asking {
-        url,
-        mut left,
-        missed,
-        trouble,
-        ..
-    }) = env.common.issuers.entries.remove(&issuer)
-    else {
-        return None;
-    };
-    let (entry, ended) = match metadata::judge(&issuer, &url, outcome) {
-        Ok(metadata) => {
-            for warning in &metadata.warnings {
-                env.log(Level::Warn, &issuer, warning.clone());
-            }
-            env.log(Level::Info, &issuer, "the endpoints are known");
-            (Entry::Known(Arc::new(metadata)), true)
-        }
-        Err(miss) => {
-            let miss = miss.worse(missed);
-            match left.pop().filter(|_| miss.kind < MissKind::Unreachable) {
-                Some(next) => (ask(env, next, left, Some(miss), trouble), false),
-                None => {
-                    let failed = failed(env, &issuer, miss, trouble);
-                    env.log(Level::Warn, &issuer, failed.refusal.text.clone());
-                    (Entry::Failed(failed), true)
-                }
-            }
-        }
-    };
-    env.common.issuers.entries.insert(issuer.clone(), entry);
-    env.common.issuers.changed = true;
-    ended.then_some(issuer)
-}
-
-fn failed(env: &Env, issuer: &str, miss: Miss, before: Option<Failed>) -> Failed {
-    let refusal = Refusal {
-        text: format!(
-            "no endpoints from {}: {}",
-            crate::text::sanitize(issuer),
-            miss.text
-        ),
-        hint: miss.hint.map(str::to_owned),
-    };
-    Failed {
-        refusal,
-        since: before.as_ref().map_or(env.now, |before| before.since),
-        failures: before.map_or(0, |before| before.failures).saturating_add(1),
-        answered: miss.kind != MissKind::Unreachable,
-        last: env.now.instant,
-        retry: false,
     }
 }

@@ -1,5 +1,5 @@
-//! The dump: every account's tokens, to be restored later or elsewhere. Sealed under a key that
-//! is part of the program: a dump can't be searched or altered by accident, but whoever has it has
+//! The dump: every account's tokens, to be restored later or elsewhere. SealedDump under a key that
+//! is part of the program: a dump can't be searched or altered by accident, but its bearer has
 //! the tokens. It is not encryption.
 //!
 //! Layout: [`MAGIC`], the version in decimal, a newline; a nonce; ChaCha20-Poly1305 (RFC 8439)
@@ -8,8 +8,10 @@
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use ring::aead;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+pub use super::grant::Access;
+use super::plain;
 use crate::{
     config::Registration,
     secret::{Secret, SecretBytes},
@@ -20,7 +22,7 @@ use crate::{
 const MAGIC: &[u8] = b"pizauth dump ";
 
 /// The layout written and read by this program; bumped by hand when it changes.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit four times.
 pub const MAX_DUMP_BYTES: usize = 256 << 20;
@@ -48,9 +50,9 @@ pub struct Saved {
     /// What the tokens were issued under.
     pub registration: Arc<Registration>,
     /// The access token, unless a probe has ended it.
-    pub access: Option<SavedAccess>,
+    pub access: Option<Access<Wall>>,
     /// The refresh token, if the provider gave one.
-    #[serde(with = "optional_secret")]
+    #[serde(with = "plain::optional")]
     pub refresh_token: Option<Arc<Secret>>,
     /// The origins that the issuer named when it was issued, if the issuer named them: it goes to no
     /// other. A dump without is as it was before there were any.
@@ -60,30 +62,13 @@ pub struct Saved {
     pub obtained: Wall,
 }
 
-/// An access token with its life.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SavedAccess {
-    /// The token.
-    #[serde(with = "secret")]
-    pub token: Arc<Secret>,
-    /// When it expires, if the provider said.
-    pub expires: Option<Wall>,
-    /// As [`Saved::refresh_origins`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origins: Option<Arc<[String]>>,
-    /// The scopes granted, if the provider said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<Arc<[String]>>,
-}
+/// A dump's bytes on their way to a client or a command. SecretBytes when dropped, never printed.
+pub struct SealedDump(SecretBytes);
 
-/// A dump's bytes on their way to somebody who keeps them. SecretBytes when dropped, never printed.
-pub struct Sealed(SecretBytes);
-
-impl Sealed {
+impl SealedDump {
     /// Takes `bytes` over.
     pub fn new(bytes: Vec<u8>) -> Self {
-        Sealed(SecretBytes::new(bytes))
+        SealedDump(SecretBytes::new(bytes))
     }
 
     /// The bytes, for a pipe.
@@ -92,7 +77,7 @@ impl Sealed {
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for SealedDump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
@@ -189,16 +174,17 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     if bytes.len() > MAX_DUMP_BYTES {
         return Err(DumpError::TooLarge);
     }
-    let start = bytes.len().saturating_sub(versioned(bytes)?.len());
-    let sealed = bytes.get_mut(start..).unwrap_or_default();
+    check_version(bytes)?;
+    let first_line = header(VERSION);
+    let sealed = bytes.get_mut(first_line.len()..);
     let (nonce, body) = sealed
-        .split_first_chunk_mut::<NONCE_BYTES>()
+        .and_then(|sealed| sealed.split_first_chunk_mut::<NONCE_BYTES>())
         .ok_or(DumpError::Damaged)?;
     let plain = key()
         .ok_or(DumpError::Damaged)?
         .open_in_place(
             aead::Nonce::assume_unique_for_key(*nonce),
-            aead::Aad::from(&header(VERSION)),
+            aead::Aad::from(&first_line),
             body,
         )
         .map_err(|ring::error::Unspecified| DumpError::Damaged)?;
@@ -207,20 +193,19 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     Ok(dump)
 }
 
-/// The part of `bytes` behind a first line that this version knows.
-fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
+/// Whether `bytes` start with [`header`] of this version.
+fn check_version(bytes: &[u8]) -> Result<(), DumpError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
         // A dump that was cut off within its first word is still one.
-        match MAGIC.starts_with(bytes) {
-            true => DumpError::Damaged,
-            false => DumpError::Foreign,
+        if MAGIC.starts_with(bytes) {
+            DumpError::Damaged
+        } else {
+            DumpError::Foreign
         }
     })?;
-    let end = rest
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or(DumpError::Damaged)?;
-    let (version, sealed) = rest.split_at(end);
+    let end = rest.iter().position(|byte| *byte == b'\n');
+    let version = end.and_then(|end| rest.get(..end));
+    let version = version.ok_or(DumpError::Damaged)?;
     let number: u32 = std::str::from_utf8(version)
         .ok()
         .and_then(|version| version.parse().ok())
@@ -231,7 +216,7 @@ fn versioned(bytes: &[u8]) -> Result<&[u8], DumpError> {
     }
     match number.cmp(&VERSION) {
         std::cmp::Ordering::Less => Err(DumpError::Foreign),
-        std::cmp::Ordering::Equal => sealed.get(1..).ok_or(DumpError::Damaged),
+        std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(DumpError::Newer),
     }
 }
@@ -249,9 +234,10 @@ fn check(dump: &Dump, plain: &[u8]) -> Result<(), DumpError> {
                 .as_ref()
                 .is_none_or(|access| printable(&access.token))
     });
-    match sound && is_as_written(dump, plain) {
-        true => Ok(()),
-        false => Err(DumpError::Damaged),
+    if sound && is_as_written(dump, plain) {
+        Ok(())
+    } else {
+        Err(DumpError::Damaged)
     }
 }
 
@@ -285,33 +271,6 @@ fn key() -> Option<aead::LessSafeKey> {
     Some(aead::LessSafeKey::new(key))
 }
 
-/// A secret as a string.
-pub(super) mod secret {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(secret: &Arc<Secret>, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Secret>, D::Error> {
-        String::deserialize(d).map(|text| Arc::new(Secret::new(text)))
-    }
-}
-
-/// A secret as a string, or null.
-pub(super) mod optional_secret {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(secret: &Option<Arc<Secret>>, s: S) -> Result<S::Ok, S::Error> {
-        secret.as_ref().map(|secret| secret.expose()).serialize(s)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Arc<Secret>>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        Ok(text.map(|text| Arc::new(Secret::new(text))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use url::Url;
@@ -332,7 +291,7 @@ mod tests {
                     auth_uri_fields: vec![("login_hint".into(), "a@b".into())],
                     token_uri_fields: vec![("resource".into(), "r".into())],
                 }),
-                access: Some(SavedAccess {
+                access: Some(Access {
                     token: Arc::new(Secret::new("access".into())),
                     expires: Some(Wall::from_millis(2_000)),
                     origins: None,
@@ -395,7 +354,7 @@ mod tests {
         twice.grants.extend(dump().grants);
         assert_eq!(open(&seal(&twice, [0; 32])), Err(DumpError::Damaged));
         let mut broken = dump();
-        broken.grants[0].access = Some(SavedAccess {
+        broken.grants[0].access = Some(Access {
             token: Arc::new(Secret::new("two\nlines".into())),
             expires: None,
             origins: None,

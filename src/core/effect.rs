@@ -5,38 +5,17 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    account::{Answer, Asker},
-    dump::Sealed,
+    answer::{ShowAnswer, ShowRequest},
+    attempt::{AttemptId, Waiter},
+    dump::SealedDump,
 };
-use serde::{Deserialize, Serialize};
-
 use crate::{
     oauth::token::{Refusal, Request},
     secret::Secret,
     view::DeviceView,
 };
 
-/// Names one operation in flight, and nothing else. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AttemptId(pub(super) u64);
-
-impl AttemptId {
-    /// As a number, for a successor of this process.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The attempt that a predecessor gave this number.
-    pub fn from_number(number: u64) -> Self {
-        AttemptId(number)
-    }
-}
-
-/// Whoever waits for an end or a token; means something only to the shell that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Waiter(pub u64);
-
-/// What somebody has waited for.
+/// What a client has waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// A sign-in.
@@ -47,12 +26,12 @@ pub enum Ended {
     Revocation,
 }
 
-/// What `token_event_cmd` hears of.
+/// What `token_event_cmd` is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenEvent {
-    /// Somebody signed in.
+    /// The user signed in.
     New,
-    /// A refresh brought a new access token.
+    /// A refresh yielded a new access token.
     Refreshed,
     /// The provider, the user's own probe or a changed registration ended the tokens.
     Invalidated,
@@ -139,7 +118,7 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
         /// For its standard input.
-        dump: Arc<Sealed>,
+        dump: Arc<SealedDump>,
     },
     /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
     Load {
@@ -148,7 +127,7 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
     },
-    /// Write or remove a token file. [`super::Core::publish_failed`] hears when that didn't work.
+    /// Write or remove a token file. [`super::Core::publish_failed`] is called when that fails.
     TokenFile {
         /// Whose.
         account: Arc<str>,
@@ -173,7 +152,7 @@ pub enum Effect {
         /// What to get.
         url: Url,
     },
-    /// Something that somebody waits for has ended.
+    /// Something that clients wait for has ended.
     Settled {
         /// What.
         what: Ended,
@@ -184,14 +163,14 @@ pub enum Effect {
         /// How it ended.
         result: Result<(), Refusal>,
     },
-    /// The answer that somebody has waited for.
+    /// The answer that a client has waited for.
     Answer {
-        /// Who, and how it is to be put.
-        asker: Asker,
+        /// Who waits, and how the answer is to be put.
+        request: ShowRequest,
         /// Whose token.
         account: Arc<str>,
         /// The answer.
-        answer: Answer,
+        answer: ShowAnswer,
     },
     /// Log this.
     Log {

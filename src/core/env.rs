@@ -3,9 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{AttemptId, Cx, Effect, Entropy, Ports, discovery::Issuers, schedule::Pauses};
+use super::{
+    Cx, Entropy, Ports, attempt::AttemptId, discovery::Issuers, effect::Effect, output::Output,
+    plain, schedule::Pauses,
+};
 use crate::{
     config::Config,
     oauth::token::Refusal,
@@ -18,13 +22,10 @@ use crate::{
 /// done" instead of "unknown": more than anyone has open in tabs.
 const MAX_SPENT: usize = 64;
 
-/// How much news is kept for a shell that doesn't fetch it, so that nothing piles up: far more than
-/// one event brings.
-const MAX_NEWS: usize = 100_000;
-
 /// A sign-in whose state has been used, and how it ended.
-#[cfg_attr(test, derive(Clone))]
-pub struct Spent {
+#[derive(Clone, Serialize, Deserialize)]
+pub struct UsedState {
+    #[serde(with = "plain")]
     pub state: Arc<Secret>,
     pub account: Arc<str>,
     pub result: Result<(), Refusal>,
@@ -37,14 +38,12 @@ pub struct Common {
     pub ports: Ports,
     pub pauses: Pauses,
     pub issuers: Issuers,
-    pub spent: VecDeque<Spent>,
-    pub effects: VecDeque<Effect>,
-    pub news: VecDeque<News>,
+    pub spent: VecDeque<UsedState>,
+    pub output: Output,
     /// Nothing is to be sent for now.
     pub held: bool,
-    /// Whether what a dump would hold has changed since somebody last looked.
+    /// Whether what a dump would hold has changed since the last look.
     pub tokens_changed: bool,
-    attempts: u64,
 }
 
 impl Common {
@@ -55,30 +54,10 @@ impl Common {
             pauses: Pauses::default(),
             issuers: Issuers::default(),
             spent: VecDeque::new(),
-            effects: VecDeque::new(),
-            news: VecDeque::new(),
+            output: Output::default(),
             held: false,
             tokens_changed: false,
-            attempts: 0,
         }
-    }
-
-    /// For whoever watches.
-    pub fn report(&mut self, news: News) {
-        self.news.truncate(MAX_NEWS - 1);
-        self.news.push_back(news);
-    }
-}
-
-impl Common {
-    /// How many attempts have been named.
-    pub fn attempts(&self) -> u64 {
-        self.attempts
-    }
-
-    /// So many were named by a predecessor.
-    pub fn adopt_attempts(&mut self, attempts: u64) {
-        self.attempts = self.attempts.max(attempts);
     }
 }
 
@@ -100,8 +79,7 @@ impl<'a> Env<'a> {
 
     /// A name that no operation has had.
     pub fn attempt(&mut self) -> AttemptId {
-        self.common.attempts = self.common.attempts.saturating_add(1);
-        AttemptId(self.common.attempts)
+        self.common.output.attempt()
     }
 
     pub fn bytes32(&mut self) -> [u8; 32] {
@@ -113,24 +91,31 @@ impl<'a> Env<'a> {
     }
 
     pub fn emit(&mut self, effect: Effect) {
-        self.common.effects.push_back(effect);
+        self.common.output.emit(effect);
     }
 
     pub fn log(&mut self, level: Level, account: &Arc<str>, message: impl Into<String>) {
-        self.emit(Effect::Log {
-            level,
-            account: account.clone(),
-            message: message.into(),
-        });
+        self.common.output.log(level, account, message);
     }
 
-    /// For whoever watches.
+    /// For `watch`.
     pub fn news(&mut self, account: &Arc<str>, what: Happening) {
-        self.common.report(News {
+        self.common.output.report(News {
             at: self.now.wall,
             account: Some(account.clone()),
             what,
         });
+    }
+
+    /// Has `issuer` asked for its metadata; see [`Issuers::want`].
+    pub fn want_metadata(&mut self, issuer: &Arc<str>) -> Result<(), Refusal> {
+        let Common {
+            issuers,
+            held,
+            output,
+            ..
+        } = &mut *self.common;
+        issuers.want(issuer, self.now.instant, *held, output)
     }
 
     /// What a dump would hold of an account has changed.
@@ -138,7 +123,7 @@ impl<'a> Env<'a> {
         self.common.tokens_changed = true;
     }
 
-    /// The user must hear this.
+    /// Notifies the user.
     pub fn error(&mut self, account: &Arc<str>, message: String) {
         let command = self.config().error_notify_cmd.clone();
         self.emit(Effect::Error {
@@ -158,7 +143,7 @@ impl<'a> Env<'a> {
     pub fn spend(&mut self, state: Arc<Secret>, account: &Arc<str>, result: Result<(), Refusal>) {
         let spent = &mut self.common.spent;
         spent.truncate(MAX_SPENT - 1);
-        spent.push_front(Spent {
+        spent.push_front(UsedState {
             state,
             account: account.clone(),
             result,

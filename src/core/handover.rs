@@ -1,30 +1,41 @@
 //! The core on its way to the program's successor.
 
-use serde::{Deserialize, Serialize};
-use url::Url;
+use std::collections::VecDeque;
 
-use super::{Core, Cx, account::Carried, discovery::CarriedIssuer, env::Env};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Core, Cx,
+    account::Snapshot,
+    discovery::Issuers,
+    env::{Env, UsedState},
+    schedule::Pauses,
+    state_commands::StateCommands,
+};
 use crate::time::Now;
 
-/// All that the successor needs to go on. Whoever changes it changes the version that
-/// daemon/handover.rs writes before it.
+/// The layout of [`CoreState`], and of all that goes with it to a successor. Raised by hand when
+/// any of it changes; a test fails otherwise.
+pub const STATE_VERSION: u32 = 9;
+
+/// All that the successor needs to go on: the core's own types, settled.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CoreState {
     attempts: u64,
-    loaded: bool,
-    dirty: bool,
-    issuers: Vec<CarriedIssuer>,
+    commands: StateCommands,
+    issuers: Issuers,
     /// Which endpoints asked to be left alone, and until when.
-    pauses: Vec<(Url, u64)>,
-    accounts: Vec<Carried>,
+    pauses: Pauses,
+    spent: VecDeque<UsedState>,
+    accounts: Vec<Snapshot>,
 }
 
 impl CoreState {
     /// The same for a successor that has nothing to remove: the predecessor does it as it ends.
     pub fn without_token_files(mut self) -> Self {
         for account in &mut self.accounts {
-            account.forget_token_file();
+            account.token_file = None;
         }
         self
     }
@@ -33,44 +44,42 @@ impl CoreState {
 impl Core {
     /// What there is, to be handed over while nothing is sent ([`Core::hold`]).
     pub fn state(&self, now: Now) -> CoreState {
-        let (loaded, dirty) = self.keeper.state();
+        let mut issuers = self.common.issuers.clone();
+        issuers.settle();
+        let accounts = self.accounts.values();
         CoreState {
-            attempts: self.common.attempts(),
-            loaded,
-            dirty,
-            issuers: self.common.issuers.carried(),
-            pauses: self.common.pauses.carried(),
-            accounts: self
-                .accounts
-                .values()
-                .map(|account| account.carried(now))
-                .collect(),
+            attempts: self.common.output.attempts,
+            commands: self.commands.clone(),
+            issuers,
+            pauses: self.common.pauses.clone(),
+            spent: self.common.spent.clone(),
+            accounts: accounts.map(|it| it.snapshot(now.instant)).collect(),
         }
     }
 
     /// Goes on where the predecessor was. Accounts that have another registration now start anew,
     /// and those that are gone from the configuration end.
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
-        self.common.adopt_attempts(state.attempts);
-        self.keeper.adopt(state.loaded, state.dirty);
-        self.common.issuers.adopt(state.issuers);
-        self.common.pauses.adopt(state.pauses);
-        for carried in state.accounts {
+        self.common.output.attempts = state.attempts;
+        self.commands = state.commands;
+        self.common.issuers = state.issuers;
+        self.common.pauses = state.pauses;
+        self.common.spent = state.spent;
+        for snapshot in state.accounts {
             let mut env = Env::new(cx, &mut self.common);
-            match self.accounts.get_mut(&carried.account) {
-                Some(account) => account.adopt(&mut env, carried),
-                None => carried.end(&mut env),
+            match self.accounts.get_mut(&snapshot.account) {
+                Some(account) => account.adopt(&mut env, snapshot),
+                None => snapshot.end(&mut env),
             }
         }
-        self.refile();
-        self.keep(cx);
+        self.end_for_all(cx);
     }
 
-    /// The predecessor's commands have ended with it: whoever is still to sign in is asked again.
-    pub fn remind_again(&mut self) {
+    /// The predecessor's commands have ended with it: pending sign-ins are notified again.
+    pub fn remind_again(&mut self, cx: &mut Cx) {
         for account in self.accounts.values_mut() {
             account.remind_again();
         }
-        self.refile();
+        self.end_for_all(cx);
     }
 }

@@ -1,22 +1,29 @@
-//! The program: whose token, still valid, refresh now, remind now, does this redirect belong to
-//! us? A pure state machine: requests, outcomes and the time go in, answers and effects come out.
-//! It knows no socket, thread, lock, clock, file, process or random number.
+//! Decides which token belongs to an account, whether it is valid, and when to refresh it or to
+//! remind the user. A pure state machine: requests, outcomes and the time go in, answers and effects
+//! come out. It knows no socket, thread, lock, clock, file, process or random number.
 
+pub mod access;
 mod account;
+mod answer;
+mod attempt;
 mod credentials;
 mod discovery;
 pub mod dump;
 mod effect;
 mod env;
+mod grant;
 mod handover;
-mod keeper;
+pub mod hook;
 #[cfg(test)]
 mod model;
-mod publish;
+mod output;
+mod plain;
 mod revoking;
 mod schedule;
+mod sign_in;
 #[cfg(test)]
 mod sim;
+mod state_commands;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +32,18 @@ use std::{
     sync::Arc,
 };
 
-pub use account::{Answer, Ask, Asker, Handed, Patience, Progress, Show, SignInWait};
-pub use effect::{AttemptId, Effect, Ended, TokenEvent, Waiter};
-pub use handover::CoreState;
+pub use answer::{
+    AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest, SignInWait,
+};
+pub use attempt::{AttemptId, Waiter};
+pub use effect::{Effect, Ended, TokenEvent};
+pub use handover::{CoreState, STATE_VERSION};
 use url::Url;
 
 use self::{
     account::{Account, Delivery},
     env::{Common, Env},
-    keeper::Keeper,
+    state_commands::StateCommands,
 };
 use crate::{
     config::Config,
@@ -52,7 +62,7 @@ pub trait Entropy {
     fn bytes32(&mut self) -> [u8; 32];
 }
 
-/// What every event brings along: the time and a source of random numbers.
+/// What every event comes with: the time and a source of random numbers.
 pub struct Cx<'a> {
     /// When the event happened.
     pub now: Now,
@@ -81,38 +91,6 @@ impl Ports {
     }
 }
 
-/// The answer to an authorization response that arrived at the redirection endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum CallbackAnswer {
-    /// The code is being exchanged: the waiter given with the callback hears of the end.
-    Wait {
-        /// Whose sign-in it is.
-        account: Arc<str>,
-    },
-    /// The provider sent the user back with an error.
-    Refused {
-        /// Whose sign-in it was.
-        account: Arc<str>,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// This response was delivered before, and this is how it ended.
-    Already {
-        /// Whose sign-in it was.
-        account: Arc<str>,
-        /// How it ended.
-        result: Result<(), Refusal>,
-    },
-    /// The response names another issuer (RFC 9207) and was ignored; the sign-in stays pending.
-    OtherIssuer {
-        /// Whose sign-in it claims to be.
-        account: Arc<str>,
-    },
-    /// Nobody waits for this response.
-    Stale,
-}
-
 /// The state of every account, and what is to be done next.
 #[cfg_attr(test, derive(Clone))]
 pub struct Core {
@@ -121,7 +99,7 @@ pub struct Core {
     /// Each account that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
-    keeper: Keeper,
+    commands: StateCommands,
 }
 
 impl Core {
@@ -136,7 +114,7 @@ impl Core {
             accounts,
             deadlines: BTreeSet::new(),
             common: Common::new(config, ports),
-            keeper: Keeper::default(),
+            commands: StateCommands::default(),
         }
     }
 
@@ -147,12 +125,12 @@ impl Core {
 
     /// The next thing to do, in order; call until `None` after every event.
     pub fn next_effect(&mut self) -> Option<Effect> {
-        self.common.effects.pop_front()
+        self.common.output.effects.pop_front()
     }
 
-    /// What has happened, for whoever watches. An effect has to be done; news may be missed.
+    /// What has happened, for `watch`. An effect has to be done; news may be missed.
     pub fn next_news(&mut self) -> Option<News> {
-        self.common.news.pop_front()
+        self.common.output.news.pop_front()
     }
 
     /// When the next refresh of an account is due, if its tokens can be refreshed; for the log.
@@ -169,7 +147,7 @@ impl Core {
         let asking = [accounts, self.common.issuers.deadline()];
         asking
             .into_iter()
-            .chain([self.keeper.deadline(&self.common.config)])
+            .chain([self.commands.deadline(&self.common.config)])
             .flatten()
             .min()
     }
@@ -177,36 +155,31 @@ impl Core {
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).
     pub fn tick(&mut self, cx: &mut Cx) {
         if !self.common.held {
-            // Only along with the deadlines that were derived from them.
             self.common.pauses.expire(cx.now.instant);
-        }
-        while let Some((at, name)) = self.deadlines.first()
-            && !self.common.held
-            && *at <= cx.now.instant
-        {
-            let name = name.clone();
-            self.on(cx, &name, |account, env| account.tick(env));
-        }
-        if !self.common.held {
+            // Each of them once: what is due again at once is for the next tick.
+            let due = self.deadlines.iter();
+            let due = due.take_while(|(at, _)| *at <= cx.now.instant);
+            let due: Vec<_> = due.map(|(_, name)| name.clone()).collect();
+            for name in due {
+                self.transit(cx, &name, |account, env| account.tick(env));
+            }
             self.tick_issuers(cx);
         }
-        self.keep(cx);
+        self.end(cx);
     }
 
-    /// Asks the issuers whose time has come, if anybody still waits for them.
+    /// Asks the issuers whose time has come, if an account still waits for them.
     fn tick_issuers(&mut self, cx: &mut Cx) {
         for issuer in self.common.issuers.due(cx.now.instant) {
             let mut accounts = self.accounts.values();
             let wanted = accounts.any(|account| {
                 account.registration().discovers() == Some(&issuer) && account.waits_for_endpoints()
             });
-            match wanted {
+            if wanted {
                 // It is due, so it isn't too soon.
-                true => drop(discovery::want(
-                    &mut Env::new(cx, &mut self.common),
-                    &issuer,
-                )),
-                false => self.common.issuers.rest(&issuer),
+                let _ = Env::new(cx, &mut self.common).want_metadata(&issuer);
+            } else {
+                self.common.issuers.rest(&issuer);
             }
         }
     }
@@ -221,7 +194,7 @@ impl Core {
     /// [`Core::hold`] is over.
     pub fn release(&mut self, cx: &mut Cx) {
         self.common.held = false;
-        self.keep(cx);
+        self.end(cx);
     }
 
     /// Whether nothing is sent at present.
@@ -235,13 +208,13 @@ impl Core {
         self.accounts.values().any(|account| account.awaits_reply())
     }
 
-    /// `show`: the access token, or why there is none; starts what brings one.
+    /// `show`: the access token, or why there is none; starts what yields one.
     pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
         self.on(cx, name, Account::show)
     }
 
     /// `auth`: starts a sign-in or joins the one under way; with `join` it never starts one.
-    /// While a code is being asked for, `waiter` will hear of it; likewise while the issuer is, unless
+    /// While a code is being asked for, `waiter` is notified; likewise while the issuer is, unless
     /// that has failed before and there is a `hurry`: then the answer is why.
     pub fn auth(
         &mut self,
@@ -261,7 +234,7 @@ impl Core {
         self.accounts.get(name)?.exchange_trouble()
     }
 
-    /// Has `waiter` hear of the end of the sign-in under way, if there is one. Otherwise says how
+    /// Has `waiter` notified of the end of the sign-in under way, if there is one. Otherwise says how
     /// the last one ended.
     pub fn wait_for_sign_in(
         &mut self,
@@ -272,23 +245,23 @@ impl Core {
         self.on(cx, name, |account, _| account.wait_for_sign_in(waiter))
     }
 
-    /// `show` with all its options: the answer, or `None` when the asker waits: exactly one
+    /// `show` with all its options: the answer, or `None` when the client waits: exactly one
     /// [`Effect::Answer`] follows then, unless [`Core::give_up`] or [`Core::forget`] come first.
-    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
+    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: ShowRequest) -> Option<ShowAnswer> {
         match self.on(cx, name, |account, env| account.ask_for_token(env, ask)) {
-            None => Some(Answer::Gone),
+            None => Some(ShowAnswer::Gone),
             Some(answer) => answer,
         }
     }
 
-    /// Somebody has waited as long as they wanted to: what `show` would say now, or `None` when
-    /// they have been answered.
-    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<Answer> {
+    /// A client's time is over: what `show` would say now, or `None` when
+    /// it has been answered.
+    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<ShowAnswer> {
         self.on(cx, name, |account, env| account.give_up(env, waiter))
             .flatten()
     }
 
-    /// Somebody who waited has left.
+    /// A client that waited has left.
     pub fn forget(&mut self, name: &str, waiter: Waiter) {
         if let Some(account) = self.accounts.get_mut(name) {
             account.forget(waiter);
@@ -303,22 +276,17 @@ impl Core {
     /// `revoke --local`: forget the tokens, cancel a pending request. False when there is no such
     /// account.
     pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        let found = self
-            .on(cx, name, |account, env| account.revoke(env, None))
-            .is_some();
-        self.keep(cx);
-        found
+        let revoked = self.on(cx, name, |account, env| account.revoke(env, None));
+        revoked.is_some()
     }
 
-    /// `revoke`: the same, and have `waiter` hear how telling the provider ended, if it can be
-    /// told: true then.
+    /// `revoke`: the same, and revoke the tokens at the provider, if it can be asked to: true
+    /// then, and `waiter` is notified of the outcome.
     pub fn revoke_and_tell(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<bool> {
-        let told = self.on(cx, name, |account, env| account.revoke(env, Some(waiter)));
-        self.keep(cx);
-        told
+        self.on(cx, name, |account, env| account.revoke(env, Some(waiter)))
     }
 
-    /// An authorization response (RFC 6749, 4.1.2); `waiter` hears of its end when the answer
+    /// An authorization response (RFC 6749, 4.1.2); `waiter` is notified of its end when the answer
     /// is [`CallbackAnswer::Wait`].
     pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
         if let Some(spent) = self
@@ -361,7 +329,6 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.token_outcome(env, attempt, sent, outcome);
         });
-        self.keep(cx);
     }
 
     /// `transient_error_if_cmd` ended; `transient` is whether it said to ignore the error.
@@ -369,7 +336,6 @@ impl Core {
         self.on(cx, name, |account, env| {
             account.probe_outcome(env, attempt, transient);
         });
-        self.keep(cx);
     }
 
     /// `client_secret_cmd` ended: with the secret, or without and why (safe to show).
@@ -387,8 +353,10 @@ impl Core {
 
     /// What came back for an [`Effect::Discover`].
     pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
-        let mut env = Env::new(cx, &mut self.common);
-        if let Some(issuer) = discovery::answered(&mut env, attempt, outcome) {
+        let Common {
+            issuers, output, ..
+        } = &mut self.common;
+        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome) {
             for account in self.accounts.values_mut() {
                 if account.registration().discovers() == Some(&issuer) {
                     let mut env = Env::new(cx, &mut self.common);
@@ -397,8 +365,7 @@ impl Core {
                 }
             }
         }
-        self.refile();
-        self.keep(cx);
+        self.end_for_all(cx);
     }
 
     /// A new configuration is in force. Accounts whose registration is unchanged keep everything,
@@ -436,14 +403,13 @@ impl Core {
             gone.end(&mut env);
             gone.hand_over(&mut env, None);
         }
-        self.common.report(News {
+        self.common.output.report(News {
             at: cx.now.wall,
             account: None,
             what: Happening::Reloaded,
         });
         // After all removals, since a file may have gone from one account to another.
         self.publish(cx);
-        self.keep(cx);
         self.load_again(cx);
     }
 
@@ -454,7 +420,7 @@ impl Core {
             account.publish(&mut Env::new(cx, &mut self.common));
         }
         // A file that has been written is to be removed in time.
-        self.refile();
+        self.end_for_all(cx);
     }
 
     /// The token file of this account couldn't be written or removed.
@@ -477,18 +443,17 @@ impl Core {
     /// same registration that has none, or older ones. Returns how many accounts took tokens.
     pub fn restore(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
         let taken = self.take_over(cx, dump);
-        self.keep(cx);
+        self.end(cx);
         taken
     }
 
     fn take_over(&mut self, cx: &mut Cx, dump: dump::Dump) -> usize {
-        let mut taken: usize = 0;
-        for saved in dump.grants {
+        let grants = dump.grants.into_iter();
+        let taken = grants.filter_map(|saved| {
             let name = saved.account.clone();
-            let took = self.on(cx, &name, |account, env| account.restore(env, saved));
-            taken = taken.saturating_add(usize::from(took == Some(true)));
-        }
-        taken
+            self.transit(cx, &name, |account, env| account.restore(env, saved))
+        });
+        taken.filter(|taken| *taken).count()
     }
 
     /// Every account, by name.
@@ -511,8 +476,21 @@ impl Core {
         found
     }
 
-    /// Runs one transition of one account and files its next deadline.
+    /// An event that is one transition of one account.
     fn on<T>(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        transition: impl FnOnce(&mut Account, &mut Env) -> T,
+    ) -> Option<T> {
+        let value = self.transit(cx, name, transition);
+        self.end(cx);
+        value
+    }
+
+    /// Runs one transition of one account as a part of an event. Its token file and its deadline
+    /// follow.
+    fn transit<T>(
         &mut self,
         cx: &mut Cx,
         name: &str,
@@ -522,20 +500,26 @@ impl Core {
         let mut env = Env::new(cx, &mut self.common);
         let value = transition(account, &mut env);
         account.publish(&mut env);
-        let pauses = self.common.pauses.take_changed();
-        if self.common.issuers.take_changed() || pauses {
-            self.refile();
-        } else {
-            file(&mut self.deadlines, account, &self.common);
-        }
+        file(&mut self.deadlines, account, &self.common);
         Some(value)
     }
 
-    /// Files every account's deadline anew, after something that they share has changed.
-    fn refile(&mut self) {
+    /// Every event ends here: what it has changed for several accounts changes their deadlines, and
+    /// tokens are saved.
+    fn end(&mut self, cx: &mut Cx) {
+        let pauses = self.common.pauses.take_changed();
+        if self.common.issuers.take_changed() || pauses {
+            return self.end_for_all(cx);
+        }
+        self.keep(cx);
+    }
+
+    /// The same for an event that may have changed every account.
+    fn end_for_all(&mut self, cx: &mut Cx) {
         for account in self.accounts.values_mut() {
             file(&mut self.deadlines, account, &self.common);
         }
+        self.keep(cx);
     }
 }
 

@@ -3,23 +3,24 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{config::Policy, time::Instant};
 
 /// How close two token requests of one account may follow each other, whatever the config or the
-/// server says: short enough that nobody notices, long enough that no bug becomes a flood.
+/// server says: short enough to go unnoticed, long enough that no bug becomes a flood.
 pub const MIN_REQUEST_GAP: Duration = Duration::from_secs(10);
 
 /// Where the doubling of `refresh_retry` stops: long enough to be polite to a provider that is
 /// down for a day, short enough that mail flows soon after it is back.
 pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 
-/// How long refreshes must have failed before the user hears of it.
+/// How long refreshes must have failed before the user is notified.
 pub const TROUBLE_NOTICE_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// How many times in a row the same refusal may come without an explanation before the user hears
-/// of it: with the usual `refresh_retry` after ten minutes, longer than a captive portal is left
+/// How many times in a row the same refusal may come without an explanation before the user is
+/// notified: with the usual `refresh_retry` after ten minutes, longer than a captive portal is left
 /// unattended.
 pub const MAX_UNEXPLAINED: u32 = 5;
 
@@ -27,7 +28,7 @@ pub const MAX_UNEXPLAINED: u32 = 5;
 /// (RFC 6749, 4.1.2 recommends that codes live ten minutes at most).
 pub const CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// How long the code exchange must have failed before the user hears of it, who has just signed in
+/// How long the code exchange must have failed before the user is notified, who has just signed in
 /// and waits: longer than the browser does, which then tells, and than a network needs to come up.
 pub const EXCHANGE_NOTICE_AFTER: Duration = Duration::from_secs(60);
 
@@ -35,10 +36,10 @@ pub const EXCHANGE_NOTICE_AFTER: Duration = Duration::from_secs(60);
 pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 
 /// Which token endpoints asked to be left alone (Retry-After), and until when.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pauses {
     until: HashMap<Url, Instant>,
+    #[serde(skip)]
     changed: bool,
 }
 
@@ -55,20 +56,6 @@ impl Pauses {
         let at = self.until.entry(endpoint).or_insert(until);
         *at = (*at).max(until);
         self.changed = true;
-    }
-
-    /// What a successor of this process needs.
-    pub(super) fn carried(&self) -> Vec<(Url, u64)> {
-        let all = self.until.iter();
-        all.map(|(endpoint, until)| (endpoint.clone(), until.millis()))
-            .collect()
-    }
-
-    /// Goes on where a predecessor was.
-    pub(super) fn adopt(&mut self, carried: Vec<(Url, u64)>) {
-        for (endpoint, until) in carried {
-            self.set(endpoint, Instant::from_millis(until));
-        }
     }
 
     /// Whether [`Pauses::set`] was called since the last time this was asked.
@@ -105,11 +92,15 @@ pub fn refresh_at(policy: &Policy, obtained: Instant, expires: Option<Instant>) 
 /// by up to a fifth so that accounts which failed together don't come back together.
 pub fn retry_delay(policy: &Policy, failures: u32, jitter: u8) -> Duration {
     let base = policy.refresh_retry;
-    let doubled = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
-    let delay = doubled.min(MAX_RETRY_DELAY.max(base));
+    let delay = doubled(base, failures).min(MAX_RETRY_DELAY.max(base));
     let fifth = delay.checked_div(5).unwrap_or_default();
     let share = fifth.saturating_mul(u32::from(jitter)).checked_div(255);
     delay.saturating_sub(share.unwrap_or_default())
+}
+
+/// `base`, doubled with each of `tries` (from 1) but the first; it stops far above any limit.
+pub fn doubled(base: Duration, tries: u32) -> Duration {
+    base.saturating_mul(2u32.saturating_pow(tries.saturating_sub(1).min(16)))
 }
 
 #[cfg(test)]

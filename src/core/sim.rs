@@ -185,6 +185,42 @@ fn replay(seed: u64, canary: Option<Canary>, trace: &[Action]) -> (usize, Option
 fn shrink(
     seed: u64,
     canary: Option<Canary>,
+    trace: Vec<Action>,
+    broken: &Violation,
+) -> Vec<Action> {
+    let trace = without_chunks(seed, canary, trace, broken);
+    let trace = with_newest_dumps(seed, canary, trace, broken);
+    let trace = without_chunks(seed, canary, trace, broken);
+    without_pairs(seed, canary, trace, broken)
+}
+
+/// The trace with restores of the newest dump where that will do: the others can go then.
+fn with_newest_dumps(
+    seed: u64,
+    canary: Option<Canary>,
+    mut trace: Vec<Action>,
+    broken: &Violation,
+) -> Vec<Action> {
+    for at in 0..trace.len() {
+        let mut simpler = trace.clone();
+        match &mut simpler[at] {
+            Action::Restore(pick) | Action::Kill(action::Kill::Crash(pick)) => *pick = 0,
+            _ => continue,
+        }
+        if let (needed, Some(violation)) = replay(seed, canary, &simpler)
+            && needed == trace.len()
+            && violation.is_like(broken)
+        {
+            trace = simpler;
+        }
+    }
+    trace
+}
+
+/// The trace without those of its parts, from its halves to single steps, that aren't needed.
+fn without_chunks(
+    seed: u64,
+    canary: Option<Canary>,
     mut trace: Vec<Action>,
     broken: &Violation,
 ) -> Vec<Action> {
@@ -208,7 +244,7 @@ fn shrink(
             chunk /= 2;
         }
     }
-    without_pairs(seed, canary, trace, broken)
+    trace
 }
 
 /// The trace without those steps that only undo each other.

@@ -4,6 +4,7 @@
 mod bench;
 mod discovery;
 mod handover;
+mod stored;
 mod table;
 mod waiting;
 

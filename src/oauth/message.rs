@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
@@ -63,7 +64,7 @@ pub struct Reply {
 
 /// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control
 /// characters, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The provider's own words, or what happened on the way.
     pub text: String,
@@ -72,9 +73,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal without a hint.
-    pub(super) fn new(text: String) -> Self {
-        Refusal { text, hint: None }
+    /// A refusal in these words, without a hint.
+    pub fn new(text: impl Into<String>) -> Self {
+        Refusal {
+            text: text.into(),
+            hint: None,
+        }
     }
 
     /// The refusal and its hint as one line.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 use crate::{secret::Secret, text::sanitize, time::Wall};
 
 /// Which of its tokens the provider is asked to revoke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TokenType {
     /// And with it the access tokens that it has brought (RFC 7009, 2.1).
     Refresh,

@@ -482,8 +482,12 @@ pub const BANS: [Ban; 7] = [
                 "src/core/account/signing_in.rs",
                 "the state in the authorisation URL, the verifier's hash",
             ),
-            ("src/core/dump.rs", "the dump, before it is sealed"),
-            ("src/core/publish.rs", "the line in a token file"),
+            (
+                "src/core/dump.rs",
+                "how long a dump will be, and the check of its tokens",
+            ),
+            ("src/core/account/token_file.rs", "the line in a token file"),
+            ("src/core/plain.rs", "dumps, and what a successor gets"),
             (
                 "src/server/holder/helpers.rs",
                 "the token file, on its way to the disk",

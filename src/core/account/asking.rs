@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Asked, Endpoints, Grant, Held, Phase, Renewal, SignIn};
+use super::{Account, Endpoints, Operation, Phase, SignIn};
 use crate::{
     core::{AttemptId, Effect, env::Env},
     oauth::{
@@ -20,11 +20,11 @@ impl Account {
         if self.locate_for(env, attempt).is_none() {
             return;
         }
-        match self.asked(attempt) {
-            Some(Asked::Exchange | Asked::Refresh) => self.send_token_request(env, attempt),
-            Some(Asked::Code) => self.send_device_request(env, attempt),
-            Some(Asked::Poll) => self.send_poll(env, attempt),
-            Some(Asked::Revocation) => self.send_revocation(env, attempt),
+        match self.operation(attempt) {
+            Some(Operation::Exchange | Operation::Refresh) => self.send_token_request(env, attempt),
+            Some(Operation::Code) => self.send_device_request(env, attempt),
+            Some(Operation::Poll) => self.send_poll(env, attempt),
+            Some(Operation::Revocation) => self.send_revocation(env, attempt),
             None => {}
         }
     }
@@ -38,8 +38,9 @@ impl Account {
             return;
         };
         let endpoint = endpoints.at(&endpoints.token_uri);
-        let request = match (&self.sign_in, &self.held) {
-            (SignIn::Exchanging(exchanging), _) if exchanging.phase.is(attempt) => {
+        let renewal = self.state.grant.as_ref().and_then(|it| it.renewal.as_ref());
+        let request = match (&self.state.sign_in, renewal) {
+            (SignIn::Exchanging(exchanging), _) if exchanging.dispatch.is(attempt) => {
                 token::exchange_request(
                     endpoint,
                     &self.registration,
@@ -49,45 +50,18 @@ impl Account {
                     &exchanging.browser.redirect_uri,
                 )
             }
-            (
-                _,
-                Held::Grant(Grant {
-                    renewal: Renewal::With { refresh_token, .. },
-                    ..
-                }),
-            ) => token::refresh_request(endpoint, &self.registration, &credentials, refresh_token),
-            (_, Held::Grant(_) | Held::Nothing { .. }) => return,
+            (_, Some(renewal)) => {
+                let refresh_token = &renewal.refresh_token;
+                token::refresh_request(endpoint, &self.registration, &credentials, refresh_token)
+            }
+            (_, None) => return,
         };
-        self.last_request = Some(env.now.instant);
+        self.state.last_request = Some(env.now.instant);
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,
             request,
         });
-    }
-
-    /// What the operation `attempt` asks for, if it is still wanted.
-    fn asked(&self, attempt: AttemptId) -> Option<Asked> {
-        if self.revocations.iter().any(|it| it.is(attempt)) {
-            return Some(Asked::Revocation);
-        }
-        match &self.sign_in {
-            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
-                return Some(Asked::Exchange);
-            }
-            SignIn::Pending(pending) if pending.device.asks(attempt) => return Some(Asked::Code),
-            SignIn::Pending(pending) if pending.device.polled(attempt).is_some() => {
-                return Some(Asked::Poll);
-            }
-            SignIn::None { .. }
-            | SignIn::Discovering(_)
-            | SignIn::Pending(_)
-            | SignIn::Exchanging(_) => {}
-        }
-        match self.phase() {
-            Some(Phase::InFlight { attempt: id, .. }) if *id == attempt => Some(Asked::Refresh),
-            _ => None,
-        }
     }
 
     /// `client_secret_cmd` has ended; without a secret, what waited for it has failed.
@@ -118,8 +92,8 @@ impl Account {
     /// A request couldn't be made, for a reason that may pass.
     pub(super) fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
         let retry_after = None;
-        match self.asked(attempt) {
-            Some(Asked::Exchange | Asked::Refresh) => {
+        match self.operation(attempt) {
+            Some(Operation::Exchange | Operation::Refresh) => {
                 let verdict = Verdict::Transient {
                     refusal,
                     retry_after,
@@ -127,9 +101,9 @@ impl Account {
                 };
                 self.conclude(env, attempt, env.now.instant, verdict);
             }
-            Some(Asked::Code) => self.device_over(env, true, Some(refusal)),
-            Some(Asked::Poll) => self.poll_troubled(env, false, None, &refusal),
-            Some(Asked::Revocation) => {
+            Some(Operation::Code) => self.device_over(env, true, Some(refusal)),
+            Some(Operation::Poll) => self.poll_troubled(env, false, None, &refusal),
+            Some(Operation::Revocation) => {
                 let verdict = revocation::Verdict::Later {
                     refusal,
                     retry_after,
@@ -149,22 +123,22 @@ impl Account {
         outcome: &Outcome,
     ) {
         let Some(endpoints) = self.location.known().cloned() else {
-            // Whatever was sent went to one that was known, and none is forgotten.
+            // Every request went to an endpoint that was known, and none is forgotten.
             return;
         };
-        match self.asked(attempt) {
-            Some(Asked::Exchange) => {
+        match self.operation(attempt) {
+            Some(Operation::Exchange) => {
                 let grant_type = GrantType::AuthorizationCode;
                 let verdict = self.judge(env, &endpoints, grant_type, outcome);
                 self.conclude(env, attempt, sent, verdict);
             }
-            Some(Asked::Refresh) => {
+            Some(Operation::Refresh) => {
                 let verdict = self.judge(env, &endpoints, GrantType::RefreshToken, outcome);
                 self.conclude(env, attempt, sent, verdict);
             }
-            Some(Asked::Code) => self.device_started(env, &endpoints, sent, outcome),
-            Some(Asked::Poll) => self.polled(env, &endpoints, attempt, sent, outcome),
-            Some(Asked::Revocation) => {
+            Some(Operation::Code) => self.device_started(env, &endpoints, sent, outcome),
+            Some(Operation::Poll) => self.polled(env, &endpoints, attempt, sent, outcome),
+            Some(Operation::Revocation) => {
                 self.revocation_answered(env, &endpoints, attempt, outcome);
             }
             None => {}
@@ -179,11 +153,11 @@ impl Account {
         sent: Instant,
         verdict: Verdict,
     ) {
-        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::Exchanging(exchanging) if exchanging.phase.is(attempt) => {
+        match std::mem::take(&mut self.state.sign_in) {
+            SignIn::Exchanging(exchanging) if exchanging.dispatch.is(attempt) => {
                 return self.exchange_outcome(env, exchanging, sent, verdict);
             }
-            other => self.sign_in = other,
+            other => self.state.sign_in = other,
         }
         let Some(phase) = self.phase_mut() else {
             return;
@@ -212,11 +186,11 @@ impl Account {
         match &verdict {
             Verdict::Granted(tokens) => {
                 for warning in &tokens.warnings {
-                    if !self.warned.contains(warning) {
+                    if !self.state.warned.contains(warning) {
                         env.log(Level::Warn, &self.name, warning.clone());
                     }
                 }
-                self.warned.clone_from(&tokens.warnings);
+                self.state.warned.clone_from(&tokens.warnings);
             }
             Verdict::Transient {
                 retry_after: Some(span),

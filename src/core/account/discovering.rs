@@ -2,44 +2,16 @@
 
 use log::Level;
 
-use super::{Account, Ended, Env, SignIn, Waiter};
+use super::{Account, Discovering, Ended, Env, SignIn};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
-    time::Now,
 };
-
-/// Somebody wants to sign in.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Discovering {
-    pub since: Now,
-    /// Why the sign-in before this one ended without tokens.
-    pub failed: Option<Refusal>,
-    /// The user has heard that it fails.
-    told: bool,
-    /// Who waits for the end of the sign-in.
-    pub waiters: Vec<Waiter>,
-    /// Who waits to hear how to sign in.
-    pub code_waiters: Vec<Waiter>,
-}
-
-impl Discovering {
-    pub fn new(since: Now, failed: Option<Refusal>) -> Self {
-        Discovering {
-            since,
-            failed,
-            told: false,
-            waiters: Vec::new(),
-            code_waiters: Vec::new(),
-        }
-    }
-}
 
 impl Account {
     /// Has the sign-in wait for the endpoints.
-    pub(super) fn discover_first(&mut self, env: &mut Env, failed: Option<Refusal>) {
-        self.sign_in = SignIn::Discovering(Discovering::new(env.now, failed));
+    pub(super) fn discover_first(&mut self, env: &mut Env) {
+        self.state.sign_in = SignIn::Discovering(Discovering::new(env.now));
         let message = "authorisation needed; asking the issuer for its endpoints";
         env.log(Level::Info, &self.name, message);
         self.discover_for_sign_in(env);
@@ -50,29 +22,30 @@ impl Account {
         if self.location.known().is_none() {
             return;
         }
-        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+        match std::mem::take(&mut self.state.sign_in) {
             SignIn::Discovering(discovering) => {
-                self.begin_sign_in(env, discovering.failed);
-                let SignIn::Pending(pending) = &mut self.sign_in else {
+                self.begin_sign_in(env);
+                let SignIn::Pending(pending) = &mut self.state.sign_in else {
                     return;
                 };
                 pending.waiters = discovering.waiters;
-                match pending.device.is_to_come() {
-                    true => pending.code_waiters = discovering.code_waiters,
-                    false => self.settle(env, Ended::Code, discovering.code_waiters, Ok(())),
+                if pending.device.is_to_come() {
+                    pending.code_waiters = discovering.code_waiters;
+                } else {
+                    self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
                 }
             }
-            other @ (SignIn::None { .. } | SignIn::Pending(_) | SignIn::Exchanging(_)) => {
-                self.sign_in = other;
+            other @ (SignIn::None | SignIn::Pending(_) | SignIn::Exchanging(_)) => {
+                self.state.sign_in = other;
             }
         }
     }
 
     /// The issuer was asked in vain; it is asked again. Who only wants to know how to sign in
-    /// hears why that isn't known, and the user does when it lasts.
+    /// gets the reason; the user is notified when it lasts.
     pub(super) fn discovery_failed(&mut self, env: &mut Env, refusal: &Refusal) {
         let (Some(issuer), SignIn::Discovering(discovering)) =
-            (self.registration.discovers(), &mut self.sign_in)
+            (self.registration.discovers(), &mut self.state.sign_in)
         else {
             return;
         };
@@ -108,10 +81,7 @@ impl Account {
             (Some(iss), Some(issuer)) => iss == issuer,
             (Some(iss), None) => auth_uri.is_none_or(|uri| authorization::is_issuer(uri, iss)),
         };
-        match same {
-            true => Ok(()),
-            false => Err(OTHER),
-        }
+        if same { Ok(()) } else { Err(OTHER) }
     }
 
     /// A refusal of the scopes, with those that the provider says it has.

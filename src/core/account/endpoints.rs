@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Account, Held, Phase, Renewal, SignIn, reason};
+use super::{Account, Origins, Phase, SignIn, reason};
 use crate::{
-    config::{ClientAuth, Registration},
+    config::{self, ClientAuth, Registration},
     core::{
-        AttemptId,
-        discovery::{self, Knowledge, Wish},
+        attempt::AttemptId,
+        discovery::Entry,
         env::{Common, Env},
     },
     oauth::{client::Endpoint, metadata::Metadata, token::Refusal},
@@ -18,10 +18,6 @@ use crate::{
     time::Now,
     view::{DiscoveryState, DiscoveryView},
 };
-
-/// The origins that the issuer named for tokens when they were issued: no token goes to another
-/// that it names later. `None` when the config named them: its change is another registration.
-pub(in crate::core) type Origins = Option<Arc<[String]>>;
 
 /// Where to ask.
 #[derive(Debug)]
@@ -53,9 +49,18 @@ pub(super) enum Location {
 
 /// The optional endpoints that the config has, which aren't part of the registration.
 #[derive(Clone, Debug)]
-pub(super) struct Configured {
+pub(super) struct OptionalEndpoints {
     pub device_auth_uri: Option<Arc<Url>>,
     pub revocation_uri: Option<Arc<Url>>,
+}
+
+impl OptionalEndpoints {
+    pub fn of(described: &config::Account) -> Self {
+        OptionalEndpoints {
+            device_auth_uri: described.device_auth_uri.clone(),
+            revocation_uri: described.revocation_uri.clone(),
+        }
+    }
 }
 
 impl Endpoints {
@@ -84,7 +89,7 @@ impl Endpoints {
         (!self.revocation_discovered || is_among(origins, uri)).then_some(uri)
     }
 
-    fn configured(registration: &Registration, configured: &Configured) -> Option<Self> {
+    fn configured(registration: &Registration, configured: &OptionalEndpoints) -> Option<Self> {
         match registration.discovers() {
             Some(_) => None,
             None => Some(Endpoints {
@@ -104,7 +109,7 @@ impl Endpoints {
     /// What the config says counts more.
     fn discovered(
         registration: &Registration,
-        configured: &Configured,
+        configured: &OptionalEndpoints,
         metadata: &Arc<Metadata>,
     ) -> Self {
         let said = metadata.as_ref();
@@ -149,7 +154,7 @@ fn is_among(origins: &Origins, uri: &Url) -> bool {
 }
 
 impl Location {
-    pub fn new(registration: &Registration, configured: &Configured) -> Self {
+    pub fn new(registration: &Registration, configured: &OptionalEndpoints) -> Self {
         match Endpoints::configured(registration, configured) {
             Some(endpoints) => Location::Known(Arc::new(endpoints)),
             None => Location::Unknown {
@@ -188,7 +193,7 @@ impl Account {
             return Some(endpoints.clone());
         }
         let issuer = self.registration.discovers()?;
-        let Knowledge::Metadata(metadata) = env.common.issuers.get(issuer) else {
+        let Some(Entry::Known(metadata)) = env.common.issuers.get(issuer) else {
             return None;
         };
         let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata);
@@ -214,24 +219,20 @@ impl Account {
             return Some(endpoints);
         }
         let issuer = self.registration.discovers()?.clone();
-        match discovery::want(env, &issuer) {
-            Wish::UnderWay => {
-                if let Location::Unknown { waiting } = &mut self.location {
-                    waiting.push(attempt);
-                }
-            }
-            Wish::Refused(refusal) => self.not_sent(env, attempt, refusal),
+        if let Err(refusal) = env.want_metadata(&issuer) {
+            self.not_sent(env, attempt, refusal);
+        } else if let Location::Unknown { waiting } = &mut self.location {
+            waiting.push(attempt);
         }
         None
     }
 
     /// Has the issuer asked for a sign-in that can't begin without it.
     pub(super) fn discover_for_sign_in(&mut self, env: &mut Env) {
-        let Some(issuer) = self.registration.discovers().cloned() else {
-            return;
-        };
-        if let Wish::Refused(_) = discovery::want(env, &issuer) {
-            env.common.issuers.insist(&issuer);
+        if let Some(issuer) = self.registration.discovers()
+            && env.want_metadata(issuer).is_err()
+        {
+            env.common.issuers.insist(issuer);
         }
     }
 
@@ -244,8 +245,8 @@ impl Account {
     /// Whether its issuer is being asked right now.
     pub(super) fn is_issuer_asked(&self, env: &Env) -> bool {
         let issuer = self.registration.discovers();
-        let known = issuer.map(|issuer| env.common.issuers.get(issuer));
-        matches!(known, Some(Knowledge::Asking))
+        let entry = issuer.and_then(|issuer| env.common.issuers.get(issuer));
+        matches!(entry, Some(Entry::Wanted { .. } | Entry::Asking { .. }))
     }
 
     /// Whether anything can't go on without its endpoints.
@@ -257,9 +258,9 @@ impl Account {
         requests || self.sign_in_waits_for_endpoints()
     }
 
-    /// Whether somebody wants to sign in who can't be told where.
+    /// Whether a sign-in waits for the authorization endpoint.
     pub(super) fn sign_in_waits_for_endpoints(&self) -> bool {
-        matches!(self.sign_in, SignIn::Discovering(_))
+        matches!(self.state.sign_in, SignIn::Discovering(_))
     }
 
     /// Its issuer has been asked: with the endpoints goes on what waited for them, and without, it
@@ -280,7 +281,7 @@ impl Account {
     }
 
     /// The config names other optional endpoints.
-    pub(super) fn relocate(&mut self, env: &mut Env, configured: Configured) {
+    pub(super) fn relocate(&mut self, env: &mut Env, configured: OptionalEndpoints) {
         self.configured = configured;
         let waiting = self.location.take_waiting();
         self.location = Location::new(&self.registration, &self.configured);
@@ -293,13 +294,12 @@ impl Account {
     /// A refresh token that was issued when the issuer named another token endpoint stays here: who
     /// has taken over an issuer's document must not get the tokens of its users.
     pub(super) fn keep_tokens_from_strangers(&mut self, env: &mut Env) {
-        let (Some(endpoints), Held::Grant(grant)) = (self.location.known(), &self.held) else {
+        let renewal = self.state.grant.as_ref().and_then(|it| it.renewal.as_ref());
+        let (Some(endpoints), Some(renewal)) = (self.location.known(), renewal) else {
             return;
         };
-        let Renewal::With { phase, origins, .. } = &grant.renewal else {
-            return;
-        };
-        if endpoints.may_refresh(origins) || matches!(phase, Phase::Rejected { .. }) {
+        let is_rejected = matches!(renewal.phase, Phase::Rejected { .. });
+        if is_rejected || endpoints.may_refresh(&renewal.origins) {
             return;
         }
         let refusal = Refusal {
@@ -326,14 +326,14 @@ impl Account {
                     revocation_uri: text(&endpoints.revocation_uri),
                 }
             }
-            (None, Knowledge::Failed { failed, next }) => DiscoveryState::Failed {
+            (None, Some(Entry::Failed(failed))) => DiscoveryState::Failed {
                 since: failed.since.wall,
                 failures: failed.failures,
-                at: next.map(|at| now.wall_at(at.max(now.instant))),
+                at: failed.due().map(|at| now.wall_at(at.max(now.instant))),
                 reason: reason(&failed.refusal),
             },
-            (None, Knowledge::Asking) => DiscoveryState::UnderWay,
-            (None, Knowledge::Nothing | Knowledge::Metadata(_)) => DiscoveryState::NotYet,
+            (None, Some(Entry::Wanted { .. } | Entry::Asking { .. })) => DiscoveryState::UnderWay,
+            (None, Some(Entry::Known(_)) | None) => DiscoveryState::NotYet,
         };
         Some(DiscoveryView {
             issuer: crate::text::sanitize(issuer),

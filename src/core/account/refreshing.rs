@@ -1,13 +1,13 @@
-//! Refreshing: when one starts, what its outcome means, and the tokens that it brings.
+//! Refreshing: when one starts, what its outcome means, and the tokens that it yields.
 
 use std::sync::Arc;
 
 use log::Level;
 
-use super::{Access, Account, Failure, Grant, Held, Origins, Phase, Renewal, Trouble, reason};
+use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble, reason};
 use crate::{
     core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
-    oauth::token::{Cause, Refusal, Tokens, Verdict},
+    oauth::token::{Refusal, Tokens, Verdict},
     secret::Secret,
     time::{Instant, Now},
     view::Happening,
@@ -119,7 +119,7 @@ impl Account {
                 if transient {
                     return self.failing(env, trouble, failure);
                 }
-                if let Held::Grant(grant) = &mut self.held {
+                if let Some(grant) = &mut self.state.grant {
                     grant.access = None;
                     env.tokens_changed();
                 }
@@ -187,17 +187,14 @@ impl Account {
             refusal,
             since: env.now.wall,
         });
-        self.forget_failure();
+        self.state.failed = None;
         self.announce(env, TokenEvent::Invalidated);
         self.ask_for_waiting(env);
     }
 
     /// The scopes that the provider has granted, if it said.
     fn granted_scopes(&self) -> Option<Vec<String>> {
-        match &self.held {
-            Held::Grant(grant) => Some(grant.access.as_ref()?.scopes.as_ref()?.to_vec()),
-            Held::Nothing { .. } => None,
-        }
+        Some(self.access()?.scopes.as_ref()?.to_vec())
     }
 
     /// New tokens.
@@ -209,7 +206,7 @@ impl Account {
         let origins = self.location.known().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
         let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
-        self.held = Held::Grant(Grant {
+        self.hold(Grant {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
                 expires: tokens.expires_in.map(|life| sent.after(life)),
@@ -224,70 +221,38 @@ impl Account {
         });
     }
 
-    /// What renews tokens that came with `refresh_token`, or with none. The held refresh token is
+    /// These are the account's tokens from now on.
+    pub(super) fn hold(&mut self, grant: Grant) {
+        self.state.grant = Some(grant);
+        self.state.lost = None;
+    }
+
+    /// What renews tokens that came with `refresh_token`, or with none. The refresh token held is
     /// given up only for another one.
-    pub(super) fn succeed(&mut self, refresh_token: Option<(Arc<Secret>, Origins)>) -> Renewal {
+    pub(super) fn succeed(
+        &mut self,
+        refresh_token: Option<(Arc<Secret>, Origins)>,
+    ) -> Option<Renewal> {
         if let Some((refresh_token, origins)) = refresh_token {
-            return Renewal::With {
+            return Some(Renewal {
                 refresh_token,
                 origins,
                 phase: Phase::Waiting,
-            };
+            });
         }
-        match std::mem::replace(&mut self.held, Held::Nothing { lost: None }) {
-            Held::Nothing { .. }
-            | Held::Grant(Grant {
-                renewal: Renewal::Impossible,
-                ..
-            }) => Renewal::Impossible,
-            Held::Grant(Grant {
-                renewal:
-                    Renewal::With {
-                        refresh_token,
-                        origins,
-                        phase,
-                    },
-                ..
-            }) => Renewal::With {
-                refresh_token,
-                origins,
-                phase: match phase {
-                    // Of no use, but only a successor ends it.
-                    rejected @ Phase::Rejected { .. } => rejected,
-                    // On its way, and it may come back as another.
-                    in_flight @ Phase::InFlight { .. } => in_flight,
-                    Phase::Waiting
-                    | Phase::Wanted
-                    | Phase::Failing { .. }
-                    | Phase::Probing { .. }
-                    | Phase::Parked { .. } => Phase::Waiting,
-                },
-            },
+        let mut renewal = self.state.grant.take()?.renewal?;
+        match renewal.phase {
+            // Of no use, but only a successor ends it.
+            Phase::Rejected { .. } => {}
+            // On its way, and it may come back as another.
+            Phase::InFlight { .. } => {}
+            Phase::Waiting
+            | Phase::Wanted
+            | Phase::Failing { .. }
+            | Phase::Probing { .. }
+            | Phase::Parked { .. } => renewal.phase = Phase::Waiting,
         }
-    }
-}
-
-impl Trouble {
-    /// The row of failures with one more.
-    fn after(before: Option<Trouble>, failure: &Failure, now: Now) -> Self {
-        let mut trouble = before.unwrap_or_else(|| Trouble {
-            since: now,
-            failures: 0,
-            unexplained: 0,
-            lost: false,
-            refusal: failure.refusal.clone(),
-            told: false,
-        });
-        let same = trouble.refusal == failure.refusal;
-        trouble.unexplained = match (failure.cause, same) {
-            (Cause::Unexplained, true) => trouble.unexplained.saturating_add(1),
-            (Cause::Unexplained, false) => 1,
-            (Cause::Passing | Cause::Lost, _) => 0,
-        };
-        trouble.lost |= failure.cause == Cause::Lost;
-        trouble.failures = trouble.failures.saturating_add(1);
-        trouble.refusal = failure.refusal.clone();
-        trouble
+        Some(renewal)
     }
 }
 

@@ -3,10 +3,11 @@
 use log::Level;
 use url::Url;
 
-use super::{Account, Endpoints, Held, Renewal};
+use super::{Account, Endpoints, Grant};
 use crate::{
     core::{
-        AttemptId, Effect, Ended, Waiter,
+        attempt::{AttemptId, Waiter},
+        effect::{Effect, Ended},
         env::Env,
         revoking::{Revocation, Step},
     },
@@ -17,38 +18,27 @@ use crate::{
 };
 
 impl Account {
-    /// What the provider is to be told of tokens that are held no longer.
+    /// The revocation of tokens that are held no longer, if the provider takes one.
     pub(super) fn revocation_of(
         &self,
-        held: Held,
+        grant: Option<Grant>,
         access_is_valid: bool,
         attempt: AttemptId,
         waiter: Waiter,
     ) -> Option<Revocation> {
-        let Held::Grant(grant) = held else {
-            return None;
-        };
+        let mut grant = grant?;
         let endpoints = self.location.known();
         if endpoints.is_some_and(|endpoints| endpoints.revocation_uri.is_none()) {
             return None;
         }
-        let refresh = match grant.renewal {
-            Renewal::With {
-                refresh_token,
-                origins,
-                ..
-            } => Some((refresh_token, origins)),
-            Renewal::Impossible => None,
-        };
-        let access = grant.access.filter(|_| access_is_valid);
-        let access = access.map(|access| (access.token, access.origins));
-        Revocation::new(refresh, access, attempt, waiter)
+        grant.access = grant.access.filter(|_| access_is_valid);
+        Revocation::new(grant, attempt, waiter)
     }
 
     /// Sends the next request of a revocation, unless nothing is to be sent for now.
     pub(super) fn tell_provider(&mut self, env: &mut Env, attempt: AttemptId) {
-        let mut all = self.revocations.iter_mut();
-        match all.find(|it| it.is(attempt)) {
+        let mut all = self.state.revocations.iter_mut();
+        match all.find(|it| it.dispatch().is(attempt)) {
             Some(revocation) if env.common.held => revocation.put_off(env.now.instant),
             Some(_) | None => self.send(env, attempt),
         }
@@ -58,7 +48,12 @@ impl Account {
         let Some(endpoints) = self.location.known().cloned() else {
             return;
         };
-        let Some(revocation) = self.revocations.iter().find(|it| it.is(attempt)) else {
+        let Some(revocation) = self
+            .state
+            .revocations
+            .iter()
+            .find(|it| it.dispatch().is(attempt))
+        else {
             return;
         };
         let Some(endpoint) = endpoints.revocation_for(revocation.origins()) else {
@@ -108,20 +103,25 @@ impl Account {
         attempt: AttemptId,
         verdict: revocation::Verdict,
     ) {
-        let Some(at) = self.revocations.iter().position(|it| it.is(attempt)) else {
+        let Some(at) = self
+            .state
+            .revocations
+            .iter()
+            .position(|it| it.dispatch().is(attempt))
+        else {
             return;
         };
         let next = env.attempt();
-        let mut revocation = self.revocations.swap_remove(at);
+        let mut revocation = self.state.revocations.swap_remove(at);
         match revocation.conclude(env.now.instant, verdict, next) {
             Step::Send => {
-                self.revocations.push(revocation);
+                self.state.revocations.push(revocation);
                 self.tell_provider(env, next);
             }
             Step::Wait(refusal) => {
                 let message = format!("will tell the provider again: {}", refusal.line());
                 env.log(Level::Warn, &self.name, message);
-                self.revocations.push(revocation);
+                self.state.revocations.push(revocation);
             }
             Step::Over(result) => self.revocation_over(env, revocation, result),
         }
@@ -156,21 +156,15 @@ impl Account {
     }
 }
 
-/// Why nobody can be told that a token is no longer wanted.
+/// Why a revocation has nowhere to go.
 fn no_revocation() -> Refusal {
-    Refusal {
-        text: "there is no revocation endpoint, or none any more".into(),
-        hint: None,
-    }
+    Refusal::new("there is no revocation endpoint, or none any more")
 }
 
 /// Why a token isn't sent to be revoked.
 fn revoked_elsewhere(uri: &Url) -> Refusal {
-    Refusal {
-        text: format!(
-            "the issuer now names the revocation endpoint {uri}, of another origin than when you \
-             signed in; the tokens are not sent there"
-        ),
-        hint: None,
-    }
+    Refusal::new(format!(
+        "the issuer now names the revocation endpoint {uri}, of another origin than when you \
+         signed in; the tokens are not sent there"
+    ))
 }

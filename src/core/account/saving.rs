@@ -1,11 +1,8 @@
 //! An account into a dump and back.
 
-use super::{Access, Account, Grant, Held, Renewal};
+use super::{Account, Grant};
 use crate::{
-    core::{
-        dump::{Saved, SavedAccess},
-        env::Env,
-    },
+    core::{dump::Saved, env::Env},
     time::Now,
     view::Happening,
 };
@@ -13,26 +10,14 @@ use crate::{
 impl Account {
     /// What a dump carries of this account.
     pub fn saved(&self, now: Now) -> Option<Saved> {
-        let Held::Grant(grant) = &self.held else {
-            return None;
-        };
+        let grant = self.state.grant.as_ref()?;
+        let renewal = grant.renewal.as_ref();
         Some(Saved {
             account: self.name.clone(),
             registration: self.registration.clone(),
-            access: grant.access.as_ref().map(|access| SavedAccess {
-                token: access.token.clone(),
-                expires: access.expires.map(|at| now.wall_at(at)),
-                origins: access.origins.clone(),
-                scopes: access.scopes.clone(),
-            }),
-            refresh_token: match &grant.renewal {
-                Renewal::Impossible => None,
-                Renewal::With { refresh_token, .. } => Some(refresh_token.clone()),
-            },
-            refresh_origins: match &grant.renewal {
-                Renewal::Impossible => None,
-                Renewal::With { origins, .. } => origins.clone(),
-            },
+            access: self.access().map(|it| it.on_clock(|at| now.wall_at(at))),
+            refresh_token: renewal.map(|it| it.refresh_token.clone()),
+            refresh_origins: renewal.and_then(|it| it.origins.clone()),
             obtained: now.wall_at(grant.obtained.instant),
         })
     }
@@ -44,40 +29,31 @@ impl Account {
         }
         let asked = env.now.instant_at(saved.obtained);
         // Tokens from the future were asked for before the clock was set back: they live no longer
-        // for that, and nobody knows whether they are newer than what is held.
+        // for that, and can't be compared with the tokens held.
         let obtained = asked.min(env.now.instant);
         let ahead = asked.since(obtained);
-        if let Held::Grant(grant) = &self.held
+        if let Some(grant) = &self.state.grant
             && (grant.obtained.instant >= asked
                 || (!ahead.is_zero() && self.is_live(env.now.instant)))
         {
             return false;
         }
         env.tokens_changed();
-        let access = saved.access.as_ref().map(|access| &access.token);
-        for token in [access, saved.refresh_token.as_ref()] {
-            token.inspect(|token| token.bind(saved.registration.mark()));
-        }
         let refresh_token = saved.refresh_token;
         let renewal = self.succeed(refresh_token.map(|token| (token, saved.refresh_origins)));
-        self.held = Held::Grant(Grant {
-            access: saved.access.map(|access| Access {
-                token: access.token,
-                expires: access
-                    .expires
-                    .map(|at| env.now.instant_at(at).before(ahead)),
-                origins: access.origins,
-                scopes: access.scopes,
-            }),
+        let access = saved.access.as_ref();
+        self.hold(Grant {
+            access: access.map(|it| it.on_clock(|at| env.now.instant_at(at).before(ahead))),
             renewal,
             obtained: Now {
                 instant: obtained,
                 wall: env.now.wall_at(obtained),
             },
         });
+        self.state.bind(self.registration.mark());
         let expires = self.expires(env.now);
         env.news(&self.name, Happening::TokenRestored { expires });
-        // Whoever waits looks at the new tokens first: the access token may do.
+        // The clients that wait get the new access token first, if it will do.
         let waiting = std::mem::take(&mut self.waiting);
         self.keep_tokens_from_strangers(env);
         self.waiting = waiting;

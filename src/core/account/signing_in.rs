@@ -5,11 +5,16 @@ use std::sync::Arc;
 use log::Level;
 
 use super::{
-    Account, Browser, Delivery, Device, Discovering, ExchangePhase, Exchanging, Pending, Phase,
-    Progress, Reminder, SignIn, SignInWait, reason,
+    Account, Browser, Delivery, Device, Discovering, Exchanging, Pending, Phase, Progress,
+    Reminder, SignIn, SignInWait, reason,
 };
 use crate::{
-    core::{Effect, Ended, TokenEvent, Waiter, env::Env, schedule},
+    core::{
+        attempt::{Dispatch, Waiter},
+        effect::{Effect, Ended, TokenEvent},
+        env::Env,
+        schedule,
+    },
     oauth::{
         authorization::{self, Callback, CallbackResult},
         token::{Refusal, Tokens, Verdict},
@@ -22,26 +27,23 @@ use crate::{
 impl Account {
     /// Starts a sign-in, or joins the one under way.
     pub(super) fn ask(&mut self, env: &mut Env) -> Progress {
-        match &mut self.sign_in {
+        match &mut self.state.sign_in {
             SignIn::Exchanging(_) => {}
             SignIn::Discovering(_) => match self.locate(env) {
                 // They have become known just now.
                 Some(_) => self.begin_discovered(env),
                 None => self.discover_for_sign_in(env),
             },
-            // A code that has expired is replaced when somebody wants it.
+            // A code that has expired is replaced on request.
             SignIn::Pending(_) => self.renew_device(env),
-            SignIn::None { failed } => {
-                let failed = failed.take();
-                self.begin_sign_in(env, failed);
-            }
+            SignIn::None => self.begin_sign_in(env),
         }
-        match &self.sign_in {
+        match &self.state.sign_in {
             SignIn::Pending(pending) => match pending.uri(env.now) {
                 Some(uri) => Progress::SignIn {
                     uri,
                     device: pending.device.view(env.now),
-                    reason: self.why_no_token(pending).cloned(),
+                    reason: self.why_no_token().cloned(),
                 },
                 None => Progress::AskingForCode,
             },
@@ -51,35 +53,26 @@ impl Account {
             SignIn::Exchanging(exchanging) => Progress::Exchanging {
                 trouble: exchanging.trouble.clone(),
             },
-            SignIn::None { .. } => Progress::AskingForCode,
+            SignIn::None => Progress::AskingForCode,
         }
     }
 
-    /// Something else than a failed sign-in is why somebody has to sign in.
-    pub(super) fn forget_failure(&mut self) {
-        match &mut self.sign_in {
-            SignIn::None { failed }
-            | SignIn::Discovering(Discovering { failed, .. })
-            | SignIn::Pending(Pending { failed, .. }) => *failed = None,
-            SignIn::Exchanging(_) => {}
-        }
-    }
-
-    /// Why somebody has to sign in: the latest that is known to have gone wrong.
-    fn why_no_token<'a>(&'a self, pending: &'a Pending) -> Option<&'a Refusal> {
+    /// Why a sign-in is needed: the last thing that is known to have gone wrong.
+    fn why_no_token(&self) -> Option<&Refusal> {
         let rejected = match self.phase() {
             Some(Phase::Rejected { refusal, .. }) => Some(refusal),
             _ => None,
         };
-        pending.failed.as_ref().or(rejected).or(self.lost())
+        let (failed, lost) = (&self.state.failed, &self.state.lost);
+        failed.as_ref().or(rejected).or(lost.as_ref())
     }
 
     /// Starts a sign-in or joins the one under way; with `join` it never starts one. While a code
-    /// is being asked for, `waiter` will hear of it; likewise while the issuer is, unless that has
+    /// is being asked for, `waiter` is notified; likewise while the issuer is, unless that has
     /// failed before and there is a `hurry`.
     ///
     /// # Errors
-    /// Why nobody can sign in yet.
+    /// Why a sign-in isn't possible yet.
     pub fn auth(
         &mut self,
         env: &mut Env,
@@ -93,8 +86,8 @@ impl Account {
         }
         let trouble = self.discovery_trouble(env);
         let asking = self.is_issuer_asked(env);
-        Ok(match &mut self.sign_in {
-            SignIn::None { .. } => SignInStart::Over,
+        Ok(match &mut self.state.sign_in {
+            SignIn::None => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
             SignIn::Discovering(Discovering { code_waiters, .. }) => match trouble {
                 Some(refusal) if hurry || !asking => return Err(refusal),
@@ -118,13 +111,10 @@ impl Account {
         })
     }
 
-    /// Has `waiter` hear of the end of the sign-in under way.
+    /// Has `waiter` notified of the end of the sign-in under way.
     pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
-        match &mut self.sign_in {
-            SignIn::None { failed: None } => return Ok(SignInWait::No),
-            SignIn::None {
-                failed: Some(refusal),
-            } => return Err(refusal.clone()),
+        match &mut self.state.sign_in {
+            SignIn::None => return self.state.failed.clone().map_or(Ok(SignInWait::No), Err),
             SignIn::Discovering(discovering) => discovering.waiters.push(waiter),
             SignIn::Pending(pending) => pending.waiters.push(waiter),
             SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
@@ -132,10 +122,10 @@ impl Account {
         Ok(SignInWait::Yes)
     }
 
-    /// Somebody who waited for the sign-in has left.
+    /// A client that waited for the sign-in has left.
     pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
-        match &mut self.sign_in {
-            SignIn::None { .. } => {}
+        match &mut self.state.sign_in {
+            SignIn::None => {}
             SignIn::Discovering(Discovering {
                 waiters,
                 code_waiters,
@@ -153,10 +143,9 @@ impl Account {
         }
     }
 
-    /// Begins a sign-in; the one before it may have `failed`.
-    pub(super) fn begin_sign_in(&mut self, env: &mut Env, failed: Option<Refusal>) {
+    pub(super) fn begin_sign_in(&mut self, env: &mut Env) {
         let Some(endpoints) = self.locate(env) else {
-            return self.discover_first(env, failed);
+            return self.discover_first(env);
         };
         let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
@@ -178,9 +167,8 @@ impl Account {
                 uri,
             }
         });
-        self.sign_in = SignIn::Pending(Pending {
+        self.state.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),
-            failed,
             browser,
             device: match endpoints.device_auth_uri {
                 Some(_) => Device::Over { again: true },
@@ -204,7 +192,7 @@ impl Account {
             return;
         };
         let needed = self.needs_person();
-        let SignIn::Pending(pending) = &mut self.sign_in else {
+        let SignIn::Pending(pending) = &mut self.state.sign_in else {
             return;
         };
         let Some(uri) = pending.uri(env.now).filter(|_| needed) else {
@@ -224,16 +212,16 @@ impl Account {
 
     /// Why the code of the sign-in under way couldn't be exchanged yet.
     pub fn exchange_trouble(&self) -> Option<&Refusal> {
-        match &self.sign_in {
+        match &self.state.sign_in {
             SignIn::Exchanging(exchanging) => exchanging.trouble.as_ref(),
-            SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_) => None,
+            SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_) => None,
         }
     }
 
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
     pub fn awaits(&self, state: &Secret) -> bool {
-        match &self.sign_in {
-            SignIn::None { .. } | SignIn::Discovering(_) => false,
+        match &self.state.sign_in {
+            SignIn::None | SignIn::Discovering(_) => false,
             SignIn::Pending(pending) => {
                 let browser = pending.browser.as_ref();
                 browser.is_some_and(|browser| *browser.state == *state)
@@ -248,10 +236,10 @@ impl Account {
             env.log(Level::Warn, &self.name, message);
             return Delivery::OtherIssuer;
         }
-        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
+        match std::mem::take(&mut self.state.sign_in) {
             SignIn::Exchanging(mut exchanging) => {
                 exchanging.waiters.push(waiter);
-                self.sign_in = SignIn::Exchanging(exchanging);
+                self.state.sign_in = SignIn::Exchanging(exchanging);
                 Delivery::Wait
             }
             SignIn::Pending(Pending {
@@ -262,6 +250,7 @@ impl Account {
                 ..
             }) => {
                 env.emit(Effect::NotifyEnd { attempt });
+                self.state.failed = None;
                 self.settle(env, Ended::Code, code_waiters, Ok(()));
                 match callback.result {
                     CallbackResult::Code(code) => {
@@ -285,9 +274,9 @@ impl Account {
                     }
                 }
             }
-            // Nobody has this state.
-            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
-                self.sign_in = other;
+            // No sign-in has this state.
+            other @ (SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_)) => {
+                self.state.sign_in = other;
                 Delivery::Stale
             }
         }
@@ -301,14 +290,15 @@ impl Account {
         waiters: Vec<Waiter>,
     ) {
         let attempt = env.attempt();
-        self.sign_in = SignIn::Exchanging(Exchanging {
+        self.state.sign_in = SignIn::Exchanging(Exchanging {
             browser,
             code,
             since: env.now,
             waiters,
-            phase: match env.common.held {
-                true => ExchangePhase::RetryAt(env.now.instant),
-                false => ExchangePhase::InFlight(attempt),
+            dispatch: if env.common.held {
+                Dispatch::At(env.now.instant)
+            } else {
+                Dispatch::InFlight(attempt)
             },
             trouble: None,
             told: false,
@@ -320,16 +310,10 @@ impl Account {
     }
 
     pub(super) fn retry_exchange(&mut self, env: &mut Env) {
-        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            SignIn::Exchanging(mut exchanging) => {
-                let attempt = env.attempt();
-                exchanging.phase = ExchangePhase::InFlight(attempt);
-                self.sign_in = SignIn::Exchanging(exchanging);
-                self.send(env, attempt);
-            }
-            other @ (SignIn::None { .. } | SignIn::Discovering(_) | SignIn::Pending(_)) => {
-                self.sign_in = other;
-            }
+        if let SignIn::Exchanging(exchanging) = &mut self.state.sign_in {
+            let attempt = env.attempt();
+            exchanging.dispatch = Dispatch::InFlight(attempt);
+            self.send(env, attempt);
         }
     }
 
@@ -342,7 +326,7 @@ impl Account {
     ) {
         let refusal = match verdict {
             Verdict::Granted(tokens) => {
-                self.sign_in = SignIn::Exchanging(exchanging);
+                self.state.sign_in = SignIn::Exchanging(exchanging);
                 self.end_sign_in(env, Ok(()));
                 self.signed_in(env, tokens, sent);
                 return;
@@ -361,20 +345,20 @@ impl Account {
                         env.log(Level::Warn, &self.name, message);
                     }
                     let retry_at = env.now.instant.after(schedule::EXCHANGE_RETRY);
-                    exchanging.phase = ExchangePhase::RetryAt(retry_at);
+                    exchanging.dispatch = Dispatch::At(retry_at);
                     exchanging.trouble = Some(refusal);
-                    self.sign_in = SignIn::Exchanging(exchanging);
+                    self.state.sign_in = SignIn::Exchanging(exchanging);
                     return;
                 }
                 refusal
             }
         };
-        self.sign_in = SignIn::Exchanging(exchanging);
+        self.state.sign_in = SignIn::Exchanging(exchanging);
         self.end_sign_in(env, Err(refusal.clone()));
         self.sign_in_failed(env, refusal);
     }
 
-    /// Somebody has signed in, by whatever channel.
+    /// The user has signed in, by any channel.
     pub(super) fn signed_in(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         let hint = tokens.no_refresh_token;
         self.granted(env, tokens, sent);
@@ -383,12 +367,12 @@ impl Account {
             // A refresh token of old may go on; what replaces it need not be news.
             Some(hint) if self.needs_person() => self.tell_of_the_end(env, hint),
             Some(_) => {}
-            None => self.told_no_refresh_token = false,
+            None => self.state.told_no_refresh_token = false,
         }
         self.answer_after_grant(env);
     }
 
-    /// There is nothing to refresh with. The user hears of it while the token is good and the
+    /// There is nothing to refresh with. The user is notified while the token is good and the
     /// sign-in in mind, and not when mail no longer comes; and once, for that is how the provider
     /// or the config is.
     fn tell_of_the_end(&mut self, env: &mut Env, hint: &str) {
@@ -401,16 +385,21 @@ impl Account {
         };
         let left = crate::time::humane(expires.since(env.now.instant));
         let message = format!("authorised for only {left}: no refresh token came along ({hint})");
-        match std::mem::replace(&mut self.told_no_refresh_token, true) {
-            false => env.error(&self.name, message),
-            true => env.log(Level::Warn, &self.name, message),
+        if std::mem::replace(&mut self.state.told_no_refresh_token, true) {
+            env.log(Level::Warn, &self.name, message);
+        } else {
+            env.error(&self.name, message);
         }
     }
 
-    /// Ends the sign-in under way: its reminder, its state and whoever waits for it.
+    /// Ends the sign-in under way: its reminder, its state and all waits for it.
     pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        match std::mem::replace(&mut self.sign_in, SignIn::None { failed: None }) {
-            none @ SignIn::None { .. } => self.sign_in = none,
+        let sign_in = std::mem::take(&mut self.state.sign_in);
+        if !matches!(sign_in, SignIn::None) {
+            self.state.failed = None;
+        }
+        match sign_in {
+            SignIn::None => {}
             SignIn::Discovering(discovering) => {
                 self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
                 self.settle(env, Ended::SignIn, discovering.waiters, result);
@@ -429,7 +418,7 @@ impl Account {
         }
     }
 
-    /// Tells whoever waits.
+    /// Answers the clients that wait.
     pub(super) fn settle(
         &self,
         env: &mut Env,
@@ -452,7 +441,7 @@ impl Account {
         if let SignIn::Pending(Pending {
             browser: Some(browser),
             ..
-        }) = &self.sign_in
+        }) = &self.state.sign_in
         {
             env.spend(browser.state.clone(), &self.name, result);
         }
@@ -467,7 +456,7 @@ impl Account {
 
     /// Ends a sign-in that may be under way, because of what the user did here.
     pub(super) fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
-        if !matches!(self.sign_in, SignIn::None { .. }) {
+        if !matches!(self.state.sign_in, SignIn::None) {
             let reason = reason(&why);
             env.news(&self.name, Happening::AuthorisationCancelled { reason });
         }
@@ -485,8 +474,6 @@ impl Account {
         if self.needs_person() {
             self.answer_failed(env, &refusal);
         }
-        self.sign_in = SignIn::None {
-            failed: Some(refusal),
-        };
+        self.state.failed = Some(refusal);
     }
 }

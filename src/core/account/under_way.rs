@@ -1,7 +1,7 @@
 //! What an account says is under way, for the simulator: it must agree with what is.
 
-use super::{Account, ExchangePhase, Phase, SignIn};
-use crate::core::{AttemptId, Waiter};
+use super::{Account, Operation, SignIn};
+use crate::core::attempt::{AttemptId, Waiter};
 
 /// The operations in flight, and the sign-in that waits for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,34 +33,28 @@ impl UnderWay {
 
 impl Account {
     pub fn under_way(&self) -> UnderWay {
+        let one = |wanted| {
+            let mut in_flight = self.in_flight();
+            let (attempt, _) = in_flight.find(|(_, operation)| *operation == wanted)?;
+            Some(attempt)
+        };
+        let revocations = self.state.revocations.iter();
         let mut under_way = UnderWay {
-            refresh: match self.phase() {
-                Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
-                _ => None,
-            },
-            revocations: self
-                .revocations
-                .iter()
-                .filter_map(|it| Some((it.attempt()?, it.waiters.first().copied())))
+            refresh: one(Operation::Refresh),
+            exchange: one(Operation::Exchange),
+            code: one(Operation::Code),
+            poll: one(Operation::Poll),
+            revocations: revocations
+                .filter_map(|it| Some((it.dispatch().attempt()?, it.waiters.first().copied())))
                 .collect(),
-            told: self.revocations.len(),
+            told: self.state.revocations.len(),
+            discovering: matches!(self.state.sign_in, SignIn::Discovering(_)),
             ..UnderWay::default()
         };
-        match &self.sign_in {
-            SignIn::None { .. } => {}
-            SignIn::Discovering(_) => under_way.discovering = true,
-            SignIn::Pending(pending) => {
-                let uri = pending.browser.as_ref().map(|browser| browser.uri.clone());
-                under_way.pending = Some((pending.attempt, uri));
-                (under_way.code, under_way.poll) = pending.device.attempts();
-                under_way.wants_code = pending.device.is_to_come() && under_way.code.is_none();
-            }
-            SignIn::Exchanging(exchanging) => {
-                under_way.exchange = match exchanging.phase {
-                    ExchangePhase::InFlight(attempt) => Some(attempt),
-                    ExchangePhase::RetryAt(_) => None,
-                };
-            }
+        if let SignIn::Pending(pending) = &self.state.sign_in {
+            let uri = pending.browser.as_ref().map(|browser| browser.uri.clone());
+            under_way.pending = Some((pending.attempt, uri));
+            under_way.wants_code = pending.device.is_to_come() && under_way.code.is_none();
         }
         under_way
     }

@@ -1,6 +1,6 @@
 //! An account as `status` tells of it.
 
-use super::{Account, Grant, Held, Phase, Renewal, SignIn, reason};
+use super::{Account, Phase, SignIn, reason};
 use crate::{
     core::env::Common,
     time::Now,
@@ -10,10 +10,7 @@ use crate::{
 impl Account {
     /// What `status` shows.
     pub fn view(&self, now: Now, common: &Common) -> AccountView {
-        let grant = match &self.held {
-            Held::Nothing { .. } => None,
-            Held::Grant(grant) => Some(grant),
-        };
+        let grant = self.state.grant.as_ref();
         AccountView {
             account: self.name.to_string(),
             access: grant.and_then(|grant| {
@@ -24,22 +21,19 @@ impl Account {
                     expires: access.expires.map(|at| now.wall_at(at)),
                 })
             }),
-            renewal: grant.map(|grant| self.renewal_view(grant, now, common)),
-            lost: self.lost().map(reason),
+            renewal: grant.map(|_| self.renewal_view(now, common)),
+            lost: self.state.lost.as_ref().map(reason),
             sign_in: self.sign_in_view(now),
             discovery: self.discovery_view(common, now),
         }
     }
 
-    fn renewal_view(&self, grant: &Grant, now: Now, common: &Common) -> RenewalView {
-        let Renewal::With { phase, .. } = &grant.renewal else {
+    fn renewal_view(&self, now: Now, common: &Common) -> RenewalView {
+        let Some(phase) = self.phase() else {
             return RenewalView::Impossible;
         };
-        let at = now.wall_at(
-            self.refresh_due(common)
-                .unwrap_or(now.instant)
-                .max(now.instant),
-        );
+        let due = self.refresh_due(common).unwrap_or(now.instant);
+        let at = now.wall_at(due.max(now.instant));
         match phase {
             Phase::Waiting | Phase::Wanted => RenewalView::Scheduled { at },
             Phase::InFlight { .. } | Phase::Probing { .. } => RenewalView::UnderWay,
@@ -61,17 +55,16 @@ impl Account {
     }
 
     fn sign_in_view(&self, now: Now) -> SignInView {
-        match &self.sign_in {
-            SignIn::None { failed } => SignInView::None {
-                failed: failed.as_ref().map(reason),
-            },
+        let failed = self.state.failed.as_ref().map(reason);
+        match &self.state.sign_in {
+            SignIn::None => SignInView::None { failed },
             SignIn::Discovering(discovering) => SignInView::Discovering {
                 since: discovering.since.wall,
             },
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
                 reminded: pending.reminded.map(|now| now.wall),
-                failed: pending.failed.as_ref().map(reason),
+                failed,
                 device: pending.device.view(now),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     config::Config,
     core::{
-        Answer, Ask, AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports,
-        Progress, Show, Waiter,
+        AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports, Progress, Show,
+        ShowAnswer, ShowRequest, Waiter,
         account::UnderWay,
         dump::{self, Dump, Saved},
         env::Common,
@@ -149,7 +149,7 @@ impl Sut {
         if self.has(Canary::ForgetAtRestart) {
             let Common { config, ports, .. } = &self.core.common;
             let mut core = Core::new((**config).clone(), *ports);
-            core.common.adopt_attempts(self.core.common.attempts());
+            core.common.output.attempts = self.core.common.output.attempts;
             self.core = core;
         }
     }
@@ -347,11 +347,11 @@ impl Sut {
         }
     }
 
-    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: Ask) -> Option<Answer> {
+    pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: ShowRequest) -> Option<ShowAnswer> {
         self.core.ask(cx, name, ask)
     }
 
-    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<Answer> {
+    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<ShowAnswer> {
         self.core.give_up(cx, name, waiter)
     }
 

@@ -327,6 +327,7 @@ impl World {
             *issuer = Issuer {
                 place: issuer.place,
                 known: issuer.known.filter(|_| keeps),
+                failed: issuer.failed.filter(|_| keeps),
                 ..Issuer::default()
             };
         }

@@ -29,7 +29,7 @@ impl World {
         if self.held.is_none() {
             self.held = Some(Hold {
                 until: self.now.instant.after(SETTLE),
-                last: self.sut.core.common.attempts(),
+                last: self.sut.core.common.output.attempts,
             });
             self.feed(|sut, _| sut.core.hold());
         }
@@ -82,7 +82,6 @@ impl World {
         self.held = None;
         self.forget_documents(true);
         self.flights.clear();
-        self.spent.clear();
         // Their connections are gone.
         self.waits.clear();
         for revocation in &mut self.revocations {
@@ -130,7 +129,6 @@ impl World {
         let now = self.now.instant;
         let shadow = &mut self.shadows[account];
         shadow.watchers.clear();
-        shadow.told_no_refresh = false;
         shadow.code_watchers.clear();
         shadow.secret = ClientSecret::Unknown;
         if let Renewal::Probing(_) | Renewal::InFlight(_) = shadow.renewal {
@@ -152,8 +150,7 @@ impl World {
                     *next = now;
                 }
             }
-            SignIn::Discovering { told } => *told = false,
-            SignIn::None => {}
+            SignIn::Discovering { .. } | SignIn::None => {}
         }
     }
 }

@@ -45,10 +45,10 @@ impl World {
             match effect {
                 // When all is done that they may tell of.
                 Effect::Answer {
-                    asker,
+                    request,
                     account,
                     answer,
-                } => answers.push((index_of(&account)?, asker.waiter, answer)),
+                } => answers.push((index_of(&account)?, request.waiter, answer)),
                 effect => self.heard(effect, &mut said)?,
             }
         }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     core::{
-        Answer, Ask, Asker, Patience, Progress, Show, SignInWait, Waiter, schedule::MIN_REQUEST_GAP,
+        Patience, Progress, Show, ShowAnswer, ShowRequest, SignInWait, Waiter,
+        schedule::MIN_REQUEST_GAP,
     },
     form::Form,
     time::Instant,
@@ -65,14 +66,12 @@ impl World {
         let wait = Wait::new(account, how, self.now.instant);
         let waiter = self.waiter();
         self.begins = Some(account);
-        let ask = Ask {
+        let ask = ShowRequest {
+            waiter,
+            form: Form::default(),
+            no_url: false,
             min_valid: wait.min_valid,
             patience: wait.patience,
-            asker: Asker {
-                waiter,
-                form: Form::default(),
-                no_url: false,
-            },
         };
         let answer = self.feed(|sut, cx| sut.ask(cx, NAMES[account], ask));
         self.expect(Said::default())?;
@@ -138,7 +137,7 @@ impl World {
     }
 
     /// An answer that was waited for.
-    pub fn answered(&mut self, account: usize, waiter: Waiter, answer: &Answer) -> Check {
+    pub fn answered(&mut self, account: usize, waiter: Waiter, answer: &ShowAnswer) -> Check {
         let wait = self
             .waits
             .remove(&waiter)
@@ -153,13 +152,13 @@ impl World {
     }
 
     /// Whether `answer` is right; `now` is whether it is given because there is no more time.
-    fn judge_answer(&mut self, wait: &Wait, answer: &Answer, now: bool) -> Check {
+    fn judge_answer(&mut self, wait: &Wait, answer: &ShowAnswer, now: bool) -> Check {
         let Wait {
             account, patience, ..
         } = *wait;
         let must = |condition, message| must(condition, Invariant::Answers, message);
         match answer {
-            Answer::Token(handed) => {
+            ShowAnswer::Token(handed) => {
                 let text = "a token was handed out that isn't valid so long";
                 must(self.has_token_for(wait), text)?;
                 let expires = self.expires(account).map(|at| self.now.wall_at(at));
@@ -169,8 +168,8 @@ impl World {
             _ => must(!self.has_token_for(wait), "a good token was withheld")?,
         }
         match answer {
-            Answer::Token(_) => Ok(()),
-            Answer::Not { show, left } => {
+            ShowAnswer::Token(_) => Ok(()),
+            ShowAnswer::Not { show, left } => {
                 let rest = self.expires(account).map(|at| at.since(self.now.instant));
                 let rest = rest.filter(|rest| !rest.is_zero());
                 must(*left == rest, "the rest of a token's life is wrong")?;
@@ -183,7 +182,7 @@ impl World {
                 must(now || !early, "somebody was sent away too early")?;
                 self.judge_show(account, show)
             }
-            Answer::ShortLived { lifetime } => {
+            ShowAnswer::ShortLived { lifetime } => {
                 let held = self.shadows[account].held.as_ref();
                 let life = held.and_then(|held| {
                     let (_, expires) = held.access?;
@@ -193,12 +192,12 @@ impl World {
                 must(life == Some(*lifetime), "another life was told")?;
                 must(short || !now, "a life was called too short that isn't")
             }
-            Answer::Failed(_) => {
+            ShowAnswer::Failed(_) => {
                 let shadow = &self.shadows[account];
                 let over = shadow.needs_person() && shadow.sign_in == SignIn::None;
                 must(over, "a failure was told that isn't the end")
             }
-            Answer::Gone => must(!self.present(account), "an account was called gone"),
+            ShowAnswer::Gone => must(!self.present(account), "an account was called gone"),
         }
     }
 

@@ -64,8 +64,8 @@ fn size(world: &World) -> usize {
     let shared = [
         core.deadlines.len(),
         common.spent.len(),
-        common.effects.len(),
-        common.news.len(),
+        common.output.effects.len(),
+        common.output.news.len(),
     ];
     format!("{:?}{:?}", core.accounts, common.pauses).len() + shared.iter().sum::<usize>()
 }

@@ -247,7 +247,7 @@ impl Bench {
             grants: vec![Saved {
                 account: name.into(),
                 registration: account.expect("an account").registration.clone(),
-                access: Some(dump::SavedAccess {
+                access: Some(dump::Access {
                     token: secret("restored"),
                     expires: Some(obtained.after(Duration::from_secs(3600))),
                     origins: None,
@@ -332,12 +332,12 @@ fn line(effect: &Effect) -> String {
             ..
         } => settled(waiters, account, result),
         Effect::Answer {
-            asker,
+            request,
             account,
             answer,
         } => {
             let answer = super::waiting::told(answer);
-            format!("answer {account} {}: {answer}", asker.waiter.0)
+            format!("answer {account} {}: {answer}", request.waiter.0)
         }
         Effect::Log {
             level,

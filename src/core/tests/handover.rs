@@ -154,7 +154,7 @@ fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     let notify = "notify club/5 `notify` state 5 for 900s";
     assert_eq!(next.deadline(), (900, vec![notify.to_owned()]));
     let (mut next, _) = succeeded(config());
-    next.feed(|core, _| core.remind_again());
+    next.feed(|core, cx| core.remind_again(cx));
     assert_eq!(next.deadline(), (0, vec![notify.to_owned()]));
     // On another port it has come to nothing, and the next one starts anew.
     let mut bench = bench();

@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use super::bench::{Bench, busy, invalid_client, invalid_grant, tokens};
 use super::{one, sign_in, signed_in};
-use crate::core::{Answer, Ask, Asker, Patience, Progress, Show, Waiter};
+use crate::core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter};
 use crate::form::Form;
 
 /// What is asked for, by the client with this number.
 fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) -> String {
-    let ask = Ask {
+    let ask = ShowRequest {
+        waiter: Waiter(waiter),
+        form: Form::default(),
+        no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
-        asker: Asker {
-            waiter: Waiter(waiter),
-            form: Form::default(),
-            no_url: false,
-        },
     };
     match bench.feed(|core, cx| core.ask(cx, "work", ask)) {
         None => "waits".into(),
@@ -24,10 +22,10 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
     }
 }
 
-pub fn told(answer: &Answer) -> String {
+pub fn told(answer: &ShowAnswer) -> String {
     match answer {
-        Answer::Token(handed) => handed.token.expose().into(),
-        Answer::Not { show, left } => {
+        ShowAnswer::Token(handed) => handed.token.expose().into(),
+        ShowAnswer::Not { show, left } => {
             let show = match show {
                 Show::Token(_) => "token",
                 Show::Coming(Progress::SignIn { .. }) => "sign in",
@@ -43,9 +41,9 @@ pub fn told(answer: &Answer) -> String {
                 None => show.into(),
             }
         }
-        Answer::ShortLived { lifetime } => format!("lives {}s", lifetime.as_secs()),
-        Answer::Failed(refusal) => format!("failed: {}", refusal.text),
-        Answer::Gone => "gone".into(),
+        ShowAnswer::ShortLived { lifetime } => format!("lives {}s", lifetime.as_secs()),
+        ShowAnswer::Failed(refusal) => format!("failed: {}", refusal.text),
+        ShowAnswer::Gone => "gone".into(),
     }
 }
 

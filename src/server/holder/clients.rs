@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     control::{self, Answer, Handler},
-    core::{Ask, Asker, Ended, Patience, Waiter},
+    core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter},
     error::{Exit, Failure},
     oauth::token::Refusal,
     report,
@@ -36,7 +36,7 @@ pub struct Clients {
 
 /// What a client that waits wants.
 struct Asking {
-    asker: Asker,
+    asker: ShowRequest,
     account: String,
 }
 
@@ -73,26 +73,23 @@ impl Clients {
     }
 
     fn show(&mut self, id: ConnId, args: ShowArgs) -> Answer {
-        let asker = Asker {
-            waiter: Waiter(id.number()),
-            form: args.form,
-            no_url: args.no_url,
-        };
         let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
             (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
             (Some(secs), _) => (Patience::Token, Duration::from_secs(secs)),
             (None, Some(_)) => (Patience::Refresh, REFRESH_WAIT),
         };
-        let ask = Ask {
+        let asker = ShowRequest {
+            waiter: Waiter(id.number()),
+            form: args.form,
+            no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
             patience,
-            asker: asker.clone(),
         };
         let account = args.account;
         let answer = self
             .holder
             .engine
-            .with(|core, cx| core.ask(cx, &account, ask));
+            .with(|core, cx| core.ask(cx, &account, asker.clone()));
         match answer {
             Some(answer) => Answer::Reply(show::reply(&asker, &account, answer)),
             None => {
@@ -205,7 +202,7 @@ fn words(request: &Request) -> String {
 }
 
 /// Answers those who wait for a token.
-pub fn answer(remote: &Remote, asker: &Asker, account: &str, answer: crate::core::Answer) {
+pub fn answer(remote: &Remote, asker: &ShowRequest, account: &str, answer: ShowAnswer) {
     let Waiter(number) = asker.waiter;
     let reply = show::reply(asker, account, answer);
     remote.send(ConnId::from_number(number), control::encode(&reply), true);

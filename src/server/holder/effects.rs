@@ -50,10 +50,10 @@ impl Executor for Effects {
                 }
             }
             Effect::Answer {
-                asker,
+                request,
                 account,
                 answer,
-            } => clients::answer(&self.clients, &asker, &account, answer),
+            } => clients::answer(&self.clients, &request, &account, answer),
             Effect::TokenFile {
                 account,
                 path,

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     config::RestrictedSocket,
-    core::{CoreState, Ports, dump},
+    core::{CoreState, Ports, STATE_VERSION, dump},
     paths,
     redirect::Identity,
     server::{
@@ -113,7 +113,7 @@ pub fn put(
     state: &StoredState,
     sockets: &[Arc<UnixListener>],
 ) -> io::Result<()> {
-    let memory = memfd::write(MAGIC, state)?;
+    let memory = memfd::write(MAGIC, STATE_VERSION, state)?;
     let outcome = put_all(monitor, &memory, sockets).and_then(|()| barrier(monitor));
     if outcome.is_err() {
         memfd::discard(&memory);
@@ -259,7 +259,7 @@ impl Drop for Predecessor {
 fn state(file: &mut File) -> Result<StoredState, String> {
     memfd::check(file, dump::MAX_DUMP_BYTES as u64)?;
     file.rewind().map_err(|error| error.to_string())?;
-    memfd::read(MAGIC, file)
+    memfd::read(MAGIC, STATE_VERSION, file)
 }
 
 /// Tells the service manager, if there is one.

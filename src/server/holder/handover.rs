@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    core::CoreState,
+    core::{CoreState, STATE_VERSION},
     error::Failure,
     server::{
         base::{
@@ -74,12 +74,12 @@ pub struct NewConfig {
 impl Handover {
     /// Memory that holds it, without a name, closed on exec.
     pub fn memory(&self) -> io::Result<File> {
-        memfd::write(MAGIC, self)
+        memfd::write(MAGIC, STATE_VERSION, self)
     }
 
     /// What a predecessor wrote.
     fn read(file: &mut impl Read) -> Result<Self, Failure> {
-        memfd::read(MAGIC, file).map_err(|why| {
+        memfd::read(MAGIC, STATE_VERSION, file).map_err(|why| {
             other(&format!(
                 "the running server's state can't be taken over: {why}"
             ))

@@ -14,6 +14,7 @@ use super::{
     hook_queue::{JobOwner, Output},
 };
 use crate::{
+    core::hook::{self, HookPurpose},
     lock::Lock,
     secret::Secret,
     server::{
@@ -57,27 +58,24 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
     }
 }
 
-/// How a hook failed, in words; `None` when it didn't.
-fn failure(end: &HookEnd) -> Option<String> {
+/// How it ended, in the core's terms.
+fn in_core_terms(end: &HookEnd) -> hook::HookEnd<'_> {
     match end {
-        HookEnd::Exit(0) | HookEnd::Ended => None,
-        HookEnd::Exit(status) => Some(format!("exited with status {status}")),
-        HookEnd::Signal(signal) => Some(format!("was ended by signal {signal}")),
-        HookEnd::TimedOut => Some("took too long and was killed".into()),
-        HookEnd::NotStarted(why) => Some(format!("couldn't be started: {why}")),
-        HookEnd::Lost => Some("was lost with the hook runner, which was killed".into()),
+        HookEnd::Exit(status) => hook::HookEnd::Exit(*status),
+        HookEnd::Ended => hook::HookEnd::Stopped,
+        HookEnd::Signal(signal) => hook::HookEnd::Signal(*signal),
+        HookEnd::TimedOut => hook::HookEnd::TimedOut,
+        HookEnd::NotStarted(why) => hook::HookEnd::NotStarted(why),
+        HookEnd::Lost => hook::HookEnd::Lost,
     }
 }
 
-/// Whether such an end is nothing to log. A reminder that waits for a click until the next one is due
-/// has done its work, a probe answers by its status, and what a secret's command or one that keeps
-/// the state says goes along with what the core says of it.
-fn is_usual(kind: HookKind, end: &HookEnd) -> bool {
+fn purpose_of(kind: HookKind) -> HookPurpose {
     match kind {
-        HookKind::Notify => *end == HookEnd::TimedOut,
-        HookKind::Probe => matches!(end, HookEnd::Exit(_)),
-        HookKind::Secret | HookKind::Load | HookKind::Save => true,
-        HookKind::Error | HookKind::Event | HookKind::Startup => false,
+        HookKind::Notify => HookPurpose::Reminder,
+        HookKind::Probe => HookPurpose::Probe,
+        HookKind::Secret | HookKind::Load | HookKind::Save => HookPurpose::Answer,
+        HookKind::Error | HookKind::Event | HookKind::Startup => HookPurpose::Action,
     }
 }
 
@@ -90,10 +88,13 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     } else {
         format!(": {stderr}")
     };
-    let trouble = failure(&report.end).map(|how| format!("{option} {how}{said}"));
+    let conclusion = hook::conclude(purpose_of(kind), in_core_terms(&report.end));
+    let trouble = conclusion
+        .trouble
+        .map(|how| format!("{option} {how}{said}"));
     match &trouble {
         None => log::debug!("{account}: {option} has ended"),
-        Some(trouble) if !is_usual(kind, &report.end) => log::error!("{account}: {trouble}"),
+        Some(trouble) if conclusion.logs => log::error!("{account}: {trouble}"),
         Some(_) => {}
     }
     let Some(attempt) = owner.attempt else {
@@ -102,9 +103,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     let outcome = trouble.map_or(Ok(()), Err);
     match kind {
         HookKind::Probe => {
-            // One that could not be asked costs no login.
-            let unasked = matches!(report.end, HookEnd::Lost | HookEnd::NotStarted(_));
-            let transient = unasked || report.end == HookEnd::Exit(0);
+            let transient = conclusion.transient;
             engine.with(|core, cx| core.probe_outcome(cx, account, attempt, transient));
         }
         HookKind::Save => engine.with(|core, cx| core.save_outcome(cx, attempt, outcome)),

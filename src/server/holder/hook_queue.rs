@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    core::{AttemptId, dump::Sealed},
+    core::{AttemptId, dump::SealedDump},
     server::ipc::hook_messages::{HookJob, HookKind},
 };
 
@@ -33,7 +33,7 @@ pub struct JobOwner {
     pub attempt: Option<AttemptId>,
     /// What it reads.
     #[serde(skip)]
-    pub input: Option<Arc<Sealed>>,
+    pub input: Option<Arc<SealedDump>>,
     /// Where its output arrives, if that is wanted.
     #[serde(skip)]
     pub output: Option<Receiver<Output>>,

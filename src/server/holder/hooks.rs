@@ -27,7 +27,7 @@ use super::{
 use crate::{
     core::{
         AttemptId, Effect,
-        dump::{MAX_DUMP_BYTES, Sealed},
+        dump::{MAX_DUMP_BYTES, SealedDump},
     },
     lock::Lock,
     server::ipc::{
@@ -265,7 +265,7 @@ impl Hooks {
         kind: HookKind,
         attempt: AttemptId,
         command: String,
-        input: Option<Arc<Sealed>>,
+        input: Option<Arc<SealedDump>>,
     ) {
         let owner = JobOwner {
             attempt: Some(attempt),
@@ -557,7 +557,7 @@ fn open_pipe(pipe: Option<Pipe>, owner: &mut JobOwner) -> io::Result<Option<Owne
 }
 
 /// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
-fn feed(mut pipe: PipeWriter, dump: Arc<Sealed>) -> io::Result<()> {
+fn feed(mut pipe: PipeWriter, dump: Arc<SealedDump>) -> io::Result<()> {
     make_room(&pipe, dump.bytes().len());
     let thread = thread::Builder::new().name("save".into());
     thread.stack_size(PIPE_STACK).spawn(move || {

@@ -161,7 +161,7 @@ impl Parts {
         self.engine.with(|core, cx| {
             core.hold();
             core.adopt(cx, state);
-            core.remind_again();
+            core.remind_again(cx);
         });
     }
 

@@ -9,8 +9,9 @@ use super::{
     replies::no_account,
 };
 use crate::{
-    config::{Allowed, RestrictedSocket},
+    config::RestrictedSocket,
     control::{Asker, FULL},
+    core::access::{self, Denial, RestrictedRequest},
     error::{Exit, Failure},
     lock::Lock,
     paths,
@@ -233,7 +234,7 @@ impl Admitted {
     pub fn sees(&self, account: &str) -> bool {
         match self {
             Admitted::Fully => true,
-            Admitted::To(rules) => rules.accounts.iter().any(|name| **name == *account),
+            Admitted::To(rules) => access::sees(rules, account),
         }
     }
 }
@@ -241,10 +242,17 @@ impl Admitted {
 /// The request in words for the log, and whether `rules` allow it. An authorisation URL goes to
 /// nobody through a restricted socket: whoever has it could sign in as somebody else.
 fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(), Reply>) {
-    let (allowed, args) = match request {
-        Request::Show(args) => (Allowed::Show, Some((&args.account, &mut args.no_url))),
-        Request::Refresh(args) => (Allowed::Refresh, Some((&args.account, &mut args.no_url))),
-        Request::Status => (Allowed::Status, None),
+    let verb = request.verb();
+    let (asked, no_url) = match request {
+        Request::Show(args) => (
+            RestrictedRequest::Show(&args.account),
+            Some(&mut args.no_url),
+        ),
+        Request::Refresh(args) => (
+            RestrictedRequest::Refresh(&args.account),
+            Some(&mut args.no_url),
+        ),
+        Request::Status => (RestrictedRequest::Status, None),
         Request::Auth(_)
         | Request::Await(_)
         | Request::Dump
@@ -255,30 +263,24 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         | Request::Restore(_)
         | Request::Revoke(_)
         | Request::Shutdown
-        | Request::Watch => {
-            return (request.verb().into(), Err(refused(NOT_ALLOWED)));
+        | Request::Watch => (RestrictedRequest::Other, None),
+    };
+    let account = match asked {
+        RestrictedRequest::Show(account) | RestrictedRequest::Refresh(account) => account,
+        RestrictedRequest::Status | RestrictedRequest::Other => "",
+    };
+    let words = format!("{verb} {}", crate::text::sanitize(account));
+    let outcome = access::judge(rules, asked).map_err(|denial| match denial {
+        Denial::Never => refused(NOT_ALLOWED),
+        Denial::NotHere(allowed) => {
+            refused(&format!("this socket doesn't allow `{}`", allowed.name()))
         }
-    };
-    let verb = allowed.name();
-    let words = match &args {
-        Some((account, _)) => {
-            format!("{verb} {}", crate::text::sanitize(account))
-        }
-        None => verb.into(),
-    };
-    if !rules.allow.contains(&allowed) {
-        let why = format!("this socket doesn't allow `{verb}`");
-        return (words, Err(refused(&why)));
+        Denial::NoAccount => no_account(account),
+    });
+    if let Some(no_url) = no_url {
+        *no_url = true;
     }
-    let Some((account, no_url)) = args else {
-        return (words, Ok(()));
-    };
-    if !rules.accounts.iter().any(|name| **name == **account) {
-        let reply = no_account(account);
-        return (words, Err(reply));
-    }
-    *no_url = true;
-    (words, Ok(()))
+    (words.trim_end().into(), outcome)
 }
 
 fn refused(why: &str) -> Reply {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::replies::{failure, no_account, not_yet, refused};
 use crate::{
-    core::{Answer, Asker, Handed, Progress, Show},
+    core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest},
     error::{Exit, Failure},
     form::Format,
     oauth::sasl,
@@ -17,27 +17,27 @@ use crate::{
 };
 
 /// The line that answers an `ask`.
-pub fn reply(asker: &Asker, account: &str, answer: Answer) -> Reply {
+pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
     match answer {
-        Answer::Token(handed) => put(asker, account, handed).unwrap_or_else(Reply::Failure),
-        Answer::Not { show, left } => lacking(asker, show, left),
-        Answer::ShortLived { lifetime } => failure(
+        ShowAnswer::Token(handed) => put(asker, account, handed).unwrap_or_else(Reply::Failure),
+        ShowAnswer::Not { show, left } => lacking(asker, show, left),
+        ShowAnswer::ShortLived { lifetime } => failure(
             Exit::TryLater,
             &format!(
                 "no token is valid so long: the provider lets them live {}",
                 humane(lifetime)
             ),
         ),
-        Answer::Failed(refusal) => refused(
+        ShowAnswer::Failed(refusal) => refused(
             Exit::AuthorisationNeeded,
             "the authorisation failed",
             refusal,
         ),
-        Answer::Gone => no_account(account),
+        ShowAnswer::Gone => no_account(account),
     }
 }
 
-fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
+fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>) -> Reply {
     let state = match left {
         None => "the access token has expired".into(),
         Some(left) => format!("the access token is valid for only {}", humane(left)),
@@ -63,7 +63,7 @@ fn lacking(asker: &Asker, show: Show, left: Option<Duration>) -> Reply {
     }
 }
 
-fn put(asker: &Asker, account: &str, handed: Handed) -> Result<Reply, Failure> {
+fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply, Failure> {
     let form = &asker.form;
     let user = || form.user.as_deref().or(handed.login_hint.as_deref());
     let unfit = |sasl::Unfit| {
@@ -112,7 +112,7 @@ struct Line<'a> {
     provider: Option<&'a str>,
 }
 
-fn json(account: &str, handed: &Handed) -> Result<Reply, Failure> {
+fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
     let line = Line {
         token: handed.token.expose(),
         token_type: "Bearer",

@@ -8,18 +8,14 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The layout of all that goes this way, and the language of the hook runner, which goes over by a
-/// restart in place. Bumped by hand when any of it changes.
-pub const VERSION: u32 = 9;
-
 /// How much is wiped at a time, in bytes.
 const PIECE: usize = 64 << 10;
 
 /// Memory that holds `value` behind a line that says what it is. Closed on exec; of fixed size.
-pub fn write(kind: &str, value: &impl Serialize) -> io::Result<File> {
+pub fn write(kind: &str, version: u32, value: &impl Serialize) -> io::Result<File> {
     let mut file = sys::create()?;
     let json = serde_json::to_vec(value)?;
-    file.write_all(format!("{kind}{VERSION}\n").as_bytes())?;
+    file.write_all(format!("{kind}{version}\n").as_bytes())?;
     file.write_all(&json)?;
     sys::seal(&file)?;
     file.rewind()?;
@@ -30,7 +26,11 @@ pub fn write(kind: &str, value: &impl Serialize) -> io::Result<File> {
 ///
 /// # Errors
 /// Why it can't be taken over.
-pub fn read<T: DeserializeOwned>(kind: &str, file: &mut impl Read) -> Result<T, String> {
+pub fn read<T: DeserializeOwned>(
+    kind: &str,
+    known: u32,
+    file: &mut impl Read,
+) -> Result<T, String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
@@ -40,10 +40,10 @@ pub fn read<T: DeserializeOwned>(kind: &str, file: &mut impl Read) -> Result<T, 
         return Err("it is none".into());
     };
     let (version, json) = rest.split_at(end);
-    if version != VERSION.to_string().as_bytes() {
+    if version != known.to_string().as_bytes() {
         let version = crate::text::sanitize(&String::from_utf8_lossy(version));
         return Err(format!(
-            "it is of version {version}, and this program knows version {VERSION}"
+            "it is of version {version}, and this program knows version {known}"
         ));
     }
     serde_json::from_slice(json).map_err(|error| error.to_string())
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_checked_and_wiped() {
-        let Ok(mut file) = write("kind ", &["a", "b"]) else {
+        let Ok(mut file) = write("kind ", 1, &["a", "b"]) else {
             // A system without it.
             return;
         };
@@ -156,7 +156,7 @@ mod tests {
         assert!(file.set_len(0).is_err() && file.set_len(1 << 20).is_err());
         let read_again = |file: &mut File| {
             file.rewind().unwrap();
-            read::<Vec<String>>("kind ", file)
+            read::<Vec<String>>("kind ", 1, file)
         };
         assert_eq!(read_again(&mut file), Ok(vec!["a".into(), "b".into()]));
         wipe(&file).unwrap();

@@ -8,8 +8,9 @@
 use std::{sync::Arc, time::Duration};
 
 use log::Level;
+use serde::{Deserialize, Serialize};
 
-use super::{AttemptId, Core, Cx, Effect, dump, env::Env};
+use super::{Core, Cx, attempt::AttemptId, dump, effect::Effect, env::Env};
 use crate::{config::Config, time::Instant};
 
 /// How long after a failure the next try follows, if no token changes meanwhile: often enough that
@@ -19,25 +20,26 @@ const RETRY: Duration = Duration::from_secs(5 * 60);
 /// Stands for the account where a message is about all of them.
 const ALL: &str = "all accounts";
 
-/// What is known about the saved state.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Keeper {
+/// What is known of the saved state.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct StateCommands {
+    #[serde(skip)]
     work: Work,
     /// `state_load_cmd` has succeeded.
     loaded: bool,
     /// A token has changed since the last save that succeeded was begun.
     dirty: bool,
     /// The last try failed: no other before this, or a change.
+    #[serde(skip)]
     retry_at: Option<Instant>,
-    /// The user has heard that it fails.
+    /// Whether the user has been notified that it fails.
     told: bool,
     /// The server ends: this is the last chance.
+    #[serde(skip)]
     closing: bool,
 }
 
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
+#[derive(Clone, Debug, Default)]
 enum Work {
     #[default]
     None,
@@ -51,7 +53,7 @@ enum Step {
     Save(String),
 }
 
-impl Keeper {
+impl StateCommands {
     /// When something is to be tried again.
     pub fn deadline(&self, config: &Config) -> Option<Instant> {
         // A reload may have taken out the command that was to be tried again.
@@ -60,17 +62,6 @@ impl Keeper {
             (Work::None, true) => self.retry_at,
             (Work::None, false) | (Work::Loading(_) | Work::Saving(_), _) => None,
         }
-    }
-
-    /// Whether the saved state was loaded, and whether it is out of date.
-    pub fn state(&self) -> (bool, bool) {
-        (self.loaded, self.dirty)
-    }
-
-    /// Goes on from a predecessor's [`Keeper::state`].
-    pub fn adopt(&mut self, loaded: bool, dirty: bool) {
-        self.loaded = loaded;
-        self.dirty = dirty;
     }
 
     /// What is to be begun now.
@@ -97,7 +88,7 @@ impl Core {
     /// did. The server answers when [`Core::is_keeping`] says no.
     pub fn start(&mut self, cx: &mut Cx) {
         if let Some(command) = self.common.config.state_load_cmd.clone()
-            && !self.keeper.loaded
+            && !self.commands.loaded
         {
             self.begin_load(cx, command);
         }
@@ -106,22 +97,20 @@ impl Core {
     /// The server ends: saves what there is, a last time. It ends when [`Core::is_keeping`] says
     /// no, or when it can't wait any longer.
     pub fn close(&mut self, cx: &mut Cx) {
-        self.keeper.closing = true;
+        self.commands.closing = true;
         for account in self.accounts.values_mut() {
-            account.withdraw(&mut Env::new(cx, &mut self.common));
-            account.token_file = None;
+            account.close_token_file(&mut Env::new(cx, &mut self.common));
         }
-        self.refile();
         if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {
-            self.keeper.changed();
+            self.commands.changed();
         }
-        self.keeper.retry_at = None;
-        self.keep(cx);
+        self.commands.retry_at = None;
+        self.end_for_all(cx);
     }
 
     /// Whether one of the commands runs.
     pub fn is_keeping(&self) -> bool {
-        !matches!(self.keeper.work, Work::None)
+        !matches!(self.commands.work, Work::None)
     }
 
     /// `state_load_cmd` ended: with this output, or for this reason without one. No output at all
@@ -132,10 +121,10 @@ impl Core {
         attempt: AttemptId,
         outcome: Result<&[u8], String>,
     ) {
-        if !matches!(self.keeper.work, Work::Loading(id) if id == attempt) {
+        if !matches!(self.commands.work, Work::Loading(id) if id == attempt) {
             return;
         }
-        self.keeper.work = Work::None;
+        self.commands.work = Work::None;
         let opened = match outcome {
             Ok([]) => Ok(None),
             Ok(bytes) => dump::open(bytes)
@@ -154,19 +143,19 @@ impl Core {
                 self.keeping_failed(cx, format!("{message}{aside}"));
             }
         }
-        self.keep(cx);
+        self.end(cx);
     }
 
     fn loaded(&mut self, cx: &mut Cx, dump: Option<dump::Dump>) {
-        let dirty = self.keeper.dirty;
+        let dirty = self.commands.dirty;
         let taken = dump.map_or(0, |dump| self.take_over(cx, dump));
         self.common.tokens_changed = false;
         // What has just been loaded needn't be saved again.
-        self.keeper = Keeper {
+        self.commands = StateCommands {
             loaded: true,
             dirty,
-            closing: self.keeper.closing,
-            ..Keeper::default()
+            closing: self.commands.closing,
+            ..StateCommands::default()
         };
         let message = format!("the saved tokens of {taken} accounts have been loaded");
         Env::new(cx, &mut self.common).log(Level::Info, &ALL.into(), message);
@@ -174,34 +163,34 @@ impl Core {
 
     /// `state_save_cmd` ended; well, or for this reason not.
     pub fn save_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: Result<(), String>) {
-        if !matches!(self.keeper.work, Work::Saving(id) if id == attempt) {
+        if !matches!(self.commands.work, Work::Saving(id) if id == attempt) {
             return;
         }
-        self.keeper.work = Work::None;
+        self.commands.work = Work::None;
         match outcome {
             Ok(()) => {
-                self.keeper.told = false;
+                self.commands.told = false;
                 let mut env = Env::new(cx, &mut self.common);
                 env.log(Level::Info, &ALL.into(), "the tokens have been saved");
             }
             Err(why) => {
-                self.keeper.dirty = true;
+                self.commands.dirty = true;
                 self.keeping_failed(cx, format!("the tokens could not be saved: {why}"));
             }
         }
-        self.keep(cx);
+        self.end(cx);
     }
 
     /// Begins what is due, after any event that may have changed a token.
     pub(super) fn keep(&mut self, cx: &mut Cx) {
         let changed = std::mem::take(&mut self.common.tokens_changed);
         if changed && self.common.config.state_save_cmd.is_some() {
-            self.keeper.changed();
+            self.commands.changed();
         }
-        if self.common.held && !self.keeper.closing {
+        if self.common.held && !self.commands.closing {
             return;
         }
-        match self.keeper.step(&self.common.config, cx.now.instant) {
+        match self.commands.step(&self.common.config, cx.now.instant) {
             Some(Step::Load(command)) => self.begin_load(cx, command),
             Some(Step::Save(command)) => self.begin_save(cx, command),
             None => {}
@@ -211,13 +200,13 @@ impl Core {
     /// A reloaded configuration with another command to save by: it has nothing yet.
     pub(super) fn save_by_another(&mut self) {
         if self.holds_tokens() {
-            self.keeper.changed();
+            self.commands.changed();
         }
     }
 
     /// The configuration was reloaded: perhaps because what was saved could not be loaded.
     pub(super) fn load_again(&mut self, cx: &mut Cx) {
-        if !self.keeper.loaded && !self.is_keeping() && !self.common.held {
+        if !self.commands.loaded && !self.is_keeping() && !self.common.held {
             self.start(cx);
         }
     }
@@ -226,11 +215,11 @@ impl Core {
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
         env.emit(Effect::Load { attempt, command });
-        self.keeper.work = Work::Loading(attempt);
+        self.commands.work = Work::Loading(attempt);
     }
 
     fn begin_save(&mut self, cx: &mut Cx, command: String) {
-        let dump = Arc::new(dump::Sealed::new(self.dump(cx)));
+        let dump = Arc::new(dump::SealedDump::new(self.dump(cx)));
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
         env.emit(Effect::Save {
@@ -238,19 +227,20 @@ impl Core {
             command,
             dump,
         });
-        self.keeper.work = Work::Saving(attempt);
-        self.keeper.dirty = false;
+        self.commands.work = Work::Saving(attempt);
+        self.commands.dirty = false;
     }
 
-    /// The user hears of the first failure of a row, the log of all.
+    /// The user is notified of the first failure of a row; all are logged.
     fn keeping_failed(&mut self, cx: &mut Cx, message: String) {
-        self.keeper.retry_at = Some(cx.now.instant.after(RETRY));
-        let told = std::mem::replace(&mut self.keeper.told, true);
-        let last = self.keeper.closing;
+        self.commands.retry_at = Some(cx.now.instant.after(RETRY));
+        let told = std::mem::replace(&mut self.commands.told, true);
+        let last = self.commands.closing;
         let mut env = Env::new(cx, &mut self.common);
-        match told && !last {
-            true => env.log(Level::Error, &ALL.into(), message),
-            false => env.error(&ALL.into(), message),
+        if told && !last {
+            env.log(Level::Error, &ALL.into(), message);
+        } else {
+            env.error(&ALL.into(), message);
         }
     }
 

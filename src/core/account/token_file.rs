@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
-use super::{Effect, account::Account, env::Env};
+use super::Account;
 use crate::{
     config::{TokenFile, TokenFormat},
+    core::{effect::Effect, env::Env},
     oauth::sasl,
     secret::Secret,
-    time::Wall,
+    time::{Instant, Wall},
 };
 
 /// What is known about an account's token file.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) enum Published {
+pub(super) enum TokenFileState {
     /// A server that was killed may have left it behind.
     #[default]
     Unknown,
@@ -34,11 +34,12 @@ impl Account {
             return;
         };
         match self.valid_access(env.now.instant) {
-            None if self.published == Published::Nothing => {}
+            None if self.published == TokenFileState::Nothing => {}
             None => self.withdraw(env),
             Some(token) => {
                 // The same allocation is the same token; another comparison isn't worth its time.
-                if matches!(&self.published, Published::Token(old) if Arc::ptr_eq(old, &token)) {
+                if matches!(&self.published, TokenFileState::Token(old) if Arc::ptr_eq(old, &token))
+                {
                     return;
                 }
                 let expires = self.access_expires().map(|at| env.now.wall_at(at));
@@ -48,9 +49,23 @@ impl Account {
                     path: file.path.clone(),
                     content: Some(Arc::new(content)),
                 });
-                self.published = Published::Token(token);
+                self.published = TokenFileState::Token(token);
             }
         }
+    }
+
+    /// When the token in the file has expired.
+    pub(super) fn token_file_due(&self) -> Option<Instant> {
+        match self.published {
+            TokenFileState::Token(_) => self.access_expires(),
+            TokenFileState::Unknown | TokenFileState::Nothing => None,
+        }
+    }
+
+    /// The server ends: there is to be no file any more.
+    pub fn close_token_file(&mut self, env: &mut Env) {
+        self.withdraw(env);
+        self.token_file = None;
     }
 
     /// Takes the token file away.
@@ -63,7 +78,7 @@ impl Account {
             path: file.path.clone(),
             content: None,
         });
-        self.published = Published::Nothing;
+        self.published = TokenFileState::Nothing;
     }
 
     /// The token file couldn't be written or removed. The next change is the next try.
@@ -77,13 +92,7 @@ impl Account {
 
 /// The line in the file.
 fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<Wall>) -> Secret {
-    let line = |text: &str| {
-        // Reserved at once, as everywhere: growing leaves copies behind.
-        let mut line = String::with_capacity(text.len().saturating_add(1));
-        line.push_str(text);
-        line.push('\n');
-        Secret::new(line)
-    };
+    let line = |text: &str| Secret::new(format!("{text}\n"));
     match &file.format {
         TokenFormat::Raw => line(token.expose()),
         TokenFormat::Xoauth2 { user } => match sasl::xoauth2(user, token) {
@@ -100,7 +109,7 @@ fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<
                 scopes: &account.registration().scopes,
             });
             // A struct of strings and numbers always serialises.
-            line(&Zeroizing::new(json.unwrap_or_default()))
+            line(&json.unwrap_or_default())
         }
     }
 }

@@ -1,0 +1,163 @@
+//! The tokens that an account holds, and how they are renewed. Handovers carry these types as they
+//! are; dumps carry the access token with its life on the wall clock.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{attempt::AttemptId, plain};
+use crate::{
+    oauth::token::{Cause, Refusal},
+    secret::Secret,
+    time::{Instant, Now, Wall},
+};
+
+/// The origins that the issuer named for tokens when they were issued: no token goes to another
+/// that it names later. `None` when the config named them: its change is another registration.
+pub type Origins = Option<Arc<[String]>>;
+
+/// An account's tokens. They were issued under the account's registration: a changed one makes a
+/// new account.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Grant {
+    pub access: Option<Access<Instant>>,
+    /// `None` when the provider gave no refresh token.
+    pub renewal: Option<Renewal>,
+    /// When the tokens were asked for.
+    pub obtained: Now,
+}
+
+/// An access token with its life, on the clock `T`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access<T> {
+    /// The token.
+    #[serde(with = "plain")]
+    pub token: Arc<Secret>,
+    /// When it expires, if the provider said.
+    pub expires: Option<T>,
+    /// Where it may be sent to be revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origins: Origins,
+    /// The scopes granted; `None` when the provider didn't say, and so those asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Arc<[String]>>,
+}
+
+impl<T: Copy> Access<T> {
+    /// The same with its life on another clock.
+    pub fn on_clock<U>(&self, convert: impl FnOnce(T) -> U) -> Access<U> {
+        Access {
+            token: self.token.clone(),
+            expires: self.expires.map(convert),
+            origins: self.origins.clone(),
+            scopes: self.scopes.clone(),
+        }
+    }
+}
+
+/// What new access tokens are asked for with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Renewal {
+    #[serde(with = "plain")]
+    pub refresh_token: Arc<Secret>,
+    /// Where it may be sent.
+    pub origins: Origins,
+    pub phase: Phase,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Phase {
+    /// The schedule says when.
+    Waiting,
+    /// To be done as soon as the floor allows.
+    Wanted,
+    /// The request is with the shell.
+    #[serde(skip)]
+    InFlight {
+        attempt: AttemptId,
+        trouble: Option<Trouble>,
+    },
+    /// The last one failed in a way that may pass.
+    Failing {
+        trouble: Trouble,
+        failed: Instant,
+        /// Shortens the wait for the next one; see [`super::schedule::retry_delay`].
+        jitter: u8,
+        /// The next one is to be made as soon as the floor allows.
+        wanted: bool,
+    },
+    /// `transient_error_if_cmd` is being asked about the last failure.
+    #[serde(skip)]
+    Probing {
+        attempt: AttemptId,
+        trouble: Option<Trouble>,
+        failure: Failure,
+    },
+    /// The provider's definite word: the refresh token is kept, but no longer used.
+    Rejected { refusal: Refusal, since: Wall },
+    /// The configuration is wrong: no retry before a reload or `refresh`.
+    Parked { refusal: Refusal, since: Wall },
+}
+
+impl Phase {
+    /// The answer to the request in flight will not arrive: it has to be sent again.
+    pub fn settle(&mut self, now: Instant) {
+        if let Phase::InFlight { trouble, .. } | Phase::Probing { trouble, .. } = self {
+            *self = match trouble.take() {
+                None => Phase::Wanted,
+                Some(trouble) => Phase::Failing {
+                    trouble,
+                    failed: now,
+                    jitter: 0,
+                    wanted: true,
+                },
+            };
+        }
+    }
+}
+
+/// A refresh that has failed in a way that may pass.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub refusal: Refusal,
+    pub cause: Cause,
+}
+
+/// A row of transient failures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trouble {
+    pub since: Now,
+    pub failures: u32,
+    /// How many of the last were the very same refusal without an explanation.
+    pub unexplained: u32,
+    /// Whether a reply was lost among them, and with it perhaps a new refresh token.
+    pub lost: bool,
+    pub refusal: Refusal,
+    /// Whether the user has been notified.
+    pub told: bool,
+}
+
+impl Trouble {
+    /// The row of failures with one more.
+    pub fn after(before: Option<Trouble>, failure: &Failure, now: Now) -> Self {
+        let mut trouble = before.unwrap_or_else(|| Trouble {
+            since: now,
+            failures: 0,
+            unexplained: 0,
+            lost: false,
+            refusal: failure.refusal.clone(),
+            told: false,
+        });
+        let same = trouble.refusal == failure.refusal;
+        trouble.unexplained = match (failure.cause, same) {
+            (Cause::Unexplained, true) => trouble.unexplained.saturating_add(1),
+            (Cause::Unexplained, false) => 1,
+            (Cause::Passing | Cause::Lost, _) => 0,
+        };
+        trouble.lost |= failure.cause == Cause::Lost;
+        trouble.failures = trouble.failures.saturating_add(1);
+        trouble.refusal = failure.refusal.clone();
+        trouble
+    }
+}
