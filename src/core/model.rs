@@ -13,11 +13,13 @@ use std::{
 };
 
 use super::sim::{
-    Invariant, Violation,
     action::{Action, Back, Change},
     canary::Canary,
+    promise::{Invariant, Violation},
     provider::{Fault, Tag},
-    world::{Device, EVENT, Held, NOTIFY, Renewal, Shadow, SignIn, World},
+    setup::{EVENT, NOTIFY},
+    state::{Device, Held, Renewal, Shadow, SignIn},
+    world::World,
 };
 use crate::time::Instant;
 
@@ -124,22 +126,22 @@ fn choices(world: &World) -> Vec<Action> {
         Action::Deadline,
         Action::TakeOver,
     ]);
-    if !world.codes.is_empty() {
+    if !world.people.codes.is_empty() {
         all.push(Action::Enter(0, true));
     }
-    if !world.fetches.is_empty() {
+    if !world.state.fetches.is_empty() {
         all.extend([Action::Secret(0, true), Action::Secret(0, false)]);
     }
-    if !world.dumps.is_empty() {
+    if !world.people.dumps.is_empty() {
         all.push(Action::Restore(0));
     }
-    for pick in 0..world.tabs.len().min(MAX_PICK) as u8 {
+    for pick in 0..world.people.tabs.len().min(MAX_PICK) as u8 {
         all.extend([
             Action::Browser(pick, Back::Code),
             Action::Browser(pick, Back::Refused),
         ]);
     }
-    for pick in 0..world.flights.len().min(MAX_PICK) as u8 {
+    for pick in 0..world.state.flights.len().min(MAX_PICK) as u8 {
         all.extend([
             Action::Arrive(pick, 0),
             Action::Reply(pick, Fault::Honest, 0),
@@ -163,7 +165,7 @@ fn look(
         return Ok(());
     }
     let exchanging = |shadow: &Shadow| matches!(shadow.sign_in, SignIn::Exchanging { .. });
-    if known.is_none() && world.shadows.iter().any(exchanging) {
+    if known.is_none() && world.state.shadows.iter().any(exchanging) {
         // Whatever has begun must end.
         world.clone().step(Action::Calm)?;
     }
@@ -343,7 +345,7 @@ impl Canon {
     }
 
     fn shadows(&mut self, world: &World) {
-        for shadow in &world.shadows {
+        for shadow in &world.state.shadows {
             self.held(shadow.held.as_ref());
             match shadow.renewal {
                 Renewal::InFlight(attempt) | Renewal::Probing(attempt) => {
@@ -370,19 +372,19 @@ impl Canon {
     }
 
     fn around(&mut self, world: &World) {
-        for code in world.codes.iter().take(1) {
+        for code in world.people.codes.iter().take(1) {
             self.tag(*code);
         }
-        for (account, attempt) in &world.fetches {
+        for (account, attempt) in &world.state.fetches {
             self.name("attempt", &attempt.0.to_string());
             let _ = write!(self.text, "{account} ");
         }
-        for wait in world.waits.values() {
+        for wait in world.people.waits.values() {
             self.time(wait.until);
             let _ = write!(self.text, "{} ", wait.account);
         }
-        let _ = write!(self.text, "{} ", world.revocations.len());
-        for flight in &world.flights {
+        let _ = write!(self.text, "{} ", world.state.revocations.len());
+        for flight in &world.state.flights {
             self.name("attempt", &flight.attempt.0.to_string());
             self.time(flight.sent);
             let _ = write!(self.text, "{} {} ", flight.account, flight.origin.issuer);
@@ -396,16 +398,20 @@ impl Canon {
                 let _ = write!(self.text, "{} ", decision.tags().count());
             }
         }
-        for tab in world.tabs.iter().take(MAX_PICK) {
+        for tab in world.people.tabs.iter().take(MAX_PICK) {
             let _ = write!(self.text, "{:?} ", tab.origin);
             self.name("state=", &tab.state);
             if let Some(tag) = tab.code {
                 self.tag(tag);
             }
-            let spent = world.spent.iter().find(|(state, _)| *state == tab.state);
+            let spent = world
+                .state
+                .spent
+                .iter()
+                .find(|(state, _)| *state == tab.state);
             let _ = write!(self.text, "{:?} ", spent.map(|(_, ok)| ok));
         }
-        for held in world.dumped.front().into_iter().flatten() {
+        for held in world.people.dumped.front().into_iter().flatten() {
             self.held(held.as_ref());
         }
         let _ = write!(self.text, "{:?} ", world.setup);

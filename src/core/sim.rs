@@ -1,9 +1,10 @@
 //! The main test: a seeded world around the core, with everything looked at after every step.
 //!
-//! [`world`] holds the clocks, the accounts, the requests in flight and a shadow of what the core
-//! must hold; [`provider`] the issuers and their faults, [`discovery`] what they say of themselves;
-//! [`action`] what can happen, as data;
-//! [`events`] and [`outcomes`] let it happen; [`look`] looks; [`canary`] plants bugs.
+//! [`world`] has the clocks and the core, and around it three parts: [`state`], a shadow of what the
+//! core must hold and wait for; [`provider`], the issuers and their faults; [`people`], who ask, wait
+//! and keep dumps. [`setup`] is the config as data, [`action`] what can happen, [`promise`] what
+//! must hold. [`step`] lets it happen, by way of the files that are named after what they are about;
+//! [`look`] looks; [`canary`] plants bugs. Imports go one way: the parts know no world.
 //!
 //! `make sim SEED=… STEPS=…` repeats a run: worlds of [`WORLD_STEPS`] steps each, with the seeds
 //! SEED, SEED + 1 and so on, until STEPS are done.
@@ -14,13 +15,19 @@ mod device;
 mod discovery;
 mod events;
 mod handover;
+mod issuer;
 mod keep;
 mod look;
 mod outcomes;
+pub mod people;
+pub mod promise;
 pub mod provider;
 mod regressions;
 mod revocations;
 mod secrets;
+pub mod setup;
+pub mod state;
+mod step;
 mod waits;
 pub mod world;
 mod years;
@@ -30,95 +37,18 @@ use std::{
     io::{self, Write},
     sync::atomic::{AtomicU64, Ordering},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use self::{
     action::{Action, Rng},
     canary::Canary,
+    promise::Violation,
     world::World,
 };
 
-/// The least time between two refreshes of an account: what is promised.
-const FLOOR: Duration = Duration::from_secs(10);
-
 /// How long a world lives: long enough for months to pass in it, short enough for many to differ.
 const WORLD_STEPS: u64 = 5_000;
-
-/// What the core promises, whatever happens around it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invariant {
-    /// A secret is shown or sent only under the registration that it was obtained under.
-    Origin,
-    /// After `revoke` and `reload` nothing older is shown, held or sent.
-    NothingOlder,
-    /// What is held is lost only by revoke, a changed registration or a successor.
-    Kept,
-    /// One request in flight per account; a sign-in's exchange alone may run beside a refresh.
-    OneInFlight,
-    /// Ten seconds between refreshes, `Retry-After` kept, none without hope.
-    Floor,
-    /// Hooks and users hear of everything once, in order.
-    Events,
-    /// Whoever waits for a sign-in hears of its end, once.
-    Answers,
-    /// A state is good once, a code is sent once, and a completed sign-in is never discarded.
-    SignIn,
-    /// Nothing that happens outside ends the daemon.
-    NoPanic,
-    /// restore(dump) is the identity, and never replaces what is live by something older.
-    Restore,
-    /// No expired token is shown.
-    NoneExpired,
-    /// Whatever can be renewed has a deadline; when faults stop, all of it is valid soon.
-    Liveness,
-    /// No secret in the log, in a message, in Debug.
-    Secrecy,
-    /// Device codes are asked for when they are needed, shown as they are, and polled for no more
-    /// often than the provider allows (RFC 8628, 3.5).
-    Device,
-    /// The provider is told of a `revoke` or somebody hears that it wasn't, once (RFC 7009).
-    Revoked,
-    /// The index of deadlines is what a look at every account gives.
-    Index,
-    /// The commands that keep the state run one at a time; each change is saved, and nothing is
-    /// saved over what was not loaded.
-    Keeping,
-    /// A token file has the token that is shown, or isn't there.
-    Published,
-    /// A restart in place loses nothing, and nothing is sent that it could lose.
-    Handover,
-}
-
-/// A broken promise.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    pub invariant: Invariant,
-    pub what: String,
-}
-
-impl Violation {
-    /// Whether it is of the same kind: the words agree as far as they name no account.
-    fn is_like(&self, other: &Violation) -> bool {
-        let words = |text: &str| text.chars().take(16).collect::<String>();
-        self.invariant == other.invariant && words(&self.what) == words(&other.what)
-    }
-}
-
-pub type Check = Result<(), Violation>;
-
-/// A violation.
-pub fn fail<T>(invariant: Invariant, what: String) -> Result<T, Violation> {
-    Err(Violation { invariant, what })
-}
-
-/// A violation, unless `condition` holds.
-pub fn ensure(condition: bool, invariant: Invariant, what: impl FnOnce() -> String) -> Check {
-    match condition {
-        true => Ok(()),
-        false => fail(invariant, what()),
-    }
-}
 
 /// A run that broke a promise, cut down to what is needed for that.
 struct Failure {
@@ -143,9 +73,9 @@ impl fmt::Display for Failure {
 
 fn world_of(seed: u64, canary: Option<Canary>) -> (World, Rng) {
     let mut rng = Rng(seed);
-    let accounts = 1 + rng.below(world::NAMES.len());
-    let issuers = 1 + rng.below(provider::ISSUERS.into()) as u8;
-    let global = rng.next() as u8 % world::GLOBALS;
+    let accounts = 1 + rng.below(setup::NAMES.len());
+    let issuers = 1 + rng.below(setup::ISSUERS.into()) as u8;
+    let global = rng.next() as u8 % setup::GLOBALS;
     (World::new(accounts, issuers, global, canary), rng)
 }
 
@@ -380,7 +310,7 @@ fn a_run_can_be_repeated() {
             let action = action::next(&mut rng, &world);
             world.step(action).expect("no violation");
         }
-        format!("{:?} {:?}", world.sut.core.accounts, world.shadows)
+        format!("{:?} {:?}", world.sut.core.accounts, world.state.shadows)
     };
     assert_eq!(walk(), walk());
 }

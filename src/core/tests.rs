@@ -4,12 +4,14 @@
 mod bench;
 mod discovery;
 mod handover;
+mod news;
 mod stored;
 mod table;
 mod waiting;
 
 use self::bench::{
-    Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, tokens,
+    Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, reply,
+    tokens,
 };
 use super::{Waiter, dump::Dump, schedule::MIN_REQUEST_GAP};
 use crate::{time::Instant, view::SignInStart};
@@ -372,7 +374,7 @@ fn a_token_of_unknown_life_is_shown_and_refreshed_by_age() {
     bench.code();
     bench.effects();
     let body = r#"{"access_token":"a","refresh_token":"r","token_type":"bearer"}"#;
-    bench.outcome("work", &bench::reply(200, body));
+    bench.outcome("work", &reply(200, body));
     bench.effects();
     assert_eq!(bench.condition("work"), "valid, scheduled; next in 5400s");
     bench.pass(30 * 86_400);
@@ -574,4 +576,88 @@ fn three_days_asleep_cost_no_login() {
     bench.outcome("work", &tokens(2, 3600));
     bench.effects();
     assert_eq!(bench.show("work"), "token access2");
+}
+
+/// The provider's longer wish counts, in whatever order they arrive.
+#[test]
+fn a_shorter_retry_after_does_not_replace_a_longer_one() {
+    for spans in [[300, 60], [60, 300]] {
+        let accounts = [("work", "a.example"), ("home", "a.example")];
+        let mut bench = Bench::new(config(HOOKS, &accounts));
+        let mut requests = Vec::new();
+        for (name, _) in accounts {
+            sign_in(&mut bench, name, 60);
+        }
+        bench.pass(60);
+        for (name, _) in accounts {
+            bench.show(name);
+            bench.effects();
+            requests.push((name, bench.attempt));
+        }
+        for ((name, attempt), secs) in requests.into_iter().zip(spans) {
+            bench.attempt = attempt;
+            bench.outcome(name, &busy(secs));
+        }
+        let (secs, effects) = bench.deadline();
+        assert_eq!((secs, effects.len()), (300, 2), "{effects:?}");
+    }
+}
+
+/// The same refusal without an explanation is told at the fifth time in a row: another one, and
+/// one that explains itself, begin a new row.
+#[test]
+fn a_row_of_unexplained_refusals_is_counted_from_its_own_first() {
+    let empty = || reply(400, "");
+    let page = || reply(400, "<html>");
+    let busy = || reply(503, "");
+    for (before, told) in [
+        (vec![], 5),
+        (vec![page()], 6),
+        (vec![empty(), page()], 7),
+        (vec![empty(), empty(), busy()], 8),
+        (vec![lost(), busy()], 7),
+    ] {
+        let mut bench = signed_in(3600);
+        let case = format!("{before:?}");
+        let outcomes = before.into_iter().chain(std::iter::repeat_with(empty));
+        let errors = outcomes.take(9).enumerate().filter_map(|(at, outcome)| {
+            bench.deadline();
+            bench.outcome("work", &outcome);
+            let effects = bench.effects();
+            let error = |line: &String| line.starts_with("error ");
+            effects.iter().any(error).then_some(at + 1)
+        });
+        assert_eq!(errors.collect::<Vec<_>>(), [told], "{case}");
+    }
+}
+
+/// RFC 6749, 6: what a refresh doesn't say is as it was.
+#[test]
+fn a_refresh_that_names_no_scopes_keeps_those_granted() {
+    let scoped = |n: u32, scope: &str| {
+        reply(
+            200,
+            &format!(
+                r#"{{"access_token":"access{n}","refresh_token":"refresh{n}",
+                    "token_type":"bearer","expires_in":3600{scope}}}"#
+            ),
+        )
+    };
+    let mut bench = one();
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &scoped(1, r#","scope":"mail calendar""#));
+    for (scope, kept) in [
+        ("", vec!["mail", "calendar"]),
+        (r#","scope":"mail""#, vec!["mail"]),
+        ("", vec!["mail"]),
+    ] {
+        bench.deadline();
+        bench.outcome("work", &scoped(2, scope));
+        let dump = bench.dump();
+        let access = dump.grants[0].access.as_ref().expect("an access token");
+        let scopes = access.scopes.as_deref().expect("scopes");
+        assert_eq!(scopes, kept, "after {scope:?}");
+    }
 }

@@ -321,6 +321,11 @@ mod tests {
             ),
             (
                 200,
+                "device_code=d&user_code=ABCD-EFGH&verification_uri=https%3A%2F%2Fa.example%2Fdevice&expires_in=900&interval=5",
+                code(None, 900, 5),
+            ),
+            (
+                200,
                 r#"{"device_code":"d","user_code":" ABCD-EFGH\u001b","verification_uri":"https://a.example/device","verification_uri_complete":"javascript:x","expires_in":1e99,"interval":0}"#,
                 code(None, 86_400, 5),
             ),

@@ -1,7 +1,7 @@
 //! What can happen in the world, as data: a run is a list of these, so it can be replayed and cut
 //! down. Whoever picks something that isn't there picks nothing, so every list is a run.
 
-use super::{discovery::Found, provider::Fault, world::World};
+use super::{issuer::Found, provider::Fault, world::World};
 
 /// Seeded numbers (SplitMix64).
 #[derive(Clone, Debug)]
@@ -140,25 +140,25 @@ pub const LIVES: [u32; 8] = [3600, 3600, 60, 1, 25, 600, 86_400, 0];
 
 /// The next thing to happen. It looks at the world only to waste few steps.
 pub fn next(rng: &mut Rng, world: &World) -> Action {
-    if world.in_flight() > 0 && rng.one_in(3) {
+    if !world.state.flights.is_empty() && rng.one_in(3) {
         return outcome(rng);
     }
-    if world.asks_issuers() && rng.one_in(4) {
+    if world.provider.asks_issuers() && rng.one_in(4) {
         return Action::Found(rng.next() as u8, Found::pick(rng.next() as u8 as usize));
     }
-    if world.probing() && rng.one_in(4) {
+    if !world.state.probes.is_empty() && rng.one_in(4) {
         return Action::Probe(rng.next() as u8, !rng.one_in(4));
     }
-    if world.keeping.is_busy() && rng.one_in(4) {
+    if world.state.keeping.is_busy() && rng.one_in(4) {
         return Action::Kept(rng.next() as u8);
     }
-    if world.held.is_some() && rng.one_in(6) {
+    if world.state.hold.is_some() && rng.one_in(6) {
         return Action::TakeOver;
     }
-    if !world.fetches.is_empty() && rng.one_in(4) {
+    if !world.state.fetches.is_empty() && rng.one_in(4) {
         return Action::Secret(rng.next() as u8, !rng.one_in(4));
     }
-    if world.pending() && rng.one_in(5) {
+    if world.state.pending() && rng.one_in(5) {
         return match rng.one_in(3) {
             true => Action::Enter(rng.next() as u8, !rng.one_in(4)),
             false => browser(rng),

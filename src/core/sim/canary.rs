@@ -8,10 +8,9 @@ use std::{
 };
 
 use super::{
-    Invariant,
-    discovery::{PLACES, STRANGER},
-    provider::{ISSUERS, MARK},
-    world::host,
+    issuer::STRANGER,
+    promise::Invariant,
+    setup::{ISSUERS, MARK, PLACES, host},
 };
 use crate::{
     config::Config,

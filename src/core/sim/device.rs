@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::{
-    Check, Invariant, fail,
+    promise::{Check, FLOOR, Invariant, fail, must},
     provider::{Decision, Fault, Polled, Tag, user_code},
-    world::{ClientSecret, Device, Flight, Said, SignIn, World, must},
+    state::{ClientSecret, Device, Flight, Said, SignIn},
+    world::World,
 };
 use crate::{core::AttemptId, time::Instant, view::DeviceView};
 
@@ -22,15 +23,15 @@ const MAX_CODES: usize = 6;
 impl World {
     /// A user enters a code.
     pub fn enter(&mut self, pick: usize, agrees: bool) -> Check {
-        if !self.codes.is_empty() {
-            let code = self.codes[pick % self.codes.len()];
+        if !self.people.codes.is_empty() {
+            let code = self.people.codes[pick % self.people.codes.len()];
             self.provider.enter(code, agrees);
         }
         Ok(())
     }
 
     fn device(&mut self, account: usize) -> Option<&mut Device> {
-        match &mut self.shadows[account].sign_in {
+        match &mut self.state.shadows[account].sign_in {
             SignIn::Pending { device, .. } => Some(device),
             SignIn::None | SignIn::Discovering { .. } | SignIn::Exchanging { .. } => None,
         }
@@ -97,17 +98,17 @@ impl World {
 
     /// When the next code may be asked for.
     pub fn next_code(&self, account: usize) -> Instant {
-        let last = self.shadows[account].last_code;
-        last.map_or(Instant::from_millis(0), |at| at.after(super::FLOOR))
+        let last = self.state.shadows[account].last_code;
+        last.map_or(Instant::from_millis(0), |at| at.after(FLOOR))
     }
 
     /// The request for a code is made.
     pub fn code_requested(&mut self, account: usize, attempt: AttemptId) -> Check {
         self.code_asked_for(account, attempt)?;
         let now = self.now.instant;
-        let last = self.shadows[account].last_code.replace(now);
+        let last = self.state.shadows[account].last_code.replace(now);
         must(
-            last.is_none_or(|at| now.since(at) >= super::FLOOR),
+            last.is_none_or(|at| now.since(at) >= FLOOR),
             Invariant::Floor,
             "codes are asked for too often",
         )
@@ -148,7 +149,7 @@ impl World {
 
     /// Whoever waits for the code hears that there is an answer.
     pub fn code_settles(&mut self, account: usize, said: &mut Said) {
-        let waiters = std::mem::take(&mut self.shadows[account].code_watchers);
+        let waiters = std::mem::take(&mut self.state.shadows[account].code_watchers);
         if !waiters.is_empty() {
             said.codes.push((account, waiters));
         }
@@ -179,8 +180,8 @@ impl World {
                 lost: false,
                 attempt: None,
             };
-            self.codes.push_front(code);
-            self.codes.truncate(MAX_CODES);
+            self.people.codes.push_front(code);
+            self.people.codes.truncate(MAX_CODES);
             return said;
         }
         self.doubt_secret(account);
@@ -191,7 +192,7 @@ impl World {
     pub fn device_over(&mut self, account: usize, said: Said) -> Said {
         if let SignIn::Pending {
             browser, device, ..
-        } = &mut self.shadows[account].sign_in
+        } = &mut self.state.shadows[account].sign_in
         {
             *device = Device::Over;
             if browser.is_none() {
@@ -210,7 +211,7 @@ impl World {
 
     /// The pending sign-in has ended: whoever waits for it hears of it.
     pub fn pending_ends(&mut self, account: usize, ok: bool, said: &mut Said) {
-        let sign_in = std::mem::replace(&mut self.shadows[account].sign_in, SignIn::None);
+        let sign_in = std::mem::replace(&mut self.state.shadows[account].sign_in, SignIn::None);
         said.notify_ends += 1;
         if let SignIn::Pending {
             browser: Some(state),
@@ -224,7 +225,7 @@ impl World {
     }
 
     pub fn watchers_settle(&mut self, account: usize, ok: bool, said: &mut Said) {
-        let waiters = std::mem::take(&mut self.shadows[account].watchers);
+        let waiters = std::mem::take(&mut self.state.shadows[account].watchers);
         if !waiters.is_empty() {
             said.settled.push((account, waiters, ok));
         }
@@ -234,7 +235,7 @@ impl World {
     pub fn codes_expire(&mut self) -> Said {
         let mut said = Said::default();
         let now = self.now.instant;
-        for account in 0..self.shadows.len() {
+        for account in 0..self.state.shadows.len() {
             let idle = !self.setup.accounts[account].has_device() && self.next_code(account) <= now;
             if idle
                 && !self.sut.core.is_held()
@@ -328,7 +329,7 @@ impl World {
 
     /// What was sent with the secret may have been refused because of it.
     pub fn doubt_secret(&mut self, account: usize) {
-        if let ClientSecret::Known { doubted, .. } = &mut self.shadows[account].secret {
+        if let ClientSecret::Known { doubted, .. } = &mut self.state.shadows[account].secret {
             *doubted = true;
         }
     }

@@ -2,117 +2,21 @@
 //! missing or somebody else's, and endpoints that move from one daemon's life to the next.
 
 use super::{
-    Check, FLOOR, Invariant, fail,
-    provider::{ISSUERS, Tag},
-    world::{DISCOVERED, Doing, NAMES, Renewal, Said, SignIn, World, host, issuer_uri, must},
+    issuer::{Asking, Found, Issuer},
+    promise::{Check, FLOOR, Invariant, Violation, fail, must},
+    provider::Tag,
+    setup::{DISCOVERED, ISSUERS, NAMES, PLACES, issuer_uri},
+    state::{Doing, Renewal, Said, SignIn},
+    world::World,
 };
 use crate::{
     core::{
         AttemptId,
         schedule::{MAX_RETRY_DELAY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     },
-    oauth::{
-        metadata,
-        token::{Outcome, Reply},
-    },
+    oauth::metadata,
     time::Instant,
 };
-
-/// How many places an issuer's endpoints have been at.
-pub const PLACES: u8 = 2;
-
-/// Whose document it is that isn't the issuer's.
-pub const STRANGER: &str = "https://evil.example";
-
-/// An issuer, and what the daemon that now runs knows of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Issuer {
-    /// Where its endpoints are.
-    pub place: u8,
-    /// Where it has said that they are.
-    pub known: Option<u8>,
-    pub asking: Option<Asking>,
-    /// Where else to look, at once.
-    next: Option<usize>,
-    failed: Option<Instant>,
-}
-
-/// A document that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asking {
-    attempt: AttemptId,
-    /// At which of the places where it may be.
-    nth: usize,
-    pub sent: Instant,
-}
-
-/// What comes back for a document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Found {
-    Honest,
-    /// The document of somebody who would like to be the issuer.
-    Stranger,
-    /// Its token endpoint could be read along.
-    Plain,
-    Missing,
-    Page,
-    Moved,
-    Busy,
-    Lost,
-    NotSent,
-}
-
-impl Found {
-    /// One of them, mostly an honest one.
-    pub fn pick(index: usize) -> Found {
-        use Found::*;
-        let all = [
-            Honest, Honest, Honest, Honest, Stranger, Plain, Missing, Missing, Page, Moved, Busy,
-            Lost, NotSent,
-        ];
-        all[index % all.len()]
-    }
-
-    fn is_unreachable(self) -> bool {
-        matches!(self, Found::Lost | Found::NotSent)
-    }
-
-    fn outcome(self, issuer: u8, place: u8) -> Outcome {
-        let document = |issuer: &str, base: &str| {
-            format!(
-                "{{\"issuer\":\"{issuer}\",\"authorization_endpoint\":\"{base}/auth\",\
-                 \"token_endpoint\":\"{base}/token\",\
-                 \"token_endpoint_auth_methods_supported\":[\"client_secret_post\"]}}"
-            )
-        };
-        let ours = issuer_uri(issuer);
-        let reply = |status, body: String| {
-            Outcome::Reply(Reply {
-                status,
-                retry_after: None,
-                location: (status == 302).then(|| format!("{STRANGER}/")),
-                body: body.into_bytes().into(),
-            })
-        };
-        match self {
-            Found::Honest => reply(
-                200,
-                document(&ours, &format!("https://{}", host(issuer, place))),
-            ),
-            Found::Stranger => reply(200, document(STRANGER, STRANGER)),
-            Found::Plain => reply(
-                200,
-                document(&ours, &format!("http://{}", host(issuer, place))),
-            ),
-            Found::Missing => reply(404, String::new()),
-            Found::Page => reply(200, "<html>Welcome to the hotel</html>".into()),
-            Found::Moved => reply(302, String::new()),
-            Found::Busy => reply(503, String::new()),
-            Found::Lost => Outcome::Lost("connection reset".into()),
-            Found::NotSent => Outcome::NotSent("no route to host".into()),
-        }
-    }
-}
 
 impl World {
     /// Whether the config leaves it to the issuer to say where `account` asks.
@@ -124,18 +28,18 @@ impl World {
     /// Whether it is known where `account` asks.
     pub fn is_located(&self, account: usize) -> bool {
         let issuer = self.setup.accounts[account].origin.issuer;
-        !self.discovers(account) || self.issuers[usize::from(issuer)].known.is_some()
+        !self.discovers(account) || self.provider.issuers[usize::from(issuer)].known.is_some()
     }
 
     /// When an account that needs `issuer`'s document may ask for it.
     pub fn document_from(&self, issuer: u8) -> Option<Instant> {
-        let failed = self.issuers[usize::from(issuer)].failed;
+        let failed = self.provider.issuers[usize::from(issuer)].failed;
         failed.map(|at| at.after(FLOOR))
     }
 
     /// An issuer's endpoints move. Whoever knows the old ones isn't told.
     pub fn move_endpoints(&mut self, pick: u8) -> Check {
-        let issuer = &mut self.issuers[usize::from(pick % ISSUERS)];
+        let issuer = &mut self.provider.issuers[usize::from(pick % ISSUERS)];
         issuer.place = (issuer.place + 1) % PLACES;
         Ok(())
     }
@@ -152,8 +56,8 @@ impl World {
             return fail(Invariant::Origin, format!("{url} is nobody's document"));
         };
         let now = self.now.instant;
-        let (held, last) = (self.held.is_some(), self.document_from(issuer));
-        let one = &mut self.issuers[usize::from(issuer)];
+        let (held, last) = (self.state.hold.is_some(), self.document_from(issuer));
+        let one = &mut self.provider.issuers[usize::from(issuer)];
         let text = "a document is asked for that is there";
         must(one.known.is_none(), Invariant::Events, text)?;
         let text = "a document is asked for twice at once";
@@ -182,13 +86,13 @@ impl World {
 
     /// A request for a document ends.
     pub fn found(&mut self, pick: usize, found: Found) -> Check {
-        let asking = |issuer: &u8| self.issuers[usize::from(*issuer)].asking.is_some();
+        let asking = |issuer: &u8| self.provider.issuers[usize::from(*issuer)].asking.is_some();
         let all: Vec<u8> = (0..ISSUERS).filter(asking).collect();
         if all.is_empty() {
             return Ok(());
         }
         let issuer = all[pick % all.len()];
-        let one = &mut self.issuers[usize::from(issuer)];
+        let one = &mut self.provider.issuers[usize::from(issuer)];
         let Some(Asking { attempt, nth, .. }) = one.asking.take() else {
             return Ok(());
         };
@@ -217,7 +121,7 @@ impl World {
         let theirs = |account: &usize| {
             self.discovers(*account) && self.setup.accounts[*account].origin.issuer == issuer
         };
-        (0..self.shadows.len()).filter(theirs).collect()
+        (0..self.state.shadows.len()).filter(theirs).collect()
     }
 
     /// What has waited for the endpoints goes on.
@@ -225,7 +129,10 @@ impl World {
         let mut said = Said::default();
         for account in self.of_issuer(issuer) {
             self.keeps_from_strangers(account, &mut said);
-            let waits = matches!(self.shadows[account].sign_in, SignIn::Discovering { .. });
+            let waits = matches!(
+                self.state.shadows[account].sign_in,
+                SignIn::Discovering { .. }
+            );
             if waits && !self.setup.accounts[account].has_device() {
                 self.code_settles(account, &mut said);
             }
@@ -234,7 +141,7 @@ impl World {
     }
 
     /// What has waited for the endpoints has failed; who wants to sign in waits on.
-    fn no_endpoints(&mut self, issuer: u8, answered: bool) -> Result<Said, super::Violation> {
+    fn no_endpoints(&mut self, issuer: u8, answered: bool) -> Result<Said, Violation> {
         let now = self.now.instant;
         let before = self.sut.core.common.issuers.trouble(&issuer_uri(issuer));
         let since = before.map_or(now, |row| row.since.instant);
@@ -244,7 +151,7 @@ impl World {
         let mut said = Said::default();
         for account in self.of_issuer(issuer) {
             said.add(self.nothing_sent(account)?);
-            let SignIn::Discovering { told } = &mut self.shadows[account].sign_in else {
+            let SignIn::Discovering { told } = &mut self.state.shadows[account].sign_in else {
                 continue;
             };
             if lasts && !std::mem::replace(told, *told || lasts) {
@@ -257,7 +164,7 @@ impl World {
 
     /// A refresh token that was issued at another place is kept, and not sent.
     pub fn keeps_from_strangers(&mut self, account: usize, said: &mut Said) {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let token = shadow.refresh_token();
         let known = self.is_located(account).then(|| self.origin(account).place);
         let elsewhere = |token: Tag| {
@@ -277,7 +184,7 @@ impl World {
     /// Takes notice of a sign-in that waits for the endpoints.
     pub fn notice_discovering(&mut self, account: usize, may_begin: bool) -> Check {
         let unlocated = !self.is_located(account);
-        let sign_in = &mut self.shadows[account].sign_in;
+        let sign_in = &mut self.state.shadows[account].sign_in;
         match sign_in {
             SignIn::Discovering { .. } => {}
             SignIn::None => {
@@ -297,11 +204,11 @@ impl World {
     /// Whoever waits for endpoints waits for something.
     pub fn look_at_discovery(&self) -> Check {
         let wake = self.sut.poll_timeout(self.now);
-        for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
+        for (account, name) in NAMES.iter().enumerate().take(self.state.shadows.len()) {
             if self.is_located(account) || self.sut.core.is_held() {
                 continue;
             }
-            let issuer = self.issuers[usize::from(self.origin(account).issuer)];
+            let issuer = self.provider.issuers[usize::from(self.origin(account).issuer)];
             let under_way = self.sut.under_way(name);
             let requests = under_way.refresh.is_some() || !under_way.revocations.is_empty();
             let by = match (requests, issuer.failed) {
@@ -323,7 +230,7 @@ impl World {
 
     /// Another daemon asks for itself; one that takes over knows what this one knew.
     pub fn forget_documents(&mut self, keeps: bool) {
-        for issuer in &mut self.issuers {
+        for issuer in &mut self.provider.issuers {
             *issuer = Issuer {
                 place: issuer.place,
                 known: issuer.known.filter(|_| keeps),

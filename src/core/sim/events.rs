@@ -1,16 +1,17 @@
 //! What users, administrators and the end of a process do.
 
 use super::{
-    Check, Invariant, Violation,
     action::{Back, Change, Kill},
-    discovery::Found,
-    fail,
-    look::index_of,
-    provider::{Fault, ISSUERS, MARK, Origin, read_tag},
-    world::{
-        CLIENTS, ClientSecret, DEVICE_ONLY, Device, Doing, EVENT, GLOBALS, Held, LOAD, NAMES,
-        Renewal, SAVE, Said, Shadow, SignIn, Tab, World, host, must,
+    issuer::Found,
+    people::Tab,
+    promise::{Check, FLOOR, Invariant, Violation, fail, must},
+    provider::{Fault, read_tag},
+    setup::{
+        CLIENTS, DEVICE_ONLY, EVENT, GLOBALS, ISSUERS, LOAD, MARK, NAMES, Origin, SAVE, Setup,
+        host, index_of,
     },
+    state::{ClientSecret, Device, Doing, Held, Renewal, Said, Shadow, SignIn},
+    world::World,
 };
 use crate::{
     core::{
@@ -34,10 +35,10 @@ impl World {
     // ---- show and refresh ---------------------------------------------------------------------
 
     pub fn show(&mut self, account: usize) -> Check {
-        self.begins = Some(account);
+        self.people.begins = Some(account);
         let answer = self.feed(|sut, cx| sut.show(cx, NAMES[account]));
         self.expect(Said::default())?;
-        let valid = self.shadows[account].valid(self.now.instant);
+        let valid = self.state.shadows[account].valid(self.now.instant);
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Show::Token(token)) => self.shown(account, &token)?,
@@ -47,7 +48,7 @@ impl World {
             Some(show) => {
                 self.judge_show(account, &show)?;
                 if let Show::Coming(Progress::Refreshing { .. }) = show {
-                    let shadow = &mut self.shadows[account];
+                    let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                     self.must_have_started(account)?;
                 }
@@ -62,7 +63,7 @@ impl World {
             Show::Token(token) => self.shown(account, token),
             Show::Coming(progress) => self.judge_progress(account, progress),
             Show::Parked(_) => {
-                let shadow = &self.shadows[account];
+                let shadow = &self.state.shadows[account];
                 let parked = shadow.refresh_token().is_some() && shadow.renewal == Renewal::Parked;
                 must(parked, Invariant::Liveness, "parked without reason")
             }
@@ -71,7 +72,7 @@ impl World {
 
     /// Whether `progress` says what brings a token.
     fn judge_progress(&mut self, account: usize, progress: &Progress) -> Check {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let person = shadow.needs_person();
         let needless = "a sign-in is asked for without need";
         match progress {
@@ -98,10 +99,10 @@ impl World {
     }
 
     pub fn refresh(&mut self, account: usize) -> Check {
-        self.begins = Some(account);
-        let before = self.shadows[account].renewal;
+        self.people.begins = Some(account);
+        let before = self.state.shadows[account].renewal;
         let answer = self.feed(|sut, cx| sut.refresh(cx, NAMES[account]));
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         if let (Some(Progress::Refreshing { .. }), Renewal::Parked) = (&answer, shadow.renewal) {
             shadow.renewal = Renewal::Idle;
         }
@@ -111,21 +112,21 @@ impl World {
             Some(progress) => {
                 self.judge_progress(account, &progress)?;
                 if let Progress::Refreshing { .. } = progress {
-                    let shadow = &mut self.shadows[account];
+                    let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                     self.must_have_started(account)?;
                 }
             }
         }
-        let parked = before == Renewal::Parked && self.shadows[account].renewal == before;
+        let parked = before == Renewal::Parked && self.state.shadows[account].renewal == before;
         must(!parked, Invariant::Liveness, "`refresh` leaves it parked")?;
         self.look(Doing::Other)
     }
 
     /// Whoever wants a refresh gets it at once, if that is allowed.
     fn must_have_started(&self, account: usize) -> Check {
-        let shadow = &self.shadows[account];
-        let waits = shadow.renewable() && shadow.wanted && self.held.is_none();
+        let shadow = &self.state.shadows[account];
+        let waits = shadow.renewable() && shadow.wanted && self.state.hold.is_none();
         must(
             !waits || self.earliest(account) > self.now.instant,
             Invariant::Liveness,
@@ -134,17 +135,23 @@ impl World {
     }
 
     pub fn must_exchange(&self, account: usize) -> Check {
-        let exchanging = matches!(self.shadows[account].sign_in, SignIn::Exchanging { .. });
+        let exchanging = matches!(
+            self.state.shadows[account].sign_in,
+            SignIn::Exchanging { .. }
+        );
         must(exchanging, Invariant::SignIn, "an exchange of nothing")
     }
 
     pub fn must_discover(&self, account: usize) -> Check {
-        let discovers = matches!(self.shadows[account].sign_in, SignIn::Discovering { .. });
+        let discovers = matches!(
+            self.state.shadows[account].sign_in,
+            SignIn::Discovering { .. }
+        );
         must(discovers, Invariant::SignIn, "nothing is discovered")
     }
 
     fn must_ask_for_code(&self, account: usize) -> Check {
-        let asks = match &self.shadows[account].sign_in {
+        let asks = match &self.state.shadows[account].sign_in {
             SignIn::Pending {
                 browser: None,
                 device,
@@ -177,7 +184,7 @@ impl World {
     ) -> Check {
         let origin = self.origin(account);
         let shown = uri.map(|uri| read_uri(uri, origin)).transpose()?;
-        let SignIn::Pending { browser, .. } = &self.shadows[account].sign_in else {
+        let SignIn::Pending { browser, .. } = &self.state.shadows[account].sign_in else {
             let text = "a sign-in is shown that isn't pending";
             return fail(Invariant::SignIn, text.into());
         };
@@ -191,11 +198,15 @@ impl World {
 
     /// Takes notice of the sign-ins that have begun.
     pub fn notice_sign_ins(&mut self) -> Check {
-        let begins = self.begins.take();
-        for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
+        let begins = self.people.begins.take();
+        for (account, name) in NAMES.iter().enumerate().take(self.state.shadows.len()) {
             let under_way = self.sut.under_way(name);
-            let waits = self.waits.values().any(|wait| wait.account == account);
-            let shadow = &self.shadows[account];
+            let waits = self
+                .people
+                .waits
+                .values()
+                .any(|wait| wait.account == account);
+            let shadow = &self.state.shadows[account];
             let may_begin = begins == Some(account) || (waits && shadow.needs_person());
             if under_way.discovering {
                 self.notice_discovering(account, may_begin)?;
@@ -235,15 +246,15 @@ impl World {
         )?;
         let browser = read.as_ref().map(|(state, _)| state.clone());
         if let Some((state, challenge)) = read {
-            self.tabs.push_front(Tab {
+            self.people.tabs.push_front(Tab {
                 origin,
                 state,
                 challenge,
                 code: None,
             });
-            self.tabs.truncate(MAX_KEPT);
+            self.people.tabs.truncate(MAX_KEPT);
         }
-        self.shadows[account].sign_in = SignIn::Pending {
+        self.state.shadows[account].sign_in = SignIn::Pending {
             attempt,
             browser,
             device: match self.setup.accounts[account].has_device() {
@@ -260,22 +271,21 @@ impl World {
     // ---- browsers -----------------------------------------------------------------------------
 
     pub fn browser(&mut self, pick: usize, back: Back) -> Check {
-        let count = self.tabs.len();
+        let count = self.people.tabs.len();
         if count == 0 {
             return Ok(());
         }
-        let tab = &mut self.tabs[pick % count];
+        let tab = &mut self.people.tabs[pick % count];
         let known = tab.code.filter(|_| back == Back::Again);
         let (origin, challenge) = (tab.origin, tab.challenge.clone());
         let code = known.unwrap_or_else(|| self.provider.authorize(origin, &challenge));
-        let tab = &mut self.tabs[pick % count];
+        let tab = &mut self.people.tabs[pick % count];
         tab.code = Some(code);
         let state = match back {
             Back::Forged => "f".repeat(64),
             Back::Code | Back::Again | Back::Refused | Back::OtherIssuer => tab.state.clone(),
         };
-        self.waiters += 1;
-        let waiter = Waiter(self.waiters);
+        let waiter = self.people.waiter();
         let callback = Callback {
             state: Secret::new(state.clone()),
             iss: match back {
@@ -307,7 +317,7 @@ impl World {
         waiter: Waiter,
         answer: &CallbackAnswer,
     ) -> Result<Said, Violation> {
-        let spent = self.spent.iter().find(|(spent, _)| spent == state);
+        let spent = self.state.spent.iter().find(|(spent, _)| spent == state);
         if let Some((_, ok)) = spent {
             let already =
                 matches!(answer, CallbackAnswer::Already { result, .. } if result.is_ok() == *ok);
@@ -316,7 +326,7 @@ impl World {
         }
         let now = self.now.instant;
         let waits = |shadow: &Shadow| shadow.sign_in.waits_for(state);
-        let Some(account) = self.shadows.iter().position(waits) else {
+        let Some(account) = self.state.shadows.iter().position(waits) else {
             let stale = matches!(answer, CallbackAnswer::Stale);
             must(stale, Invariant::SignIn, "a stale state was taken")?;
             return Ok(Said::default());
@@ -334,7 +344,7 @@ impl World {
             return Ok(Said::default());
         }
         let mut said = Said::default();
-        let pending = matches!(self.shadows[account].sign_in, SignIn::Pending { .. });
+        let pending = matches!(self.state.shadows[account].sign_in, SignIn::Pending { .. });
         if pending && back == Back::Refused {
             self.pending_ends(account, false, &mut said);
             said.errors.push(account);
@@ -348,7 +358,7 @@ impl World {
         if pending {
             said.notify_ends = 1;
             self.code_settles(account, &mut said);
-            self.shadows[account].sign_in = SignIn::Exchanging {
+            self.state.shadows[account].sign_in = SignIn::Exchanging {
                 state: state.into(),
                 since: now,
                 code,
@@ -357,7 +367,7 @@ impl World {
                 told: false,
             };
         }
-        self.shadows[account].watchers.push(waiter);
+        self.state.shadows[account].watchers.push(waiter);
         let wait =
             matches!(answer, CallbackAnswer::Wait { account: name } if **name == *NAMES[account]);
         must(wait, Invariant::SignIn, "a good response wasn't taken")?;
@@ -365,15 +375,14 @@ impl World {
     }
 
     pub fn spend(&mut self, state: String, ok: bool) {
-        self.spent.push_front((state, ok));
-        self.spent.truncate(SPENT);
+        self.state.spent.push_front((state, ok));
+        self.state.spent.truncate(SPENT);
     }
 
     // ---- the end of tokens --------------------------------------------------------------------
 
     pub fn revoke(&mut self, account: usize, tell: bool) -> Check {
-        self.waiters += 1;
-        let waiter = Waiter(self.waiters);
+        let waiter = self.people.waiter();
         let told = self.feed(|sut, cx| sut.revoke(cx, NAMES[account], tell.then_some(waiter)));
         let text = "who is that?";
         must(
@@ -381,8 +390,8 @@ impl World {
             Invariant::Events,
             text,
         )?;
-        let valid = self.shadows[account].valid(self.now.instant);
-        let tags: Vec<_> = self.shadows[account]
+        let valid = self.state.shadows[account].valid(self.now.instant);
+        let tags: Vec<_> = self.state.shadows[account]
             .refresh_token()
             .into_iter()
             .chain(valid)
@@ -399,9 +408,9 @@ impl World {
             self.begin_revocation(account, waiter, tags);
         }
         let mut said = Said::default();
-        let before = self.shadows[account].clone();
+        let before = self.state.shadows[account].clone();
         self.ends(account, "token_revoked", &mut said);
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         (shadow.secret, shadow.last_code) = (before.secret, before.last_code);
         self.expect(said)?;
         self.look(Doing::Ending)
@@ -409,7 +418,7 @@ impl World {
 
     /// Everything that `account` has is over.
     pub fn ends(&mut self, account: usize, event: &'static str, said: &mut Said) {
-        let shadow = self.shadows[account].clone();
+        let shadow = self.state.shadows[account].clone();
         if shadow.held.is_some() && self.setup.has(EVENT) {
             said.announced.push((account, event));
         }
@@ -420,8 +429,8 @@ impl World {
         }
         self.code_settles(account, said);
         self.watchers_settle(account, false, said);
-        self.shadows[account] = Shadow::new();
-        self.shadows[account].last_request = shadow.last_request;
+        self.state.shadows[account] = Shadow::new();
+        self.state.shadows[account].last_request = shadow.last_request;
     }
 
     pub fn reload(&mut self, account: usize, change: Change) -> Check {
@@ -455,7 +464,7 @@ impl World {
                 continue;
             }
             if new.present && new.origin == old.origin {
-                let shadow = &mut self.shadows[account];
+                let shadow = &mut self.state.shadows[account];
                 if shadow.renewal == Renewal::Parked {
                     shadow.renewal = Renewal::Idle;
                     shadow.wanted = true;
@@ -471,7 +480,7 @@ impl World {
             }
             self.ends(account, "token_invalidated", &mut said);
             if !new.present {
-                self.shadows[account].last_request = None;
+                self.state.shadows[account].last_request = None;
             }
         }
         self.expect(said)?;
@@ -479,7 +488,7 @@ impl World {
     }
 
     /// Accounts that stay come first, in the order of the config; then those that go, by name.
-    fn in_order_of_ending(&self, before: &super::world::Setup) -> Vec<usize> {
+    fn in_order_of_ending(&self, before: &Setup) -> Vec<usize> {
         let mut order: Vec<usize> = (0..before.accounts.len()).collect();
         order.sort_by_key(|account| match self.present(*account) {
             true => (0, *account, ""),
@@ -492,20 +501,19 @@ impl World {
 
     pub fn dump(&mut self) -> Check {
         let bytes = self.feed(|sut, cx| sut.dump(cx));
-        self.dumps.push_front(bytes);
-        self.dumps.truncate(MAX_KEPT);
-        let held = self.shadows.iter().map(|shadow| shadow.held.clone());
-        self.dumped.push_front(held.collect());
-        self.dumped.truncate(MAX_KEPT);
+        self.people.dumps.push_front(bytes);
+        self.people.dumps.truncate(MAX_KEPT);
+        self.people.dumped.push_front(self.state.held());
+        self.people.dumped.truncate(MAX_KEPT);
         self.look(Doing::Other)
     }
 
     pub fn restore(&mut self, pick: usize) -> Check {
-        let count = self.dumps.len();
+        let count = self.people.dumps.len();
         if count == 0 {
             return Ok(());
         }
-        let Ok(dump) = dump::open(&self.dumps[pick % count]) else {
+        let Ok(dump) = dump::open(&self.people.dumps[pick % count]) else {
             return fail(Invariant::Restore, "a dump doesn't open".into());
         };
         let (mut taken, mut said) = (0, Said::default());
@@ -541,7 +549,7 @@ impl World {
         let now = self.now;
         let asked = now.instant_at(saved.obtained);
         let obtained = asked.min(now.instant);
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         let live = shadow.valid(now.instant).is_some()
             || (shadow.refresh_token().is_some() && shadow.renewal != Renewal::Rejected);
         if let Some(held) = &shadow.held
@@ -570,10 +578,10 @@ impl World {
         if kill == Kill::Handover {
             self.dump()?;
         }
-        let before = self.shadows.clone();
+        let before = self.state.shadows.clone();
         // Some requests are with the issuer already.
-        for index in 0..self.flights.len() {
-            if self.flights[index].attempt.0.is_multiple_of(2) {
+        for index in 0..self.state.flights.len() {
+            if self.state.flights[index].attempt.0.is_multiple_of(2) {
                 self.arrive(index, Some(3600))?;
             }
         }
@@ -591,7 +599,7 @@ impl World {
                 self.restore(0)?;
                 let same = |(old, new): (&Shadow, &Shadow)| old.held == new.held;
                 must(
-                    !in_step || before.iter().zip(&self.shadows).all(same),
+                    !in_step || before.iter().zip(&self.state.shadows).all(same),
                     Invariant::Restore,
                     "a dump restored isn't what was dumped",
                 )
@@ -606,12 +614,12 @@ impl World {
         self.release()?;
         let now = self.now.instant;
         let retry = |account: usize| self.setup.policy(account).refresh_retry;
-        let retries = (0..self.shadows.len()).map(retry);
+        let retries = (0..self.state.shadows.len()).map(retry);
         let longest = retries.fold(MAX_RETRY_DELAY, std::time::Duration::max);
-        let pauses = self.pauses.iter().flatten().flatten();
+        let pauses = self.state.pauses.iter().flatten().flatten();
         let pauses = pauses.map(|until| until.since(now));
         let pause = pauses.max().unwrap_or_default();
-        let end = now.after(longest.max(pause) + super::FLOOR);
+        let end = now.after(longest.max(pause) + FLOOR);
         self.all_answered()?;
         while let Some(at) = self.sut.poll_timeout(self.now)
             && at <= end
@@ -623,8 +631,8 @@ impl World {
         self.forward(end.since(self.now.instant));
         self.tick()?;
         self.all_answered()?;
-        for account in 0..self.shadows.len() {
-            let shadow = &self.shadows[account];
+        for account in 0..self.state.shadows.len() {
+            let shadow = &self.state.shadows[account];
             must(
                 !matches!(shadow.sign_in, SignIn::Exchanging { .. }),
                 Invariant::SignIn,
@@ -642,20 +650,20 @@ impl World {
     }
 
     fn all_answered(&mut self) -> Check {
-        for at in 0..self.codes.len() {
+        for at in 0..self.people.codes.len() {
             // Nobody is left to poll for an answer.
             self.enter(at, self.steps.is_multiple_of(2))?;
         }
         loop {
-            if self.asks_issuers() {
+            if self.provider.asks_issuers() {
                 self.found(0, Found::Honest)?;
-            } else if self.in_flight() > 0 {
+            } else if !self.state.flights.is_empty() {
                 self.reply(0, Fault::Honest, Some(7200))?;
-            } else if self.probing() {
+            } else if !self.state.probes.is_empty() {
                 self.probe(0, true)?;
-            } else if self.keeping.is_busy() {
+            } else if self.state.keeping.is_busy() {
                 self.kept(0)?;
-            } else if !self.fetches.is_empty() {
+            } else if !self.state.fetches.is_empty() {
                 self.secret(0, true)?;
             } else {
                 return Ok(());

@@ -3,31 +3,21 @@
 use std::time::Duration;
 
 use super::{
-    Check, Invariant, Violation,
-    world::{ClientSecret, Device, Doing, NAMES, Renewal, Said, SignIn, World, must},
+    promise::{Check, Invariant, Violation, fail, must},
+    setup::NAMES,
+    state::{ClientSecret, Device, Doing, Hold, Renewal, Said, SignIn},
+    world::World,
 };
-use crate::{
-    core::{AttemptId, CoreState},
-    time::Instant,
-};
+use crate::core::{AttemptId, CoreState};
 
 /// How long the shell waits for the end of what is under way.
 const SETTLE: Duration = Duration::from_secs(65);
 
-/// A core that sends nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Hold {
-    /// When the shell gives it up.
-    pub until: Instant,
-    /// The last attempt that had a name by then.
-    last: u64,
-}
-
 impl World {
     /// From now on nothing new is sent.
     pub fn hold(&mut self) -> Check {
-        if self.held.is_none() {
-            self.held = Some(Hold {
+        if self.state.hold.is_none() {
+            self.state.hold = Some(Hold {
                 until: self.now.instant.after(SETTLE),
                 last: self.sut.core.common.output.attempts,
             });
@@ -39,7 +29,7 @@ impl World {
 
     /// The restart is given up.
     pub fn release(&mut self) -> Check {
-        if self.held.take().is_some() {
+        if self.state.hold.take().is_some() {
             self.feed(|sut, cx| sut.core.release(cx));
         }
         self.expect(Said::default())?;
@@ -48,7 +38,7 @@ impl World {
 
     /// The shell waits no longer than it should.
     pub fn release_in_time(&mut self) -> Check {
-        match self.held {
+        match self.state.hold {
             Some(hold) if hold.until <= self.now.instant => self.release(),
             Some(_) | None => Ok(()),
         }
@@ -57,7 +47,7 @@ impl World {
     /// Nothing begins while the core is held.
     pub fn may_send(&self, attempt: AttemptId) -> Check {
         must(
-            self.held.is_none_or(|hold| attempt.0 <= hold.last),
+            self.state.hold.is_none_or(|hold| attempt.0 <= hold.last),
             Invariant::Handover,
             "something was sent that must wait for the successor",
         )
@@ -70,24 +60,24 @@ impl World {
         if core.awaits_reply() || core.is_keeping() {
             return Ok(());
         }
-        for account in 0..self.shadows.len() {
+        for account in 0..self.state.shadows.len() {
             self.nothing_may_be_lost(account)?;
         }
         let now = self.now;
         let json = serde_json::to_vec(&self.sut.core.state(now)).unwrap_or_default();
         self.sut = self.sut.successor(self.config());
-        for account in 0..self.shadows.len() {
+        for account in 0..self.state.shadows.len() {
             self.carried(account);
         }
-        self.held = None;
+        self.state.hold = None;
         self.forget_documents(true);
-        self.flights.clear();
+        self.state.flights.clear();
         // Their connections are gone.
-        self.waits.clear();
-        for revocation in &mut self.revocations {
+        self.people.waits.clear();
+        for revocation in &mut self.state.revocations {
             (revocation.waiter, revocation.attempt) = (None, None);
         }
-        self.keeping.taken_over();
+        self.state.keeping.taken_over();
         let state: Result<CoreState, _> = serde_json::from_slice(&json);
         // One in a process of its own sends nothing before it answers.
         let waits = now.instant.millis().is_multiple_of(2);
@@ -98,7 +88,7 @@ impl World {
                 }
                 sut.adopt(cx, state);
             }),
-            Err(error) => return super::fail(Invariant::Handover, error.to_string()),
+            Err(error) => return fail(Invariant::Handover, error.to_string()),
         }
         self.feed(|sut, cx| sut.core.publish(cx));
         if waits {
@@ -127,7 +117,7 @@ impl World {
     /// What the successor knows of `account`, and what it doesn't.
     fn carried(&mut self, account: usize) {
         let now = self.now.instant;
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         shadow.watchers.clear();
         shadow.code_watchers.clear();
         shadow.secret = ClientSecret::Unknown;

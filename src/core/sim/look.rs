@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Check, FLOOR, Invariant, Violation, fail,
-    provider::{Asks, Form, MARK, Minted, read_tag},
-    world::{
-        ClientSecret, Device, Doing, Flight, Held, NAMES, NOTIFY, RANDOM_MARK, Renewal, Said,
-        SignIn, World, device_endpoint, endpoint, must, revocation_endpoint,
-    },
+    promise::{Check, FLOOR, Invariant, fail, must},
+    provider::{Asks, Form, Minted, read_tag},
+    setup::{MARK, NAMES, NOTIFY, device_endpoint, endpoint, index_of, revocation_endpoint},
+    state::{ClientSecret, Device, Doing, Flight, Held, Renewal, Said, SignIn},
+    world::{RANDOM_MARK, World},
 };
 use crate::{
     core::{
@@ -25,14 +24,6 @@ use crate::{
 
 /// How often the whole core is printed and searched, in steps: it takes long.
 const DEBUG_EVERY: u64 = 64;
-
-/// The account of that name; the core knows no others.
-pub fn index_of(name: &str) -> Result<usize, Violation> {
-    match NAMES.iter().position(|known| *known == name) {
-        Some(index) => Ok(index),
-        None => fail(Invariant::Events, format!("something about {name}")),
-    }
-}
 
 impl World {
     /// The core has said just this, beside requests, reminders and the log.
@@ -57,9 +48,11 @@ impl World {
         for (account, waiter, answer) in answers {
             self.answered(account, waiter, &answer)?;
         }
-        let late = std::mem::take(&mut self.impatient);
+        let late = std::mem::take(&mut self.people.impatient);
         must(
-            !late.iter().any(|waiter| self.waits.contains_key(waiter)),
+            !late
+                .iter()
+                .any(|waiter| self.people.waits.contains_key(waiter)),
             Invariant::Answers,
             "a failure that somebody waits for isn't told",
         )
@@ -68,9 +61,12 @@ impl World {
     /// Takes notice of the operations that wait for a client secret. Whatever else the core says
     /// is under way must be with an issuer: nothing else would ever end it.
     fn notice_operations(&mut self) -> Check {
-        for (account, name) in NAMES.iter().enumerate().take(self.shadows.len()) {
+        for (account, name) in NAMES.iter().enumerate().take(self.state.shadows.len()) {
             let under_way = self.sut.under_way(name);
-            let fetching = matches!(self.shadows[account].secret, ClientSecret::Fetching(_));
+            let fetching = matches!(
+                self.state.shadows[account].secret,
+                ClientSecret::Fetching(_)
+            );
             let waits = fetching || !self.is_located(account);
             let attempts: Vec<_> = under_way.attempts().collect();
             let UnderWay {
@@ -85,7 +81,11 @@ impl World {
                 discovering: _,
             } = under_way;
             self.drop_unheard(account, told);
-            let theirs = self.revocations.iter().filter(|it| it.account == account);
+            let theirs = self
+                .state
+                .revocations
+                .iter()
+                .filter(|it| it.account == account);
             must(
                 theirs.count() == told,
                 Invariant::Revoked,
@@ -146,7 +146,7 @@ impl World {
                     .any(|(account, _, ok)| *account == one && *ok)
             };
             let discarded = |one: &usize| succeeds(expected, *one) && !succeeds(&said, *one);
-            return match (0..self.shadows.len()).any(|one| discarded(&one)) {
+            return match (0..self.state.shadows.len()).any(|one| discarded(&one)) {
                 true => fail(
                     Invariant::SignIn,
                     "a completed sign-in was discarded".into(),
@@ -241,8 +241,8 @@ impl World {
 
     fn probed(&mut self, account: usize, attempt: AttemptId) -> Check {
         self.fresh(attempt)?;
-        self.shadows[account].renewal = Renewal::Probing(attempt);
-        self.probes.push((account, attempt));
+        self.state.shadows[account].renewal = Renewal::Probing(attempt);
+        self.state.probes.push((account, attempt));
         Ok(())
     }
 
@@ -268,8 +268,8 @@ impl World {
 
     /// An attempt's name is never used twice.
     pub fn fresh(&mut self, attempt: AttemptId) -> Check {
-        let fresh = attempt.0 > self.last_attempt;
-        self.last_attempt = self.last_attempt.max(attempt.0);
+        let fresh = attempt.0 > self.state.last_attempt;
+        self.state.last_attempt = self.state.last_attempt.max(attempt.0);
         must(fresh, Invariant::OneInFlight, "an attempt was named twice")
     }
 
@@ -319,10 +319,10 @@ impl World {
             Asks::Revocation => self.revocation_requested(account, attempt, tag)?,
         }
         if let Asks::Exchange | Asks::Refresh = form.asks {
-            self.shadows[account].last_request = Some(self.now.instant);
+            self.state.shadows[account].last_request = Some(self.now.instant);
         }
         let flight = self.paper_flight(account, form.asks, attempt);
-        self.flights.push(Flight {
+        self.state.flights.push(Flight {
             tag: form.tag,
             form: request.form.clone(),
             ..flight
@@ -347,7 +347,7 @@ impl World {
     /// The core starts a refresh, or would if it had the client secret.
     fn refresh_asked_for(&mut self, account: usize, attempt: AttemptId) -> Check {
         let (now, earliest) = (self.now.instant, self.earliest(account));
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         if shadow.renewal == Renewal::InFlight(attempt) {
             return Ok(());
         }
@@ -375,7 +375,7 @@ impl World {
     fn refresh_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
         self.refresh_asked_for(account, attempt)?;
         must(
-            self.shadows[account].refresh_token() == Some(tag),
+            self.state.shadows[account].refresh_token() == Some(tag),
             Invariant::NothingOlder,
             "a refresh token was sent that isn't the one held",
         )
@@ -384,7 +384,8 @@ impl World {
     /// The core starts an exchange, or would if it had the client secret.
     fn exchange_asked_for(&mut self, account: usize, sent_as: AttemptId) -> Check {
         let now = self.now.instant;
-        let SignIn::Exchanging { attempt, last, .. } = &mut self.shadows[account].sign_in else {
+        let SignIn::Exchanging { attempt, last, .. } = &mut self.state.shadows[account].sign_in
+        else {
             let text = "an exchange that nobody asked for";
             return fail(Invariant::SignIn, text.into());
         };
@@ -404,8 +405,7 @@ impl World {
 
     fn exchange_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
         self.exchange_asked_for(account, attempt)?;
-        let ours =
-            matches!(self.shadows[account].sign_in, SignIn::Exchanging { code, .. } if code == tag);
+        let ours = matches!(self.state.shadows[account].sign_in, SignIn::Exchanging { code, .. } if code == tag);
         must(
             ours,
             Invariant::SignIn,
@@ -415,7 +415,7 @@ impl World {
 
     fn reminded(&mut self, account: usize, attempt: AttemptId, uri: &str) -> Check {
         let (now, interval) = (self.now.instant, self.setup.interval());
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         let person = shadow.needs_person();
         let SignIn::Pending {
             attempt: known,
@@ -452,7 +452,7 @@ impl World {
 
     /// Looks at everything.
     pub fn look(&mut self, doing: Doing) -> Check {
-        for account in 0..self.shadows.len() {
+        for account in 0..self.state.shadows.len() {
             self.look_at_held(account, doing)?;
         }
         let views = self.sut.status(self.now);
@@ -489,7 +489,7 @@ impl World {
             Doing::Other => Invariant::Kept,
         };
         let saved = self.sut.saved(self.now, NAMES[account]);
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         match (&saved, &shadow.held) {
             (None, None) => Ok(()),
             (Some(saved), Some(held)) if self.same(saved, held) => Ok(()),
@@ -515,7 +515,7 @@ impl World {
     }
 
     fn look_at_sign_in(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let due = match (&view.sign_in, &shadow.sign_in) {
             (SignInView::None { .. }, SignIn::None)
             | (SignInView::Discovering { .. }, SignIn::Discovering { .. }) => None,
@@ -561,7 +561,7 @@ impl World {
     }
 
     fn look_at_renewal(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let under_way = matches!(shadow.renewal, Renewal::InFlight(_) | Renewal::Probing(_));
         let renewable = shadow.refresh_token().is_some();
         let at = match &view.renewal {
@@ -620,7 +620,7 @@ impl World {
 
     /// When the next refresh must start, if nothing else happens.
     fn latest_refresh(&self, account: usize) -> Instant {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let policy = self.setup.policy(account);
         let wish = match (&shadow.trouble, &shadow.held) {
             _ if shadow.wanted => self.now.instant,

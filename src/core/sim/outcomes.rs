@@ -1,12 +1,12 @@
 //! What comes back from the issuers and from `transient_error_if_cmd`.
 
 use super::{
-    Check,
-    provider::{Asks, Class, Decision, Fault, Origin, expiry},
-    waits::Wait,
-    world::{
-        Device, Doing, EVENT, Flight, Held, NAMES, PROBE, Renewal, Said, SignIn, Trouble, World,
-    },
+    people::Wait,
+    promise::Check,
+    provider::{Asks, Class, Decision, Fault, expiry},
+    setup::{EVENT, NAMES, Origin, PROBE},
+    state::{Device, Doing, Flight, Held, Renewal, Said, SignIn, Trouble},
+    world::World,
 };
 use crate::core::{
     Patience, Waiter,
@@ -21,7 +21,7 @@ impl World {
         if fault.arrives() {
             self.arrive(index, life)?;
         }
-        let flight = self.flights.remove(index);
+        let flight = self.state.flights.remove(index);
         let class = fault.class(flight.decision);
         if class == Class::Login
             && let (Asks::Refresh | Asks::Exchange, Some(tag)) = (flight.asks, flight.tag)
@@ -40,7 +40,7 @@ impl World {
 
     /// What the core must make of it.
     fn judged(&mut self, flight: &Flight, fault: Fault, class: Class) -> (Said, Doing) {
-        let shadow = &self.shadows[flight.account];
+        let shadow = &self.state.shadows[flight.account];
         let own = Some(flight.attempt);
         let said = match (flight.asks, &shadow.sign_in) {
             (Asks::Refresh, _) if shadow.renewal == Renewal::InFlight(flight.attempt) => {
@@ -71,7 +71,7 @@ impl World {
 
     pub fn refreshed(&mut self, flight: &Flight, fault: Fault, class: Class) -> Said {
         let account = flight.account;
-        self.shadows[account].fault = fault;
+        self.state.shadows[account].fault = fault;
         match class {
             Class::Granted => {
                 self.granted(flight, fault);
@@ -80,7 +80,7 @@ impl World {
             Class::Login => self.rejected(account),
             Class::Parked => {
                 self.doubt_secret(account);
-                let shadow = &mut self.shadows[account];
+                let shadow = &mut self.state.shadows[account];
                 (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
                 Said {
                     errors: vec![account],
@@ -91,7 +91,7 @@ impl World {
                 if !wait.is_zero() {
                     let until = self.now.instant.after(wait);
                     let Origin { issuer, place, .. } = flight.origin;
-                    let pause = &mut self.pauses[usize::from(issuer)][usize::from(place)];
+                    let pause = &mut self.state.pauses[usize::from(issuer)][usize::from(place)];
                     *pause = (*pause).max(Some(until));
                 }
                 match self.setup.has(PROBE) {
@@ -114,7 +114,7 @@ impl World {
     }
 
     pub fn rejected(&mut self, account: usize) -> Said {
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
         Said {
             errors: vec![account],
@@ -125,12 +125,12 @@ impl World {
     /// A transient failure: told once, after an hour, or when it comes over and over unexplained.
     fn failed(&mut self, account: usize) -> Said {
         let now = self.now.instant;
-        let waits = self.waits.iter();
+        let waits = self.people.waits.iter();
         let hear = |(waiter, wait): (&Waiter, &Wait)| {
             (wait.account == account && wait.patience == Patience::Refresh).then_some(*waiter)
         };
-        self.impatient.extend(waits.filter_map(hear));
-        let shadow = &mut self.shadows[account];
+        self.people.impatient.extend(waits.filter_map(hear));
+        let shadow = &mut self.state.shadows[account];
         shadow.renewal = Renewal::Idle;
         let fault = shadow.fault;
         let trouble = shadow.trouble.get_or_insert(Trouble {
@@ -166,7 +166,7 @@ impl World {
             return;
         };
         let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken);
-        let shadow = &mut self.shadows[flight.account];
+        let shadow = &mut self.state.shadows[flight.account];
         let old = shadow.refresh_token();
         if shadow.renewal == Renewal::InFlight(flight.attempt) {
             shadow.renewal = Renewal::Idle;
@@ -188,7 +188,7 @@ impl World {
             last,
             told,
             ..
-        } = &mut self.shadows[account].sign_in
+        } = &mut self.state.shadows[account].sign_in
         else {
             return Said::default();
         };
@@ -201,7 +201,7 @@ impl World {
                 ..Said::default()
             };
         }
-        let sign_in = std::mem::replace(&mut self.shadows[account].sign_in, SignIn::None);
+        let sign_in = std::mem::replace(&mut self.state.shadows[account].sign_in, SignIn::None);
         let SignIn::Exchanging { state, .. } = sign_in else {
             return Said::default();
         };
@@ -227,7 +227,7 @@ impl World {
 
     /// Who is told that a sign-in brought nothing to refresh with: once, until one does.
     pub fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         if fault != Fault::NoRefreshToken {
             shadow.told_no_refresh = false;
             return None;
@@ -243,17 +243,17 @@ impl World {
 
     /// `transient_error_if_cmd` ends.
     pub fn probe(&mut self, pick: usize, transient: bool) -> Check {
-        let count = self.probes.len();
+        let count = self.state.probes.len();
         if count == 0 {
             return Ok(());
         }
-        let (account, attempt) = self.probes.remove(pick % count);
+        let (account, attempt) = self.state.probes.remove(pick % count);
         let mut said = Said::default();
-        if self.shadows[account].renewal == Renewal::Probing(attempt) {
+        if self.state.shadows[account].renewal == Renewal::Probing(attempt) {
             said = match transient {
                 true => self.failed(account),
                 false => {
-                    if let Some(held) = &mut self.shadows[account].held {
+                    if let Some(held) = &mut self.state.shadows[account].held {
                         held.access = None;
                     }
                     self.rejected(account)

@@ -1,9 +1,13 @@
 //! The issuers. They mint tagged secrets, so that each one that turns up anywhere tells whose it
 //! is, rotate refresh tokens each in its own manner, and fail in every way of [`Fault`].
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
-use super::{Invariant, ensure};
+use super::{
+    issuer::Issuer,
+    promise::{Invariant, Violation, ensure},
+    setup::{ISSUERS, MARK, Origin},
+};
 use crate::{
     oauth::{
         authorization,
@@ -11,29 +15,6 @@ use crate::{
     },
     time::Instant,
 };
-
-/// What every minted or configured secret starts with.
-pub const MARK: &str = "S3CR-";
-
-/// How many issuers there are. Their manners differ, see [`Manner`].
-pub const ISSUERS: u8 = 3;
-
-/// To whom a secret belongs: the account's name and what the sim varies of its registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    pub account: usize,
-    pub issuer: u8,
-    pub client: u8,
-    /// Where the issuer has said that its endpoints are; 0 when the config says it.
-    pub place: u8,
-}
-
-impl Origin {
-    /// The registration, wherever its issuer is.
-    pub fn registered(self) -> Origin {
-        Origin { place: 0, ..self }
-    }
-}
 
 /// What an issuer does to a refresh token that has been used.
 #[derive(PartialEq, Eq)]
@@ -138,6 +119,9 @@ impl Decision {
 pub struct Provider {
     minted: Vec<Minted>,
     families: Vec<Family>,
+    pub issuers: [Issuer; ISSUERS as usize],
+    /// What an issuer, or somebody in its place, has called revoked.
+    pub revoked: BTreeSet<Tag>,
 }
 
 /// What a request asks for.
@@ -165,7 +149,7 @@ pub struct Form {
 
 impl Form {
     /// Reads a request's body; a secret that nobody minted is a violation.
-    pub fn read(form: &str) -> Result<Form, super::Violation> {
+    pub fn read(form: &str) -> Result<Form, Violation> {
         let field = |name: &str| {
             form.split('&')
                 .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
@@ -206,6 +190,11 @@ pub fn read_tag(text: &str) -> Option<Tag> {
 }
 
 impl Provider {
+    /// Whether an issuer is asked for its document.
+    pub fn asks_issuers(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.asking.is_some())
+    }
+
     pub fn get(&self, tag: Tag) -> Option<&Minted> {
         self.minted.get(tag)
     }
@@ -292,7 +281,7 @@ impl Provider {
         form: &Form,
         now: Instant,
         life: Option<u32>,
-    ) -> Result<Decision, super::Violation> {
+    ) -> Result<Decision, Violation> {
         let Some(tag) = form.tag else {
             return Ok(self.give_code(origin, now, life));
         };

@@ -2,9 +2,10 @@
 
 use super::{
     action::{Action, Back, Change, Kill},
-    discovery::Found,
+    issuer::Found,
     provider::{Fault, SCRIPTS},
-    world::{HURRY, LOAD, NOTIFY, SAVE, World},
+    setup::{HURRY, LOAD, NOTIFY, SAVE},
+    world::World,
 };
 
 /// The account whose client secret a command prints, and that has a device code beside a browser.

@@ -3,9 +3,11 @@
 use std::{cmp::Reverse, time::Duration};
 
 use super::{
-    Check, Invariant, fail,
+    promise::{Check, Invariant, fail, must},
     provider::{Fault, Tag},
-    world::{Flight, NAMES, Revocation, Said, World, must},
+    setup::NAMES,
+    state::{Flight, Revocation, Said},
+    world::World,
 };
 use crate::core::{AttemptId, Waiter};
 
@@ -22,12 +24,12 @@ impl World {
             return;
         };
         let mut twin = false;
-        for other in self.revocations.iter_mut() {
+        for other in self.state.revocations.iter_mut() {
             if other.account == account && other.tags.iter().any(|tag| tags.contains(tag)) {
                 (other.twin, twin) = (true, true);
             }
         }
-        self.revocations.push(Revocation {
+        self.state.revocations.push(Revocation {
             first,
             account,
             waiter: Some(waiter),
@@ -44,7 +46,7 @@ impl World {
         let now = self.now.instant;
         self.find_request(account, sent_as, tag);
         // A token that was restored may be revoked twice; nobody can tell whose request is whose.
-        let all = self.revocations.iter();
+        let all = self.state.revocations.iter();
         let alone = all.filter(|it| it.tags.first() == Some(&tag)).count() == 1;
         let may = |it: &&mut Revocation| {
             let idle = it.attempt.is_none() && it.last.is_none_or(|at| now.since(at) >= RETRY);
@@ -57,10 +59,11 @@ impl World {
         let waiter = waiter.and_then(|(_, waiter)| *waiter);
         let likely =
             |it: &&mut Revocation| (it.attempt != Some(sent_as), it.waiter != waiter, it.tries);
-        let ours = self.revocations.iter_mut().filter(may);
+        let ours = self.state.revocations.iter_mut().filter(may);
         let Some(revocation) = ours.min_by_key(likely) else {
             // After a restart nobody can tell which of two of one token has ended.
             if self
+                .state
                 .revocations
                 .iter()
                 .any(|it| it.account == account && it.twin)
@@ -82,15 +85,15 @@ impl World {
 
     /// While it waits for the client secret, nobody can tell which token a request is about.
     fn find_request(&mut self, account: usize, attempt: AttemptId, tag: Tag) {
-        let mut all = self.revocations.iter();
+        let mut all = self.state.revocations.iter();
         let named = all.position(|it| it.account == account && it.attempt == Some(attempt));
         let about = |it: &Revocation| it.account == account && it.tags.first() == Some(&tag);
         if let Some(named) = named
-            && !about(&self.revocations[named])
-            && let Some(ours) = self.revocations.iter().position(about)
+            && !about(&self.state.revocations[named])
+            && let Some(ours) = self.state.revocations.iter().position(about)
         {
-            self.revocations[named].attempt = self.revocations[ours].attempt;
-            self.revocations[ours].attempt = Some(attempt);
+            self.state.revocations[named].attempt = self.state.revocations[ours].attempt;
+            self.state.revocations[ours].attempt = Some(attempt);
         }
     }
 
@@ -101,12 +104,12 @@ impl World {
         attempt: AttemptId,
         waiter: Option<Waiter>,
     ) -> Check {
-        let mut all = self.revocations.iter_mut();
+        let mut all = self.state.revocations.iter_mut();
         if all.any(|it| it.attempt == Some(attempt)) {
             return Ok(());
         }
         // Of several of one account, who waits for it tells which it is.
-        let all = self.revocations.iter_mut();
+        let all = self.state.revocations.iter_mut();
         let idle = all.filter(|it| it.account == account && it.attempt.is_none());
         match idle.min_by_key(|it| it.waiter != waiter) {
             Some(revocation) => {
@@ -120,11 +123,11 @@ impl World {
     /// The issuer, or whoever stood in its way, has answered.
     pub fn revocation_replied(&mut self, flight: &Flight, fault: Fault) -> Said {
         let attempt = Some(flight.attempt);
-        let mut all = self.revocations.iter_mut();
+        let mut all = self.state.revocations.iter_mut();
         if let Some(revocation) = all.find(|it| it.attempt == attempt) {
             revocation.attempt = None;
             if fault.revokes() {
-                self.revoked.extend(revocation.tags.first());
+                self.provider.revoked.extend(revocation.tags.first());
                 (revocation.tries, revocation.last) = (0, None);
                 if revocation.tags.len() > 1 {
                     revocation.tags.remove(0);
@@ -136,7 +139,7 @@ impl World {
 
     /// A revocation that couldn't be sent.
     pub fn revocation_failed(&mut self, account: usize, attempt: AttemptId) -> Said {
-        let mut all = self.revocations.iter_mut();
+        let mut all = self.state.revocations.iter_mut();
         let ours = all.find(|it| it.account == account && it.attempt == Some(attempt));
         if let Some(revocation) = ours {
             revocation.attempt = None;
@@ -146,14 +149,14 @@ impl World {
 
     /// Somebody hears how telling the provider ended.
     pub fn told_of_revocation(&mut self, account: usize, waiter: Waiter, ok: bool) -> Check {
-        let mut all = self.revocations.iter();
+        let mut all = self.state.revocations.iter();
         let at = all.position(|it| it.account == account && it.waiter == Some(waiter));
         let Some(at) = at else {
             return fail(Invariant::Revoked, "a revocation ended twice".into());
         };
-        let revocation = self.revocations.remove(at);
+        let revocation = self.state.revocations.remove(at);
         must(
-            !ok || self.revoked.contains(&revocation.first),
+            !ok || self.provider.revoked.contains(&revocation.first),
             Invariant::Revoked,
             "tokens were called revoked that aren't",
         )
@@ -161,21 +164,25 @@ impl World {
 
     /// After a restart nobody hears of the end of a revocation.
     pub fn drop_unheard(&mut self, account: usize, left: usize) {
-        let theirs = self.revocations.iter().filter(|it| it.account == account);
+        let theirs = self
+            .state
+            .revocations
+            .iter()
+            .filter(|it| it.account == account);
         for _ in left..theirs.count() {
             // The one that has come to its end, if that can be told.
             let ended = |it: &Revocation| {
                 // What has been sent again since is of another revocation of the same token.
                 let last = it.tags.len() == 1 && it.attempt.is_none() && it.last.is_none();
-                last && self.revoked.contains(&it.tags[0])
+                last && self.provider.revoked.contains(&it.tags[0])
             };
-            let all = self.revocations.iter().enumerate();
+            let all = self.state.revocations.iter().enumerate();
             let unheard = all.filter(|(_, it)| it.account == account && it.waiter.is_none());
             // One that is in flight has no end yet.
             let likely = |it: &Revocation| (it.attempt.is_some(), !ended(it), Reverse(it.tries));
             let unheard = unheard.min_by_key(|(_, it)| likely(it));
             if let Some((at, _)) = unheard {
-                self.revocations.remove(at);
+                self.state.revocations.remove(at);
             }
         }
     }

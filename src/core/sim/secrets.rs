@@ -1,9 +1,11 @@
 //! The commands that print client secrets: late, failing, and of no more use when they end.
 
 use super::{
-    Check, Invariant, Violation, fail,
-    provider::{Asks, Fault, Form, MARK},
-    world::{ClientSecret, Device, Doing, NAMES, Said, SignIn, World, must},
+    promise::{Check, Invariant, Violation, fail, must},
+    provider::{Asks, Fault, Form},
+    setup::{MARK, NAMES},
+    state::{ClientSecret, Device, Doing, Renewal, Said, SignIn},
+    world::World,
 };
 use crate::{core::AttemptId, secret::Secret};
 
@@ -23,7 +25,7 @@ impl World {
             Invariant::Events,
             text,
         )?;
-        let secret = &mut self.shadows[account].secret;
+        let secret = &mut self.state.shadows[account].secret;
         let needed = match secret {
             ClientSecret::Unknown => true,
             ClientSecret::Known { doubted, .. } => *doubted,
@@ -35,14 +37,17 @@ impl World {
             "a client secret is asked for twice",
         )?;
         *secret = ClientSecret::Fetching(attempt);
-        self.fetches.push((account, attempt));
+        self.state.fetches.push((account, attempt));
         Ok(())
     }
 
     /// A request has the secret that it must have.
     pub fn must_prove(&self, account: usize, form: &Form) -> Check {
         let described = &self.setup.accounts[account];
-        let wanted = match (described.client_secret % 4, self.shadows[account].secret) {
+        let wanted = match (
+            described.client_secret % 4,
+            self.state.shadows[account].secret,
+        ) {
             (0, _) => None,
             (3, ClientSecret::Known { number, .. }) => Some(printed(number)),
             (3, _) => {
@@ -60,25 +65,25 @@ impl World {
 
     /// A command ends, with the secret or without.
     pub fn secret(&mut self, pick: usize, ok: bool) -> Check {
-        if self.fetches.is_empty() {
+        if self.state.fetches.is_empty() {
             return Ok(());
         }
-        let (account, attempt) = self.fetches.remove(pick % self.fetches.len());
+        let (account, attempt) = self.state.fetches.remove(pick % self.state.fetches.len());
         let mut said = Said::default();
-        let wanted = self.shadows[account].secret == ClientSecret::Fetching(attempt);
-        self.printed += u64::from(ok);
+        let wanted = self.state.shadows[account].secret == ClientSecret::Fetching(attempt);
+        self.state.printed += u64::from(ok);
         if wanted && ok {
-            self.shadows[account].secret = ClientSecret::Known {
-                number: self.printed,
+            self.state.shadows[account].secret = ClientSecret::Known {
+                number: self.state.printed,
                 doubted: false,
             };
             self.code_can_be_asked_for(account, &mut said);
         } else if wanted {
-            self.shadows[account].secret = ClientSecret::Unknown;
+            self.state.shadows[account].secret = ClientSecret::Unknown;
             said = self.nothing_sent(account)?;
         }
         let secret = match ok {
-            true => Ok(Secret::new(printed(self.printed))),
+            true => Ok(Secret::new(printed(self.state.printed))),
             false => Err("exit status 1".into()),
         };
         self.feed(|sut, cx| sut.secret_outcome(cx, NAMES[account], attempt, secret));
@@ -112,9 +117,9 @@ impl World {
 
     /// The operations that wait for the secret of `account`.
     fn unsent(&self, account: usize) -> Vec<(Asks, AttemptId)> {
-        let shadow = &self.shadows[account];
+        let shadow = &self.state.shadows[account];
         let mut all = Vec::new();
-        if let super::world::Renewal::InFlight(attempt) = shadow.renewal {
+        if let Renewal::InFlight(attempt) = shadow.renewal {
             all.push((Asks::Refresh, attempt));
         }
         match &shadow.sign_in {
@@ -139,7 +144,11 @@ impl World {
             | SignIn::Pending { .. }
             | SignIn::Exchanging { .. } => {}
         }
-        let ours = self.revocations.iter().filter(|it| it.account == account);
+        let ours = self
+            .state
+            .revocations
+            .iter()
+            .filter(|it| it.account == account);
         all.extend(ours.filter_map(|it| Some((Asks::Revocation, it.attempt?))));
         all.retain(|(_, attempt)| !self.is_flying(*attempt));
         all
@@ -147,6 +156,9 @@ impl World {
 
     /// Whether a request of that name is with an issuer.
     pub fn is_flying(&self, attempt: AttemptId) -> bool {
-        self.flights.iter().any(|flight| flight.attempt == attempt)
+        self.state
+            .flights
+            .iter()
+            .any(|flight| flight.attempt == attempt)
     }
 }

@@ -1,12 +1,12 @@
 //! Those who wait: for a token (`show --wait`), for a sign-in's end (`auth`), for a device code.
 
-use std::time::Duration;
-
 use super::{
-    Check, Invariant, fail,
-    provider::{Origin, read_tag},
-    world::NAMES,
-    world::{Device, Doing, Renewal, Said, SignIn, World, must},
+    people::Wait,
+    promise::{Check, Invariant, fail, must},
+    provider::read_tag,
+    setup::{NAMES, Origin},
+    state::{Device, Doing, Renewal, Said, SignIn},
+    world::World,
 };
 use crate::{
     core::{
@@ -18,54 +18,20 @@ use crate::{
     view::SignInStart,
 };
 
-/// Somebody who waits for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Wait {
-    pub account: usize,
-    pub min_valid: Duration,
-    pub patience: Patience,
-    /// How long.
-    pub until: Instant,
-}
-
 /// How many wait at once: more only take longer.
 const MAX_WAITS: usize = 12;
 
-impl Wait {
-    /// One of the ways to ask.
-    fn new(account: usize, how: u8, now: Instant) -> Self {
-        let secs = Duration::from_secs;
-        Wait {
-            account,
-            min_valid: [0, 0, 30, 45, 600, 3500, 7200, 0].map(secs)[usize::from(how % 8)],
-            patience: [
-                Patience::Token,
-                Patience::Refresh,
-                Patience::None,
-                Patience::Token,
-            ][usize::from(how / 8 % 4)],
-            until: now
-                .after([10, 1, 300, 3600, 60, 30, 20, 86_400].map(secs)[usize::from(how / 32)]),
-        }
-    }
-}
-
 impl World {
-    fn waiter(&mut self) -> Waiter {
-        self.waiters += 1;
-        Waiter(self.waiters)
-    }
-
     // ---- for a token --------------------------------------------------------------------------
 
     /// `show` with all its options.
     pub fn ask(&mut self, account: usize, how: u8) -> Check {
-        if self.waits.len() >= MAX_WAITS {
+        if self.people.waits.len() >= MAX_WAITS {
             return Ok(());
         }
         let wait = Wait::new(account, how, self.now.instant);
-        let waiter = self.waiter();
-        self.begins = Some(account);
+        let waiter = self.people.waiter();
+        self.people.begins = Some(account);
         let ask = ShowRequest {
             waiter,
             form: Form::default(),
@@ -83,9 +49,9 @@ impl World {
                     Invariant::Answers,
                     "who has no time is kept waiting",
                 )?;
-                let shadow = &mut self.shadows[account];
+                let shadow = &mut self.state.shadows[account];
                 shadow.wanted |= shadow.renewal == Renewal::Idle && !shadow.needs_person();
-                self.waits.insert(waiter, wait);
+                self.people.waits.insert(waiter, wait);
             }
         }
         self.look(Doing::Other)
@@ -95,11 +61,11 @@ impl World {
     pub fn give_up(&mut self) -> Check {
         let now = self.now.instant;
         let over = |(waiter, wait): (&Waiter, &Wait)| (wait.until <= now).then_some(*waiter);
-        while let Some(waiter) = self.waits.iter().find_map(over) {
-            let Some(wait) = self.waits.remove(&waiter) else {
+        while let Some(waiter) = self.people.waits.iter().find_map(over) {
+            let Some(wait) = self.people.waits.remove(&waiter) else {
                 return Ok(());
             };
-            self.begins = Some(wait.account);
+            self.people.begins = Some(wait.account);
             let answer = self.feed(|sut, cx| sut.give_up(cx, NAMES[wait.account], waiter));
             self.expect(Said::default())?;
             match answer {
@@ -114,10 +80,11 @@ impl World {
     /// Somebody who waits for something leaves.
     pub fn leave(&mut self, pick: usize) -> Check {
         let ours = self
+            .people
             .waits
             .iter()
             .map(|(waiter, wait)| (wait.account, *waiter));
-        let shadows = self.shadows.iter().enumerate();
+        let shadows = self.state.shadows.iter().enumerate();
         let theirs = shadows.flat_map(|(account, shadow)| {
             let both = shadow.watchers.iter().chain(&shadow.code_watchers);
             both.map(move |waiter| (account, *waiter))
@@ -127,8 +94,8 @@ impl World {
             return Ok(());
         }
         let (account, waiter) = all[pick % all.len()];
-        self.waits.remove(&waiter);
-        let shadow = &mut self.shadows[account];
+        self.people.waits.remove(&waiter);
+        let shadow = &mut self.state.shadows[account];
         shadow.watchers.retain(|it| *it != waiter);
         shadow.code_watchers.retain(|it| *it != waiter);
         self.feed(|sut, _| sut.core.forget(NAMES[account], waiter));
@@ -139,6 +106,7 @@ impl World {
     /// An answer that was waited for.
     pub fn answered(&mut self, account: usize, waiter: Waiter, answer: &ShowAnswer) -> Check {
         let wait = self
+            .people
             .waits
             .remove(&waiter)
             .filter(|wait| wait.account == account);
@@ -183,7 +151,7 @@ impl World {
                 self.judge_show(account, show)
             }
             ShowAnswer::ShortLived { lifetime } => {
-                let held = self.shadows[account].held.as_ref();
+                let held = self.state.shadows[account].held.as_ref();
                 let life = held.and_then(|held| {
                     let (_, expires) = held.access?;
                     Some(expires?.since(held.obtained))
@@ -193,7 +161,7 @@ impl World {
                 must(short || !now, "a life was called too short that isn't")
             }
             ShowAnswer::Failed(_) => {
-                let shadow = &self.shadows[account];
+                let shadow = &self.state.shadows[account];
                 let over = shadow.needs_person() && shadow.sign_in == SignIn::None;
                 must(over, "a failure was told that isn't the end")
             }
@@ -202,18 +170,18 @@ impl World {
     }
 
     fn expires(&self, account: usize) -> Option<Instant> {
-        self.shadows[account].held.as_ref()?.access?.1
+        self.state.shadows[account].held.as_ref()?.access?.1
     }
 
     fn has_token_for(&self, wait: &Wait) -> bool {
         let then = self.now.instant.after(wait.min_valid);
-        self.shadows[wait.account].valid(then).is_some()
+        self.state.shadows[wait.account].valid(then).is_some()
     }
 
     /// Nobody waits who could be told something, or for whom nobody does anything.
     pub fn look_at_waits(&self) -> Check {
-        for wait in self.waits.values() {
-            let shadow = &self.shadows[wait.account];
+        for wait in self.people.waits.values() {
+            let shadow = &self.state.shadows[wait.account];
             let text = match (shadow.needs_person(), wait.patience) {
                 _ if !self.present(wait.account) => "for an account that is gone",
                 _ if self.has_token_for(wait) => "though there is a token",
@@ -233,11 +201,11 @@ impl World {
 
     /// `auth`.
     pub fn auth(&mut self, account: usize, join: bool) -> Check {
-        let waiter = self.waiter();
-        self.begins = Some(account).filter(|_| !join);
+        let waiter = self.people.waiter();
+        self.people.begins = Some(account).filter(|_| !join);
         let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, false, waiter));
         self.expect(Said::default())?;
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         match start {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Err(_)) => self.must_discover(account)?,
@@ -268,11 +236,11 @@ impl World {
 
     /// Somebody waits for the end of the sign-in under way.
     pub fn await_sign_in(&mut self, account: usize) -> Check {
-        let waiter = self.waiter();
+        let waiter = self.people.waiter();
         let name = NAMES[account];
         let waits = self.feed(|sut, cx| sut.core.wait_for_sign_in(cx, name, waiter));
         self.expect(Said::default())?;
-        let shadow = &mut self.shadows[account];
+        let shadow = &mut self.state.shadows[account];
         match waits {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Ok(SignInWait::Yes)) => {
@@ -299,7 +267,7 @@ impl World {
             Invariant::Origin,
             "a token of another registration was shown",
         )?;
-        let held = self.shadows[account].held.as_ref();
+        let held = self.state.shadows[account].held.as_ref();
         let access = held.and_then(|held| held.access);
         must(
             tag == access.map(|(tag, _)| tag),
@@ -307,7 +275,7 @@ impl World {
             "a token was shown that isn't the one held",
         )?;
         must(
-            self.shadows[account].valid(self.now.instant) == tag,
+            self.state.shadows[account].valid(self.now.instant) == tag,
             Invariant::NoneExpired,
             "an expired token was shown",
         )

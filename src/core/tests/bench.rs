@@ -35,15 +35,18 @@ pub fn config(globals: &str, accounts: &[(&str, &str)]) -> config::Config {
     config::parse("test.conf", &format!("{globals}{accounts}")).expect("a config")
 }
 
-/// Random numbers that count, and make no jitter.
+/// Random numbers that count; the first byte makes the jitter.
 #[derive(Clone)]
-struct Counting(u8);
+struct Counting {
+    count: u8,
+    jitter: u8,
+}
 
 impl Entropy for Counting {
     fn bytes32(&mut self) -> [u8; 32] {
-        self.0 += 1;
+        self.count += 1;
         let mut bytes = [0; 32];
-        bytes[31] = self.0;
+        (bytes[0], bytes[31]) = (self.jitter, self.count);
         bytes
     }
 }
@@ -77,7 +80,10 @@ impl Bench {
                 instant: Instant::from_millis(1_000_000_000),
                 wall: Wall::from_millis(1_750_000_000_000),
             },
-            entropy: Counting(0),
+            entropy: Counting {
+                count: 0,
+                jitter: 0,
+            },
             attempt: AttemptId(0),
             probe: AttemptId(0),
             discovery: AttemptId(0),
@@ -93,6 +99,11 @@ impl Bench {
             entropy: &mut self.entropy,
         };
         event(&mut self.core, &mut cx)
+    }
+
+    /// From now on, retries have so much of it.
+    pub fn jitter(&mut self, jitter: u8) {
+        self.entropy.jitter = jitter;
     }
 
     /// So many seconds pass; nothing hears of it.

@@ -1,0 +1,411 @@
+//! What the core must now hold, wait for and say (its shadow), as far as anyone outside can tell.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    provider::{Asks, Decision, Fault, Tag},
+    setup::{ISSUERS, Origin, PLACES},
+};
+use crate::{
+    core::{AttemptId, Waiter},
+    secret::Secret,
+    time::Instant,
+};
+
+/// All of it, for the daemon that now runs.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub shadows: Vec<Shadow>,
+    pub flights: Vec<Flight>,
+    pub probes: Vec<(usize, AttemptId)>,
+    /// The commands that print client secrets and haven't ended.
+    pub fetches: Vec<(usize, AttemptId)>,
+    /// How many have ever printed one.
+    pub printed: u64,
+    pub revocations: Vec<Revocation>,
+    pub hold: Option<Hold>,
+    pub keeping: Keeping,
+    /// What would be in the token files.
+    pub files: BTreeMap<String, String>,
+    /// Until when each issuer asked to be left alone.
+    pub pauses: [[Option<Instant>; PLACES as usize]; ISSUERS as usize],
+    pub spent: VecDeque<(String, bool)>,
+    pub last_attempt: u64,
+}
+
+impl State {
+    /// Of `accounts` accounts that nobody has asked for.
+    pub fn new(accounts: usize) -> Self {
+        State {
+            shadows: vec![Shadow::new(); accounts],
+            flights: Vec::new(),
+            probes: Vec::new(),
+            fetches: Vec::new(),
+            printed: 0,
+            revocations: Vec::new(),
+            hold: None,
+            keeping: Keeping::default(),
+            files: BTreeMap::new(),
+            pauses: Default::default(),
+            spent: VecDeque::new(),
+            last_attempt: 0,
+        }
+    }
+
+    /// Another daemon starts: what is on the disk stays.
+    pub fn renew(&mut self) {
+        self.keeping.renew();
+        *self = State {
+            keeping: std::mem::take(&mut self.keeping),
+            files: std::mem::take(&mut self.files),
+            printed: self.printed,
+            ..State::new(self.shadows.len())
+        };
+    }
+
+    pub fn pending(&self) -> bool {
+        let pending = |shadow: &Shadow| matches!(shadow.sign_in, SignIn::Pending { .. });
+        self.shadows.iter().any(pending)
+    }
+
+    /// The account that `pick` means, whether it is in the config or not.
+    pub fn account(&self, pick: u8) -> usize {
+        usize::from(pick) % self.shadows.len()
+    }
+
+    /// What is held of each account.
+    pub fn held(&self) -> Vec<Option<Held>> {
+        let held = self.shadows.iter().map(|shadow| shadow.held.clone());
+        held.collect()
+    }
+}
+
+/// What an account must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    pub access: Option<(Tag, Option<Instant>)>,
+    pub refresh: Option<Tag>,
+    pub obtained: Instant,
+}
+
+/// Where an account's renewal must stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Renewal {
+    /// Nothing under way: the next refresh has a deadline.
+    Idle,
+    InFlight(AttemptId),
+    Probing(AttemptId),
+    Rejected,
+    Parked,
+}
+
+/// Where an account's sign-in must stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SignIn {
+    None,
+    /// The issuer is asked where.
+    Discovering {
+        /// The user has heard that this doesn't work.
+        told: bool,
+    },
+    Pending {
+        /// Its name, as reminders have it.
+        attempt: AttemptId,
+        /// The state, if a browser may complete it.
+        browser: Option<String>,
+        device: Device,
+        since: Instant,
+        reminded: Option<Instant>,
+        /// The code that the last reminder had.
+        told: Option<Tag>,
+    },
+    Exchanging {
+        state: String,
+        since: Instant,
+        code: Tag,
+        attempt: Option<AttemptId>,
+        last: Option<Instant>,
+        /// The user has heard that it fails.
+        told: bool,
+    },
+}
+
+/// Where a pending sign-in's device code must stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    None,
+    /// To be asked for when the floor allows.
+    Wanted,
+    Asking(AttemptId),
+    Code {
+        tag: Tag,
+        expires: Instant,
+        next: Instant,
+        interval: Duration,
+        /// Polls without an answer, in a row.
+        troubles: u32,
+        lost: bool,
+        attempt: Option<AttemptId>,
+    },
+    /// There is none, and another may be asked for.
+    Over,
+}
+
+impl Device {
+    /// When something is to be done about it.
+    pub fn due(&self) -> Option<Instant> {
+        match self {
+            Device::Code {
+                expires,
+                next,
+                attempt: None,
+                ..
+            } => Some(*next.min(expires)),
+            Device::None
+            | Device::Wanted
+            | Device::Asking(_)
+            | Device::Code { .. }
+            | Device::Over => None,
+        }
+    }
+}
+
+impl SignIn {
+    /// Whether an authorization response with this state is its own.
+    pub fn waits_for(&self, state: &str) -> bool {
+        match self {
+            SignIn::None | SignIn::Discovering { .. } => false,
+            SignIn::Pending { browser, .. } => browser.as_deref() == Some(state),
+            SignIn::Exchanging { state: own, .. } => own == state,
+        }
+    }
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Trouble {
+    pub since: Instant,
+    pub last: Instant,
+    pub fault: Fault,
+    /// How often that came in a row, if nobody explained it.
+    pub unexplained: u32,
+    pub told: bool,
+}
+
+/// What the world knows of an account.
+#[derive(Clone, Debug, Hash)]
+pub struct Shadow {
+    pub held: Option<Held>,
+    pub renewal: Renewal,
+    /// A refresh was asked for and must start as soon as it may.
+    pub wanted: bool,
+    pub sign_in: SignIn,
+    pub trouble: Option<Trouble>,
+    /// The user knows that a sign-in brings no refresh token.
+    pub told_no_refresh: bool,
+    /// How the last refresh ended, for whoever judges it later.
+    pub fault: Fault,
+    pub last_request: Option<Instant>,
+    /// When a device code was last asked for.
+    pub last_code: Option<Instant>,
+    pub secret: ClientSecret,
+    /// Who waits for the end of the sign-in.
+    pub watchers: Vec<Waiter>,
+    /// Who waits for a device code.
+    pub code_watchers: Vec<Waiter>,
+}
+
+/// What is known of the secret that a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientSecret {
+    Unknown,
+    Fetching(AttemptId),
+    Known {
+        /// The how-manieth that was printed.
+        number: u64,
+        /// It may have been taken for outdated.
+        doubted: bool,
+    },
+}
+
+impl Shadow {
+    pub fn new() -> Self {
+        Shadow {
+            held: None,
+            renewal: Renewal::Idle,
+            wanted: false,
+            sign_in: SignIn::None,
+            trouble: None,
+            told_no_refresh: false,
+            fault: Fault::Honest,
+            last_request: None,
+            last_code: None,
+            secret: ClientSecret::Unknown,
+            watchers: Vec::new(),
+            code_watchers: Vec::new(),
+        }
+    }
+
+    pub fn valid(&self, now: Instant) -> Option<Tag> {
+        let (token, expires) = self.held.as_ref()?.access?;
+        expires.is_none_or(|at| now < at).then_some(token)
+    }
+
+    pub fn refresh_token(&self) -> Option<Tag> {
+        self.held.as_ref()?.refresh
+    }
+
+    /// Whether only a sign-in brings a working account.
+    pub fn needs_person(&self) -> bool {
+        self.refresh_token().is_none() || self.renewal == Renewal::Rejected
+    }
+
+    /// New tokens take the place of the old ones, with `refresh` or with the old refresh token: that
+    /// one may be of no use, or on its way and come back as another.
+    pub fn succeed(&mut self, refresh: Option<Tag>) {
+        match self.renewal {
+            Renewal::Rejected | Renewal::InFlight(_)
+                if refresh.is_none() && self.refresh_token().is_some() => {}
+            _ => (self.renewal, self.trouble, self.wanted) = (Renewal::Idle, None, false),
+        }
+    }
+
+    /// Whether the core is to refresh without being asked.
+    pub fn renewable(&self) -> bool {
+        self.refresh_token().is_some()
+            && self.renewal == Renewal::Idle
+            && !matches!(self.sign_in, SignIn::Exchanging { .. })
+    }
+}
+
+/// A request that has no outcome yet.
+#[derive(Clone, Debug)]
+pub struct Flight {
+    pub account: usize,
+    pub attempt: AttemptId,
+    /// For whom, as it was when the request was made.
+    pub origin: Origin,
+    pub asks: Asks,
+    pub tag: Option<Tag>,
+    pub form: Arc<Secret>,
+    pub sent: Instant,
+    /// The issuer's answer, if the request has arrived.
+    pub decision: Option<Decision>,
+}
+
+/// What the core must say and do in answer to one event, beside requests, reminders and the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub announced: Vec<(usize, &'static str)>,
+    pub errors: Vec<usize>,
+    pub settled: Vec<(usize, Vec<Waiter>, bool)>,
+    /// Who waited for a device code.
+    pub codes: Vec<(usize, Vec<Waiter>)>,
+    pub probes: Vec<usize>,
+    pub notify_ends: usize,
+    /// About keeping the state.
+    pub kept_errors: usize,
+    /// Whose refresh token would go to a place that it wasn't issued at: the user is told.
+    pub strangers: Vec<usize>,
+}
+
+impl Said {
+    /// All of both.
+    pub fn add(&mut self, other: Said) {
+        self.announced.extend(other.announced);
+        self.errors.extend(other.errors);
+        self.settled.extend(other.settled);
+        self.codes.extend(other.codes);
+        self.probes.extend(other.probes);
+        self.notify_ends += other.notify_ends;
+        self.kept_errors += other.kept_errors;
+        self.strangers.extend(other.strangers);
+    }
+}
+
+/// What is going on, to name the broken promise by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Ending,
+    Restoring,
+    SigningIn,
+    TakingOver,
+    Other,
+}
+
+/// A revocation that the provider hasn't heard of yet, or not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    pub account: usize,
+    /// Nobody, after a restart.
+    pub waiter: Option<Waiter>,
+    /// The refresh token, the access token, or both in this order.
+    pub tags: Vec<Tag>,
+    /// The first of them, as they were.
+    pub first: Tag,
+    /// Requests for the first of `tags`.
+    pub tries: u32,
+    pub attempt: Option<AttemptId>,
+    pub last: Option<Instant>,
+    /// Another one was about the same token, which had been restored in between.
+    pub twin: bool,
+}
+
+/// What is known of the saved state.
+#[derive(Clone, Debug, Default)]
+pub struct Keeping {
+    pub work: Work,
+    /// What `state_save_cmd` was given last.
+    pub disk: Vec<u8>,
+    pub loaded: bool,
+    /// Something has changed that was not given to the command yet.
+    pub unsaved: bool,
+    pub failed: Option<Instant>,
+    pub told: bool,
+    /// Files are brought in step before anybody is answered.
+    pub starting: bool,
+    pub closing: bool,
+    /// As it was after the last event.
+    pub held: Vec<Option<Held>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum Work {
+    #[default]
+    None,
+    Load(AttemptId),
+    Save(AttemptId, Vec<u8>),
+}
+
+impl Keeping {
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.work, Work::None)
+    }
+
+    /// Another daemon starts; the disk stays.
+    pub fn renew(&mut self) {
+        *self = Keeping {
+            disk: std::mem::take(&mut self.disk),
+            ..Keeping::default()
+        };
+    }
+
+    /// The successor goes on, with nothing under way.
+    pub fn taken_over(&mut self) {
+        self.told = false;
+        self.failed = None;
+    }
+}
+
+/// A core that sends nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// When the shell gives it up.
+    pub until: Instant,
+    /// The last attempt that had a name by then.
+    pub last: u64,
+}
