@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     // What is promised to scripts.
     ("report", &["time", "view"]),
     // Pure: texts and numbers in, texts and numbers out.
-    ("config", &["secret", "text"]),
+    ("config", &["secret", "text", "time"]),
     ("oauth", &["config", "secret", "text", "time"]),
     ("providers", &[]),
     ("mail", &["providers", "secret", "text", "time"]),
@@ -57,7 +57,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         ],
     ),
     // The servers. They know no core, and take closures.
-    ("serve", &["alarm", "secret"]),
+    ("serve", &["alarm"]),
     ("control", &["error", "paths", "serve", "wire"]),
     ("redirect", &["serve", "text"]),
     (
@@ -70,7 +70,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ),
     // The allocator, locked memory and the entry, below everything.
     ("sys", &[]),
-    ("main", &["cli", "client", "error", "server", "sys"]),
+    ("main", &["cli", "client", "server", "sys"]),
 ];
 
 /// Uses between modules that [`ARROWS`] has no arrow for.
