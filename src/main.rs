@@ -3,7 +3,7 @@
 // glibc hands every program's arguments to the standard library, with or without its own start.
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
-use pizauth::{cli, cli::Verb, client, error::Failure, server, sys};
+use pizauth::{cli, cli::Verb, client, server, sys};
 
 /// The process's entry; see [`sys::prepare`].
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -23,8 +23,10 @@ fn main() -> std::process::ExitCode {
 fn run() -> u8 {
     let verb = cli::parse(std::env::args_os().skip(1));
     let outcome = verb.and_then(|verb| match verb {
-        verb @ (Verb::Check(_) | Verb::Server(_) | Verb::TakeOver { .. }) => run_daemon(verb),
-        other => client::run(&other),
+        Verb::Check(options) => server::check(&options),
+        Verb::Server(options) => server::start(&options),
+        Verb::TakeOver { config, handed } => server::take_over(config, handed.as_deref()),
+        verb => client::run(&verb),
     });
     match outcome {
         Ok(()) => 0,
@@ -32,17 +34,5 @@ fn run() -> u8 {
             client::complain(&failure);
             failure.exit.code()
         }
-    }
-}
-
-/// The server's verbs, kept apart from the client's: what a `show` runs is to be on few pages.
-#[cold]
-#[inline(never)]
-fn run_daemon(verb: Verb) -> Result<(), Failure> {
-    match verb {
-        Verb::Check(options) => server::check(&options),
-        Verb::Server(options) => server::start(&options),
-        Verb::TakeOver { config, handed } => server::take_over(config, handed.as_deref()),
-        other => client::run(&other),
     }
 }

@@ -192,7 +192,7 @@ const GOOGLE: Provider = Provider {
     scopes: &[("https://mail.google.com/", Purpose::Mail)],
     redirect_uri: "http://127.0.0.1/",
     listen: None,
-    // Without it there is no refresh token for somebody who has signed in before.
+    // Without it there is no refresh token at a second sign-in.
     auth_fields: &[("prompt", "consent")],
     secret: SecretUse::Always,
     imap: Some("imaps://imap.gmail.com"),
@@ -479,7 +479,7 @@ impl Provider {
         })
     }
 
-    /// The scope that is needed for `purpose`, or for mail as such.
+    /// The scope that is needed for `purpose`, or for all mail.
     pub fn scope_for(&self, purpose: Purpose) -> Option<&'static str> {
         let serves = |(_, own): &&(&str, Purpose)| *own == purpose || *own == Purpose::Mail;
         self.scopes.iter().find(serves).map(|(scope, _)| *scope)

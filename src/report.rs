@@ -109,7 +109,7 @@ pub struct DiscoveryReport {
     /// How often in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
-    /// When the next try is due; without, it is when somebody needs it.
+    /// When the next try is due; absent when it waits until they are needed.
     #[serde(flatten, with = "next")]
     pub next: Option<Wall>,
     /// Why the last didn't work.
@@ -385,7 +385,7 @@ pub fn rfc3339(at: Wall) -> String {
         .unwrap_or_default()
 }
 
-/// A moment as two members, `name` and `name_unix`; neither when there is none.
+/// A moment as two members, `name` and `name_unix`; neither without a moment.
 macro_rules! moment {
     ($($module:ident: $name:literal, $unix:literal;)*) => {$(
         mod $module {

@@ -86,13 +86,12 @@ impl Secret {
         }
     }
 
-    /// It was issued under this registration. Said once, it is so for good: whoever says it again
-    /// of another one changes nothing.
+    /// It was issued under this registration. The first call counts; later ones change nothing.
     pub fn bind(&self, mark: Mark) {
         let _ = self.mark.set(mark);
     }
 
-    /// Whether it was issued under this registration; one that nobody has bound wasn't.
+    /// Whether it was issued under this registration; an unbound one wasn't.
     pub fn belongs_to(&self, mark: Mark) -> bool {
         self.mark.get() == Some(&mark)
     }

@@ -123,7 +123,7 @@ pub trait Service {
         Vec::new()
     }
 
-    /// The connection is gone, whoever ended it. Called once for each `Conn`.
+    /// The connection is gone, whichever side ended it. Called once for each `Conn`.
     fn closed(&mut self, _conn: Self::Conn) {}
 }
 
@@ -209,7 +209,7 @@ struct Server<S: Service> {
     accepting: bool,
     accept_after: Option<Instant>,
     stopping: bool,
-    /// Nothing is accepted, and somebody waits for the end of what was.
+    /// Nothing is accepted, and a thread waits for the last connection to end.
     draining: Option<SyncSender<()>>,
     /// When the present turn began.
     now: Instant,
@@ -443,7 +443,7 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Nobody is kept waiting any longer.
+    /// Answers every parked connection now.
     fn unpark_all(&mut self) {
         let parked = self.connections.values().filter(|c| c.is_parked());
         let ids: Vec<ConnId> = parked.map(Connection::id).collect();
@@ -508,7 +508,7 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Drops the connection whose loss hurts least; `false` when there is none to drop.
+    /// Drops the connection whose loss hurts least; `false` without one to drop.
     fn evict(&mut self) -> bool {
         let candidates = self.connections.values().filter(|c| !c.is_parked());
         let victim = candidates.min_by_key(|c| c.worth()).map(Connection::id);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// A point on the suspend-aware clock (CLOCK_BOOTTIME where there is one), in milliseconds.
-/// Lifetimes and deadlines count on it: it runs while the machine sleeps and nobody can set it.
+/// Lifetimes and deadlines count on it: it runs while the machine sleeps and can't be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instant(u64);
@@ -125,8 +125,8 @@ pub fn humane(span: Duration) -> String {
     let mut rest = span.as_secs();
     let mut words = Vec::new();
     for (size, unit) in UNITS {
-        let count = rest.checked_div(size).unwrap_or_default();
-        rest = rest.checked_rem(size).unwrap_or_default();
+        let count = rest / size;
+        rest %= size;
         if count > 0 {
             words.push(format!("{count}{unit}"));
         } else if !words.is_empty() {

@@ -16,11 +16,11 @@ pub struct AccountView {
     pub access: Option<AccessView>,
     /// What is known about refreshing it; `None` when no tokens are held.
     pub renewal: Option<RenewalView>,
-    /// Why no tokens are held any more, unless somebody here has ended them.
+    /// Why no tokens are held any more, unless the user has ended them.
     pub lost: Option<ReasonView>,
-    /// Whether somebody is signing in.
+    /// How far a sign-in is.
     pub sign_in: SignInView,
-    /// What its issuer says of itself; `None` when nobody needs to ask.
+    /// What its issuer says of itself; `None` when it isn't needed.
     pub discovery: Option<DiscoveryView>,
 }
 
@@ -57,7 +57,7 @@ pub enum DiscoveryState {
         since: Wall,
         /// How often in a row.
         failures: u32,
-        /// When it is asked again, unless only when somebody needs it.
+        /// When it is asked again; `None` when that waits until it is needed.
         at: Option<Wall>,
         /// Why the last time failed.
         reason: ReasonView,
@@ -107,7 +107,7 @@ pub enum RenewalView {
         /// Why the last failed.
         reason: ReasonView,
     },
-    /// The provider refused, or `transient_error_if_cmd` had it so: somebody has to sign in.
+    /// The provider refused, or `transient_error_if_cmd` decided so: a new sign-in is needed.
     Rejected {
         /// When.
         since: Wall,
@@ -123,15 +123,15 @@ pub enum RenewalView {
     },
 }
 
-/// Whether somebody is signing in.
+/// How far a sign-in is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInView {
-    /// Nobody.
+    /// There is none.
     None {
         /// Why the last try ended without tokens.
         failed: Option<ReasonView>,
     },
-    /// Somebody wants to, but the endpoints aren't known yet.
+    /// One is wanted, but the endpoints aren't known yet.
     Discovering {
         /// Since when.
         since: Wall,
@@ -156,7 +156,7 @@ pub enum SignInView {
     },
 }
 
-/// Where a sign-in stands that somebody wants to complete.
+/// How far a sign-in is that a client wants to complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum SignInStart {
@@ -203,7 +203,7 @@ pub struct ServerInfo {
     pub https_pub_key: Option<String>,
     /// The SHA-256 fingerprint of the https listener's certificate.
     pub https_fingerprint: Option<String>,
-    /// The server's process: whoever signals it means all that belong to it.
+    /// The server's process: a signal to it is meant for all that belong to it.
     pub pid: u32,
     /// The process that holds the tokens.
     pub token_holder: u32,
@@ -211,7 +211,7 @@ pub struct ServerInfo {
     pub restarts: u32,
     /// Why the last restart in place failed, unless it is still under way or hasn't.
     pub restart_failure: Option<String>,
-    /// The process that runs the hooks; null when there is none.
+    /// The process that runs the hooks; null without one.
     pub hook_runner: Option<u32>,
     /// How many hook runners were killed before it.
     pub hook_runner_losses: u32,
@@ -223,7 +223,7 @@ pub struct ServerInfo {
     pub sandbox: Vec<String>,
 }
 
-/// Something that has happened, for whoever watches.
+/// An event, for `pizauth watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     /// When.
@@ -237,7 +237,7 @@ pub struct News {
 /// What can happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// Somebody signed in.
+    /// A sign-in brought tokens.
     TokenNew {
         /// When the token expires, unless the provider didn't say.
         expires: Option<Wall>,
@@ -270,7 +270,7 @@ pub enum Happening {
         /// Why.
         reason: ReasonView,
     },
-    /// The provider has refused the refresh token: somebody has to sign in.
+    /// The provider has refused the refresh token: a new sign-in is needed.
     AuthorisationNeeded {
         /// Why.
         reason: ReasonView,

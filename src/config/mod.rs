@@ -27,7 +27,7 @@ pub use value::is_loopback;
 pub use write::{comment, quoted};
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
-/// is larger was named by mistake. Whoever reads the file needs to read no more than one byte more.
+/// is larger was named by mistake. A reader needs to read no more than one byte more.
 pub const MAX_CONFIG_BYTES: usize = 16 * 1024 * 1024;
 
 /// What some editors start a file with.
@@ -132,7 +132,7 @@ pub struct Account {
     /// registration: it sees no token, and those that it leads to come from the token endpoint.
     pub device_auth_uri: Option<Arc<Url>>,
     /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
-    /// registration: whoever adds it wants to revoke the tokens that there are.
+    /// registration: it is added in order to revoke the tokens that there are.
     pub revocation_uri: Option<Arc<Url>>,
     /// When its tokens are refreshed.
     pub policy: Policy,
@@ -140,7 +140,7 @@ pub struct Account {
     pub token_file: Option<Arc<TokenFile>>,
 }
 
-/// One `socket "path" { … }`: whoever gets there may do this and nothing else.
+/// One `socket "path" { … }`: its clients may do this and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestrictedSocket {
     /// Absolute, or below `~/`.
@@ -226,7 +226,7 @@ pub enum ClientAuth {
 /// Where the client secret comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ClientSecret {
-    /// There is none.
+    /// The client has no secret.
     #[default]
     None,
     /// The config has it.

@@ -14,6 +14,7 @@ use super::{
     Listen,
     error::{ConfigError, Source, quoted},
 };
+use crate::time::parse_span;
 
 /// A string's value and its place, quotes included. No Debug: it may be a secret.
 #[derive(Clone)]
@@ -86,29 +87,17 @@ pub(super) fn absolute_file(source: &Source, name: &str, text: &Text) -> Result<
 /// The time at `span`: a whole number and one of the units s, m, h, d.
 pub(super) fn time(source: &Source, span: Span) -> Result<Duration, ConfigError> {
     let text = source.slice(span);
-    let digits = text.find(|c: char| !c.is_ascii_digit());
-    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
-    let unit_secs: u64 = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        "" => {
-            let error = source.error(span, format!("the time {} has no unit", quoted(text)));
-            return Err(error.hint("a unit is one of `s`, `m`, `h`, `d`, as in `90s`"));
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let error = |what: String| source.error(span, what);
+    match (unit, parse_span(text)) {
+        ("", _) => Err(error(format!("the time {} has no unit", quoted(text)))
+            .hint("a unit is one of `s`, `m`, `h`, `d`, as in `90s`")),
+        (_, Some(time)) => Ok(time),
+        ("s" | "m" | "h" | "d", None) => {
+            Err(error(format!("the time {} is too long", quoted(text))))
         }
-        _ => {
-            let error = source.error(span, format!("{} isn't a time", quoted(text)));
-            return Err(error.hint("a time is a whole number and a unit: `90s`, `5m`, `2h`, `1d`"));
-        }
-    };
-    let secs = number
-        .parse()
-        .ok()
-        .and_then(|n: u64| n.checked_mul(unit_secs));
-    match secs {
-        Some(secs) => Ok(Duration::from_secs(secs)),
-        None => Err(source.error(span, format!("the time {} is too long", quoted(text)))),
+        (_, None) => Err(error(format!("{} isn't a time", quoted(text)))
+            .hint("a time is a whole number and a unit: `90s`, `5m`, `2h`, `1d`")),
     }
 }
 
@@ -225,7 +214,7 @@ pub(super) fn uri(
     Ok(url)
 }
 
-/// A redirection endpoint with a private-use scheme: the domain name of whoever made it, backwards
+/// A redirection endpoint with a private-use scheme: the domain name of its author, backwards
 /// (RFC 8252, 7.1), so that two programs don't take the same.
 fn private_use(url: Url, refuse: impl Fn(&str) -> ConfigError) -> Result<Url, ConfigError> {
     if url.fragment().is_some() {

@@ -1,5 +1,5 @@
 //! What a mail domain says about its servers: Thunderbird's `config-v1.1.xml`, as far as it means
-//! something here (draft-ietf-mailmaint-autoconfig). It comes from somebody else's web server, so
+//! something here (draft-ietf-mailmaint-autoconfig). It comes from a foreign web server, so
 //! nothing in it is believed that isn't checked.
 
 use url::Url;
@@ -32,7 +32,7 @@ pub struct Autoconfig {
     pub token_uri: Option<Url>,
 }
 
-/// Reads such a file; `None` when it is none.
+/// Reads such a file; `None` when it is something else.
 pub fn parse(text: &str) -> Option<Autoconfig> {
     if text.len() > MAX_BYTES {
         return None;

@@ -154,7 +154,7 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
 }
 
 /// The parameters of the authorization response in an address that a browser was sent to, as
-/// somebody has pasted it: its query, or its fragment where the provider answers in that.
+/// the user has pasted it: its query, or its fragment where the provider answers in that.
 pub fn pasted_params(address: &str) -> Option<&str> {
     let address = address.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
     let (_, rest) = address.split_once(':')?;

@@ -20,13 +20,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// What a `slow_down` adds to the interval, for good (RFC 8628, 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// The slowest that polling gets by itself or by a provider's word: somebody may be watching.
+/// The slowest that polling gets by itself or by a provider's word: the user may be waiting.
 const MAX_INTERVAL: Duration = Duration::from_secs(120);
 
 /// How long codes live when the provider doesn't say: as long as those that do let them.
 const EXPIRES_IN: Duration = Duration::from_secs(1800);
 
-/// How long codes may live: longer, and nobody remembers what they were for.
+/// How long codes may live: after that the user won't remember what they were for.
 const MAX_EXPIRES_IN: Duration = Duration::from_secs(86_400);
 
 /// How long a user code may be, in characters: people have to type it.

@@ -6,7 +6,7 @@ use url::Url;
 /// What an error means for the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Somebody has to sign in.
+    /// A new sign-in is needed.
     Login,
     /// The configuration, or the client's registration at the provider, is wrong.
     Config,
@@ -46,132 +46,114 @@ const NO_CLIENT: &str = "the provider doesn't know this client_id there: check c
 const PERMISSIONS: &str = "the registration lacks a permission that scopes asks for: add it there, \
                            or take it out of scopes";
 
-/// The numbers worth knowing, by what they ask of the user.
-const AADSTS: [(&[u32], Class, &str); 31] = [
-    (
-        &[16000],
-        Class::Login,
-        "sign in again and choose the account",
-    ),
-    (
-        &[50072, 50074, 50076, 50078, 50079, 50158, 53004],
-        Class::Login,
-        MFA,
-    ),
-    (&[50132, 50133, 50144, 50173], Class::Login, PASSWORD),
+/// Numbers, and what to do about each of them.
+type Known = &'static [(&'static [u32], &'static str)];
+
+/// The numbers worth knowing that want a new sign-in, and what to do about them.
+const LOGIN: Known = &[
+    (&[16000], "sign in again and choose the account"),
+    (&[50072, 50074, 50076, 50078, 50079, 50158, 53004], MFA),
+    (&[50132, 50133, 50144, 50173], PASSWORD),
     (
         &[50058, 50085, 50089, 50125, 50140, 54005, 70000, 700020],
-        Class::Login,
         SIGN_IN,
     ),
     (
         &[50097],
-        Class::Login,
         "the organisation wants a registered device: sign in from one",
     ),
     (
         &[65001],
-        Class::Login,
         "the consent is missing: sign in again and accept what is asked",
     ),
     (
         &[65004],
-        Class::Login,
         "you refused what the program asks for: sign in again and accept",
     ),
     (
         &[70008, 700082],
-        Class::Login,
         "the refresh token has expired, unused for too long or revoked: sign in again",
     ),
     (
         &[70043],
-        Class::Login,
         "the organisation limits how long a sign-in lasts, so this will recur: sign in again",
     ),
     (
         &[700084],
-        Class::Login,
         "sign-ins of a single-page application (SPA) last a day: register the redirect_uri under \
          \"Mobile and desktop applications\"",
     ),
     (
         &[53000, 53001, 53002, 53003, 530032, 530034, 530035],
-        Class::Login,
         POLICY,
     ),
-    (&[50020, 50034, 50053, 50057], Class::Login, ACCOUNT),
-    (&[50105, 90094], Class::Login, ADMIN),
+    (&[50020, 50034, 50053, 50057], ACCOUNT),
+    (&[50105, 90094], ADMIN),
+];
+
+/// Those that pass.
+const TRANSIENT: Known = &[
     (
         &[
-            50033, 50087, 50088, 50166, 70012, 80001, 80002, 80005, 80014,
+            50033, 50087, 50088, 50166, 70012, 80001, 80002, 80005, 80014, 90006, 90012, 90024,
+            90033, 90055, 90090,
         ],
-        Class::Transient,
-        BUSY,
-    ),
-    (
-        &[90006, 90012, 90024, 90033, 90055, 90090],
-        Class::Transient,
         BUSY,
     ),
     (
         &[AADSTS_LOOP],
-        Class::Transient,
         "too many requests in a row: is another program using the same sign-in?",
     ),
+];
+
+/// Those that want another configuration or registration.
+const CONFIG: Known = &[
     (
         &[50001, 500011, 650057],
-        Class::Config,
         "the resource in scopes isn't known in this tenant",
     ),
     (
         &[50011],
-        Class::Config,
         "register this redirect_uri with the client, path and all, under \"Mobile and desktop \
          applications\"",
     ),
     (
         &[50194, 9001023],
-        Class::Config,
         "put the tenant's id instead of common or consumers into auth_uri and token_uri",
     ),
-    (&[65005, 650052, 650056], Class::Config, PERMISSIONS),
-    (&[70001, 700016, 7000112], Class::Config, NO_CLIENT),
-    (&[70002, 7000215, 7000222], Class::Config, SECRET),
-    (&[70011, 700022], Class::Config, ONE_RESOURCE),
+    (&[65005, 650052, 650056], PERMISSIONS),
+    (&[70001, 700016, 7000112], NO_CLIENT),
+    (&[70002, 7000215, 7000222], SECRET),
+    (&[70011, 700022], ONE_RESOURCE),
     (
         &[700023],
-        Class::Config,
         "the client's proof of identity is refused: check client_secret",
     ),
     (
         &[700025],
-        Class::Config,
         "this client is a public one: take client_secret out of the configuration",
     ),
     (
         &[7000218],
-        Class::Config,
         "set client_secret, or allow public client flows in the registration and register the \
          redirect_uri under \"Mobile and desktop applications\"",
     ),
     (
         &[90002],
-        Class::Config,
         "there is no such tenant: check auth_uri and token_uri",
     ),
-    (
-        &[900144],
-        Class::Config,
-        "the provider misses a parameter: check scopes",
-    ),
+    (&[900144], "the provider misses a parameter: check scopes"),
     (
         &[901002],
-        Class::Config,
         "take resource out of auth_uri_fields and use scopes",
     ),
-    (&[9002326], Class::Config, SPA),
-    (&[9002327], Class::Config, SPA),
+    (&[9002326, 9002327], SPA),
+];
+
+const AADSTS: [(Class, Known); 3] = [
+    (Class::Login, LOGIN),
+    (Class::Transient, TRANSIENT),
+    (Class::Config, CONFIG),
 ];
 
 /// What Microsoft's number in a description, if there is one that is known, means.
@@ -179,15 +161,19 @@ pub(super) fn aadsts(description: &str) -> Option<Aadsts> {
     let (_, rest) = description.split_once("AADSTS")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit());
     let number = rest.get(..digits.unwrap_or(rest.len()))?.parse().ok()?;
-    let (_, class, hint) = (AADSTS.iter()).find(|(numbers, ..)| numbers.contains(&number))?;
-    Some(Aadsts {
-        number,
-        class: *class,
-        hint,
+    AADSTS.into_iter().find_map(|(class, known)| {
+        let (_, hint) = known
+            .iter()
+            .find(|(numbers, _)| numbers.contains(&number))?;
+        Some(Aadsts {
+            number,
+            class,
+            hint,
+        })
     })
 }
 
-/// What to do when the token endpoint wants somebody to sign in; `subtype` is Google's
+/// What to do when the token endpoint wants a new sign-in; `subtype` is Google's
 /// `error_subtype` or Microsoft's `suberror`.
 pub(super) fn for_login(
     endpoint: &Url,
@@ -279,7 +265,7 @@ fn for_code(code: &str, description: &str) -> Option<&'static str> {
     })
 }
 
-/// What to do when somebody on the way to the provider seems to have answered in its place.
+/// What to do when a proxy or portal seems to have answered in the provider's place.
 pub(super) fn on_the_way(status: u16, web_page: bool) -> Option<&'static str> {
     match status {
         407 => Some("a proxy wants a name and password: set them in the proxy variable"),
@@ -344,10 +330,8 @@ mod tests {
 
     #[test]
     fn no_number_is_in_the_table_twice() {
-        let mut numbers: Vec<u32> = AADSTS
-            .iter()
-            .flat_map(|(n, ..)| n.iter().copied())
-            .collect();
+        let known = AADSTS.into_iter().flat_map(|(_, known)| known);
+        let mut numbers: Vec<u32> = known.flat_map(|(n, _)| n.iter().copied()).collect();
         let count = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();
@@ -372,7 +356,8 @@ mod tests {
 
     #[test]
     fn hints_are_short_and_plain() {
-        let hints = AADSTS.iter().map(|(.., hint)| *hint);
+        let known = AADSTS.into_iter().flat_map(|(_, known)| known);
+        let hints = known.map(|(_, hint)| *hint);
         for hint in hints.chain([PORTAL]) {
             assert!(hint.len() < 200, "{hint}");
             assert!(!hint.ends_with('.') && !hint.contains("  "), "{hint}");

@@ -200,7 +200,7 @@ pub fn well_known(issuer: &str) -> Vec<Url> {
     ]
 }
 
-/// Why an `issuer` without [`well_known`] places is none.
+/// Why an `issuer` without [`well_known`] places can't be one.
 pub fn no_issuer(issuer: &str) -> Miss {
     Miss {
         text: format!("`{}` is no https address", sanitize(issuer)),
@@ -285,7 +285,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
         let wanted = issuer.to_owned();
         return Err(Fault::OtherIssuer { found, wanted });
     }
-    // Nobody else is to have us ask what listens on this machine.
+    // A remote issuer must not make us ask what listens on this machine.
     let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
     let mut warnings = Vec::new();
     let mut optional = |name: &'static str, value: Option<&Value>| {

@@ -1,8 +1,6 @@
 //! Registering a client (RFC 7591): what to ask for, what the answer means, and the account that
 //! it makes.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 use url::Url;
 
@@ -202,100 +200,73 @@ pub fn block(
     wanted: &Wanted,
     client: &Registered,
 ) -> Secret {
-    let mut text = String::new();
-    // A string takes whatever is written to it.
-    let _ = write_block(&mut text, name, issuer, metadata, wanted, client);
+    let mut text = format!("// Registered at {}.\n", sanitize(issuer));
+    if let Some((uri, token)) = &client.management {
+        text += &format!("// To change or end the registration (RFC 7592): {uri}\n");
+        if let Some(token) = token {
+            text += &format!("// with the token {}\n", token.expose());
+        }
+    }
+    text += &format!("account {} {{\n", quoted(name));
+    text += &format!("    issuer = {};\n", quoted(issuer));
+    text += &format!("    client_id = {};\n", quoted(&client.client_id));
+    text += &secret(client);
+    text += &scopes(metadata, wanted, client);
+    if !wanted.redirect_uri.starts_with("http") {
+        text += "\n    // No program listens there: paste the address into `pizauth redirect`, or see\n    \
+                 // examples/desktop for a handler of its scheme.\n";
+    }
+    text += &format!("    redirect_uri = {};\n}}\n", quoted(wanted.redirect_uri));
     Secret::new(text)
 }
 
-fn write_block(
-    text: &mut String,
-    name: &str,
-    issuer: &str,
-    metadata: &Metadata,
-    wanted: &Wanted,
-    client: &Registered,
-) -> std::fmt::Result {
-    writeln!(text, "// Registered at {}.", sanitize(issuer))?;
-    if let Some((uri, token)) = &client.management {
-        writeln!(
-            text,
-            "// To change or end the registration (RFC 7592): {uri}"
-        )?;
-        if let Some(token) = token {
-            writeln!(text, "// with the token {}", token.expose())?;
-        }
-    }
-    writeln!(text, "account {} {{", quoted(name))?;
-    writeln!(text, "    issuer = {};", quoted(issuer))?;
-    writeln!(text, "    client_id = {};", quoted(&client.client_id))?;
-    write_secret(text, client)?;
-    write_scopes(text, metadata, wanted, client)?;
-    if !wanted.redirect_uri.starts_with("http") {
-        writeln!(
-            text,
-            "\n    // No program listens there: paste the address into `pizauth redirect`, or see\n    \
-             // examples/desktop for a handler of its scheme."
-        )?;
-    }
-    writeln!(text, "    redirect_uri = {};", quoted(wanted.redirect_uri))?;
-    writeln!(text, "}}")
-}
-
-fn write_secret(text: &mut String, client: &Registered) -> std::fmt::Result {
+/// The client secret, if there is one, and how it is to be sent.
+fn secret(client: &Registered) -> String {
     let Some(secret) = &client.client_secret else {
-        return Ok(());
+        return String::new();
     };
-    if let Some(at) = client.secret_expires {
-        writeln!(text, "    // Good until {at}, in seconds since 1970.")?;
-    }
+    let until = client.secret_expires;
+    let until = until.map(|at| format!("    // Good until {at}, in seconds since 1970.\n"));
+    let until = until.unwrap_or_default();
     let secret = quoted(secret.expose());
-    if client.auth_method.as_deref() == Some("none") {
-        // Who knows what it is good for.
-        return writeln!(
-            text,
-            "    // It isn't to be sent: client_secret = {secret};"
-        );
-    }
-    writeln!(text, "    client_secret = {secret};")?;
-    match client.auth_method.as_deref() {
-        Some("client_secret_basic") => writeln!(text, "    client_auth = basic;"),
-        Some("client_secret_post") => writeln!(text, "    client_auth = body;"),
-        Some(_) | None => Ok(()),
-    }
+    let auth = match client.auth_method.as_deref() {
+        // The provider gave one, but doesn't take it.
+        Some("none") => {
+            return format!("{until}    // It isn't to be sent: client_secret = {secret};\n");
+        }
+        Some("client_secret_basic") => "    client_auth = basic;\n",
+        Some("client_secret_post") => "    client_auth = body;\n",
+        Some(_) | None => "",
+    };
+    format!("{until}    client_secret = {secret};\n{auth}")
 }
 
-fn write_scopes(
-    text: &mut String,
-    metadata: &Metadata,
-    wanted: &Wanted,
-    client: &Registered,
-) -> std::fmt::Result {
+fn scopes(metadata: &Metadata, wanted: &Wanted, client: &Registered) -> String {
     let scopes = match (wanted.scopes, &client.scopes) {
         ([], Some(granted)) => granted,
         (asked, _) => asked,
     };
-    if let Some(known) = metadata.listed_scopes() {
-        remark(text, &known)?;
-    }
+    let mut text = metadata
+        .listed_scopes()
+        .map_or(String::new(), |it| remark(&it));
     let list: Vec<String> = scopes.iter().map(|scope| quoted(scope)).collect();
-    if list.is_empty() {
-        writeln!(text, "    // scopes = [\"…\"];")?
+    text += &if list.is_empty() {
+        "    // scopes = [\"…\"];\n".to_owned()
     } else {
-        writeln!(text, "    scopes = [{}];", list.join(", "))?
-    }
+        format!("    scopes = [{}];\n", list.join(", "))
+    };
     let has = |name: &str| scopes.iter().any(|scope| scope == name);
     if has("openid") && has("offline_access") {
         // OpenID Connect Core 1.0, 11.
-        remark(text, "Without this, there is no refresh token.")?;
-        writeln!(text, "    auth_uri_fields = {{ \"prompt\": \"consent\" }};")?;
+        text += &remark("Without this, there is no refresh token.");
+        text += "    auth_uri_fields = { \"prompt\": \"consent\" };\n";
     }
-    Ok(())
+    text
 }
 
 /// A comment inside the account, below an empty line.
-fn remark(text: &mut String, words: &str) -> std::fmt::Result {
-    write!(text, "\n{}", comment("    ", words, COMMENT_COLUMNS))
+fn remark(words: &str) -> String {
+    format!("\n{}", comment("    ", words, COMMENT_COLUMNS))
 }
 
 #[cfg(test)]

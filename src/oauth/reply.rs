@@ -197,7 +197,7 @@ fn known(name: &str) -> Option<&'static str> {
     MEMBERS.iter().find(|known| **known == name).copied()
 }
 
-/// An error in any of its shapes; `None` for the ways to say that there is none.
+/// An error in any of its shapes; `None` for the ways to say that there wasn't one.
 fn nested_error(value: &Value) -> Option<ProviderError> {
     let code = |code: String| ProviderError {
         code,

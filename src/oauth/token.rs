@@ -28,7 +28,7 @@ const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// none, and 2001 is over.
 const MIN_EPOCH_SECS: f64 = 1e9;
 
-/// Errors that pass, whoever's they are (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
+/// Errors that pass, whichever side causes them (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
 /// the wild).
 const PASSING_ERRORS: [&str; 12] = [
     "authorization_pending",
@@ -118,7 +118,7 @@ pub struct Tokens {
 pub enum Verdict {
     /// Tokens.
     Granted(Tokens),
-    /// The provider's definite word: somebody has to sign in.
+    /// The provider rejects the grant: a new sign-in is needed.
     LoginNeeded(Refusal),
     /// The configuration is wrong: neither a retry nor a sign-in helps.
     Parked(Refusal),
@@ -245,7 +245,7 @@ impl Case<'_> {
     fn judge_reply(&self, reply: &Reply) -> Verdict {
         let retry_after =
             (reply.retry_after.as_deref()).and_then(|value| parse_retry_after(value, self.wall));
-        // Whoever answers with these isn't the provider, or doesn't say what became of the grant.
+        // These come from a proxy or portal, or say nothing about the grant.
         match reply.status {
             300..=399 => return self.later(self.redirected(reply), retry_after),
             407 | 511 => return self.later(self.intercepted(reply.status), retry_after),
@@ -498,7 +498,7 @@ fn cause(status: u16) -> Cause {
     }
 }
 
-/// What an error means whose code nobody knows.
+/// What an error with an unknown code means.
 fn by_status(status: u16, description: &str) -> Class {
     let busy = description
         .to_ascii_lowercase()
@@ -512,7 +512,7 @@ fn by_status(status: u16, description: &str) -> Class {
 }
 
 /// A `Retry-After` (RFC 9110, 10.2.3), in seconds or as a date, at most [`MAX_RETRY_AFTER`];
-/// `None` for one that asks nothing or that nobody understands.
+/// `None` for zero and for what can't be read.
 pub(super) fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
     let value = value.trim();
     let span = if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {

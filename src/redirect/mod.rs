@@ -95,7 +95,7 @@ pub trait CallbackHandler {
     /// A browser has brought parameters of an authorization response to such a path.
     fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply;
 
-    /// What has gone wrong so far with the sign-in to `account` that somebody waits for, if anything
+    /// What has gone wrong so far with the sign-in to `account` that a browser waits for, if anything
     /// has.
     fn trouble(&self, _account: &str) -> Option<String> {
         None

@@ -4,7 +4,7 @@ use crate::text::{escape_html, sanitize, shell_word};
 
 use super::http::StatusLine;
 
-/// What became of a callback, for whoever looks at the browser.
+/// The page that says what became of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignInPage {
     /// The account has its tokens.
@@ -142,7 +142,7 @@ fn stopping() -> String {
     render(Tone::Neutral, "pizauth is being stopped", &[paragraph])
 }
 
-/// For a page that isn't kept any more: it was there for whoever had just signed in.
+/// For a page that isn't kept any more: it was there for the browser that had just signed in.
 pub fn gone() -> String {
     let paragraphs = [
         "It told how a sign-in ended, for a while.",
@@ -159,7 +159,7 @@ if(/(^|&)(code|error)=/.test(f))location.replace(location.pathname+'?'+f)";
 /// The base64 of [`SCRIPT`]'s SHA-256, for the page's policy.
 pub const SCRIPT_HASH: &str = "o9lSw3QKS0p4afQtNOg7ncMDmSVBYksmeu/HuFLG9qY=";
 
-/// For somebody who has come to the right address without an authorization response. Some
+/// For a visit to the right address without an authorization response. Some
 /// providers put it into the fragment (`response_mode=fragment`), where only a script can see it.
 pub fn idle() -> String {
     let script = format!(

@@ -35,7 +35,7 @@ struct Kept {
 }
 
 impl Pages {
-    /// None yet. `name` makes up names that fit into a path and that nobody can guess.
+    /// None yet. `name` makes up names that fit into a path and that can't be guessed.
     pub fn new(name: fn() -> String) -> Arc<Self> {
         Arc::new(Pages {
             name,
@@ -47,7 +47,7 @@ impl Pages {
     pub fn reply(&self, outcome: &SignInPage) -> Vec<u8> {
         match outcome {
             SignInPage::Stale => http::see_other(&format!("{ROOT}{STALE}")),
-            // Nobody will be there to ask.
+            // No server will be there to ask.
             SignInPage::Stopping => {
                 let (status, page) = page::of(outcome);
                 http::reply(status, &page, false)

@@ -130,7 +130,7 @@ fn parameters(hosts: &[&str]) -> io::Result<CertificateParams> {
         .push(DnType::CommonName, "pizauth (self-signed)");
     parameters.not_before = date_time_ymd(NOT_BEFORE.0, NOT_BEFORE.1, NOT_BEFORE.2);
     parameters.not_after = date_time_ymd(NOT_AFTER.0, NOT_AFTER.1, NOT_AFTER.2);
-    // Somebody may tell a browser to trust it; it must not be able to vouch for others then.
+    // A user may tell a browser to trust it; it must not be able to vouch for others then.
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -182,7 +182,7 @@ impl<C> Connection<C> {
         }
         match self.phase {
             Phase::Reading { .. } => self.read_request(turn),
-            // Nobody is left to answer.
+            // The peer has left.
             Phase::Parked { .. } if flags.intersects(gone) => Fate::Drop,
             Phase::Parked { .. } => self.discard(),
             Phase::Lingering { .. } => match self.discard() {
@@ -417,7 +417,7 @@ impl<C> Connection<C> {
             .as_ref()
             .is_some_and(|transport| transport.wants_write())
         {
-            // From here on the bytes are nobody's: they are only kept from resetting the connection.
+            // From here on the peer's bytes are only read so that they don't reset the connection.
             self.say(turn, Vec::new(), true)
         } else {
             Fate::Drop

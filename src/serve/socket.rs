@@ -33,12 +33,7 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` when nothing has; else the connection is lost.
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match recv(self.as_fd().as_raw_fd(), buffer, RECV_FLAGS) {
-                Err(Errno::EINTR) => {}
-                outcome => return Ok(outcome?),
-            }
-        }
+        again(|| recv(self.as_fd().as_raw_fd(), buffer, RECV_FLAGS))
     }
 
     /// Writes what fits.
@@ -46,12 +41,7 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` when nothing does; else the connection is lost.
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match send(self.as_fd().as_raw_fd(), bytes, SEND_FLAGS) {
-                Err(Errno::EINTR) => {}
-                outcome => return Ok(outcome?),
-            }
-        }
+        again(|| send(self.as_fd().as_raw_fd(), bytes, SEND_FLAGS))
     }
 
     /// The first byte that has arrived, which stays to be read; `None` is the peer's end.
@@ -61,21 +51,27 @@ impl Socket {
     pub fn peek(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
         let flags = RECV_FLAGS.union(MsgFlags::MSG_PEEK);
-        loop {
-            match recv(self.as_fd().as_raw_fd(), &mut byte, flags) {
-                Err(Errno::EINTR) => {}
-                outcome => return Ok((outcome? > 0).then_some(byte[0])),
-            }
-        }
+        let read = again(|| recv(self.as_fd().as_raw_fd(), &mut byte, flags))?;
+        Ok((read > 0).then_some(byte[0]))
     }
 
     /// Tells the peer that nothing more will come.
     pub(super) fn end(&self) {
-        // The peer may have left already; there is nobody to tell then.
+        // The peer may have left already.
         let _ = match self {
             Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
             Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
         };
+    }
+}
+
+/// Calls again when a signal came in between.
+fn again(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            outcome => return Ok(outcome?),
+        }
     }
 }
 
@@ -175,10 +171,7 @@ impl Listener {
 
     pub(super) fn accept(&self) -> io::Result<Socket> {
         match &self.socket {
-            Accepting::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                Ok(Socket::Unix(stream))
-            }
+            Accepting::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
             Accepting::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 // A reply is one write or a few; none of them should wait for an acknowledgement.

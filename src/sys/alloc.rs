@@ -25,7 +25,7 @@ unsafe impl GlobalAlloc for Wiping {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the block is `layout.size()` bytes and nobody else has it.
+        // SAFETY: the block is `layout.size()` bytes and only the caller has it.
         unsafe {
             wipe(block.cast(), layout.size());
             System.dealloc(block, layout);
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Wiping {
 /// calls for it.
 ///
 /// # Safety
-/// The bytes can be written, and nobody else uses them.
+/// The bytes can be written, and nothing else uses them.
 pub(super) unsafe fn wipe(block: *mut libc::c_void, size: usize) {
     // SAFETY: the caller says so. (memset_s(3) fails only for a size that is larger than its limit.)
     unsafe {

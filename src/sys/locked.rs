@@ -40,7 +40,7 @@ static ARENA: OnceLock<Arena> = OnceLock::new();
 /// The system locks none, or not even a page: there is no such memory.
 pub fn lock_texts(limit: usize) -> io::Result<()> {
     let arena = Arena::new(limit)?;
-    // Whoever was first has it already.
+    // An earlier call has set it already.
     let _ = ARENA.set(arena);
     Ok(())
 }
@@ -60,7 +60,7 @@ impl Deref for LockedText {
     type Target = str;
 
     fn deref(&self) -> &str {
-        // SAFETY: the bytes are a copy of a `str`'s, and nobody can have changed them.
+        // SAFETY: the bytes are a copy of a `str`'s, and nothing can have changed them.
         unsafe { str::from_utf8_unchecked(self.0.bytes()) }
     }
 }
@@ -74,7 +74,7 @@ struct Arena {
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; the bytes in use are each one
-// block's, and the others are changed by whoever takes them out of `room`.
+// block's, and the others are changed only by the thread that takes them out of `room`.
 unsafe impl Send for Arena {}
 // SAFETY: the same; `room` has a lock of its own.
 unsafe impl Sync for Arena {}
@@ -126,7 +126,7 @@ impl Arena {
     /// Locks some more; there is a gap of that size then.
     fn grow(&self, room: &mut Room) -> io::Result<()> {
         let (at, len) = room.rest();
-        // SAFETY: that is within the reserved room, and nobody uses it yet.
+        // SAFETY: that is within the reserved room, and nothing uses it yet.
         let outcome = unsafe { open(self.base.add(at), len) };
         match outcome {
             Ok(()) => room.add(len),
@@ -148,7 +148,7 @@ impl Arena {
             at: u32::try_from(at).ok()?,
             len: u32::try_from(len).ok()?,
         };
-        // SAFETY: the block is that long and was just taken, so nobody else uses it; what is on the
+        // SAFETY: the block is that long and was just taken, so nothing else uses it; what is on the
         // heap or a stack isn't in it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), block.start().as_ptr(), len) };
         Some(block)
@@ -217,7 +217,7 @@ impl Block<'_> {
 
     fn bytes(&self) -> &[u8] {
         // SAFETY: they were written when the block was made, it has them until it is dropped, and
-        // nobody writes them meanwhile.
+        // nothing writes them meanwhile.
         unsafe { slice::from_raw_parts(self.start().as_ptr(), self.len as usize) }
     }
 }
@@ -268,7 +268,7 @@ fn reserve(size: usize) -> io::Result<NonNull<u8>> {
 /// is done without: there are to be neither.
 ///
 /// # Safety
-/// It is a whole mapping, which nobody uses yet.
+/// It is a whole mapping, which nothing uses yet.
 unsafe fn hide(base: *mut libc::c_void, size: usize) {
     #[cfg(target_os = "linux")]
     for advice in [libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK] {
@@ -291,10 +291,10 @@ unsafe fn hide(base: *mut libc::c_void, size: usize) {
 /// Lets `len` bytes be read and written, and locks them.
 ///
 /// # Safety
-/// They are whole pages of a mapping, which nobody uses yet.
+/// They are whole pages of a mapping, which nothing uses yet.
 unsafe fn open(start: NonNull<u8>, len: usize) -> io::Result<()> {
     let start = start.as_ptr().cast();
-    // SAFETY: the caller says that they are there, and nobody's.
+    // SAFETY: the caller says that they are mapped and unused.
     let opened = unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) };
     // SAFETY: the same.
     if opened == 0 && unsafe { lock(start, len) } {

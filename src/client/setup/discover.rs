@@ -1,5 +1,5 @@
 //! Asking a domain about itself: the servers of its mail, and who issues its tokens. Every answer
-//! comes over https, and what it says is only printed for somebody to read.
+//! comes over https, and what it says is only printed for the user to read.
 
 use url::Url;
 

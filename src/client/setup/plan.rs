@@ -13,7 +13,7 @@ use crate::{
 pub(super) const CLIENT_ID: &str = "your client id";
 const CLIENT_SECRET: &str = "your client secret";
 
-/// The user, when nobody has said who.
+/// The user, when none was given.
 pub(super) const NOBODY: &str = "you@example.com";
 
 /// How wide a comment may be, in characters.
@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub account: String,
     /// What it is, for people.
     pub title: String,
-    /// Whose mailbox, if somebody has said.
+    /// Whose mailbox, if that was given.
     pub user: Option<String>,
     pub endpoints: Endpoints,
     pub device_auth_uri: Option<String>,
@@ -164,6 +164,22 @@ impl Plan {
             text.push_str("//\n");
             comment(text, "", remark);
         }
+        self.servers(text);
+        text.push_str("//\n");
+        let account = &self.account;
+        let trial = if self.imap.is_some() || self.smtp.is_some() {
+            format!(", and `pizauth test {account}` tries the mail servers")
+        } else {
+            String::new()
+        };
+        let then = format!(
+            "Then `pizauth check`, `pizauth server` (or, if it is running, `pizauth reload`) and \
+             `pizauth auth {account}`{trial}."
+        );
+        comment(text, "", &then);
+    }
+
+    fn servers(&self, text: &mut String) {
         let servers = [
             ("IMAP: ", &self.imap),
             ("POP:  ", &self.pop3),
@@ -184,21 +200,6 @@ impl Plan {
         if let Some(mechanisms) = self.mechanisms {
             let _ = writeln!(text, "// SASL: {mechanisms}");
         }
-        text.push_str("//\n");
-        let account = &self.account;
-        let trial = if self.imap.is_some() || self.smtp.is_some() {
-            format!(", and `pizauth test {account}` tries the mail servers")
-        } else {
-            String::new()
-        };
-        comment(
-            text,
-            "",
-            &format!(
-                "Then `pizauth check`, `pizauth server` (or, if it is running, `pizauth reload`) and \
-                 `pizauth auth {account}`{trial}."
-            ),
-        );
     }
 
     fn endpoints(&self, text: &mut String) {

@@ -214,7 +214,7 @@ fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let asked = host.to_owned();
     let started = thread::Builder::new().spawn(move || {
         let found = (asked.as_str(), port).to_socket_addrs();
-        // Whoever asked may have left.
+        // The caller may have given up.
         let _ = sender.send(found.map(Iterator::collect));
     });
     let cant = |why: &str| unreachable(&format!("can't be found: {why}"));
@@ -230,13 +230,11 @@ pub(super) fn tls() -> Result<Arc<ClientConfig>, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(BuilderVerifierExt::with_platform_verifier);
-    match config {
-        Ok(config) => Ok(Arc::new(config.with_no_client_auth())),
-        Err(error) => {
-            let what = format!("there is no TLS on this machine: {error}");
-            Err(Failure::new(Exit::Other, what))
-        }
-    }
+    let config = config.map_err(|error| {
+        let what = format!("there is no TLS on this machine: {error}");
+        Failure::new(Exit::Other, what)
+    })?;
+    Ok(Arc::new(config.with_no_client_auth()))
 }
 
 fn unreachable(what: &str) -> Failure {

@@ -151,7 +151,7 @@ impl Trial<'_> {
     /// Tries, and tells; gives the exit status if it failed.
     fn run(&self) -> Result<Option<Exit>, Failure> {
         let name = self.server.to_string();
-        // A response that can't be made is none that is needed: there is no user, then.
+        // A response that can't be made isn't needed: it lacks the user.
         let responses = [Mechanism::Oauthbearer, Mechanism::Xoauth2]
             .map(|mechanism| (mechanism, self.response(mechanism).ok()));
         let mut scrubber = Scrubber::default();
@@ -296,24 +296,16 @@ fn describe(verdict: &MailVerdict, user: Option<&str>) -> String {
                 challenge.unwrap_or_default()
             )
         }
+        MailVerdict::NotOffered { offered, .. } if offered.is_empty() => {
+            "offers no way to sign in".into()
+        }
         MailVerdict::NotOffered { offered, .. } => {
-            if offered.is_empty() {
-                "offers no way to sign in".into()
-            } else {
-                format!(
-                    "offers neither OAUTHBEARER nor XOAUTH2, but {}",
-                    offered.join(", ")
-                )
-            }
+            let offered = offered.join(", ");
+            format!("offers neither OAUTHBEARER nor XOAUTH2, but {offered}")
         }
         MailVerdict::NoUser => "offers XOAUTH2 alone, which needs a user".into(),
-        MailVerdict::NoTls { text } => {
-            if text.is_empty() {
-                "offers no TLS".into()
-            } else {
-                format!("has no TLS now: {text}")
-            }
-        }
+        MailVerdict::NoTls { text } if text.is_empty() => "offers no TLS".into(),
+        MailVerdict::NoTls { text } => format!("has no TLS now: {text}"),
         MailVerdict::Unavailable { text } => format!("doesn't want to talk: {text}"),
         MailVerdict::Nonsense { text } => format!("says what isn't expected: {text}"),
     }

@@ -396,7 +396,6 @@ impl Keeping {
 
     /// The successor goes on, with nothing under way.
     pub fn taken_over(&mut self) {
-        self.told = false;
         self.failed = None;
     }
 }
