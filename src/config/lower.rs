@@ -168,11 +168,12 @@ impl Listeners {
         ];
         let mut warnings = Vec::new();
         for (name, listen, span) in listeners {
-            if let (Listen::On { host, .. }, Some(span)) = (listen, span)
-                && !value::is_loopback_host(host)
-            {
-                let what = format!("`{name}` can be reached from other machines");
-                warnings.push((span, what));
+            match (listen, span) {
+                (Listen::On { host, .. }, Some(span)) if !value::is_loopback_host(host) => {
+                    let what = format!("`{name}` can be reached from other machines");
+                    warnings.push((span, what));
+                }
+                _ => {}
             }
         }
         warnings
@@ -409,14 +410,16 @@ impl<'a> Accounts<'_, 'a> {
             }
         };
         let auth = section.client_auth("client_auth")?;
-        if let (Some((auth, span)), none) = (auth, secret == ClientSecret::None)
-            && none != (auth == ClientAuth::None)
-        {
-            let what = match none {
-                true => "`client_auth` needs a `client_secret` or a `client_secret_cmd`",
-                false => "`client_auth` says that there is no secret, but one is set",
-            };
-            return Err(self.source.error(span, what));
+        let none = secret == ClientSecret::None;
+        match auth {
+            Some((auth, span)) if none != (auth == ClientAuth::None) => {
+                let what = match none {
+                    true => "`client_auth` needs a `client_secret` or a `client_secret_cmd`",
+                    false => "`client_auth` says that there is no secret, but one is set",
+                };
+                return Err(self.source.error(span, what));
+            }
+            Some(_) | None => {}
         }
         Ok(Client {
             auth: auth.map(|(auth, _)| auth),

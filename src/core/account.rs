@@ -588,9 +588,9 @@ impl Account {
             }
         }
         for at in 0..self.revocations.len() {
-            if let Some(revocation) = self.revocations.get_mut(at)
-                && revocation.due().is_some_and(|at| at <= now)
-            {
+            let revocation = self.revocations.get_mut(at);
+            let due = |it: &&mut Revocation| it.due().is_some_and(|at| at <= now);
+            if let Some(revocation) = revocation.filter(due) {
                 let attempt = env.attempt();
                 revocation.retry(attempt);
                 self.send(env, attempt);

@@ -96,9 +96,10 @@ impl Core {
     /// To be called once, before anything is answered: loads what was saved, unless a predecessor
     /// did. The server answers when [`Core::is_keeping`] says no.
     pub fn start(&mut self, cx: &mut Cx) {
-        if let Some(command) = self.common.config.state_load_cmd.clone()
-            && !self.keeper.loaded
-        {
+        if self.keeper.loaded {
+            return;
+        }
+        if let Some(command) = self.common.config.state_load_cmd.clone() {
             self.begin_load(cx, command);
         }
     }

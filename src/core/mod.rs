@@ -180,10 +180,10 @@ impl Core {
             // Only along with the deadlines that were derived from them.
             self.common.pauses.expire(cx.now.instant);
         }
-        while let Some((at, name)) = self.deadlines.first()
-            && !self.common.held
-            && *at <= cx.now.instant
-        {
+        while let Some((at, name)) = self.deadlines.first() {
+            if self.common.held || *at > cx.now.instant {
+                break;
+            }
             let name = name.clone();
             self.on(cx, &name, |account, env| account.tick(env));
         }

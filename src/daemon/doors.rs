@@ -141,14 +141,17 @@ impl Doors {
     /// Lets nobody in by the doors that aren't wanted any more; those that are get their new rules.
     fn close_all_but(&self, wanted: &[RestrictedSocket]) -> Vec<(usize, Door)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = state.open.extract_if(|_, door| {
-            let rules = wanted.iter().find(|it| it.path == door.rules.path);
-            if let Some(rules) = rules {
-                door.rules = Arc::new(rules.clone());
+        let mut gone = Vec::new();
+        for (number, mut door) in std::mem::take(&mut state.open) {
+            match wanted.iter().find(|it| it.path == door.rules.path) {
+                Some(rules) => {
+                    door.rules = Arc::new(rules.clone());
+                    state.open.insert(number, door);
+                }
+                None => gone.push((number, door)),
             }
-            rules.is_none()
-        });
-        gone.collect()
+        }
+        gone
     }
 
     /// Goes on with a predecessor's sockets.

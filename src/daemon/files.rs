@@ -58,10 +58,10 @@ impl TokenFiles {
             *sender = start(shared);
         }
         // Without a thread, nothing is written; `start` has said so, and tries again next time.
-        if let Some(queue) = &*sender
-            && queue.send(job).is_err()
-        {
-            *sender = None;
+        if let Some(queue) = &*sender {
+            if queue.send(job).is_err() {
+                *sender = None;
+            }
         }
     }
 

@@ -820,7 +820,7 @@ mod tests {
     fn files_programs_ports_and_signals_are_given_up_and_nothing_else() {
         // A domain is its thread's own, and that of the threads and processes that it starts.
         let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
-        let pid = Pid::from_raw(stranger.id().cast_signed());
+        let pid = Pid::from_raw(stranger.id() as i32);
         let abstract_name = format!("pizauth-{}", std::process::id());
         let abstract_name = SocketAddr::from_abstract_name(abstract_name).unwrap();
         let _outside = UnixListener::bind_addr(&abstract_name).unwrap();

@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, ErrorKind, PipeReader, PipeWriter, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -27,6 +27,7 @@ use super::{
     job::{ACCOUNT, End, Job, Lane, Order, Pipe, Report, Said, take_line},
     lanes::{Lanes, LanesState, Output, Whose},
     pass,
+    pipe::{PipeReader, PipeWriter, pipe},
     seals::Seal,
     shared::Shared,
 };
@@ -240,7 +241,7 @@ impl Hooks {
     }
 
     fn save(&self, attempt: AttemptId, command: String, dump: Arc<Sealed>) {
-        let piped = io::pipe().and_then(|(theirs, ours)| {
+        let piped = pipe().and_then(|(theirs, ours)| {
             feed(ours, dump)?;
             Ok((Pipe::Input, theirs.into()))
         });
@@ -248,7 +249,7 @@ impl Hooks {
     }
 
     fn load(&self, attempt: AttemptId, command: String) {
-        let (piped, output) = match io::pipe().and_then(|(ours, theirs)| {
+        let (piped, output) = match pipe().and_then(|(ours, theirs)| {
             let output = collect(ours)?;
             Ok(((Pipe::Output, theirs.into()), output))
         }) {
@@ -491,9 +492,10 @@ impl State {
 
     /// Orders what there is room for, if somebody is there to order from.
     fn begin_waiting(&mut self) {
-        while self.runner.is_some()
-            && let Some((job, pipe)) = self.lanes.next()
-        {
+        while self.runner.is_some() {
+            let Some((job, pipe)) = self.lanes.next() else {
+                return;
+            };
             log::debug!("running {}", job.words());
             self.order(&Order::Run(job), pipe);
         }

@@ -22,6 +22,7 @@ mod memory;
 mod monitor;
 mod outbox;
 mod pass;
+mod pipe;
 mod place;
 mod presence;
 mod process;
@@ -550,9 +551,7 @@ impl Daemon {
             return Err(io::Error::other("the monitor was killed"));
         }
         let restarting = self.restarting().take();
-        if let Some(config) = restarting
-            && !self.is_stopping()
-        {
+        if let Some(config) = restarting.filter(|_| !self.is_stopping()) {
             restart::perform(self, parts, place, config);
         }
         Ok(())
@@ -724,9 +723,8 @@ fn turn_unguarded(
         Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if let Some(presence) = presence
-        && fds.iter().any(|fd| told(fd, PollFlags::POLLPRI))
-    {
+    let remounted = fds.iter().any(|fd| told(fd, PollFlags::POLLPRI));
+    if let Some(presence) = presence.filter(|_| remounted) {
         presence.mounted();
     }
     alarm.clear();

@@ -8,7 +8,7 @@
 
 use std::{
     ffi::CString,
-    io::{self, ErrorKind, PipeReader},
+    io::{self, ErrorKind},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{
@@ -40,6 +40,7 @@ use super::{
     hand::{Answer, Done, Servant, Trouble},
     job::take_line,
     pass,
+    pipe::{PipeReader, pipe},
     process::{self, Lines},
     seals::Key,
     signals::{self, Children},
@@ -245,7 +246,12 @@ impl Monitor {
             if !serves {
                 return Ok(None);
             }
-            if runner_ended && let Some(runner) = self.runner.take() {
+            let ended = if runner_ended {
+                self.runner.take()
+            } else {
+                None
+            };
+            if let Some(runner) = ended {
                 // It may have been reaped already.
                 let _ = waitpid(runner.process, None);
                 orphans::end(self.daemon);
@@ -257,7 +263,7 @@ impl Monitor {
     /// end of the line to it.
     fn start_runner(&self) -> io::Result<Runner> {
         let (ours, theirs) = UnixStream::pair()?;
-        let (alive, held) = io::pipe()?;
+        let (alive, held) = pipe()?;
         let key = self.servant.key.clone();
         let limit = self.start.descriptors;
         let (process, (ours, alive)) =

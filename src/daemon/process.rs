@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{self, IsTerminal, PipeWriter, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::{fs::OpenOptionsExt, net::UnixStream},
@@ -33,6 +33,7 @@ use super::{
     hand::Servant,
     harden,
     monitor::{self, Charge},
+    pipe::PipeWriter,
     runner,
     seals::Key,
     signals,

@@ -283,9 +283,10 @@ fn drain(daemon: &Arc<Daemon>, parts: &Parts, place: &mut Place) -> io::Result<(
     let give_up = Instant::now() + DRAIN_TIMEOUT;
     let begin = || vec![parts.clients.drain(), parts.browsers.drain()];
     let mut draining = begin();
-    while let Some(drained) = draining.last()
-        && Instant::now() < give_up
-    {
+    while let Some(drained) = draining.last() {
+        if Instant::now() >= give_up {
+            break;
+        }
         match drained.recv_timeout(DRAIN_LOOK) {
             Err(RecvTimeoutError::Timeout) => {}
             // A server that has panicked answers nobody.

@@ -134,9 +134,8 @@ impl Runner {
             at.saturating_duration_since(Instant::now())
                 .saturating_add(Duration::from_millis(1))
         });
-        if let Some(interval) = self.children.must_ask()
-            && !self.running.is_empty()
-        {
+        let interval = self.children.must_ask();
+        if let Some(interval) = interval.filter(|_| !self.running.is_empty()) {
             timeout = Some(timeout.map_or(interval, |timeout| timeout.min(interval)));
         }
         let timeout = match timeout {

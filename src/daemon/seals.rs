@@ -6,13 +6,16 @@
 
 use std::{
     collections::HashMap,
-    io::{self, PipeReader, Read, Write},
+    io::{self, Read, Write},
 };
 
 use ring::hmac::{self, HMAC_SHA256};
 use serde::{Deserialize, Serialize};
 
-use super::job::Lane;
+use super::{
+    job::Lane,
+    pipe::{PipeReader, pipe},
+};
 use crate::config::{ClientSecret, Config};
 
 /// The options that aren't a lane's, as seals name them.
@@ -48,7 +51,7 @@ impl Key {
     /// # Errors
     /// When there can't be one.
     pub fn lay_down(&self) -> io::Result<PipeReader> {
-        let (reader, mut writer) = io::pipe()?;
+        let (reader, mut writer) = pipe()?;
         writer.write_all(&self.bytes)?;
         Ok(reader)
     }

@@ -120,9 +120,10 @@ impl Shared {
         for effect in parcel.effects {
             self.perform(effect);
         }
-        if !parcel.news.is_empty()
-            && let Some(remote) = self.clients()
-        {
+        if parcel.news.is_empty() {
+            return;
+        }
+        if let Some(remote) = self.clients() {
             clients::publish(&remote, &parcel.news);
         }
     }

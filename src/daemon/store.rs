@@ -10,7 +10,7 @@
 use std::{
     env,
     fs::File,
-    io::{self, PipeReader, Seek},
+    io::{self, Seek},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
@@ -25,7 +25,13 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{activation::Given, broker::Broker, handover, memory, place::SocketFile};
+use super::{
+    activation::Given,
+    broker::Broker,
+    handover, memory,
+    pipe::{PipeReader, pipe},
+    place::SocketFile,
+};
 use crate::{
     config::RestrictedSocket,
     core::{CoreState, Ports, dump},
@@ -130,7 +136,7 @@ fn remove(broker: &Broker, names: &[&str]) {
 
 /// Returns when the manager has dealt with all that it was told before.
 fn barrier(broker: &Broker) -> io::Result<()> {
-    let (ours, theirs) = io::pipe()?;
+    let (ours, theirs) = pipe()?;
     broker.notify("BARRIER=1\n".into(), &[theirs.as_fd()])?;
     drop(theirs);
     wait_for_hangup(&ours)
@@ -228,9 +234,10 @@ impl Left {
         remove(&self.broker, &[STATE, SOCKET]);
         for (path, socket) in &self.sockets {
             // The configuration has it no more.
-            if let Ok(file) = SocketFile::of(path, &self.broker)
-                && !self.used.contains(path)
-            {
+            if self.used.contains(path) {
+                continue;
+            }
+            if let Ok(file) = SocketFile::of(path, &self.broker) {
                 file.remove(Some(socket.as_fd()));
             }
         }

@@ -61,7 +61,7 @@ impl Deref for LockedText {
 
     fn deref(&self) -> &str {
         // SAFETY: the bytes are a copy of a `str`'s, and nobody can have changed them.
-        unsafe { str::from_utf8_unchecked(self.0.bytes()) }
+        unsafe { std::str::from_utf8_unchecked(self.0.bytes()) }
     }
 }
 
@@ -200,11 +200,11 @@ impl Room {
 
     /// Gives it back, as one gap with what is free around it.
     fn give(&mut self, mut at: usize, mut len: usize) {
-        if let Some((before, long)) = self.gaps.range(..at).next_back()
-            && before.saturating_add(*long) == at
-        {
-            at = *before;
-            len = len.saturating_add(*long);
+        if let Some((before, long)) = self.gaps.range(..at).next_back() {
+            if before.saturating_add(*long) == at {
+                at = *before;
+                len = len.saturating_add(*long);
+            }
         }
         if let Some(long) = self.gaps.remove(&at.saturating_add(len)) {
             len = len.saturating_add(long);

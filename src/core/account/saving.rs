@@ -47,11 +47,11 @@ impl Account {
         // for that, and nobody knows whether they are newer than what is held.
         let obtained = asked.min(env.now.instant);
         let ahead = asked.since(obtained);
-        if let Held::Grant(grant) = &self.held
-            && (grant.obtained.instant >= asked
-                || (!ahead.is_zero() && self.is_live(env.now.instant)))
-        {
-            return false;
+        if let Held::Grant(grant) = &self.held {
+            let live = || self.is_live(env.now.instant);
+            if grant.obtained.instant >= asked || (!ahead.is_zero() && live()) {
+                return false;
+            }
         }
         env.tokens_changed();
         let access = saved.access.as_ref().map(|access| &access.token);

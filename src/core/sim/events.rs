@@ -280,9 +280,7 @@ impl World {
             state: Secret::new(state.clone()),
             iss: match back {
                 Back::OtherIssuer => Some("https://evil.example".into()),
-                _ => code
-                    .is_multiple_of(2)
-                    .then(|| format!("https://iss{}.example", origin.issuer)),
+                _ => (code % 2 == 0).then(|| format!("https://iss{}.example", origin.issuer)),
             },
             result: match back {
                 Back::Refused => CallbackResult::Error {
@@ -544,9 +542,8 @@ impl World {
         let shadow = &mut self.shadows[account];
         let live = shadow.valid(now.instant).is_some()
             || (shadow.refresh_token().is_some() && shadow.renewal != Renewal::Rejected);
-        if let Some(held) = &shadow.held
-            && (held.obtained >= asked || (asked > now.instant && live))
-        {
+        let ahead = asked > now.instant && live;
+        if (shadow.held.as_ref()).is_some_and(|held| held.obtained >= asked || ahead) {
             return Ok(false);
         }
         let old = shadow.refresh_token();
@@ -573,7 +570,7 @@ impl World {
         let before = self.shadows.clone();
         // Some requests are with the issuer already.
         for index in 0..self.flights.len() {
-            if self.flights[index].attempt.0.is_multiple_of(2) {
+            if self.flights[index].attempt.0 % 2 == 0 {
                 self.arrive(index, Some(3600))?;
             }
         }
@@ -613,9 +610,7 @@ impl World {
         let pause = pauses.max().unwrap_or_default();
         let end = now.after(longest.max(pause) + super::FLOOR);
         self.all_answered()?;
-        while let Some(at) = self.sut.poll_timeout(self.now)
-            && at <= end
-        {
+        while let Some(at) = self.sut.poll_timeout(self.now).filter(|at| *at <= end) {
             self.forward(at.since(self.now.instant));
             self.tick()?;
             self.all_answered()?;
@@ -644,7 +639,7 @@ impl World {
     fn all_answered(&mut self) -> Check {
         for at in 0..self.codes.len() {
             // Nobody is left to poll for an answer.
-            self.enter(at, self.steps.is_multiple_of(2))?;
+            self.enter(at, self.steps % 2 == 0)?;
         }
         loop {
             if self.asks_issuers() {

@@ -85,10 +85,8 @@ impl World {
         let mut all = self.revocations.iter();
         let named = all.position(|it| it.account == account && it.attempt == Some(attempt));
         let about = |it: &Revocation| it.account == account && it.tags.first() == Some(&tag);
-        if let Some(named) = named
-            && !about(&self.revocations[named])
-            && let Some(ours) = self.revocations.iter().position(about)
-        {
+        let named = named.filter(|at| !about(&self.revocations[*at]));
+        if let (Some(named), Some(ours)) = (named, self.revocations.iter().position(about)) {
             self.revocations[named].attempt = self.revocations[ours].attempt;
             self.revocations[ours].attempt = Some(attempt);
         }
