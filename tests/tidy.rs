@@ -1,6 +1,7 @@
 //! Rules as tests, each with its reason in its message. A rule is a function over files; beside
 //! every test of the tree stands one that plants a violation, so that no rule sleeps.
 
+mod oldest_rust;
 mod papers;
 mod rules;
 mod tree;
