@@ -1,5 +1,5 @@
-//! What packages of other systems take from the tree, and what `make install` makes of it: each row is what a
-//! recipe relies on.
+//! What packages of other systems take from the tree, and what `make install` makes of it: each row
+//! is what a recipe relies on.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +80,19 @@ printf 'from cargo' >"${CARGO_TARGET_DIR:-target}/release/pizauth"
 chmod 755 "${CARGO_TARGET_DIR:-target}/release/pizauth"
 "#;
 
+/// An install that writes nothing outside the test's directory, so that a Makefile that forgets a
+/// variable does no harm.
+const INSTALL: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+for word; do
+    case $word in
+    "$here"/*) ;;
+    /*) echo "$word is outside" >&2; exit 1 ;;
+    esac
+done
+exec install "$@"
+"#;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -116,6 +129,7 @@ impl Tree {
         assert!(copy.arg(&source).status().unwrap().success());
         let tree = Tree { dir };
         tree.program("cargo", CARGO);
+        tree.program("install", INSTALL);
         tree
     }
 
@@ -147,6 +161,7 @@ impl Tree {
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.path("user"))
             .env("CARGO", self.path("cargo"))
+            .env("INSTALL", self.path("install"))
             .envs(variables.iter().map(|(name, value)| (name, at(value))))
             .current_dir(self.path("source"))
             .output()
@@ -178,7 +193,7 @@ impl Tree {
     fn touched(&self) -> BTreeSet<String> {
         let files = self.files("").into_iter();
         files
-            .filter(|it| !it.starts_with("source/") && it != "cargo")
+            .filter(|it| !it.starts_with("source/") && it != "cargo" && it != "install")
             .collect()
     }
 
