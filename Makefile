@@ -1,29 +1,41 @@
 # The targets: all (or build), demo, test, check, cross, sim, sim-canaries, model, soak, asan, memcheck, fuzz,
-# browser, acceptance, bench, install, uninstall, clean.
+# browser, acceptance, bench, install, install-systemd, uninstall, distrib, clean.
 # Both GNU make and BSD make read this file.
 
-CARGO = cargo
-INSTALL = install
-PREFIX = /usr/local
+CARGO ?= cargo
+INSTALL ?= install
+PREFIX ?= /usr/local
 # For packagers: everything goes below it, and nothing that is installed names it.
-DESTDIR =
+DESTDIR ?=
 
-BINDIR = $(PREFIX)/bin
-MANDIR = $(PREFIX)/share/man
-BASHDIR = $(PREFIX)/share/bash-completion/completions
-ZSHDIR = $(PREFIX)/share/zsh/site-functions
-FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
-EXAMPLEDIR = $(PREFIX)/share/examples/pizauth
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib
+SHAREDIR ?= $(PREFIX)/share
+MANDIR ?= $(SHAREDIR)/man
+DOCDIR ?= $(SHAREDIR)/doc/pizauth
+EXAMPLESDIR ?= $(SHAREDIR)/examples
+BASHDIR ?= $(SHAREDIR)/bash-completion/completions
+ZSHDIR ?= $(SHAREDIR)/zsh/site-functions
+FISHDIR ?= $(SHAREDIR)/fish/vendor_completions.d
+# Whether `install` does what install-systemd does: yes or no; without it, on Linux.
+USESYSTEMD ?=
 # Below a home, systemd looks into share, not lib. The shell says which it is.
-UNITDIR = $(PREFIX)/$$(case '$(PREFIX)' in ("$${HOME:-/-}"/*) echo share ;; (*) echo lib ;; esac)/systemd/user
+UNITDIR ?= $$(case '$(PREFIX)' in ("$${HOME:-/-}"/*) echo '$(SHAREDIR)' ;; (*) echo '$(LIBDIR)' ;; esac)/systemd/user
+
+# What cargo builds, as packagers who build for another target rewrite it.
+BINARY = target/release/pizauth
+# The shell's $binary: the same, where cargo's target directory is another.
+FIND_BINARY = binary='$(BINARY)'; \
+	[ -z "$$CARGO_TARGET_DIR" ] || binary="$$CARGO_TARGET_DIR/$${binary\#target/}"
 
 MANPAGES = pizauth.1 pizauth.conf.5 pizauth.sock.7
-BASH_COMPLETION = share/bash/pizauth
+BASH_COMPLETION = share/bash/completion.bash
 ZSH_COMPLETION = share/zsh/_pizauth
 FISH_COMPLETION = share/fish/pizauth.fish
 UNIT = lib/systemd/user/pizauth.service
 SOCKET_UNIT = lib/systemd/user/pizauth.socket
 PLIST = lib/launchd/pizauth.plist
+DOCS = README.md SECURITY.md CHANGES.md LICENSE-APACHE LICENSE-MIT
 # What users are to copy; the demo isn't.
 EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
 	examples/persistence examples/providers examples/services examples/statusbars
@@ -57,7 +69,7 @@ COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
 
 .PHONY: all build demo test check lint lint-rust lint-man lint-shell cross sim sim-canaries model asan memcheck \
-	fuzz browser acceptance soak bench bloat install uninstall clean
+	fuzz browser acceptance soak bench bloat install install-systemd uninstall distrib clean
 # A check's last words are those of the tests.
 .NOTPARALLEL:
 
@@ -184,46 +196,60 @@ bloat:
 	CARGO_PROFILE_RELEASE_STRIP=false $(CARGO) build --locked --release --target-dir target/bloat
 	python3 benches/bloat.py target/bloat/release/pizauth
 
-# Where root has no compiler, it installs what `make` has built before.
+# Takes what `make` has built, and builds only where nothing is built: root may have no compiler.
 install:
-	@if command -v $(CARGO) >/dev/null; then $(CARGO) build --locked --release; \
-	elif [ ! -x "$${CARGO_TARGET_DIR:-target}/release/pizauth" ]; then \
-		echo 'there is no $(CARGO) here: run make first' >&2; exit 1; \
+	@$(FIND_BINARY); if [ ! -x "$$binary" ]; then \
+		command -v $(CARGO) >/dev/null || \
+			{ echo 'there is no $(CARGO) here: run make first' >&2; exit 1; }; \
+		$(CARGO) build --locked --release; \
 	fi
-	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
-		'$(DESTDIR)$(FISHDIR)' "$(DESTDIR)$(UNITDIR)"
-	$(INSTALL) -m 755 "$${CARGO_TARGET_DIR:-target}/release/pizauth" '$(DESTDIR)$(BINDIR)/pizauth'
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(BASHDIR)' \
+		'$(DESTDIR)$(ZSHDIR)' '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(EXAMPLESDIR)/pizauth/services'
+	@$(FIND_BINARY); $(INSTALL) -m 755 "$$binary" '$(DESTDIR)$(BINDIR)/pizauth'
 	for page in $(MANPAGES); do \
 		dir='$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
 		$(INSTALL) -d "$$dir" && $(INSTALL) -m 644 "$$page" "$$dir/$$page" || exit 1; \
 	done
+	$(INSTALL) -m 644 $(DOCS) '$(DESTDIR)$(DOCDIR)'
 	$(INSTALL) -m 644 $(BASH_COMPLETION) '$(DESTDIR)$(BASHDIR)/pizauth'
 	$(INSTALL) -m 644 $(ZSH_COMPLETION) '$(DESTDIR)$(ZSHDIR)/_pizauth'
 	$(INSTALL) -m 644 $(FISH_COMPLETION) '$(DESTDIR)$(FISHDIR)/pizauth.fish'
 	find $(EXAMPLES) -type f | while read -r file; do \
-		dir='$(DESTDIR)$(EXAMPLEDIR)'/$$(dirname "$${file#examples/}"); \
+		dir='$(DESTDIR)$(EXAMPLESDIR)/pizauth'/$$(dirname "$${file#examples/}"); \
 		if [ -x "$$file" ]; then mode=755; else mode=644; fi; \
 		$(INSTALL) -d "$$dir" && $(INSTALL) -m $$mode "$$file" "$$dir" || exit 1; \
 	done
-	sed 's|@BINDIR@|$(BINDIR)|g' $(UNIT) >"$(DESTDIR)$(UNITDIR)/pizauth.service"
+	sed 's|/usr/local/bin/|$(BINDIR)/|' $(PLIST) >'$(DESTDIR)$(EXAMPLESDIR)/pizauth/services/pizauth.plist'
+	chmod 644 '$(DESTDIR)$(EXAMPLESDIR)/pizauth/services/pizauth.plist'
+	@use='$(USESYSTEMD)'; case "$${use:-$$(uname -s)}" in \
+		[Yy]* | 1 | true | Linux) $(MAKE) install-systemd ;; \
+	esac
+
+install-systemd:
+	$(INSTALL) -d "$(DESTDIR)$(UNITDIR)"
+	sed 's|/usr/bin/|$(BINDIR)/|' $(UNIT) >"$(DESTDIR)$(UNITDIR)/pizauth.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/pizauth.service"
 	$(INSTALL) -m 644 $(SOCKET_UNIT) "$(DESTDIR)$(UNITDIR)/pizauth.socket"
-	$(INSTALL) -d '$(DESTDIR)$(EXAMPLEDIR)/services'
-	sed 's|@BINDIR@|$(BINDIR)|g' $(PLIST) >'$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
-	chmod 644 '$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
 
 # Takes away what this version installs; directories that others may share stay.
 uninstall:
 	for page in $(MANPAGES); do rm -f '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page || exit 1; done
+	for file in $(DOCS); do rm -f '$(DESTDIR)$(DOCDIR)'/$$file || exit 1; done
 	find $(EXAMPLES) -type f | while read -r file; do \
-		rm -f '$(DESTDIR)$(EXAMPLEDIR)'/"$${file#examples/}" || exit 1; \
+		rm -f '$(DESTDIR)$(EXAMPLESDIR)/pizauth'/"$${file#examples/}" || exit 1; \
 	done
-	rm -f '$(DESTDIR)$(EXAMPLEDIR)/services/pizauth.plist'
-	[ ! -d '$(DESTDIR)$(EXAMPLEDIR)' ] || \
-		find '$(DESTDIR)$(EXAMPLEDIR)' -depth -type d -exec rmdir {} \; 2>/dev/null || :
+	rm -f '$(DESTDIR)$(EXAMPLESDIR)/pizauth/services/pizauth.plist'
+	for dir in '$(DESTDIR)$(EXAMPLESDIR)/pizauth' '$(DESTDIR)$(DOCDIR)'; do \
+		[ ! -d "$$dir" ] || find "$$dir" -depth -type d -exec rmdir {} \; 2>/dev/null || :; \
+	done
 	rm -f '$(DESTDIR)$(BINDIR)/pizauth' '$(DESTDIR)$(BASHDIR)/pizauth' \
 		'$(DESTDIR)$(ZSHDIR)/_pizauth' '$(DESTDIR)$(FISHDIR)/pizauth.fish' \
 		"$(DESTDIR)$(UNITDIR)/pizauth.service" "$(DESTDIR)$(UNITDIR)/pizauth.socket"
+
+# The source as one file, of the commit that is checked out.
+distrib:
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml); \
+	git archive --prefix="pizauth-$$version/" --output="pizauth-$$version.tar.gz" HEAD
 
 clean:
 	$(CARGO) clean

@@ -489,10 +489,10 @@ fn size(report: &mut Report) {
     let sections = sections.map(|output| output.stdout).unwrap_or_default();
     for line in String::from_utf8_lossy(&sections).lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        if let [name, bytes, _] = words[..]
-            && let Ok(bytes) = bytes.parse::<f64>()
-            && bytes > 16_384.0
-        {
+        let [name, bytes, _] = words[..] else {
+            continue;
+        };
+        if let Some(bytes) = bytes.parse::<f64>().ok().filter(|bytes| *bytes > 16_384.0) {
             report.row(name, "bytes", bytes, "");
         }
     }

@@ -237,11 +237,11 @@ impl<S: Service> Server<S> {
                 }
             }
             self.expire();
-            if let Some(done) = &self.draining
-                && self.connections.is_empty()
-            {
-                // It is said every turn; once is enough to be heard.
-                let _ = done.try_send(());
+            if let Some(done) = &self.draining {
+                if self.connections.is_empty() {
+                    // It is said every turn; once is enough to be heard.
+                    let _ = done.try_send(());
+                }
             }
         }
         Ok(())

@@ -2,10 +2,10 @@
 //! who gets the socket, signals, and what the log says.
 
 use std::fs::{self, File};
-use std::io;
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
@@ -127,10 +127,10 @@ fn output_that_cannot_be_written_is_an_error() {
         &["--help"],
         &["--version"],
     ] {
-        let (reader, writer) = io::pipe().unwrap();
+        let (reader, writer) = UnixStream::pair().unwrap();
         drop(reader);
         assert_eq!(
-            with_stdout(&daemon, args, writer.into()).failed(1),
+            with_stdout(&daemon, args, OwnedFd::from(writer).into()).failed(1),
             "ERROR - can't write to stdout: Broken pipe (os error 32)\n",
             "{args:?}"
         );

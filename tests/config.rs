@@ -57,7 +57,7 @@ fn every_case_has_its_exact_outcome() {
         if bless {
             fs::write(&path, got).unwrap();
         } else {
-            let name = path.file_name().unwrap().display();
+            let name = path.display();
             writeln!(wrong, "{name}\n--- wanted\n{wanted}--- got\n{got}").unwrap();
         }
     }

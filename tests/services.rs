@@ -197,7 +197,7 @@ fn the_units_for_systemd_are_understood() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         std::fs::read_to_string(root.join(path)).unwrap()
     };
-    let unit = shipped("lib/systemd/user/pizauth.service").replace("@BINDIR@/pizauth", "/bin/sh");
+    let unit = shipped("lib/systemd/user/pizauth.service").replace("/usr/bin/pizauth", "/bin/sh");
     std::fs::write(daemon.path("pizauth.service"), unit).unwrap();
     let socket = shipped("lib/systemd/user/pizauth.socket");
     std::fs::write(daemon.path("pizauth.socket"), socket).unwrap();

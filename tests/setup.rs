@@ -260,7 +260,7 @@ fn every_provider_is_in_the_manual_and_offered_by_the_shells() {
     assert!(programs.len() > 10, "{programs:?}");
     for file in [
         "pizauth.1",
-        "share/bash/pizauth",
+        "share/bash/completion.bash",
         "share/zsh/_pizauth",
         "share/fish/pizauth.fish",
     ] {

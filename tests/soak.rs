@@ -192,10 +192,10 @@ impl Soak {
         if self.restarting.as_mut().is_some_and(|it| !it.is_running()) {
             self.await_restart();
         }
-        if beat.is_multiple_of(5) {
+        if beat % 5 == 0 {
             self.disturb(beat);
         }
-        if beat.is_multiple_of(20) {
+        if beat % 20 == 0 {
             self.end_a_grant();
         }
         self.samples.push(self.sample());
@@ -279,7 +279,7 @@ impl Soak {
             5 => kill(pid, Signal::SIGUSR1).expect("to signal"),
             6 => self.lax.drop_connections(),
             7 => self.strict.drop_connections(),
-            _ if beat.is_multiple_of(10) => {
+            _ if beat % 10 == 0 => {
                 fs::remove_file(self.daemon.socket_path()).expect("to remove the socket");
                 // It comes back by itself.
                 self.connect();

@@ -1,6 +1,7 @@
 //! Rules as tests, each with its reason in its message. A rule is a function over files; beside
 //! every test of the tree stands one that plants a violation, so that no rule sleeps.
 
+mod oldest_rust;
 mod papers;
 mod rules;
 mod tree;
@@ -423,7 +424,10 @@ fn the_completions_have_every_command_and_option() {
     let files = tree();
     let all = papers::table(Names::All);
     for (path, read) in [
-        ("share/bash/pizauth", papers::bash as fn(&File) -> Options),
+        (
+            "share/bash/completion.bash",
+            papers::bash as fn(&File) -> Options,
+        ),
         ("share/zsh/_pizauth", papers::zsh),
         ("share/fish/pizauth.fish", papers::fish),
     ] {
@@ -446,8 +450,13 @@ fn a_command_or_option_that_is_missing_or_too_many_is_found() {
         ),
         ("pizauth.1", papers::commands, "Fl Fl no-url", "Ar no-url"),
         ("pizauth.1", papers::synopsis, ".Cm status", ".Ar status"),
-        ("share/bash/pizauth", papers::bash, "status)", ")"),
-        ("share/bash/pizauth", papers::bash, "--no-url", "--no-uri"),
+        ("share/bash/completion.bash", papers::bash, "status)", ")"),
+        (
+            "share/bash/completion.bash",
+            papers::bash,
+            "--no-url",
+            "--no-uri",
+        ),
         ("share/zsh/_pizauth", papers::zsh, "'status:", "'statis:"),
         ("share/zsh/_pizauth", papers::zsh, "--no-url", "--no-uri"),
         (

@@ -59,8 +59,8 @@ mod tests {
         let rows: Vec<Vec<char>> = plain.lines().map(|line| line.chars().collect()).collect();
         let dark = |x: usize, y: usize| match rows[y / 2][x] {
             '█' => true,
-            '▀' => y.is_multiple_of(2),
-            '▄' => !y.is_multiple_of(2),
+            '▀' => y % 2 == 0,
+            '▄' => y % 2 == 1,
             _ => false,
         };
         let (width, height) = (rows[0].len(), 2 * rows.len());

@@ -168,11 +168,12 @@ impl Listeners {
         ];
         let mut warnings = Vec::new();
         for (name, listen, span) in listeners {
-            if let (Listen::On { host, .. }, Some(span)) = (listen, span)
-                && !value::is_loopback_host(host)
-            {
-                let what = format!("`{name}` can be reached from other machines");
-                warnings.push((span, what));
+            match (listen, span) {
+                (Listen::On { host, .. }, Some(span)) if !value::is_loopback_host(host) => {
+                    let what = format!("`{name}` can be reached from other machines");
+                    warnings.push((span, what));
+                }
+                _ => {}
             }
         }
         warnings
@@ -409,9 +410,9 @@ impl<'a> Accounts<'_, 'a> {
             }
         };
         let auth = section.client_auth("client_auth")?;
-        if let (Some((auth, span)), none) = (auth, secret == ClientSecret::None)
-            && none != (auth == ClientAuth::None)
-        {
+        let none = secret == ClientSecret::None;
+        let unfit = auth.filter(|(auth, _)| none != (*auth == ClientAuth::None));
+        if let Some((_, span)) = unfit {
             let what = if none {
                 "`client_auth` needs a `client_secret` or a `client_secret_cmd`"
             } else {

@@ -404,9 +404,9 @@ impl Account {
             }
         }
         for at in 0..self.state.revocations.len() {
-            if let Some(revocation) = self.state.revocations.get_mut(at)
-                && revocation.dispatch().due().is_some_and(|at| at <= now)
-            {
+            let revocation = self.state.revocations.get_mut(at);
+            let due = revocation.filter(|it| it.dispatch().due().is_some_and(|at| at <= now));
+            if let Some(revocation) = due {
                 let attempt = env.attempt();
                 revocation.retry(attempt);
                 self.send(env, attempt);

@@ -137,10 +137,9 @@ fn with_newest_dumps(
             Action::Restore(pick) | Action::Kill(action::Kill::Crash(pick)) => *pick = 0,
             _ => continue,
         }
-        if let (needed, Some(violation)) = replay(seed, canary, &simpler)
-            && needed == trace.len()
-            && violation.is_like(broken)
-        {
+        let (needed, violation) = replay(seed, canary, &simpler);
+        let alike = violation.is_some_and(|violation| violation.is_like(broken));
+        if needed == trace.len() && alike {
             trace = simpler;
         }
     }

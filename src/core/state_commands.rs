@@ -87,9 +87,8 @@ impl Core {
     /// To be called once, before anything is answered: loads what was saved, unless a predecessor
     /// did. The server answers when [`Core::is_keeping`] says no.
     pub fn start(&mut self, cx: &mut Cx) {
-        if let Some(command) = self.common.config.state_load_cmd.clone()
-            && !self.commands.loaded
-        {
+        let command = self.common.config.state_load_cmd.clone();
+        if let Some(command) = command.filter(|_| !self.commands.loaded) {
             self.begin_load(cx, command);
         }
     }

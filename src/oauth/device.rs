@@ -118,11 +118,13 @@ pub fn judge_authorization(
     outcome: &Outcome,
     wall: Wall,
 ) -> Result<Authorization, (Refusal, bool)> {
-    if let Outcome::Reply(reply) = outcome
-        && let Ok(mut members) = Members::read(&reply.body)
-        && (200..=299).contains(&reply.status)
-        && members.error().is_none()
-    {
+    let members = match outcome {
+        Outcome::Reply(reply) if (200..=299).contains(&reply.status) => {
+            Members::read(&reply.body).ok()
+        }
+        _ => None,
+    };
+    if let Some(mut members) = members.filter(|members| members.error().is_none()) {
         return read(&mut members).map_err(|lack| {
             let text = format!(
                 "{}: the reply to the request for a code {lack}",
@@ -197,10 +199,10 @@ pub fn judge_poll(
     outcome: &Outcome,
     wall: Wall,
 ) -> Poll {
-    if let Outcome::Reply(reply) = outcome
-        && let Some(poll) = judge_error(interval, lost, reply)
-    {
-        return poll;
+    if let Outcome::Reply(reply) = outcome {
+        if let Some(poll) = judge_error(interval, lost, reply) {
+            return poll;
+        }
     }
     match token::judge(GrantType::DeviceCode, endpoint, scopes, outcome, wall) {
         token::Verdict::Granted(tokens) => Poll::Granted(tokens),

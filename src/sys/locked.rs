@@ -61,7 +61,7 @@ impl Deref for LockedText {
 
     fn deref(&self) -> &str {
         // SAFETY: the bytes are a copy of a `str`'s, and nothing can have changed them.
-        unsafe { str::from_utf8_unchecked(self.0.bytes()) }
+        unsafe { std::str::from_utf8_unchecked(self.0.bytes()) }
     }
 }
 
@@ -196,9 +196,8 @@ impl Room {
 
     /// Gives it back, as one gap with what is free around it.
     fn give(&mut self, mut at: usize, mut len: usize) {
-        if let Some((before, long)) = self.gaps.range(..at).next_back()
-            && before + long == at
-        {
+        let before = self.gaps.range(..at).next_back();
+        if let Some((before, long)) = before.filter(|(before, long)| *before + *long == at) {
             at = *before;
             len += long;
         }

@@ -151,9 +151,11 @@ fn test_modules(file: &File) -> Vec<String> {
             .unwrap_or_default()
             .split_whitespace()
             .collect();
-        if let [.., "mod", name] = words[..]
-            && let Some(name) = name.strip_suffix(';')
-        {
+        let module = match words[..] {
+            [.., "mod", name] => name.strip_suffix(';'),
+            _ => None,
+        };
+        if let Some(name) = module {
             found.extend([format!("{home}{name}.rs"), format!("{home}{name}/")]);
         }
     }

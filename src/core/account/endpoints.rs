@@ -229,10 +229,10 @@ impl Account {
 
     /// Has the issuer asked for a sign-in that can't begin without it.
     pub(super) fn discover_for_sign_in(&mut self, env: &mut Env) {
-        if let Some(issuer) = self.registration.discovers()
-            && env.want_metadata(issuer).is_err()
-        {
-            env.common.issuers.insist(issuer);
+        if let Some(issuer) = self.registration.discovers() {
+            if env.want_metadata(issuer).is_err() {
+                env.common.issuers.insist(issuer);
+            }
         }
     }
 

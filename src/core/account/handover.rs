@@ -46,9 +46,10 @@ impl Account {
             return snapshot.end(env);
         }
         let ours = self.token_file.as_ref().map(|file| file.path.clone());
-        if let Some(path) = snapshot.token_file
-            && ours.as_ref() != Some(&path)
-        {
+        let old = snapshot
+            .token_file
+            .filter(|path| ours.as_ref() != Some(path));
+        if let Some(path) = old {
             env.emit(Effect::TokenFile {
                 account: self.name.clone(),
                 path,

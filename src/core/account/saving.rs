@@ -32,11 +32,11 @@ impl Account {
         // for that, and can't be compared with the tokens held.
         let obtained = asked.min(env.now.instant);
         let ahead = asked.since(obtained);
-        if let Some(grant) = &self.state.grant
-            && (grant.obtained.instant >= asked
-                || (!ahead.is_zero() && self.is_live(env.now.instant)))
-        {
-            return false;
+        if let Some(grant) = &self.state.grant {
+            let newer = grant.obtained.instant >= asked;
+            if newer || (!ahead.is_zero() && self.is_live(env.now.instant)) {
+                return false;
+            }
         }
         env.tokens_changed();
         let refresh_token = saved.refresh_token;

@@ -307,12 +307,12 @@ impl Sut {
         if let Some(token) = self.remembered.remove(name) {
             return Some(Show::Token(token));
         }
-        if self.has(Canary::ShowExpired)
-            && let Some(access) = self.saved(cx.now, name).and_then(|saved| saved.access)
-            && let Some(expires) = access.expires
-            && cx.now.wall.since(expires) < Duration::from_secs(30)
-        {
-            return Some(Show::Token(access.token));
+        if self.has(Canary::ShowExpired) {
+            let access = self.saved(cx.now, name).and_then(|saved| saved.access);
+            let fresh = |at| cx.now.wall.since(at) < Duration::from_secs(30);
+            if let Some(access) = access.filter(|access| access.expires.is_some_and(fresh)) {
+                return Some(Show::Token(access.token));
+            }
         }
         self.core.show(cx, name)
     }
@@ -335,10 +335,9 @@ impl Sut {
 
     /// `revoke`; with a waiter the provider is told, if it can be.
     pub fn revoke(&mut self, cx: &mut Cx, name: &str, tell: Option<Waiter>) -> Option<bool> {
-        if self.has(Canary::ShowAfterRevoke)
-            && let Some(access) = self.saved(cx.now, name).and_then(|saved| saved.access)
-        {
-            self.remembered.insert(name.into(), access.token);
+        if self.has(Canary::ShowAfterRevoke) {
+            let access = self.saved(cx.now, name).and_then(|saved| saved.access);
+            (self.remembered).extend(access.map(|access| (name.into(), access.token)));
         }
         match tell {
             Some(waiter) => self.core.revoke_and_tell(cx, name, waiter),
@@ -406,9 +405,8 @@ impl Sut {
         issuer: &str,
         outcome: &Outcome,
     ) {
-        if self.has(Canary::BelieveAnybody)
-            && let Outcome::Reply(reply) = outcome
-        {
+        let believes = self.has(Canary::BelieveAnybody);
+        if let (true, Outcome::Reply(reply)) = (believes, outcome) {
             let text = String::from_utf8_lossy(&reply.body);
             let said = |issuer: &str| format!("\"issuer\":\"{issuer}\"");
             let text = text.replace(&said(STRANGER), &said(issuer));

@@ -87,12 +87,13 @@ impl World {
     /// The client secret is there for which the request for a code has waited, and with it the end
     /// of a code for which there is no endpoint any more.
     pub fn code_can_be_asked_for(&mut self, account: usize, said: &mut Said) {
-        let has = self.setup.accounts[account].has_device();
-        if let Some(Device::Asking(attempt)) = self.device(account).cloned()
-            && !has
-            && !self.is_flying(attempt)
-        {
-            self.code_settles(account, said);
+        if self.setup.accounts[account].has_device() {
+            return;
+        }
+        if let Some(Device::Asking(attempt)) = self.device(account).cloned() {
+            if !self.is_flying(attempt) {
+                self.code_settles(account, said);
+            }
         }
     }
 
@@ -160,14 +161,16 @@ impl World {
         let mut said = Said::default();
         let account = flight.account;
         self.code_settles(account, &mut said);
-        if let Some(Decision::Device {
-            code,
-            life,
-            interval,
-        }) = flight.decision
-            && fault.gives_code(flight.decision)
-            && self.setup.accounts[account].has_device()
-            && let Some(device) = self.device(account)
+        let gives = fault.gives_code(flight.decision) && self.setup.accounts[account].has_device();
+        let decision = flight.decision.filter(|_| gives);
+        if let (
+            Some(Decision::Device {
+                code,
+                life,
+                interval,
+            }),
+            Some(device),
+        ) = (decision, self.device(account))
         {
             let secs = |secs: u32| Duration::from_secs(secs.into());
             let interval = interval.map_or(INTERVAL, secs);
@@ -237,22 +240,20 @@ impl World {
         let now = self.now.instant;
         for account in 0..self.state.shadows.len() {
             let idle = !self.setup.accounts[account].has_device() && self.next_code(account) <= now;
-            if idle
-                && !self.sut.core.is_held()
-                && let Some(device @ Device::Wanted) = self.device(account)
-            {
-                *device = Device::Over;
-                self.code_settles(account, &mut said);
+            if self.sut.core.is_held() {
+                continue;
             }
-            if !self.sut.core.is_held()
-                && let Some(Device::Code {
+            match self.device(account) {
+                Some(device @ Device::Wanted) if idle => {
+                    *device = Device::Over;
+                    self.code_settles(account, &mut said);
+                }
+                Some(Device::Code {
                     expires,
                     attempt: None,
                     ..
-                }) = self.device(account)
-                && *expires <= now
-            {
-                said = self.device_over(account, said);
+                }) if *expires <= now => said = self.device_over(account, said),
+                Some(_) | None => {}
             }
         }
         said

@@ -290,9 +290,7 @@ impl World {
             state: Secret::new(state.clone()),
             iss: match back {
                 Back::OtherIssuer => Some("https://evil.example".into()),
-                _ => code
-                    .is_multiple_of(2)
-                    .then(|| format!("https://iss{}.example", origin.issuer)),
+                _ => (code % 2 == 0).then(|| format!("https://iss{}.example", origin.issuer)),
             },
             result: match back {
                 Back::Refused => CallbackResult::Error {
@@ -552,9 +550,8 @@ impl World {
         let shadow = &mut self.state.shadows[account];
         let live = shadow.valid(now.instant).is_some()
             || (shadow.refresh_token().is_some() && shadow.renewal != Renewal::Rejected);
-        if let Some(held) = &shadow.held
-            && (held.obtained >= asked || (asked > now.instant && live))
-        {
+        let ahead = asked > now.instant && live;
+        if (shadow.held.as_ref()).is_some_and(|held| held.obtained >= asked || ahead) {
             return Ok(false);
         }
         let old = shadow.refresh_token();
@@ -581,7 +578,7 @@ impl World {
         let before = self.state.shadows.clone();
         // Some requests are with the issuer already.
         for index in 0..self.state.flights.len() {
-            if self.state.flights[index].attempt.0.is_multiple_of(2) {
+            if self.state.flights[index].attempt.0 % 2 == 0 {
                 self.arrive(index, Some(3600))?;
             }
         }
@@ -621,9 +618,7 @@ impl World {
         let pause = pauses.max().unwrap_or_default();
         let end = now.after(longest.max(pause) + FLOOR);
         self.all_answered()?;
-        while let Some(at) = self.sut.poll_timeout(self.now)
-            && at <= end
-        {
+        while let Some(at) = self.sut.poll_timeout(self.now).filter(|at| *at <= end) {
             self.forward(at.since(self.now.instant));
             self.tick()?;
             self.all_answered()?;
@@ -652,7 +647,7 @@ impl World {
     fn all_answered(&mut self) -> Check {
         for at in 0..self.people.codes.len() {
             // Nobody is left to poll for an answer.
-            self.enter(at, self.steps.is_multiple_of(2))?;
+            self.enter(at, self.steps % 2 == 0)?;
         }
         loop {
             if self.provider.asks_issuers() {

@@ -80,7 +80,7 @@ impl World {
         self.state.keeping.taken_over();
         let state: Result<CoreState, _> = serde_json::from_slice(&json);
         // One in a process of its own sends nothing before it answers.
-        let waits = now.instant.millis().is_multiple_of(2);
+        let waits = now.instant.millis() % 2 == 0;
         match state {
             Ok(state) => self.feed(|sut, cx| {
                 if waits {
@@ -134,10 +134,10 @@ impl World {
                 if let Device::Asking(_) = device {
                     *device = Device::Wanted;
                 }
-                if let Device::Code { attempt, next, .. } = device
-                    && attempt.take().is_some()
-                {
-                    *next = now;
+                if let Device::Code { attempt, next, .. } = device {
+                    if attempt.take().is_some() {
+                        *next = now;
+                    }
                 }
             }
             SignIn::Discovering { .. } | SignIn::None => {}

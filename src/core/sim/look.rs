@@ -474,7 +474,7 @@ impl World {
             self.look_at_sign_in(account, view, wake)?;
             self.look_at_renewal(account, view, wake)?;
         }
-        if self.steps.is_multiple_of(DEBUG_EVERY) {
+        if self.steps % DEBUG_EVERY == 0 {
             search(&format!("{:?} {views:?}", self.sut.core.accounts))?;
         }
         Ok(())

@@ -23,8 +23,8 @@ impl World {
         }
         let flight = self.state.flights.remove(index);
         let class = fault.class(flight.decision);
-        if class == Class::Login
-            && let (Asks::Refresh | Asks::Exchange, Some(tag)) = (flight.asks, flight.tag)
+        if let (Class::Login, Asks::Refresh | Asks::Exchange, Some(tag)) =
+            (class, flight.asks, flight.tag)
         {
             self.provider.end_family(tag);
         }

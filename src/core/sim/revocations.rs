@@ -88,10 +88,9 @@ impl World {
         let mut all = self.state.revocations.iter();
         let named = all.position(|it| it.account == account && it.attempt == Some(attempt));
         let about = |it: &Revocation| it.account == account && it.tags.first() == Some(&tag);
-        if let Some(named) = named
-            && !about(&self.state.revocations[named])
-            && let Some(ours) = self.state.revocations.iter().position(about)
-        {
+        let ours = self.state.revocations.iter().position(about);
+        let named = named.filter(|named| !about(&self.state.revocations[*named]));
+        if let (Some(named), Some(ours)) = (named, ours) {
             self.state.revocations[named].attempt = self.state.revocations[ours].attempt;
             self.state.revocations[ours].attempt = Some(attempt);
         }

@@ -11,6 +11,7 @@ pub mod guard;
 pub mod handlers;
 pub mod limits;
 pub mod log;
+pub mod pipe;
 pub mod program;
 pub mod rights;
 pub mod runtime_files;

@@ -3,13 +3,13 @@
 use crate::{
     config::{ClientSecret, Config},
     server::ipc::{
-        capability::{Grant, Key, SOCKET, TOKEN_FILE},
+        capability::{CapabilityGrant, Key, SOCKET, TOKEN_FILE},
         hook_messages::HookKind,
     },
 };
 
 /// One for each command, token file and restricted socket.
-pub fn grants(key: &Key, config: &Config) -> Vec<Grant> {
+pub fn grants(key: &Key, config: &Config) -> Vec<CapabilityGrant> {
     let accounts = || config.accounts.iter();
     let files = accounts().filter_map(|it| it.token_file.as_ref());
     let files = files.map(|file| (TOKEN_FILE, &*file.path));

@@ -42,7 +42,9 @@ fn try_out(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<(), St
     let status = child.wait_timeout(TRIAL_TIMEOUT);
     if !matches!(status, Ok(Some(_))) {
         // A script has children. It may all just have ended by itself.
-        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
+        if let Ok(group) = i32::try_from(child.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
         let _ = child.wait();
         return Err("it takes too long".into());
     }

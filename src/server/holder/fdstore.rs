@@ -10,7 +10,7 @@
 use std::{
     env,
     fs::File,
-    io::{self, PipeReader, Seek},
+    io::{self, Seek},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
@@ -34,7 +34,10 @@ use crate::{
     paths,
     redirect::Identity,
     server::{
-        base::activation::{InheritedFd, listener},
+        base::{
+            activation::{InheritedFd, listener},
+            pipe::{PipeReader, pipe},
+        },
         ipc::memfd,
     },
 };
@@ -150,7 +153,7 @@ fn remove(monitor: &MonitorClient, names: &[&str]) {
 
 /// Returns when the manager has dealt with all that it was told before.
 fn barrier(monitor: &MonitorClient) -> io::Result<()> {
-    let (ours, theirs) = io::pipe()?;
+    let (ours, theirs) = pipe()?;
     monitor.notify("BARRIER=1\n".into(), &[theirs.as_fd()])?;
     drop(theirs);
     wait_for_hangup(&ours)
@@ -237,10 +240,11 @@ impl Predecessor {
         self.states.iter().for_each(memfd::discard);
         remove(&self.monitor, &[STATE, SOCKET]);
         for (path, socket) in &self.sockets {
-            // The configuration has it no more.
-            if let Ok(file) = SocketFile::of(path)
-                && !self.used.contains(path)
-            {
+            // Those that the configuration has no more.
+            if self.used.contains(path) {
+                continue;
+            }
+            if let Ok(file) = SocketFile::of(path) {
                 file.remove_with(&self.monitor, socket);
             }
         }

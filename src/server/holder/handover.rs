@@ -30,7 +30,7 @@ use crate::{
             error::other,
         },
         ipc::{
-            capability::{Capabilities, Grant},
+            capability::{Capabilities, CapabilityGrant},
             memfd,
             slots::Slot,
         },
@@ -47,8 +47,8 @@ pub struct Handover {
     /// The configuration as its text, so that what was tried is what will be in force.
     pub config: ConfigText,
     /// The capabilities of what it names, and those of the configuration before.
-    pub grants: Vec<Grant>,
-    pub old_grants: Vec<Grant>,
+    pub grants: Vec<CapabilityGrant>,
+    pub old_grants: Vec<CapabilityGrant>,
     /// Which listeners there are, in the words of [`listeners`].
     pub listeners: String,
     pub restarts: u32,

@@ -51,10 +51,10 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
             }
         });
     });
-    if waiting.is_err()
-        && let Some((report, owner)) = ended.with(Option::take)
-    {
-        finish(engine, &report, &owner, None);
+    if waiting.is_err() {
+        if let Some((report, owner)) = ended.with(Option::take) {
+            finish(engine, &report, &owner, None);
+        }
     }
 }
 

@@ -125,8 +125,10 @@ impl HookQueues {
     /// This runner is gone. What it hadn't begun with waits again, in its old place; the rest is
     /// lost.
     pub fn lose(&mut self, runner: u32) -> Vec<(u64, JobOwner)> {
-        let gone = self.running.extract_if(|_, it| it.runner == runner);
-        let mut gone: Vec<(u64, Running)> = gone.collect();
+        let running = std::mem::take(&mut self.running).into_iter();
+        let (mut gone, left): (Vec<_>, Vec<_>) =
+            running.partition(|(_, running)| running.runner == runner);
+        self.running = left.into_iter().collect();
         gone.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
         let mut lost = Vec::new();
         for (id, Running { owner, unbegun, .. }) in gone {

@@ -5,7 +5,7 @@
 //! more jobs, and go when their last one has ended.
 
 use std::{
-    io::{self, PipeReader, PipeWriter, Read, Write},
+    io::{self, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{
         Arc,
@@ -30,13 +30,17 @@ use crate::{
         dump::{MAX_DUMP_BYTES, SealedDump},
     },
     lock::Lock,
-    server::ipc::{
-        hook_messages::{
-            ACCOUNT, HookEnd, HookEvent, HookJob, HookKind, HookLine, HookOrder, HookReport, Pipe,
+    server::{
+        base::pipe::{PipeReader, PipeWriter, pipe},
+        ipc::{
+            hook_messages::{
+                ACCOUNT, HookEnd, HookEvent, HookJob, HookKind, HookLine, HookOrder, HookReport,
+                Pipe,
+            },
+            line::{Line, Message, Next},
+            monitor_messages::MonitorEvent,
+            slots::{Slot, SlotReader, SlotWriter},
         },
-        line::{Line, Message, Next},
-        monitor_messages::MonitorEvent,
-        slots::{Slot, SlotReader, SlotWriter},
     },
 };
 
@@ -401,9 +405,10 @@ impl State {
 
     /// Orders what there is room for, if there is a runner to order from.
     fn begin_waiting(&mut self) {
-        while let Some(runner) = &mut self.runner
-            && let Some((job, owner)) = self.queues.next(runner.process)
-        {
+        let Some(runner) = &mut self.runner else {
+            return;
+        };
+        while let Some((job, owner)) = self.queues.next(runner.process) {
             log::debug!("running {}", job.words());
             let id = job.id;
             let ordered = open_pipe(job.pipe, owner).and_then(|fd| {
@@ -538,18 +543,18 @@ fn pipe_of(kind: HookKind) -> Option<Pipe> {
 }
 
 /// The command's end of its pipe; this end is a thread's.
-fn open_pipe(pipe: Option<Pipe>, owner: &mut JobOwner) -> io::Result<Option<OwnedFd>> {
-    Ok(match pipe {
+fn open_pipe(stream: Option<Pipe>, owner: &mut JobOwner) -> io::Result<Option<OwnedFd>> {
+    Ok(match stream {
         None => None,
         Some(Pipe::Input) => {
-            let (theirs, ours) = io::pipe()?;
+            let (theirs, ours) = pipe()?;
             if let Some(dump) = &owner.input {
                 feed(ours, dump.clone())?;
             }
             Some(theirs.into())
         }
         Some(Pipe::Output) => {
-            let (ours, theirs) = io::pipe()?;
+            let (ours, theirs) = pipe()?;
             owner.output = Some(collect(ours, owner.kind)?);
             Some(theirs.into())
         }

@@ -128,9 +128,8 @@ impl Turns {
             Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if let Some(watch) = watch
-            && fds.iter().any(|fd| has(fd, PollFlags::POLLPRI))
-        {
+        let mounted = fds.iter().any(|fd| has(fd, PollFlags::POLLPRI));
+        if let Some(watch) = watch.filter(|_| mounted) {
             watch.mounted();
         }
         self.alarm.clear();
@@ -267,9 +266,7 @@ impl MainThread {
         // Who is still silent then has asked for nothing.
         let give_up = Instant::now() + DRAIN_TIMEOUT;
         let mut draining = self.drain();
-        while let Some(drained) = draining.last()
-            && Instant::now() < give_up
-        {
+        while let Some(drained) = draining.last().filter(|_| Instant::now() < give_up) {
             match drained.recv_timeout(DRAIN_LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
                 // A server that has panicked answers nobody.

@@ -140,14 +140,17 @@ impl RestrictedSockets {
     /// Lets nobody in by those that aren't wanted any more; those that are get their new rules.
     fn close_all_but(&self, wanted: &[RestrictedSocket]) -> Vec<(usize, OpenSocket)> {
         self.state.with(|state| {
-            let gone = state.open.extract_if(|_, socket| {
-                let rules = wanted.iter().find(|it| it.path == socket.rules.path);
-                if let Some(rules) = rules {
-                    socket.rules = Arc::new(rules.clone());
+            let mut gone = Vec::new();
+            for (number, mut socket) in std::mem::take(&mut state.open) {
+                match wanted.iter().find(|it| it.path == socket.rules.path) {
+                    Some(rules) => {
+                        socket.rules = Arc::new(rules.clone());
+                        state.open.insert(number, socket);
+                    }
+                    None => gone.push((number, socket)),
                 }
-                rules.is_none()
-            });
-            gone.collect()
+            }
+            gone
         })
     }
 

@@ -78,9 +78,8 @@ impl TokenFiles {
                 *queue = start(&self.monitor);
             }
             // Without a thread, nothing is written; `start` has said so, and tries again next time.
-            if let Some(sender) = queue
-                && sender.send(job).is_err()
-            {
+            let ended = queue.as_ref().is_some_and(|it| it.send(job).is_err());
+            if ended {
                 *queue = None;
             }
         });

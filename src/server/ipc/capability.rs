@@ -7,11 +7,13 @@
 
 use std::{
     collections::HashMap,
-    io::{self, PipeReader, Read, Write},
+    io::{self, Read, Write},
 };
 
 use ring::hmac::{self, HMAC_SHA256};
 use serde::{Deserialize, Serialize};
+
+use crate::server::base::pipe::{PipeReader, pipe};
 
 /// The options whose values aren't commands.
 pub const TOKEN_FILE: &str = "token_file";
@@ -25,7 +27,7 @@ const KEY_BYTES: usize = 32;
 pub struct Capability(String);
 
 /// A value of the configuration: its option, and its capability.
-pub type Grant = (String, String, Capability);
+pub type CapabilityGrant = (String, String, Capability);
 
 /// Makes and checks capabilities.
 #[derive(Clone)]
@@ -46,7 +48,7 @@ impl Key {
     /// # Errors
     /// When there can't be one.
     pub fn to_pipe(&self) -> io::Result<PipeReader> {
-        let (reader, mut writer) = io::pipe()?;
+        let (reader, mut writer) = pipe()?;
         writer.write_all(&self.bytes)?;
         Ok(reader)
     }
@@ -87,7 +89,7 @@ pub struct Capabilities(HashMap<(String, String), Capability>);
 
 impl Capabilities {
     /// All of these.
-    pub fn new(grants: Vec<Grant>) -> Self {
+    pub fn new(grants: Vec<CapabilityGrant>) -> Self {
         let grants = grants.into_iter();
         Capabilities(
             grants
@@ -102,7 +104,7 @@ impl Capabilities {
     }
 
     /// What there is to hand over.
-    pub fn grants(&self) -> Vec<Grant> {
+    pub fn grants(&self) -> Vec<CapabilityGrant> {
         let grants = self.0.iter();
         grants
             .map(|((option, value), capability)| {

@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    capability::{Capability, Grant, Key},
+    capability::{Capability, CapabilityGrant, Key},
     line::Line,
 };
 use crate::{
@@ -132,7 +132,7 @@ pub enum HelperReply {
     /// The configuration. [`HelperReply::Grants`] follows.
     Config(ConfigText),
     /// The capabilities of what it names; none of what is no configuration.
-    Grants(Vec<Grant>),
+    Grants(Vec<CapabilityGrant>),
     /// The addresses of a host.
     Addresses(Vec<SocketAddr>),
 }

@@ -372,6 +372,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::server::base::pipe::{PipeWriter, pipe};
 
     type Ours = Line<String, String>;
 
@@ -387,9 +388,9 @@ mod tests {
     }
 
     /// Which open files these are: numbers may be used again by other tests' threads.
-    fn pipes(count: usize) -> Vec<io::PipeWriter> {
+    fn pipes(count: usize) -> Vec<PipeWriter> {
         let pipe = || {
-            let (reader, writer) = io::pipe().unwrap();
+            let (reader, writer) = pipe().unwrap();
             drop(reader);
             writer
         };
@@ -407,12 +408,11 @@ mod tests {
     }
 
     /// How often this process has each of these open.
-    fn open_count(pipes: &[io::PipeWriter]) -> usize {
+    fn open_count(pipes: &[PipeWriter]) -> usize {
         use std::os::unix::fs::MetadataExt;
-        let names = pipes.iter().map(|pipe| {
-            let file = fs::File::from(pipe.as_fd().try_clone_to_owned().unwrap());
-            format!("pipe:[{}]", file.metadata().unwrap().ino())
-        });
+        let names = pipes
+            .iter()
+            .map(|pipe| format!("pipe:[{}]", pipe.metadata().unwrap().ino()));
         let names: Vec<String> = names.collect();
         let open = open_files();
         open.iter()

@@ -2,7 +2,7 @@
 //! behind.
 
 use std::{
-    io::{self, PipeReader},
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixStream,
@@ -22,7 +22,7 @@ use nix::{
 pub use self::orphans::adopt as adopt_orphans;
 use super::timeout;
 use crate::server::{
-    base::{fork::fork_child, handlers, limits, signals},
+    base::{fork::fork_child, handlers, limits, pipe::PipeReader, signals},
     ipc::{
         capability::Key,
         helper_messages::{HelperContext, HelperError, HelperKind, ReplyLine},
@@ -149,7 +149,7 @@ impl Children {
         })?;
         // A few bytes into an empty line: they go at once. If the holder is gone, its line says so,
         // too.
-        let event = MonitorEvent::RunnerStarted(runner.as_raw().cast_unsigned());
+        let event = MonitorEvent::RunnerStarted(runner.as_raw().unsigned_abs());
         let _ = events.send_now(&event, &[ours.as_fd()]);
         Ok(runner)
     }
@@ -248,10 +248,9 @@ impl Children {
                 break;
             }
             let mut fds = [PollFd::new(self.ended.fd(), PollFlags::POLLIN)];
-            if let Err(errno) = poll(&mut fds, timeout(left))
-                && errno != nix::errno::Errno::EINTR
-            {
-                break;
+            match poll(&mut fds, timeout(left)) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => break,
             }
         }
         for helper in &self.helpers {

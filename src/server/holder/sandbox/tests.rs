@@ -138,7 +138,7 @@ fn a_call_is_denied_for_what_it_asks() {
 fn files_programs_ports_and_signals_are_given_up_and_nothing_else() {
     // A domain is its thread's own, and that of the threads and processes that it starts.
     let mut stranger = Command::new("/bin/sleep").arg("60").spawn().unwrap();
-    let pid = Pid::from_raw(stranger.id().cast_signed());
+    let pid = Pid::from_raw(i32::try_from(stranger.id()).unwrap());
     let abstract_name = format!("pizauth-{}", std::process::id());
     let abstract_name = SocketAddr::from_abstract_name(abstract_name).unwrap();
     let _outside = UnixListener::bind_addr(&abstract_name).unwrap();
