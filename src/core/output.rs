@@ -48,3 +48,25 @@ impl Output {
         self.news.push_back(news);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{time::Wall, view::Happening};
+
+    #[test]
+    fn of_too_much_news_the_oldest_is_dropped() {
+        let mut output = Output::default();
+        for number in 0..=MAX_NEWS {
+            output.report(News {
+                at: Wall::from_millis(number as i64),
+                account: None,
+                what: Happening::Reloaded,
+            });
+        }
+        let at = |news: Option<&News>| news.map(|news| news.at.millis());
+        assert_eq!(output.news.len(), MAX_NEWS);
+        assert_eq!(at(output.news.front()), Some(1));
+        assert_eq!(at(output.news.back()), Some(MAX_NEWS as i64));
+    }
+}
