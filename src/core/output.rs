@@ -14,7 +14,7 @@ const MAX_NEWS: usize = 100_000;
 /// Effects and news for the shell to fetch, and names for what it is asked to do.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
-pub struct Output {
+pub(super) struct Output {
     pub effects: VecDeque<Effect>,
     pub news: VecDeque<News>,
     /// How many attempts have been named.
