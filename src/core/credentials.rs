@@ -13,7 +13,7 @@ use crate::{
 /// The credentials of one account, as far as they are known.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub struct Credentials {
+pub(super) struct Credentials {
     client: Arc<Client>,
     /// The registration beside which it is configured.
     under: Mark,

@@ -28,7 +28,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(10);
 
 /// Every issuer that has been asked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Issuers {
+pub(super) struct Issuers {
     entries: BTreeMap<Arc<str>, Entry>,
     #[serde(skip)]
     changed: bool,
@@ -36,7 +36,7 @@ pub struct Issuers {
 
 /// What is known of an issuer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Entry {
+pub(super) enum Entry {
     /// To be asked as soon as anything may be sent.
     Wanted { trouble: Option<Failures> },
     /// A request is with the shell.
@@ -58,7 +58,7 @@ pub enum Entry {
 
 /// A row of failures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Failures {
+pub(super) struct Failures {
     /// Why the last one failed.
     pub refusal: Refusal,
     /// When the first did.

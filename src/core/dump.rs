@@ -62,7 +62,7 @@ pub struct Saved {
     pub obtained: Wall,
 }
 
-/// A dump's bytes on their way to a client or a command. SecretBytes when dropped, never printed.
+/// A dump's bytes on their way to a client or a command. Wiped when dropped, never printed.
 pub struct SealedDump(SecretBytes);
 
 impl SealedDump {

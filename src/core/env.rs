@@ -24,7 +24,7 @@ const MAX_SPENT: usize = 64;
 
 /// A sign-in whose state has been used, and how it ended.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct UsedState {
+pub(super) struct UsedState {
     #[serde(with = "plain")]
     pub state: Arc<Secret>,
     pub account: Arc<str>,
@@ -33,7 +33,7 @@ pub struct UsedState {
 
 /// What all accounts share.
 #[cfg_attr(test, derive(Clone))]
-pub struct Common {
+pub(super) struct Common {
     pub config: Arc<Config>,
     pub ports: Ports,
     pub pauses: Pauses,
@@ -62,7 +62,7 @@ impl Common {
 }
 
 /// One event's view of [`Common`], with the time and the random numbers that came along.
-pub struct Env<'a> {
+pub(super) struct Env<'a> {
     pub now: Now,
     entropy: &'a mut dyn Entropy,
     pub common: &'a mut Common,

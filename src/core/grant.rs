@@ -14,12 +14,12 @@ use crate::{
 
 /// The origins that the issuer named for tokens when they were issued: no token goes to another
 /// that it names later. `None` when the config named them: its change is another registration.
-pub type Origins = Option<Arc<[String]>>;
+pub(super) type Origins = Option<Arc<[String]>>;
 
 /// An account's tokens. They were issued under the account's registration: a changed one makes a
 /// new account.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Grant {
+pub(super) struct Grant {
     pub access: Option<Access<Instant>>,
     /// `None` when the provider gave no refresh token.
     pub renewal: Option<Renewal>,
@@ -58,7 +58,7 @@ impl<T: Copy> Access<T> {
 
 /// What new access tokens are asked for with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Renewal {
+pub(super) struct Renewal {
     #[serde(with = "plain")]
     pub refresh_token: Arc<Secret>,
     /// Where it may be sent.
@@ -67,7 +67,7 @@ pub struct Renewal {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Phase {
+pub(super) enum Phase {
     /// The schedule says when.
     Waiting,
     /// To be done as soon as the floor allows.
@@ -119,14 +119,14 @@ impl Phase {
 
 /// A refresh that has failed in a way that may pass.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     pub refusal: Refusal,
     pub cause: Cause,
 }
 
 /// A row of transient failures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Trouble {
+pub(super) struct Trouble {
     pub since: Now,
     pub failures: u32,
     /// How many of the last were the very same refusal without an explanation.

@@ -60,7 +60,7 @@ impl Core {
     /// Goes on where the predecessor was. Accounts that have another registration now start anew,
     /// and those that are gone from the configuration end.
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
-        self.common.output.attempts = state.attempts;
+        self.common.output.attempts = self.common.output.attempts.max(state.attempts);
         self.commands = state.commands;
         self.common.issuers = state.issuers;
         self.common.pauses = state.pauses;

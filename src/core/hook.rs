@@ -16,7 +16,7 @@ pub enum HookPurpose {
 
 /// How a hook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookEnd<'a> {
+pub enum HookStatus<'a> {
     /// By itself, with this status.
     Exit(i32),
     /// The server ended it: nothing needs it any more.
@@ -44,20 +44,20 @@ pub struct HookConclusion {
 }
 
 /// Draws the conclusions from the end of a hook.
-pub fn conclude(purpose: HookPurpose, end: HookEnd) -> HookConclusion {
+pub fn conclude(purpose: HookPurpose, end: HookStatus) -> HookConclusion {
     let trouble = match end {
-        HookEnd::Exit(0) | HookEnd::Stopped => None,
-        HookEnd::Exit(status) => Some(format!("exited with status {status}")),
-        HookEnd::Signal(signal) => Some(format!("was ended by signal {signal}")),
-        HookEnd::TimedOut => Some("took too long and was killed".into()),
-        HookEnd::NotStarted(why) => Some(format!("couldn't be started: {why}")),
-        HookEnd::Lost => Some("was lost with the hook runner, which was killed".into()),
+        HookStatus::Exit(0) | HookStatus::Stopped => None,
+        HookStatus::Exit(status) => Some(format!("exited with status {status}")),
+        HookStatus::Signal(signal) => Some(format!("was ended by signal {signal}")),
+        HookStatus::TimedOut => Some("took too long and was killed".into()),
+        HookStatus::NotStarted(why) => Some(format!("couldn't be started: {why}")),
+        HookStatus::Lost => Some("was lost with the hook runner, which was killed".into()),
     };
     let is_usual = match purpose {
         HookPurpose::Action => false,
         // One that waits for a click until the next one is due has done its work.
-        HookPurpose::Reminder => end == HookEnd::TimedOut,
-        HookPurpose::Probe => matches!(end, HookEnd::Exit(_)),
+        HookPurpose::Reminder => end == HookStatus::TimedOut,
+        HookPurpose::Probe => matches!(end, HookStatus::Exit(_)),
         HookPurpose::Answer => true,
     };
     HookConclusion {
@@ -65,14 +65,14 @@ pub fn conclude(purpose: HookPurpose, end: HookEnd) -> HookConclusion {
         trouble,
         transient: matches!(
             end,
-            HookEnd::Exit(0) | HookEnd::Lost | HookEnd::NotStarted(_)
+            HookStatus::Exit(0) | HookStatus::Lost | HookStatus::NotStarted(_)
         ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HookEnd::*, HookPurpose::*, *};
+    use super::{HookPurpose::*, HookStatus::*, *};
 
     #[test]
     fn every_end_of_every_hook() {

@@ -14,7 +14,7 @@ const MAX_NEWS: usize = 100_000;
 /// Effects and news for the shell to fetch, and names for what it is asked to do.
 #[derive(Default)]
 #[cfg_attr(test, derive(Clone))]
-pub struct Output {
+pub(super) struct Output {
     pub effects: VecDeque<Effect>,
     pub news: VecDeque<News>,
     /// How many attempts have been named.
@@ -46,5 +46,27 @@ impl Output {
             self.news.pop_front();
         }
         self.news.push_back(news);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{time::Wall, view::Happening};
+
+    #[test]
+    fn of_too_much_news_the_oldest_is_dropped() {
+        let mut output = Output::default();
+        for number in 0..=MAX_NEWS {
+            output.report(News {
+                at: Wall::from_millis(number as i64),
+                account: None,
+                what: Happening::Reloaded,
+            });
+        }
+        let at = |news: Option<&News>| news.map(|news| news.at.millis());
+        assert_eq!(output.news.len(), MAX_NEWS);
+        assert_eq!(at(output.news.front()), Some(1));
+        assert_eq!(at(output.news.back()), Some(MAX_NEWS as i64));
     }
 }

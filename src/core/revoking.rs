@@ -32,7 +32,7 @@ const MAX_RETRY: Duration = Duration::from_secs(60);
 
 /// Tokens on their way to the revocation endpoint, one request after the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Revocation {
+pub(super) struct Revocation {
     current: RevocableToken,
     /// The access token goes after the refresh token: not every provider ends both with the one.
     next: Option<RevocableToken>,
@@ -57,7 +57,7 @@ struct RevocableToken {
 /// What is to be done after an answer.
 #[derive(Debug)]
 #[must_use]
-pub enum Step {
+pub(super) enum Step {
     /// Send the next request, under the attempt that was given.
     Send,
     /// Wait: there is a new deadline.

@@ -1,7 +1,7 @@
 //! When things are due. Facts are stored, deadlines are derived from them here, so that a changed
 //! policy bites at once.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -38,7 +38,7 @@ pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 /// Which token endpoints asked to be left alone (Retry-After), and until when.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pauses {
-    until: HashMap<Url, Instant>,
+    until: BTreeMap<Url, Instant>,
     #[serde(skip)]
     changed: bool,
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// The sign-in of one account.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub enum SignIn {
+pub(super) enum SignIn {
     #[default]
     None,
     /// It can't begin before the issuer has named its endpoints.
@@ -28,7 +28,7 @@ pub enum SignIn {
 
 /// A sign-in that waits for the issuer's endpoints, and begins by itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Discovering {
+pub(super) struct Discovering {
     pub since: Now,
     /// Whether the user has been notified that it fails.
     pub told: bool,
@@ -46,7 +46,7 @@ pub struct Discovering {
 /// sign-in that began before and ended after, and guard nothing: the reminders that spread one URL
 /// would spread the next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Pending {
+pub(super) struct Pending {
     pub attempt: AttemptId,
     /// At least one of these two is open.
     pub browser: Option<Browser>,
@@ -62,7 +62,7 @@ pub struct Pending {
 
 /// An authorization request, completed by a redirect or a paste of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Browser {
+pub(super) struct Browser {
     #[serde(with = "plain")]
     pub state: Arc<Secret>,
     #[serde(with = "plain")]
@@ -74,7 +74,7 @@ pub struct Browser {
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
 /// needs, so that nothing but revoke and reload can cost it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Exchanging {
+pub(super) struct Exchanging {
     pub browser: Browser,
     #[serde(with = "plain")]
     pub code: Arc<Secret>,
@@ -91,7 +91,7 @@ pub struct Exchanging {
 
 /// The device channel of a pending sign-in (RFC 8628).
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Device {
+pub(super) enum Device {
     /// The config has no endpoint for it.
     None,
     /// A code is to be asked for as soon as that is allowed; reminders wait for it.
@@ -110,7 +110,7 @@ pub enum Device {
 
 /// A code that waits for the user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Code {
+pub(super) struct Code {
     #[serde(with = "plain")]
     pub device_code: Arc<Secret>,
     user_code: String,

@@ -96,6 +96,17 @@ fn from_nothing_to_a_refreshed_token() {
     assert_eq!(bench.effects(), [""; 0]);
 }
 
+/// Whatever bug left a deadline behind that nothing comes of: the tick ends.
+#[test]
+fn a_tick_takes_each_due_account_once() {
+    let mut bench = signed_in(3600);
+    let none = Instant::from_millis(0);
+    bench.core.deadlines.insert((none, "work".into()));
+    bench.feed(|core, cx| core.tick(cx));
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.core.poll_timeout(), Some(none));
+}
+
 #[test]
 fn a_pending_sign_in_is_called_to_mind_until_it_ends() {
     let mut bench = one();

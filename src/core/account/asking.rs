@@ -79,10 +79,7 @@ impl Account {
             match &why {
                 None => self.send(env, request),
                 Some(why) => {
-                    let refusal = Refusal {
-                        text: format!("no client secret: {why}"),
-                        hint: None,
-                    };
+                    let refusal = Refusal::new(format!("no client secret: {why}"));
                     self.not_sent(env, request, refusal);
                 }
             }

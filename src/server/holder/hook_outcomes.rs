@@ -14,7 +14,7 @@ use super::{
     hook_queue::{JobOwner, Output},
 };
 use crate::{
-    core::hook::{self, HookPurpose},
+    core::hook::{self, HookPurpose, HookStatus},
     lock::Lock,
     secret::Secret,
     server::{
@@ -59,14 +59,14 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
 }
 
 /// How it ended, in the core's terms.
-fn in_core_terms(end: &HookEnd) -> hook::HookEnd<'_> {
+fn in_core_terms(end: &HookEnd) -> HookStatus<'_> {
     match end {
-        HookEnd::Exit(status) => hook::HookEnd::Exit(*status),
-        HookEnd::Ended => hook::HookEnd::Stopped,
-        HookEnd::Signal(signal) => hook::HookEnd::Signal(*signal),
-        HookEnd::TimedOut => hook::HookEnd::TimedOut,
-        HookEnd::NotStarted(why) => hook::HookEnd::NotStarted(why),
-        HookEnd::Lost => hook::HookEnd::Lost,
+        HookEnd::Exit(status) => HookStatus::Exit(*status),
+        HookEnd::Ended => HookStatus::Stopped,
+        HookEnd::Signal(signal) => HookStatus::Signal(*signal),
+        HookEnd::TimedOut => HookStatus::TimedOut,
+        HookEnd::NotStarted(why) => HookStatus::NotStarted(why),
+        HookEnd::Lost => HookStatus::Lost,
     }
 }
 
