@@ -270,6 +270,7 @@ mod tests {
     use crate::secret::{Mark, Secret};
 
     /// Whoever has mixed up two registrations in the core has still sent nothing.
+    // Covers: H16
     #[test]
     fn a_secret_of_another_registration_goes_nowhere() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

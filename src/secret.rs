@@ -159,6 +159,7 @@ impl fmt::Debug for SecretBytes {
 mod tests {
     use super::*;
 
+    // Covers: H16
     #[test]
     fn a_secret_belongs_to_one_registration_for_good() {
         let (ours, theirs) = (Mark::of(b"ours"), Mark::of(b"theirs"));
@@ -170,6 +171,7 @@ mod tests {
         assert!(secret.belongs_to(ours) && !secret.belongs_to(theirs));
     }
 
+    // Covers: H16
     #[test]
     fn debug_is_redacted_and_equality_is_by_value() {
         let secret = Secret::new("hunter2".into());

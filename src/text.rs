@@ -86,6 +86,7 @@ pub fn shell_word(name: &str) -> String {
 mod tests {
     use super::*;
 
+    // Covers: H22
     #[test]
     fn control_and_bidi_characters_become_spaces() {
         for (foreign, safe) in [

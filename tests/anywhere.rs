@@ -252,6 +252,7 @@ fn revocable(provider: &Provider, options: &str) -> String {
     provider.account_with("work", &format!("revocation_uri = \"{uri}\"; {options}"))
 }
 
+// Covers: 72
 #[test]
 fn revoke_forgets_the_tokens_and_tells_the_provider_of_both() {
     let provider = Provider::start();
@@ -298,6 +299,7 @@ fn revoke_local_tells_nobody() {
     assert_eq!(provider.requests(REVOKE).len(), 0);
 }
 
+// Covers: 72
 #[test]
 fn a_provider_that_does_not_revoke_is_a_remark_and_the_tokens_are_forgotten_first() {
     let provider = Provider::start();
@@ -319,6 +321,7 @@ fn a_provider_that_does_not_revoke_is_a_remark_and_the_tokens_are_forgotten_firs
     assert_eq!(output.stderr, remark);
 }
 
+// Covers: 72
 #[test]
 fn a_revocation_endpoint_in_trouble_is_asked_again() {
     let provider = Provider::start();
@@ -451,6 +454,7 @@ fn whichever_channel_is_first_wins_and_the_others_die() {
     assert_eq!(provider.requests(TOKEN).len(), polls + 2);
 }
 
+// Covers: 62
 #[test]
 fn a_refused_code_ends_the_sign_in_and_says_so() {
     let provider = Provider::start();
@@ -466,6 +470,7 @@ fn a_refused_code_ends_the_sign_in_and_says_so() {
     assert!(shown_code(&daemon).contains("USER-2"));
 }
 
+// Covers: 62
 #[test]
 fn an_expired_code_is_replaced_when_somebody_asks() {
     let provider = Provider::start();
@@ -482,6 +487,7 @@ fn an_expired_code_is_replaced_when_somebody_asks() {
     assert_eq!(browser::url_in(&first), browser::url_in(&again));
 }
 
+// Covers: 59
 #[test]
 fn polling_slows_down_backs_off_and_goes_on() {
     let provider = Provider::start();
@@ -509,6 +515,7 @@ fn polling_slows_down_backs_off_and_goes_on() {
 }
 
 /// Not yet, as GitHub says it and as Google does; whoever is asked to slow down stays slow.
+// Covers: 60, 61
 #[test]
 fn every_way_to_say_not_yet() {
     let provider = Provider::start();
@@ -529,6 +536,7 @@ fn every_way_to_say_not_yet() {
     }
 }
 
+// Covers: 62
 #[test]
 fn every_way_to_say_no() {
     let provider = Provider::start();
@@ -563,6 +571,7 @@ fn every_way_to_say_no() {
 }
 
 /// As older providers put it: another name for the page, a number as text, no end.
+// Covers: 63
 #[test]
 fn a_device_code_by_other_names() {
     let provider = Provider::start();

@@ -112,6 +112,7 @@ fn without_a_server_every_verb_but_info_says_so() {
     assert!(output.ok().ends_with("server: not running\n"), "{output:?}");
 }
 
+// Covers: H2
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let provider = Provider::start();
@@ -254,6 +255,7 @@ fn what_the_server_makes_is_the_users_alone() {
     );
 }
 
+// Covers: planted, H11
 #[test]
 fn a_runtime_directory_that_others_could_enter_is_refused() {
     let daemon = Daemon::new(CONFIG);
@@ -309,6 +311,7 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
     ));
 }
 
+// Covers: H11
 #[test]
 fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
     let mut daemon = Daemon::new(CONFIG);
@@ -342,6 +345,7 @@ fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
     daemon.shutdown();
 }
 
+// Covers: H12
 #[test]
 fn a_stale_socket_is_replaced() {
     let mut daemon = Daemon::new(CONFIG);
@@ -394,6 +398,7 @@ fn of_twenty_servers_started_at_once_exactly_one_wins() {
     daemon.run(&["status"]).ok();
 }
 
+// Covers: H14
 #[test]
 fn exit_0_means_that_it_answers_also_right_after_a_shutdown() {
     let mut daemon = Daemon::new(CONFIG);
@@ -412,6 +417,7 @@ fn exit_0_means_that_it_answers_also_right_after_a_shutdown() {
     }
 }
 
+// Covers: H14
 #[test]
 fn what_stops_a_start_is_said_before_it_detaches() {
     let mut daemon = Daemon::new("account \"work\" {\n    client_idd = \"x\";\n}\n");
@@ -477,6 +483,7 @@ fn a_configuration_given_by_a_relative_path_is_found_again() {
     daemon.wait_end();
 }
 
+// Covers: H14
 #[test]
 fn a_pipe_of_the_starting_command_ends_with_it() {
     let mut daemon = Daemon::new(&format!("startup_cmd = \"sleep 30\";\n{CONFIG}"));
@@ -583,6 +590,7 @@ fn the_service_manager_hears_of_the_start_and_the_end() {
     }
 }
 
+// Covers: H22
 #[test]
 fn the_log_says_as_much_as_was_asked_for_and_never_a_secret() {
     let secret = "the-secret-of-the-client";

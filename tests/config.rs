@@ -42,6 +42,7 @@ fn outcome(text: &str) -> (&'static str, String) {
     }
 }
 
+// Covers: H26
 #[test]
 fn every_case_has_its_exact_outcome() {
     let bless = env::var_os("BLESS").is_some();
@@ -110,6 +111,7 @@ fn a_client_secret_is_read_as_written() {
     assert_eq!(config.accounts[0].client.secret, given);
 }
 
+// Covers: H26
 #[test]
 fn a_file_may_be_as_large_as_it_says_and_no_larger() {
     let mut text = String::new();

@@ -598,16 +598,11 @@ fn cases(elsewhere: &str) -> Vec<Case> {
     cases
 }
 
-/// The numbers of the rows that are cases: of a code, and of a refresh.
-pub fn rows() -> (BTreeSet<u32>, BTreeSet<u32>) {
+/// The numbers of the rows that are cases.
+pub fn rows() -> BTreeSet<u32> {
     let number = |case: &Case| case.row.split('-').next()?.parse().ok();
     let cases = cases("http://localhost/elsewhere");
-    let codes = cases.iter().filter(|case| case.exchange.is_some());
-    let refreshes = cases.iter().filter(|case| case.refresh.is_some());
-    (
-        codes.filter_map(number).collect(),
-        refreshes.filter_map(number).collect(),
-    )
+    cases.iter().filter_map(number).collect()
 }
 
 // ---- the world that the cases run in ----------------------------------------------------------
@@ -735,6 +730,7 @@ fn in_html(text: &str) -> String {
 
 // ---- the exchange of a code -------------------------------------------------------------------
 
+// Covers: statuses, words, members
 #[test]
 fn every_answer_to_a_code_has_its_outcome() {
     let world = World::start(|case| case.exchange.is_some(), &[]);
@@ -921,6 +917,7 @@ fn check_refreshed(faults: &mut Faults, world: &World, status: &BTreeMap<String,
 
 /// While the old access token is valid, none of the answers costs it, and each leaves the right
 /// refresh token behind: a second daemon that takes the state over shows which one that is.
+// Covers: broken-replies, statuses, words, members, H3
 #[test]
 fn every_answer_to_a_refresh_has_its_outcome_while_the_token_is_valid() {
     let mut world = World::start(|case| case.refresh.is_some(), &[]);
@@ -958,6 +955,7 @@ fn every_answer_to_a_refresh_has_its_outcome_while_the_token_is_valid() {
 
 /// Once the old access token has expired, `show` says what has to be done; and a browser is
 /// brought in only where a person helps (row 58).
+// Covers: 57, 58, broken-replies, statuses, words, members, H3
 #[test]
 fn every_answer_to_a_refresh_has_its_outcome_once_the_token_has_expired() {
     let world = World::start(|case| case.refresh.is_some(), &["row-57"]);
@@ -1054,6 +1052,7 @@ fn row_57_check(world: &World, gate: &Gate) {
 
 /// Row 52: nothing of the request was sent. A refresh keeps everything; a code is still good, and
 /// is sent once somebody listens.
+// Covers: 52, refused
 #[test]
 fn row_52_refused_connections_cost_nothing() {
     let provider = Provider::start();
@@ -1124,6 +1123,7 @@ fn is_pending(daemon: &Daemon) -> bool {
 }
 
 /// Rows 64 and 65: the issuer in the response.
+// Covers: 64, 65, H8
 #[test]
 fn rows_64_and_65_the_issuer_in_a_callback() {
     let (provider, daemon) = one_account();
@@ -1144,6 +1144,7 @@ fn rows_64_and_65_the_issuer_in_a_callback() {
 }
 
 /// Row 66: what browsers and passers-by do of their own accord costs nothing.
+// Covers: 66
 #[test]
 fn row_66_nothing_but_a_response_consumes_the_attempt() {
     let (provider, daemon) = one_account();
@@ -1172,6 +1173,7 @@ fn row_66_nothing_but_a_response_consumes_the_attempt() {
 }
 
 /// Row 67: the response as a form.
+// Covers: 67
 #[test]
 fn row_67_a_response_may_be_posted() {
     let (provider, daemon) = one_account();
@@ -1184,6 +1186,7 @@ fn row_67_a_response_may_be_posted() {
 }
 
 /// Row 68: the response is an error.
+// Covers: 68
 #[test]
 fn row_68_an_error_in_a_callback() {
     let (provider, daemon) = one_account();
@@ -1221,6 +1224,7 @@ fn row_68_an_error_in_a_callback() {
 }
 
 /// Row 69: the same response twice.
+// Covers: 69, H8
 #[test]
 fn row_69_a_callback_is_used_once() {
     let (provider, daemon) = one_account();
@@ -1238,6 +1242,7 @@ fn row_69_a_callback_is_used_once() {
 }
 
 /// The same while the exchange is under way: both pages wait for the one outcome.
+// Covers: 69
 #[test]
 fn row_69_two_pages_wait_for_one_exchange() {
     let (provider, daemon) = one_account();

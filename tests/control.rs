@@ -145,6 +145,7 @@ fn a_request_in_single_bytes_is_a_request() {
     assert_eq!(answer(stream), "pizauth 1 0 4\nat-1");
 }
 
+// Covers: half-requests, H1
 #[test]
 fn silence_costs_nobody_anything_and_is_given_up() {
     let provider = Provider::start();
@@ -187,6 +188,7 @@ fn many_that_connect_and_go_leave_nothing_behind() {
     }
 }
 
+// Covers: H1
 #[test]
 fn a_slow_reader_gets_all_and_holds_up_nobody() {
     let provider = Provider::start();
@@ -240,6 +242,7 @@ fn a_hundred_clients_at_once_are_all_served() {
     });
 }
 
+// Covers: other-user
 #[test]
 fn another_users_process_is_not_heard() {
     if !Uid::effective().is_root() {
@@ -310,6 +313,7 @@ fn a_client_gives_up_on_a_server_that_says_nothing() {
     }
 }
 
+// Covers: H2, I7
 #[test]
 fn a_client_takes_no_part_of_an_answer_for_the_whole() {
     let whole = b"pizauth 1 0 5\ntoken";

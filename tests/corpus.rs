@@ -22,6 +22,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
+// Covers: members, hostile-dumps
 #[test]
 fn every_kept_input_passes_its_oracle() {
     for (target, oracle) in oracles::TARGETS {

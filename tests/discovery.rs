@@ -118,6 +118,7 @@ fn an_issuer_a_client_and_scopes_are_all_that_an_account_needs() {
     assert_eq!(asked[0].method, "GET");
 }
 
+// Covers: 70
 #[test]
 fn openid_connects_document_is_the_second_choice() {
     let provider = plain();
@@ -185,6 +186,7 @@ fn of(provider: &Provider, scripted: Scripted) -> Scripted {
     }
 }
 
+// Covers: 70
 #[test]
 fn a_document_that_will_not_do_is_refused_with_the_reason() {
     let check = "check the issuer; not every provider has such a document: auth_uri and token_uri \
@@ -292,6 +294,7 @@ fn a_dead_issuer_is_never_fatal_and_the_sign_in_begins_when_it_is_back() {
     assert!(url.starts_with(&provider.auth_uri()), "{url}");
 }
 
+// Covers: 65
 #[test]
 fn a_response_without_the_promised_iss_or_with_another_leaves_the_sign_in_pending() {
     let provider = plain();
@@ -359,6 +362,7 @@ fn tokens_stay_away_from_an_origin_that_the_issuer_names_only_later() {
     assert_eq!(stranger.requests(TOKEN).len(), 1);
 }
 
+// Covers: H30
 #[test]
 fn revoke_finds_out_whom_to_tell() {
     let provider = plain();

@@ -133,6 +133,7 @@ enum Client {
     Either,
 }
 
+// Covers: syscalls, H24
 #[test]
 fn system_calls_may_fail() {
     if !can("system_calls_may_fail", "strace") {
@@ -177,6 +178,7 @@ fn system_calls_may_fail() {
 }
 
 /// A code whose request could not be sent is good until it could be.
+// Covers: descriptors, processes
 #[test]
 fn a_code_outlives_a_famine_of_sockets_and_threads() {
     if !can("a_code_outlives_a_famine_of_sockets_and_threads", "strace") {
@@ -214,6 +216,7 @@ fn a_code_outlives_a_famine_of_sockets_and_threads() {
 
 /// Where no process can be started, tokens are shown and hooks fail with a word; afterwards all is
 /// as before. Root may start as many as it likes, so this is another user's daemon.
+// Covers: processes, H24
 #[test]
 fn a_famine_of_processes_is_survived() {
     const SOMEBODY: u32 = 61_871;
@@ -297,6 +300,7 @@ fn as_seen_by(daemon: &Daemon, path: &Path) -> PathBuf {
 
 /// A disk that is full: token files and saved states fail with a word, those that are there stay
 /// whole, and once there is room the state is saved again.
+// Covers: full-disk
 #[test]
 fn a_full_disk_costs_nothing_that_is_held() {
     if !can("a_full_disk_costs_nothing_that_is_held", "unshare") {
@@ -370,6 +374,7 @@ fn a_full_disk_costs_nothing_that_is_held() {
 
 /// Another file system over the runtime directory hides the socket from everybody: there is one in it
 /// soon.
+// Covers: mount
 #[test]
 fn a_mount_over_the_runtime_directory_is_noticed() {
     if !can("a_mount_over_the_runtime_directory_is_noticed", "unshare") {
@@ -407,6 +412,7 @@ fn a_mount_over_the_runtime_directory_is_noticed() {
 }
 
 /// A socket that can't be made again, because the runtime directory is full, is made when it can be.
+// Covers: full-directory
 #[test]
 fn a_socket_that_cannot_be_made_again_is_made_later() {
     if !can("a_socket_that_cannot_be_made_again_is_made_later", "strace") {

@@ -50,6 +50,7 @@ fn origin_of(callback: &str) -> &str {
 
 /// Eight sign-ins hang at one endpoint, more than have workers: another endpoint, `show` and
 /// `status` know nothing of it. Then the hang ends, and each browser learns that a code is sent once.
+// Covers: hang
 #[test]
 fn a_hanging_endpoint_keeps_nobody_else_waiting() {
     let provider = Provider::start();
@@ -97,6 +98,7 @@ fn a_hanging_endpoint_keeps_nobody_else_waiting() {
 
 /// However an endpoint keeps silent, the request is given up within 31 seconds. Two of the three
 /// send a part of a reply first; a byte now and then must not count as life.
+// Covers: hang, drip, H6
 #[test]
 fn a_request_has_a_deadline() {
     let provider = Provider::start();
@@ -147,6 +149,7 @@ fn a_request_has_a_deadline() {
 
 /// The network of a hotel: the refresh meets its portal, twice. The token that is valid is shown
 /// all the time, and the next refresh succeeds.
+// Covers: statuses
 #[test]
 fn a_captive_portal_costs_nothing() {
     let provider = Provider::start();
@@ -191,6 +194,7 @@ fn a_captive_portal_costs_nothing() {
 }
 
 /// A provider that replaces its refresh tokens, and a reply that gets lost with the new one.
+// Covers: rotation
 #[test]
 fn a_lost_rotation_is_explained() {
     let (provider, mut daemon) = one_account();
@@ -212,6 +216,7 @@ fn a_lost_rotation_is_explained() {
 
 /// Two daemons with one login, at a provider that takes the second use of a refresh token for theft:
 /// whoever comes second hears of it, once, and asks no more.
+// Covers: two-daemons
 #[test]
 fn two_daemons_with_one_login_end_in_a_word_and_no_loop() {
     let provider = Provider::start();
@@ -245,6 +250,7 @@ fn two_daemons_with_one_login_end_in_a_word_and_no_loop() {
 }
 
 /// A name that no server knows: nothing was sent, and nothing is lost.
+// Covers: dns
 #[test]
 fn a_name_that_does_not_resolve_costs_nothing() {
     let provider = Provider::start();
@@ -293,6 +299,7 @@ fn trust(daemon: &mut Daemon, authority: &Authority) {
 
 /// A certificate of an authority that SSL_CERT_FILE names is good. Any other is not: nothing is
 /// sent, and nothing is lost.
+// Covers: tls, H7
 #[test]
 fn certificates_are_checked() {
     let provider = Provider::start();
@@ -360,6 +367,7 @@ fn certificates_are_checked() {
 
 /// A proxy of the environment is used for what is elsewhere (and then needs no name server), and
 /// not for this machine.
+// Covers: H6
 #[test]
 fn proxies_are_for_elsewhere() {
     let provider = Provider::start();
@@ -405,6 +413,7 @@ fn starved(directory: &Path, limits: &str, config: &str) -> Daemon {
 }
 
 /// With few descriptors, and idle strangers at both doors who want them all, everybody is served.
+// Covers: descriptors, H24
 #[test]
 fn a_famine_of_descriptors_is_survived() {
     let provider = Provider::start();
@@ -432,6 +441,7 @@ fn a_famine_of_descriptors_is_survived() {
 }
 
 /// 64 MiB of addresses are enough for TLS, threads, a sign-in, and a reply of 12 MB that isn't taken.
+// Covers: memory, H24
 #[test]
 fn little_memory_is_enough() {
     let provider = Provider::start();
@@ -450,6 +460,7 @@ fn little_memory_is_enough() {
 }
 
 /// Where no file may grow, a token file can't be written; the rest works.
+// Covers: file-size
 #[test]
 fn a_limit_on_files_ends_no_daemon() {
     let provider = Provider::start();
@@ -527,6 +538,7 @@ fn cost(daemon: &Daemon) -> (u64, u64) {
 
 /// 1,100 connections that say half a request each: the real callback is served among them, and they
 /// cost next to nothing.
+// Covers: half-requests
 #[test]
 #[cfg(target_os = "linux")]
 fn a_crowd_at_the_redirect_port_keeps_nobody_out() {
@@ -565,6 +577,7 @@ fn a_crowd_at_the_redirect_port_keeps_nobody_out() {
 
 /// A request line of 800 MiB, as far as it is taken: the memory stays as it is, next to nothing is
 /// done, and the real callback is served.
+// Covers: endless-line
 #[test]
 #[cfg(target_os = "linux")]
 fn a_line_without_end_costs_no_memory() {
@@ -603,6 +616,7 @@ fn a_line_without_end_costs_no_memory() {
 // ---- the runtime directory --------------------------------------------------------------------
 
 /// The socket goes, the directory goes, the lock goes: the daemon is found again with its tokens.
+// Covers: vanish, H12
 #[test]
 fn a_runtime_directory_that_vanishes_is_made_again() {
     let (_provider, mut daemon) = one_account();
@@ -641,6 +655,7 @@ fn a_runtime_directory_that_vanishes_is_made_again() {
 }
 
 /// A directory that somebody could have planted isn't used, whatever it costs.
+// Covers: vanish, planted, H11
 #[test]
 fn a_planted_directory_is_refused() {
     let (_provider, daemon) = one_account();
@@ -662,6 +677,7 @@ fn a_planted_directory_is_refused() {
 }
 
 /// A server whose place has been taken ends, and leaves the other alone.
+// Covers: vanish, H12
 #[test]
 fn a_server_whose_place_was_taken_ends() {
     let (_provider, daemon) = one_account();
@@ -691,6 +707,7 @@ fn a_server_whose_place_was_taken_ends() {
 
 /// Signals that mean nothing cost nothing, at any time; SIGHUP reloads; SIGTERM and SIGINT end the
 /// daemon, with a word to the browser that waits.
+// Covers: signals, H15
 #[test]
 fn signals_in_every_state() {
     for last in [Signal::SIGTERM, Signal::SIGINT] {
@@ -734,6 +751,7 @@ fn signals_in_every_state() {
 }
 
 /// SIGQUIT ends the server as it ends any program, but without a core.
+// Covers: core-file, H15
 #[test]
 fn quit_leaves_no_core() {
     let (_provider, mut daemon) = one_account();
@@ -752,6 +770,7 @@ fn quit_leaves_no_core() {
 
 /// A reload in the middle of an exchange: an unchanged registration keeps the sign-in; another
 /// ends it, and its late tokens go nowhere, not even when the old registration comes back.
+// Covers: reloads
 #[test]
 fn reloads_during_an_exchange() {
     let provider = Provider::start();
@@ -794,6 +813,7 @@ fn reloads_during_an_exchange() {
 }
 
 /// The same in the middle of a refresh, and a config that can't be read.
+// Covers: reloads
 #[test]
 fn reloads_during_a_refresh() {
     let provider = Provider::start();
@@ -837,6 +857,7 @@ fn reloads_during_a_refresh() {
 // ---- dumps ------------------------------------------------------------------------------------
 
 /// A dump that was cut, bent, made up or emptied changes nothing.
+// Covers: hostile-dumps, H25
 #[test]
 fn hostile_dumps_change_nothing() {
     let (_provider, daemon) = one_account();
@@ -893,6 +914,7 @@ fn an_old_dump_replaces_nothing() {
 }
 
 /// `dump` into a full disk or a closed pipe fails, loudly.
+// Covers: full-disk
 #[test]
 #[cfg(target_os = "linux")]
 fn a_dump_that_cannot_be_written_fails() {
@@ -938,6 +960,7 @@ fn meddle(listener: &UnixListener, server: &Path, pid: nix::unistd::Pid, signal:
 
 /// A server that is told to end finishes the dump that it has begun; of one that is killed there is
 /// only a part, which is no dump.
+// Covers: signals-dump, H2
 #[test]
 fn a_dump_is_whole_or_an_error() {
     let provider = Provider::start();

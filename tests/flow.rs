@@ -27,6 +27,7 @@ fn authorization_url(daemon: &Daemon, account: &str) -> (String, Pairs) {
     (url, pairs)
 }
 
+// Covers: H8
 #[test]
 fn the_authorization_request_has_all_that_the_rfcs_ask() {
     let (provider, daemon) = one_account(
@@ -203,6 +204,7 @@ fn no_ipv6(error: std::io::Error) -> bool {
 }
 
 /// A page of another site, whose name was made to point here, gets nothing.
+// Covers: H10
 #[test]
 fn another_host_is_misdirected() {
     let (provider, daemon) = one_account("");
@@ -554,6 +556,7 @@ fn a_providers_words_are_shown_and_made_safe() {
 }
 
 /// A word of 64 KiB is cut to what fits a notification.
+// Covers: words
 #[test]
 fn long_words_are_cut() {
     let (provider, daemon) = one_account("");

@@ -90,6 +90,7 @@ fn reminders_come_every_interval_until_the_attempt_ends() {
     assert!(of("here", &here) <= before + 1);
 }
 
+// Covers: hooks-leave, H20
 #[test]
 fn a_hook_is_killed_with_all_its_children() {
     let provider = Provider::start();
@@ -138,6 +139,7 @@ fn a_hook_is_killed_with_all_its_children() {
     end(&last, "the hook's end with the daemon");
 }
 
+// Covers: hooks-hang
 #[test]
 fn a_hook_is_killed_at_its_deadline_when_nobody_ends_it() {
     let provider = Provider::start();
@@ -238,6 +240,7 @@ fn a_shell_that_is_not_there_is_said_to_be() {
     daemon.authorization_url("work");
 }
 
+// Covers: H20
 #[test]
 fn a_hook_gets_a_clean_process_and_no_secret() {
     let provider = Provider::tagged("a-token-for-nobody-else-");
@@ -294,6 +297,7 @@ fn a_hook_gets_a_clean_process_and_no_secret() {
     }
 }
 
+// Covers: H20
 #[test]
 fn token_events_come_one_at_a_time_and_in_order() {
     let provider = Provider::start();
@@ -334,6 +338,7 @@ fn token_events_come_one_at_a_time_and_in_order() {
 
 /// What ran then is reported as lost and doesn't run on beside its successors; what waited comes in
 /// its turn, from the next runner; and so it is after a restart in place.
+// Covers: runner-killed
 #[test]
 fn a_killed_hook_runner_is_replaced_and_the_order_kept() {
     let provider = Provider::start();
@@ -407,6 +412,7 @@ fn a_probe_that_is_lost_with_the_hook_runner_counts_as_a_passing_trouble() {
 }
 
 /// The monitor, who holds the tokens, the hook runner: without the first two there is no server.
+// Covers: runner-killed
 #[test]
 fn the_servers_processes_end_together() {
     for (name, status) in [("monitor", 128 + 9), ("token holder", 128 + 9)] {
@@ -450,6 +456,7 @@ fn the_monitor_ends_last() {
     assert!(daemon.wait_end().is_none_or(|status| status == 0));
 }
 
+// Covers: hooks-leave
 #[test]
 fn a_hook_that_fails_is_logged_with_its_status_and_last_words() {
     for (command, line) in [
@@ -475,6 +482,7 @@ fn a_hook_that_fails_is_logged_with_its_status_and_last_words() {
     }
 }
 
+// Covers: hooks-leave
 #[test]
 fn a_hook_that_floods_its_output_is_neither_stuck_nor_quoted_whole() {
     let provider = Provider::start();
@@ -493,6 +501,7 @@ fn a_hook_that_floods_its_output_is_neither_stuck_nor_quoted_whole() {
     assert!(line.chars().count() < 1000, "{line}");
 }
 
+// Covers: hooks-leave
 #[test]
 fn a_hook_that_leaves_a_process_behind_holds_up_nobody() {
     let provider = Provider::start();
@@ -703,6 +712,7 @@ fn nobody_waits_while_the_probe_thinks() {
     );
 }
 
+// Covers: hooks-hang
 #[test]
 fn nobody_waits_for_a_hook_that_hangs() {
     let provider = Provider::start();

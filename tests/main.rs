@@ -28,7 +28,6 @@ mod persist;
 mod promises;
 mod register;
 mod restart;
-mod rows;
 mod services;
 mod setup;
 mod show;

@@ -104,6 +104,7 @@ fn an_older_token_never_replaces_a_live_one() {
     }
 }
 
+// Covers: hostile-dumps
 #[test]
 fn what_is_no_dump_is_refused_and_changes_nothing() {
     let provider = Provider::start();
@@ -340,6 +341,7 @@ fn a_changed_policy_bites_at_once() {
     );
 }
 
+// Covers: H26
 #[test]
 fn a_config_with_an_error_changes_nothing() {
     let provider = Provider::start();
@@ -381,6 +383,7 @@ fn a_config_with_an_error_changes_nothing() {
     daemon.authorization_url("play");
 }
 
+// Covers: H26
 #[test]
 fn listeners_that_would_move_are_said_to_need_a_new_start() {
     let provider = Provider::start();

@@ -187,6 +187,7 @@ fn every_promise_has_its_test() {
 
 // ---- other users ------------------------------------------------------------------------------
 
+// Covers: other-user, H13
 #[test]
 fn other_uid() {
     if !is_root("other_uid") {
@@ -210,6 +211,7 @@ fn other_uid() {
     assert_eq!(daemon.token("work"), format!("{TAG}at-1"));
 }
 
+// Covers: other-user, H13
 #[test]
 fn another_users_server() {
     if !is_root("another_users_server") {
@@ -230,6 +232,7 @@ fn another_users_server() {
     assert_eq!(said, b"", "it was asked all the same");
 }
 
+// Covers: loopback, H9
 #[test]
 fn hijacked_localhost() {
     let Ok(stranger) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
@@ -247,6 +250,7 @@ fn hijacked_localhost() {
 
 // ---- the same user ----------------------------------------------------------------------------
 
+// Covers: H18
 #[test]
 fn no_trace() {
     let provider = Provider::tagged(TAG);
@@ -307,6 +311,7 @@ const DEBUGGERS: &[(&str, &str)] = &[
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 const DEBUGGERS: &[(&str, &str)] = &[];
 
+// Covers: core-file, H18
 #[test]
 fn no_core() {
     let provider = Provider::start();
@@ -324,6 +329,7 @@ fn no_core() {
     assert_eq!(names.filter(|name| name.starts_with("core")).count(), 0);
 }
 
+// Covers: H20
 #[test]
 fn hooks_keep_their_rights() {
     let provider = Provider::start();
@@ -390,6 +396,7 @@ fn hooks_run_set_user_id_programs() {
 }
 
 /// Code that somebody has smuggled into the daemon itself (a build for tests has some ready).
+// Covers: sandbox
 #[test]
 fn an_intruder_gets_nowhere() {
     let provider = Provider::start();
@@ -448,6 +455,7 @@ fn an_intruder_gets_nowhere() {
     daemon.shutdown();
 }
 
+// Covers: H17
 #[test]
 fn no_secret_in_memory_after_revoke() {
     if !is_root("no_secret_in_memory_after_revoke") {
@@ -472,6 +480,7 @@ fn no_secret_in_memory_after_revoke() {
 }
 
 #[cfg(target_os = "linux")]
+// Covers: H19
 #[test]
 fn secrets_are_locked() {
     use nix::sys::resource::{Resource, getrlimit};
@@ -534,6 +543,7 @@ fn secrets_are_only_locked(daemon: &Daemon, token: &str) {
     }
 }
 
+// Covers: H20
 #[test]
 fn the_runner_has_no_secret() {
     if !is_root("the_runner_has_no_secret") {
@@ -593,6 +603,7 @@ fn the_runner_forgets_what_a_command_has_printed() {
     }
 }
 
+// Covers: H21
 #[test]
 fn no_secret_in_argv_or_environment() {
     let provider = Provider::tagged(TAG);
@@ -631,6 +642,7 @@ fn no_secret_in_argv_or_environment() {
 
 /// A bug may cost the job that it is in, but not the server, nor a token. (Only builds for tests can
 /// be made to panic.)
+// Covers: H23
 #[test]
 fn panics_cost_a_job_and_no_token() {
     let provider = Provider::start();
@@ -670,6 +682,7 @@ fn panics_cost_a_job_and_no_token() {
     daemon.shutdown();
 }
 
+// Covers: H12
 #[test]
 fn one_daemon() {
     let provider = Provider::start();
@@ -702,6 +715,7 @@ fn one_daemon() {
 
 // ---- the network ------------------------------------------------------------------------------
 
+// Covers: statuses, H6
 #[test]
 fn captive_portal() {
     let portal = Provider::start();
@@ -724,6 +738,7 @@ fn captive_portal() {
     }
 }
 
+// Covers: words, H22
 #[test]
 fn escape_sequences() {
     let nasty = "\u{1b}]0;pwned\u{7}\u{202e}\u{9b}31m\r\nERROR - \0forged";
@@ -745,6 +760,7 @@ fn escape_sequences() {
     }
 }
 
+// Covers: H10
 #[test]
 fn hostile_web_page() {
     let provider = Provider::start();
@@ -786,6 +802,7 @@ fn hostile_web_page() {
     daemon.token("work");
 }
 
+// Covers: H10
 #[test]
 fn nothing_tells_strangers_what_is_pending() {
     let provider = Provider::start();
@@ -899,6 +916,7 @@ fn full_disk() {
     daemon.shutdown();
 }
 
+// Covers: H25
 #[test]
 fn a_dump_in_a_file() {
     let provider = Provider::start();
@@ -954,6 +972,7 @@ fn a_dump_in_a_file() {
     assert_eq!(daemon.token("work"), "at-1");
 }
 
+// Covers: sandbox
 #[test]
 fn the_daemon_gains_no_privileges() {
     let provider = Provider::start();

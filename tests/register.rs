@@ -15,6 +15,7 @@ fn bodies(provider: &Provider) -> Vec<Value> {
     bodies.collect()
 }
 
+// Covers: 71
 #[test]
 fn the_account_that_is_printed_signs_in() {
     let provider = Provider::start();
@@ -49,6 +50,7 @@ fn the_account_that_is_printed_signs_in() {
     assert_eq!(request.form.get("client_secret"), None);
 }
 
+// Covers: 71
 #[test]
 fn one_redirect_after_the_other_is_tried() {
     for (accepted, count) in [
@@ -156,6 +158,7 @@ fn a_provider_that_wants_a_token_first_gets_it_from_a_command() {
     assert_eq!(output.status, 0, "{output:?}");
 }
 
+// Covers: 71
 #[test]
 fn what_can_not_be_is_an_error_that_says_what_to_do() {
     let provider = Provider::start();

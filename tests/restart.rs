@@ -69,6 +69,7 @@ fn everything_goes_on() {
 }
 
 #[cfg(target_os = "linux")]
+// Covers: sandbox
 #[test]
 fn what_was_given_up_is_given_up_once() {
     let provider = Provider::start();

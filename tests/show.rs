@@ -70,6 +70,7 @@ fn status(daemon: &Daemon) -> Value {
     serde_json::from_str(output.ok()).unwrap()
 }
 
+// Covers: H27
 #[test]
 fn who_waits_gets_the_token_of_the_one_sign_in() {
     let provider = Provider::start();
@@ -176,6 +177,7 @@ fn a_wait_ends_with_its_server_and_a_client_that_leaves_is_forgotten() {
     );
 }
 
+// Covers: H27
 #[test]
 fn one_refresh_is_shared_by_all_who_wait_for_it() {
     let provider = Provider::start();
@@ -468,6 +470,7 @@ fn check_says_nothing_of_a_good_config_and_points_at_what_is_wrong() {
     assert_eq!(output.stderr.lines().count(), 1);
 }
 
+// Covers: H26
 #[test]
 fn check_and_the_log_warn_of_a_secret_that_others_may_read() {
     let provider = Provider::start();

@@ -367,6 +367,7 @@ fn gnupg(daemon: &mut Daemon) {
     );
 }
 
+// Covers: H25
 #[test]
 fn the_example_for_age_survives_a_reboot() {
     if !has("age") {

@@ -3,6 +3,7 @@
 
 mod oldest_rust;
 mod papers;
+mod rows;
 mod rules;
 mod tree;
 
@@ -384,6 +385,28 @@ fn a_script_that_can_not_be_run_is_found() {
     let mut plain = File::planted("README.md", "# pizauth\n");
     plain.executable = true;
     assert_eq!(rules::scripts(&[plain]).len(), 1);
+}
+
+// Covers: H29
+#[test]
+fn every_row_that_this_is_held_against_has_a_test() {
+    none(rows::uncovered(&tree()));
+}
+
+#[test]
+fn a_row_without_a_test_is_found() {
+    let before = rows::uncovered(&[]).len();
+    for (text, count) in [
+        ("// Covers: 59, H3\n#[test]\nfn f() {}\n", before - 2),
+        ("// Covers: 73\n    #[test]\nfn f() {}\n", before + 1),
+        ("// Covers: I1\nfn f() {}\n", before),
+    ] {
+        assert_eq!(
+            planted(rows::uncovered, "tests/a.rs", text),
+            count,
+            "{text}"
+        );
+    }
 }
 
 #[test]

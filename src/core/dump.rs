@@ -318,6 +318,7 @@ mod tests {
         assert_ne!(seal(&dump(), [8; 32]), sealed);
     }
 
+    // Covers: H25
     #[test]
     fn every_changed_or_missing_byte_is_noticed() {
         let sealed = seal(&dump(), [7; 32]);

@@ -210,6 +210,7 @@ fn look_from_everywhere(
     Ok(sum)
 }
 
+// Covers: reloads
 #[test]
 fn every_order_of_events_keeps_every_promise() {
     let depth = super::sim::setting("PIZAUTH_MODEL_DEPTH").map_or(DEPTH, |depth| depth as usize);

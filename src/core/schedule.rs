@@ -157,4 +157,19 @@ mod tests {
         assert_eq!(earliest(Some(at(5)), Some(at(99))), at(99));
         assert_eq!(earliest(Some(at(5)), Some(at(9))), at(15));
     }
+    #[test]
+    fn a_pause_lasts_as_long_as_the_longest_and_is_forgotten_then() {
+        let mut pauses = Pauses::default();
+        let urls = ["https://a.example/", "https://b.example/"];
+        let [a, b] = urls.map(|text| Url::parse(text).unwrap());
+        assert!(!pauses.take_changed());
+        pauses.set(a.clone(), at(9));
+        pauses.set(a.clone(), at(5));
+        assert!(pauses.take_changed() && !pauses.take_changed());
+        assert_eq!((pauses.until(&a), pauses.until(&b)), (Some(at(9)), None));
+        pauses.expire(at(8));
+        assert_eq!(pauses.until(&a), Some(at(9)));
+        pauses.expire(at(9));
+        assert_eq!(pauses.until(&a), None);
+    }
 }

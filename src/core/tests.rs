@@ -139,6 +139,7 @@ fn failed_refreshes_back_off_to_ten_minutes_and_a_success_ends_it() {
     assert_eq!(bench.deadline().0, 40);
 }
 
+// Covers: H3
 #[test]
 fn an_hour_of_trouble_is_told_once() {
     let mut bench = signed_in(3600);
@@ -184,6 +185,7 @@ fn a_retry_after_is_kept_by_every_account_of_the_endpoint_and_by_no_other() {
     assert_eq!((secs, effects.len()), (300, 2), "{effects:?}");
 }
 
+// Covers: H5
 #[test]
 fn no_one_gets_two_requests_within_the_floor() {
     let mut bench = signed_in(1);
@@ -417,6 +419,7 @@ fn a_reloaded_policy_bites_at_once() {
     assert_eq!(bench.condition("work"), "valid, failing 1; next in 40s");
 }
 
+// Covers: H5
 #[test]
 fn the_floor_outlives_a_changed_registration() {
     let mut bench = signed_in(3600);
@@ -491,6 +494,7 @@ fn a_dump_without_a_refresh_token_does_not_cost_one() {
     assert_eq!(refresh_token.expect("a token").expose(), "refresh1");
 }
 
+// Covers: H28
 #[test]
 fn a_clock_that_was_set_back_makes_no_dump_newer_and_no_token_older() {
     let mut bench = signed_in(3600);
@@ -511,6 +515,48 @@ fn a_clock_that_was_set_back_makes_no_dump_newer_and_no_token_older() {
     assert_eq!(other.condition("work"), "valid, scheduled; next in 3510s");
     other.pass(3600);
     assert_eq!(other.show("work"), "refreshing");
+}
+
+/// Nobody knows whether tokens from the future are newer: what works without a person stays.
+#[test]
+fn a_dump_from_the_future_replaces_only_what_does_not_work() {
+    let valid_but_refused = |bench: &mut Bench| {
+        bench.deadline();
+        bench.outcome("work", &invalid_grant());
+    };
+    let expired = |bench: &mut Bench| bench.pass(3600);
+    let expired_and_refused = |bench: &mut Bench| {
+        valid_but_refused(bench);
+        bench.pass(3600);
+    };
+    let cases: [(&dyn Fn(&mut Bench), usize); 3] = [
+        (&valid_but_refused, 0),
+        (&expired, 0),
+        (&expired_and_refused, 1),
+    ];
+    for (at, (make, taken)) in cases.into_iter().enumerate() {
+        let mut bench = signed_in(3600);
+        make(&mut bench);
+        let ahead = bench.now.instant.after(MIN_REQUEST_GAP);
+        let dump = bench.saved("work", Some("other"), ahead);
+        assert_eq!(bench.restore(dump), taken, "case {at}");
+    }
+}
+
+#[test]
+fn a_request_is_waited_for_until_it_is_answered() {
+    let mut bench = one();
+    bench.show("work");
+    assert!(!bench.core.awaits_reply());
+    bench.code();
+    bench.effects();
+    assert!(bench.core.awaits_reply());
+    for outcome in [tokens(1, 3600), lost(), tokens(2, 3600)] {
+        bench.outcome("work", &outcome);
+        assert!(!bench.core.awaits_reply());
+        bench.deadline();
+        assert!(bench.core.awaits_reply());
+    }
 }
 
 #[test]
@@ -555,6 +601,7 @@ fn restore_ignores_what_is_not_of_the_same_registration() {
     assert_eq!(other.restore(Dump { grants: Vec::new() }), 0);
 }
 
+// Covers: H3
 #[test]
 fn a_parked_refresh_is_told_once_and_tried_again_after_a_reload() {
     let mut bench = signed_in(3600);
@@ -570,6 +617,7 @@ fn a_parked_refresh_is_told_once_and_tried_again_after_a_reload() {
     assert_eq!(bench.effects(), ["announce work `event` token_refreshed"]);
 }
 
+// Covers: clocks, H28
 #[test]
 fn three_days_asleep_cost_no_login() {
     let mut bench = signed_in(3600);

@@ -383,6 +383,7 @@ mod tests {
         }
     }
 
+    // Covers: 59, 60, 61, 62
     #[test]
     fn polls_mean_what_rows_59_to_62_say_and_the_deviations() {
         let pending = |secs: u64| format!("pending {secs}");

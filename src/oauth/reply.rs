@@ -297,10 +297,10 @@ mod tests {
         ] {
             assert_eq!(fault(body), Some(why), "{}", body.escape_ascii());
         }
-        assert_eq!(
-            fault(&vec![b'{'; MAX_BODY_BYTES + 1]),
-            Some(Unreadable::TooLong)
-        );
+        for (more, why) in [(0, None), (1, Some(Unreadable::TooLong))] {
+            let body = format!("{{{}}}", " ".repeat(MAX_BODY_BYTES - 2 + more));
+            assert_eq!(fault(body.as_bytes()), why);
+        }
     }
 
     #[test]
@@ -348,6 +348,7 @@ mod tests {
                 Some(("OAuthException", Some("x"))),
             ),
             ("{\"error\":{\"message\":\"x\"}}", Some(("", Some("x")))),
+            ("{\"error\":7}", Some(("7", None))),
             ("{\"error\":{\"why\":1}}", Some(("{\"why\":1}", None))),
             (
                 "{\"errors\":[{\"errorType\":\"invalid_grant\"}]}",

@@ -137,6 +137,7 @@ mod tests {
         TcpListener::bind((V6, 0)).is_ok()
     }
 
+    // Covers: H9
     #[test]
     fn a_loopback_host_is_both_addresses_on_one_port() {
         for host in ["127.0.0.1", "localhost", "LOCALHOST", "::1", "[::1]"] {

@@ -312,6 +312,7 @@ fn only_callbacks_reach_the_endpoint() {
     }
 }
 
+// Covers: H10
 #[test]
 fn every_reply_is_guarded() {
     let server = Server::start();
@@ -449,6 +450,7 @@ fn half_open_connections_keep_no_callback_out() {
     );
 }
 
+// Covers: H10
 #[test]
 fn an_oversized_head_is_refused_and_cut() {
     let server = Server::start();

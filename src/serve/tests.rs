@@ -367,6 +367,7 @@ fn stopping_finishes_what_is_being_said() {
 }
 
 /// Run by hand: `cargo test --release -- --ignored --nocapture ten_thousand`.
+// Covers: H1
 #[test]
 #[ignore = "a measurement"]
 fn ten_thousand_requests_in_turn() {

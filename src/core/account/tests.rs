@@ -138,6 +138,7 @@ fn lost() -> Outcome {
     Outcome::Lost("timeout".into())
 }
 
+// Covers: 39
 #[test]
 fn the_same_refusal_without_an_explanation_is_told_once_at_the_fifth() {
     let mut world = World::signed_in();
@@ -208,6 +209,7 @@ fn a_providers_habit_is_warned_of_once() {
 
 /// A sign-in without a refresh token is told of while it is fresh, once: the next sign-ins bring
 /// none either. A provider whose tokens don't expire is another matter.
+// Covers: 13
 #[test]
 fn a_sign_in_that_cannot_last_is_told_of_early_and_once() {
     const SHORT: &str = r#"{"access_token":"a","token_type":"bearer","expires_in":3600}"#;

@@ -405,7 +405,8 @@ impl World {
 
     fn exchange_requested(&mut self, account: usize, attempt: AttemptId, tag: usize) -> Check {
         self.exchange_asked_for(account, attempt)?;
-        let ours = matches!(self.state.shadows[account].sign_in, SignIn::Exchanging { code, .. } if code == tag);
+        let sign_in = &self.state.shadows[account].sign_in;
+        let ours = matches!(sign_in, SignIn::Exchanging { code, .. } if *code == tag);
         must(
             ours,
             Invariant::SignIn,

@@ -142,6 +142,7 @@ fn rows_1_to_6_tokens_and_their_types() {
     ]);
 }
 
+// Covers: H4
 #[test]
 fn rows_5_to_9_lifetimes() {
     for (number, members, life) in [
@@ -410,6 +411,7 @@ fn rows_22_to_24_access_tokens_that_are_none() {
     ]);
 }
 
+// Covers: H4
 #[test]
 fn duplicates_of_what_matters_are_refused() {
     for name in ["access_token", "refresh_token", "error"] {
@@ -1010,6 +1012,7 @@ fn rows_52_to_54_no_reply_at_all() {
     }
 }
 
+// Covers: H6
 #[test]
 fn rows_55_and_56_too_little_and_too_much() {
     let cut = "login.example answered 200 with a reply that is cut short";
@@ -1146,6 +1149,7 @@ fn mutate(random: &mut Random, bodies: &[&str]) -> Vec<u8> {
     body
 }
 
+// Covers: members, H4
 #[test]
 fn no_reply_makes_it_panic_or_say_anything_unsafe() {
     const CANARY: &str = "eyJhbGciOiJub25lIn0eyJzdWIiOiIxMjM0NTY3ODkwIn0c2lnbmF0dXJl";

@@ -51,6 +51,7 @@ mod tests {
     use super::*;
     use crate::server::ipc::capability::Capabilities;
 
+    // Covers: sandbox
     #[test]
     fn what_the_configuration_has_others_do_is_granted() {
         let mut text = String::new();

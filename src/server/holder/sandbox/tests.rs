@@ -134,6 +134,7 @@ fn a_call_is_denied_for_what_it_asks() {
     thread.join().unwrap();
 }
 
+// Covers: sandbox
 #[test]
 fn files_programs_ports_and_signals_are_given_up_and_nothing_else() {
     // A domain is its thread's own, and that of the threads and processes that it starts.
