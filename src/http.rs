@@ -2,6 +2,7 @@
 //! system's trust store, redirects aren't followed, replies are bounded. Nothing of TLS is loaded
 //! before the first request.
 
+mod coding;
 mod connect;
 mod names;
 mod trust;
@@ -246,17 +247,27 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
     let location = header(http::header::LOCATION);
+    // More than one line of it means the same as one (RFC 9110, 5.3).
+    let codings = response.headers().get_all(http::header::CONTENT_ENCODING);
+    let codings: Vec<_> = codings
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let codings = codings.join(",");
     // ureq's own limit is an error; here the rest just isn't read.
     let mut reader = response.into_body().into_reader().take(MAX_READ);
     let mut body = SecretBytes::default();
-    match reader.read_to_end(&mut body) {
-        Ok(_) => Outcome::Reply(Reply {
+    if let Err(error) = reader.read_to_end(&mut body) {
+        return Outcome::Lost(format!("the reply couldn't be read: {error}"));
+    }
+    match coding::decode(&codings, body) {
+        Ok(body) => Outcome::Reply(Reply {
             status,
             retry_after,
             location,
             body,
         }),
-        Err(error) => Outcome::Lost(format!("the reply couldn't be read: {error}")),
+        Err(why) => Outcome::Lost(format!("a reply with status {status}: {why}")),
     }
 }
 

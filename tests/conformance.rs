@@ -5,9 +5,12 @@
 //! from the wild; src/oauth/token/tests.rs has the same numbers for the verdicts alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::thread;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use serde_json::json;
 
@@ -161,6 +164,59 @@ fn with_header(answer: Scripted, name: &str, value: &str) -> Scripted {
         }
         other => panic!("{other:?} has no headers"),
     }
+}
+
+/// An answer that is compressed, in the way that `encoder` does it.
+fn compressed<W>(
+    answer: Scripted,
+    encoder: fn(Vec<u8>, Compression) -> W,
+    end: fn(W) -> io::Result<Vec<u8>>,
+) -> Scripted
+where
+    W: Write,
+{
+    let Scripted::Reply(mut response) = answer else {
+        panic!("{answer:?} has no body")
+    };
+    let mut encoder = encoder(Vec::new(), Compression::default());
+    encoder.write_all(&response.body).expect("memory");
+    response.body = end(encoder).expect("memory");
+    Scripted::Reply(response)
+}
+
+fn gzip(answer: Scripted) -> Scripted {
+    compressed(answer, GzEncoder::new, GzEncoder::finish)
+}
+
+/// Row 83: replies that are compressed though nobody asked.
+fn codings() -> Vec<Case> {
+    let coded = |answer, name: &str| with_header(answer, "Content-Encoding", name);
+    let zlib = compressed(body(200, ONE), ZlibEncoder::new, ZlibEncoder::finish);
+    let raw = compressed(body(200, ONE), DeflateEncoder::new, DeflateEncoder::finish);
+    let refused = gzip(error(400, "invalid_grant", "the token is dead"));
+    let bomb = Scripted::reply(200, "application/json", &" ".repeat(64 << 20));
+    vec![
+        both("83-gzip", coded(gzip(body(200, ONE)), "gzip"), ACTIVE),
+        both("83-x-gzip", coded(gzip(body(200, ONE)), "x-gzip"), ACTIVE),
+        both("83-unsaid", gzip(body(200, ONE)), ACTIVE),
+        both("83-deflate", coded(zlib, "deflate"), ACTIVE),
+        both("83-raw-deflate", coded(raw, "deflate"), ACTIVE),
+        both(
+            "83-error",
+            coded(refused, "gzip"),
+            Login("invalid_grant: the token is dead"),
+        ),
+        both(
+            "83-bomb",
+            coded(gzip(bomb), "gzip"),
+            Later("a reply of more than 1 MiB"),
+        ),
+        both(
+            "83-brotli",
+            coded(body(200, ONE), "br"),
+            Later("the content coding \"br\" is not supported"),
+        ),
+    ]
 }
 
 /// An HTTP date in so many seconds.
@@ -585,6 +641,7 @@ fn cases(elsewhere: &str) -> Vec<Case> {
     let mut cases = tokens();
     cases.extend(token_bodies());
     cases.extend(mislabelled());
+    cases.extend(codings());
     cases.extend(no_tokens());
     cases.extend(refusals());
     cases.extend(odd_errors());
