@@ -2,26 +2,30 @@
 //! system's trust store, redirects aren't followed, replies are bounded. Nothing of TLS is loaded
 //! before the first request.
 
+mod coding;
+mod connect;
 mod names;
+mod trust;
 
-use std::{
-    io::{self, Read},
-    time::Duration,
-};
+use std::{env, ffi::OsString, io::Read, time::Duration};
 
-use nix::errno::Errno;
 use ureq::{
-    Agent, Error, Timeout,
+    Agent, Error, Proxy,
     config::Config,
     http,
     tls::{RootCerts, TlsConfig},
-    unversioned::transport::DefaultConnector,
 };
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use self::names::LookUp;
-use self::names::{Names, NoAddress};
+use self::{
+    connect::{Connect, Limits},
+    names::NotConnected,
+};
+pub use self::{
+    names::{LookUp, Names},
+    trust::TlsFailure,
+};
 use crate::{
     config::is_loopback,
     oauth::{
@@ -34,6 +38,10 @@ use crate::{
 /// How long a request may take from name lookup to the last byte: half a minute with the second
 /// that ureq takes longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
+
+/// How long all of connecting may take, with a proxy and a second address: what is left is enough for
+/// an answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(21);
 
 /// How long a connection is kept for the next request: long enough for accounts that are due
 /// together, shorter than any server keeps it. One that the server closes while a request is on its
@@ -62,7 +70,8 @@ const JSON: &str = "application/json";
 /// An agent for each way out: what stays on this machine never goes through a proxy.
 pub struct Agents {
     direct: Agent,
-    proxied: Agent,
+    /// Or why the proxy of the environment can't be used: without it nothing is sent elsewhere.
+    proxied: Result<Agent, String>,
 }
 
 impl Default for Agents {
@@ -74,20 +83,21 @@ impl Default for Agents {
 impl Agents {
     /// No connection is made yet.
     pub fn new() -> Self {
-        Agents::build(None)
+        Agents::asking(&Names::default())
     }
 
-    /// The same, and names are looked up elsewhere.
-    pub fn asking(elsewhere: LookUp) -> Self {
-        Agents::build(Some(elsewhere))
+    /// The same, and names are looked up there.
+    pub fn asking(names: &Names) -> Self {
+        Agents::build(names, Limits::default())
     }
 
-    fn build(elsewhere: Option<LookUp>) -> Self {
+    fn build(names: &Names, limits: Limits) -> Self {
         // The process's default; another library can't have set one, so the result says nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = |proxy| {
             Config::builder()
                 .timeout_global(Some(REQUEST_TIMEOUT))
+                .timeout_connect(Some(CONNECT_TIMEOUT))
                 .http_status_as_error(false)
                 .max_idle_age(MAX_IDLE)
                 .max_idle_connections(MAX_IDLE_CONNECTIONS)
@@ -106,12 +116,12 @@ impl Agents {
                 .build()
         };
         let agent = |proxy| {
-            let names = Names::asking(elsewhere.clone());
-            Agent::with_parts(config(proxy), DefaultConnector::default(), names)
+            let connect = Connect::new(names.clone(), limits);
+            Agent::with_parts(config(proxy), connect, names.clone())
         };
         Agents {
             direct: agent(None),
-            proxied: agent(ureq::Proxy::try_from_env()),
+            proxied: proxy().map(agent),
         }
     }
 
@@ -125,8 +135,11 @@ impl Agents {
             true => Duration::ZERO,
             false => MAX_IDLE,
         };
-        let mut post = self
-            .toward(&request.endpoint)
+        let agent = match self.toward(&request.endpoint) {
+            Ok(agent) => agent,
+            Err(why) => return Outcome::NotSent(why.clone()),
+        };
+        let mut post = agent
             .post(request.endpoint.as_str())
             .config()
             .max_idle_age(idle)
@@ -147,7 +160,10 @@ impl Agents {
 
     /// GETs a document.
     pub fn get(&self, url: &Url) -> Outcome {
-        let get = self.toward(url).get(url.as_str());
+        let get = match self.toward(url) {
+            Ok(agent) => agent.get(url.as_str()),
+            Err(why) => return Outcome::NotSent(why.clone()),
+        };
         match get.header(http::header::ACCEPT, JSON).call() {
             Ok(response) => read(response),
             Err(error) => failed(&error),
@@ -156,8 +172,10 @@ impl Agents {
 
     /// POSTs a JSON object, with a bearer token (RFC 6750, 2.1) if there is one.
     pub fn post_json(&self, url: &Url, json: &str, token: Option<&Secret>) -> Outcome {
-        let mut post = self.toward(url).post(url.as_str());
-        post = post.header(http::header::ACCEPT, JSON);
+        let mut post = match self.toward(url) {
+            Ok(agent) => agent.post(url.as_str()).header(http::header::ACCEPT, JSON),
+            Err(why) => return Outcome::NotSent(why.clone()),
+        };
         post = post.header(http::header::CONTENT_TYPE, JSON);
         if let Some(token) = token {
             let value = Zeroizing::new(format!("Bearer {}", token.expose()));
@@ -187,11 +205,37 @@ impl Agents {
         Err(missed.unwrap_or_else(|| metadata::no_issuer(issuer)))
     }
 
-    fn toward(&self, endpoint: &Url) -> &Agent {
+    fn toward(&self, endpoint: &Url) -> Result<&Agent, &String> {
         match is_loopback(endpoint) {
-            true => &self.direct,
-            false => &self.proxied,
+            true => Ok(&self.direct),
+            false => self.proxied.as_ref(),
         }
+    }
+}
+
+/// The proxy of the environment.
+///
+/// # Errors
+/// Which variable names one that can't be used. Its value may hold a password.
+fn proxy() -> Result<Option<Proxy>, String> {
+    // In ureq's order, which goes on after one that it doesn't understand.
+    let variables = [
+        "ALL_PROXY",
+        "all_proxy",
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+    ];
+    let value = |name: &&str| env::var_os(name).filter(|value| !value.is_empty());
+    let named = variables.iter().find_map(|name| Some((name, value(name)?)));
+    let usable = |value: &OsString| value.to_str().is_some_and(|it| Proxy::new(it).is_ok());
+    match named {
+        Some((name, value)) if !usable(&value) => Err(format!(
+            "{name} names no proxy that can be used: it should look like http://proxy.example:3128 or \
+             socks5h://proxy.example:1080"
+        )),
+        _ => Ok(Proxy::try_from_env()),
     }
 }
 
@@ -203,113 +247,41 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
     let location = header(http::header::LOCATION);
+    // More than one line of it means the same as one (RFC 9110, 5.3).
+    let codings = response.headers().get_all(http::header::CONTENT_ENCODING);
+    let codings: Vec<_> = codings
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    let codings = codings.join(",");
     // ureq's own limit is an error; here the rest just isn't read.
     let mut reader = response.into_body().into_reader().take(MAX_READ);
     let mut body = SecretBytes::default();
-    match reader.read_to_end(&mut body) {
-        Ok(_) => Outcome::Reply(Reply {
+    if let Err(error) = reader.read_to_end(&mut body) {
+        return Outcome::Lost(format!("the reply couldn't be read: {error}"));
+    }
+    match coding::decode(&codings, body) {
+        Ok(body) => Outcome::Reply(Reply {
             status,
             retry_after,
             location,
             body,
         }),
-        Err(error) => Outcome::Lost(format!("the reply couldn't be read: {error}")),
+        Err(why) => Outcome::Lost(format!("a reply with status {status}: {why}")),
     }
 }
 
 /// Whether anything of the request may have reached the endpoint decides whether a code may be
 /// sent again.
 fn failed(error: &Error) -> Outcome {
-    let text = match error {
+    match error {
+        Error::Other(why) if why.is::<NotConnected>() => Outcome::NotSent(why.to_string()),
+        Error::BadUri(_) | Error::Http(_) => Outcome::NotSent(error.to_string()),
         // Without ureq's "io: ", which tells a user nothing.
-        Error::Io(error) => error.to_string(),
-        other => other.to_string(),
-    };
-    let not_sent = match error {
-        Error::Other(other) if other.is::<NoAddress>() => return Outcome::NotSent(other.to_string()),
-        Error::HostNotFound
-        | Error::ConnectionFailed
-        | Error::InvalidProxyUrl
-        | Error::ConnectProxyFailed(_)
-        | Error::Tls(_)
-        // No certificates to trust, or no name to check: a handshake's errors come as Io.
-        | Error::Rustls(_)
-        | Error::BadUri(_)
-        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
-        Error::Io(error) if is_famine(error) => true,
-        Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::NetworkDown
-                | io::ErrorKind::AddrNotAvailable
-                | io::ErrorKind::NotFound
-                // rustls' word for a handshake that failed.
-                | io::ErrorKind::InvalidData
-        ),
-        _ => false,
-    };
-    match not_sent {
-        true => Outcome::NotSent(text),
-        false => Outcome::Lost(text),
+        Error::Io(error) => Outcome::Lost(error.to_string()),
+        other => Outcome::Lost(other.to_string()),
     }
-}
-
-/// Whether there was no descriptor for a socket: one that exists never says so.
-fn is_famine(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::Write, net::TcpListener, sync::Arc, thread};
-
-    use super::*;
-    use crate::secret::{Mark, Secret};
-
-    /// Whoever has mixed up two registrations in the core has still sent nothing.
-    // Covers: H16
-    #[test]
-    fn a_secret_of_another_registration_goes_nowhere() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let request = |bound: Option<&[u8]>| {
-            let form = Secret::new("refresh_token=t".into());
-            if let Some(description) = bound {
-                form.bind(Mark::of(description));
-            }
-            Request {
-                endpoint: Url::parse(&format!("http://127.0.0.1:{port}/token")).unwrap(),
-                under: Mark::of(b"ours"),
-                form: Arc::new(form),
-                headers: Vec::new(),
-                only_once: true,
-            }
-        };
-        let agents = Agents::new();
-        for bound in [None, Some(&b"theirs"[..])] {
-            let outcome = agents.post(&request(bound));
-            assert!(matches!(outcome, Outcome::NotSent(_)), "{outcome:?}");
-        }
-        listener.set_nonblocking(true).unwrap();
-        let nobody = listener.accept().map(|_| ()).map_err(|error| error.kind());
-        assert_eq!(nobody, Err(io::ErrorKind::WouldBlock));
-        listener.set_nonblocking(false).unwrap();
-        let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream
-                .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-                .unwrap();
-            // What was asked is read, so that the answer isn't lost with the connection.
-            let mut asked = String::new();
-            let _ = stream.read_to_string(&mut asked);
-            asked
-        });
-        let outcome = agents.post(&request(Some(b"ours")));
-        drop(agents);
-        assert!(matches!(outcome, Outcome::Reply(_)), "{outcome:?}");
-        assert!(server.join().unwrap().ends_with("refresh_token=t"));
-    }
-}
+mod tests;

@@ -5,9 +5,12 @@
 //! from the wild; src/oauth/token/tests.rs has the same numbers for the verdicts alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::thread;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use serde_json::json;
 
@@ -163,6 +166,59 @@ fn with_header(answer: Scripted, name: &str, value: &str) -> Scripted {
     }
 }
 
+/// An answer that is compressed, in the way that `encoder` does it.
+fn compressed<W>(
+    answer: Scripted,
+    encoder: fn(Vec<u8>, Compression) -> W,
+    end: fn(W) -> io::Result<Vec<u8>>,
+) -> Scripted
+where
+    W: Write,
+{
+    let Scripted::Reply(mut response) = answer else {
+        panic!("{answer:?} has no body")
+    };
+    let mut encoder = encoder(Vec::new(), Compression::default());
+    encoder.write_all(&response.body).expect("memory");
+    response.body = end(encoder).expect("memory");
+    Scripted::Reply(response)
+}
+
+fn gzip(answer: Scripted) -> Scripted {
+    compressed(answer, GzEncoder::new, GzEncoder::finish)
+}
+
+/// Row 83: replies that are compressed though nobody asked.
+fn codings() -> Vec<Case> {
+    let coded = |answer, name: &str| with_header(answer, "Content-Encoding", name);
+    let zlib = compressed(body(200, ONE), ZlibEncoder::new, ZlibEncoder::finish);
+    let raw = compressed(body(200, ONE), DeflateEncoder::new, DeflateEncoder::finish);
+    let refused = gzip(error(400, "invalid_grant", "the token is dead"));
+    let bomb = Scripted::reply(200, "application/json", &" ".repeat(64 << 20));
+    vec![
+        both("83-gzip", coded(gzip(body(200, ONE)), "gzip"), ACTIVE),
+        both("83-x-gzip", coded(gzip(body(200, ONE)), "x-gzip"), ACTIVE),
+        both("83-unsaid", gzip(body(200, ONE)), ACTIVE),
+        both("83-deflate", coded(zlib, "deflate"), ACTIVE),
+        both("83-raw-deflate", coded(raw, "deflate"), ACTIVE),
+        both(
+            "83-error",
+            coded(refused, "gzip"),
+            Login("invalid_grant: the token is dead"),
+        ),
+        both(
+            "83-bomb",
+            coded(gzip(bomb), "gzip"),
+            Later("a reply of more than 1 MiB"),
+        ),
+        both(
+            "83-brotli",
+            coded(body(200, ONE), "br"),
+            Later("the content coding \"br\" is not supported"),
+        ),
+    ]
+}
+
 /// An HTTP date in so many seconds.
 fn date_in(secs: i64) -> String {
     let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(secs);
@@ -198,12 +254,14 @@ fn tokens() -> Vec<Case> {
     const UNTYPED: &str = "the reply has no token_type; bearer is assumed";
     const SAYS_NOTHING: &str = "which says nothing";
     let life = |text: &str| but("7200", text);
+    let in_two_hours = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(7200);
     vec![
         both("1", body(200, ONE), ACTIVE),
         both("2-lower", but("Bearer", "bearer"), ACTIVE),
         both("2-upper", but("Bearer", "BEARER"), ACTIVE),
         both("3", but("token_type", "x"), odd(UNTYPED)),
         both("4", but("Bearer", "mac"), Login("is not known here")),
+        both("96", but("Bearer", "BearerToken"), ACTIVE),
         both("5", life("\"3599\""), active(FOR_1_HOUR, "", "new-rt")),
         both("6", life("3599.9"), active(FOR_1_HOUR, "", "new-rt")),
         both(
@@ -231,6 +289,23 @@ fn tokens() -> Vec<Case> {
             "9",
             life("1e20"),
             active("valid for 3649d 23h", "", "new-rt"),
+        ),
+        both("84", life(r#"7200000,"expires_in_sec":7200"#), ACTIVE),
+        both(
+            "85-epoch",
+            but(
+                "\"expires_in\":7200",
+                &format!("\"expires_at\":{}", in_two_hours.as_second()),
+            ),
+            ACTIVE,
+        ),
+        both(
+            "85-date",
+            but(
+                "\"expires_in\":7200",
+                &format!("\"expires_at\":\"{in_two_hours}\""),
+            ),
+            ACTIVE,
         ),
     ]
 }
@@ -450,6 +525,34 @@ fn odd_errors() -> Vec<Case> {
     ]
 }
 
+/// Rows 75 to 77: errors that are no error code. Rows 94 and 95: what an organisation wants.
+fn vague_errors() -> Vec<Case> {
+    let blocked = r#"{"error":"Forbidden","message":"Request blocked"}"#;
+    let spring = r#"{"timestamp":"2026-11-29","status":400,"error":"Bad Request","path":"/token"}"#;
+    vec![
+        both(
+            "75",
+            body(403, blocked),
+            Later("answered 403: Forbidden: Request blocked"),
+        ),
+        both(
+            "76",
+            body(401, r#"{"error":"Unauthorized"}"#),
+            Later("answered 401: Unauthorized"),
+        ),
+        both("77", body(400, spring), Later("answered 400: Bad Request")),
+        refresh(
+            "95",
+            error(
+                400,
+                "invalid_grant",
+                "AADSTS530036: began with a device code",
+            ),
+            Login("sign in with a browser"),
+        ),
+    ]
+}
+
 /// Rows 38 to 47: it passes. A redirect points to `elsewhere`.
 fn passing(elsewhere: &str) -> Vec<Case> {
     let page = |status| Scripted::reply(status, "text/html", WEB_PAGE);
@@ -585,9 +688,11 @@ fn cases(elsewhere: &str) -> Vec<Case> {
     let mut cases = tokens();
     cases.extend(token_bodies());
     cases.extend(mislabelled());
+    cases.extend(codings());
     cases.extend(no_tokens());
     cases.extend(refusals());
     cases.extend(odd_errors());
+    cases.extend(vague_errors());
     cases.extend(passing(elsewhere));
     cases.extend(more_statuses(elsewhere));
     cases.extend(broken());
@@ -1221,6 +1326,19 @@ fn row_68_an_error_in_a_callback() {
     let shown = daemon.run(&["show", "work"]);
     assert!(shown.failed(77).contains("access_denied"), "{shown:?}");
     assert!(provider.requests(TOKEN).is_empty());
+}
+
+/// Row 94: a sign-in that waits for an administrator says what to ask for.
+// Covers: 94
+#[test]
+fn row_94_an_administrator_has_to_approve() {
+    let (provider, daemon) = one_account();
+    let denied = Scripted::Error("access_denied", "AADSTS90095: admin approval required");
+    provider.script(AUTHORIZE, denied);
+    let page = browser::visit(&daemon.authorization_url("work"));
+    assert_eq!(page.status(), 403);
+    let hint = "administrator&#39;s approval: ask for it on the page";
+    assert!(page.text().contains(hint), "{}", page.text());
 }
 
 /// Row 69: the same response twice.

@@ -299,35 +299,46 @@ fn trust(daemon: &mut Daemon, authority: &Authority) {
 
 /// A certificate of an authority that SSL_CERT_FILE names is good. Any other is not: nothing is
 /// sent, and nothing is lost.
-// Covers: tls, H7
+// Covers: tls, H7, 91
 #[test]
 fn certificates_are_checked() {
     let provider = Provider::start();
     let authority = Authority::new();
     let good = authority.certify("localhost");
-    let faces: [(&str, Option<Face>, &str); 6] = [
+    let unknown = "is from an unknown authority (self-signed, or a corporate proxy";
+    let faces: [(&str, Option<Face>, &str); 8] = [
         ("good", None, ""),
         (
             "expired",
             Some(authority.certify_formerly("localhost")),
-            "xpired",
+            "expired on 2002-01-01 00:00 UTC (this machine's clock says 20",
         ),
         (
-            "self-signed",
-            Some(self_signed("localhost")),
-            "invalid peer certificate",
+            "not-yet",
+            Some(authority.certify_some_day("localhost")),
+            "valid only from 2201-01-01 00:00 UTC (this machine's clock says 20",
+        ),
+        ("self-signed", Some(self_signed("localhost")), unknown),
+        (
+            "own-authority",
+            Some(authority.own_face()),
+            "is self-signed and marked as an authority's (CA:TRUE): the server needs one that isn't",
         ),
         (
             "stranger",
             Some(Authority::new().certify("localhost")),
-            "invalid peer certificate",
+            unknown,
         ),
         (
             "wrong-host",
             Some(authority.certify("elsewhere.example")),
-            "elsewhere.example",
+            "is for elsewhere.example, not for localhost: check the address",
         ),
-        ("not-tls", Some(Face::Plain), ""),
+        (
+            "not-tls",
+            Some(Face::Plain),
+            "the answer is not TLS: check the address",
+        ),
     ];
     let fronts = faces
         .each_ref()
@@ -365,6 +376,73 @@ fn certificates_are_checked() {
     assert_eq!(provider.requests(TOKEN).len(), faces.len() + 1);
 }
 
+/// Row 74: a TLS hello that nobody answers costs no code, since nothing was sent.
+#[test]
+fn a_code_outlives_an_endpoint_that_takes_connections_and_says_nothing() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let front = Front::start(provider.port(), Face::Silent);
+    let mut daemon = Daemon::new(&account_behind(&provider, "work", "localhost", front.port));
+    trust(&mut daemon, &authority);
+    daemon.start();
+    let url = daemon.authorization_url("work");
+    let browser = thread::spawn(move || browser::visit(&url));
+    let line = daemon
+        .log()
+        .wait_line("will try again to exchange the code");
+    assert!(line.contains("TLS got no answer"), "{line}");
+    front.show(authority.certify("localhost"));
+    assert_eq!(browser.join().expect("a page").status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// Row 91: a variable that should name certificates and doesn't is named itself.
+#[test]
+fn a_trust_store_that_cannot_be_read_is_named() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    let front = Front::start(provider.port(), authority.certify("localhost"));
+    let mut daemon = Daemon::new(&account_behind(&provider, "work", "localhost", front.port));
+    let (none, empty) = (daemon.path("none.pem"), daemon.path("empty.pem"));
+    fs::write(&empty, "").expect("to write a file");
+    for (variable, value, words) in [
+        (
+            "SSL_CERT_FILE",
+            &none,
+            "SSL_CERT_FILE names .*none.pem, which can't be read",
+        ),
+        (
+            "SSL_CERT_FILE",
+            &empty,
+            "SSL_CERT_FILE names .*empty.pem, which has no certificate",
+        ),
+        (
+            "SSL_CERT_DIR",
+            &none,
+            "SSL_CERT_DIR names .*none.pem, which can't be read",
+        ),
+        (
+            "REQUESTS_CA_BUNDLE",
+            &none,
+            "pizauth doesn't read REQUESTS_CA_BUNDLE: set SSL_CERT_FILE",
+        ),
+    ] {
+        daemon.env(variable, value.to_str().expect("a path in UTF-8"));
+        daemon.start();
+        let url = daemon.authorization_url("work");
+        thread::spawn(move || browser::try_visit(&url));
+        let line = daemon
+            .log()
+            .wait_line("will try again to exchange the code");
+        let all = words.split(".*").all(|part| line.contains(part));
+        assert!(all, "{variable}: {line}");
+        daemon.unset(variable);
+        daemon.shutdown();
+    }
+    assert!(provider.requests(TOKEN).is_empty());
+}
+
 /// A proxy of the environment is used for what is elsewhere (and then needs no name server), and
 /// not for this machine.
 // Covers: H6
@@ -392,6 +470,43 @@ fn proxies_are_for_elsewhere() {
         assert_eq!(tunnel.asked()[before..], ["CONNECT provider.invalid:443"]);
         daemon.token("far");
     }
+}
+
+/// Row 90: a SOCKS proxy is used, and one that can't be is refused in words: nothing goes past it.
+// Covers: 90
+#[test]
+fn a_proxy_is_used_or_refused() {
+    let provider = Provider::start();
+    let authority = Authority::new();
+    // What goes past the proxy is answered, too.
+    let front = Front::start(provider.port(), authority.certify("localhost.localdomain"));
+    let tunnel = Tunnel::start(front.port);
+    let host = "localhost.localdomain";
+    let mut daemon = Daemon::new(&account_behind(&provider, "far", host, front.port));
+    trust(&mut daemon, &authority);
+    daemon.env("ALL_PROXY", &format!("socks5h://127.0.0.1:{}", tunnel.port));
+    daemon.start();
+    daemon.sign_in("far");
+    assert_eq!(tunnel.asked(), [format!("SOCKS {host}:{}", front.port)]);
+    daemon.restart();
+    for (proxy, words) in [
+        ("socks5h://127.0.0.1:1", "Connection refused"),
+        (
+            "gopher://me:secret@127.0.0.1:1",
+            "ALL_PROXY names no proxy that can be used",
+        ),
+        ("http://", "ALL_PROXY names no proxy that can be used"),
+    ] {
+        daemon.env("ALL_PROXY", proxy);
+        daemon.restart();
+        daemon.run(&["refresh", "far"]).ok();
+        let line = daemon
+            .log()
+            .wait_line("WARN - far: refresh failed, trying again in");
+        assert!(line.contains(words), "{proxy}: {line}");
+        assert!(!line.contains("secret"), "{line}");
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 1);
 }
 
 // ---- famine -----------------------------------------------------------------------------------

@@ -151,8 +151,8 @@ impl Trouble {
         });
         let same = trouble.refusal == failure.refusal;
         trouble.unexplained = match (failure.cause, same) {
-            (Cause::Unexplained, true) => trouble.unexplained.saturating_add(1),
-            (Cause::Unexplained, false) => 1,
+            (Cause::Unexplained | Cause::Vague, true) => trouble.unexplained.saturating_add(1),
+            (Cause::Unexplained | Cause::Vague, false) => 1,
             (Cause::Passing | Cause::Lost, _) => 0,
         };
         trouble.lost |= failure.cause == Cause::Lost;

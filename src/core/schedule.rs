@@ -24,6 +24,10 @@ pub const TROUBLE_NOTICE_AFTER: Duration = Duration::from_secs(60 * 60);
 /// unattended.
 pub const MAX_UNEXPLAINED: u32 = 5;
 
+/// How long the same words that are no error code must have come before they are believed: longer than
+/// a gateway is out of order that says so.
+pub const MIN_VAGUE: Duration = Duration::from_secs(10 * 60);
+
 /// How long an authorization code is worth retrying when nothing of the request was sent
 /// (RFC 6749, 4.1.2 recommends that codes live ten minutes at most).
 pub const CODE_LIFETIME: Duration = Duration::from_secs(10 * 60);

@@ -1,14 +1,15 @@
 //! Looking names up: each name once at a time, for all who want it just then. Every lookup takes a
 //! thread or a process, since the C library's may take longer than a request, and accounts that are
-//! due together mostly ask the same server.
+//! due together mostly ask the same server. The addresses come in the order in which they are tried
+//! (RFC 8305, 4).
 
 use std::{
     collections::HashMap,
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use ureq::{
@@ -21,8 +22,10 @@ use ureq::{
     },
 };
 
+use crate::lock::Lock;
+
 /// A lookup that is under way, or has just ended; whoever comes meanwhile waits for its end.
-type Lookup = Arc<OnceLock<Result<Vec<SocketAddr>, NoAddress>>>;
+type Lookup = Arc<OnceLock<Result<Vec<SocketAddr>, NotConnected>>>;
 
 /// Asks somebody else for the addresses of a host: its name, the port that goes with them, and how
 /// long that may take.
@@ -31,14 +34,25 @@ pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>
 /// How many addresses of a name are tried: as many as ureq has room for.
 const MAX_ADDRESSES: usize = 16;
 
+/// How long an address family comes second after it has failed: as long as a network is likely to
+/// stay as it is. Being wrong costs a quarter of a second.
+const AVOIDED: Duration = Duration::from_secs(10 * 60);
+
 /// Looks names up as ureq does, or has somebody do it, and says which failures are of that: nothing
-/// was sent then.
-#[derive(Default)]
+/// was sent then. It remembers which address family has failed lately; clones share that.
+#[derive(Clone, Default)]
 pub struct Names {
     /// Who does it; else the C library, in a thread.
     elsewhere: Option<LookUp>,
+    state: Arc<Lock<State>>,
+}
+
+#[derive(Default)]
+struct State {
     /// By scheme and authority, which say the port.
-    under_way: Mutex<HashMap<String, Lookup>>,
+    under_way: HashMap<String, Lookup>,
+    /// Whether IPv6 is what has failed, and when.
+    failed: Option<(bool, Instant)>,
 }
 
 impl fmt::Debug for Names {
@@ -47,20 +61,20 @@ impl fmt::Debug for Names {
     }
 }
 
-/// A name couldn't be looked up.
+/// No connection came about: why. Nothing was sent.
 #[derive(Clone, Debug)]
-pub struct NoAddress(String);
+pub(super) struct NotConnected(pub(super) String);
 
-impl fmt::Display for NoAddress {
+impl fmt::Display for NotConnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for NoAddress {}
+impl std::error::Error for NotConnected {}
 
-impl From<NoAddress> for Error {
-    fn from(error: NoAddress) -> Self {
+impl From<NotConnected> for Error {
+    fn from(error: NotConnected) -> Self {
         Error::Other(Box::new(error))
     }
 }
@@ -76,12 +90,12 @@ impl Resolver for Names {
         let name = format!("{scheme} {}", uri.authority().map_or("", |it| it.as_str()));
         let found = self.once(&name, || match (&self.elsewhere, host_and_port(uri)) {
             (Some(look_up), Some((host, port))) => {
-                look_up(host, port, *timeout.after).map_err(|error| NoAddress(error.to_string()))
+                look_up(host, port, *timeout.after).map_err(|error| NotConnected(error.to_string()))
             }
             _ => look_up(uri, config, timeout),
         })?;
         let mut addresses = self.empty();
-        for address in found.into_iter().take(MAX_ADDRESSES) {
+        for address in self.ordered(&found).into_iter().take(MAX_ADDRESSES) {
             addresses.push(address);
         }
         Ok(addresses)
@@ -89,23 +103,57 @@ impl Resolver for Names {
 }
 
 impl Names {
-    /// Has `elsewhere` look names up, if there is one.
-    pub fn asking(elsewhere: Option<LookUp>) -> Self {
+    /// Has `elsewhere` look names up.
+    pub fn asking(elsewhere: LookUp) -> Self {
         Names {
-            elsewhere,
+            elsewhere: Some(elsewhere),
             ..Names::default()
         }
+    }
+
+    /// Of the addresses that were tried in order, `first` came first and `last` has answered.
+    pub(super) fn connected(&self, first: SocketAddr, last: SocketAddr) {
+        if first.is_ipv6() != last.is_ipv6() {
+            self.avoid(first);
+        }
+    }
+
+    /// An address like this one has failed.
+    pub(super) fn avoid(&self, address: SocketAddr) {
+        self.state
+            .with(|state| state.failed = Some((address.is_ipv6(), Instant::now())));
+    }
+
+    /// The address families in turn, each in the resolver's order; its first one comes first, unless
+    /// that has failed lately.
+    fn ordered(&self, found: &[SocketAddr]) -> Vec<SocketAddr> {
+        let failed = self.state.with(|state| state.failed);
+        let avoided = failed.filter(|(_, at)| at.elapsed() < AVOIDED);
+        let first_is_ipv6 = match avoided {
+            Some((ipv6, _)) => !ipv6,
+            None => found.first().is_some_and(SocketAddr::is_ipv6),
+        };
+        let of = |ipv6| {
+            found
+                .iter()
+                .filter(move |address| address.is_ipv6() == ipv6)
+        };
+        let (mut first, mut second) = (of(first_is_ipv6), of(!first_is_ipv6));
+        let in_turn = found.iter().flat_map(|_| [first.next(), second.next()]);
+        in_turn.flatten().copied().collect()
     }
 
     /// What `look_up` says, or what somebody hears just then who has asked for the same name.
     fn once(
         &self,
         name: &str,
-        look_up: impl FnOnce() -> Result<Vec<SocketAddr>, NoAddress>,
-    ) -> Result<Vec<SocketAddr>, NoAddress> {
-        let lookup = self.with(|under_way| under_way.entry(name.into()).or_default().clone());
+        look_up: impl FnOnce() -> Result<Vec<SocketAddr>, NotConnected>,
+    ) -> Result<Vec<SocketAddr>, NotConnected> {
+        let lookup = self
+            .state
+            .with(|state| state.under_way.entry(name.into()).or_default().clone());
         let outcome = lookup.get_or_init(look_up).clone();
-        self.with(|under_way| {
+        self.state.with(|State { under_way, .. }| {
             // Whoever comes now wants to know it anew.
             if under_way
                 .get(name)
@@ -115,11 +163,6 @@ impl Names {
             }
         });
         outcome
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut HashMap<String, Lookup>) -> T) -> T {
-        let under_way = self.under_way.lock();
-        look(&mut under_way.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -134,16 +177,20 @@ fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
     (!is_address).then(|| (host, uri.port_u16().unwrap_or(usual)))
 }
 
-fn look_up(uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<Vec<SocketAddr>, NoAddress> {
+fn look_up(
+    uri: &Uri,
+    config: &Config,
+    timeout: NextTimeout,
+) -> Result<Vec<SocketAddr>, NotConnected> {
     // It takes a thread for it, and panics when there is none.
     let looked_up = catch_unwind(AssertUnwindSafe(|| {
         DefaultResolver::default().resolve(uri, config, timeout)
     }));
     match looked_up {
         Ok(Ok(addresses)) => Ok(addresses.to_vec()),
-        Ok(Err(Error::Io(error))) => Err(NoAddress(error.to_string())),
-        Ok(Err(error)) => Err(NoAddress(error.to_string())),
-        Err(_) => Err(NoAddress("no thread to look the name up with".into())),
+        Ok(Err(Error::Io(error))) => Err(NotConnected(error.to_string())),
+        Ok(Err(error)) => Err(NotConnected(error.to_string())),
+        Err(_) => Err(NotConnected("no thread to look the name up with".into())),
     }
 }
 
@@ -177,16 +224,20 @@ mod tests {
             });
             has_begun.recv().unwrap();
             // Another name waits for nobody.
-            let other = names.once("b", || Err(NoAddress("none".into())));
+            let other = names.once("b", || Err(NotConnected("none".into())));
             assert_eq!(other.unwrap_err().to_string(), "none");
             let second = scope.spawn(move || {
                 names.once("a", || {
                     lookups.fetch_add(1, Ordering::Relaxed);
-                    Err(NoAddress("a second one".into()))
+                    Err(NotConnected("a second one".into()))
                 })
             });
             // It has the first one's lookup in hand, and can't begin its own.
-            while names.with(|under_way| Arc::strong_count(&under_way["a"])) < 3 {
+            while names
+                .state
+                .with(|state| Arc::strong_count(&state.under_way["a"]))
+                < 3
+            {
                 thread::yield_now();
             }
             end.send(()).unwrap();
@@ -195,6 +246,33 @@ mod tests {
         });
         assert_eq!(lookups.load(Ordering::Relaxed), 1);
         // It isn't remembered.
-        assert!(names.once("a", || Err(NoAddress("gone".into()))).is_err());
+        assert!(
+            names
+                .once("a", || Err(NotConnected("gone".into())))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn address_families_take_turns() {
+        let addresses = |text: &str| -> Vec<SocketAddr> {
+            let each = text.split(' ').map(|host| format!("{host}:1"));
+            each.map(|it| it.parse().unwrap()).collect()
+        };
+        let names = Names::default();
+        for (found, ordered) in [
+            ("[::1] [::2] [::3] 0.0.0.1", "[::1] 0.0.0.1 [::2] [::3]"),
+            ("0.0.0.1 0.0.0.2 [::1]", "0.0.0.1 [::1] 0.0.0.2"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(names.ordered(&addresses(found)), addresses(ordered));
+        }
+        let found = addresses("[::1] [::2] 0.0.0.1");
+        names.connected(found[0], found[1]);
+        assert_eq!(names.ordered(&found)[0], found[0]);
+        names.connected(found[0], found[2]);
+        assert_eq!(names.ordered(&found), addresses("0.0.0.1 [::1] [::2]"));
+        names.clone().connected(found[2], found[0]);
+        assert_eq!(names.ordered(&found)[0], found[0]);
     }
 }

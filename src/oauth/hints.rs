@@ -3,6 +3,9 @@
 
 use url::Url;
 
+use super::message::Refusal;
+use crate::config::Registration;
+
 /// What an error means for the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -12,6 +15,8 @@ pub(super) enum Class {
     Config,
     /// It passes.
     Transient,
+    /// Words that are no error code: who says them isn't clear.
+    Vague,
 }
 
 /// Microsoft's number for a known error. The numbers may change, so the error code decides, with
@@ -34,6 +39,10 @@ const PASSWORD: &str = "the password was changed or has expired: sign in again";
 const POLICY: &str = "the organisation's access policy blocked this sign-in: signing in again helps \
                       only once an administrator allows this program, device or place";
 const ADMIN: &str = "an administrator of the organisation has to allow this program";
+const DEVICE: &str = "the organisation wants a device that it manages: sign in from one, or ask an \
+                      administrator";
+const INTERNAL: &str = "the client is for members of its own organisation: sign in with an account of \
+                        it, or make the client external where it is registered";
 const ACCOUNT: &str = "the account is locked, disabled or not known there: ask an administrator";
 const SECRET: &str = "the client secret is wrong or has expired: get a new one from the \
                       registration and set client_secret";
@@ -52,7 +61,11 @@ type Known = &'static [(&'static [u32], &'static str)];
 /// The numbers worth knowing that want a new sign-in, and what to do about them.
 const LOGIN: Known = &[
     (&[16000], "sign in again and choose the account"),
-    (&[50072, 50074, 50076, 50078, 50079, 50158, 53004], MFA),
+    (&[50072, 50074, 50076, 50078, 50158, 53004], MFA),
+    (
+        &[50079],
+        "the organisation wants a second factor: sign in again and set one up on the page",
+    ),
     (&[50132, 50133, 50144, 50173], PASSWORD),
     (
         &[50058, 50085, 50089, 50125, 50140, 54005, 70000, 700020],
@@ -62,9 +75,15 @@ const LOGIN: Known = &[
         &[50097],
         "the organisation wants a registered device: sign in from one",
     ),
+    (&[530002, 53000, 53001], DEVICE),
+    (
+        &[530036],
+        "the organisation refuses sign-ins that began with a device code: sign in with a browser (auth_uri)",
+    ),
     (
         &[65001],
-        "the consent is missing: sign in again and accept what is asked",
+        "the consent is missing: sign in again and accept what is asked; many organisations want that of an \
+         administrator",
     ),
     (
         &[65004],
@@ -83,12 +102,13 @@ const LOGIN: Known = &[
         "sign-ins of a single-page application (SPA) last a day: register the redirect_uri under \
          \"Mobile and desktop applications\"",
     ),
-    (
-        &[53000, 53001, 53002, 53003, 530032, 530034, 530035],
-        POLICY,
-    ),
+    (&[53002, 53003, 530032, 530034, 530035], POLICY),
     (&[50020, 50034, 50053, 50057], ACCOUNT),
     (&[50105, 90094], ADMIN),
+    (
+        &[90095],
+        "the organisation wants an administrator's approval: ask for it on the page, or ask the administrator",
+    ),
 ];
 
 /// Those that pass.
@@ -173,6 +193,44 @@ pub(super) fn aadsts(description: &str) -> Option<Aadsts> {
     })
 }
 
+/// Microsoft's numbers that an administrator's consent ends.
+const CONSENT: [u32; 3] = [65001, 90094, 90095];
+
+impl Refusal {
+    /// With the address at which an administrator can allow the program, where that may help.
+    #[must_use]
+    pub fn with_consent_address(mut self, registration: &Registration) -> Self {
+        let address = consent_address(&self.text, registration);
+        if let (Some(address), Some(hint)) = (address, &mut self.hint) {
+            *hint = format!("{hint}: {address}");
+        }
+        self
+    }
+}
+
+/// Where an administrator can allow the program, if that is what the refusal wants. The page is that
+/// of all organisations; it wants each scope by its name.
+fn consent_address(refusal: &str, registration: &Registration) -> Option<Url> {
+    let endpoint = (registration.token_uri.as_ref()).or(registration.auth_uri.as_ref())?;
+    let wanted = aadsts(refusal).is_some_and(|known| CONSENT.contains(&known.number));
+    let work = wanted && is_host(endpoint, &["microsoftonline.com", "microsoftonline.us"]);
+    let personal = endpoint.path().starts_with("/consumers/");
+    let mut address = endpoint
+        .join("/organizations/v2.0/adminconsent")
+        .ok()
+        .filter(|_| work && !personal)?;
+    let scopes = registration.scopes.iter().map(String::as_str);
+    let scopes: Vec<&str> = scopes
+        .filter(|scope| !scope.ends_with("/.default"))
+        .collect();
+    address
+        .query_pairs_mut()
+        .append_pair("client_id", &registration.client_id)
+        .append_pair("scope", &scopes.join(" "))
+        .append_pair("redirect_uri", registration.redirect_uri.as_str());
+    Some(address)
+}
+
 /// What to do when the token endpoint wants a new sign-in; `subtype` is Google's
 /// `error_subtype` or Microsoft's `suberror`.
 pub(super) fn for_login(
@@ -195,6 +253,11 @@ pub(super) fn for_login(
         "basic_action" | "additional_action" => return Some(MFA),
         "user_password_expired" => return Some(PASSWORD),
         "consent_required" => return Some("sign in again and accept what is asked"),
+        _ => {}
+    }
+    match code {
+        "admin_policy_enforced" => return Some(ADMIN),
+        "org_internal" => return Some(INTERNAL),
         _ => {}
     }
     if code == "invalid_grant" && is_google(endpoint) {
@@ -231,6 +294,7 @@ pub(super) fn for_callback(code: &str, description: &str) -> Option<&'static str
         "temporarily_unavailable" | "server_error" => Some("try again later"),
         "unsupported_response_type" => Some("check auth_uri: it refuses authorisation codes"),
         "admin_policy_enforced" => Some(ADMIN),
+        "org_internal" => Some(INTERNAL),
         "login_required" | "interaction_required" | "consent_required" => {
             Some("take prompt=none out of auth_uri_fields")
         }
@@ -401,6 +465,46 @@ mod tests {
             let scopes: Vec<String> = scopes.iter().map(|&scope| scope.into()).collect();
             let endpoint = Url::parse(endpoint).unwrap();
             assert_eq!(no_refresh_token(&endpoint, &scopes), remedy, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_administrator_gets_an_address() {
+        let registration = |token_uri: &str| Registration {
+            issuer: None,
+            auth_uri: None,
+            token_uri: Some(Url::parse(token_uri).unwrap().into()),
+            client_id: "c 1".into(),
+            redirect_uri: Url::parse("http://localhost/").unwrap().into(),
+            scopes: vec![
+                "offline_access".into(),
+                "https://outlook.office.com/SMTP.Send".into(),
+            ],
+            auth_uri_fields: Vec::new(),
+            token_uri_fields: Vec::new(),
+        };
+        let common = "https://login.microsoftonline.com/common/oauth2/v2.0/token";
+        let consumers = common.replace("common", "consumers");
+        let address = "https://login.microsoftonline.com/organizations/v2.0/adminconsent?client_id=c+1&scope=\
+                       offline_access+https%3A%2F%2Foutlook.office.com%2FSMTP.Send&redirect_uri=\
+                       http%3A%2F%2Flocalhost%2F";
+        for (text, token_uri, expected) in [
+            ("access_denied: AADSTS90095: wait", common, Some(address)),
+            (
+                "invalid_grant: AADSTS65001: no consent",
+                common,
+                Some(address),
+            ),
+            ("invalid_grant: AADSTS50076: a factor", common, None),
+            ("access_denied: AADSTS90095: wait", &consumers, None),
+            (
+                "access_denied: AADSTS90095: wait",
+                "https://a.example/token",
+                None,
+            ),
+        ] {
+            let found = consent_address(text, &registration(token_uri));
+            assert_eq!(found.as_ref().map(Url::as_str), expected, "{text}");
         }
     }
 }

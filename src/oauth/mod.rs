@@ -4,6 +4,7 @@ pub mod authorization;
 pub mod client;
 pub mod device;
 mod hints;
+mod lifetime;
 mod message;
 pub mod metadata;
 pub mod registration;

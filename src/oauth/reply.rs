@@ -15,7 +15,7 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
-const MEMBERS: [&str; 23] = [
+const MEMBERS: [&str; 25] = [
     "access_token",
     "device_code",
     "error",
@@ -24,9 +24,11 @@ const MEMBERS: [&str; 23] = [
     "error_uri",
     "errors",
     "expires",
+    "expires_at",
     "expires_in",
     "expires_in_sec",
     "expires_on",
+    "ext_expires_in",
     "id_token",
     "interval",
     "message",

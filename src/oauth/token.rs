@@ -9,8 +9,9 @@ use url::{Url, form_urlencoded};
 use super::{
     client::{Credentials, Endpoint, Field},
     hints::{self, Class},
+    lifetime::lifetime,
     message::authority,
-    reply::{Members, ProviderError, Unreadable, clamp, seconds},
+    reply::{Members, ProviderError, Unreadable},
     words,
 };
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
@@ -23,10 +24,6 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// How long to leave a provider alone that has noticed a loop of requests (AADSTS50196).
 const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-
-/// From where on `expires` counts seconds since 1970 rather than from now: a life of 31 years is
-/// none, and 2001 is over.
-const MIN_EPOCH_SECS: f64 = 1e9;
 
 /// Errors that pass, whichever side causes them (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
 /// the wild).
@@ -82,6 +79,23 @@ const VAGUE_ERRORS: [&str; 3] = [
 /// Errors that forbid the client this grant type: a server that doesn't let it refresh may well
 /// let it sign in, but not the other way round.
 const GRANT_TYPE_ERRORS: [&str; 2] = ["unauthorized_client", "unsupported_grant_type"];
+
+/// What a status is called (RFC 9110, 15) and what else gateways say, as an error code would spell it:
+/// whoever answers so need not be the provider.
+const PHRASES: [&str; 9] = [
+    "bad_request",
+    "blocked",
+    "error",
+    "forbidden",
+    "method_not_allowed",
+    "not_found",
+    "request_blocked",
+    "true",
+    "unauthorized",
+];
+
+/// The error codes of providers that don't look like one (Facebook).
+const ODD_ERRORS: [&str; 1] = ["oauthexception"];
 
 /// What was asked of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +158,9 @@ pub enum Cause {
     /// Something refused the request (a status of the 400s) without saying why. It passes when a
     /// proxy or a portal did, and never when the endpoint itself did.
     Unexplained,
+    /// Something answered with an error, but not with an error code of OAuth: a gateway most likely,
+    /// though some providers say so that a refresh token is dead.
+    Vague,
 }
 
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
@@ -310,7 +327,7 @@ impl Case<'_> {
         let class = self.classify(status, error, retry_after.is_some());
         let text = match (class, status) {
             // Here the status counted, not the words.
-            (Class::Transient, _) | (Class::Config, 404 | 405) => {
+            (Class::Transient | Class::Vague, _) | (Class::Config, 404 | 405) => {
                 format!("{} answered {status}: {words}", self.host())
             }
             _ => words,
@@ -324,6 +341,7 @@ impl Case<'_> {
             }
             Class::Config => hints::for_config(status, &code, description),
             Class::Transient => hints::for_transient(status, description),
+            Class::Vague => hints::on_the_way(status, true),
         };
         let refusal = Refusal {
             text,
@@ -333,11 +351,12 @@ impl Case<'_> {
             Class::Login => Verdict::LoginNeeded(refusal),
             Class::Config => Verdict::Parked(refusal),
             Class::Transient => self.later(refusal, after_loop(description, retry_after)),
+            Class::Vague => self.later(refusal, retry_after).because(Cause::Vague),
         }
     }
 
-    /// What an error means. On a refresh, whatever is neither transient nor about the client is
-    /// the provider's way to say that the refresh token is dead: few say invalid_grant.
+    /// What an error means. On a refresh, an error code that is neither transient nor about the client
+    /// is the provider's way to say that the refresh token is dead: few say invalid_grant.
     fn classify(&self, status: u16, error: &ProviderError, asked_to_wait: bool) -> Class {
         let description = error.description.as_deref().unwrap_or_default();
         let number = hints::aadsts(description).map(|known| known.class);
@@ -350,6 +369,12 @@ impl Case<'_> {
         let about_client = number == Some(Class::Config) || description.contains("client_secret");
         let code = error.code.to_ascii_lowercase();
         let is_among = |codes: &[&str]| codes.contains(&code.as_str());
+        // A number within an object says no more than the status does.
+        let is_number = error.code.parse::<u64>().is_ok();
+        let is_code = match is_number {
+            true => status == 400,
+            false => is_among(&ODD_ERRORS) || looks_like_code(&error.code),
+        };
         if is_among(&PASSING_ERRORS) {
             Class::Transient
         } else if is_among(&CLIENT_ERRORS)
@@ -360,7 +385,10 @@ impl Case<'_> {
         } else if is_among(&GRANT_ERRORS) || is_among(&VAGUE_ERRORS) {
             Class::Login
         } else {
-            by_status(status, description)
+            match by_status(status, description) {
+                Class::Login if !is_code || is_among(&PHRASES) => Class::Vague,
+                class => class,
+            }
         }
     }
 
@@ -377,7 +405,9 @@ impl Case<'_> {
         if let Some(refused) = check_token_type(&members, &mut warnings) {
             return Verdict::LoginNeeded(Refusal {
                 text: format!("{}: {refused}", self.host()),
-                hint: Some("only bearer tokens can be used".into()),
+                hint: Some(
+                    "only bearer tokens can be used: have the provider register the client for them".into(),
+                ),
             });
         }
         let expires_in = lifetime(&members, self.wall, &mut warnings);
@@ -498,6 +528,12 @@ fn cause(status: u16) -> Cause {
     }
 }
 
+/// Whether an error is spelt as an error code is (RFC 6749, 5.2): one that was made up for programs.
+fn looks_like_code(error: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    !error.is_empty() && error.bytes().all(is_part)
+}
+
 /// What an error with an unknown code means.
 fn by_status(status: u16, description: &str) -> Class {
     let busy = description
@@ -554,7 +590,7 @@ fn check_token_type(members: &Members, warnings: &mut Vec<String>) -> Option<Str
     match members.value("token_type") {
         None => {}
         Some(Value::String(text)) if text.trim().is_empty() => {}
-        Some(Value::String(text)) if text.trim().eq_ignore_ascii_case("bearer") => return None,
+        Some(Value::String(text)) if is_bearer(text) => return None,
         Some(Value::String(text)) => {
             let text = words::foreign(text);
             return Some(format!("the token_type \"{text}\" is not known here"));
@@ -565,23 +601,13 @@ fn check_token_type(members: &Members, warnings: &mut Vec<String>) -> Option<Str
     None
 }
 
-/// How long the access token lives (RFC 6749, 5.1), however the provider spells it.
-fn lifetime(members: &Members, wall: Wall, warnings: &mut Vec<String>) -> Option<Duration> {
-    let member = |name| members.value(name).and_then(seconds);
-    let since_epoch = |epoch: f64| epoch - wall.secs() as f64;
-    let span = member("expires_in").and_then(clamp);
-    if span.is_none() && members.has("expires_in") {
-        let value = members.value("expires_in").unwrap_or(&Value::Null);
-        let value = words::foreign(&value.to_string());
-        warnings.push(format!("expires_in is {value}, which says nothing"));
-    }
-    span.or_else(|| clamp(member("expires_in_sec")?))
-        .or_else(|| {
-            let expires = member("expires")?;
-            let epoch = expires >= MIN_EPOCH_SECS;
-            clamp(if epoch { since_epoch(expires) } else { expires })
-        })
-        .or_else(|| clamp(since_epoch(member("expires_on")?)))
+/// Also by the names that some libraries have for it: BearerToken, bearer_token.
+fn is_bearer(token_type: &str) -> bool {
+    let name = token_type.trim().to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "bearer" | "bearertoken" | "bearer_token" | "bearer token"
+    )
 }
 
 /// A warning that names the requested scopes that were not granted, if the provider says what was.

@@ -1,7 +1,7 @@
 //! TLS in front of a scripted provider, with certificates good and bad, and the kind of proxy that
 //! TLS goes through.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
@@ -17,6 +17,7 @@ use super::wait::Watched;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
+    own: Face,
 }
 
 impl Authority {
@@ -24,9 +25,11 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let own = face(certificate.der().clone(), &key);
+        let pem = certificate.pem();
         let issuer = Issuer::new(params, key);
-        Authority { issuer, pem }
+        Authority { issuer, pem, own }
     }
 
     /// For SSL_CERT_FILE.
@@ -53,6 +56,19 @@ impl Authority {
         self.sign(params)
     }
 
+    /// One that is good only from long after today.
+    pub fn certify_some_day(&self, name: &str) -> Face {
+        let mut params = CertificateParams::new(vec![name.into()]).expect("a name");
+        params.not_before = date_time_ymd(2201, 1, 1);
+        params.not_after = date_time_ymd(2202, 1, 1);
+        self.sign(params)
+    }
+
+    /// Its own certificate, as a server that was set up in a hurry shows it.
+    pub fn own_face(&self) -> Face {
+        self.own.clone()
+    }
+
     fn sign(&self, params: CertificateParams) -> Face {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -67,6 +83,8 @@ pub enum Face {
     Tls(Arc<ServerConfig>),
     /// Something that isn't TLS at all.
     Plain,
+    /// Takes connections and says nothing, until it shows something else.
+    Silent,
 }
 
 /// A certificate for `name` that nobody vouches for.
@@ -120,8 +138,11 @@ impl Front {
 }
 
 fn pass_on(mut stream: TcpStream, face: Face, port: u16) -> io::Result<()> {
-    let Face::Tls(config) = face else {
-        return stream.write_all(b"220 mail.example ESMTP\r\n");
+    let config = match face {
+        Face::Tls(config) => config,
+        Face::Plain => return stream.write_all(b"220 mail.example ESMTP\r\n"),
+        // Until the client has had enough.
+        Face::Silent => return io::copy(&mut stream, &mut io::sink()).map(|_| ()),
     };
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut tls = StreamOwned::new(connection, stream);
@@ -149,7 +170,8 @@ fn pass_on(mut stream: TcpStream, face: Face, port: u16) -> io::Result<()> {
     tls.flush()
 }
 
-/// A proxy that knows CONNECT (RFC 9110, 9.3.6), and goes to one place wherever it is asked to.
+/// A proxy that knows CONNECT (RFC 9110, 9.3.6) and SOCKS 5 (RFC 1928), and goes to one place wherever
+/// it is asked to.
 pub struct Tunnel {
     pub port: u16,
     asked: Arc<Watched<Vec<String>>>,
@@ -171,13 +193,19 @@ impl Tunnel {
         Tunnel { port: own, asked }
     }
 
-    /// The first line of each request until now.
+    /// The first line of each request until now; of SOCKS, the name and port.
     pub fn asked(&self) -> Vec<String> {
         self.asked.read(Vec::clone)
     }
 }
 
 fn tunnel(stream: TcpStream, port: u16, asked: &Watched<Vec<String>>) -> io::Result<()> {
+    let mut version = [0];
+    if stream.peek(&mut version)? == 1 && version == [5] {
+        let target = socks(&stream)?;
+        asked.change(|asked| asked.push(target));
+        return relay(&stream, port);
+    }
     // One byte at a time, so that nothing of what follows the head is taken.
     let Some(request) = read_request(&mut BufReader::with_capacity(1, &stream))? else {
         return Ok(());
@@ -186,14 +214,36 @@ fn tunnel(stream: TcpStream, port: u16, asked: &Watched<Vec<String>>) -> io::Res
     if request.method != "CONNECT" {
         return (&stream).write_all(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n");
     }
-    let behind = TcpStream::connect(("127.0.0.1", port))?;
     (&stream).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+    relay(&stream, port)
+}
+
+/// Where a client of SOCKS wants to go, which it then believes to be at.
+fn socks(mut stream: &TcpStream) -> io::Result<String> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head)?;
+    io::copy(&mut stream.take(head[1].into()), &mut io::sink())?;
+    stream.write_all(&[5, 0])?;
+    let mut head = [0; 5];
+    stream.read_exact(&mut head)?;
+    assert_eq!(head[..4], [5, 1, 0, 3], "CONNECT to a name");
+    let mut name = vec![0; usize::from(head[4])];
+    let mut port = [0; 2];
+    stream.read_exact(&mut name)?;
+    stream.read_exact(&mut port)?;
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+    let name = String::from_utf8_lossy(&name);
+    Ok(format!("SOCKS {name}:{}", u16::from_be_bytes(port)))
+}
+
+fn relay(stream: &TcpStream, port: u16) -> io::Result<()> {
+    let behind = TcpStream::connect(("127.0.0.1", port))?;
     let (mut there, mut from) = (behind.try_clone()?, stream.try_clone()?);
     let up = thread::spawn(move || {
         let _ = io::copy(&mut from, &mut there);
         let _ = there.shutdown(Shutdown::Write);
     });
-    let _ = io::copy(&mut &behind, &mut &stream);
+    let _ = io::copy(&mut &behind, &mut &*stream);
     let _ = stream.shutdown(Shutdown::Both);
     let _ = up.join();
     Ok(())

@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
         &["config", "form", "oauth", "secret", "text", "time", "view"],
     ),
     // HTTP, for the daemon's workers and for commands that ask a provider themselves.
-    ("http", &["config", "oauth", "secret"]),
+    ("http", &["config", "lock", "oauth", "secret"]),
     // The client, and what both ends share.
     ("cli", &["error", "form", "text", "time"]),
     ("paths", &["error"]),
@@ -367,10 +367,6 @@ pub const BANS: [Ban; 7] = [
                 "what follows, in order; a condition goes with it",
             ),
             (
-                "src/http/names.rs",
-                "which lookups of names are under way; a condition goes with it",
-            ),
-            (
                 "src/redirect/pages.rs",
                 "the pages that browsers were sent on to",
             ),
@@ -447,6 +443,14 @@ pub const BANS: [Ban; 7] = [
             (
                 "src/client/status.rs",
                 "how long ago: the client has no core",
+            ),
+            (
+                "src/http/connect.rs",
+                "how long an address may take to answer, which the core never learns",
+            ),
+            (
+                "src/http/names.rs",
+                "how long ago an address family failed, which the core never learns",
             ),
             (
                 "src/client/test/dial.rs",

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, StreamOwned, crypto::ring,
-    pki_types::ServerName,
-};
+use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use crate::error::{Exit, Failure};
+use crate::{
+    error::{Exit, Failure},
+    http::TlsFailure,
+};
 
 /// How long a server gets for everything, from its name to its last line: two slow round trips for
 /// each step, and what a server waits before it refuses a password.
@@ -257,28 +257,17 @@ fn explain(error: &io::Error) -> Failure {
     let Some(inner) = inner else {
         return unreachable(&format!("TLS doesn't come about: {}", why(error)));
     };
-    let failure = Failure::new(Exit::Protocol, format!("TLS fails: {inner}"));
-    match inner {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => failure.hint(
-                "nobody that this system trusts vouches for the server; SSL_CERT_FILE names another file of \
-                 certificates to trust",
-            ),
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                failure.hint("the certificate is for another name: use that one, if it is the same server")
-            }
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => {
-                failure.hint("is this machine's clock right? If so, the server's certificate is out of date")
-            }
-            _ => failure,
-        },
-        rustls::Error::InvalidMessage(_) => failure.hint(
-            "the server doesn't begin with TLS: use imap://, pop3:// or smtp://, where TLS comes a little later",
-        ),
-        _ => failure,
+    if let rustls::Error::InvalidMessage(_) = inner {
+        return Failure::new(Exit::Protocol, "TLS fails: the answer is not TLS").hint(
+            "the server doesn't begin with TLS: use imap://, pop3:// or smtp://, where TLS comes a little \
+             later",
+        );
+    }
+    let TlsFailure { what, hint } = TlsFailure::of(inner);
+    let failure = Failure::new(Exit::Protocol, format!("TLS fails: {what}"));
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

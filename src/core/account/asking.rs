@@ -180,6 +180,12 @@ impl Account {
         let registration = self.registration.clone();
         let (endpoint, scopes) = (&endpoints.token_uri, &registration.scopes);
         let verdict = token::judge(grant_type, endpoint, scopes, outcome, env.now.wall);
+        let verdict = match verdict {
+            Verdict::LoginNeeded(refusal) => {
+                Verdict::LoginNeeded(refusal.with_consent_address(&registration))
+            }
+            other => other,
+        };
         match &verdict {
             Verdict::Granted(tokens) => {
                 for warning in &tokens.warnings {

@@ -227,6 +227,7 @@ impl Account {
             Poll::Failed(refusal) => {
                 // It may be the secret that is out of date.
                 self.credentials.forget();
+                let refusal = refusal.with_consent_address(&self.registration);
                 self.device_over(env, false, Some(refusal));
             }
         }

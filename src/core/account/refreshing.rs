@@ -7,7 +7,7 @@ use log::Level;
 use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble, reason};
 use crate::{
     core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
-    oauth::token::{Refusal, Tokens, Verdict},
+    oauth::token::{Cause, Refusal, Tokens, Verdict},
     secret::Secret,
     time::{Instant, Now},
     view::Happening,
@@ -77,12 +77,28 @@ impl Account {
             // Its Retry-After has become a pause of the endpoint.
             Verdict::Transient { refusal, cause, .. } => {
                 let failure = Failure { refusal, cause };
+                if self.is_final(env, trouble.as_ref(), &failure) {
+                    return self.rejected(env, trouble.as_ref(), failure.refusal);
+                }
                 match env.config().transient_error_if_cmd.clone() {
                     Some(command) => self.probe(env, command, trouble, failure),
                     None => self.failing(env, trouble, failure),
                 }
             }
         }
+    }
+
+    /// Whether an answer that need not be the provider's has come so often and for so long that it
+    /// must be, and there is nothing to lose by a sign-in.
+    fn is_final(&self, env: &Env, before: Option<&Trouble>, failure: &Failure) -> bool {
+        let trouble = Trouble::after(before.cloned(), failure, env.now);
+        let span = env.now.instant.since(trouble.since.instant);
+        let access = self.state.grant.as_ref().and_then(|it| it.access.as_ref());
+        let expired = access.is_none_or(|it| it.expires.is_some_and(|at| at <= env.now.instant));
+        failure.cause == Cause::Vague
+            && expired
+            && trouble.unexplained >= schedule::MAX_UNEXPLAINED
+            && span >= schedule::MIN_VAGUE
     }
 
     fn probe(

@@ -266,7 +266,9 @@ impl Account {
                     } => {
                         let refusal =
                             authorization::refusal(&error, description.as_deref(), uri.as_deref());
-                        let refusal = self.with_scopes(refusal, &error);
+                        let refusal = self
+                            .with_scopes(refusal, &error)
+                            .with_consent_address(&self.registration);
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
                         self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());

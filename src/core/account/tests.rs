@@ -155,6 +155,50 @@ fn the_same_refusal_without_an_explanation_is_told_once_at_the_fifth() {
     assert_eq!(world.errors.len(), 1, "a new row of failures counts anew");
 }
 
+/// Rauthy says so of a dead refresh token, and gateways of anything: it is believed late, and not while
+/// there is a token to show.
+// Covers: 76
+#[test]
+fn words_that_are_no_error_code_are_believed_once_the_token_has_expired() {
+    let vague = || reply(401, r#"{"error":"Unauthorized"}"#);
+    let words = "authorisation needed again: login.example answered 401: Unauthorized";
+    let begin = 1_000_000;
+    let mut world = World::signed_in();
+    for _ in 0..4 {
+        world.refresh(&vague());
+        assert!(world.errors.is_empty(), "{:?}", world.errors);
+    }
+    world.refresh(&vague());
+    assert!(world.errors[0].starts_with(words), "{:?}", world.errors);
+    assert!(world.secs - begin >= 600);
+    // While there is a token to show, the user is told once.
+    let day = Duration::from_secs(86_400).as_secs();
+    let mut world = World::new();
+    world.sign_in(&TOKENS.replace("60", &day.to_string()));
+    while world.errors.len() < 2 {
+        world.refresh(&vague());
+    }
+    let told = "refresh failed, trying again in 10m: login.example answered 401: Unauthorized";
+    assert!(world.errors[0].starts_with(told), "{:?}", world.errors);
+    assert!(world.errors[1].starts_with(words), "{:?}", world.errors);
+    assert!(
+        (day..day + 1200).contains(&(world.secs - begin)),
+        "{}",
+        world.secs
+    );
+    // Without any words nothing makes it so.
+    let mut world = World::signed_in();
+    for _ in 0..20 {
+        world.refresh(&reply(403, "<html>"));
+    }
+    assert_eq!(world.errors.len(), 1, "{:?}", world.errors);
+    assert!(
+        world.errors[0].starts_with("refresh failed"),
+        "{:?}",
+        world.errors
+    );
+}
+
 #[test]
 fn refusals_that_differ_or_pass_are_not_counted() {
     let mut world = World::signed_in();

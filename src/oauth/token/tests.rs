@@ -117,12 +117,26 @@ fn rows_1_to_6_tokens_and_their_types() {
             "granted: a 3600s r2 [the reply has no token_type; bearer is assumed]",
         ),
         (
+            96,
+            Refresh,
+            200,
+            &JSON_1.replace("Bearer", "BearerToken"),
+            "granted: a 3600s r2",
+        ),
+        (
+            96,
+            Exchange,
+            200,
+            &JSON_1.replace("Bearer", "bearer_token"),
+            "granted: a 3600s r2",
+        ),
+        (
             4,
             Refresh,
             200,
             &JSON_1.replace("Bearer", "mac"),
             "login: login.example: the token_type \"mac\" is not known here \
-             [only bearer tokens can be used]",
+             [only bearer tokens can be used: have the provider register the client for them]",
         ),
         (
             4,
@@ -130,14 +144,14 @@ fn rows_1_to_6_tokens_and_their_types() {
             200,
             &JSON_1.replace("Bearer", "mac\\u001b"),
             "login: login.example: the token_type \"mac\" is not known here \
-             [only bearer tokens can be used]",
+             [only bearer tokens can be used: have the provider register the client for them]",
         ),
         (
             4,
             Refresh,
             200,
             &JSON_1.replace("\"Bearer\"", "7"),
-            "login: login.example: the token_type is no text [only bearer tokens can be used]",
+            "login: login.example: the token_type is no text [only bearer tokens can be used: have the provider register the client for them]",
         ),
     ]);
 }
@@ -193,6 +207,27 @@ fn rows_5_to_9_lifetimes() {
             "315360000s",
         ),
         (9, r#""expires_in":18446744073709551615"#, "315360000s"),
+        (84, r#""expires_in":3600000,"expires_in_sec":3600"#, "3600s"),
+        (84, r#""expires_in":3600000,"ext_expires_in":3600"#, "3600s"),
+        (
+            84,
+            r#""expires_in":3600000,"expires_on":784115377"#,
+            "3600s",
+        ),
+        (84, r#""expires_in":5184000,"expires":5184000"#, "5184000s"),
+        (84, r#""expires_in":5184000"#, "5184000s"),
+        (84, r#""expires_in":7200,"expires_in_sec":3600"#, "7200s"),
+        (85, r#""expires_at":784115377"#, "3600s"),
+        (85, r#""expires_at":"784115377.5""#, "3600s"),
+        (85, r#""expires_at":784115377000"#, "3600s"),
+        (85, r#""expires_at":"1994-11-06T09:49:37Z""#, "3600s"),
+        (
+            85,
+            r#""expires_at":"1994-11-06T10:49:37.25+01:00""#,
+            "3600s",
+        ),
+        (85, r#""expires_at":"1994-11-06T08:49:37Z""#, "?"),
+        (85, r#""expires_at":"in an hour""#, "?"),
         // Other spellings, which never are an error.
         (7, r#""expires_in":60,"expires":7200"#, "60s"),
         (7, r#""expires_in_sec":3600"#, "3600s"),
@@ -961,7 +996,7 @@ fn rows_47_to_51_errors_in_odd_places() {
             Refresh,
             400,
             r#"{"error":{"why":["a",1]}}"#,
-            r#"login: {"why":["a",1]}"#,
+            r#"transient: login.example answered 400: {"why":["a",1]} [a proxy or firewall may be in the way: check token_uri too]"#,
         ),
         (
             50,
@@ -976,6 +1011,113 @@ fn rows_47_to_51_errors_in_odd_places() {
             400,
             r#"{"errors":[{"errorType":"invalid_grant"}]}"#,
             "login: invalid_grant",
+        ),
+    ]);
+}
+
+/// What is no error code decides nothing: gateways say such things, too.
+// Covers: 78
+#[test]
+fn rows_75_to_79_words_that_are_no_error_code() {
+    const GATE: &str = " [a proxy or firewall may be in the way: check token_uri too]";
+    for (number, status, body, words) in [
+        (
+            75,
+            403,
+            r#"{"error":"Forbidden","message":"Request blocked"}"#,
+            "Forbidden: Request blocked",
+        ),
+        (
+            75,
+            403,
+            r#"{"error":{"code":403,"message":"Request blocked"}}"#,
+            "403: Request blocked",
+        ),
+        (76, 401, r#"{"error":"Unauthorized"}"#, "Unauthorized"),
+        (76, 401, r#"{"error":"unauthorized"}"#, "unauthorized"),
+        (
+            77,
+            400,
+            r#"{"timestamp":"now","status":400,"error":"Bad Request","path":"/"}"#,
+            "Bad Request",
+        ),
+        (77, 400, r#"{"error":true,"message":"no"}"#, "true: no"),
+        (
+            79,
+            400,
+            r#"{"error":"Realm does not exist"}"#,
+            "Realm does not exist",
+        ),
+    ] {
+        let text = format!("login.example answered {status}: {words}");
+        for grant_type in [Refresh, GrantType::DeviceCode] {
+            let outcome = Outcome::Reply(reply(status, body.as_bytes()));
+            let judged = judge(grant_type, &endpoint(), &[], &outcome, WALL);
+            assert_eq!(
+                show(&judged),
+                format!("transient: {text}{GATE}"),
+                "row {number}"
+            );
+            let Verdict::Transient { cause, .. } = judged else {
+                panic!("row {number}: {judged:?}");
+            };
+            assert_eq!(cause, Cause::Vague, "row {number}");
+        }
+        let judged = show(&judge_body(Exchange, status, body));
+        assert_eq!(
+            judged,
+            format!("login: {text}{SENT_ONCE}{GATE}"),
+            "row {number}"
+        );
+    }
+    // Codes, in spite of their looks.
+    for (body, words) in [
+        (r#"{"error":"INVALID_GRANT"}"#, "login: INVALID_GRANT"),
+        (
+            r#"{"error":{"type":"OAuthException","message":"x"}}"#,
+            "login: OAuthException: x",
+        ),
+        (r#"{"error":"novel_code_2"}"#, "login: novel_code_2"),
+    ] {
+        assert_eq!(show(&judge_body(Refresh, 400, body)), words);
+    }
+}
+
+#[test]
+fn rows_94_and_95_what_an_organisation_wants() {
+    let error =
+        |code: &str, text: &str| format!(r#"{{"error":"{code}","error_description":"{text}"}}"#);
+    check(&[
+        (
+            94,
+            Exchange,
+            400,
+            &error("access_denied", "AADSTS90095: ask"),
+            "login: access_denied: AADSTS90095: ask [the organisation wants an administrator's approval: ask \
+             for it on the page, or ask the administrator]",
+        ),
+        (
+            95,
+            Refresh,
+            400,
+            &error("invalid_grant", "AADSTS530036: no"),
+            "login: invalid_grant: AADSTS530036: no [the organisation refuses sign-ins that began with a \
+             device code: sign in with a browser (auth_uri)]",
+        ),
+        (
+            31,
+            Refresh,
+            400,
+            &error("invalid_grant", "AADSTS53000: no"),
+            "login: invalid_grant: AADSTS53000: no [the organisation wants a device that it manages: sign \
+             in from one, or ask an administrator]",
+        ),
+        (
+            94,
+            Refresh,
+            400,
+            r#"{"error":"admin_policy_enforced"}"#,
+            "login: admin_policy_enforced [an administrator of the organisation has to allow this program]",
         ),
     ]);
 }

@@ -13,7 +13,7 @@ use url::Url;
 use super::{engine::Engine, helpers::MonitorClient};
 use crate::{
     core::AttemptId,
-    http::{Agents, LookUp},
+    http::{Agents, Names},
     lock::Lock,
     oauth::token::{Outcome, Request},
     server::{
@@ -143,7 +143,7 @@ impl Queue {
 /// The workers and their queue.
 pub struct Provider {
     queue: Lock<Queue>,
-    look_up: LookUp,
+    names: Names,
 }
 
 impl Provider {
@@ -151,12 +151,12 @@ impl Provider {
     pub fn new(monitor: Arc<MonitorClient>) -> Self {
         Provider {
             queue: Lock::default(),
-            look_up: Arc::new(move |host, port, limit| {
+            names: Names::asking(Arc::new(move |host, port, limit| {
                 let found = monitor
                     .helper(HelperKind::Names)
                     .and_then(|mut helper| helper.look_up(host, port, limit));
                 found.map_err(|failure| io::Error::other(failure.what))
-            }),
+            })),
         }
     }
 
@@ -261,7 +261,7 @@ impl Provider {
     fn agents(&self) -> Arc<Agents> {
         self.queue.with(|queue| {
             queue.agents.upgrade().unwrap_or_else(|| {
-                let agents = Arc::new(Agents::asking(self.look_up.clone()));
+                let agents = Arc::new(Agents::asking(&self.names));
                 queue.agents = Arc::downgrade(&agents);
                 agents
             })

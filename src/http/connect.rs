@@ -1,0 +1,352 @@
+//! Connecting to a provider, by way of a proxy if there is one. Addresses are raced (RFC 8305), TCP
+//! and TLS have time limits of their own, and every failure here says that nothing was sent.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket},
+};
+use ureq::{
+    Error, Timeout,
+    unversioned::transport::{
+        Buffers, ConnectProxyConnector, ConnectionDetails, Connector, LazyBuffers, NextTimeout,
+        RustlsConnector, SocksConnector, Transport,
+    },
+};
+
+use super::{
+    names::{Names, NotConnected},
+    trust::TlsFailure,
+};
+
+/// How long the first address may be silent before the second is tried as well: what RFC 8305, 5
+/// recommends.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+
+/// How long each further address may be silent before the next is tried as well: the least that
+/// RFC 8305, 5 recommends, so that a name with eight dead addresses costs less than a second.
+const NEXT_DELAY: Duration = Duration::from_millis(100);
+
+/// How long the steps of connecting may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Until one of all the addresses has taken the connection: three lost packets and their
+    /// repetitions.
+    pub(super) tcp: Duration,
+    /// Until TLS is agreed on with one address: as long, so that a second address gets its turn
+    /// within the time of a request.
+    pub(super) tls: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let step = Duration::from_secs(10);
+        Limits {
+            tcp: step,
+            tls: step,
+        }
+    }
+}
+
+/// Makes connections for ureq.
+#[derive(Debug)]
+pub(super) struct Connect {
+    names: Names,
+    limits: Limits,
+    http_proxy: ConnectProxyConnector,
+    socks: SocksConnector,
+    tls: RustlsConnector,
+}
+
+impl Connect {
+    /// Learns from failures for `names`.
+    pub(super) fn new(names: Names, limits: Limits) -> Self {
+        Connect {
+            names,
+            limits,
+            http_proxy: ConnectProxyConnector::default(),
+            socks: SocksConnector::default(),
+            tls: RustlsConnector::default(),
+        }
+    }
+
+    fn to_provider(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
+        match self.through_proxy(details)? {
+            Some(tunnel) => self.secure(details, tunnel),
+            None => self.directly(details),
+        }
+    }
+
+    /// A connection by way of the proxy that the environment names, if there is one for this host.
+    fn through_proxy(
+        &self,
+        details: &ConnectionDetails,
+    ) -> Result<Option<Box<dyn Transport>>, Error> {
+        if let Some(tunnel) = Connector::<()>::connect(&self.socks, details, None)? {
+            return Ok(Some(Box::new(tunnel)));
+        }
+        let tunnel = Connector::<()>::connect(&self.http_proxy, details, None)?;
+        Ok(tunnel.map(|tunnel| Box::new(tunnel) as Box<dyn Transport>))
+    }
+
+    /// Tries one address after the other until one takes the connection and agrees on TLS.
+    fn directly(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
+        let mut addresses = details.addrs.to_vec();
+        loop {
+            let (stream, address) = race(&addresses, self.limits.tcp.min(*details.timeout.after))?;
+            if let Some(first) = addresses.first() {
+                self.names.connected(*first, address);
+            }
+            addresses.retain(|it| *it != address);
+            match self.secure(details, Box::new(Tcp::new(stream, details))) {
+                // Another address may do better, unless it is about certificates.
+                Err(error) if !addresses.is_empty() && is_silence(&error) => {
+                    self.names.avoid(address);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Agrees on TLS if the URL wants that.
+    fn secure(
+        &self,
+        details: &ConnectionDetails,
+        stream: Box<dyn Transport>,
+    ) -> Result<Box<dyn Transport>, Error> {
+        let limited = ConnectionDetails {
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: details.config,
+            request_level: details.request_level,
+            resolver: details.resolver,
+            now: (details.current_time)(),
+            timeout: NextTimeout {
+                after: self.limits.tls.min(*details.timeout.after).into(),
+                ..details.timeout
+            },
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        match self.tls.connect(&limited, Some(stream)) {
+            Ok(Some(secured)) => Ok(Box::new(secured)),
+            Ok(None) => Err(Error::ConnectionFailed),
+            Err(Error::Timeout(_)) => {
+                let what = "the connection was taken, but TLS got no answer";
+                Err(io::Error::new(ErrorKind::TimedOut, what).into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Connector<()> for Connect {
+    type Out = Box<dyn Transport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let connected = self.to_provider(details);
+        connected.map(Some).map_err(|error| match error {
+            // The way to a proxy is connected to by this, too.
+            Error::Other(why) if why.is::<NotConnected>() => Error::Other(why),
+            error => NotConnected(words(&error)).into(),
+        })
+    }
+}
+
+/// Whether this address doesn't answer, though it has taken the connection.
+fn is_silence(error: &Error) -> bool {
+    match error {
+        // What rustls has wrapped is an answer.
+        Error::Io(error) => !error
+            .get_ref()
+            .is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
+/// Why there is no connection.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Rustls(error) => TlsFailure::of(error).to_string(),
+        Error::Timeout(_) => "the connection took too long".into(),
+        Error::Io(error) => {
+            let inner = error.get_ref();
+            if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return TlsFailure::of(error).to_string();
+            }
+            // Without ureq's "io: ", which tells a user nothing.
+            error.to_string()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The first of the addresses that takes a connection. Each gets a little time to itself; then the
+/// next one is tried beside it.
+///
+/// # Errors
+/// Why the last of them failed, or that none has answered within `limit`.
+fn race(addresses: &[SocketAddr], limit: Duration) -> io::Result<(TcpStream, SocketAddr)> {
+    let end = Instant::now() + limit;
+    let mut untried = addresses.iter();
+    let mut delays = [FIRST_DELAY]
+        .into_iter()
+        .chain(std::iter::repeat(NEXT_DELAY));
+    let mut under_way: Vec<(TcpStream, SocketAddr)> = Vec::new();
+    let mut next_at = Instant::now();
+    let mut failed = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    loop {
+        let now = Instant::now();
+        if now >= end {
+            return Err(io::Error::new(ErrorKind::TimedOut, "no address answered"));
+        }
+        if now >= next_at || under_way.is_empty() {
+            match untried.next() {
+                Some(address) => {
+                    match begin(*address) {
+                        Ok(stream) => under_way.push((stream, *address)),
+                        Err(error) => {
+                            failed = error;
+                            continue;
+                        }
+                    }
+                    next_at = now + delays.next().unwrap_or(NEXT_DELAY);
+                }
+                None if under_way.is_empty() => return Err(failed),
+                None => next_at = end,
+            }
+        }
+        for at in ready(&under_way, next_at.min(end).saturating_duration_since(now))? {
+            let (stream, address) = under_way.swap_remove(at);
+            match connected(&stream) {
+                Ok(()) => return Ok((stream, address)),
+                Err(error) => {
+                    failed = error;
+                    next_at = now;
+                }
+            }
+        }
+    }
+}
+
+/// Begins to connect.
+fn begin(address: SocketAddr) -> io::Result<TcpStream> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let stream = TcpStream::from(socket(family, SockType::Stream, SockFlag::empty(), None)?);
+    fcntl(stream.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    stream.set_nonblocking(true)?;
+    use std::os::fd::AsRawFd;
+    match connect(stream.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(stream),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Which of the connections under way have come to something within `limit`, the last one first.
+fn ready(under_way: &[(TcpStream, SocketAddr)], limit: Duration) -> io::Result<Vec<usize>> {
+    let mut waiting: Vec<PollFd> = under_way
+        .iter()
+        .map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
+        .collect();
+    // A millisecond more, so that the limit is over when poll says so.
+    let limit =
+        PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
+    match poll(&mut waiting, limit) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let ready = waiting.iter().enumerate().rev();
+    let ready = ready.filter(|(_, fd)| fd.any().unwrap_or_default());
+    Ok(ready.map(|(at, _)| at).collect())
+}
+
+/// What has come of connecting.
+fn connected(stream: &TcpStream) -> io::Result<()> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)
+}
+
+/// A connection as ureq wants it; its own can't be made of a socket.
+#[derive(Debug)]
+struct Tcp {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+}
+
+impl Tcp {
+    fn new(stream: TcpStream, details: &ConnectionDetails) -> Self {
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Tcp { stream, buffers }
+    }
+}
+
+/// A time limit for the next step on a socket.
+fn limit(timeout: NextTimeout) -> Result<Option<Duration>, Error> {
+    match timeout.after.is_not_happening() {
+        true => Ok(None),
+        false if timeout.after.is_zero() => Err(Error::Timeout(timeout.reason)),
+        false => Ok(Some(*timeout.after)),
+    }
+}
+
+/// What a time limit of the system's is called depends on the system.
+fn outcome<T>(outcome: io::Result<T>, reason: Timeout) -> Result<T, Error> {
+    outcome.map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Timeout(reason),
+        _ => Error::Io(error),
+    })
+}
+
+impl Transport for Tcp {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.set_write_timeout(limit(timeout)?)?;
+        let output = self.buffers.output();
+        let output = output.get(..amount).unwrap_or(output);
+        outcome(self.stream.write_all(output), timeout.reason)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.set_read_timeout(limit(timeout)?)?;
+        let input = self.buffers.input_append_buf();
+        let read = loop {
+            match self.stream.read(input) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break outcome(read, timeout.reason)?,
+            }
+        };
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    /// Nothing may come from a server that isn't asked.
+    fn is_open(&mut self) -> bool {
+        let mut byte = [0];
+        let silent = self.stream.set_nonblocking(true).is_ok()
+            && matches!(self.stream.read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        silent && self.stream.set_nonblocking(false).is_ok()
+    }
+}
