@@ -164,7 +164,7 @@ fn the_completions_offer_every_name_whole() {
     let bin = called_by_name(&daemon);
     let share = Path::new(env!("CARGO_MANIFEST_DIR")).join("share");
     for (shell, script) in [
-        ("bash", ". \"$0/bash/pizauth\"; _pizauth_accounts"),
+        ("bash", ". \"$0/bash/completion.bash\"; _pizauth_accounts"),
         (
             "fish",
             "source $argv[1]/fish/pizauth.fish; __pizauth_accounts",
