@@ -125,9 +125,9 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
     let newer = [b"pizauth dump 2\n", dump.split_at(15).1].concat();
     let mut refused = vec![
         (Vec::new(), "the dump is empty"),
-        (b"hello\n".to_vec(), "this is not a pizauth dump"),
-        (b"{\"version\": 1}".to_vec(), "this is not a pizauth dump"),
-        (vec![0; 1000], "this is not a pizauth dump"),
+        (b"hello\n".to_vec(), "this is not a pizauth dump, or one that was damaged"),
+        (b"{\"version\": 1}".to_vec(), "this is not a pizauth dump, or one that was damaged"),
+        (vec![0; 1000], "this is not a pizauth dump, or one that was damaged"),
         (newer, "the dump was made by a newer version of pizauth"),
         (
             [&dump[..], b"\n"].concat(),
