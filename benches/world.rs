@@ -64,6 +64,7 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
         refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
         refresh_origins: None,
         obtained,
+        original: false,
     });
     Dump {
         grants: grants.collect(),

@@ -11,7 +11,7 @@ use crate::form::Form;
 
 pub use self::{
     help::synopsis,
-    parse::{TAKE_OVER, parse},
+    parse::{SUCCEED, TAKE_OVER, parse},
     table::{Opt, Spec, VERBS},
 };
 
@@ -35,6 +35,8 @@ pub enum Verb {
     Info {
         /// As JSON.
         json: bool,
+        /// `-c`: the config to name, instead of the usual one.
+        config: Option<PathBuf>,
     },
     /// Take an authorization response from the command line, or from stdin.
     Redirect(Option<String>),
@@ -75,6 +77,8 @@ pub enum Verb {
         /// As JSON.
         json: bool,
     },
+    /// Start the daemon with what an older one has left; no command for people.
+    Succeed(ServerOptions),
     /// Go on where another program was; no command for people.
     TakeOver {
         /// The config.

@@ -9,7 +9,7 @@ use crate::{
     error::{Exit, Failure},
     paths::{self, Peer},
     serve::{ConnId, Limits, Next, Service, Socket, Unparked},
-    wire::{self, Received, Reply, Request},
+    wire::{self, Received, Reply, Request, original},
 };
 
 /// What the socket may cost: connections for a machine full of mail programs that all start at
@@ -108,6 +108,12 @@ impl<H: Handler> Service for Control<H> {
     }
 
     fn received(&mut self, client: &mut Client, input: &mut Vec<u8>, end: bool) -> Next {
+        if let Some(refusal) = original::refuse(input) {
+            return match refusal {
+                [] => Next::Close,
+                words => Next::Reply(words.to_vec()),
+            };
+        }
         let answer = match wire::take_request(input) {
             Received::Part if !end => return Next::More,
             Received::Part => Answer::Reply(failure("the request is incomplete")),

@@ -24,7 +24,8 @@ fn run() -> u8 {
     let verb = cli::parse(std::env::args_os().skip(1));
     let outcome = verb.and_then(|verb| match verb {
         Verb::Check(options) => server::check(&options),
-        Verb::Server(options) => server::start(&options),
+        Verb::Server(options) => server::start(&options, false),
+        Verb::Succeed(options) => server::start(&options, true),
         Verb::TakeOver { config, handed } => server::take_over(config, handed.as_deref()),
         verb => client::run(&verb),
     });

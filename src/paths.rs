@@ -6,12 +6,16 @@ use std::{
     io::ErrorKind,
     os::{
         fd::AsFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Uid, User};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    libc,
+    unistd::{Uid, User},
+};
 
 use crate::error::{Exit, Failure};
 
@@ -101,6 +105,25 @@ pub fn address() -> Result<Address, Failure> {
     }
 }
 
+/// The same for a client. One that cron started knows no runtime directory: where no socket is, it
+/// looks in the usual one, too.
+pub fn client_address() -> Result<Address, Failure> {
+    let address = address()?;
+    let known = address.named || absolute("XDG_RUNTIME_DIR").is_some();
+    if known || address.socket.exists() {
+        return Ok(address);
+    }
+    let usual = PathBuf::from(format!("/run/user/{}/pizauth", Uid::effective()));
+    Ok(match usual.join(SOCKET).exists() {
+        true => Address {
+            socket: usual.join(SOCKET),
+            dir: usual,
+            named: false,
+        },
+        false => address,
+    })
+}
+
 impl Address {
     /// The server's lock, beside the socket.
     pub fn lock_file(&self) -> PathBuf {
@@ -112,11 +135,32 @@ impl Address {
         name.into()
     }
 
+    /// Whether a server of ours may be there: it holds the lock for life. Beside a restricted socket
+    /// there is none.
+    pub fn may_be_served(&self) -> bool {
+        match fs::File::open(self.lock_file()) {
+            Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
+            Err(_) => self.named,
+        }
+    }
+
+    /// For a server that starts: makes the runtime directory of a user for whom nobody has made one,
+    /// and [prepares](Address::prepare) ours in it.
+    pub fn prepare_all(&self) -> Result<(), Failure> {
+        if let (false, Some(around)) = (self.named, self.dir.parent()) {
+            make_dir(around)?;
+        }
+        self.prepare()
+    }
+
     /// For the server: makes the directory, or checks the one that is there.
     pub fn prepare(&self) -> Result<(), Failure> {
         make_dir(&self.dir)?;
         match self.named {
-            false => check_runtime_dir(&self.dir, Uid::effective()),
+            false => {
+                mend_mode(&self.dir);
+                check_runtime_dir(&self.dir, Uid::effective())
+            }
             true if is_guarded(&self.dir) => Ok(()),
             true => Err(self.refused()),
         }
@@ -162,6 +206,20 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
             let what = format!("can't make the directory {}: {error}", dir.display());
             Err(Failure::new(Exit::Other, what))
         }
+    }
+}
+
+/// Has the user's own directory be the user's alone. What can't be mended is refused by the check
+/// that follows.
+fn mend_mode(dir: &Path) {
+    let mut options = fs::OpenOptions::new();
+    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+    let Ok(opened) = options.read(true).custom_flags(flags).open(dir) else {
+        return;
+    };
+    let ours = |found: fs::Metadata| found.uid() == Uid::effective().as_raw();
+    if opened.metadata().is_ok_and(ours) {
+        let _ = opened.set_permissions(fs::Permissions::from_mode(0o700));
     }
 }
 

@@ -38,6 +38,9 @@ pub struct AccountReport {
     pub valid: bool,
     /// What the user has to do: `none`, `sign_in` or `config`.
     pub needs: String,
+    /// Whether its endpoints are asked over a network without TLS.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
     /// When the access token was asked for.
     #[serde(flatten, with = "obtained")]
     pub obtained: Option<Wall>,
@@ -231,6 +234,7 @@ pub fn account(view: &AccountView) -> AccountReport {
         account: view.account.clone(),
         valid: view.access.as_ref().is_some_and(|access| access.valid),
         needs: needs(view).into(),
+        plain_http: view.plain,
         obtained: view.access.as_ref().map(|access| access.obtained),
         expires: view.access.as_ref().and_then(|access| access.expires),
         refresh: "none".into(),
@@ -459,6 +463,7 @@ mod tests {
                 reason: reason(),
             }),
             lost: None,
+            plain: false,
             sign_in: SignInView::Pending {
                 since: AT,
                 reminded: None,
@@ -518,6 +523,7 @@ mod tests {
                 access,
                 renewal,
                 lost: None,
+                plain: false,
                 sign_in: SignInView::None { failed: None },
                 discovery: None,
             };
@@ -541,6 +547,7 @@ mod tests {
             access: None,
             renewal: None,
             lost: Some(reason()),
+            plain: false,
             sign_in: SignInView::Exchanging {
                 since: Wall::from_millis(1_700_000_000_000),
                 trouble: Some(reason()),

@@ -20,6 +20,8 @@ pub struct AccountView {
     pub lost: Option<ReasonView>,
     /// How far a sign-in is.
     pub sign_in: SignInView,
+    /// Whether its endpoints are asked over a network without TLS (`allow_http`).
+    pub plain: bool,
     /// What its issuer says of itself; `None` when it isn't needed.
     pub discovery: Option<DiscoveryView>,
 }
@@ -195,12 +197,14 @@ pub struct DeviceView {
 pub struct ServerInfo {
     /// The configuration in force.
     pub config_file: String,
-    /// The http listener's port; null when it is `none`.
-    pub http_port: Option<u16>,
-    /// The https listener's port; null when it is `none`.
-    pub https_port: Option<u16>,
-    /// The SHA-256 fingerprint of the https listener's public key (its SubjectPublicKeyInfo).
+    /// The http listener's port in decimal, or `none`.
+    pub http_port: String,
+    /// The https listener's port in decimal, or `none`.
+    pub https_port: String,
+    /// The https listener's public key, as bytes in hex.
     pub https_pub_key: Option<String>,
+    /// The SHA-256 fingerprint of its SubjectPublicKeyInfo.
+    pub https_pub_key_sha256: Option<String>,
     /// The SHA-256 fingerprint of the https listener's certificate.
     pub https_fingerprint: Option<String>,
     /// The server's process: a signal to it is meant for all that belong to it.

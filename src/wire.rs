@@ -15,6 +15,8 @@
 //! request's body is a JSON object with the verb's arguments, except that of `restore`, which is
 //! a dump. A reply that ends before its length is an error, never a short success.
 
+pub mod original;
+
 use std::{
     io::{self, Read, Write},
     sync::Arc,
@@ -51,8 +53,21 @@ pub const MAX_RESTORE_BYTES: usize = 64 << 20;
 /// The reply to [`Request::Await`] when the sign-in is still pending: ask again.
 pub const STILL_PENDING: &str = "pending";
 
+/// What a server does that has been stopped, or hangs.
+const SILENCE: &str = "the server doesn't answer";
+
 /// Why a client that waits is sent away while another program takes the server's place: ask again.
 pub const RESTARTING: &str = "the server is just being restarted";
+
+/// Why there is no token: nobody has signed in, which one does there, if that is to be said. Scripts
+/// look for these words.
+pub fn unavailable(uri: Option<&str>) -> String {
+    const WHAT: &str = "Access token unavailable until authorised";
+    match uri {
+        Some(uri) if !uri.is_empty() => format!("{WHAT} with URL {uri}"),
+        _ => WHAT.into(),
+    }
+}
 
 /// Why a restricted socket answers nothing of what it doesn't know at all.
 pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
@@ -324,12 +339,6 @@ pub fn encode_reply(reply: &Reply) -> SecretBytes {
     }
 }
 
-/// Sends `request` and reads the reply's body.
-pub fn ask(stream: &mut (impl Read + Write), request: &Request) -> Result<SecretBytes, Failure> {
-    send(stream, request)?;
-    receive(stream)
-}
-
 /// Sends `request`.
 pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
     stream
@@ -341,11 +350,11 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
         })
 }
 
-/// Reads a reply's body, and no further: to wait for the server to hang up costs another turn.
-pub fn receive(stream: &mut impl Read) -> Result<SecretBytes, Failure> {
-    let mut input = SecretBytes::default();
+/// Reads a reply's body, and no further: to wait for the server to hang up costs another turn. What
+/// has come stays in `input` when it fails, so that after a silence one can go on.
+pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<SecretBytes, Failure> {
     loop {
-        let missing = missing(&input).map_err(|why| trouble(&why))?;
+        let missing = missing(input).map_err(|why| trouble(&why))?;
         let have = input.len();
         input.resize(have.saturating_add(missing.min(MAX_READ_BYTES)), 0);
         let room = input.get_mut(have..).unwrap_or_default();
@@ -358,7 +367,8 @@ pub fn receive(stream: &mut impl Read) -> Result<SecretBytes, Failure> {
                 }
                 // As a socket says that has a timeout.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let silent = Failure::new(Exit::TryLater, "the server doesn't answer");
+                    input.truncate(have);
+                    let silent = Failure::new(Exit::TryLater, SILENCE);
                     return Err(silent.hint("is it stopped, or the machine overloaded?"));
                 }
                 outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
@@ -367,9 +377,14 @@ pub fn receive(stream: &mut impl Read) -> Result<SecretBytes, Failure> {
         input.truncate(have.saturating_add(count));
         if count == 0 {
             // Whole, or the server has hung up: what has come by then says which.
-            return parse_reply(input);
+            return parse_reply(std::mem::take(input));
         }
     }
+}
+
+/// Whether [`receive`] has only waited too long.
+pub fn is_silence(failure: &Failure) -> bool {
+    failure.what == SILENCE
 }
 
 /// How many bytes of a reply aren't here yet; a guess as long as its head isn't.
@@ -613,14 +628,22 @@ mod tests {
         for cut in 1..reply.len() {
             let (head, tail) = reply.split_at(cut);
             let wait = Some(io::ErrorKind::TimedOut);
-            let body = receive(&mut Pieces(vec![head, tail], wait)).unwrap();
+            let body = receive(
+                &mut Pieces(vec![head, tail], wait),
+                &mut SecretBytes::default(),
+            )
+            .unwrap();
             assert_eq!(body.as_slice(), b"a token");
-            assert!(receive(&mut Pieces(vec![head], None)).is_err());
+            assert!(receive(&mut Pieces(vec![head], None), &mut SecretBytes::default()).is_err());
         }
-        let late = receive(&mut Pieces(vec![&reply, b"!"], None)).unwrap();
+        let late = receive(
+            &mut Pieces(vec![&reply, b"!"], None),
+            &mut SecretBytes::default(),
+        )
+        .unwrap();
         assert_eq!(late.as_slice(), b"a token");
         let both = [&reply[..], b"!"].concat();
-        assert!(receive(&mut Pieces(vec![&both], None)).is_err());
+        assert!(receive(&mut Pieces(vec![&both], None), &mut SecretBytes::default()).is_err());
     }
 
     #[test]

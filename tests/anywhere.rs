@@ -387,13 +387,13 @@ fn a_device_code_signs_in_where_there_is_no_browser() {
     assert_eq!(
         shown_code(&daemon),
         format!(
-            "ERROR - Token unavailable until authorised with URL {page}?user_code=USER-1\n\
+            "ERROR - Access token unavailable until authorised with URL {page}?user_code=USER-1\n\
              on any device: open {page} and enter the code USER-1\n"
         )
     );
     assert_eq!(
         daemon.run(&["show", "-u", "work"]).failed(77),
-        "ERROR - Token unavailable until authorised\n"
+        "ERROR - Access token unavailable until authorised\n"
     );
     let status = daemon.run(&["status"]);
     let words = format!("; open {page} and enter the code USER-1 within ");
@@ -643,7 +643,7 @@ fn auth_shows_every_way_waits_and_ends_with_the_state() {
         assert_eq!(output.status, 0, "{output:?}");
         let last = output.stdout.lines().last().unwrap_or_default().to_owned();
         assert!(
-            last.starts_with("work: access token valid for 59m"),
+            last.starts_with("work: Active access token (valid for 59m"),
             "{last}"
         );
         assert_eq!(output.stderr, "work: waiting for the sign-in\n");

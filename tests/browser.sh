@@ -121,7 +121,7 @@ sign_in_url() {
 
 one=$(sign_in_url one)
 two=$(sign_in_url two)
-back=$(pizauth info -j 3>&- | sed -n 's|.*"http_port":\([0-9]*\).*|http://localhost:\1/|p')
+back=$(pizauth info -j 3>&- | sed -n 's|.*"http_port":"\([0-9]*\)".*|http://localhost:\1/|p')
 
 page authorised "$one" 'Account “one” is authorised'
 pizauth show one >/dev/null 3>&- || die 'there is no token'

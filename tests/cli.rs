@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
@@ -30,6 +31,10 @@ const VERBS: [&str; 12] = [
     "check", "dump", "info", "refresh", "reload", "restore", "revoke", "server", "show",
     "shutdown", "status", "watch",
 ];
+
+/// What a second server says.
+const RUNNING: &str = "ERROR - a server is already running\nhint: `pizauth restart` has this version \
+                       take over, even from an older pizauth\n";
 
 #[test]
 fn help_is_on_stdout_with_exit_0_everywhere() {
@@ -91,7 +96,10 @@ fn usage_errors_exit_with_64_and_say_what_is_wrong() {
 #[test]
 fn without_a_server_every_verb_but_info_says_so() {
     let daemon = Daemon::new(CONFIG);
-    let absent = "ERROR - pizauth is not running\nhint: start it with `pizauth server`\n";
+    let absent = format!(
+        "ERROR - pizauth is not running\nhint: start it with `pizauth server`; it isn't at {}\n",
+        daemon.socket_path().display()
+    );
     for args in [
         &["dump"][..],
         &["refresh", "work"],
@@ -109,7 +117,10 @@ fn without_a_server_every_verb_but_info_says_so() {
     assert_eq!(info["server_running"], false);
     assert_eq!(info["server_info"], serde_json::Value::Null);
     let output = daemon.run(&["info"]);
-    assert!(output.ok().ends_with("server: not running\n"), "{output:?}");
+    assert!(
+        output.ok().ends_with("  server: not running\n"),
+        "{output:?}"
+    );
 }
 
 // Covers: H2
@@ -196,7 +207,7 @@ fn it_works_without_home_shell_and_xdg_variables() {
     daemon.start_forked();
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth show work`\n"
     );
     daemon.shutdown();
 
@@ -272,11 +283,6 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
         }
     };
 
-    fs::create_dir(&dir).unwrap();
-    fs::set_permissions(&dir, PermissionsExt::from_mode(0o750)).unwrap();
-    both(&refused("others may enter it (its mode should be 0700)"));
-    fs::remove_dir(&dir).unwrap();
-
     symlink(daemon.path("home"), &dir).unwrap();
     both(&refused("it is a symbolic link"));
     fs::remove_file(&dir).unwrap();
@@ -304,11 +310,21 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
             dir.display()
         ));
     }
-    fs::remove_dir(daemon.path("run")).unwrap();
-    both(&format!(
-        "ERROR - can't make the directory {}: No such file or directory (os error 2)\n",
-        dir.display()
-    ));
+}
+
+#[test]
+fn a_runtime_directory_is_made_and_its_mode_mended() {
+    let mut daemon = Daemon::new(CONFIG);
+    let dir = daemon.path("run/pizauth");
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+    daemon.start_forked();
+    assert_eq!(mode(&dir), 0o700);
+    daemon.shutdown();
+    fs::remove_dir_all(daemon.path("run")).unwrap();
+    daemon.start_forked();
+    assert_eq!((mode(&dir), mode(&daemon.path("run"))), (0o700, 0o700));
 }
 
 // Covers: H11
@@ -372,12 +388,12 @@ fn a_second_server_is_refused_and_the_first_goes_on() {
     daemon.sign_in("work");
     for args in [&["server"][..], &["server", "-d"], &["server", "-dvvvv"]] {
         let output = daemon.run(args);
-        assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+        assert_eq!(output.failed(1), RUNNING);
     }
     // Also when somebody has tidied the lock away.
     fs::remove_file(daemon.path("run/pizauth/pizauth.lock")).unwrap();
     let output = daemon.run(&["server"]);
-    assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+    assert_eq!(output.failed(1), RUNNING);
     assert_eq!(daemon.token("work"), "at-1");
 }
 
@@ -393,7 +409,7 @@ fn of_twenty_servers_started_at_once_exactly_one_wins() {
     assert_eq!(won.len(), 1, "{outputs:?}");
     assert_eq!(won[0].ok(), "");
     for output in lost {
-        assert_eq!(output.failed(1), "ERROR - a server is already running\n");
+        assert_eq!(output.failed(1), RUNNING);
     }
     daemon.run(&["status"]).ok();
 }
@@ -477,7 +493,7 @@ fn a_configuration_given_by_a_relative_path_is_found_again() {
     assert_eq!(daemon.run(&["reload"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "play: no access token; sign in with `pizauth show play`\n"
+        "play: No access token; sign in with `pizauth show play`\n"
     );
     daemon.run(&["shutdown"]).ok();
     daemon.wait_end();
@@ -512,6 +528,54 @@ fn sighup_reloads_and_an_error_in_the_config_changes_nothing() {
     let why = "pizauth.conf:1:1: unknown option `startup_comd` (did you mean `startup_cmd`?)";
     assert!(line.ends_with(why), "{line}");
     assert_eq!(daemon.run(&["status"]).ok(), both);
+}
+
+#[test]
+fn a_configuration_may_come_through_a_pipe() {
+    let mut daemon = Daemon::new("frob = 1;");
+    for script in ["\"$0\" check -c /dev/stdin", "\"$0\" server -c /dev/stdin"] {
+        let mut running = in_shell(&daemon, script);
+        running.feed(CONFIG.as_bytes());
+        running.finish().ok();
+    }
+    daemon.adopt();
+    daemon.authorization_url("work");
+    for args in [["reload"], ["restart"]] {
+        let said = daemon.run(&args);
+        let words = "ERROR - the configuration came through a pipe and can't be read again\n";
+        assert!(said.failed(1).starts_with(words), "{said:?}");
+    }
+    daemon.authorization_url("work");
+    let again = in_shell(&daemon, "\"$0\" check -c /dev/stdin </dev/null");
+    assert!(
+        again
+            .finish()
+            .failed(78)
+            .contains("no account is configured")
+    );
+}
+
+/// A terminal that is closed says so by this signal.
+#[cfg(target_os = "linux")]
+#[test]
+fn sighup_ends_a_server_on_a_terminal() {
+    let daemon = Daemon::new(CONFIG);
+    let script = r#"script -qec "'$0' server -d" /dev/null"#;
+    let mut running = in_shell(&daemon, script);
+    wait::until("the server", || {
+        assert!(running.is_running(), "{}", running.stderr.text());
+        std::os::unix::net::UnixStream::connect(daemon.socket_path()).ok()
+    });
+    let pid = info(&daemon)["server_info"]["pid"].as_i64().unwrap();
+    kill(
+        nix::unistd::Pid::from_raw(pid.try_into().unwrap()),
+        Signal::SIGHUP,
+    )
+    .unwrap();
+    running.finish();
+    wait::until("the socket's end", || {
+        (!daemon.socket_path().exists()).then_some(())
+    });
 }
 
 #[test]
@@ -677,7 +741,8 @@ fn info_tells_programs_and_people_the_same() {
     );
     let server = &info["server_info"];
     for port in ["http_port", "https_port"] {
-        assert!(server[port].as_u64().is_some_and(|port| port > 0), "{info}");
+        let port = server[port].as_str().unwrap().parse::<u16>();
+        assert!(port.is_ok_and(|port| port > 0), "{info}");
     }
     let output = daemon.run(&["info"]);
     for fact in [
@@ -699,7 +764,7 @@ fn info_tells_programs_and_people_the_same() {
     wait::until("the http port", || {
         std::net::TcpStream::connect((
             "127.0.0.1",
-            u16::try_from(server["http_port"].as_u64()?).ok()?,
+            server["http_port"].as_str()?.parse::<u16>().ok()?,
         ))
         .ok()
     });

@@ -47,6 +47,10 @@ enum Step {
     Dump,
     /// given to `restore`.
     Restore,
+    /// `restore` takes this, which the original wrote.
+    RestoreOld(&'static [u8]),
+    /// This shell command, in the directory where all is, succeeds.
+    Shell(&'static str),
     /// `restore` gets this instead, and refuses it.
     RestoreText(&'static str),
     /// The token endpoint's next answer.
@@ -79,6 +83,10 @@ enum Text {
     NoUrl,
     /// One line for each of these accounts, which names it.
     LineEach(&'static [&'static str]),
+    /// A line each, which starts so.
+    LinesStart(&'static [&'static str]),
+    /// One line each that has this before its first colon.
+    KeysOnce(&'static [&'static str]),
     /// A JSON object with these fields, and perhaps more.
     Json(&'static [(&'static str, Json)]),
     /// All of these words.
@@ -87,7 +95,10 @@ enum Text {
 
 enum Json {
     Text,
-    Number,
+    Is(u64),
+    Port,
+    /// Bytes in hexadecimal, with colons.
+    Bytes,
     True,
     False,
     Object,
@@ -106,8 +117,8 @@ enum Value {
 
 use Status::{Fails, Success};
 use Step::{
-    Answer, Asked, Asks, Becomes, Config, Dump, Lines, Refuse, Restore, RestoreText, Run, Sent,
-    SignIn, Start, Stop,
+    Answer, Asked, Asks, Becomes, Config, Dump, Lines, Refuse, Restore, RestoreOld, RestoreText,
+    Run, Sent, Shell, SignIn, Start, Stop,
 };
 use Text::{LineEach, LineWithUrl, NoUrl, Nothing, Words};
 
@@ -161,7 +172,7 @@ token_event_cmd = "echo event \"$PIZAUTH_ACCOUNT\" \"$PIZAUTH_EVENT\" >>'@HOME@/
 account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
 "#;
 
-const AVAILABLE: &str = "ERROR - Token unavailable until authorised";
+const AVAILABLE: &str = "ERROR - Access token unavailable until authorised";
 
 const CASES: &[Case] = &[
     // First, since it takes longest: ours leaves ten seconds between two requests of an account.
@@ -300,13 +311,79 @@ const CASES: &[Case] = &[
                     ("cache_directory", Json::Text),
                     ("config_file", Json::Text),
                     ("executed_as", Json::Text),
-                    ("info_format_version", Json::Number),
+                    ("info_format_version", Json::Is(2)),
                     ("pizauth_version", Json::Text),
                     ("server_running", Json::True),
                     ("server_info", Json::Object),
+                    ("server_info/http_port", Json::Port),
+                    ("server_info/https_port", Json::Port),
+                    ("server_info/https_pub_key", Json::Bytes),
                 ]),
                 Nothing,
             ),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "a listener that there isn't has the port none",
+        config: r#"https_listen = none;
+account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }"#,
+        steps: &[
+            Start,
+            Shell(r#""$PIZAUTH" info -j | grep -q '"https_port": *"none"'"#),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "info has a line for each thing that scripts look for",
+        config: WORK,
+        steps: &[
+            Run(
+                &["info"],
+                Success,
+                Text::KeysOnce(&["cache directory", "config file"]),
+                Nothing,
+            ),
+            Run(
+                &["info", "-c", "other.conf"],
+                Success,
+                Words(&["  config file: other.conf\n"]),
+                Nothing,
+            ),
+            Start,
+            Run(
+                &["info"],
+                Success,
+                Text::KeysOnce(&["cache directory", "config file", "http port", "https port"]),
+                Nothing,
+            ),
+            Shell(r#""$PIZAUTH" info | head -n 1 | grep -q '^pizauth version .*:$'"#),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "every command takes -v",
+        config: WORK,
+        steps: &[
+            Start,
+            SignIn("work"),
+            Run(
+                &["show", "-v", "work"],
+                Success,
+                Text::Is("at-1\n"),
+                Nothing,
+            ),
+            Run(
+                &["status", "--verbose"],
+                Success,
+                LineEach(&["work"]),
+                Nothing,
+            ),
+            Run(&["info", "-vj"], Success, Text::Any, Nothing),
+            Run(&["reload", "-v"], Success, Nothing, Nothing),
+            Run(&["revoke", "-vv", "work"], Success, Nothing, Nothing),
+            Run(&["refresh", "-v", "-u", "work"], Fails(77), Nothing, NoUrl),
+            Run(&["shutdown", "-v"], Success, Nothing, Nothing),
         ],
         differs: None,
     },
@@ -319,13 +396,13 @@ const CASES: &[Case] = &[
                 &["show", "nobody"],
                 Fails(67),
                 Nothing,
-                Words(&["ERROR", "nobody"]),
+                Words(&["ERROR - No account 'nobody'"]),
             ),
             Run(
                 &["refresh", "nobody"],
                 Fails(67),
                 Nothing,
-                Words(&["ERROR", "nobody"]),
+                Words(&["ERROR - No account 'nobody'"]),
             ),
         ],
         differs: None,
@@ -347,6 +424,22 @@ const CASES: &[Case] = &[
             Start,
             SignIn("work"),
             Run(&["status"], Success, LineEach(&["play", "work"]), Nothing),
+            Run(
+                &["status"],
+                Success,
+                Text::LinesStart(&["play: No access token", "work: Active access token ("]),
+                Nothing,
+            ),
+            Run(&["show", "-u", "play"], Fails(77), Nothing, NoUrl),
+            Run(
+                &["status"],
+                Success,
+                Text::LinesStart(&[
+                    "play: Access token pending authentication",
+                    "work: Active access token (",
+                ]),
+                Nothing,
+            ),
         ],
         differs: None,
     },
@@ -372,14 +465,14 @@ const CASES: &[Case] = &[
                 &["show", "work"],
                 Fails(77),
                 Nothing,
-                LineWithUrl("ERROR - Token unavailable until authorised with URL "),
+                LineWithUrl("ERROR - Access token unavailable until authorised with URL "),
             ),
             Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
             Run(
                 &["refresh", "work"],
                 Fails(77),
                 Nothing,
-                LineWithUrl("ERROR - Token unavailable until authorised with URL "),
+                LineWithUrl("ERROR - Access token unavailable until authorised with URL "),
             ),
             Run(&["refresh", "-u", "work"], Fails(77), Nothing, NoUrl),
             Asked(0),
@@ -395,13 +488,13 @@ const CASES: &[Case] = &[
                 &["show", "-u", "work"],
                 Fails(77),
                 Nothing,
-                Text::Is("ERROR - Token unavailable until authorised\n"),
+                Text::Is("ERROR - Access token unavailable until authorised\n"),
             ),
             Run(
                 &["refresh", "-u", "work"],
                 Fails(77),
                 Nothing,
-                Text::Is("ERROR - Token unavailable until authorised\n"),
+                Text::Is("ERROR - Access token unavailable until authorised\n"),
             ),
         ],
         differs: Some("one wording for one situation, with or without its URL"),
@@ -505,7 +598,7 @@ const CASES: &[Case] = &[
                 &["show", "work"],
                 Fails(77),
                 Nothing,
-                Words(&["ERROR - Token unavailable until authorised with URL http"]),
+                Words(&["ERROR - Access token unavailable until authorised with URL http"]),
             ),
             SignIn("work"),
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
@@ -769,6 +862,64 @@ account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
         differs: None,
     },
     Case {
+        name: "a dump of the original is restored",
+        config: r#"account "work" {
+            auth_uri = "https://login.example.com/authorize";
+            token_uri = "https://login.example.com/token";
+            client_id = "1234";
+            client_secret = "not so secret";
+            scopes = ["mail", "offline_access"];
+            auth_uri_fields = { "login_hint": "you@example.com", "prompt": "consent" };
+        }
+        account "no refresh" {
+            auth_uri = "https://login.example.org/authorize";
+            token_uri = "https://login.example.org/token";
+            client_id = "public";
+            redirect_uri = "https://localhost:8443/cb";
+        }
+        account "empty" {
+            auth_uri = "https://a.example/a";
+            token_uri = "https://a.example/t";
+            client_id = "another client than that of the dump";
+            scopes = ["s"];
+        }"#,
+        steps: &[
+            Start,
+            RestoreOld(include_bytes!("data/original.dump")),
+            Run(
+                &["show", "work"],
+                Success,
+                Text::Is("an-access-token\n"),
+                Nothing,
+            ),
+            Run(
+                &["show", "no refresh"],
+                Success,
+                Text::Is("another-token\n"),
+                Nothing,
+            ),
+            Run(&["show", "-u", "empty"], Fails(77), Nothing, NoUrl),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "a dump of the original is ignored where the registration is another",
+        config: r#"account "work" {
+            auth_uri = "https://login.example.com/authorize";
+            token_uri = "https://login.example.com/token";
+            client_id = "12345";
+            client_secret = "not so secret";
+            scopes = ["mail", "offline_access"];
+            auth_uri_fields = { "login_hint": "you@example.com", "prompt": "consent" };
+        }"#,
+        steps: &[
+            Start,
+            RestoreOld(include_bytes!("data/original.dump")),
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
+        ],
+        differs: None,
+    },
+    Case {
         name: "restore refuses what is no dump",
         config: WORK,
         steps: &[
@@ -813,6 +964,41 @@ account "work" {
             Start,
             SignIn("work"),
             Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "values that mean little, and what nobody needs to write",
+        config: r#"
+auth_notify_interval = 0s;
+refresh_retry = 0s;
+refresh_before_expiry = 0s;
+account "work" {
+    auth_uri = "@AUTH@";
+    token_uri = "@TOKEN@";
+    client_id = "id";
+    redirect_uri = "http://user@localhost/";
+    scopes = [, "a"];
+}"#,
+        steps: &[
+            Start,
+            SignIn("work"),
+            Run(&["show", "work"], Success, Text::Is("at-1\n"), Nothing),
+        ],
+        differs: None,
+    },
+    Case {
+        name: "the runtime directory is made, and ours in it for its user alone",
+        config: WORK,
+        steps: &[
+            Shell("mkdir run/pizauth && chmod 755 run/pizauth"),
+            Start,
+            Shell("test -n \"$(find run/pizauth -maxdepth 0 -perm 700)\""),
+            Stop,
+            Shell("rm -r run"),
+            Start,
+            Shell("test -n \"$(find run -maxdepth 0 -perm 700)\""),
+            Run(&["show", "-u", "work"], Fails(77), Nothing, NoUrl),
         ],
         differs: None,
     },
@@ -891,7 +1077,8 @@ account "work" { auth_uri = "@AUTH@"; token_uri = "@TOKEN@"; client_id = "id"; }
             Words(&["ERROR", "pizauth.conf:3:", "http://login.example/token"]),
         )],
         differs: Some(
-            "a refresh token in clear over a network is everybody's; loopback alone may do without TLS",
+            "a refresh token in clear over a network is everybody's; without `allow_http` loopback \
+             alone may do without TLS",
         ),
     },
 ];
@@ -1009,6 +1196,20 @@ impl World {
             }
             Dump => self.dump = self.daemon.dump(),
             Restore => self.run(&["restore"], &self.dump, &Success, &Nothing, &Nothing),
+            RestoreOld(dump) => self.run(&["restore"], dump, &Success, &Nothing, &Nothing),
+            Shell(script) => {
+                let pizauth = self.daemon.command(&[]);
+                let mut shell = std::process::Command::new("/bin/sh");
+                let vars = pizauth
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?)));
+                shell
+                    .args(["-c", script])
+                    .envs(vars)
+                    .current_dir(self.daemon.path(""));
+                let status = shell.env("PIZAUTH", pizauth.get_program()).status();
+                assert!(status.expect("a shell").success(), "{script}");
+            }
             RestoreText(text) => {
                 let error = Words(&["ERROR"]);
                 self.run(&["restore"], text.as_bytes(), &Fails(1), &Nothing, &error);
@@ -1091,21 +1292,25 @@ fn check(expected: &Text, found: &str) {
             );
         }
         NoUrl => assert!(!found.is_empty() && !found.contains("http"), "{found:?}"),
-        LineEach(accounts) => {
-            let mut lines: Vec<&str> = found.lines().collect();
-            lines.sort_unstable();
-            assert_eq!(lines.len(), accounts.len(), "{found:?}");
-            for (line, account) in lines.iter().zip(*accounts) {
-                assert!(line.contains(account), "{found:?}");
-            }
-        }
+        LineEach(_) | Text::LinesStart(_) | Text::KeysOnce(_) => check_lines(expected, found),
         Text::Json(fields) => {
             let object: serde_json::Value = serde_json::from_str(found).unwrap();
             for (name, kind) in *fields {
-                let value = &object[name];
+                let value = object.pointer(&format!("/{name}"));
+                let value = value.unwrap_or(&serde_json::Value::Null);
                 let right = match kind {
                     Json::Text => value.as_str().is_some_and(|text| !text.is_empty()),
-                    Json::Number => value.is_u64(),
+                    Json::Is(number) => *value == *number,
+                    Json::Port => value
+                        .as_str()
+                        .is_some_and(|text| text.parse::<u16>().is_ok()),
+                    Json::Bytes => value.as_str().is_some_and(|text| {
+                        let byte = |byte: &str| {
+                            byte.len() == 2
+                                && byte.bytes().all(|b| b"0123456789ABCDEF".contains(&b))
+                        };
+                        text.split(':').all(byte)
+                    }),
                     Json::True => *value == true,
                     Json::False => *value == false,
                     Json::Object => value.is_object(),
@@ -1118,6 +1323,36 @@ fn check(expected: &Text, found: &str) {
                 assert!(found.contains(word), "no {word:?} in {found:?}");
             }
         }
+    }
+}
+
+fn check_lines(expected: &Text, found: &str) {
+    match expected {
+        LineEach(accounts) => {
+            let mut lines: Vec<&str> = found.lines().collect();
+            lines.sort_unstable();
+            assert_eq!(lines.len(), accounts.len(), "{found:?}");
+            for (line, account) in lines.iter().zip(*accounts) {
+                assert!(line.contains(account), "{found:?}");
+            }
+        }
+        Text::LinesStart(starts) => {
+            let lines: Vec<&str> = found.lines().collect();
+            assert_eq!(lines.len(), starts.len(), "{found:?}");
+            for (line, start) in lines.iter().zip(*starts) {
+                assert!(line.starts_with(start), "{start:?}: {found:?}");
+            }
+        }
+        Text::KeysOnce(keys) => {
+            for key in *keys {
+                let lines = found.lines().filter(|line| {
+                    let before = line.split(':').next().unwrap_or_default();
+                    before.trim() == *key
+                });
+                assert_eq!(lines.count(), 1, "{key}: {found:?}");
+            }
+        }
+        _ => panic!("these aren't about lines"),
     }
 }
 

@@ -900,7 +900,9 @@ fn every_answer_to_a_code_has_its_outcome() {
                 let good = shown.status == 77
                     && shown.stdout.is_empty()
                     && shown.stderr.contains(says)
-                    && shown.stderr.starts_with("ERROR - Token unavailable until");
+                    && shown
+                        .stderr
+                        .starts_with("ERROR - Access token unavailable until");
                 faults.check(good, case.row, "show", &shown);
             }
         }
@@ -1145,7 +1147,8 @@ fn row_57_check(world: &World, gate: &Gate) {
         running.finish().ok();
     }
     let shown = world.daemon.run(&["show", "row-57"]);
-    let words = "ERROR - the access token has expired and is being refreshed";
+    let words =
+        "ERROR - Access token has expired. Refreshing is in progress but has not yet succeeded";
     assert!(shown.failed(75).starts_with(words), "{shown:?}");
     gate.open();
     let shown = world

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Instant;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
 use crate::support::PATIENCE;
@@ -304,6 +305,9 @@ fn a_client_gives_up_on_a_server_that_says_nothing() {
     fs::create_dir(daemon.path("run/pizauth")).unwrap();
     fs::set_permissions(daemon.path("run/pizauth"), PermissionsExt::from_mode(0o700)).unwrap();
     let _listener = UnixListener::bind(daemon.socket_path()).unwrap();
+    // A server of ours, that is.
+    let lock = fs::File::create(daemon.path("run/pizauth/pizauth.lock")).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
     let clients = [&["show", "work"][..], &["status"]].map(|args| daemon.spawn(args));
     for client in clients {
         assert_eq!(

@@ -81,7 +81,7 @@ fn an_issuer_a_client_and_scopes_are_all_that_an_account_needs() {
     let issuer = provider.url("");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth show work`\n"
     );
     assert_eq!(
         status(&daemon)["discovery"],
@@ -251,7 +251,7 @@ fn a_document_that_will_not_do_is_refused_with_the_reason() {
         });
         let said = said.failed(75);
         let start = format!(
-            "ERROR - Token unavailable until authorised: no endpoints from {}: 127.0.0.1:{} {why}",
+            "ERROR - Access token unavailable until authorised: no endpoints from {}: 127.0.0.1:{} {why}",
             provider.url(""),
             provider.port(),
         );

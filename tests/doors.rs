@@ -46,7 +46,7 @@ fn a_restricted_socket_shows_its_account_and_nothing_else() {
 
     let token = daemon.token("work");
     assert_eq!(ask(&door, "show", &account("work")), (0, token));
-    let no_account = |name: &str| (67, format!("no account `{name}` in the configuration"));
+    let no_account = |name: &str| (67, format!("No account '{name}' in the configuration"));
     assert_eq!(ask(&door, "show", &account("home")), no_account("home"));
     assert_eq!(ask(&door, "show", &account("none")), no_account("none"));
     for (verb, body) in [("status", ""), ("refresh", &*account("work"))] {
@@ -67,7 +67,7 @@ fn a_restricted_socket_shows_its_account_and_nothing_else() {
     };
     let told = info(&["info"]);
     assert!(
-        told.ends_with("\nserver: running, and this socket tells no more of it\n"),
+        told.ends_with("\n  server: running, and this socket tells no more of it\n"),
         "{told}"
     );
     let json: serde_json::Value = serde_json::from_str(&info(&["info", "-j"])).unwrap();
@@ -100,7 +100,7 @@ fn a_sign_in_that_is_needed_shows_no_url_there() {
     let mut daemon = Daemon::new(&(door + &accounts));
     let door = daemon.path("home/door");
     daemon.start();
-    let needed = (77, "Token unavailable until authorised".to_owned());
+    let needed = (77, "Access token unavailable until authorised".to_owned());
     assert_eq!(ask(&door, "show", &account("work")), needed);
     assert_eq!(ask(&door, "refresh", &account("work")), needed);
     let (code, status) = ask(&door, "status", "");

@@ -70,7 +70,7 @@ fn the_authorization_request_has_all_that_the_rfcs_ask() {
     let redirect = Url::parse(query.get("redirect_uri").expect("a redirect_uri")).expect("a URI");
     let info: serde_json::Value =
         serde_json::from_str(daemon.run(&["info", "-j"]).ok()).expect("JSON");
-    let port = info["server_info"]["http_port"].as_u64().expect("a port");
+    let port = info["server_info"]["http_port"].as_str().expect("a port");
     assert_eq!(redirect.as_str(), format!("http://localhost:{port}/"));
     assert_eq!(
         daemon.authorization_url("work"),
@@ -150,7 +150,7 @@ fn a_sign_in_over_http_ends_on_a_page_that_says_so() {
         daemon
             .run(&["status"])
             .ok()
-            .starts_with("work: access token valid for ")
+            .starts_with("work: Active access token (valid for ")
     );
 }
 
@@ -171,8 +171,8 @@ fn a_sign_in_over_https_shows_the_certificate_that_info_names() {
         serde_json::from_str(daemon.run(&["info", "-j"]).ok()).expect("JSON");
     let server = &info["server_info"];
     assert_eq!(
-        page.url.port().map(u64::from),
-        server["https_port"].as_u64()
+        page.url.port().map(|port| port.to_string()).as_deref(),
+        server["https_port"].as_str()
     );
     let certificate = page.certificate.expect("a certificate");
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&certificate);
@@ -374,7 +374,7 @@ fn why_the_last_sign_in_failed_is_told_until_the_next() {
     let status = daemon.run(&["status"]).ok().to_owned();
     let words = "access_denied: not you (you refused or closed the consent page)";
     let failed = format!(
-        "work: no access token; the last authorisation failed: {words}; \
+        "work: No access token; the last authorisation failed: {words}; \
          try again with `pizauth show work`\n"
     );
     assert_eq!(status, failed);
@@ -382,11 +382,11 @@ fn why_the_last_sign_in_failed_is_told_until_the_next() {
         let shown = daemon.run(&["show", "-u", "work"]);
         assert_eq!(
             shown.failed(77),
-            format!("ERROR - Token unavailable until authorised\nhint: {words}\n")
+            format!("ERROR - Access token unavailable until authorised\nhint: {words}\n")
         );
         let status = daemon.run(&["status"]).ok().to_owned();
         assert!(
-            status.starts_with("work: no access token; authorisation pending")
+            status.starts_with("work: Access token pending authentication; authorisation pending")
                 && status.ends_with(&format!("; the last one failed: {words}\n")),
             "{status}"
         );
@@ -407,7 +407,7 @@ fn a_changed_registration_says_so_and_how_to_sign_in() {
     daemon.run(&["reload"]).ok();
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "my work: no access token: the account's registration was changed in the config; \
+        "my work: No access token: the account's registration was changed in the config; \
          sign in with `pizauth show 'my work'`\n"
     );
     let json = daemon.run(&["status", "-j"]).ok().to_owned();
@@ -420,7 +420,7 @@ fn a_changed_registration_says_so_and_how_to_sign_in() {
         let shown = daemon.run(&["show", "-u", "my work"]);
         assert_eq!(
             shown.failed(77),
-            "ERROR - Token unavailable until authorised\n\
+            "ERROR - Access token unavailable until authorised\n\
              hint: the account's registration was changed in the config\n"
         );
     }

@@ -115,7 +115,7 @@ fn git_gives_up_when_there_is_no_token_instead_of_asking_for_a_password() {
     let output = git(&daemon, &["credential", "fill"], MAIL);
     let stderr = output.failed(128);
     assert!(
-        stderr.starts_with("ERROR - Token unavailable until authorised with URL http://")
+        stderr.starts_with("ERROR - Access token unavailable until authorised with URL http://")
             && stderr.contains("told us to quit"),
         "{stderr}"
     );
@@ -127,7 +127,10 @@ fn git_gives_up_when_there_is_no_token_instead_of_asking_for_a_password() {
     };
     assert_eq!(
         helper(&daemon, &["-u", "work"], MAIL),
-        (77, "ERROR - Token unavailable until authorised\n".into())
+        (
+            77,
+            "ERROR - Access token unavailable until authorised\n".into()
+        )
     );
     assert_eq!(helper(&daemon, &["play"], MAIL).0, 67);
     daemon.sign_in("work");
@@ -387,7 +390,7 @@ fn git_send_email_sends_nothing_without_a_token() {
     assert!(
         output
             .stderr
-            .contains("ERROR - Token unavailable until authorised with URL "),
+            .contains("ERROR - Access token unavailable until authorised with URL "),
         "{output:?}"
     );
     assert!(

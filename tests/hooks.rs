@@ -392,7 +392,7 @@ fn a_killed_hook_runner_is_replaced_and_the_order_kept() {
     );
     let info = daemon.run(&["info"]).ok().to_owned();
     let runner = daemon.hook_runner().unwrap();
-    let line = format!("  hook runner: process {runner} (2 killed before)\n");
+    let line = format!("  hook runner process: {runner}\n  hook runners killed before: 2\n");
     assert!(info.contains(&line), "{info}");
 }
 
@@ -549,14 +549,14 @@ fn a_hook_may_call_pizauth() {
     let status = daemon.record("status").wait_lines(1);
     assert_eq!(
         status,
-        ["work: no access token; sign in with `pizauth show work`"]
+        ["work: No access token; sign in with `pizauth show work`"]
     );
     let url = daemon.authorization_url("work");
     let told = daemon.record("urls").wait_lines(1);
     assert_eq!(
         told,
         [format!(
-            "ERROR - Token unavailable until authorised with URL {url}"
+            "ERROR - Access token unavailable until authorised with URL {url}"
         )]
     );
     browser::visit(&url);

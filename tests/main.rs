@@ -23,6 +23,7 @@ mod faults;
 mod flow;
 mod git;
 mod hooks;
+mod original;
 mod packages;
 mod persist;
 mod promises;

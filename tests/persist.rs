@@ -116,7 +116,7 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
     let status = |daemon: &Daemon| {
         let status = daemon.run(&["status"]).ok().to_owned();
         status
-            .split_once(" (until ")
+            .split_once(", until ")
             .map(|(_, until)| until.to_owned())
             .unwrap()
     };
@@ -125,9 +125,18 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
     let newer = [b"pizauth dump 2\n", dump.split_at(15).1].concat();
     let mut refused = vec![
         (Vec::new(), "the dump is empty"),
-        (b"hello\n".to_vec(), "this is not a pizauth dump"),
-        (b"{\"version\": 1}".to_vec(), "this is not a pizauth dump"),
-        (vec![0; 1000], "this is not a pizauth dump"),
+        (
+            b"hello\n".to_vec(),
+            "this is not a pizauth dump, or one that was damaged",
+        ),
+        (
+            b"{\"version\": 1}".to_vec(),
+            "this is not a pizauth dump, or one that was damaged",
+        ),
+        (
+            vec![0; 1000],
+            "this is not a pizauth dump, or one that was damaged",
+        ),
         (newer, "the dump was made by a newer version of pizauth"),
         (
             [&dump[..], b"\n"].concat(),
@@ -412,7 +421,7 @@ fn revoke_forgets_the_tokens_and_cancels_a_pending_request() {
     assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: no access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth show work`\n"
     );
     let late = browser::visit(&first);
     assert_ne!(late.status(), 200, "{late:?}");

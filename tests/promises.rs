@@ -696,7 +696,11 @@ fn one_daemon() {
     daemon.adopt();
     let started = ends.iter().filter(|end| end.status == 0).count();
     for end in ends.iter().filter(|end| end.status != 0) {
-        assert_eq!(end.failed(1), "ERROR - a server is already running\n");
+        assert_eq!(
+            end.failed(1),
+            "ERROR - a server is already running\nhint: `pizauth restart` has this version take \
+             over, even from an older pizauth\n"
+        );
     }
     assert_eq!(started, 1);
     daemon.sign_in("work");
@@ -810,7 +814,7 @@ fn nothing_tells_strangers_what_is_pending() {
     daemon.start();
     let info = daemon.run(&["info", "-j"]);
     let info: serde_json::Value = serde_json::from_str(info.ok()).unwrap();
-    let port = info["server_info"]["http_port"].as_u64().unwrap();
+    let port = info["server_info"]["http_port"].as_str().unwrap();
     let look = |path: &str| {
         let page = browser::get(&format!("http://localhost:{port}{path}"));
         (page.status(), page.text())

@@ -323,7 +323,7 @@ fn whoever_waits_or_watches_goes_on_doing_so() {
     for show in shows {
         assert_eq!(show.finish().ok(), "at-1\n");
     }
-    assert!(auth.finish().done().contains("access token valid"));
+    assert!(auth.finish().done().contains("Active access token"));
     watch.stdout.wait_line("token_new");
     // Whoever speaks the protocol is told to ask again.
     let body = "{\"account\":\"home\",\"wait_secs\":30}";

@@ -42,7 +42,7 @@ fn with_expired_token(provider: &Provider, scripted: Scripted) -> Daemon {
     daemon.start();
     daemon.run_with(&["restore"], &dump).ok();
     provider.wait_for(TOKEN, 2);
-    let expired = |text: &str| text.contains("the access token has expired");
+    let expired = |text: &str| text.contains("Access token has expired");
     daemon.eventually(&["show", "work"], |output| expired(&output.stderr));
     daemon
 }
@@ -70,6 +70,10 @@ fn status(daemon: &Daemon) -> Value {
     serde_json::from_str(output.ok()).unwrap()
 }
 
+/// What a second server says.
+const RUNNING: &str = "ERROR - a server is already running\nhint: `pizauth restart` has this version \
+                       take over, even from an older pizauth\n";
+
 // Covers: H27
 #[test]
 fn who_waits_gets_the_token_of_the_one_sign_in() {
@@ -95,12 +99,12 @@ fn a_wait_that_ends_in_vain_says_what_is_missing() {
     let url = browser::url_in(output.failed(77));
     assert_eq!(
         output.stderr,
-        format!("ERROR - Token unavailable until authorised with URL {url}\n")
+        format!("ERROR - Access token unavailable until authorised with URL {url}\n")
     );
     let output = daemon.run(&["show", "-u", "-w", "1s", "work"]);
     assert_eq!(
         output.failed(77),
-        "ERROR - Token unavailable until authorised\n"
+        "ERROR - Access token unavailable until authorised\n"
     );
     daemon.run(&["show", "-w", LONG, "play"]).failed(67);
 }
@@ -150,7 +154,7 @@ fn an_account_that_goes_or_changes_takes_its_waiters_along() {
     daemon.run(&["reload"]).ok();
     assert_eq!(
         gone.finish().failed(67),
-        "ERROR - no account `play` in the configuration\n"
+        "ERROR - No account 'play' in the configuration\n"
     );
     // A new request has been made for the one that stays.
     let url = daemon.authorization_url("work");
@@ -185,7 +189,7 @@ fn one_refresh_is_shared_by_all_who_wait_for_it() {
     let daemon = with_expired_token(&provider, Scripted::gated(&gate));
     assert_eq!(
         daemon.run(&["show", "work"]).failed(75),
-        "ERROR - the access token has expired and is being refreshed\n"
+        "ERROR - Access token has expired. Refreshing is in progress but has not yet succeeded\n"
     );
     let waiting: Vec<Running> = [["-m", "5m"], ["-w", LONG]]
         .iter()
@@ -214,7 +218,7 @@ fn a_failed_refresh_ends_only_the_wait_for_one() {
     let output = impatient.finish();
     let stderr = output.failed(75);
     assert!(
-        stderr.starts_with("ERROR - the access token has expired and could not be refreshed yet: "),
+        stderr.starts_with("ERROR - Access token has expired. Refreshing is in progress but has not yet succeeded: "),
         "{stderr}"
     );
     // Nothing but the next try, which somebody asks for, brings the token now.
@@ -510,7 +514,7 @@ fn another_socket_may_be_named_where_nobody_else_can_write() {
         socket.parent().unwrap().to_str().unwrap()
     );
     let again = daemon.run(&["server"]);
-    assert_eq!(again.failed(1), "ERROR - a server is already running\n");
+    assert_eq!(again.failed(1), RUNNING);
     // A socket of the user's is good wherever it is; a server isn't as trusting.
     let open = fs::Permissions::from_mode(0o777);
     fs::set_permissions(socket.parent().unwrap(), open).unwrap();

@@ -98,7 +98,7 @@ except PizauthError as error:
     assert_eq!(
         output.ok(),
         "watching\nat-1\n[('play', False), ('work', True)]\n\
-         67 no account `gone` in the configuration\ntoken_revoked\n77\n"
+         67 No account 'gone' in the configuration\ntoken_revoked\n77\n"
     );
 }
 

@@ -437,7 +437,7 @@ fn without_a_token_or_a_server_nothing_is_tried() {
     let output = daemon.run(&["test", "-u", "work", "imaps://127.0.0.1"]);
     assert_eq!(
         output.failed(77),
-        "ERROR - Token unavailable until authorised\n"
+        "ERROR - Access token unavailable until authorised\n"
     );
     daemon.sign_in("work");
     let output = daemon.run(&["test", "work"]);

@@ -100,7 +100,8 @@ _pizauth() {
     check) options+=(-c --config) ;;
     dump) options+=(-f --force -o --output) ;;
     git-credential) options+=(-b --bearer -m --min-valid -u --no-url -w --wait --user) ;;
-    info | watch | status) options+=(-j --json) ;;
+    info) options+=(-c --config -j --json) ;;
+    watch | status) options+=(-j --json) ;;
     refresh) options+=(-u --no-url) ;;
     register) options+=(-n --name -s --scope -t --token-cmd) ;;
     revoke) options+=(-l --local) ;;

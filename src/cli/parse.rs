@@ -39,8 +39,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
             if word == TAKE_OVER {
                 return take_over(parser);
             }
-            match VERBS.iter().find(|spec| spec.name == word) {
-                Some(spec) => parse_verb(spec, parser),
+            let heir = word == SUCCEED;
+            let name = if heir { "server" } else { &*word };
+            match VERBS.iter().find(|spec| spec.name == name) {
+                Some(spec) => parse_verb(spec, parser).map(|verb| match verb {
+                    Verb::Server(options) if heir => Verb::Succeed(options),
+                    verb => verb,
+                }),
                 None => Err(usage(
                     None,
                     &format!("unknown command `{}`", crate::text::sanitize(&word)),
@@ -53,6 +58,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
 
 /// The command that a restarting server becomes; in no table, since it is no use to anybody else.
 pub const TAKE_OVER: &str = "take-over";
+
+/// The server's command with an older server's tokens on standard input; in no table, either.
+pub const SUCCEED: &str = "succeed";
 
 fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
     let wrong = |_| usage(None, "this command is the server's own");
@@ -222,6 +230,8 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
                 let word = word.string().map_err(|_| wrong("arguments are UTF-8"))?;
                 given.operands.push(word);
             }
+            // The original's commands all take it; what these do is in the server's log.
+            (None, Short('v') | Long("verbose")) => {}
             (None, other) => return Err(wrong(&words(&other.unexpected()))),
         }
     }
@@ -252,7 +262,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             file: given.value("output").map(PathBuf::from),
         }),
         "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
-        "info" => Verb::Info { json },
+        "info" => Verb::Info { json, config },
         "redirect" => Verb::Redirect(given.operand(0)),
         "refresh" => Verb::Refresh(account),
         "register" => Verb::Register(register(&given)?),

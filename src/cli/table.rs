@@ -149,7 +149,13 @@ pub const VERBS: &[Spec] = &[
     },
     Spec {
         name: "info",
-        options: &[JSON],
+        options: &[
+            JSON,
+            Opt {
+                summary: "name this configuration",
+                ..CONFIG
+            },
+        ],
         operand: None,
         summary: "show paths, version and ports",
     },

@@ -57,8 +57,20 @@ fn command_lines_mean_what_the_manual_says() {
                 user: Some("me".into()),
             }),
         ),
-        ("info", Verb::Info { json: false }),
-        ("info -j", Verb::Info { json: true }),
+        (
+            "info",
+            Verb::Info {
+                json: false,
+                config: None,
+            },
+        ),
+        (
+            "info -v -j -c x --verbose",
+            Verb::Info {
+                json: true,
+                config: Some("x".into()),
+            },
+        ),
         ("redirect", Verb::Redirect(None)),
         ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
         ("refresh work", Verb::Refresh(account(false))),

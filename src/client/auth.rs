@@ -12,6 +12,7 @@ use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
 use crate::{
     cli::AuthOptions,
     error::Failure,
+    secret::SecretBytes,
     text::sanitize,
     time::humane,
     view::{DeviceView, SignInStart},
@@ -187,7 +188,7 @@ fn wait(account: &str) -> Result<(), Failure> {
         if live {
             tell("\r\x1b[K");
         }
-        let reply = wire::receive(&mut server)?;
+        let reply = wire::receive(&mut server, &mut SecretBytes::default())?;
         if reply.as_slice() != wire::STILL_PENDING.as_bytes() {
             return Ok(());
         }

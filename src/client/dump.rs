@@ -34,7 +34,7 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Failure> {
 
 /// Puts `bytes` into `file`, readable by its owner alone. Whatever happens meanwhile, the file is
 /// the old one or the new one, on the disk too.
-fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn save(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let file = destination(file)?;
     let name = file.file_name().ok_or(ErrorKind::IsADirectory)?;
     let directory = match file.parent() {

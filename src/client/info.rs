@@ -1,17 +1,34 @@
 //! `pizauth info`: this program, its files, and the server if one runs.
 
-use serde::Serialize;
+use std::path::Path;
 
-use super::{ask, print, read};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{ask, older, print, read};
 use crate::{
     error::{Exit, Failure},
     paths,
-    view::ServerInfo,
+    text::sanitize,
     wire::{self, Request},
 };
 
 /// Raised when a script that reads `info -j` would have to change.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
+
+/// What people see of the server: the members in order, and what they are called.
+const SERVER: [(&str, &str); 10] = [
+    ("http_port", "http port"),
+    ("https_port", "https port"),
+    ("https_pub_key", "https public key"),
+    ("https_pub_key_sha256", "https public key (SHA-256)"),
+    ("https_fingerprint", "https certificate (SHA-256)"),
+    ("pizauth_version", "server version"),
+    ("pid", "server process"),
+    ("token_holder", "token holder process"),
+    ("sandbox", "sandbox"),
+    ("hook_runner", "hook runner process"),
+];
 
 #[derive(Debug, Serialize)]
 struct Info {
@@ -23,33 +40,37 @@ struct Info {
     server_running: bool,
     socket: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    server_info: Option<ServerInfo>,
+    server_info: Option<Value>,
 }
 
-pub(super) fn run(json: bool) -> Result<(), Failure> {
-    let info = gather()?;
+pub(super) fn run(json: bool, config: Option<&Path>) -> Result<(), Failure> {
+    let info = gather(config)?;
     if json {
         let mut text = serde_json::to_string(&info)
             .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
         text.push('\n');
         return print(text.as_bytes());
     }
-    print(render(&info).as_bytes())
+    print(render(&info, config.is_some()).as_bytes())
 }
 
-fn gather() -> Result<Info, Failure> {
+fn gather(config: Option<&Path>) -> Result<Info, Failure> {
     let (server_running, server_info) = match ask(&Request::Info) {
         Ok(body) => (true, Some(read(&body)?)),
+        Err(failure) if older::is_here(&failure) => {
+            (true, Some(read(&older::ask(&Request::Info)?)?))
+        }
         Err(failure) if failure.exit == Exit::NoServer => (false, None),
         // A restricted socket says no more than that.
         Err(failure) if failure.what == wire::NOT_ALLOWED => (true, None),
         Err(failure) => return Err(failure),
     };
-    let address = paths::address()?;
+    let address = paths::client_address()?;
     let executed_as = std::env::args_os().next().unwrap_or_default();
+    let config = config.map(Path::to_owned).map_or_else(paths::config, Ok);
     Ok(Info {
         cache_directory: address.dir.display().to_string(),
-        config_file: paths::config().map_or(String::new(), |path| path.display().to_string()),
+        config_file: config.map_or(String::new(), |path| path.display().to_string()),
         executed_as: executed_as.to_string_lossy().into_owned(),
         info_format_version: FORMAT_VERSION,
         pizauth_version: env!("CARGO_PKG_VERSION"),
@@ -59,45 +80,45 @@ fn gather() -> Result<Info, Failure> {
     })
 }
 
-fn render(info: &Info) -> String {
+/// Each key is there once, as scripts want it: the configuration is the one that was `named`, or
+/// else the server's.
+fn render(info: &Info, named: bool) -> String {
+    let member = |name: &str| info.server_info.as_ref()?.get(name);
+    let servers = member("config_file").and_then(Value::as_str);
+    let config = servers.filter(|_| !named).unwrap_or(&info.config_file);
     let mut text = format!(
-        "pizauth version {}\n  executed as: {}\n  config file: {}\n  cache directory: {}\n  socket: {}\n",
-        info.pizauth_version, info.executed_as, info.config_file, info.cache_directory, info.socket
+        "pizauth version {}:\n  cache directory: {}\n  config file: {config}\n  \
+         executed as: {}\n  socket: {}\n  server: {}\n",
+        info.pizauth_version,
+        info.cache_directory,
+        info.executed_as,
+        info.socket,
+        match (info.server_running, &info.server_info) {
+            (true, Some(_)) => "running",
+            (true, None) => "running, and this socket tells no more of it",
+            (false, _) => "not running",
+        }
     );
-    let Some(server) = &info.server_info else {
-        text.push_str(match info.server_running {
-            true => "server: running, and this socket tells no more of it\n",
-            false => "server: not running\n",
-        });
-        return text;
-    };
-    let port = |port: Option<u16>| port.map_or("none".into(), |port| port.to_string());
-    let or_none = |text: &Option<String>| text.clone().unwrap_or("none".into());
-    text.push_str(&format!(
-        "server: running, process {}\n  version: {}\n  config file: {}\n  http port: {}\n  \
-         https port: {}\n  https public key: {}\n  https certificate (SHA-256): {}\n  \
-         token holder: process {}\n  sandbox: {}\n  hook runner: {}\n",
-        server.pid,
-        server.pizauth_version,
-        server.config_file,
-        port(server.http_port),
-        port(server.https_port),
-        or_none(&server.https_pub_key),
-        or_none(&server.https_fingerprint),
-        server.token_holder,
-        server.sandbox.join(", "),
-        hook_runner(server),
-    ));
+    for (name, label) in SERVER {
+        // An older server has fewer.
+        if let Some(value) = member(name) {
+            text.push_str(&format!("  {label}: {}\n", shown(value)));
+        }
+    }
+    if let Some(losses) = member("hook_runner_losses").filter(|losses| **losses != 0) {
+        text.push_str(&format!("  hook runners killed before: {losses}\n"));
+    }
     text
 }
 
-fn hook_runner(server: &ServerInfo) -> String {
-    let runner = match server.hook_runner {
-        Some(process) => format!("process {process}"),
-        None => "none".into(),
-    };
-    match server.hook_runner_losses {
-        0 => runner,
-        losses => format!("{runner} ({losses} killed before)"),
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => sanitize(text),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(shown).collect();
+            values.join(", ")
+        }
+        other => sanitize(&other.to_string()),
     }
 }

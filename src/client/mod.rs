@@ -5,13 +5,16 @@ mod auth;
 mod credential;
 mod dump;
 mod info;
+mod older;
 mod programs;
 mod qr;
 mod register;
 mod restart;
+mod restore;
 mod setup;
 mod show;
 mod status;
+mod takeover;
 mod test;
 mod token;
 mod watch;
@@ -52,19 +55,21 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
 fn run_seldom(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Auth(options) => auth::run(options),
-        Verb::Check(_) | Verb::Server(_) | Verb::Show(_) | Verb::TakeOver { .. } => {
-            Err(Failure::new(Exit::Other, cli::ELSEWHERE))
-        }
+        Verb::Check(_)
+        | Verb::Server(_)
+        | Verb::Show(_)
+        | Verb::Succeed(_)
+        | Verb::TakeOver { .. } => Err(Failure::new(Exit::Other, cli::ELSEWHERE)),
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
-        Verb::Info { json } => info::run(*json),
+        Verb::Info { json, config } => info::run(*json, config.as_deref()),
         Verb::Redirect(address) => redirect(address.as_deref()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Register(options) => register::run(options),
         Verb::Reload => say(Request::Reload),
         Verb::Restart => restart::run(),
-        Verb::Restore => restore(),
+        Verb::Restore => restore::run(),
         Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Setup(options) => setup::run(options),
         Verb::Shutdown => say(Request::Shutdown),
@@ -108,10 +113,17 @@ fn waits(request: &Request) -> Duration {
 /// One request and its reply's body.
 fn ask(request: &Request) -> Result<SecretBytes, Failure> {
     let mut server = connect()?;
-    let timeout = waits(request).checked_add(ANSWER_TIMEOUT);
     // Without one, it merely waits longer.
-    let _ = server.set_read_timeout(timeout);
-    wire::ask(&mut server, request)
+    let _ = server.set_read_timeout(Some(older::SILENCE_TIMEOUT));
+    wire::send(&mut server, request)?;
+    let mut heard = SecretBytes::default();
+    match wire::receive(&mut server, &mut heard) {
+        Err(failure) if wire::is_silence(&failure) => {
+            let timeout = waits(request).checked_add(ANSWER_TIMEOUT);
+            older::settle(server, request, heard, timeout)
+        }
+        outcome => outcome,
+    }
 }
 
 /// What a reply says in JSON.
@@ -134,18 +146,6 @@ fn say(request: Request) -> Result<(), Failure> {
 /// Whether the server has sent this client away because another takes its place.
 fn is_restarting(failure: &Failure) -> bool {
     failure.exit == Exit::TryLater && failure.what == wire::RESTARTING
-}
-
-fn restore() -> Result<(), Failure> {
-    let mut dump = SecretBytes::default();
-    io::stdin()
-        .take(wire::MAX_RESTORE_BYTES as u64 + 1)
-        .read_to_end(&mut dump)
-        .map_err(|error| Failure::new(Exit::Other, format!("can't read the dump: {error}")))?;
-    if dump.len() > wire::MAX_RESTORE_BYTES {
-        return Err(Failure::new(Exit::Other, "the dump is too large"));
-    }
-    say(Request::Restore(dump))
 }
 
 /// Has the tokens forgotten. What became of the provider's copy is a remark: the command has done
@@ -197,7 +197,7 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
 
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
-    let address = paths::address()?;
+    let address = paths::client_address()?;
     match UnixStream::connect(&address.socket) {
         Ok(stream) => {
             let user = Uid::effective();
@@ -209,7 +209,9 @@ fn connect() -> Result<UnixStream, Failure> {
         }
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                Err(no_server("pizauth is not running").hint("start it with `pizauth server`"))
+                let place = address.socket.display();
+                let hint = format!("start it with `pizauth server`; it isn't at {place}");
+                Err(no_server(ABSENT).hint(hint))
             }
             _ => Err(no_server(&format!(
                 "can't reach the server at {}: {error}",
@@ -218,6 +220,9 @@ fn connect() -> Result<UnixStream, Failure> {
         },
     }
 }
+
+/// Why a command fails when nothing listens.
+const ABSENT: &str = "pizauth is not running";
 
 fn no_server(what: &str) -> Failure {
     Failure::new(Exit::NoServer, what)

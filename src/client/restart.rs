@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ask, read};
+use super::{ask, older, read, takeover};
 use crate::{
     error::{Exit, Failure},
     view::ServerInfo,
@@ -22,7 +22,10 @@ const RESTART_POLL: Duration = Duration::from_millis(20);
 const MEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn run() -> Result<(), Failure> {
-    let before = server()?.restarts;
+    let before = match server() {
+        Err(failure) if older::is_here(&failure) => return takeover::run(),
+        outcome => outcome?.restarts,
+    };
     ask(&Request::Restart)?;
     let give_up = Instant::now() + RESTART_TIMEOUT;
     let mut found = Instant::now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, may_colour, print, read};
+use super::{ask, may_colour, older, print, read};
 use crate::{
     error::Failure,
     report::{AccountReport, DiscoveryReport, Status},
@@ -14,7 +14,16 @@ use crate::{
 };
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
-    let mut body = ask(&Request::Status)?;
+    let mut body = match ask(&Request::Status) {
+        Err(failure) if older::is_here(&failure) && !json => {
+            let mut lines = older::ask(&Request::Status)?;
+            if lines.last().is_some_and(|last| *last != b'\n') {
+                lines.push(b'\n');
+            }
+            return print(&lines);
+        }
+        outcome => outcome?,
+    };
     if json {
         body.push(b'\n');
         return print(&body);
@@ -68,29 +77,34 @@ fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
     let lost = account.refresh_error.is_some() && account.refresh == "none";
     let mut parts = vec![match account.obtained {
         Some(obtained) => token(account, obtained, now, zone),
-        None if lost => format!("no access token: {}", why_no_refresh(account)),
-        None => "no access token".into(),
+        None if account.sign_in == "pending" => "Access token pending authentication".into(),
+        None if lost => format!("No access token: {}", why_no_refresh(account)),
+        None => "No access token".into(),
     }];
     let name = shell_word(&sanitize(&account.account));
     parts.extend(renewed(account, &name, now));
     parts.extend(signing_in(account, &name, now));
     parts.extend(account.discovery.as_ref().and_then(|it| found(it, now)));
+    if account.plain_http {
+        parts.push("others can read its tokens on the way (allow_http)".into());
+    }
     parts.join("; ")
 }
 
+/// How a state starts is what scripts look for.
 fn token(account: &AccountReport, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
     match (account.valid, account.expires) {
         (true, Some(at)) => format!(
-            "access token valid for {} (until {})",
+            "Active access token (valid for {}, until {})",
             humane(at.since(now)),
             moment(at, now, zone)
         ),
         (true, None) => format!(
-            "access token valid until the provider says otherwise (obtained {})",
+            "Active access token (valid until the provider says otherwise; obtained {})",
             moment(obtained, now, zone)
         ),
-        (false, Some(at)) if at <= now => format!("access token expired {}", ago(at, now)),
-        (false, _) => "access token no longer valid".into(),
+        (false, Some(at)) if at <= now => format!("Access token expired ({})", ago(at, now)),
+        (false, _) => "Access token expired (no longer valid)".into(),
     }
 }
 
@@ -292,6 +306,7 @@ mod tests {
             }),
             renewal,
             lost: None,
+            plain: false,
             discovery: None,
             sign_in: SignInView::None { failed: None },
         }
@@ -320,30 +335,36 @@ mod tests {
     fn a_token_is_described_by_what_is_left_of_it() {
         let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
         let soon = view(Some((true, Some(future(3_599)))), scheduled());
-        says(&soon, "access token valid for 59m 59s (until 12:59:59)");
+        says(
+            &soon,
+            "Active access token (valid for 59m 59s, until 12:59:59)",
+        );
         let tomorrow = view(Some((true, Some(future(86_400)))), scheduled());
         says(
             &tomorrow,
-            "access token valid for 1d (until 2026-11-23 12:00:00)",
+            "Active access token (valid for 1d, until 2026-11-23 12:00:00)",
         );
         let silent = view(Some((true, None)), scheduled());
         says(
             &silent,
-            "access token valid until the provider says otherwise (obtained 11:50:00)",
+            "Active access token (valid until the provider says otherwise; obtained 11:50:00)",
         );
         let over = view(Some((false, Some(past(5)))), Some(RenewalView::UnderWay));
-        says(&over, "access token expired 5s ago; refresh under way");
+        says(&over, "Access token expired (5s ago); refresh under way");
         let just = NOW.before(Duration::from_millis(400));
         let just = view(Some((false, Some(just))), scheduled());
-        says(&just, "access token expired just now; refresh due in 1m");
+        says(&just, "Access token expired (just now); refresh due in 1m");
         let refused = view(Some((false, Some(future(60)))), scheduled());
-        says(&refused, "access token no longer valid; refresh due in 1m");
+        says(
+            &refused,
+            "Access token expired (no longer valid); refresh due in 1m",
+        );
     }
 
     #[test]
     fn trouble_comes_with_its_reason_and_a_way_out() {
         let valid = Some((true, Some(future(60))));
-        let start = "access token valid for 1m (until 12:01:00)";
+        let start = "Active access token (valid for 1m, until 12:01:00)";
         let failing = |failures, since, at| RenewalView::Failing {
             since,
             failures,
@@ -385,7 +406,7 @@ mod tests {
         let over = view(Some((false, Some(past(60)))), Some(RenewalView::Impossible));
         says(
             &over,
-            "access token expired 1m ago; no refresh token: sign in again with `pizauth show work`",
+            "Access token expired (1m ago); no refresh token: sign in again with `pizauth show work`",
         );
     }
 
@@ -459,8 +480,25 @@ mod tests {
                 sign_in,
                 ..view(None, None)
             };
-            says(&view, &format!("no access token; {text}"));
+            let start = match view.sign_in {
+                SignInView::Pending { .. } => "Access token pending authentication",
+                _ => "No access token",
+            };
+            says(&view, &format!("{start}; {text}"));
         }
+    }
+
+    #[test]
+    fn tokens_that_travel_in_clear_are_warned_of() {
+        let plain = AccountView {
+            plain: true,
+            ..view(Some((true, Some(future(60)))), None)
+        };
+        says(
+            &plain,
+            "Active access token (valid for 1m, until 12:01:00); sign in with `pizauth show work`; \
+             others can read its tokens on the way (allow_http)",
+        );
     }
 
     #[test]
@@ -472,7 +510,7 @@ mod tests {
         };
         says(
             &lost,
-            "no access token: invalid_grant: gone; sign in with `pizauth show 'my work'`",
+            "No access token: invalid_grant: gone; sign in with `pizauth show 'my work'`",
         );
     }
 }

@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 
 use super::{
-    connect, is_restarting, print, read,
+    ask, connect, is_restarting, print, read,
     status::{moment, now},
     wait_for,
 };
@@ -26,6 +26,8 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
 }
 
 fn watch(json: bool) -> Result<(), Failure> {
+    // An older server would never say a word.
+    ask(&Request::Info)?;
     let mut replies = Replies::to(connect()?, &Request::Watch)?;
     let zone = TimeZone::system();
     while wait_for(replies.stream()) {

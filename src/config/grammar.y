@@ -36,6 +36,7 @@ Strings -> Vec<Span>:
 
 Strings1 -> Vec<Span>:
       'STRING' { vec![span($1)] }
+    | ',' 'STRING' { vec![span($2)] }
     | Strings1 ',' 'STRING' { with($1, span($3)) }
     ;
 

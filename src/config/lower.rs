@@ -44,6 +44,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
     let globals = Section::new(source, settings, Level::Global)?;
     let listeners = Listeners::new(&globals)?;
     let mut warnings = listeners.warnings();
+    warnings.extend(globals.warnings());
     let mut config = Config {
         auth_notify_cmd: globals.command("auth_notify_cmd")?,
         auth_notify_interval: globals
@@ -201,6 +202,7 @@ impl<'a> Accounts<'_, 'a> {
         let section = Section::new(self.source, &block.settings, Level::Account)?;
         let (registration, device_auth_uri) = self.registration(&section, &name)?;
         let token_file = self.token_file(&section, &registration)?;
+        self.warnings.extend(section.warnings());
         Ok(Account {
             name: Arc::from(&*name.value),
             registration: Arc::new(registration),
@@ -338,9 +340,19 @@ impl<'a> Accounts<'_, 'a> {
         section: &Section<'_, 'a>,
         option: &str,
     ) -> Result<Option<Arc<Url>>, ConfigError> {
-        let text = section.filled(option)?;
-        let uri = text.map(|text| value::uri(self.source, option, &text, UriKind::Provider));
-        Ok(uri.transpose()?.map(|uri| self.shared(uri)))
+        let kind = match section.word("allow_http", &["true", "false"])? {
+            Some(("true", _)) => UriKind::PlainProvider,
+            _ => UriKind::Provider,
+        };
+        let Some(text) = section.filled(option)? else {
+            return Ok(None);
+        };
+        let uri = value::uri(self.source, option, &text, kind)?;
+        if value::is_plain(&uri) {
+            let what = format!("`{option}` has no TLS: on the way, others can read the tokens");
+            self.warnings.push((text.span, what));
+        }
+        Ok(Some(self.shared(uri)))
     }
 
     /// The same address as another account's, if one has it.

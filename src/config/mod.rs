@@ -23,7 +23,7 @@ use crate::secret::{Mark, Secret};
 
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
-pub use value::is_loopback;
+pub use value::{is_loopback, is_plain};
 pub use write::{comment, quoted};
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever

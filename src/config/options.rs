@@ -21,7 +21,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 32] = [
+pub const OPTIONS: [(&str, Level); 33] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -40,6 +40,7 @@ pub const OPTIONS: [(&str, Level); 32] = [
     ("token_uri", Level::Account),
     ("device_auth_uri", Level::Account),
     ("revocation_uri", Level::Account),
+    ("allow_http", Level::Account),
     ("client_id", Level::Account),
     ("client_secret", Level::Account),
     ("client_secret_cmd", Level::Account),

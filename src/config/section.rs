@@ -15,6 +15,8 @@ use super::{
 
 /// The least of a time that something is repeated by: zero would be a tight loop.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The options that are such times.
+const INTERVALS: [&str; 3] = ["auth_notify_interval", "refresh_at_least", "refresh_retry"];
 /// Where redirects are listened for: this machine only, at a port of the system's choice.
 const LISTEN: &str = "127.0.0.1:0";
 
@@ -128,16 +130,19 @@ impl<'s, 'a> Section<'s, 'a> {
         }
     }
 
-    /// A time by which something is repeated.
+    /// A time by which something is repeated: zero is as little as there may be.
     pub(super) fn interval(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
-        let time = self.time(name)?;
-        match (time, self.value(name)) {
-            (Some(time), Some(value)) if time < MIN_INTERVAL => {
-                let what = format!("`{name}` must be at least {}s", MIN_INTERVAL.as_secs());
-                Err(self.source.error(value.span, what))
-            }
-            _ => Ok(time),
-        }
+        Ok(self.time(name)?.map(|time| time.max(MIN_INTERVAL)))
+    }
+
+    /// The times that are less than they may be, and where they stand.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = (Span, String)> {
+        INTERVALS.into_iter().filter_map(|name| {
+            let value = self.value(name)?;
+            let time = self.time(name).ok()??;
+            let what = format!("`{name}` is taken as {}s", MIN_INTERVAL.as_secs());
+            (time < MIN_INTERVAL).then_some((value.span, what))
+        })
     }
 
     /// When tokens are refreshed, where it differs from `defaults`.

@@ -227,7 +227,11 @@ impl Failure<'_> {
             }
             () if has("=") => "`=`".into(),
             () => {
-                let nouns = expected.iter().map(|name| match *name {
+                // A list may begin with a comma, which nobody should be told to do.
+                let nouns = expected
+                    .iter()
+                    .filter(|name| **name != "," || !has("STRING"));
+                let nouns = nouns.map(|name| match *name {
                     "STRING" => "a string".to_string(),
                     mark => format!("`{mark}`"),
                 });

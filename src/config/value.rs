@@ -157,10 +157,17 @@ fn is_host_name(host: &str) -> bool {
 pub(super) enum UriKind {
     /// The provider's: over TLS, or on this machine.
     Provider,
+    /// The provider's, and the user has said that it may do without TLS anywhere.
+    PlainProvider,
     /// The redirection endpoint: http or https, under any name, since names that providers
     /// insist on may well resolve to this machine; or a private-use scheme.
     Redirect,
 }
+
+/// Where http will do, for an issuer and for an endpoint.
+const HTTP_ONLY: &str = "http is for localhost, 127.0.0.1 and [::1] only";
+const HTTP_UNLESS: &str = "http is for localhost, 127.0.0.1 and [::1]; on a network that you trust, \
+                           `allow_http = true;` in the account allows it";
 
 /// A usable URI for `endpoint`.
 pub(super) fn uri(
@@ -174,7 +181,7 @@ pub(super) fn uri(
         return Err(refuse("is empty"));
     }
     let start = match endpoint {
-        UriKind::Provider => "it starts with `https://`",
+        UriKind::Provider | UriKind::PlainProvider => "it starts with `https://`",
         UriKind::Redirect => "it starts with `http://` or `https://`",
     };
     let url = parse_uri(&text.value).map_err(|why| {
@@ -193,11 +200,13 @@ pub(super) fn uri(
             UriKind::Redirect => Some(
                 "a private-use scheme is a domain name backwards, with a dot: `com.example.app`",
             ),
-            UriKind::Provider => None,
+            UriKind::Provider | UriKind::PlainProvider => None,
         };
         return Err(refuse(&why).maybe_hint(hint.map(Into::into)));
     }
-    if !url.username().is_empty() || url.password().is_some() {
+    let provider = endpoint != UriKind::Redirect;
+    // A browser that is sent back sends neither.
+    if provider && (!url.username().is_empty() || url.password().is_some()) {
         return Err(refuse("must not hold a user name or a password"));
     }
     if url.fragment().is_some() {
@@ -208,8 +217,16 @@ pub(super) fn uri(
             )
             .hint("leave out the `#` and what follows it"));
     }
-    if endpoint == UriKind::Provider {
-        check_provider(&url, refuse)?;
+    if endpoint == UriKind::Provider && is_plain(&url) {
+        let hint = if name == "issuer" {
+            HTTP_ONLY
+        } else {
+            HTTP_UNLESS
+        };
+        return Err(refuse("must be https, since its host isn't this machine").hint(hint));
+    }
+    if provider && url.port() == Some(0) {
+        return Err(refuse("has the port 0, which nothing can listen on"));
     }
     Ok(url)
 }
@@ -251,15 +268,9 @@ fn parse_uri(text: &str) -> Result<Url, String> {
     }
 }
 
-fn check_provider(url: &Url, refuse: impl Fn(&str) -> ConfigError) -> Result<(), ConfigError> {
-    if url.scheme() == "http" && !is_loopback(url) {
-        return Err(refuse("must be https, since its host isn't this machine")
-            .hint("http is for localhost, 127.0.0.1 and [::1] only"));
-    }
-    if url.port() == Some(0) {
-        return Err(refuse("has the port 0, which nothing can listen on"));
-    }
-    Ok(())
+/// Whether what is sent to `url` goes over a network in clear.
+pub fn is_plain(url: &Url) -> bool {
+    url.scheme() == "http" && !is_loopback(url)
 }
 
 /// Whether `url` leads to this machine whatever a name server says.

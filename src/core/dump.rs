@@ -5,6 +5,8 @@
 //! Layout: [`MAGIC`], the version in decimal, a newline; a nonce; ChaCha20-Poly1305 (RFC 8439)
 //! over canonical JSON, with the first line as associated data.
 
+pub(super) mod original;
+
 use std::{collections::HashSet, fmt, sync::Arc};
 
 use ring::aead;
@@ -60,6 +62,9 @@ pub struct Saved {
     pub refresh_origins: Option<Arc<[String]>>,
     /// When the tokens were asked for.
     pub obtained: Wall,
+    /// It is out of a dump of the [`original`].
+    #[serde(skip)]
+    pub original: bool,
 }
 
 /// A dump's bytes on their way to a client or a command. Wiped when dropped, never printed.
@@ -90,7 +95,8 @@ pub enum DumpError {
     Empty,
     /// Larger than [`MAX_DUMP_BYTES`].
     TooLarge,
-    /// Something else, or a dump of another program.
+    /// Something else, or a dump of another program. One of the original's that was cut off or altered
+    /// looks so, too.
     Foreign,
     /// Made by a version that this one doesn't know.
     Newer,
@@ -103,7 +109,7 @@ impl fmt::Display for DumpError {
         f.write_str(match self {
             DumpError::Empty => "the dump is empty",
             DumpError::TooLarge => "the dump is too large",
-            DumpError::Foreign => "this is not a pizauth dump",
+            DumpError::Foreign => "this is not a pizauth dump, or one that was damaged",
             DumpError::Newer => "the dump was made by a newer version of pizauth",
             DumpError::Damaged => "the dump is truncated or corrupted",
         })
@@ -161,7 +167,8 @@ fn length(dump: &Dump) -> usize {
     dump.grants.iter().map(one).sum()
 }
 
-/// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes of the result.
+/// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes of the result, or
+/// the [`original`]'s.
 pub fn open(bytes: &[u8]) -> Result<Dump, DumpError> {
     open_in_place(&mut SecretBytes::new(bytes.to_vec()))
 }
@@ -174,7 +181,10 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     if bytes.len() > MAX_DUMP_BYTES {
         return Err(DumpError::TooLarge);
     }
-    check_version(bytes)?;
+    match check_version(bytes) {
+        Err(DumpError::Foreign) => return original::open_in_place(bytes),
+        outcome => outcome?,
+    }
     let first_line = header(VERSION);
     let sealed = bytes.get_mut(first_line.len()..);
     let (nonce, body) = sealed
@@ -189,8 +199,11 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
         )
         .map_err(|ring::error::Unspecified| DumpError::Damaged)?;
     let dump: Dump = serde_json::from_slice(plain).map_err(|_| DumpError::Damaged)?;
-    check(&dump, plain)?;
-    Ok(dump)
+    if is_sound(&dump) && is_as_written(&dump, plain) {
+        Ok(dump)
+    } else {
+        Err(DumpError::Damaged)
+    }
 }
 
 /// Whether `bytes` start with [`header`] of this version.
@@ -221,24 +234,16 @@ fn check_version(bytes: &[u8]) -> Result<(), DumpError> {
     }
 }
 
-/// What a forger who knows the key could get wrong: names twice, tokens that would break the
-/// line they are printed on, JSON that isn't written as ours.
-fn check(dump: &Dump, plain: &[u8]) -> Result<(), DumpError> {
+/// Whether it has no name twice and no token that would break the line it is printed on, as only a
+/// forger's could who knows the key.
+fn is_sound(dump: &Dump) -> bool {
     let mut names = HashSet::new();
     let printable =
         |token: &Arc<Secret>| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
-    let sound = dump.grants.iter().all(|saved| {
-        names.insert(&*saved.account)
-            && saved
-                .access
-                .as_ref()
-                .is_none_or(|access| printable(&access.token))
-    });
-    if sound && is_as_written(dump, plain) {
-        Ok(())
-    } else {
-        Err(DumpError::Damaged)
-    }
+    dump.grants.iter().all(|saved| {
+        let access = saved.access.as_ref();
+        names.insert(&*saved.account) && access.is_none_or(|access| printable(&access.token))
+    })
 }
 
 /// Whether `plain` is just what this program writes for `dump`. Account by account: the whole once
@@ -300,6 +305,7 @@ mod tests {
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
                 refresh_origins: None,
                 obtained: Wall::from_millis(1_000),
+                original: false,
             }],
         }
     }

@@ -529,8 +529,8 @@ fn a_dump_from_the_future_replaces_only_what_does_not_work() {
         valid_but_refused(bench);
         bench.pass(3600);
     };
-    type Make = dyn Fn(&mut Bench);
-    let cases: [(&Make, usize); 3] = [
+    type Make<'a> = &'a dyn Fn(&mut Bench);
+    let cases: [(Make, usize); 3] = [
         (&valid_but_refused, 0),
         (&expired, 0),
         (&expired_and_refused, 1),

@@ -33,6 +33,8 @@ pub struct Identity {
     key: Vec<u8>,
     /// The certificate's SHA-256 fingerprint, as browsers show it: upper-case hex with colons.
     pub certificate_sha256: String,
+    /// The public key itself (an uncompressed point), in the same form.
+    pub public_key: String,
     /// The SHA-256 fingerprint of its SubjectPublicKeyInfo, in the same form.
     pub public_key_sha256: String,
 }
@@ -76,6 +78,7 @@ impl Identity {
         Ok(Identity {
             config: Arc::new(config),
             certificate_sha256: fingerprint(&certificate),
+            public_key: hex(key.der_bytes()),
             public_key_sha256: fingerprint(&key.subject_public_key_info()),
             certificate,
             key: key.serialize_der(),
@@ -138,10 +141,11 @@ fn parameters(hosts: &[&str]) -> io::Result<CertificateParams> {
 }
 
 fn fingerprint(bytes: &[u8]) -> String {
-    let pairs: Vec<String> = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02X}"))
-        .collect();
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
     pairs.join(":")
 }
 
@@ -258,6 +262,8 @@ mod tests {
         );
         assert_eq!(one.certificate_sha256, fingerprint(one.certificate()));
         assert_eq!(one.certificate_sha256.len(), 32 * 3 - 1);
+        assert_eq!(one.public_key.len(), 65 * 3 - 1);
+        assert!(one.public_key.starts_with("04:"), "{}", one.public_key);
         assert_eq!(one.public_key_sha256.len(), 32 * 3 - 1);
         assert_ne!(one.public_key_sha256, two.public_key_sha256);
         assert!(

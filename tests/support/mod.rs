@@ -11,6 +11,7 @@ pub mod hooks;
 pub mod http;
 pub mod issuer;
 pub mod mail;
+pub mod original;
 pub mod provider;
 pub mod tls;
 pub mod wait;

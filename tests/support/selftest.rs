@@ -522,7 +522,8 @@ fn the_browser_takes_any_certificate_and_shows_it() {
 
 #[test]
 fn urls_are_found_in_messages() {
-    let message = "ERROR - Token unavailable until authorised with URL https://a.example/?b=c\n";
+    let message =
+        "ERROR - Access token unavailable until authorised with URL https://a.example/?b=c\n";
     assert_eq!(browser::url_in(message), "https://a.example/?b=c");
 }
 

@@ -433,6 +433,18 @@ pub const BANS: [Ban; 7] = [
                 "how long to wait for the server: the client has no core",
             ),
             (
+                "src/client/restore.rs",
+                "how long to wait for a server that starts: the client has no core",
+            ),
+            (
+                "src/client/takeover.rs",
+                "how long to wait for an older server's end: the client has no core",
+            ),
+            (
+                "src/server/holder/inheritance.rs",
+                "how long an older server's ports may take to get free",
+            ),
+            (
                 "src/client/show.rs",
                 "what is left of a wait when the server was restarted: the client has no core",
             ),
@@ -590,6 +602,14 @@ pub const BANS: [Ban; 7] = [
             (
                 "src/client/restart.rs",
                 "a server that becomes another program: nothing tells when",
+            ),
+            (
+                "src/client/restore.rs",
+                "a server that is just starting: nothing tells when",
+            ),
+            (
+                "src/client/takeover.rs",
+                "an older server that ends: nothing tells when",
             ),
         ],
     },

@@ -2,7 +2,10 @@
 
 use super::{Account, Grant};
 use crate::{
-    core::{dump::Saved, env::Env},
+    core::{
+        dump::{Saved, original},
+        env::Env,
+    },
     time::Now,
     view::Happening,
 };
@@ -19,11 +22,15 @@ impl Account {
             refresh_token: renewal.map(|it| it.refresh_token.clone()),
             refresh_origins: renewal.and_then(|it| it.origins.clone()),
             obtained: now.wall_at(grant.obtained.instant),
+            original: false,
         })
     }
 
     /// Takes `saved` if it is of this registration and newer than what is held.
-    pub fn restore(&mut self, env: &mut Env, saved: Saved) -> bool {
+    pub fn restore(&mut self, env: &mut Env, mut saved: Saved) -> bool {
+        if saved.original && original::is_same(&saved.registration, &self.registration) {
+            saved.registration = self.registration.clone();
+        }
         if saved.registration != self.registration {
             return false;
         }

@@ -2,6 +2,7 @@
 
 use super::{Account, Phase, SignIn, reason};
 use crate::{
+    config::is_plain,
     core::env::Common,
     time::Now,
     view::{AccessView, AccountView, RenewalView, SignInView},
@@ -24,6 +25,10 @@ impl Account {
             renewal: grant.map(|_| self.renewal_view(now, common)),
             lost: self.state.lost.as_ref().map(reason),
             sign_in: self.sign_in_view(now),
+            plain: {
+                let uris = [&self.registration.auth_uri, &self.registration.token_uri];
+                uris.into_iter().flatten().any(|uri| is_plain(uri))
+            },
             discovery: self.discovery_view(common, now),
         }
     }

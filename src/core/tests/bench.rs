@@ -267,6 +267,7 @@ impl Bench {
                 refresh_token: refresh_token.map(secret),
                 refresh_origins: None,
                 obtained,
+                original: false,
             }],
         }
     }

@@ -5,6 +5,7 @@ use std::{
     io::Read,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
+    sync::OnceLock,
 };
 
 use nix::libc::O_NONBLOCK;
@@ -46,33 +47,72 @@ pub fn parse(file: &Path, read: &ConfigText) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// A configuration that can be read only once, since it comes through a pipe.
+static PIPED: OnceLock<ConfigText> = OnceLock::new();
+
+/// Reads the configuration if it can't be read later: to be called before there are other processes.
+///
+/// # Errors
+/// When it can't be read, or is too large or no text.
+pub fn read_piped(file: &Path) -> Result<(), Failure> {
+    if fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let opened = fs::File::open(file).map_err(|error| unreadable(file, &error))?;
+        let text = text(file, opened)?;
+        let shared = false;
+        // The first call wins, and there is one in a process's life.
+        let _ = PIPED.set(ConfigText { text, shared });
+    }
+    Ok(())
+}
+
+/// For what reads the configuration again.
+///
+/// # Errors
+/// When it can't be.
+pub fn check_readable_again() -> Result<(), Failure> {
+    if PIPED.get().is_none() {
+        return Ok(());
+    }
+    let what = "the configuration came through a pipe and can't be read again";
+    Err(Failure::new(Exit::Other, what).hint("start the server with a file to be able to"))
+}
+
 /// Reads the configuration. A FIFO that nobody writes to doesn't hold it up.
 ///
 /// # Errors
 /// When it can't be read, or is too large or no text.
 pub fn read(file: &Path) -> Result<ConfigText, Failure> {
-    let unreadable = |error: std::io::Error| {
-        let what = format!("can't read the configuration {}: {error}", file.display());
-        Failure::new(Exit::Other, what)
-    };
+    if let Some(piped) = PIPED.get() {
+        return Ok(piped.clone());
+    }
     let opened = fs::OpenOptions::new()
         .read(true)
         .custom_flags(O_NONBLOCK)
         .open(file)
-        .map_err(unreadable)?;
-    let found = opened.metadata().map_err(unreadable)?;
+        .map_err(|error| unreadable(file, &error))?;
+    let found = opened.metadata();
+    let found = found.map_err(|error| unreadable(file, &error))?;
     if !found.is_file() {
         let what = format!("the configuration {} is no regular file", file.display());
         return Err(Failure::new(Exit::Other, what));
     }
+    let text = text(file, opened)?;
+    let shared = found.mode() & READABLE_BY_OTHERS != 0;
+    Ok(ConfigText { text, shared })
+}
+
+fn text(file: &Path, opened: fs::File) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     opened
         .take((config::MAX_CONFIG_BYTES as u64).saturating_add(1))
         .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    let text = config::text(&file.display().to_string(), bytes).map_err(bad_config)?;
-    let shared = found.mode() & READABLE_BY_OTHERS != 0;
-    Ok(ConfigText { text, shared })
+        .map_err(|error| unreadable(file, &error))?;
+    config::text(&file.display().to_string(), bytes).map_err(bad_config)
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    let what = format!("can't read the configuration {}: {error}", file.display());
+    Failure::new(Exit::Other, what)
 }
 
 /// The bits of a file's mode that let its group and the rest read it (inode(7)).

@@ -1,7 +1,10 @@
 //! Where log lines go: syslog, or stderr with `-d`. Only this program's own lines: a library's
 //! might show a request.
 
-use std::io::Write;
+use std::{
+    io::{IsTerminal, Write},
+    sync::OnceLock,
+};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
@@ -25,8 +28,18 @@ fn level(verbose: u8) -> LevelFilter {
     }
 }
 
+/// Whether the lines went to a terminal at first.
+static ON_TERMINAL: OnceLock<bool> = OnceLock::new();
+
+/// Whether the server belongs to a terminal, which may hang up.
+pub fn is_on_terminal() -> bool {
+    ON_TERMINAL.get() == Some(&true)
+}
+
 /// From now on, lines go to stderr or, `detached`, to syslog.
 pub fn start(verbose: u8, detached: bool) {
+    // A terminal that has hung up is none any more.
+    ON_TERMINAL.get_or_init(|| !detached && std::io::stderr().is_terminal());
     let write = match detached {
         true => {
             open_syslog();

@@ -49,7 +49,8 @@ impl From<Failure> for Unavailable {
 impl From<Unavailable> for Failure {
     fn from(why: Unavailable) -> Self {
         match why {
-            Unavailable::Running => other("a server is already running"),
+            Unavailable::Running => other("a server is already running")
+                .hint("`pizauth restart` has this version take over, even from an older pizauth"),
             Unavailable::Other(failure) => failure,
         }
     }

@@ -5,13 +5,23 @@ use std::{io, os::fd::BorrowedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
+use super::log;
+
 /// What a signal asks of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerSignal {
-    /// SIGTERM, SIGINT: end.
+    /// SIGTERM, SIGINT, and SIGHUP of a terminal: end.
     Stop,
     /// SIGHUP: reload.
     Reload,
+}
+
+/// What SIGHUP means.
+fn hang_up() -> ServerSignal {
+    match log::is_on_terminal() {
+        true => ServerSignal::Stop,
+        false => ServerSignal::Reload,
+    }
 }
 
 /// Keeps the signals that the daemon answers from its threads; to be called before there are any.
@@ -108,7 +118,7 @@ mod sys {
                 let number = i32::try_from(info.ssi_signo).ok();
                 match number.and_then(|number| Signal::try_from(number).ok()) {
                     Some(Signal::SIGTERM | Signal::SIGINT) => return Some(ServerSignal::Stop),
-                    Some(Signal::SIGHUP) => return Some(ServerSignal::Reload),
+                    Some(Signal::SIGHUP) => return Some(hang_up()),
                     Some(_) | None => {}
                 }
             }
@@ -184,7 +194,7 @@ mod sys {
             let mut byte = [0];
             match (&self.0).read(&mut byte) {
                 Ok(1) if byte == *b"s" => Some(ServerSignal::Stop),
-                Ok(1) => Some(ServerSignal::Reload),
+                Ok(1) => Some(hang_up()),
                 _ => None,
             }
         }

@@ -22,6 +22,7 @@ mod helpers;
 mod hook_outcomes;
 mod hook_queue;
 mod hooks;
+mod inheritance;
 #[cfg(all(debug_assertions, target_os = "linux"))]
 mod intruder;
 mod jobs;
@@ -93,6 +94,8 @@ pub struct Beginning {
     pub config_file: PathBuf,
     /// What the process was given.
     pub inherited: Vec<InheritedFd>,
+    /// It takes the place of an older server, whose tokens are on standard input.
+    pub heir: bool,
     /// It goes to the root directory: whoever unmounts the one it was started in shall be free to.
     pub leave_directory: bool,
     /// Called when it answers.
@@ -113,15 +116,21 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let (config, _, capabilities) = helpers::read_config(&monitor, &config_file)?;
     monitor.learn(capabilities);
     let address = paths::address()?;
-    address.prepare()?;
-    let lock = runtime_files::lock(&address)?;
+    address.prepare_all()?;
+    // An heir takes the lock when clients can ask it.
+    let heir = beginning.heir;
+    let lock = (!heir).then(|| runtime_files::lock(&address)).transpose()?;
     let watch = SocketWatch::new(&address.socket);
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
-    let (ports, identity) = state
-        .as_ref()
-        .map_or_else(Default::default, |state| (state.ports(), state.identity()));
-    let redirects = RedirectPorts::bind(&config, ports, identity)?;
+    let bind = || {
+        let state = state.as_ref();
+        let (ports, identity) =
+            state.map_or_else(Default::default, |it| (it.ports(), it.identity()));
+        RedirectPorts::bind(&config, ports, identity)
+    };
+    let (redirects, dump) = inheritance::bind(heir, bind)?;
+    let lock = lock.map_or_else(|| runtime_files::lock(&address), Ok)?;
     let given = activation::control_socket(others, &address.socket)?;
     if beginning.leave_directory {
         std::env::set_current_dir("/").map_err(cant)?;
@@ -135,6 +144,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         parts.adopt(state.core);
     }
     parts.load()?;
+    dump.map(|dump| parts.engine.with(|core, cx| core.restore(cx, dump)));
     let sockets = parts.open(&address.socket, given, &mut left)?;
     let place = Place {
         address,

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 
 use super::{fdstore, helpers, redirect_ports::listeners, state::Holder};
-use crate::{error::Failure, server::ipc::helper_messages::HelperKind, sys};
+use crate::{
+    error::Failure,
+    server::{base::config_file, ipc::helper_messages::HelperKind},
+    sys,
+};
 
 /// The ports that browsers know don't change while the server runs.
 const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were until you run \
@@ -28,6 +32,7 @@ pub fn reload(holder: &Arc<Holder>) -> Result<String, Failure> {
 fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     #[cfg(all(debug_assertions, target_os = "linux"))]
     super::intruder::visit(holder);
+    config_file::check_readable_again()?;
     let monitor = &holder.monitor;
     let (config, _, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
     let mut helper = monitor.helper(HelperKind::Sockets)?;

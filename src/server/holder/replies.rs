@@ -5,7 +5,7 @@ use crate::{
     error::{Exit, Failure},
     oauth::token::Refusal,
     view::DeviceView,
-    wire::Reply,
+    wire::{self, Reply},
 };
 
 /// There is no token, and this is what brings one.
@@ -19,9 +19,7 @@ pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
         Progress::Discovering { trouble } => discovering(trouble),
         Progress::AskingForCode => asking_for_code(),
         Progress::Exchanging { trouble } => being_completed(trouble),
-        Progress::Refreshing { .. } => {
-            failure(Exit::TryLater, "the access token is being refreshed")
-        }
+        Progress::Refreshing { .. } => failure(Exit::TryLater, "Access token is being refreshed"),
     }
 }
 
@@ -32,11 +30,7 @@ fn sign_in_needed(
     device: Option<DeviceView>,
     reason: Option<Refusal>,
 ) -> Reply {
-    // Scripts read the first line; it stays as it is.
-    let mut what: String = match no_url {
-        true => "Token unavailable until authorised".into(),
-        false => format!("Token unavailable until authorised with URL {uri}"),
-    };
+    let mut what = wire::unavailable((!no_url).then_some(uri));
     if let (Some(device), false) = (device, no_url) {
         what.push_str(&format!(
             "\non any device: open {} and enter the code {}",
@@ -52,11 +46,11 @@ fn sign_in_needed(
 
 /// Where to sign in isn't known yet.
 fn discovering(trouble: Option<Refusal>) -> Reply {
-    const WHAT: &str = "Token unavailable until authorised";
+    let what = wire::unavailable(None);
     match trouble {
-        Some(refusal) => refused(Exit::TryLater, WHAT, refusal),
+        Some(refusal) => refused(Exit::TryLater, &what, refusal),
         None => {
-            let what = format!("{WHAT}; the issuer is being asked for its endpoints");
+            let what = format!("{what}; the issuer is being asked for its endpoints");
             Reply::Failure(Failure::new(Exit::TryLater, what).hint("ask again in a moment"))
         }
     }
@@ -64,7 +58,7 @@ fn discovering(trouble: Option<Refusal>) -> Reply {
 
 /// The code is on its way.
 fn asking_for_code() -> Reply {
-    let what = "Token unavailable until authorised; the code for that is being asked for";
+    let what = wire::unavailable(None) + "; the code for that is being asked for";
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(failure.hint("ask again in a moment"))
 }
@@ -85,7 +79,7 @@ pub fn no_account(name: &str) -> Reply {
     let name = crate::text::sanitize(name);
     failure(
         Exit::NoAccount,
-        &format!("no account `{name}` in the configuration"),
+        &format!("No account '{name}' in the configuration"),
     )
 }
 

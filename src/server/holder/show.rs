@@ -39,21 +39,17 @@ pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
 
 fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>) -> Reply {
     let state = match left {
-        None => "the access token has expired".into(),
-        Some(left) => format!("the access token is valid for only {}", humane(left)),
+        // Scripts look for these words.
+        None => "Access token has expired".into(),
+        Some(left) => format!("Access token is valid for only {}", humane(left)),
     };
+    let coming = format!("{state}. Refreshing is in progress but has not yet succeeded");
     match show {
         Show::Token(token) => Reply::Token(token),
-        Show::Coming(Progress::Refreshing { trouble: None }) => {
-            failure(Exit::TryLater, &format!("{state} and is being refreshed"))
-        }
+        Show::Coming(Progress::Refreshing { trouble: None }) => failure(Exit::TryLater, &coming),
         Show::Coming(Progress::Refreshing {
             trouble: Some(refusal),
-        }) => refused(
-            Exit::TryLater,
-            &format!("{state} and could not be refreshed yet"),
-            refusal,
-        ),
+        }) => refused(Exit::TryLater, &coming, refusal),
         Show::Coming(progress) => not_yet(asker.no_url, progress),
         Show::Parked(refusal) => refused(
             Exit::Config,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::Failure,
     server::{
-        base::error::other,
+        base::{config_file, error::other},
         ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter},
     },
 };
@@ -21,6 +21,7 @@ use crate::{
 /// # Errors
 /// Why it wouldn't do.
 pub fn prepare(holder: &Arc<Holder>) -> Result<(), Failure> {
+    config_file::check_readable_again()?;
     holder.restart.with(|restart| restart.failure = None);
     try_program(holder)?;
     holder.restart.with(|restart| restart.wanted = true);

@@ -95,11 +95,13 @@ pub fn info(holder: &Holder) -> Reply {
     let (hook_runner, hook_runner_losses) = holder.hooks.runner();
     let redirects = &holder.redirect_info;
     let identity = redirects.identity.as_ref();
+    let port = |port: Option<u16>| port.map_or("none".into(), |port| port.to_string());
     json(&ServerInfo {
         config_file: holder.config_file.display().to_string(),
-        http_port: redirects.ports.http,
-        https_port: redirects.ports.https,
-        https_pub_key: identity.map(|it| it.public_key_sha256.clone()),
+        http_port: port(redirects.ports.http),
+        https_port: port(redirects.ports.https),
+        https_pub_key: identity.map(|it| it.public_key.clone()),
+        https_pub_key_sha256: identity.map(|it| it.public_key_sha256.clone()),
         https_fingerprint: identity.map(|it| it.certificate_sha256.clone()),
         pid: std::os::unix::process::parent_id(),
         token_holder: std::process::id(),

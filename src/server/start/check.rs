@@ -15,7 +15,8 @@ use crate::{
 /// What is wrong with it.
 pub fn check(options: &CheckOptions) -> Result<(), Failure> {
     let file = config_file(options.config.as_deref())?;
-    let config = config_file::read(&file).and_then(|text| config_file::parse(&file, &text));
+    let read = config_file::read_piped(&file).and_then(|()| config_file::read(&file));
+    let config = read.and_then(|text| config_file::parse(&file, &text));
     let config = config.map_err(|failure| Failure {
         exit: Exit::Config,
         ..failure

@@ -21,6 +21,7 @@ use crate::{
     paths,
     server::{
         base::{
+            self,
             activation::{self, InheritedFd},
             error::{cant, other},
             fork::close_stdio,
@@ -32,23 +33,24 @@ use crate::{
     sys,
 };
 
-/// `pizauth server`.
+/// `pizauth server`; an heir takes the place of an older server, whose tokens are on standard input.
 ///
 /// # Errors
 /// Why there is no server now.
-pub fn start(options: &ServerOptions) -> Result<(), Failure> {
+pub fn start(options: &ServerOptions, heir: bool) -> Result<(), Failure> {
     handlers::hear_of_children().map_err(cant)?;
     let config_file = config_file(options.config.as_deref())?;
+    base::config_file::read_piped(&config_file)?;
     let inherited = activation::inherited();
     if options.foreground {
-        return run(options, config_file, inherited, Launcher::none());
+        return run(options, config_file, inherited, heir, Launcher::none());
     }
     let detached = detach::detach(&inherited)
         .map_err(|error| other(&format!("can't start a process: {error}")))?;
     match detached {
         Detached::Command(outcome) => outcome,
         Detached::Server(launcher) => {
-            let outcome = run(options, config_file, inherited, launcher.clone());
+            let outcome = run(options, config_file, inherited, heir, launcher.clone());
             if let Err(failure) = &outcome {
                 launcher.failed(failure);
             }
@@ -73,6 +75,7 @@ fn run(
     options: &ServerOptions,
     config_file: PathBuf,
     inherited: Vec<InheritedFd>,
+    heir: bool,
     launcher: Launcher,
 ) -> Result<(), Failure> {
     let options = StartOptions {
@@ -91,6 +94,7 @@ fn run(
         lines,
         config_file,
         inherited,
+        heir,
         leave_directory: detached,
         answers: Box::new(move || {
             if detached {

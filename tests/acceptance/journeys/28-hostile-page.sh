@@ -7,7 +7,7 @@
 start_pizauth
 expect_status 77 pizauth show work
 before=$(url_of work)
-port=$(pizauth info -j | sed -n 's/.*"http_port":\([0-9]*\).*/\1/p')
+port=$(pizauth info -j | sed -n 's/.*"http_port":"\([0-9]*\)".*/\1/p')
 timeout 90 node "$WORLD/op/hostile.mjs" "$port" >tried || die 'the browser failed'
 
 say 'on its own server it gets everything'

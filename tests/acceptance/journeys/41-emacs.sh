@@ -20,7 +20,7 @@ END
 
 say 'without a token: an error that says what to do'
 fails timeout 60 emacs --batch --quick --load ./pizauth.el --load ./send.el >log 2>&1 || die 'Emacs sends without a token'
-says 'user-error.*Token unavailable until authorised' log
+says 'user-error.*Access token unavailable until authorised' log
 fails ls "$TMPDIR"/pizauth?????? 2>/dev/null || die 'it leaves a file behind'
 
 say 'with one'

@@ -59,7 +59,7 @@ say 'the whole socket'
 forward "$XDG_RUNTIME_DIR/pizauth/pizauth.sock"
 alive here "$(PIZAUTH_SOCK=$HOME/far pizauth show work)" || die 'that is no token'
 PIZAUTH_SOCK=$HOME/far pizauth status >log
-says '^work: access token valid' log
+says '^work: Active access token' log
 PIZAUTH_SOCK=$HOME/far expect_status 77 pizauth show private
 
 say 'the restricted one: one account, and only to show'

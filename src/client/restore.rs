@@ -1,0 +1,40 @@
+//! `pizauth restore`: hands the dump on stdin to the server.
+
+use std::{
+    io::{self, Read},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{ABSENT, ask};
+use crate::{
+    error::{Exit, Failure},
+    secret::SecretBytes,
+    wire::{self, Request},
+};
+
+/// How long to wait for a server that has been started at the same moment, as units do it.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often to look meanwhile.
+const START_POLL: Duration = Duration::from_millis(50);
+
+pub(super) fn run() -> Result<(), Failure> {
+    let mut dump = SecretBytes::default();
+    io::stdin()
+        .take(wire::MAX_RESTORE_BYTES as u64 + 1)
+        .read_to_end(&mut dump)
+        .map_err(|error| Failure::new(Exit::Other, format!("can't read the dump: {error}")))?;
+    if dump.len() > wire::MAX_RESTORE_BYTES {
+        return Err(Failure::new(Exit::Other, "the dump is too large"));
+    }
+    let request = Request::Restore(dump);
+    let give_up = Instant::now() + START_TIMEOUT;
+    loop {
+        match ask(&request) {
+            Err(failure) if failure.what == ABSENT && Instant::now() < give_up => {}
+            outcome => return outcome.map(drop),
+        }
+        thread::sleep(START_POLL);
+    }
+}
