@@ -379,11 +379,18 @@ fn an_original_that_does_not_end_stays() {
     let (provider, daemon, original) = switched();
     original.stay();
     let said = daemon.run(&["restart"]);
+    // It may still end, and then there is a copy.
+    let copy = daemon.path("run/pizauth/dump");
     assert_eq!(
         said.failed(1),
-        "ERROR - the older pizauth has been told to end and hasn't: it goes on\n\
-         hint: its log may say why\n"
+        format!(
+            "ERROR - the older pizauth has been told to end and hasn't: it goes on\n\
+             hint: its log may say why; if the older pizauth has ended, its tokens are in {}, for \
+             `pizauth restore`\n",
+            copy.display()
+        )
     );
+    assert!(copy.exists());
     assert!(!original.has_ended());
     assert_eq!(daemon.run(&["show", "work"]).ok(), "old-1\n");
     assert!(provider.requests(TOKEN).is_empty());

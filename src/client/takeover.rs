@@ -29,12 +29,13 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look meanwhile.
 const END_POLL: Duration = Duration::from_millis(20);
 
-/// Programs that start again what they have started, and how they do it.
+/// Programs that start again what they have started, by the names that Linux shows (15 bytes at most,
+/// proc_pid_comm(5)), and how they do it.
 const SUPERVISORS: [(&str, &str); 5] = [
     ("dinit", "dinitctl restart pizauth"),
     ("runsv", "sv restart pizauth"),
     ("s6-supervise", "s6-svc -r SERVICE"),
-    ("supervise-daemon", "rc-service pizauth restart"),
+    ("supervise-daemo", "rc-service pizauth restart"),
     ("supervisord", "supervisorctl restart pizauth"),
 ];
 
@@ -55,22 +56,31 @@ pub(super) fn run() -> Result<(), Failure> {
     }
     let dump = older::order(&Request::Dump)?;
     let heir = Heir::start(&old.options, &dump)?;
-    older::order(&Request::Shutdown)?;
-    if !has_ended()? {
-        heir.failure();
-        let what = "the older pizauth has been told to end and hasn't: it goes on";
-        return Err(Failure::new(Exit::Other, what).hint("its log may say why"));
-    }
-    heir.go_on().map_err(|failure| {
+    let taken_over = older::order(&Request::Shutdown)
+        .and_then(|_| has_ended())
+        .and_then(|ended| {
+            if ended {
+                return heir.go_on();
+            }
+            heir.failure();
+            let what = "the older pizauth has been told to end and hasn't: it goes on";
+            Err(Failure::new(Exit::Other, what).hint("its log may say why"))
+        });
+    // Whatever has failed, the older one may be ending: there must be a copy.
+    taken_over.map_err(|failure| {
         let file = paths::runtime_dir().join("dump");
         let kept = match dump::save(&file, &dump) {
             Ok(()) => format!(
                 "its tokens are in {}, for `pizauth restore`",
                 file.display()
             ),
-            Err(error) => format!("and its tokens are lost: {error}"),
+            Err(error) => format!("and its tokens are not saved: {error}"),
         };
-        failure.hint(format!("the older pizauth has ended; {kept}"))
+        let hint = match &failure.hint {
+            Some(hint) => format!("{hint}; if the older pizauth has ended, {kept}"),
+            None => format!("if the older pizauth has ended, {kept}"),
+        };
+        failure.hint(hint)
     })?;
     tell("an older pizauth was running here; this one has its tokens now\n");
     Ok(())

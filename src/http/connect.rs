@@ -80,7 +80,7 @@ impl Connect {
 
     fn to_provider(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
         match self.through_proxy(details)? {
-            Some(tunnel) => self.secure(details, tunnel),
+            Some(tunnel) => self.secure(details, tunnel, *details.timeout.after),
             None => self.directly(details),
         }
     }
@@ -100,13 +100,16 @@ impl Connect {
     /// Tries one address after the other until one takes the connection and agrees on TLS.
     fn directly(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
         let mut addresses = details.addrs.to_vec();
+        // One budget for all of them: ureq has computed it when connecting began.
+        let began = Instant::now();
+        let left = || details.timeout.after.saturating_sub(began.elapsed());
         loop {
-            let (stream, address) = race(&addresses, self.limits.tcp.min(*details.timeout.after))?;
+            let (stream, address) = race(&addresses, self.limits.tcp.min(left()))?;
             if let Some(first) = addresses.first() {
                 self.names.connected(*first, address);
             }
             addresses.retain(|it| *it != address);
-            match self.secure(details, Box::new(Tcp::new(stream, details))) {
+            match self.secure(details, Box::new(Tcp::new(stream, details)), left()) {
                 // Another address may do better, unless it is about certificates.
                 Err(error) if !addresses.is_empty() && is_silence(&error) => {
                     self.names.avoid(address);
@@ -116,11 +119,12 @@ impl Connect {
         }
     }
 
-    /// Agrees on TLS if the URL wants that.
+    /// Agrees on TLS if the URL wants that, within what is `left` of the time to connect.
     fn secure(
         &self,
         details: &ConnectionDetails,
         stream: Box<dyn Transport>,
+        left: Duration,
     ) -> Result<Box<dyn Transport>, Error> {
         let limited = ConnectionDetails {
             uri: details.uri,
@@ -130,7 +134,7 @@ impl Connect {
             resolver: details.resolver,
             now: (details.current_time)(),
             timeout: NextTimeout {
-                after: self.limits.tls.min(*details.timeout.after).into(),
+                after: self.limits.tls.min(left).into(),
                 ..details.timeout
             },
             current_time: details.current_time.clone(),

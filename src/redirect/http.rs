@@ -45,7 +45,7 @@ impl StatusLine {
     /// 303
     pub const SEE_OTHER: StatusLine = StatusLine("303 See Other");
     /// 400
-    pub const BAD_REQUEST: StatusLine = StatusLine("400 Bad HttpRequest");
+    pub const BAD_REQUEST: StatusLine = StatusLine("400 Bad Request");
     /// 403
     pub const FORBIDDEN: StatusLine = StatusLine("403 Forbidden");
     /// 404
@@ -61,9 +61,9 @@ impl StatusLine {
     /// 415
     pub const UNSUPPORTED_MEDIA_TYPE: StatusLine = StatusLine("415 Unsupported Media Type");
     /// 421
-    pub const MISDIRECTED_REQUEST: StatusLine = StatusLine("421 Misdirected HttpRequest");
+    pub const MISDIRECTED_REQUEST: StatusLine = StatusLine("421 Misdirected Request");
     /// 431
-    pub const HEAD_TOO_LARGE: StatusLine = StatusLine("431 HttpRequest Header Fields Too Large");
+    pub const HEAD_TOO_LARGE: StatusLine = StatusLine("431 Request Header Fields Too Large");
     /// 503
     pub const SERVICE_UNAVAILABLE: StatusLine = StatusLine("503 Service Unavailable");
     /// 505

@@ -139,7 +139,10 @@ impl MonitorClient {
             .try_for_each(|some| self.send(MonitorRequest::Keep, some))
             .and_then(|()| {
                 let kept = kept.len();
-                self.ask(MonitorRequest::Become { kept, reload }, &[])
+                // Without a limit: a monitor that gets to it late becomes the successor all the same,
+                // and the end of the line is never missing.
+                let request = MonitorRequest::Become { kept, reload };
+                self.ask_within(None, request, &[])
             });
         match outcome {
             Ok(()) => io::Error::other("the monitor makes no sense"),
@@ -154,11 +157,20 @@ impl MonitorClient {
         }
     }
 
-    /// Sends a request and waits for the reply; the end of the line is one, too, as an error.
     fn ask(&self, request: MonitorRequest, fds: &[BorrowedFd]) -> io::Result<()> {
+        self.ask_within(Some(TIMEOUT), request, fds)
+    }
+
+    /// Sends a request and waits for the reply; the end of the line is one, too, as an error.
+    fn ask_within(
+        &self,
+        limit: Option<Duration>,
+        request: MonitorRequest,
+        fds: &[BorrowedFd],
+    ) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(limit)?;
         let mut line = Line::<(), MonitorReply>::new(ours);
-        line.set_patience(TIMEOUT)?;
         let all: Vec<_> = std::iter::once(theirs.as_fd())
             .chain(fds.iter().copied())
             .collect();

@@ -144,9 +144,13 @@ impl Hooks {
     /// What there is to hand over once [`Hooks::is_settled`]; the lines go along.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When an order that a runner hasn't taken yet would get lost, or it can't be written.
     pub fn state(&self, fds: &mut SlotWriter) -> io::Result<HooksState> {
         self.state.with(|state| {
+            let mut all = state.retiring.iter().chain(&state.runner);
+            if !all.all(|runner| runner.line.is_flushed()) {
+                return Err(io::Error::other("the hook runner has orders to take"));
+            }
             let runners = state.retiring.iter().chain(&state.runner);
             let runners = runners.map(|runner| RunnerState {
                 process: runner.process,
@@ -497,9 +501,11 @@ impl State {
                     let Some(fd) = fds.pop() else {
                         continue;
                     };
-                    // Its end may not have been seen yet.
+                    // Its end, and what it said before, may not have been heard yet.
                     if let Some(before) = self.runner.take() {
-                        self.lose(&before, ended);
+                        if let Some(before) = self.hear(before, ended) {
+                            self.lose(&before, ended);
+                        }
                     }
                     let line = HookLine::new(fd.into());
                     self.runner = Some(Runner { process, line });

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Exit, Failure},
+    server::base::guard,
     wire::Reply,
 };
 
@@ -20,6 +21,9 @@ use crate::{
 pub fn request(holder: &Arc<Holder>, request: LifeRequest, by: AskedBy) -> Option<Reply> {
     match holder.life.with(|life| life.ask(request, by)) {
         Verdict::Begin => {
+            if request == LifeRequest::Restart {
+                holder.restart.with(|restart| restart.failure = None);
+            }
             start(
                 holder,
                 Begun {
@@ -44,9 +48,9 @@ pub fn stop_by_signal(holder: &Arc<Holder>) {
     let _ = request(holder, LifeRequest::Stop, None);
 }
 
-/// What was under way has ended: what has waited for that begins.
-pub fn proceed(holder: &Arc<Holder>) {
-    if let Some(begun) = holder.life.with(|life| life.proceed()) {
+/// What was under way has ended (the start, if nothing else): what has waited for that begins.
+pub fn proceed(holder: &Arc<Holder>, ended: Option<LifeRequest>) {
+    if let Some(begun) = holder.life.with(|life| life.proceed(ended)) {
         start(holder, begun);
     }
 }
@@ -54,16 +58,25 @@ pub fn proceed(holder: &Arc<Holder>) {
 fn start(holder: &Arc<Holder>, begun: Begun) {
     let Begun { request, by } = begun;
     let (name, waiting) = (name_of(request), by.clone());
-    let started = holder.spawn(name, move |holder| perform(holder, request, &by));
+    let started = holder.spawn(name, move |holder| {
+        if guard::job(name, || perform(holder, request, &by)).is_none() {
+            give_up(holder, request, &by, "it has failed by a bug");
+        }
+    });
     if let Err(error) = started {
         let why = format!("no thread can be started: {error}");
         log::error!("{name}: {why}");
-        holder.reply(&waiting, &Reply::Failure(Failure::new(Exit::TryLater, why)));
-        match request {
-            // It must end, if it has to wait for it.
-            LifeRequest::Stop => holder.stop(),
-            LifeRequest::Reload | LifeRequest::Restart => proceed(holder),
-        }
+        give_up(holder, request, &waiting, &why);
+    }
+}
+
+/// It couldn't be done to its end.
+fn give_up(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy], why: &str) {
+    holder.reply(by, &Reply::Failure(Failure::new(Exit::TryLater, why)));
+    match request {
+        // It must end, if it has to wait for it.
+        LifeRequest::Stop => holder.stop(),
+        LifeRequest::Reload | LifeRequest::Restart => proceed(holder, Some(request)),
     }
 }
 
@@ -94,14 +107,18 @@ fn perform(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy]) {
                 }
             };
             holder.reply(by, &reply);
-            proceed(holder);
+            proceed(holder, Some(request));
         }
         LifeRequest::Restart => match trial::prepare(holder) {
             // The main thread goes on.
             Ok(()) => holder.reply(by, &Reply::done()),
             Err(failure) => {
+                // For those who have asked for the same meanwhile, too.
+                let why = failure.one_line();
+                log::error!("the server was not restarted and goes on: {why}");
+                holder.restart.with(|restart| restart.failure = Some(why));
                 holder.reply(by, &Reply::Failure(failure));
-                proceed(holder);
+                proceed(holder, Some(request));
             }
         },
         LifeRequest::Stop => {

@@ -127,16 +127,23 @@ impl Life {
         };
     }
 
-    /// The start, a reload or a restart has ended. Returns what begins now, if anything does.
-    pub fn proceed(&mut self) -> Option<Begun> {
-        self.phase = match self.phase {
-            Phase::Stopping => return None,
-            Phase::ReloadingMeanwhile => Phase::Restarting,
-            Phase::Starting
-            | Phase::Running
-            | Phase::Reloading
-            | Phase::Restarting
-            | Phase::HandingOver => Phase::Running,
+    /// The start has ended, or a reload or a restart. Returns what begins now, if anything does.
+    pub fn proceed(&mut self, ended: Option<LifeRequest>) -> Option<Begun> {
+        self.phase = match (self.phase, ended) {
+            (Phase::Stopping, _) => return None,
+            (Phase::ReloadingMeanwhile, Some(LifeRequest::Restart)) => {
+                self.phase = Phase::Reloading;
+                return None;
+            }
+            (Phase::ReloadingMeanwhile, _) => Phase::Restarting,
+            (
+                Phase::Starting
+                | Phase::Running
+                | Phase::Reloading
+                | Phase::Restarting
+                | Phase::HandingOver,
+                _,
+            ) => Phase::Running,
         };
         let (request, _) = *self.waiting.front()?;
         let mut by = Vec::new();
@@ -218,30 +225,47 @@ mod tests {
     #[test]
     fn a_hundred_reloads_are_two() {
         let mut life = Life::new();
-        assert_eq!(life.proceed(), None);
+        assert_eq!(life.proceed(None), None);
         let by = |number| Some(ConnId::from_number(number));
         assert_eq!(life.ask(LifeRequest::Reload, by(0)), Verdict::Begin);
         for number in 1..100 {
             assert_eq!(life.ask(LifeRequest::Reload, by(number)), Verdict::Follow);
         }
         assert_eq!(life.ask(LifeRequest::Restart, by(100)), Verdict::Follow);
-        let begun = life.proceed().unwrap();
+        let begun = life.proceed(Some(LifeRequest::Reload)).unwrap();
         assert_eq!(begun.request, LifeRequest::Reload);
         assert_eq!(begun.by, (1..100).map(by).collect::<Vec<_>>());
-        assert_eq!(life.proceed().unwrap().by, [by(100)]);
+        assert_eq!(
+            life.proceed(Some(LifeRequest::Reload)).unwrap().by,
+            [by(100)]
+        );
         assert_eq!(life.phase, Phase::Restarting);
         assert_eq!(life.ask(LifeRequest::Reload, by(101)), Verdict::Begin);
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
         assert!(!life.hand_over());
-        assert_eq!(life.proceed().unwrap().by, [None]);
-        assert_eq!(life.proceed(), None);
+        assert_eq!(life.proceed(Some(LifeRequest::Reload)).unwrap().by, [None]);
+        assert_eq!(life.proceed(Some(LifeRequest::Reload)), None);
         assert!(life.hand_over());
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
         assert!(life.owes_reload());
         assert_eq!(life.ask(LifeRequest::Stop, None), Verdict::Begin);
         assert!(life.is_stopping() && !life.is_over());
-        assert_eq!(life.proceed(), None);
+        assert_eq!(life.proceed(Some(LifeRequest::Reload)), None);
         life.finish(true);
         assert!(life.is_over() && life.leaves());
+    }
+
+    #[test]
+    fn a_restart_that_fails_beside_a_reload_leaves_the_reload() {
+        let mut life = Life::new();
+        life.proceed(None);
+        assert_eq!(life.ask(LifeRequest::Restart, None), Verdict::Begin);
+        assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Begin);
+        assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
+        assert_eq!(life.proceed(Some(LifeRequest::Restart)), None);
+        assert_eq!(life.phase, Phase::Reloading);
+        assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
+        let begun = life.proceed(Some(LifeRequest::Reload)).unwrap();
+        assert_eq!(begun.by, [None, None]);
     }
 }

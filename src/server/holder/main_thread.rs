@@ -251,6 +251,8 @@ impl MainThread {
             Found::Missing => self.watch.missing(),
             Found::Replaced if self.holder.is_stopping() => {}
             Found::Replaced => {
+                // The next look ends it, where this one only ends a restart.
+                self.watch.mended();
                 let why = "its control socket was gone, and another server has taken its place";
                 return Err(io::Error::other(why));
             }

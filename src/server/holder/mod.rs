@@ -237,13 +237,15 @@ fn serve(
     main.begin_look();
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
     answers(&holder)?;
-    jobs::proceed(&holder);
+    jobs::proceed(&holder, None);
     // What was read and loaded at start.
     sys::trim_heap();
     let outcome = loop {
         match main.run() {
             Ok(true) => {
-                guard::job("a restart", || restart::perform(&mut main));
+                if guard::job("a restart", || restart::perform(&mut main)).is_none() {
+                    restart::go_on(&main, "it has failed by a bug");
+                }
             }
             Ok(false) => break Ok(()),
             Err(error) => break Err(error),

@@ -268,6 +268,7 @@ impl Parts {
             sandbox,
             life: Lock::new(Life::new()),
             restart: Lock::new(RestartProgress::default()),
+            requests: Lock::new(0),
             alarm: self.turns.alarm.clone(),
         };
         let main = MainThread::new(Arc::new(holder), self.turns, watch, remotes);

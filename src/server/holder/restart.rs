@@ -12,6 +12,7 @@ use std::{
 use super::{
     handover::NewConfig,
     jobs,
+    life::LifeRequest,
     main_thread::{MainThread, Rest},
     state::Holder,
     trial::{describe, try_program},
@@ -41,28 +42,47 @@ pub fn perform(main: &mut MainThread) {
     log::info!("the server is about to be restarted in place");
     main.holder.engine.with(|core, _| core.hold());
     let outcome = settle(main)
+        .and_then(|()| begin_hand_over(main))
         // Much may have happened since it was asked for, and once more costs milliseconds.
         .and_then(|()| try_again(main))
         .and_then(|config| drain_and_become(main, &config));
-    main.resume();
-    main.holder.engine.with(Core::release);
     let Err(error) = outcome;
-    if !main.holder.is_stopping() {
-        log::error!("the server was not restarted and goes on: {error}");
+    go_on(main, &error.to_string());
+}
+
+/// There is no successor: everything goes on as it was.
+pub fn go_on(main: &MainThread, why: &str) {
+    let holder = &main.holder;
+    main.resume();
+    holder.engine.with(Core::release);
+    if !holder.is_stopping() {
+        log::error!("the server was not restarted and goes on: {why}");
     }
-    let why = crate::text::sanitize(&error.to_string());
-    main.holder
-        .restart
-        .with(|restart| restart.failure = Some(why));
-    jobs::proceed(&main.holder);
-    main.holder.alarm.ring();
+    let why = crate::text::sanitize(why);
+    holder.restart.with(|restart| restart.failure = Some(why));
+    jobs::proceed(holder, Some(LifeRequest::Restart));
+    holder.alarm.ring();
+}
+
+/// From now on the configuration stays as it is: a reload that is under way ends before, and another
+/// one is the successor's.
+fn begin_hand_over(main: &mut MainThread) -> io::Result<()> {
+    let begun = wait_until(main, TRIAL_TIMEOUT, |holder| {
+        holder.life.with(|life| life.hand_over())
+    })?;
+    if begun {
+        return Ok(());
+    }
+    Err(io::Error::other("a reload takes too long"))
 }
 
 /// Waits for the end of what is under way.
 fn settle(main: &mut MainThread) -> io::Result<()> {
     wait_until(main, SETTLE_TIMEOUT, |holder| {
         let busy = |core: &mut Core| core.awaits_reply() || core.is_keeping();
-        !holder.engine.with(|core, _| busy(core)) && holder.hooks.is_settled()
+        !holder.engine.with(|core, _| busy(core))
+            && holder.hooks.is_settled()
+            && holder.requests_under_way() == 0
     })
     .and_then(|settled| {
         if settled {
@@ -119,13 +139,6 @@ fn try_again(main: &mut MainThread) -> io::Result<NewConfig> {
 enum Never {}
 
 fn drain_and_become(main: &mut MainThread, config: &NewConfig) -> io::Result<Never> {
-    // One that is under way would change what the successor gets.
-    let reloaded = wait_until(main, TRIAL_TIMEOUT, |holder| {
-        holder.life.with(|life| life.hand_over())
-    })?;
-    if !reloaded {
-        return Err(io::Error::other("a reload takes too long"));
-    }
     main.drain_clients()?;
     let holder = main.holder.clone();
     if holder.is_stopping() || !holder.files.finish(FILES_TIMEOUT) {
@@ -137,6 +150,10 @@ fn drain_and_become(main: &mut MainThread, config: &NewConfig) -> io::Result<Nev
     holder.hooks.exchange(&holder.engine);
     if !holder.hooks.is_settled() {
         return Err(io::Error::other("the hook runner takes no orders"));
+    }
+    // One that came meanwhile may still change the state.
+    if holder.requests_under_way() > 0 {
+        return Err(io::Error::other("a dump or a restore is under way"));
     }
     // Before it is asked for: the answer may be late, and requests are dealt with in turn.
     let held = HeldSignals(&holder);

@@ -48,6 +48,8 @@ pub struct Holder {
     pub life: Lock<Life>,
     /// How the last restart, or the one under way, goes.
     pub restart: Lock<RestartProgress>,
+    /// How many requests are being dealt with on threads of their own.
+    pub requests: Lock<usize>,
     /// Wakes the main thread.
     pub alarm: Arc<Alarm>,
 }
@@ -75,6 +77,11 @@ impl Holder {
         let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
         thread.spawn(move || guard::job(name, || work(&theirs)))?;
         Ok(())
+    }
+
+    /// How many requests are being dealt with on threads of their own.
+    pub fn requests_under_way(&self) -> usize {
+        self.requests.with(|count| *count)
     }
 
     /// Answers clients that wait for this; signals hear nothing.

@@ -22,7 +22,6 @@ use crate::{
 /// Why it wouldn't do.
 pub fn prepare(holder: &Arc<Holder>) -> Result<(), Failure> {
     config_file::check_readable_again()?;
-    holder.restart.with(|restart| restart.failure = None);
     try_program(holder)?;
     holder.restart.with(|restart| restart.wanted = true);
     holder.alarm.ring();

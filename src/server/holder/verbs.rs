@@ -17,6 +17,7 @@ use crate::{
     report,
     secret::SecretBytes,
     serve::ConnId,
+    server::base::guard,
     sys,
     view::ServerInfo,
     wire::{AccountArgs, Reply},
@@ -53,13 +54,25 @@ fn on_its_own(
     name: &'static str,
     work: impl FnOnce(&Arc<Engine>) -> Reply + Send + 'static,
 ) -> Answered {
+    holder
+        .requests
+        .with(|count| *count = count.saturating_add(1));
+    let ended = |holder: &Holder| {
+        holder
+            .requests
+            .with(|count| *count = count.saturating_sub(1));
+        holder.alarm.ring();
+    };
     let started = holder.spawn(name, move |holder| {
-        let reply = work(&holder.engine);
-        holder.reply(&[Some(id)], &reply);
+        let reply = guard::job(name, || work(&holder.engine));
+        let bug = || failure(Exit::Other, "it has failed by a bug");
+        holder.reply(&[Some(id)], &reply.unwrap_or_else(bug));
+        ended(holder);
     });
     match started {
         Ok(()) => Answered::by_job(),
         Err(error) => {
+            ended(holder);
             let why = format!("no thread can be started: {error}");
             failure(Exit::TryLater, &why).into()
         }

@@ -216,19 +216,20 @@ impl Children {
                 handlers::forward_no_more();
                 return Some(status);
             }
-            self.forget(process);
+            self.forget(process, matches!(status, WaitStatus::Exited(_, 0)));
         }
         None
     }
 
-    fn forget(&mut self, process: Pid) {
+    fn forget(&mut self, process: Pid, in_order: bool) {
         self.helpers.retain(|helper| helper.process != process);
         let before = self.retiring.len();
         self.retiring.retain(|runner| *runner != process);
         let retired = self.retiring.len() < before;
-        if retired || self.runner == Some(process) {
-            self.runner = self.runner.filter(|runner| *runner != process);
-            // One that ends in order has no hooks left.
+        let was_runner = retired || self.runner == Some(process);
+        self.runner = self.runner.filter(|runner| *runner != process);
+        // One that ends in order has no hooks left; what those have left behind was meant to stay.
+        if was_runner && !in_order {
             orphans::end(self.holder);
         }
     }
