@@ -119,11 +119,7 @@ pub(super) fn unknown(issuer: &str, miss: Miss) -> Failure {
         MissKind::Absent | MissKind::Wrong => Exit::Other,
     };
     let what = format!("nothing is known of {}: {}", sanitize(issuer), miss.text);
-    let failure = Failure::new(exit, what);
-    match miss.hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::new(exit, what).with_hint(miss.hint.map(Into::into))
 }
 
 fn closed(metadata: &Metadata) -> Failure {
