@@ -112,7 +112,7 @@ pub fn id_of(found: &fs::Metadata) -> FileId {
     (found.dev(), found.ino())
 }
 
-/// Listens on a Unix socket. A socket that nobody listens on is replaced.
+/// Listens on a Unix socket. A socket without a listener is replaced.
 pub fn listen(path: &Path) -> Result<(UnixListener, FileId), Failure> {
     let cant = |error: io::Error| {
         other(&format!(

@@ -55,7 +55,7 @@ pub enum Found {
     Mended,
     /// It is gone, and can't be made now.
     Missing,
-    /// Another server has taken its place, so that nobody would find this one any more.
+    /// Another server has taken its place, so that no client would find this one any more.
     Replaced,
 }
 
@@ -95,7 +95,7 @@ impl ControlSocket {
         self.state.with(|state| state.listener = None);
     }
 
-    /// Removes the socket's file, so that nobody finds it any more.
+    /// Removes the socket's file, so that no client finds it any more.
     pub fn remove(&self) {
         let file = self.state.with(|state| state.file.clone());
         if let Some(file) = file {
@@ -183,7 +183,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file that is there, as whoever made it says.
+    /// The file that is there, as the helper that made it says.
     pub fn known(path: &Path, id: FileId) -> Self {
         let path = path.to_owned();
         SocketFile { path, id }

@@ -43,7 +43,8 @@ impl Executor for Effects {
                 account,
                 result,
             } => {
-                // A number is a browser's or a client's; whoever doesn't know it does nothing.
+                // A number is a browser's or a client's; the server that doesn't know it does
+                // nothing.
                 for waiter in waiters {
                     (self.settle)(waiter, &account, &result);
                     clients::settle(&self.clients, waiter, what, &account, &result);

@@ -1,11 +1,11 @@
 //! The service manager's file-descriptor store (sd_notify(3), FDSTORE=1). A server that is told to
 //! stop can't know whether another is to follow: it leaves its state and its sockets there, and the
-//! manager hands them to the next one if it restarts the service, or else closes them. The state is
-//! in memory without a name, as by a restart in place; who connects meanwhile waits.
+//! manager passes them to the next one if it restarts the service, or else closes them. The state
+//! is in memory without a name, as by a restart in place; who connects meanwhile waits.
 //!
 //! What was left is read at the start, and taken away only when the new server answers: if it can't
-//! start, the next one gets another chance. The sockets are let go then, so that nobody waits for a
-//! server that doesn't come.
+//! start, the next one gets another chance. The sockets are closed then, so that no client waits
+//! for a server that doesn't come.
 
 use std::{
     env,
@@ -172,7 +172,7 @@ pub struct Predecessor {
     monitor: Arc<MonitorClient>,
     states: Vec<File>,
     sockets: Vec<(PathBuf, UnixListener)>,
-    /// Which places somebody has asked for.
+    /// Which paths were asked for.
     used: Vec<PathBuf>,
     /// They are still the manager's, too.
     kept: bool,
@@ -231,7 +231,7 @@ impl Predecessor {
         found.collect()
     }
 
-    /// The new server answers: the state is its own now, and nobody else shall have it.
+    /// The new server answers: the state is its own now, and no other process shall have it.
     pub fn forget(mut self) {
         if !self.kept {
             return;
@@ -252,7 +252,7 @@ impl Predecessor {
 }
 
 impl Drop for Predecessor {
-    /// Without a server, nobody shall wait for one at its sockets.
+    /// Without a server, no client shall wait for one at its sockets.
     fn drop(&mut self) {
         if self.kept {
             remove(&self.monitor, &[SOCKET]);

@@ -1,6 +1,6 @@
 //! Restart in place: the monitor becomes a new version of the program by execve(2), which forks its
 //! own token holder, and that goes on. The sockets stay open, so clients wait a moment instead of failing;
-//! the monitor's process stays the same, so whoever supervises it notices nothing; the state goes
+//! the monitor's process stays the same, so its supervisor notices nothing; the state goes
 //! through memory that has no name, and through the monitor as a descriptor only.
 //!
 //! Before the point of no return the new program is tried as a process of its own, with the same

@@ -67,7 +67,7 @@ pub fn stay() {
     }
 }
 
-/// What he tries himself.
+/// What the intruder tries itself.
 fn alone(holder: &Holder, drills: &Path) -> Vec<(&'static str, io::Result<()>)> {
     let parent = Pid::parent();
     let environment = format!("/proc/{parent}/environ");
@@ -128,7 +128,7 @@ fn listen_anywhere() -> nix::Result<()> {
     listen(&socket, Backlog::MAXCONN)
 }
 
-/// What he would have those do who may.
+/// What the intruder asks of the processes that may.
 fn by_others(holder: &Holder, drills: &Path) -> Vec<(&'static str, Result<(), String>)> {
     let file: Arc<str> = drills.join("by-hand").display().to_string().into();
     let forged = Capability::default();

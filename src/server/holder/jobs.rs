@@ -37,7 +37,7 @@ pub fn request(holder: &Arc<Holder>, request: LifeRequest, by: AskedBy) -> Optio
 
 /// A service manager or a person has sent SIGTERM or SIGINT.
 pub fn stop_by_signal(holder: &Arc<Holder>) {
-    // The same signal comes from the monitor and from whoever signals all of the server.
+    // The same signal comes from the monitor and from a process that signals all of the server.
     if fdstore::is_there() && !holder.is_stopping() {
         return holder.leave();
     }
@@ -105,7 +105,7 @@ fn perform(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy]) {
             }
         },
         LifeRequest::Stop => {
-            // Nobody shall find it when the command has ended.
+            // No client shall find it when the command has ended.
             holder.socket.remove();
             holder.restricted.remove();
             holder.reply(by, &Reply::done());

@@ -48,7 +48,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long clients may take to finish what they have begun to ask.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How often to look meanwhile whether the socket is still there: nobody finds it before.
+/// How often to look meanwhile whether the socket is still there: no client finds it before.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
 /// How long the main thread rests after a panic: what brought it about is likely still there, and a
@@ -218,7 +218,7 @@ impl MainThread {
         self.turns.turn(engine, hooks, watch, limit)
     }
 
-    /// The signals that have come and that nobody has answered.
+    /// The signals that have arrived and aren't answered yet.
     pub fn signals(&self) -> Vec<ServerSignal> {
         std::iter::from_fn(|| self.turns.signals.next()).collect()
     }
@@ -269,7 +269,7 @@ impl MainThread {
         while let Some(drained) = draining.last().filter(|_| Instant::now() < give_up) {
             match drained.recv_timeout(DRAIN_LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
-                // A server that has panicked answers nobody.
+                // A server that has panicked answers no client.
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(draining.pop()),
             }
             if self.look()? {
@@ -294,7 +294,7 @@ impl MainThread {
         }
     }
 
-    /// Has both servers answer those who have begun to ask, and let nobody else in.
+    /// Has both servers answer the clients that have begun to ask, and admit no others.
     fn drain(&self) -> Vec<Receiver<()>> {
         self.remotes.iter().map(Remote::drain).collect()
     }
@@ -318,7 +318,7 @@ impl MainThread {
         }
     }
 
-    /// The last save. Nobody is answered any more.
+    /// The last save. No client is answered any more.
     pub fn close(&mut self) {
         let holder = self.holder.clone();
         let engine = &holder.engine;

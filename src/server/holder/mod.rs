@@ -96,7 +96,7 @@ pub struct Beginning {
     pub inherited: Vec<InheritedFd>,
     /// It takes the place of an older server, whose tokens are on standard input.
     pub heir: bool,
-    /// It goes to the root directory: whoever unmounts the one it was started in shall be free to.
+    /// It goes to the root directory, so that the one it was started in can be unmounted.
     pub leave_directory: bool,
     /// Called when it answers.
     pub answers: Box<dyn FnOnce() -> io::Result<()>>,

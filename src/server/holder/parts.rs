@@ -156,7 +156,7 @@ impl Parts {
     }
 
     /// Goes on from the state of a server that has ended. Nothing is sent before the state is this
-    /// server's own: a start that fails must leave the next one tokens that nobody has used.
+    /// server's own: a start that fails must leave the next one unused tokens.
     pub fn adopt(&self, state: CoreState) {
         self.engine.with(|core, cx| {
             core.hold();

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
-/// nobody hears may cost a login. A little longer than either may take.
+/// is lost may cost a login. A little longer than either may take.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// How long the second trial may take, or a reload that is under way: a little longer than their

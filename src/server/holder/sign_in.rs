@@ -99,7 +99,7 @@ impl From<Reply> for Answered {
     }
 }
 
-/// The reply to whoever has waited for this.
+/// The reply to a client that has waited for this.
 pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Reply {
     match what {
         Ended::SignIn => signed_in(account, result),
@@ -112,7 +112,7 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
     }
 }
 
-/// Takes an authorization response that somebody has pasted.
+/// Takes an authorization response that the user has pasted.
 pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
     let Some(params) = authorization::pasted_params(args.address.expose()) else {
         let what = "this address has no authorization response in it";

@@ -89,7 +89,7 @@ impl Holder {
         self.life.with(|life| life.is_stopping())
     }
 
-    /// Has the main thread end, once nobody finds the sockets any more.
+    /// Has the main thread end, once the sockets can't be found any more.
     pub fn stop(&self) {
         self.socket.remove();
         self.restricted.remove();

@@ -126,7 +126,7 @@ fn work(queue: &Receiver<Job>, monitor: &MonitorClient) {
 fn perform(job: Job, monitor: &MonitorClient, helper: &mut Option<Helper>) {
     match job {
         Job::Flush(done) => {
-            // Whoever asked may have lost patience.
+            // The asking thread may have given up.
             let _ = done.send(());
         }
         Job::Keep {

@@ -344,7 +344,7 @@ fn frame(message: &impl Serialize, fds: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Sends the beginning of `bytes`, and with it all of `fds`; how many bytes have gone. Also for
-/// whoever speaks another language than lines do, such as a service manager.
+/// a peer that uses another protocol than lines do, such as a service manager.
 ///
 /// # Errors
 /// `WouldBlock` when nothing could be sent; else the line is lost.

@@ -165,7 +165,7 @@ impl Children {
             }),
             Err(what) => {
                 let error = HelperError { what, hint: None };
-                // For nobody does the monitor wait.
+                // The monitor waits for no other process.
                 let _ = ReplyLine::new(line).send_now(&Err(error), &[]);
             }
         }

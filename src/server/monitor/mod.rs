@@ -4,9 +4,9 @@
 //! forks the token holder, which has them all and gives its rights up, before either has read
 //! anything. On request of the holder it forks helpers, tells the service manager something (which
 //! listens to this process only), holds back signals, and becomes the program that a `restart` is to
-//! run. It starts the hook runner, and another one when that has ended. It asks nobody, and does
-//! nothing that could make it wait. When it is killed, the holder saves and ends; when the holder
-//! ends, it ends with the same status, after all others.
+//! run. It starts the hook runner, and another one when that has ended. It sends no requests, and
+//! does nothing that could make it wait. When it is killed, the holder saves and ends; when the
+//! holder ends, it ends with the same status, after all others.
 
 mod children;
 
@@ -92,7 +92,7 @@ pub fn run(lines: MonitorLines, holder: Pid, options: Options) -> i32 {
     let outcome = Monitor::new(lines, holder, options).and_then(|mut monitor| {
         handlers::forward_signals(holder)?;
         let end = monitor.serve()?;
-        // There is nobody left to pass them on to.
+        // There is no process left to pass them on to.
         signals::block()?;
         let end = end.map_or_else(|| waitpid(holder, None), Ok)?;
         monitor.children.outlive();
@@ -197,7 +197,7 @@ impl Monitor {
         }
         let kept = std::mem::take(&mut self.kept);
         if fds.is_empty() {
-            // Nobody would hear.
+            // There is no peer left to read it.
             return;
         }
         let line = fds.remove(0).into();

@@ -22,7 +22,7 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         ..failure
     })?;
     for warning in &config.warnings {
-        // With stderr closed there is nobody to warn.
+        // With stderr closed the warning is lost.
         let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! What runs before a server has processes of its own, as whoever types `pizauth server`: it reads
-//! options and inherited descriptors, detaches, and forks the monitor and the token holder. The
-//! command that was typed waits until the holder answers or says why it can't; it has all of the
-//! user's rights and no secrets. `pizauth check` and the program that a `restart` becomes begin here,
-//! too. Only this room sees all others.
+//! What runs before a server has processes of its own, as the user who types `pizauth server`: it
+//! reads options and inherited descriptors, detaches, and forks the monitor and the token holder.
+//! The command that was typed waits until the holder answers or says why it can't; it has all of
+//! the user's rights and no secrets. `pizauth check` and the program that a `restart` becomes begin
+//! here, too. Only this room sees all others.
 
 mod check;
 mod detach;

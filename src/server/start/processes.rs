@@ -74,7 +74,7 @@ pub fn fork_holder<T>(
     let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
     let predecessor = options.predecessor.iter();
     kept.extend(predecessor.map(|it| it.key.as_raw_fd()));
-    // Whoever started a detached server waits for the end of its line and of its output.
+    // The command that started a detached server waits for the end of its line and of its output.
     if launcher.waits() && close_stdio().is_err() {
         std::process::exit(Exit::Other.code().into());
     }

@@ -41,7 +41,7 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
     let args: SuccessorArgs =
         serde_json::from_str(args).map_err(|_| other("it is given nothing"))?;
     log::start(args.start.verbose, args.start.detached);
-    // Nobody else hears of it.
+    // No other process reports it.
     succeed(config_file, args).inspect_err(|failure| ::log::error!("{failure}"))
 }
 
