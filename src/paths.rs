@@ -1,15 +1,10 @@
 //! Where things are: the config, the runtime directory and the socket in it, and whether they may
 //! be trusted. Both ends use this, so that they agree.
 
-use std::{
-    env, fs,
-    io::ErrorKind,
-    os::{
-        fd::AsFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
-    path::{Path, PathBuf},
-};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io::ErrorKind};
 
 use nix::{
     fcntl::{Flock, FlockArg},

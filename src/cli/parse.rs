@@ -1,10 +1,7 @@
 //! From words to a [`Verb`].
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::PathBuf,
-    time::Duration,
-};
+use std::ffi::{OsStr, OsString};
+use std::{path::PathBuf, time::Duration};
 
 use lexopt::{
     Arg::{Long, Short, Value},

@@ -10,17 +10,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{print, tell};
-use crate::{
-    cli::RegisterOptions,
-    error::{Exit, Failure},
-    http::Agents,
-    oauth::{
-        metadata::{Metadata, Miss, MissKind},
-        registration::{self, REDIRECTS, Refused, Registered, Wanted},
-    },
-    secret::Secret,
-    text::sanitize,
-};
+use crate::error::{Exit, Failure};
+use crate::oauth::metadata::{Metadata, Miss, MissKind};
+use crate::oauth::registration::{self, REDIRECTS, Refused, Registered, Wanted};
+use crate::{cli::RegisterOptions, http::Agents, secret::Secret, text::sanitize};
 
 pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
     let issuer = with_scheme(&options.issuer);

@@ -4,16 +4,10 @@
 use url::Url;
 
 use super::plan::{Endpoints, Plan};
-use crate::{
-    http::Agents,
-    mail::autoconfig::{self, Autoconfig},
-    oauth::{
-        metadata::{Metadata, Miss},
-        token::Outcome,
-    },
-    providers::Provider,
-    text::sanitize,
-};
+use crate::mail::autoconfig::{self, Autoconfig};
+use crate::oauth::metadata::{Metadata, Miss};
+use crate::oauth::token::Outcome;
+use crate::{http::Agents, providers::Provider, text::sanitize};
 
 /// How often one is sent on to another address, as big domains do from the bare name to `www`.
 const MAX_REDIRECTS: usize = 3;

@@ -2,12 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::{
-    config,
-    mail::{Server, Tls},
-    providers::{Provider, Purpose, SecretUse},
-    text::sanitize,
-};
+use crate::mail::{Server, Tls};
+use crate::providers::{Provider, Purpose, SecretUse};
+use crate::{config, text::sanitize};
 
 /// What stands where only the user knows.
 pub(super) const CLIENT_ID: &str = "your client id";

@@ -1,12 +1,7 @@
 //! Reading the configuration's file, for all who need it.
 
-use std::{
-    fs,
-    io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
-    sync::OnceLock,
-};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::{fs, io::Read, path::Path, sync::OnceLock};
 
 use nix::libc::O_NONBLOCK;
 use serde::{Deserialize, Serialize};

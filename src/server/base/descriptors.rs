@@ -8,11 +8,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use nix::{
-    cmsg_space,
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    libc,
-};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{cmsg_space, libc};
 
 /// How many descriptors one message may bring: the kernel's own limit (SCM_MAX_FD), so that none
 /// is lost for want of room.

@@ -1,15 +1,11 @@
 //! fork(2) for a process that has one thread, and what a child lets go of.
 #![allow(unsafe_code)]
 
-use std::{
-    fs,
-    io::{self, IsTerminal},
-    os::{
-        fd::{BorrowedFd, RawFd},
-        unix::fs::OpenOptionsExt,
-    },
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
 use nix::sys::resource::{Resource, getrlimit};

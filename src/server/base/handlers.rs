@@ -1,11 +1,8 @@
 //! What this process does at a signal: the handlers.
 #![allow(unsafe_code)]
 
-use std::{
-    io,
-    sync::atomic::{AtomicI32, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::{io, time::Duration};
 
 use nix::{
     errno::Errno,

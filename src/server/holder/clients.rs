@@ -2,25 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{
-    life::LifeRequest,
-    replies::{failure, json},
-    show,
-    sign_in::{self, Answered, FinalReply},
-    state::Holder,
-    verbs,
-};
-use crate::{
-    control::{self, Answer, Handler},
-    core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter},
-    error::{Exit, Failure},
-    oauth::token::Refusal,
-    report,
-    serve::{ConnId, Remote, Unparked},
-    server::base::clock,
-    view::News,
-    wire::{self, Reply, Request, ShowArgs},
-};
+use super::replies::{failure, json};
+use super::sign_in::{self, Answered, FinalReply};
+use super::{life::LifeRequest, show, state::Holder, verbs};
+use crate::control::{self, Answer, Handler};
+use crate::core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter};
+use crate::error::{Exit, Failure};
+use crate::serve::{ConnId, Remote, Unparked};
+use crate::wire::{self, Reply, Request, ShowArgs};
+use crate::{oauth::token::Refusal, report, server::base::clock, view::News};
 
 /// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
 /// a slow provider needs, and what a mail program bears.

@@ -7,40 +7,23 @@
 //! start, the next one gets another chance. The sockets are closed then, so that no client waits
 //! for a server that doesn't come.
 
-use std::{
-    env,
-    fs::File,
-    io::{self, Seek},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::{env, fs::File, sync::Arc};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    control_socket::SocketFile,
-    helpers::MonitorClient,
-    redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state},
-};
-use crate::{
-    config::RestrictedSocket,
-    core::{CoreState, Ports, STATE_VERSION, dump},
-    paths,
-    redirect::Identity,
-    server::{
-        base::{
-            activation::{InheritedFd, listener},
-            pipe::{PipeReader, pipe},
-        },
-        ipc::memfd,
-    },
-};
+use super::redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state};
+use super::{control_socket::SocketFile, helpers::MonitorClient};
+use crate::core::{CoreState, Ports, STATE_VERSION, dump};
+use crate::server::base::activation::{InheritedFd, listener};
+use crate::server::base::pipe::{PipeReader, pipe};
+use crate::server::ipc::memfd;
+use crate::{config::RestrictedSocket, paths, redirect::Identity};
 
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";

@@ -1,12 +1,8 @@
 //! What clients hear: failures and remarks in the words that all verbs share.
 
-use crate::{
-    core::Progress,
-    error::{Exit, Failure},
-    oauth::token::Refusal,
-    view::DeviceView,
-    wire::{self, Reply},
-};
+use crate::error::{Exit, Failure};
+use crate::wire::{self, Reply};
+use crate::{core::Progress, oauth::token::Refusal, view::DeviceView};
 
 /// There is no token, and this is what brings one.
 pub fn not_yet(no_url: bool, progress: Progress) -> Reply {

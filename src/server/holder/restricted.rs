@@ -3,25 +3,16 @@
 
 use std::{collections::HashMap, os::unix::net::UnixListener, sync::Arc};
 
-use super::{
-    control_socket::SocketFile,
-    helpers::{Helper, MonitorClient},
-    replies::no_account,
-};
-use crate::{
-    config::RestrictedSocket,
-    control::{Asker, FULL},
-    core::access::{self, Denial, RestrictedRequest},
-    error::{Exit, Failure},
-    lock::Lock,
-    paths,
-    serve::{Listener, Remote},
-    server::{
-        base::{error::other, log::ACCESS},
-        ipc::capability::Capabilities,
-    },
-    wire::{NOT_ALLOWED, Reply, Request},
-};
+use super::helpers::{Helper, MonitorClient};
+use super::{control_socket::SocketFile, replies::no_account};
+use crate::control::{Asker, FULL};
+use crate::core::access::{self, Denial, RestrictedRequest};
+use crate::error::{Exit, Failure};
+use crate::serve::{Listener, Remote};
+use crate::server::base::{error::other, log::ACCESS};
+use crate::server::ipc::capability::Capabilities;
+use crate::wire::{NOT_ALLOWED, Reply, Request};
+use crate::{config::RestrictedSocket, lock::Lock, paths};
 
 /// The restricted sockets that are open.
 pub struct RestrictedSockets {

@@ -6,14 +6,11 @@ use super::{
     engine::Engine,
     replies::{being_completed, failure, json, no_account, refused},
 };
-use crate::{
-    core::{CallbackAnswer, Ended, SignInWait, Waiter},
-    error::{Exit, Failure},
-    oauth::{authorization, token::Refusal},
-    serve::ConnId,
-    view::SignInStart,
-    wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs},
-};
+use crate::core::{CallbackAnswer, Ended, SignInWait, Waiter};
+use crate::error::{Exit, Failure};
+use crate::oauth::{authorization, token::Refusal};
+use crate::wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs};
+use crate::{serve::ConnId, view::SignInStart};
 
 /// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
 /// may take.

@@ -2,13 +2,10 @@
 //! mounted another over it, or the system took it away. On Linux the kernel says so and nothing wakes
 //! up without a reason.
 
-use std::{
-    cell::Cell,
-    fs::File,
-    os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{cell::Cell, fs::File};
 
 use nix::poll::PollTimeout;
 
