@@ -9,40 +9,22 @@
 mod capabilities;
 mod trial;
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind},
-    net::ToSocketAddrs,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, OpenOptionsExt},
-            net::UnixStream,
-        },
-    },
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
-use crate::{
-    error::Failure,
-    paths,
-    server::{
-        base::{
-            activation::listener,
-            config_file,
-            error::other,
-            runtime_files::{self, FileId},
-        },
-        ipc::{
-            capability::{Capability, SOCKET, TOKEN_FILE},
-            helper_messages::{
-                HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest,
-                ReplyLine,
-            },
-            line::Message,
-        },
-    },
+use crate::server::base::runtime_files::{self, FileId};
+use crate::server::base::{activation::listener, config_file, error::other};
+use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
+use crate::server::ipc::helper_messages::{
+    HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest, ReplyLine,
 };
+use crate::server::ipc::line::Message;
+use crate::{error::Failure, paths};
 
 /// Does what the holder at the other end of `line` asks for until that lets go.
 ///

@@ -1,33 +1,19 @@
 //! Where clients find the server: the lock that makes it the only one, the control socket's file,
 //! and what it takes to be found again when those have gone.
 
-use std::{
-    fs, io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::{fs, io, sync::Arc};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::helpers::{Helper, MonitorClient};
-use crate::{
-    control,
-    error::Failure,
-    lock::Lock,
-    paths::Address,
-    serve::{Listener, Remote},
-    server::{
-        base::{
-            error::other,
-            runtime_files::{FileId, Unavailable, id_of},
-        },
-        ipc::helper_messages::HelperKind,
-    },
-};
+use crate::serve::{Listener, Remote};
+use crate::server::base::error::other;
+use crate::server::base::runtime_files::{FileId, Unavailable, id_of};
+use crate::server::ipc::helper_messages::HelperKind;
+use crate::{control, error::Failure, lock::Lock, paths::Address};
 
 /// The server's lock and socket.
 pub struct ControlSocket {

@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
+use super::engine::{Engine, Executor};
 use super::{
-    clients,
-    engine::{Engine, Executor},
-    hooks::Hooks,
-    provider::Provider,
-    redirects::Settle,
-    token_files::TokenFiles,
+    clients, hooks::Hooks, provider::Provider, redirects::Settle, token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, core::Effect, serve::Remote, view::News};
 

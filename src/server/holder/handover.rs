@@ -6,13 +6,8 @@
 //! Before the point of no return the new program is tried as a process of its own, with the same
 //! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek},
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
-};
+use std::io::{self, Read, Seek};
+use std::{fs::File, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,22 +15,12 @@ use super::{
     hooks::HooksState,
     redirect_ports::{PortState, listeners},
 };
-use crate::{
-    config::Config,
-    core::{CoreState, STATE_VERSION},
-    error::Failure,
-    server::{
-        base::{
-            config_file::{self, ConfigText},
-            error::other,
-        },
-        ipc::{
-            capability::{Capabilities, CapabilityGrant},
-            memfd,
-            slots::Slot,
-        },
-    },
-};
+use crate::core::{CoreState, STATE_VERSION};
+use crate::server::base::config_file::{self, ConfigText};
+use crate::server::base::error::other;
+use crate::server::ipc::capability::{Capabilities, CapabilityGrant};
+use crate::server::ipc::{memfd, slots::Slot};
+use crate::{config::Config, error::Failure};
 
 /// What the state starts with.
 const MAGIC: &str = "pizauth handover ";

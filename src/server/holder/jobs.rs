@@ -4,13 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    fdstore,
-    life::{AskedBy, Begun, LifeRequest, Verdict},
-    reload,
-    state::Holder,
-    trial,
-};
+use super::life::{AskedBy, Begun, LifeRequest, Verdict};
+use super::{fdstore, reload, state::Holder, trial};
 use crate::{
     error::{Exit, Failure},
     wire::Reply,

@@ -1,15 +1,10 @@
 //! The main thread: it sleeps until a deadline of the core, a signal, a hook's end or a change around
 //! the control socket, and does what there is to do. It never waits for anything else.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+use std::{io, os::fd::AsFd};
 
 use nix::{
     errno::Errno,
@@ -20,15 +15,9 @@ use super::{
     control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
     socket_watch::SocketWatch, state::Holder, timer::Timer,
 };
-use crate::{
-    alarm::Alarm,
-    core::Core,
-    serve::Remote,
-    server::base::{
-        guard,
-        signals::{ServerSignal, SignalWatch},
-    },
-};
+use crate::server::base::guard;
+use crate::server::base::signals::{ServerSignal, SignalWatch};
+use crate::{alarm::Alarm, core::Core, serve::Remote};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.

@@ -1,28 +1,15 @@
 //! `pizauth restart`, on this side of the monitor's execve(2): what is under way is finished, the
 //! state goes to a successor, and if there is none after all, everything goes on as it was.
 
-use std::{
-    cell::Cell,
-    io,
-    os::fd::AsFd,
-    sync::mpsc::sync_channel,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+use std::{cell::Cell, io, os::fd::AsFd, sync::mpsc::sync_channel};
 
-use super::{
-    handover::NewConfig,
-    jobs,
-    main_thread::{MainThread, Rest},
-    state::Holder,
-    trial::{describe, try_program},
-};
-use crate::{
-    core::Core,
-    server::{
-        base::signals::ServerSignal,
-        ipc::{memfd, slots::SlotWriter},
-    },
-};
+use super::main_thread::{MainThread, Rest};
+use super::trial::{describe, try_program};
+use super::{handover::NewConfig, jobs, state::Holder};
+use crate::core::Core;
+use crate::server::base::signals::ServerSignal;
+use crate::server::ipc::{memfd, slots::SlotWriter};
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
 /// is lost may cost a login. A little longer than either may take.

@@ -2,16 +2,11 @@
 
 use std::{io, path::PathBuf, sync::Arc, thread};
 
+use super::life::{AskedBy, Life};
+use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::{
-    control_socket::ControlSocket,
-    engine::Engine,
-    fdstore,
-    helpers::MonitorClient,
-    hooks::Hooks,
-    life::{AskedBy, Life},
-    redirect_ports::{RedirectInfo, RedirectPorts},
-    restricted::RestrictedSockets,
-    token_files::TokenFiles,
+    control_socket::ControlSocket, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks,
+    restricted::RestrictedSockets, token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, server::base::guard, wire::Reply};
 

@@ -7,17 +7,10 @@
 //! that lost descriptors since this process may have no more is dropped alone, with those that came:
 //! its peer has done nothing wrong, and the monitor must outlive that.
 
-use std::{
-    collections::VecDeque,
-    io::{self, ErrorKind, IoSlice, Write},
-    marker::PhantomData,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
-    sync::Arc,
-    time::Duration,
-};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
 use nix::{
     errno::Errno,

@@ -10,45 +10,27 @@
 
 mod children;
 
-use std::{
-    ffi::CString,
-    io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixDatagram},
-    },
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::{ffi::OsStrExt, net::UnixDatagram};
+use std::time::{Duration, Instant};
+use std::{ffi::CString, io};
 
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{Signal, kill, raise},
-        socket::MsgFlags,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::socket::MsgFlags;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::{errno::Errno, unistd::Pid};
 
 use self::children::Children;
 pub use self::children::{Predecessor, Programs};
-use crate::{
-    cli::TAKE_OVER,
-    error::Exit,
-    server::{
-        base::{clock, handlers, signals},
-        ipc::{
-            capability::Key,
-            helper_messages::HelperContext,
-            line::{Line, Message, Next, send_some},
-            monitor_messages::{
-                MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
-            },
-        },
-    },
+use crate::server::base::{clock, handlers, signals};
+use crate::server::ipc::line::{Line, Message, Next, send_some};
+use crate::server::ipc::monitor_messages::{
+    MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
 };
+use crate::server::ipc::{capability::Key, helper_messages::HelperContext};
+use crate::{cli::TAKE_OVER, error::Exit};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.

@@ -3,11 +3,8 @@
 use std::io::{self, Write};
 
 use super::config_file;
-use crate::{
-    cli::CheckOptions,
-    error::{Exit, Failure},
-    server::base::config_file,
-};
+use crate::error::{Exit, Failure};
+use crate::{cli::CheckOptions, server::base::config_file};
 
 /// Is this config good? Warnings go to stderr, as an error does.
 ///

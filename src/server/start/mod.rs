@@ -15,23 +15,12 @@ use nix::sys::stat::{Mode, umask};
 
 use self::detach::{Detached, Launcher};
 pub use self::{check::check, take_over::take_over};
-use crate::{
-    cli::ServerOptions,
-    error::Failure,
-    paths,
-    server::{
-        base::{
-            self,
-            activation::{self, InheritedFd},
-            error::{cant, other},
-            fork::close_stdio,
-            handlers, limits, log, program,
-        },
-        holder::{self, Beginning},
-        ipc::monitor_messages::StartOptions,
-    },
-    sys,
-};
+use crate::server::base::activation::{self, InheritedFd};
+use crate::server::base::error::{cant, other};
+use crate::server::base::{self, fork::close_stdio, handlers, limits, log, program};
+use crate::server::holder::{self, Beginning};
+use crate::server::ipc::monitor_messages::StartOptions;
+use crate::{cli::ServerOptions, error::Failure, paths, sys};
 
 /// `pizauth server`; an heir takes the place of an older server, whose tokens are on standard input.
 ///

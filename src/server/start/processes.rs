@@ -9,22 +9,13 @@ use std::{
 use nix::unistd::ForkResult;
 
 use super::detach::Launcher;
-use crate::{
-    error::Exit,
-    server::{
-        base::{
-            fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal},
-            rights, signals,
-        },
-        helper,
-        ipc::{
-            line::Line,
-            monitor_messages::{HolderLines, MonitorLines, StartOptions},
-        },
-        monitor::{self, Options, Predecessor, Programs},
-        runner,
-    },
-};
+use crate::error::Exit;
+use crate::server::base::fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal};
+use crate::server::base::{rights, signals};
+use crate::server::ipc::line::Line;
+use crate::server::ipc::monitor_messages::{HolderLines, MonitorLines, StartOptions};
+use crate::server::monitor::{self, Options, Predecessor, Programs};
+use crate::server::{helper, runner};
 
 /// What the monitor is to know.
 pub fn monitor_options(
