@@ -91,7 +91,7 @@ const BY_HAND: &str = "register pizauth by hand, as the provider's documentation
                        issuer and client_id into pizauth.conf";
 
 /// The issuer as an address: people leave out what goes without saying.
-fn with_scheme(issuer: &str) -> String {
+pub(super) fn with_scheme(issuer: &str) -> String {
     match issuer.contains("://") {
         true => issuer.to_owned(),
         false => format!("https://{issuer}"),
