@@ -83,9 +83,13 @@ impl Failure {
     }
 
     /// The same failure with a hint.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.with_hint(Some(hint.into()))
+    }
+
+    /// The same, if there is a hint.
+    pub fn with_hint(self, hint: Option<String>) -> Self {
+        Failure { hint, ..self }
     }
 }
 

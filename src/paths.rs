@@ -1,15 +1,10 @@
 //! Where things are: the config, the runtime directory and the socket in it, and whether they may
 //! be trusted. Both ends use this, so that they agree.
 
-use std::{
-    env, fs,
-    io::ErrorKind,
-    os::{
-        fd::AsFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-    },
-    path::{Path, PathBuf},
-};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io::ErrorKind};
 
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -84,12 +79,7 @@ pub struct Address {
 /// `$PIZAUTH_SOCK`, else `pizauth.sock` in the [`runtime_dir`].
 pub fn address() -> Result<Address, Failure> {
     let Some(named) = env::var_os("PIZAUTH_SOCK").filter(|path| !path.is_empty()) else {
-        let dir = runtime_dir();
-        return Ok(Address {
-            socket: dir.join(SOCKET),
-            dir,
-            named: false,
-        });
+        return Ok(Address::in_dir(runtime_dir()));
     };
     let socket = PathBuf::from(named);
     match socket.parent() {
@@ -113,18 +103,20 @@ pub fn client_address() -> Result<Address, Failure> {
     if known || address.socket.exists() {
         return Ok(address);
     }
-    let usual = PathBuf::from(format!("/run/user/{}/pizauth", Uid::effective()));
-    Ok(match usual.join(SOCKET).exists() {
-        true => Address {
-            socket: usual.join(SOCKET),
-            dir: usual,
-            named: false,
-        },
-        false => address,
-    })
+    let usual = Address::in_dir(format!("/run/user/{}/pizauth", Uid::effective()).into());
+    let usual = Some(usual).filter(|usual| usual.socket.exists());
+    Ok(usual.unwrap_or(address))
 }
 
 impl Address {
+    fn in_dir(dir: PathBuf) -> Self {
+        Address {
+            socket: dir.join(SOCKET),
+            dir,
+            named: false,
+        }
+    }
+
     /// The server's lock, beside the socket.
     pub fn lock_file(&self) -> PathBuf {
         if !self.named {
@@ -225,26 +217,16 @@ fn mend_mode(dir: &Path) {
 
 /// Refuses a runtime directory that somebody else could have planted or can write to.
 fn check_runtime_dir(dir: &Path, user: Uid) -> Result<(), Failure> {
-    let refuse = |why: &str| {
-        let what = format!("refusing to use the directory {}: {why}", dir.display());
-        Err(Failure::new(Exit::Other, what))
+    let why = match fs::symlink_metadata(dir) {
+        Err(_) => "it can't be looked at",
+        Ok(found) if found.is_symlink() => "it is a symbolic link",
+        Ok(found) if !found.is_dir() => "it is no directory",
+        Ok(found) if found.uid() != user.as_raw() => "it belongs to somebody else",
+        Ok(found) if found.mode() & 0o077 != 0 => "others may enter it (its mode should be 0700)",
+        Ok(_) => return Ok(()),
     };
-    let Ok(found) = fs::symlink_metadata(dir) else {
-        return refuse("it can't be looked at");
-    };
-    if found.file_type().is_symlink() {
-        return refuse("it is a symbolic link");
-    }
-    if !found.is_dir() {
-        return refuse("it is no directory");
-    }
-    if found.uid() != user.as_raw() {
-        return refuse("it belongs to somebody else");
-    }
-    if found.mode() & 0o077 != 0 {
-        return refuse("others may enter it (its mode should be 0700)");
-    }
-    Ok(())
+    let what = format!("refusing to use the directory {}: {why}", dir.display());
+    Err(Failure::new(Exit::Other, what))
 }
 
 /// An environment variable that names an absolute path; anything else is as good as unset (XDG

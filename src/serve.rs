@@ -421,14 +421,23 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn publish(&mut self, bytes: &[u8]) {
-        let streams = self.connections.values().filter(|c| c.is_stream());
-        let ids: Vec<ConnId> = streams.map(Connection::id).collect();
+    /// The same, with all of these.
+    fn each(
+        &mut self,
+        wanted: impl Fn(&Connection<S::Conn>) -> bool,
+        act: impl Fn(&mut Connection<S::Conn>, &mut Turn<S>) -> Fate,
+    ) {
+        let connections = self.connections.values().filter(|it| wanted(it));
+        let ids: Vec<ConnId> = connections.map(Connection::id).collect();
         for id in ids {
-            self.with(id, |connection, turn| {
-                connection.send(turn, bytes.to_vec(), false)
-            });
+            self.with(id, &act);
         }
+    }
+
+    fn publish(&mut self, bytes: &[u8]) {
+        self.each(Connection::is_stream, |connection, turn| {
+            connection.send(turn, bytes.to_vec(), false)
+        });
     }
 
     fn stop(&mut self) {
@@ -437,21 +446,14 @@ impl<S: Service> Server<S> {
             self.close(number);
         }
         self.accept_after = None;
-        let ids: Vec<ConnId> = self.connections.keys().copied().collect();
-        for id in ids {
-            self.with(id, |connection, turn| connection.stop(turn));
-        }
+        self.each(|_| true, Connection::stop);
     }
 
     /// Answers every parked connection now.
     fn unpark_all(&mut self) {
-        let parked = self.connections.values().filter(|c| c.is_parked());
-        let ids: Vec<ConnId> = parked.map(Connection::id).collect();
-        for id in ids {
-            self.with(id, |connection, turn| {
-                connection.unpark(turn, Unparked::Draining)
-            });
-        }
+        self.each(Connection::is_parked, |connection, turn| {
+            connection.unpark(turn, Unparked::Draining)
+        });
     }
 
     fn expire(&mut self) {

@@ -1,10 +1,7 @@
 //! From words to a [`Verb`].
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::PathBuf,
-    time::Duration,
-};
+use std::ffi::{OsStr, OsString};
+use std::{path::PathBuf, time::Duration};
 
 use lexopt::{
     Arg::{Long, Short, Value},
@@ -97,17 +94,13 @@ impl Given {
 
     /// The last value given; an earlier one is overridden.
     fn value(&self, long: &str) -> Option<&OsString> {
-        let mut last = self.options.iter().rev();
-        last.find(|(name, _)| *name == long)?.1.as_ref()
+        self.values(long).last()
     }
 
     /// All the values given.
-    fn values(&self, long: &str) -> Vec<String> {
-        let same = self.options.iter().filter(|(name, _)| *name == long);
-        let values = same.filter_map(|(_, value)| value.as_ref());
-        values
-            .map(|value| value.to_string_lossy().into_owned())
-            .collect()
+    fn values(&self, long: &str) -> impl Iterator<Item = &OsString> {
+        let same = self.options.iter().filter(move |(name, _)| *name == long);
+        same.filter_map(|(_, value)| value.as_ref())
     }
 
     /// The same, if it is of this kind.
@@ -118,8 +111,7 @@ impl Given {
 
     /// All that were given, in their order.
     fn read_all<T>(&self, long: &str, kind: &Kind<T>) -> Result<Vec<T>, String> {
-        let same = self.options.iter().filter(|(name, _)| *name == long);
-        let values = same.filter_map(|(_, value)| value.as_ref());
+        let values = self.values(long);
         values.map(|value| kind.read(long, value)).collect()
     }
 }
@@ -281,7 +273,9 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         "setup" => Verb::Setup(SetupOptions {
             target: account.account,
             user: given.operand(1),
-            clients: given.values("client"),
+            clients: (given.values("client"))
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect(),
         }),
         "show" => Verb::Show(show(&given, account)?),
         "shutdown" => Verb::Shutdown,

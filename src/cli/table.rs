@@ -38,294 +38,99 @@ pub struct Opt {
     pub summary: &'static str,
 }
 
-const NO_URL: Opt = Opt {
-    short: Some('u'),
-    long: "no-url",
-    value: None,
-    summary: "leave the authorisation URL out of errors",
-};
+/// The expression of what may be left out in a row.
+macro_rules! maybe {
+    () => {
+        None
+    };
+    ($there:literal) => {
+        Some($there)
+    };
+}
 
-const JSON: Opt = Opt {
-    short: Some('j'),
-    long: "json",
-    value: None,
-    summary: "as JSON",
-};
+/// An option's row: the word, the letter, the value, what it does. Or the name of a row that
+/// several verbs have.
+macro_rules! opt {
+    ($shared:ident) => {
+        $shared
+    };
+    ($long:literal $($short:literal)? $(<$value:literal>)?: $summary:literal) => {
+        Opt {
+            short: maybe!($($short)?),
+            long: $long,
+            value: maybe!($($value)?),
+            summary: $summary,
+        }
+    };
+}
 
-const MIN_VALID: Opt = Opt {
-    short: Some('m'),
-    long: "min-valid",
-    value: Some("time"),
-    summary: "only a token that is valid so long",
-};
+/// The rows of verbs: the name, the operands, what it does, the options.
+macro_rules! verbs {
+    ($($name:literal $($operand:literal)?: $summary:literal $([$($row:tt)+])*;)*) => {
+        &[$(Spec {
+            name: $name,
+            options: &[$(opt!($($row)+)),*],
+            operand: maybe!($($operand)?),
+            summary: $summary,
+        }),*]
+    };
+}
 
-const WAIT: Opt = Opt {
-    short: Some('w'),
-    long: "wait",
-    value: Some("time"),
-    summary: "wait at most so long for a token",
-};
-
-const CONFIG: Opt = Opt {
-    short: Some('c'),
-    long: "config",
-    value: Some("file"),
-    summary: "read this configuration",
-};
+const NO_URL: Opt = opt!("no-url" 'u': "leave the authorisation URL out of errors");
+const JSON: Opt = opt!("json" 'j': "as JSON");
+const MIN_VALID: Opt = opt!("min-valid" 'm' <"time">: "only a token that is valid so long");
+const WAIT: Opt = opt!("wait" 'w' <"time">: "wait at most so long for a token");
+const CONFIG: Opt = opt!("config" 'c' <"file">: "read this configuration");
 
 /// Every verb, in the order of the alphabet.
-pub const VERBS: &[Spec] = &[
-    Spec {
-        name: "auth",
-        options: &[
-            Opt {
-                short: Some('o'),
-                long: "open",
-                value: None,
-                summary: "open the address in the desktop's browser",
-            },
-            Opt {
-                short: Some('q'),
-                long: "qr",
-                value: None,
-                summary: "draw a QR code for a phone",
-            },
-            Opt {
-                short: Some('n'),
-                long: "no-wait",
-                value: None,
-                summary: "don't wait for the end",
-            },
-        ],
-        operand: Some("account"),
-        summary: "sign in: show every way to, and wait for the end",
-    },
-    Spec {
-        name: "check",
-        options: &[CONFIG],
-        operand: None,
-        summary: "say whether the configuration is good",
-    },
-    Spec {
-        name: "dump",
-        options: &[
-            Opt {
-                short: Some('f'),
-                long: "force",
-                value: None,
-                summary: "write to a terminal, too",
-            },
-            Opt {
-                short: Some('o'),
-                long: "output",
-                value: Some("file"),
-                summary: "write this file, all of it or nothing, for your eyes only",
-            },
-        ],
-        operand: None,
-        summary: "write the state, tokens included, to stdout or a file",
-    },
-    Spec {
-        name: "git-credential",
-        options: &[
-            NO_URL,
-            Opt {
-                short: Some('b'),
-                long: "bearer",
-                value: None,
-                summary: "over https, a header `Authorization: Bearer`",
-            },
-            MIN_VALID,
-            WAIT,
-            Opt {
-                short: None,
-                long: "user",
-                value: Some("name"),
-                summary: "the user's name, whatever git says",
-            },
-        ],
-        operand: Some("account operation"),
-        summary: "be a credential helper of git",
-    },
-    Spec {
-        name: "info",
-        options: &[
-            JSON,
-            Opt {
-                summary: "name this configuration",
-                ..CONFIG
-            },
-        ],
-        operand: None,
-        summary: "show paths, version and ports",
-    },
-    Spec {
-        name: "redirect",
-        options: &[],
-        operand: Some("[address]"),
-        summary: "complete a sign-in with the address that the browser ended at",
-    },
-    Spec {
-        name: "refresh",
-        options: &[NO_URL],
-        operand: Some("account"),
-        summary: "obtain a new access token now",
-    },
-    Spec {
-        name: "register",
-        options: &[
-            Opt {
-                short: Some('n'),
-                long: "name",
-                value: Some("account"),
-                summary: "call the account so; else after the provider's host",
-            },
-            Opt {
-                short: Some('s'),
-                long: "scope",
-                value: Some("scope"),
-                summary: "what the tokens shall be good for; once for each",
-            },
-            Opt {
-                short: Some('t'),
-                long: "token-cmd",
-                value: Some("command"),
-                summary: "prints the token that the provider wants first",
-            },
-        ],
-        operand: Some("issuer"),
-        summary: "have a provider register a client, and print its account",
-    },
-    Spec {
-        name: "reload",
-        options: &[],
-        operand: None,
-        summary: "read the configuration again",
-    },
-    Spec {
-        name: "restart",
-        options: &[],
-        operand: None,
-        summary: "let a new version of the program go on with everything",
-    },
-    Spec {
-        name: "restore",
-        options: &[],
-        operand: None,
-        summary: "read state from stdin, as dump wrote it",
-    },
-    Spec {
-        name: "revoke",
-        options: &[Opt {
-            short: Some('l'),
-            long: "local",
-            value: None,
-            summary: "don't tell the provider",
-        }],
-        operand: Some("account"),
-        summary: "forget the tokens of an account, cancel its authorisation",
-    },
-    Spec {
-        name: "server",
-        options: &[
-            CONFIG,
-            Opt {
-                short: Some('d'),
-                long: "debug",
-                value: None,
-                summary: "stay in the foreground, log to stderr",
-            },
-            Opt {
-                short: Some('v'),
-                long: "verbose",
-                value: None,
-                summary: "log more; up to four times",
-            },
-        ],
-        operand: None,
-        summary: "start the server",
-    },
-    Spec {
-        name: "setup",
-        options: &[Opt {
-            short: Some('c'),
-            long: "client",
-            value: Some("program"),
-            summary: "for this mail program; or all, or none",
-        }],
-        operand: Some("address [user]"),
-        summary: "print a configuration for an address, a provider or an issuer",
-    },
-    Spec {
-        name: "show",
-        options: &[
-            NO_URL,
-            Opt {
-                short: Some('f'),
-                long: "format",
-                value: Some("format"),
-                summary: "raw, bearer, json, xoauth2 or oauthbearer",
-            },
-            MIN_VALID,
-            WAIT,
-            Opt {
-                short: None,
-                long: "user",
-                value: Some("name"),
-                summary: "the mailbox, for xoauth2 and oauthbearer",
-            },
-            Opt {
-                short: None,
-                long: "host",
-                value: Some("name"),
-                summary: "the mail server, for oauthbearer",
-            },
-            Opt {
-                short: None,
-                long: "port",
-                value: Some("number"),
-                summary: "the mail server's port, for oauthbearer",
-            },
-        ],
-        operand: Some("account"),
-        summary: "print the access token of an account",
-    },
-    Spec {
-        name: "shutdown",
-        options: &[],
-        operand: None,
-        summary: "stop the server",
-    },
-    Spec {
-        name: "status",
-        options: &[JSON],
-        operand: None,
-        summary: "show the state of every account",
-    },
-    Spec {
-        name: "test",
-        options: &[
-            NO_URL,
-            Opt {
-                short: Some('v'),
-                long: "verbose",
-                value: None,
-                summary: "show the dialogue, without the token",
-            },
-            Opt {
-                short: None,
-                long: "user",
-                value: Some("name"),
-                summary: "the mailbox",
-            },
-        ],
-        operand: Some("account [url...]"),
-        summary: "sign in at mail servers, and say what is wrong",
-    },
-    Spec {
-        name: "watch",
-        options: &[JSON],
-        operand: None,
-        summary: "show what happens, as it happens",
-    },
-];
+pub const VERBS: &[Spec] = verbs! {
+    "auth" "account": "sign in: show every way to, and wait for the end"
+        ["open" 'o': "open the address in the desktop's browser"]
+        ["qr" 'q': "draw a QR code for a phone"]
+        ["no-wait" 'n': "don't wait for the end"];
+    "check": "say whether the configuration is good" [CONFIG];
+    "dump": "write the state, tokens included, to stdout or a file"
+        ["force" 'f': "write to a terminal, too"]
+        ["output" 'o' <"file">: "write this file, all of it or nothing, for your eyes only"];
+    "git-credential" "account operation": "be a credential helper of git"
+        [NO_URL]
+        ["bearer" 'b': "over https, a header `Authorization: Bearer`"]
+        [MIN_VALID]
+        [WAIT]
+        ["user" <"name">: "the user's name, whatever git says"];
+    "info": "show paths, version and ports"
+        [JSON]
+        ["config" 'c' <"file">: "name this configuration"];
+    "redirect" "[address]": "complete a sign-in with the address that the browser ended at";
+    "refresh" "account": "obtain a new access token now" [NO_URL];
+    "register" "issuer": "have a provider register a client, and print its account"
+        ["name" 'n' <"account">: "call the account so; else after the provider's host"]
+        ["scope" 's' <"scope">: "what the tokens shall be good for; once for each"]
+        ["token-cmd" 't' <"command">: "prints the token that the provider wants first"];
+    "reload": "read the configuration again";
+    "restart": "let a new version of the program go on with everything";
+    "restore": "read state from stdin, as dump wrote it";
+    "revoke" "account": "forget the tokens of an account, cancel its authorisation"
+        ["local" 'l': "don't tell the provider"];
+    "server": "start the server"
+        [CONFIG]
+        ["debug" 'd': "stay in the foreground, log to stderr"]
+        ["verbose" 'v': "log more; up to four times"];
+    "setup" "address [user]": "print a configuration for an address, a provider or an issuer"
+        ["client" 'c' <"program">: "for this mail program; or all, or none"];
+    "show" "account": "print the access token of an account"
+        [NO_URL]
+        ["format" 'f' <"format">: "raw, bearer, json, xoauth2 or oauthbearer"]
+        [MIN_VALID]
+        [WAIT]
+        ["user" <"name">: "the mailbox, for xoauth2 and oauthbearer"]
+        ["host" <"name">: "the mail server, for oauthbearer"]
+        ["port" <"number">: "the mail server's port, for oauthbearer"];
+    "shutdown": "stop the server";
+    "status": "show the state of every account" [JSON];
+    "test" "account [url...]": "sign in at mail servers, and say what is wrong"
+        [NO_URL]
+        ["verbose" 'v': "show the dialogue, without the token"]
+        ["user" <"name">: "the mailbox"];
+    "watch": "show what happens, as it happens" [JSON];
+};

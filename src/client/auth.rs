@@ -9,15 +9,9 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
-use crate::{
-    cli::AuthOptions,
-    error::Failure,
-    secret::SecretBytes,
-    text::sanitize,
-    time::humane,
-    view::{DeviceView, SignInStart},
-    wire::{self, AuthArgs, Request},
-};
+use crate::view::{DeviceView, SignInStart};
+use crate::wire::{self, AuthArgs, Request};
+use crate::{cli::AuthOptions, error::Failure, secret::SecretBytes, text::sanitize, time::humane};
 
 /// How often to ask while the endpoints or the code are being asked for: the server answers when
 /// they are there, or has waited in vain.

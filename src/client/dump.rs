@@ -8,11 +8,8 @@ use std::{
 };
 
 use super::{ask, is_terminal, print};
-use crate::{
-    cli::DumpOptions,
-    error::{Exit, Failure},
-    wire::Request,
-};
+use crate::error::{Exit, Failure};
+use crate::{cli::DumpOptions, wire::Request};
 
 pub(super) fn run(options: &DumpOptions) -> Result<(), Failure> {
     match &options.file {

@@ -6,12 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{ask, older, print, read};
-use crate::{
-    error::{Exit, Failure},
-    paths,
-    text::sanitize,
-    wire::{self, Request},
-};
+use crate::error::{Exit, Failure};
+use crate::wire::{self, Request};
+use crate::{paths, text::sanitize};
 
 /// Raised when a script that reads `info -j` would have to change.
 const FORMAT_VERSION: u32 = 2;

@@ -19,12 +19,9 @@ mod test;
 mod token;
 mod watch;
 
-use std::{
-    env,
-    io::{self, ErrorKind, IsTerminal, Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream},
-    time::Duration,
-};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::os::{fd::AsFd, unix::net::UnixStream};
+use std::{env, time::Duration};
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},

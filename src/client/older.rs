@@ -1,22 +1,14 @@
 //! What else may listen where our server does: the daemon of the original pizauth, as for everyone in
 //! the first minute after the switch, or something that is no pizauth at all.
 
-use std::{
-    fs,
-    io::{self, Read, Write},
-    net::Shutdown,
-    os::unix::net::UnixStream,
-    time::Duration,
-};
+use std::io::{self, Read, Write};
+use std::{fs, net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
 use super::{ANSWER_TIMEOUT, connect, no_server, tell};
-use crate::{
-    error::{Exit, Failure},
-    paths::{self, peer},
-    secret::SecretBytes,
-    text::sanitize,
-    wire::{self, Request, original},
-};
+use crate::error::{Exit, Failure};
+use crate::paths::{self, peer};
+use crate::wire::{self, Request, original};
+use crate::{secret::SecretBytes, text::sanitize};
 
 /// How long a server may be silent before a client asks itself what it is. A server of ours hardly
 /// ever is for so long, and who meets another knows it within a second.

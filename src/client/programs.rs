@@ -1,10 +1,7 @@
 //! What this machine has installed.
 
-use std::{
-    env, fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{env, fs, os::unix::fs::PermissionsExt};
 
 /// Whether `PATH` has a program of this name.
 pub(super) fn is_installed(name: &str) -> bool {

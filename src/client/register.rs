@@ -10,17 +10,10 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{print, tell};
-use crate::{
-    cli::RegisterOptions,
-    error::{Exit, Failure},
-    http::Agents,
-    oauth::{
-        metadata::{Metadata, Miss, MissKind},
-        registration::{self, REDIRECTS, Refused, Registered, Wanted},
-    },
-    secret::Secret,
-    text::sanitize,
-};
+use crate::error::{Exit, Failure};
+use crate::oauth::metadata::{Metadata, Miss, MissKind};
+use crate::oauth::registration::{self, REDIRECTS, Refused, Registered, Wanted};
+use crate::{cli::RegisterOptions, http::Agents, secret::Secret, text::sanitize};
 
 pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
     let issuer = with_scheme(&options.issuer);
@@ -98,7 +91,7 @@ const BY_HAND: &str = "register pizauth by hand, as the provider's documentation
                        issuer and client_id into pizauth.conf";
 
 /// The issuer as an address: people leave out what goes without saying.
-fn with_scheme(issuer: &str) -> String {
+pub(super) fn with_scheme(issuer: &str) -> String {
     match issuer.contains("://") {
         true => issuer.to_owned(),
         false => format!("https://{issuer}"),
@@ -119,11 +112,7 @@ pub(super) fn unknown(issuer: &str, miss: Miss) -> Failure {
         MissKind::Absent | MissKind::Wrong => Exit::Other,
     };
     let what = format!("nothing is known of {}: {}", sanitize(issuer), miss.text);
-    let failure = Failure::new(exit, what);
-    match miss.hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::new(exit, what).with_hint(miss.hint.map(Into::into))
 }
 
 fn closed(metadata: &Metadata) -> Failure {

@@ -6,11 +6,8 @@ use std::{
 };
 
 use super::{ask, older, read, takeover};
-use crate::{
-    error::{Exit, Failure},
-    view::ServerInfo,
-    wire::Request,
-};
+use crate::error::{Exit, Failure};
+use crate::{view::ServerInfo, wire::Request};
 
 /// How long a server may take to become another program: it finishes what it does before.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(90);

@@ -3,11 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{ask, is_restarting, print};
-use crate::{
-    cli::ShowOptions,
-    error::Failure,
-    wire::{Request, ShowArgs},
-};
+use crate::wire::{Request, ShowArgs};
+use crate::{cli::ShowOptions, error::Failure};
 
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     // Whoever doesn't wait needs no clock, and the pages that it takes to read it.

@@ -5,13 +5,10 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{ask, may_colour, older, print, read};
-use crate::{
-    error::Failure,
-    report::{AccountReport, DiscoveryReport, Status},
-    text::{sanitize, shell_word},
-    time::{Wall, humane},
-    wire::Request,
-};
+use crate::report::{AccountReport, DiscoveryReport, Status};
+use crate::text::{sanitize, shell_word};
+use crate::time::{Wall, humane};
+use crate::{error::Failure, wire::Request};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     let mut body = match ask(&Request::Status) {

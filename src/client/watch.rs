@@ -2,18 +2,10 @@
 
 use jiff::tz::TimeZone;
 
-use super::{
-    ask, connect, is_restarting, print, read,
-    status::{moment, now},
-    wait_for,
-};
-use crate::{
-    error::Failure,
-    report::Event,
-    text,
-    time::humane,
-    wire::{Replies, Request},
-};
+use super::status::{moment, now};
+use super::{ask, connect, is_restarting, print, read, wait_for};
+use crate::wire::{Replies, Request};
+use crate::{error::Failure, report::Event, text, time::humane};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     loop {

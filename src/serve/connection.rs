@@ -169,10 +169,11 @@ impl<C> Connection<C> {
     }
 
     /// Does what can be done, by the system's word.
-    pub(super) fn attend<S>(&mut self, turn: &mut Turn<S>, flags: PollFlags) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    pub(super) fn attend<S: Service<Conn = C>>(
+        &mut self,
+        turn: &mut Turn<S>,
+        flags: PollFlags,
+    ) -> Fate {
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         if flags.intersects(PollFlags::POLLOUT | gone) && self.flush(turn) == Fate::Drop {
             return Fate::Drop;
@@ -194,10 +195,7 @@ impl<C> Connection<C> {
     }
 
     /// Takes a deadline's consequences.
-    pub(super) fn expire<S>(&mut self, turn: &mut Turn<S>) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    pub(super) fn expire<S: Service<Conn = C>>(&mut self, turn: &mut Turn<S>) -> Fate {
         match self.phase {
             Phase::Parked { .. } if self.write_by.is_none_or(|by| by > turn.now) => {
                 self.unpark(turn, Unparked::Deadline)
@@ -215,10 +213,7 @@ impl<C> Connection<C> {
     }
 
     /// The server ends: only what is being said is still finished.
-    pub(super) fn stop<S>(&mut self, turn: &mut Turn<S>) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    pub(super) fn stop<S: Service<Conn = C>>(&mut self, turn: &mut Turn<S>) -> Fate {
         match self.phase {
             Phase::Reading { .. } => Fate::Drop,
             Phase::Parked { .. } => self.unpark(turn, Unparked::Stopping),
@@ -227,10 +222,11 @@ impl<C> Connection<C> {
     }
 
     /// The service's last words to a parked connection.
-    pub(super) fn unpark<S>(&mut self, turn: &mut Turn<S>, why: Unparked) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    pub(super) fn unpark<S: Service<Conn = C>>(
+        &mut self,
+        turn: &mut Turn<S>,
+        why: Unparked,
+    ) -> Fate {
         let (service, conn) = (&mut *turn.service, &mut self.conn);
         match guarded(|| service.unparked(conn, why)) {
             Some(bytes) => self.say(turn, bytes, true),
@@ -239,10 +235,12 @@ impl<C> Connection<C> {
     }
 
     /// Another thread's words to a parked connection.
-    pub(super) fn send<S>(&mut self, turn: &mut Turn<S>, bytes: Vec<u8>, last: bool) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    pub(super) fn send<S: Service<Conn = C>>(
+        &mut self,
+        turn: &mut Turn<S>,
+        bytes: Vec<u8>,
+        last: bool,
+    ) -> Fate {
         if self.is_parked() {
             self.say(turn, bytes, last)
         } else {
@@ -251,10 +249,7 @@ impl<C> Connection<C> {
     }
 
     /// Reads what has arrived and asks the service about it.
-    fn read_request<S>(&mut self, turn: &mut Turn<S>) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    fn read_request<S: Service<Conn = C>>(&mut self, turn: &mut Turn<S>) -> Fate {
         while matches!(self.phase, Phase::Reading { .. }) {
             let more = match self.fill(turn.limits.max_input) {
                 Ok(more) => more,
@@ -298,10 +293,7 @@ impl<C> Connection<C> {
         Ok(read == wanted || (read > 0 && self.transport.is_some()))
     }
 
-    fn follow<S>(&mut self, turn: &mut Turn<S>, next: Next) -> Fate
-    where
-        S: Service<Conn = C>,
-    {
+    fn follow<S: Service<Conn = C>>(&mut self, turn: &mut Turn<S>, next: Next) -> Fate {
         match next {
             Next::More if self.ended || self.input.len() >= turn.limits.max_input => Fate::Drop,
             Next::More => Fate::Keep,

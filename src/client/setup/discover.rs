@@ -3,29 +3,21 @@
 
 use url::Url;
 
-use super::plan::{Endpoints, Plan};
-use crate::{
-    http::Agents,
-    mail::autoconfig::{self, Autoconfig},
-    oauth::{
-        metadata::{Metadata, Miss},
-        token::Outcome,
-    },
-    providers::Provider,
-    text::sanitize,
-};
+use super::plan::{self, Endpoints, Plan};
+use crate::mail::autoconfig::{self, Autoconfig};
+use crate::oauth::metadata::{Metadata, Miss};
+use crate::oauth::token::Outcome;
+use crate::providers::{Provider, Purpose};
+use crate::{client::register::with_scheme, http::Agents, text::sanitize};
 
 /// How often one is sent on to another address, as big domains do from the bare name to `www`.
 const MAX_REDIRECTS: usize = 3;
 
 /// The scopes to ask for, of those that a server lists: mail's (draft-ietf-mailmaint-oauth-public),
 /// and a refresh token's.
-const SCOPES: [(&str, &str); 2] = [
-    ("urn:ietf:params:oauth:scope:mail", "Reading and sending."),
-    (
-        "offline_access",
-        "A refresh token, so that nobody has to sign in again.",
-    ),
+const SCOPES: [(&str, Purpose); 2] = [
+    ("urn:ietf:params:oauth:scope:mail", Purpose::Mail),
+    ("offline_access", Purpose::Offline),
 ];
 
 /// What a mail domain says.
@@ -45,13 +37,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     if let Some(provider) = known {
         return Ok(Plan::of(provider, user));
     }
-    let named = about.issuer.as_deref().map(|issuer| {
-        if issuer.contains("://") {
-            issuer.to_owned()
-        } else {
-            format!("https://{issuer}")
-        }
-    });
+    let named = about.issuer.as_deref().map(with_scheme);
     let issuer = named.or_else(|| published(&agents, domain));
     let found = match issuer.map(|issuer| agents.metadata(&issuer)) {
         Some(Ok(found)) => Ok(found),
@@ -131,9 +117,7 @@ fn of_issuer(found: Metadata) -> Plan {
     };
     Plan {
         endpoints: Endpoints::Issuer(found.issuer),
-        scopes: scopes
-            .map(|(scope, about)| ((*scope).to_owned(), *about))
-            .collect(),
+        scopes: plan::scopes(scopes),
         redirect_uri: REDIRECT_URI,
         client_id,
         ..Plan::default()

@@ -9,14 +9,9 @@ use url::Url;
 
 use self::plan::Plan;
 use super::{is_terminal, print, register::unknown, tell};
-use crate::{
-    cli::SetupOptions,
-    error::{Exit, Failure},
-    oauth::metadata::MissKind,
-    paths,
-    providers::{PROVIDERS, Provider, WITHOUT_OAUTH},
-    text::sanitize,
-};
+use crate::error::{Exit, Failure};
+use crate::providers::{PROVIDERS, Provider, WITHOUT_OAUTH};
+use crate::{cli::SetupOptions, oauth::metadata::MissKind, paths, text::sanitize};
 
 pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
     let programs = programs::chosen(&options.clients).map_err(|name| {

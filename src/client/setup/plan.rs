@@ -2,12 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::{
-    config,
-    mail::{Server, Tls},
-    providers::{Provider, Purpose, SecretUse},
-    text::sanitize,
-};
+use crate::mail::{Server, Tls};
+use crate::providers::{Provider, Purpose, SecretUse};
+use crate::{config, text::sanitize};
 
 /// What stands where only the user knows.
 pub(super) const CLIENT_ID: &str = "your client id";
@@ -87,11 +84,7 @@ impl Plan {
             },
             device_auth_uri: provider.device_auth_uri.map(str::to_owned),
             revocation_uri: provider.revocation_uri.map(str::to_owned),
-            scopes: provider
-                .scopes
-                .iter()
-                .map(|(scope, purpose)| ((*scope).to_owned(), about(*purpose)))
-                .collect(),
+            scopes: scopes(provider.scopes.iter()),
             redirect_uri: provider.redirect_uri,
             listen: provider.listen,
             auth_fields: provider
@@ -286,6 +279,14 @@ impl Plan {
 
 const INDENT: &str = "    ";
 const INNER: &str = "        ";
+
+/// These scopes, with what each is for.
+pub(super) fn scopes<'a>(
+    scopes: impl Iterator<Item = &'a (&'a str, Purpose)>,
+) -> Vec<(String, &'static str)> {
+    let with_words = scopes.map(|(scope, purpose)| ((*scope).to_owned(), about(*purpose)));
+    with_words.collect()
+}
 
 fn about(purpose: Purpose) -> &'static str {
     match purpose {

@@ -264,11 +264,7 @@ fn explain(error: &io::Error) -> Failure {
         );
     }
     let TlsFailure { what, hint } = TlsFailure::of(inner);
-    let failure = Failure::new(Exit::Protocol, format!("TLS fails: {what}"));
-    match hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Failure::new(Exit::Protocol, format!("TLS fails: {what}")).with_hint(hint)
 }
 
 #[cfg(test)]

@@ -15,19 +15,12 @@ use super::{
     print, programs,
     token::{self, Held},
 };
+use crate::error::{Exit, Failure};
+use crate::mail::hints::{self, Case, Programs, TokenFacts};
+use crate::mail::{Claims, Dialogue, MailStep, MailVerdict, Mechanism, Server, Situation, Tls};
 use crate::{
-    cli::TestOptions,
-    error::{Exit, Failure},
-    mail::{
-        Claims, Dialogue, MailStep, MailVerdict, Mechanism, Server, Situation, Tls,
-        hints::{self, Case, Programs, TokenFacts},
-    },
-    oauth::sasl,
-    providers::Provider,
-    secret::Secret,
-    text::sanitize,
-    time::humane,
-    wire::ShowArgs,
+    cli::TestOptions, oauth::sasl, providers::Provider, secret::Secret, text::sanitize,
+    time::humane, wire::ShowArgs,
 };
 
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Descriptors that this process is given when it starts (sd_listen_fds(3)): a control socket that a
-//! service manager has made, so that whoever connects starts the server, and what it has kept for an
-//! earlier one.
+//! service manager has made, so that the first client starts the server, and what it has kept for
+//! an earlier one.
 
 use std::{
     os::{fd::OwnedFd, unix::net::UnixListener},

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::time::{Instant, Now, Wall};
 
-/// The clock that lifetimes count on: it runs while the machine sleeps, and nobody can set it.
+/// The clock that lifetimes count on: it runs while the machine sleeps, and it can't be set.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "openbsd"))]
 pub const SUSPEND_AWARE: ClockId = ClockId::CLOCK_BOOTTIME;
 /// The clock that lifetimes count on; on Apple's systems it runs while the machine sleeps.
@@ -46,7 +46,7 @@ pub fn random() -> [u8; 32] {
     bytes
 }
 
-/// A name that nobody can guess: 128 bits in hexadecimal.
+/// A name that can't be guessed: 128 bits in hexadecimal.
 pub fn name() -> String {
     let bytes = random();
     let digits = bytes.iter().take(16).map(|byte| format!("{byte:02x}"));

@@ -1,12 +1,7 @@
 //! Reading the configuration's file, for all who need it.
 
-use std::{
-    fs,
-    io::Read,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
-    sync::OnceLock,
-};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::{fs, io::Read, path::Path, sync::OnceLock};
 
 use nix::libc::O_NONBLOCK;
 use serde::{Deserialize, Serialize};
@@ -77,7 +72,7 @@ pub fn check_readable_again() -> Result<(), Failure> {
     Err(Failure::new(Exit::Other, what).hint("start the server with a file to be able to"))
 }
 
-/// Reads the configuration. A FIFO that nobody writes to doesn't hold it up.
+/// Reads the configuration. A FIFO without a writer doesn't hold it up.
 ///
 /// # Errors
 /// When it can't be read, or is too large or no text.

@@ -1,5 +1,5 @@
-//! Descriptors that arrive as numbers: from whoever started this process, and from other processes
-//! (unix(7), SCM_RIGHTS).
+//! Descriptors that arrive as numbers: from the process that started this one, and from other
+//! processes (unix(7), SCM_RIGHTS).
 #![allow(unsafe_code)]
 
 use std::{
@@ -8,11 +8,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use nix::{
-    cmsg_space,
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    libc,
-};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{cmsg_space, libc};
 
 /// How many descriptors one message may bring: the kernel's own limit (SCM_MAX_FD), so that none
 /// is lost for want of room.
@@ -21,7 +18,7 @@ const MAX_RECEIVED: usize = 253;
 /// Takes over a descriptor that has just come into the process, by its number. It is closed on
 /// exec from now on.
 pub fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel or whoever started this process has said that the number is ours, and
+    // SAFETY: the kernel or the process that started this one has said that the number is ours, and
     // each caller gets to see it once.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     // It can fail only for a descriptor that isn't open, which the first use will tell.

@@ -1,15 +1,11 @@
 //! fork(2) for a process that has one thread, and what a child lets go of.
 #![allow(unsafe_code)]
 
-use std::{
-    fs,
-    io::{self, IsTerminal},
-    os::{
-        fd::{BorrowedFd, RawFd},
-        unix::fs::OpenOptionsExt,
-    },
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 #[cfg(not(target_os = "linux"))]
 use nix::sys::resource::{Resource, getrlimit};
@@ -72,8 +68,8 @@ const FORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits in between.
 const FORK_PAUSE_MILLIS: u8 = 100;
 
-/// The daemon of a server in the foreground logs, and neither reads nor writes anything else: what is
-/// typed at the terminal is the shell's.
+/// The token holder of a server in the foreground logs, and neither reads nor writes anything else:
+/// what is typed at the terminal is the shell's.
 pub fn let_go_of_terminal() -> io::Result<()> {
     let null = open_null()?;
     nix::unistd::dup2_stdin(&null)?;
@@ -93,8 +89,8 @@ pub fn let_go_of_terminal() -> io::Result<()> {
 }
 
 /// Closes what the starting command happened to have open, stdio aside: a pipe or a lock that the
-/// daemon or a hook inherits would be held for as long as they live. Call it while `kept` is all
-/// that this program has opened itself.
+/// token holder or a hook inherits would be held for as long as they live. Call it while `kept` is
+/// all that this program has opened itself.
 pub fn close_inherited(kept: &[RawFd]) {
     for fd in open_descriptors() {
         if fd > 2 && !kept.contains(&fd) {

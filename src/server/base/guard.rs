@@ -1,4 +1,4 @@
-//! Where a panic ends: at the job that it happened in. The daemon holds every token, so a bug in
+//! Where a panic ends: at the job that it happened in. The process holds every token, so a bug in
 //! one job must cost no more than that job; and the core changes by whole values, so what the job
 //! leaves behind is sound.
 

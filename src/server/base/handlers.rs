@@ -1,11 +1,8 @@
 //! What this process does at a signal: the handlers.
 #![allow(unsafe_code)]
 
-use std::{
-    io,
-    sync::atomic::{AtomicI32, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::{io, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -15,30 +12,31 @@ use nix::{
 
 use super::signals;
 
-/// Has the ends of this process's children told, whoever has started it without.
+/// Has the ends of this process's children reported, even if it was started without.
 pub fn hear_of_children() -> io::Result<()> {
-    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: this is what processes usually begin with, and involves no handler.
-    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    set(SigHandler::SigDfl, [Signal::SIGCHLD])
+}
+
+/// Has this done at these signals. `handler` calls nothing that isn't safe in a handler
+/// (signal-safety(7)).
+fn set(handler: SigHandler, signals: impl IntoIterator<Item = Signal>) -> io::Result<()> {
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    for signal in signals {
+        // SAFETY: of the handlers of this file, one calls kill(2), one write(2), one nothing; and
+        // the default is what processes usually begin with.
+        unsafe { sigaction(signal, &action) }?;
+    }
     Ok(())
 }
 
 /// Who gets this process's signals.
 static FORWARDED_TO: AtomicI32 = AtomicI32::new(0);
 
-/// Passes the signals that the holder answers on to it, from now on: whoever supervises the
+/// Passes the signals that the holder answers on to it, from now on: a supervisor that signals the
 /// monitor means both. They were blocked until now.
 pub fn forward_signals(holder: Pid) -> io::Result<()> {
     FORWARDED_TO.store(holder.as_raw(), Ordering::Relaxed);
-    let action = SigAction::new(
-        SigHandler::Handler(forward),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
-    for signal in signals::SERVER_SIGNALS {
-        // SAFETY: the handler calls nothing but kill(2), which is safe in a handler.
-        unsafe { sigaction(signal, &action) }?;
-    }
+    set(SigHandler::Handler(forward), signals::SERVER_SIGNALS)?;
     signals::unblock_server_signals()
 }
 
@@ -62,15 +60,7 @@ extern "C" fn forward(signal: i32) {
 /// the programs that it starts: a handler doesn't outlive execve(2), where what is blocked does.
 pub fn shrug_off_signals() -> io::Result<()> {
     let signals = signals::answered();
-    let action = SigAction::new(
-        SigHandler::Handler(do_nothing),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
-    for signal in signals.iter() {
-        // SAFETY: the handler does nothing.
-        unsafe { sigaction(signal, &action) }?;
-    }
+    set(SigHandler::Handler(do_nothing), signals.iter())?;
     signals.thread_unblock()?;
     Ok(())
 }
@@ -82,9 +72,7 @@ extern "C" fn do_nothing(_signal: i32) {}
 /// # Errors
 /// When the signal can't be let through.
 pub fn end_after(limit: Duration) -> io::Result<()> {
-    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: this is what processes usually begin with, and involves no handler.
-    unsafe { sigaction(Signal::SIGALRM, &action) }?;
+    set(SigHandler::SigDfl, [Signal::SIGALRM])?;
     SigSet::from_iter([Signal::SIGALRM]).thread_unblock()?;
     let limit = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
     alarm::set(limit.saturating_add(1));
@@ -106,13 +94,7 @@ pub fn tell_of_children() -> io::Result<std::os::unix::net::UnixStream> {
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
     CHILD_ENDS.store(theirs.into_raw_fd(), Ordering::Relaxed);
-    let action = SigAction::new(
-        SigHandler::Handler(child_has_ended),
-        SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
-    // SAFETY: the handler calls nothing but write(2), which is safe in a handler.
-    unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+    set(SigHandler::Handler(child_has_ended), [Signal::SIGCHLD])?;
     Ok(ours)
 }
 

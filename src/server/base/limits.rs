@@ -11,8 +11,8 @@ use nix::sys::{
 /// so long for it, and so do the manual and the files for service managers promise.
 pub const END_TIMEOUT: Duration = Duration::from_secs(85);
 
-/// How many descriptors the daemon may have at least, if the hard limit allows: 2,048 clients, the
-/// browsers, the providers.
+/// How many descriptors the token holder may have at least, if the hard limit allows: 2,048
+/// clients, the browsers, the providers.
 const DESCRIPTORS: rlim_t = 4096;
 
 /// Gives the server as many descriptors as it may need; the limit that there was, if it had less.

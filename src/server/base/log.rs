@@ -14,8 +14,8 @@ use crate::text;
 /// Lines of this crate start with this target.
 const OWN: &str = "pizauth";
 
-/// The target of lines about who was let in: whoever opens a restricted socket can tell its use,
-/// however quiet the server is.
+/// The target of lines about clients of restricted sockets: the user who opens one can tell its
+/// use, however quiet the server is.
 pub const ACCESS: &str = "pizauth::access";
 
 /// The level that so many `-v` ask for; there is nothing to say above the third.
@@ -75,7 +75,7 @@ impl Log for Lines {
 }
 
 fn to_stderr(level: Level, line: &str) {
-    // With stderr closed there is nobody to tell.
+    // With stderr closed the line is lost.
     let _ = std::io::stderr().write_all(format!("{level} - {line}\n").as_bytes());
 }
 
@@ -87,7 +87,7 @@ fn to_syslog(level: Level, line: &str) {
         Level::Debug | Level::Trace => Severity::LOG_DEBUG,
     };
     let priority = Priority::new(severity, Facility::LOG_DAEMON);
-    // Without a syslog the daemon works as well.
+    // Without a syslog the server works as well.
     let _ = syslog(priority, line);
 }
 

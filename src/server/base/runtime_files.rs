@@ -1,29 +1,17 @@
 //! The files of the runtime directory: the lock that makes a server the only one, and sockets.
 
-use std::{
-    fs,
-    io::{self, ErrorKind, Read, Write},
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
-            net::{UnixListener, UnixStream},
-        },
-    },
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+use std::{fs, path::Path, thread};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{error::other, limits::END_TIMEOUT};
-use crate::{
-    error::Failure,
-    paths::Address,
-    serve::lengthen_backlog,
-    wire::{self, Request},
-};
+use crate::wire::{self, Request};
+use crate::{error::Failure, paths::Address, serve::lengthen_backlog};
 
 /// How often the new one looks meanwhile.
 const TAKEOVER_POLL: Duration = Duration::from_millis(20);
@@ -112,7 +100,7 @@ pub fn id_of(found: &fs::Metadata) -> FileId {
     (found.dev(), found.ino())
 }
 
-/// Listens on a Unix socket. A socket that nobody listens on is replaced.
+/// Listens on a Unix socket. A socket without a listener is replaced.
 pub fn listen(path: &Path) -> Result<(UnixListener, FileId), Failure> {
     let cant = |error: io::Error| {
         other(&format!(

@@ -1,5 +1,5 @@
-//! Signals as descriptors that become readable. Programs inherit what is blocked, so whoever starts
-//! one does so [`unmasked`].
+//! Signals as descriptors that become readable. Programs inherit what is blocked, so a process that
+//! starts one does so [`unmasked`].
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -24,7 +24,7 @@ fn hang_up() -> ServerSignal {
     }
 }
 
-/// Keeps the signals that the daemon answers from its threads; to be called before there are any.
+/// Keeps the signals that the server answers from its threads; to be called before there are any.
 pub fn block() -> io::Result<()> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&answered()), None)?;
     Ok(())
@@ -69,9 +69,9 @@ pub fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that mean something to the daemon, or must not end it.
+/// The signals that mean something to the server, or must not end it.
 pub fn answered() -> SigSet {
-    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a daemon that holds every token. Nor
+    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a process that holds every token. Nor
     // must SIGXFSZ: a file that must not grow is an error like any other.
     [
         Signal::SIGTERM,
@@ -98,7 +98,7 @@ mod sys {
         Ok(SignalFd::with_flags(signals, flags)?)
     }
 
-    /// The daemon's signals.
+    /// The token holder's signals.
     pub struct SignalWatch(SignalFd);
 
     impl SignalWatch {
@@ -159,7 +159,7 @@ mod sys {
 
     use super::*;
 
-    /// The daemon's signals, from a thread that waits for them.
+    /// The token holder's signals, from a thread that waits for them.
     pub struct SignalWatch(UnixStream);
 
     impl SignalWatch {

@@ -1,12 +1,8 @@
 //! Makes the capabilities of what the configuration has other processes do.
 
-use crate::{
-    config::{ClientSecret, Config},
-    server::ipc::{
-        capability::{CapabilityGrant, Key, SOCKET, TOKEN_FILE},
-        hook_messages::HookKind,
-    },
-};
+use crate::config::{ClientSecret, Config};
+use crate::server::ipc::capability::{CapabilityGrant, Key, SOCKET, TOKEN_FILE};
+use crate::server::ipc::hook_messages::HookKind;
 
 /// One for each command, token file and restricted socket.
 pub fn grants(key: &Key, config: &Config) -> Vec<CapabilityGrant> {

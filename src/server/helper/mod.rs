@@ -1,48 +1,30 @@
-//! A helper: a process that the monitor forks for one deed that needs the user's rights (a file, a
-//! socket, a name), and that ends when the holder lets it go, or by its own alarm.
+//! A helper: a process that the monitor forks for one request that needs the user's rights (a file,
+//! a socket, a name), and that ends when the holder lets it go, or by its own alarm.
 //!
 //! It has all of the user's rights and no secrets but the key of the capabilities and, where it
 //! reads it, the configuration. It does what its kind may do, for a path only with the
-//! configuration's capability: it opens, and passes the descriptor on. It asks nobody. When it is
-//! killed, its one request has failed.
+//! configuration's capability: it opens, and passes the descriptor on. It sends no requests. When
+//! it is killed, its one request has failed.
 
 mod capabilities;
 mod trial;
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind},
-    net::ToSocketAddrs,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt, OpenOptionsExt},
-            net::UnixStream,
-        },
-    },
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
-use crate::{
-    error::Failure,
-    paths,
-    server::{
-        base::{
-            activation::listener,
-            config_file,
-            error::other,
-            runtime_files::{self, FileId},
-        },
-        ipc::{
-            capability::{Capability, SOCKET, TOKEN_FILE},
-            helper_messages::{
-                HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest,
-                ReplyLine,
-            },
-            line::Message,
-        },
-    },
+use crate::server::base::runtime_files::{self, FileId};
+use crate::server::base::{activation::listener, config_file, error::other};
+use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
+use crate::server::ipc::helper_messages::{
+    HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest, ReplyLine,
 };
+use crate::server::ipc::line::Message;
+use crate::{error::Failure, paths};
 
 /// Does what the holder at the other end of `line` asks for until that lets go.
 ///
@@ -166,7 +148,7 @@ fn opened(file: File) -> Done {
     }
 }
 
-/// Whoever took the lock away may have started another server.
+/// The process that took the lock away may have started another server.
 fn listen_control(path: &Path) -> Result<Done, HelperError> {
     if runtime_files::answers(path) {
         return Ok(HelperReply::Taken.into());
@@ -182,8 +164,8 @@ fn listen(path: &Path) -> Result<Done, HelperError> {
     })
 }
 
-/// The server listens at this path, or it isn't one of its sockets: whoever has the socket has it
-/// from a helper, or from who started the server. What is no socket stays, too.
+/// The server listens at this path, or it isn't one of its sockets: its owner has the socket
+/// from a helper, or from the process that started the server. What is no socket stays, too.
 fn remove_socket(path: &Path, id: FileId, brought: Option<OwnedFd>) -> Result<(), Failure> {
     let listens_there = || brought.and_then(listener).is_some_and(|it| it.0 == path);
     if path != paths::address()?.socket && !listens_there() {

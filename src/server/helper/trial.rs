@@ -1,12 +1,8 @@
 //! Has the program that is there now look at a state, before a restart becomes it.
 
-use std::{
-    io::Read,
-    os::{fd::OwnedFd, unix::process::CommandExt},
-    path::Path,
-    process::{ChildStderr, Command, Stdio},
-    time::Duration,
-};
+use std::os::{fd::OwnedFd, unix::process::CommandExt};
+use std::process::{ChildStderr, Command, Stdio};
+use std::{io::Read, path::Path, time::Duration};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},

@@ -2,31 +2,21 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{
-    life::LifeRequest,
-    replies::{failure, json},
-    show,
-    sign_in::{self, Answered, FinalReply},
-    state::Holder,
-    verbs,
-};
-use crate::{
-    control::{self, Answer, Handler},
-    core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter},
-    error::{Exit, Failure},
-    oauth::token::Refusal,
-    report,
-    serve::{ConnId, Remote, Unparked},
-    server::base::clock,
-    view::News,
-    wire::{self, Reply, Request, ShowArgs},
-};
+use super::replies::{failure, json};
+use super::sign_in::{self, Answered, FinalReply};
+use super::{life::LifeRequest, show, state::Holder, verbs};
+use crate::control::{self, Answer, Handler};
+use crate::core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter};
+use crate::error::{Exit, Failure};
+use crate::serve::{ConnId, Remote, Unparked};
+use crate::wire::{self, Reply, Request, ShowArgs};
+use crate::{oauth::token::Refusal, report, server::base::clock, view::News};
 
 /// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
 /// a slow provider needs, and what a mail program bears.
 const REFRESH_WAIT: Duration = Duration::from_secs(30);
 
-/// The daemon as its clients see it. Lives on the thread of the control socket.
+/// The token holder as its clients see it. Lives on the thread of the control socket.
 pub struct Clients {
     holder: Arc<Holder>,
     waiting: HashMap<ConnId, Asking>,
@@ -41,7 +31,7 @@ struct Asking {
 }
 
 impl Clients {
-    /// Nobody yet.
+    /// Without clients yet.
     pub fn new(holder: Arc<Holder>) -> Self {
         Clients {
             holder,
@@ -182,23 +172,14 @@ fn restarting() -> Reply {
 
 /// A request for the log: what it is and whose, and nothing of what else it holds.
 fn words(request: &Request) -> String {
-    let of = |verb, account| format!("{verb} {}", crate::text::sanitize(account));
-    match request {
-        Request::Auth(args) => of("auth", &args.account),
-        Request::Await(args) => of("await", &args.account),
-        Request::Dump => "dump".into(),
-        Request::Info => "info".into(),
-        Request::Redirect(_) => "redirect".into(),
-        Request::Refresh(args) => of("refresh", &args.account),
-        Request::Reload => "reload".into(),
-        Request::Restart => "restart".into(),
-        Request::Restore(_) => "restore".into(),
-        Request::Revoke(args) => of("revoke", &args.account),
-        Request::Show(args) => of("show", &args.account),
-        Request::Shutdown => "shutdown".into(),
-        Request::Status => "status".into(),
-        Request::Watch => "watch".into(),
-    }
+    let account = match request {
+        Request::Auth(args) | Request::Await(args) => &args.account,
+        Request::Refresh(args) => &args.account,
+        Request::Revoke(args) => &args.account,
+        Request::Show(args) => &args.account,
+        _ => return request.verb().into(),
+    };
+    format!("{} {}", request.verb(), crate::text::sanitize(account))
 }
 
 /// Answers those who wait for a token.

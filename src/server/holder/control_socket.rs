@@ -1,33 +1,19 @@
 //! Where clients find the server: the lock that makes it the only one, the control socket's file,
 //! and what it takes to be found again when those have gone.
 
-use std::{
-    fs, io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::{fs, io, sync::Arc};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::helpers::{Helper, MonitorClient};
-use crate::{
-    control,
-    error::Failure,
-    lock::Lock,
-    paths::Address,
-    serve::{Listener, Remote},
-    server::{
-        base::{
-            error::other,
-            runtime_files::{FileId, Unavailable, id_of},
-        },
-        ipc::helper_messages::HelperKind,
-    },
-};
+use crate::serve::{Listener, Remote};
+use crate::server::base::error::other;
+use crate::server::base::runtime_files::{FileId, Unavailable, id_of};
+use crate::server::ipc::helper_messages::HelperKind;
+use crate::{control, error::Failure, lock::Lock, paths::Address};
 
 /// The server's lock and socket.
 pub struct ControlSocket {
@@ -55,7 +41,7 @@ pub enum Found {
     Mended,
     /// It is gone, and can't be made now.
     Missing,
-    /// Another server has taken its place, so that nobody would find this one any more.
+    /// Another server has taken its place, so that no client would find this one any more.
     Replaced,
 }
 
@@ -95,7 +81,7 @@ impl ControlSocket {
         self.state.with(|state| state.listener = None);
     }
 
-    /// Removes the socket's file, so that nobody finds it any more.
+    /// Removes the socket's file, so that no client finds it any more.
     pub fn remove(&self) {
         let file = self.state.with(|state| state.file.clone());
         if let Some(file) = file {
@@ -183,7 +169,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file that is there, as whoever made it says.
+    /// The file that is there, as the helper that made it says.
     pub fn known(path: &Path, id: FileId) -> Self {
         let path = path.to_owned();
         SocketFile { path, id }

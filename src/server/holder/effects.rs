@@ -2,13 +2,9 @@
 
 use std::sync::Arc;
 
+use super::engine::{Engine, Executor};
 use super::{
-    clients,
-    engine::{Engine, Executor},
-    hooks::Hooks,
-    provider::Provider,
-    redirects::Settle,
-    token_files::TokenFiles,
+    clients, hooks::Hooks, provider::Provider, redirects::Settle, token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, core::Effect, serve::Remote, view::News};
 
@@ -43,7 +39,8 @@ impl Executor for Effects {
                 account,
                 result,
             } => {
-                // A number is a browser's or a client's; whoever doesn't know it does nothing.
+                // A number is a browser's or a client's; the server that doesn't know it does
+                // nothing.
                 for waiter in waiters {
                     (self.settle)(waiter, &account, &result);
                     clients::settle(&self.clients, waiter, what, &account, &result);

@@ -79,7 +79,7 @@ impl Engine {
             entropy: &mut Random,
         };
         let (value, ticket, changed) = self.core.with(|core| {
-            // Whoever holds it back, loads or saves waits for the end of what is under way.
+            // A restart, a load or a save waits for the end of what is under way.
             let waits = |core: &Core| (core.is_held() && core.awaits_reply(), core.is_keeping());
             let before = (core.poll_timeout(), waits(core));
             let value = event(core, &mut cx);

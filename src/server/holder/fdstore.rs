@@ -1,46 +1,29 @@
 //! The service manager's file-descriptor store (sd_notify(3), FDSTORE=1). A server that is told to
 //! stop can't know whether another is to follow: it leaves its state and its sockets there, and the
-//! manager hands them to the next one if it restarts the service, or else closes them. The state is
-//! in memory without a name, as by a restart in place; who connects meanwhile waits.
+//! manager passes them to the next one if it restarts the service, or else closes them. The state
+//! is in memory without a name, as by a restart in place; who connects meanwhile waits.
 //!
 //! What was left is read at the start, and taken away only when the new server answers: if it can't
-//! start, the next one gets another chance. The sockets are let go then, so that nobody waits for a
-//! server that doesn't come.
+//! start, the next one gets another chance. The sockets are closed then, so that no client waits
+//! for a server that doesn't come.
 
-use std::{
-    env,
-    fs::File,
-    io::{self, Seek},
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::UnixListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::{env, fs::File, sync::Arc};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    control_socket::SocketFile,
-    helpers::MonitorClient,
-    redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state},
-};
-use crate::{
-    config::RestrictedSocket,
-    core::{CoreState, Ports, STATE_VERSION, dump},
-    paths,
-    redirect::Identity,
-    server::{
-        base::{
-            activation::{InheritedFd, listener},
-            pipe::{PipeReader, pipe},
-        },
-        ipc::memfd,
-    },
-};
+use super::redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state};
+use super::{control_socket::SocketFile, helpers::MonitorClient};
+use crate::core::{CoreState, Ports, STATE_VERSION, dump};
+use crate::server::base::activation::{InheritedFd, listener};
+use crate::server::base::pipe::{PipeReader, pipe};
+use crate::server::ipc::memfd;
+use crate::{config::RestrictedSocket, paths, redirect::Identity};
 
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
@@ -172,7 +155,7 @@ pub struct Predecessor {
     monitor: Arc<MonitorClient>,
     states: Vec<File>,
     sockets: Vec<(PathBuf, UnixListener)>,
-    /// Which places somebody has asked for.
+    /// Which paths were asked for.
     used: Vec<PathBuf>,
     /// They are still the manager's, too.
     kept: bool,
@@ -231,7 +214,7 @@ impl Predecessor {
         found.collect()
     }
 
-    /// The new server answers: the state is its own now, and nobody else shall have it.
+    /// The new server answers: the state is its own now, and no other process shall have it.
     pub fn forget(mut self) {
         if !self.kept {
             return;
@@ -252,7 +235,7 @@ impl Predecessor {
 }
 
 impl Drop for Predecessor {
-    /// Without a server, nobody shall wait for one at its sockets.
+    /// Without a server, no client shall wait for one at its sockets.
     fn drop(&mut self) {
         if self.kept {
             remove(&self.monitor, &[SOCKET]);

@@ -1,18 +1,13 @@
 //! Restart in place: the monitor becomes a new version of the program by execve(2), which forks its
 //! own token holder, and that goes on. The sockets stay open, so clients wait a moment instead of failing;
-//! the monitor's process stays the same, so whoever supervises it notices nothing; the state goes
+//! the monitor's process stays the same, so its supervisor notices nothing; the state goes
 //! through memory that has no name, and through the monitor as a descriptor only.
 //!
 //! Before the point of no return the new program is tried as a process of its own, with the same
 //! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek},
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
-};
+use std::io::{self, Read, Seek};
+use std::{fs::File, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,22 +15,12 @@ use super::{
     hooks::HooksState,
     redirect_ports::{PortState, listeners},
 };
-use crate::{
-    config::Config,
-    core::{CoreState, STATE_VERSION},
-    error::Failure,
-    server::{
-        base::{
-            config_file::{self, ConfigText},
-            error::other,
-        },
-        ipc::{
-            capability::{Capabilities, CapabilityGrant},
-            memfd,
-            slots::Slot,
-        },
-    },
-};
+use crate::core::{CoreState, STATE_VERSION};
+use crate::server::base::config_file::{self, ConfigText};
+use crate::server::base::error::other;
+use crate::server::ipc::capability::{Capabilities, CapabilityGrant};
+use crate::server::ipc::{memfd, slots::Slot};
+use crate::{config::Config, error::Failure};
 
 /// What the state starts with.
 const MAGIC: &str = "pizauth handover ";

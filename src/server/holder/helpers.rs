@@ -1,41 +1,23 @@
 //! The holder's line to the monitor, and helpers for what the holder can't do itself since it has
 //! given up the file system and running programs.
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind, Write},
-    net::SocketAddr,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
-    },
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+use std::{fs::File, net::SocketAddr, path::Path, sync::Arc};
 
 use nix::poll::{PollTimeout, poll};
 
-use crate::{
-    config::Config,
-    error::Failure,
-    lock::Lock,
-    secret::Secret,
-    server::{
-        base::{
-            config_file::{self, ConfigText},
-            error::other,
-            runtime_files::FileId,
-        },
-        ipc::{
-            capability::{Capabilities, Capability, SOCKET},
-            helper_messages::{HelperKind, HelperOutcome, HelperReply, HelperRequest, RequestLine},
-            line::{Line, MAX_FDS, Message},
-            monitor_messages::{MonitorReply, MonitorRequest},
-        },
-    },
-    time::humane,
+use crate::server::base::config_file::{self, ConfigText};
+use crate::server::base::{error::other, runtime_files::FileId};
+use crate::server::ipc::capability::{Capabilities, Capability, SOCKET};
+use crate::server::ipc::helper_messages::{
+    HelperKind, HelperOutcome, HelperReply, HelperRequest, RequestLine,
 };
+use crate::server::ipc::line::{Line, MAX_FDS, Message};
+use crate::server::ipc::monitor_messages::{MonitorReply, MonitorRequest};
+use crate::{config::Config, error::Failure, lock::Lock, secret::Secret, time::humane};
 
 /// How long the monitor may take to take a request or to do what it does itself: it takes
 /// microseconds, and must not keep the end of a session waiting.

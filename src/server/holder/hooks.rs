@@ -141,7 +141,7 @@ impl Hooks {
         Ok(())
     }
 
-    /// What there is to hand over once [`Hooks::is_settled`]; the lines go along.
+    /// The state for a restart once [`Hooks::is_settled`]; the lines go along.
     ///
     /// # Errors
     /// When an order that a runner hasn't taken yet would get lost, or it can't be written.
@@ -611,7 +611,7 @@ fn collect(mut pipe: PipeReader, kind: HookKind) -> io::Result<Receiver<Output>>
         if outcome.is_ok() && !loads {
             outcome = io::copy(&mut pipe, &mut io::sink()).map(|_| 0);
         }
-        // Nobody listens when the command has failed.
+        // The receiver is gone when the command has failed.
         let _ = sender.send(outcome.map(|_| output));
     })?;
     Ok(receiver)

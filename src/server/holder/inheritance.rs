@@ -9,12 +9,9 @@ use std::{
 
 use nix::poll::{PollTimeout, poll};
 
+use crate::core::dump::{self, Dump};
 use crate::{
-    core::dump::{self, Dump},
-    error::Failure,
-    secret::SecretBytes,
-    server::base::error::other,
-    wire::MAX_RESTORE_BYTES,
+    error::Failure, secret::SecretBytes, server::base::error::other, wire::MAX_RESTORE_BYTES,
 };
 
 /// How long the other end may take: the old server has ten seconds to end.

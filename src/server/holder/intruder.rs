@@ -2,37 +2,19 @@
 //! runs it when a file of this name lies in the drills' directory (guard.rs), and logs what came of
 //! it.
 
-use std::{
-    fs, io,
-    net::TcpListener,
-    os::{
-        fd::AsFd,
-        unix::{fs::PermissionsExt, net::UnixStream},
-    },
-    path::Path,
-    process::Command,
-    sync::Arc,
-    thread,
-};
+use std::os::fd::AsFd;
+use std::os::unix::{fs::PermissionsExt, net::UnixStream};
+use std::{fs, io, net::TcpListener, path::Path, process::Command, sync::Arc, thread};
 
-use nix::{
-    sys::{
-        signal::kill,
-        socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket},
-        uio::{RemoteIoVec, process_vm_readv},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::kill;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 
 use super::state::Holder;
-use crate::{
-    error::Failure,
-    secret::Secret,
-    server::{
-        base::{guard, runtime_files},
-        ipc::{capability::Capability, helper_messages::HelperKind},
-    },
-};
+use crate::server::base::{guard, runtime_files};
+use crate::server::ipc::{capability::Capability, helper_messages::HelperKind};
+use crate::{error::Failure, secret::Secret};
 
 /// Tries, if there is an order to.
 pub fn visit(holder: &Arc<Holder>) {
@@ -67,7 +49,7 @@ pub fn stay() {
     }
 }
 
-/// What he tries himself.
+/// What the intruder tries itself.
 fn alone(holder: &Holder, drills: &Path) -> Vec<(&'static str, io::Result<()>)> {
     let parent = Pid::parent();
     let environment = format!("/proc/{parent}/environ");
@@ -128,7 +110,7 @@ fn listen_anywhere() -> nix::Result<()> {
     listen(&socket, Backlog::MAXCONN)
 }
 
-/// What he would have those do who may.
+/// What the intruder asks of the processes that may.
 fn by_others(holder: &Holder, drills: &Path) -> Vec<(&'static str, Result<(), String>)> {
     let file: Arc<str> = drills.join("by-hand").display().to_string().into();
     let forged = Capability::default();

@@ -4,13 +4,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    fdstore,
-    life::{AskedBy, Begun, LifeRequest, Verdict},
-    reload,
-    state::Holder,
-    trial,
-};
+use super::life::{AskedBy, Begun, LifeRequest, Verdict};
+use super::{fdstore, reload, state::Holder, trial};
 use crate::{
     error::{Exit, Failure},
     server::base::guard,
@@ -41,7 +36,7 @@ pub fn request(holder: &Arc<Holder>, request: LifeRequest, by: AskedBy) -> Optio
 
 /// A service manager or a person has sent SIGTERM or SIGINT.
 pub fn stop_by_signal(holder: &Arc<Holder>) {
-    // The same signal comes from the monitor and from whoever signals all of the server.
+    // The same signal comes from the monitor and from a process that signals all of the server.
     if fdstore::is_there() && !holder.is_stopping() {
         return holder.leave();
     }
@@ -122,7 +117,7 @@ fn perform(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy]) {
             }
         },
         LifeRequest::Stop => {
-            // Nobody shall find it when the command has ended.
+            // No client shall find it when the command has ended.
             holder.socket.remove();
             holder.restricted.remove();
             holder.reply(by, &Reply::done());

@@ -1,15 +1,10 @@
 //! The main thread: it sleeps until a deadline of the core, a signal, a hook's end or a change around
 //! the control socket, and does what there is to do. It never waits for anything else.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+use std::{io, os::fd::AsFd};
 
 use nix::{
     errno::Errno,
@@ -20,15 +15,9 @@ use super::{
     control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
     socket_watch::SocketWatch, state::Holder, timer::Timer,
 };
-use crate::{
-    alarm::Alarm,
-    core::Core,
-    serve::Remote,
-    server::base::{
-        guard,
-        signals::{ServerSignal, SignalWatch},
-    },
-};
+use crate::server::base::guard;
+use crate::server::base::signals::{ServerSignal, SignalWatch};
+use crate::{alarm::Alarm, core::Core, serve::Remote};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
@@ -48,7 +37,7 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long clients may take to finish what they have begun to ask.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How often to look meanwhile whether the socket is still there: nobody finds it before.
+/// How often to look meanwhile whether the socket is still there: no client finds it before.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
 /// How long the main thread rests after a panic: what brought it about is likely still there, and a
@@ -218,7 +207,7 @@ impl MainThread {
         self.turns.turn(engine, hooks, watch, limit)
     }
 
-    /// The signals that have come and that nobody has answered.
+    /// The signals that have arrived and aren't answered yet.
     pub fn signals(&self) -> Vec<ServerSignal> {
         std::iter::from_fn(|| self.turns.signals.next()).collect()
     }
@@ -271,7 +260,7 @@ impl MainThread {
         while let Some(drained) = draining.last().filter(|_| Instant::now() < give_up) {
             match drained.recv_timeout(DRAIN_LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
-                // A server that has panicked answers nobody.
+                // A server that has panicked answers no client.
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => drop(draining.pop()),
             }
             if self.look()? {
@@ -296,7 +285,7 @@ impl MainThread {
         }
     }
 
-    /// Has both servers answer those who have begun to ask, and let nobody else in.
+    /// Has both servers answer the clients that have begun to ask, and admit no others.
     fn drain(&self) -> Vec<Receiver<()>> {
         self.remotes.iter().map(Remote::drain).collect()
     }
@@ -320,7 +309,7 @@ impl MainThread {
         }
     }
 
-    /// The last save. Nobody is answered any more.
+    /// The last save. No client is answered any more.
     pub fn close(&mut self) {
         let holder = self.holder.clone();
         let engine = &holder.engine;

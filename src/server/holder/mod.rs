@@ -47,44 +47,29 @@ mod token_files;
 mod trial;
 mod verbs;
 
-use std::{
-    io,
-    os::{fd::OwnedFd, unix::net::UnixListener},
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::os::{fd::OwnedFd, unix::net::UnixListener};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::{io, sync::Arc};
 
 use sd_notify::NotifyState;
 
+use self::parts::{Parts, Place, Sockets};
+use self::state::{Holder, STACK};
 use self::{
-    clients::Clients,
-    handover::Succession,
-    helpers::MonitorClient,
-    main_thread::MainThread,
-    parts::{Parts, Place, Sockets},
-    redirect_ports::RedirectPorts,
-    redirects::Endpoint,
-    socket_watch::SocketWatch,
-    state::{Holder, STACK},
+    clients::Clients, handover::Succession, helpers::MonitorClient, main_thread::MainThread,
+    redirect_ports::RedirectPorts, redirects::Endpoint, socket_watch::SocketWatch,
 };
-use crate::{
-    control::{self, Control},
-    core::Core,
-    error::Failure,
-    paths,
-    redirect::{self, Site},
-    serve::{self, Listener},
-    server::{
-        base::{
-            activation::{self, InheritedFd},
-            error::{cant, other},
-            guard, runtime_files,
-        },
-        ipc::{capability::Capabilities, monitor_messages::HolderLines, slots::SlotReader},
-    },
-    sys,
+use crate::control::{self, Control};
+use crate::redirect::{self, Site};
+use crate::serve::{self, Listener};
+use crate::server::base::activation::{self, InheritedFd};
+use crate::server::base::error::{cant, other};
+use crate::server::base::{guard, runtime_files};
+use crate::server::ipc::{
+    capability::Capabilities, monitor_messages::HolderLines, slots::SlotReader,
 };
+use crate::{core::Core, error::Failure, paths, sys};
 
 /// What a holder begins with.
 pub struct Beginning {
@@ -96,7 +81,7 @@ pub struct Beginning {
     pub inherited: Vec<InheritedFd>,
     /// It takes the place of an older server, whose tokens are on standard input.
     pub heir: bool,
-    /// It goes to the root directory: whoever unmounts the one it was started in shall be free to.
+    /// It goes to the root directory, so that the one it was started in can be unmounted.
     pub leave_directory: bool,
     /// Called when it answers.
     pub answers: Box<dyn FnOnce() -> io::Result<()>>,

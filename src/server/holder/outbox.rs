@@ -1,8 +1,8 @@
-//! What follows from the core's events, in the order of the events, whoever has it done.
+//! What follows from the core's events, in the order of the events, whichever thread delivers it.
 //!
 //! Two threads that feed the core one after the other must not swap what follows, or a hook hears
 //! of a token's end before its beginning. So a parcel is put here while the core is still locked,
-//! and whoever finds nobody at it delivers, the oldest parcel first.
+//! and a thread that finds no other delivering delivers, the oldest parcel first.
 
 use std::{
     collections::VecDeque,
@@ -21,7 +21,7 @@ struct State<T> {
     waiting: VecDeque<T>,
     put: Ticket,
     delivered: Ticket,
-    /// The last that followed from a delivery: whoever delivers goes on until then.
+    /// The last that followed from a delivery: the delivering thread goes on until then.
     owed: Ticket,
     /// Who delivers.
     busy: Option<ThreadId>,

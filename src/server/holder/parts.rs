@@ -1,51 +1,28 @@
 //! What a holder is made of, before it answers.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::net::UnixListener,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::{fs::File, io, os::unix::net::UnixListener, sync::Arc};
 
 use nix::fcntl::Flock;
 
+use super::control_socket::{self, ControlSocket, SocketFile};
+use super::main_thread::{MainThread, Turns};
+use super::redirect_ports::{RedirectInfo, RedirectPorts};
+use super::state::{Holder, RestartProgress};
 use super::{
-    control_socket::{self, ControlSocket, SocketFile},
-    effects::Effects,
-    engine::Engine,
-    fdstore,
-    helpers::MonitorClient,
-    hooks::Hooks,
-    life::Life,
-    main_thread::{MainThread, Turns},
-    provider::Provider,
-    redirect_ports::{RedirectInfo, RedirectPorts},
-    redirects,
-    restricted::RestrictedSockets,
-    socket_watch::SocketWatch,
-    state::{Holder, RestartProgress},
-    timer::Timer,
-    token_files::TokenFiles,
+    effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
+    provider::Provider, redirects, restricted::RestrictedSockets, socket_watch::SocketWatch,
+    timer::Timer, token_files::TokenFiles,
 };
-use crate::{
-    alarm::Alarm,
-    config::{Config, RestrictedSocket},
-    core::{Core, CoreState},
-    error::Failure,
-    lock::Lock,
-    paths::Address,
-    redirect::{Pages, Site},
-    serve::{self, Inbox, Remote},
-    server::{
-        base::{
-            clock,
-            error::{cant, other},
-            signals::{ServerSignal, SignalWatch},
-        },
-        ipc::{helper_messages::HelperKind, line::Line, monitor_messages::MonitorEvent},
-    },
-};
+use crate::config::{Config, RestrictedSocket};
+use crate::core::{Core, CoreState};
+use crate::redirect::{Pages, Site};
+use crate::serve::{self, Inbox, Remote};
+use crate::server::base::clock;
+use crate::server::base::error::{cant, other};
+use crate::server::base::signals::{ServerSignal, SignalWatch};
+use crate::server::ipc::{helper_messages::HelperKind, line::Line, monitor_messages::MonitorEvent};
+use crate::{alarm::Alarm, error::Failure, lock::Lock, paths::Address};
 
 /// All but the sockets.
 pub struct Parts {
@@ -156,7 +133,7 @@ impl Parts {
     }
 
     /// Goes on from the state of a server that has ended. Nothing is sent before the state is this
-    /// server's own: a start that fails must leave the next one tokens that nobody has used.
+    /// server's own: a start that fails must leave the next one unused tokens.
     pub fn adopt(&self, state: CoreState) {
         self.engine.with(|core, cx| {
             core.hold();

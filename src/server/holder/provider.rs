@@ -1,28 +1,18 @@
 //! Asking the providers: a few worker threads that share one agent, and with it connections
 //! and TLS sessions. Workers start when there is work and end when there is none.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Arc, Weak},
-    thread,
-};
+use std::sync::{Arc, Weak};
+use std::{collections::VecDeque, io, thread};
 
 use url::Url;
 
 use super::{engine::Engine, helpers::MonitorClient};
-use crate::{
-    core::AttemptId,
-    http::{Agents, Names},
-    lock::Lock,
-    oauth::token::{Outcome, Request},
-    server::{
-        base::{clock, guard},
-        ipc::helper_messages::HelperKind,
-    },
-    sys,
-    time::{Instant, humane},
-};
+use crate::http::{Agents, Names};
+use crate::oauth::token::{Outcome, Request};
+use crate::server::base::{clock, guard};
+use crate::server::ipc::helper_messages::HelperKind;
+use crate::time::{Instant, humane};
+use crate::{core::AttemptId, lock::Lock, sys};
 
 /// How many requests are under way at once: 3,000 tokens due together are done within a minute
 /// even when each takes a tenth of a second, and the threads stay few.

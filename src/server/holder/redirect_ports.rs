@@ -5,16 +5,11 @@ use std::{io, net::TcpListener, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    config::{Config, Listen},
-    core::Ports,
-    error::Failure,
-    redirect::{self, Bound, Identity, Site},
-    server::{
-        base::error::other,
-        ipc::slots::{Slot, SlotReader, SlotWriter},
-    },
-};
+use crate::config::{Config, Listen};
+use crate::redirect::{self, Bound, Identity, Site};
+use crate::server::base::error::other;
+use crate::server::ipc::slots::{Slot, SlotReader, SlotWriter};
+use crate::{core::Ports, error::Failure};
 
 /// All of them.
 #[derive(Default)]

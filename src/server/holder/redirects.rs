@@ -10,7 +10,7 @@ use crate::{
     serve::{ConnId, Remote},
 };
 
-/// The daemon as the redirection endpoint sees it.
+/// The token holder as the redirection endpoint sees it.
 pub struct Endpoint(pub Arc<Engine>);
 
 /// Tells the browser that waits for the end of a sign-in.

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 
 use super::{fdstore, helpers, redirect_ports::listeners, state::Holder};
-use crate::{
-    error::Failure,
-    server::{base::config_file, ipc::helper_messages::HelperKind},
-    sys,
-};
+use crate::server::{base::config_file, ipc::helper_messages::HelperKind};
+use crate::{error::Failure, sys};
 
 /// The ports that browsers know don't change while the server runs.
 const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were until you run \

@@ -1,12 +1,8 @@
 //! What clients hear: failures and remarks in the words that all verbs share.
 
-use crate::{
-    core::Progress,
-    error::{Exit, Failure},
-    oauth::token::Refusal,
-    view::DeviceView,
-    wire::{self, Reply},
-};
+use crate::error::{Exit, Failure};
+use crate::wire::{self, Reply};
+use crate::{core::Progress, oauth::token::Refusal, view::DeviceView};
 
 /// There is no token, and this is what brings one.
 pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
@@ -23,7 +19,7 @@ pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
     }
 }
 
-/// Somebody has to sign in there.
+/// The user has to sign in there.
 fn sign_in_needed(
     no_url: bool,
     uri: &str,
@@ -38,10 +34,7 @@ fn sign_in_needed(
         ));
     }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
-    Reply::Failure(match reason {
-        Some(refusal) => failure.hint(refusal.line()),
-        None => failure,
-    })
+    Reply::Failure(failure.with_hint(reason.map(|refusal| refusal.line())))
 }
 
 /// Where to sign in isn't known yet.
@@ -63,7 +56,7 @@ fn asking_for_code() -> Reply {
     Reply::Failure(failure.hint("ask again in a moment"))
 }
 
-/// Somebody is just signing in.
+/// A sign-in is being completed.
 pub fn being_completed(trouble: Option<Refusal>) -> Reply {
     match trouble {
         None => failure(Exit::TryLater, "the authorisation is just being completed"),
@@ -91,10 +84,7 @@ pub fn failure(exit: Exit, what: &str) -> Reply {
 /// Not done, in the provider's words.
 pub fn refused(exit: Exit, what: &str, refusal: Refusal) -> Reply {
     let failure = Failure::new(exit, format!("{what}: {}", refusal.text));
-    Reply::Failure(match refusal.hint {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    })
+    Reply::Failure(failure.with_hint(refusal.hint))
 }
 
 /// Done, with this to print.

@@ -1,32 +1,18 @@
 //! `pizauth restart`, on this side of the monitor's execve(2): what is under way is finished, the
 //! state goes to a successor, and if there is none after all, everything goes on as it was.
 
-use std::{
-    cell::Cell,
-    io,
-    os::fd::AsFd,
-    sync::mpsc::sync_channel,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+use std::{cell::Cell, io, os::fd::AsFd, sync::mpsc::sync_channel};
 
-use super::{
-    handover::NewConfig,
-    jobs,
-    life::LifeRequest,
-    main_thread::{MainThread, Rest},
-    state::Holder,
-    trial::{describe, try_program},
-};
-use crate::{
-    core::Core,
-    server::{
-        base::signals::ServerSignal,
-        ipc::{memfd, slots::SlotWriter},
-    },
-};
+use super::main_thread::{MainThread, Rest};
+use super::trial::{describe, try_program};
+use super::{handover::NewConfig, jobs, life::LifeRequest, state::Holder};
+use crate::core::Core;
+use crate::server::base::signals::ServerSignal;
+use crate::server::ipc::{memfd, slots::SlotWriter};
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
-/// nobody hears may cost a login. A little longer than either may take.
+/// is lost may cost a login. A little longer than either may take.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
 
 /// How long the second trial may take, or a reload that is under way: a little longer than their

@@ -3,25 +3,16 @@
 
 use std::{collections::HashMap, os::unix::net::UnixListener, sync::Arc};
 
-use super::{
-    control_socket::SocketFile,
-    helpers::{Helper, MonitorClient},
-    replies::no_account,
-};
-use crate::{
-    config::RestrictedSocket,
-    control::{Asker, FULL},
-    core::access::{self, Denial, RestrictedRequest},
-    error::{Exit, Failure},
-    lock::Lock,
-    paths,
-    serve::{Listener, Remote},
-    server::{
-        base::{error::other, log::ACCESS},
-        ipc::capability::Capabilities,
-    },
-    wire::{NOT_ALLOWED, Reply, Request},
-};
+use super::helpers::{Helper, MonitorClient};
+use super::{control_socket::SocketFile, replies::no_account};
+use crate::control::{Asker, FULL};
+use crate::core::access::{self, Denial, RestrictedRequest};
+use crate::error::{Exit, Failure};
+use crate::serve::{Listener, Remote};
+use crate::server::base::{error::other, log::ACCESS};
+use crate::server::ipc::capability::Capabilities;
+use crate::wire::{NOT_ALLOWED, Reply, Request};
+use crate::{config::RestrictedSocket, lock::Lock, paths};
 
 /// The restricted sockets that are open.
 pub struct RestrictedSockets {
@@ -137,7 +128,8 @@ impl RestrictedSockets {
         }
     }
 
-    /// Lets nobody in by those that aren't wanted any more; those that are get their new rules.
+    /// Stops admitting clients by those that aren't wanted any more; the others get their new
+    /// rules.
     fn close_all_but(&self, wanted: &[RestrictedSocket]) -> Vec<(usize, OpenSocket)> {
         self.state.with(|state| {
             let mut gone = Vec::new();
@@ -171,7 +163,7 @@ impl RestrictedSockets {
         self.commit(plan);
     }
 
-    /// What there is to hand over: paths and sockets.
+    /// The state for a restart: paths and sockets.
     pub fn sockets(&self) -> Vec<(Arc<str>, Arc<UnixListener>)> {
         self.state.with(|state| {
             let open = state.open.values();
@@ -180,7 +172,7 @@ impl RestrictedSockets {
         })
     }
 
-    /// Removes their files: nobody finds them any more.
+    /// Removes their files, so that no client finds them any more.
     pub fn remove(&self) {
         for (_, socket) in self.close_all_but(&[]) {
             socket.file.remove_with(&self.monitor, &socket.listener);
@@ -242,8 +234,8 @@ impl Admitted {
     }
 }
 
-/// The request in words for the log, and whether `rules` allow it. An authorisation URL goes to
-/// nobody through a restricted socket: whoever has it could sign in as somebody else.
+/// The request in words for the log, and whether `rules` allow it. An authorisation URL goes
+/// through no restricted socket: a process that has it could sign in as another user.
 fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(), Reply>) {
     let verb = request.verb();
     let (asked, no_url) = match request {

@@ -5,16 +5,9 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::replies::{failure, no_account, not_yet, refused};
-use crate::{
-    core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest},
-    error::{Exit, Failure},
-    form::Format,
-    oauth::sasl,
-    report,
-    secret::SecretBytes,
-    time::humane,
-    wire::Reply,
-};
+use crate::core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest};
+use crate::error::{Exit, Failure};
+use crate::{form::Format, oauth::sasl, report, secret::SecretBytes, time::humane, wire::Reply};
 
 /// The line that answers an `ask`.
 pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {

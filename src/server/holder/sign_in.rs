@@ -6,14 +6,11 @@ use super::{
     engine::Engine,
     replies::{being_completed, failure, json, no_account, refused},
 };
-use crate::{
-    core::{CallbackAnswer, Ended, SignInWait, Waiter},
-    error::{Exit, Failure},
-    oauth::{authorization, token::Refusal},
-    serve::ConnId,
-    view::SignInStart,
-    wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs},
-};
+use crate::core::{CallbackAnswer, Ended, SignInWait, Waiter};
+use crate::error::{Exit, Failure};
+use crate::oauth::{authorization, token::Refusal};
+use crate::wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs};
+use crate::{serve::ConnId, view::SignInStart};
 
 /// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
 /// may take.
@@ -99,7 +96,7 @@ impl From<Reply> for Answered {
     }
 }
 
-/// The reply to whoever has waited for this.
+/// The reply to a client that has waited for this.
 pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Reply {
     match what {
         Ended::SignIn => signed_in(account, result),
@@ -112,7 +109,7 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
     }
 }
 
-/// Takes an authorization response that somebody has pasted.
+/// Takes an authorization response that the user has pasted.
 pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
     let Some(params) = authorization::pasted_params(args.address.expose()) else {
         let what = "this address has no authorization response in it";

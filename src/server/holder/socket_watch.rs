@@ -1,13 +1,11 @@
-//! Notices that the control socket's file may have gone: somebody cleaned the runtime directory,
+//! Notices that the control socket's file may have gone: a user cleaned the runtime directory,
 //! mounted another over it, or the system took it away. On Linux the kernel says so and nothing wakes
 //! up without a reason.
 
-use std::{
-    cell::Cell,
-    os::fd::BorrowedFd,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{cell::Cell, fs::File};
 
 use nix::poll::PollTimeout;
 
@@ -16,14 +14,15 @@ use nix::poll::PollTimeout;
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// How often to look where nothing tells, or where the last try to mend has failed: a user can wait
-/// so long for a daemon to be found again.
+/// so long for a server to be found again.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Tells when the socket should be looked at.
 pub struct SocketWatch {
     socket: PathBuf,
     watch: sys::Watch,
-    mounts: sys::Mounts,
+    /// The mounts that this process sees, proc_pid_mountinfo(5). Without /proc, no event arrives.
+    mounts: Option<File>,
     mounted: Cell<bool>,
     due: Option<Instant>,
 }
@@ -34,7 +33,7 @@ impl SocketWatch {
         SocketWatch {
             socket: socket.to_owned(),
             watch: sys::Watch::new(),
-            mounts: sys::Mounts::new(),
+            mounts: File::open("/proc/self/mountinfo").ok(),
             mounted: Cell::new(false),
             due: None,
         }
@@ -47,7 +46,7 @@ impl SocketWatch {
 
     /// Exceptional (POLLPRI) once, when something was mounted or unmounted.
     pub fn mounts(&self) -> Option<BorrowedFd<'_>> {
-        self.mounts.fd()
+        self.mounts.as_ref().map(AsFd::as_fd)
     }
 
     /// [`SocketWatch::mounts`] was exceptional; it says so once only.
@@ -102,31 +101,12 @@ impl SocketWatch {
 
 #[cfg(target_os = "linux")]
 mod sys {
-    use std::{
-        fs::File,
-        os::fd::{AsFd, BorrowedFd},
-        path::Path,
-    };
-
     use nix::{
         errno::Errno,
         sys::inotify::{AddWatchFlags, InitFlags, Inotify},
     };
 
-    /// The mounts that this process sees, proc_pid_mountinfo(5).
-    pub struct Mounts(Option<File>);
-
-    impl Mounts {
-        /// From now on.
-        pub fn new() -> Self {
-            // Without /proc, nobody tells.
-            Mounts(File::open("/proc/self/mountinfo").ok())
-        }
-
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            self.0.as_ref().map(AsFd::as_fd)
-        }
-    }
+    use super::{AsFd, BorrowedFd, Path};
 
     /// inotify(7) on the socket's directory and on the one around it.
     pub struct Watch(Option<Inotify>);
@@ -175,20 +155,7 @@ mod sys {
 
 #[cfg(not(target_os = "linux"))]
 mod sys {
-    use std::{os::fd::BorrowedFd, path::Path};
-
-    /// Nothing tells.
-    pub struct Mounts;
-
-    impl Mounts {
-        pub fn new() -> Self {
-            Mounts
-        }
-
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            None
-        }
-    }
+    use super::{BorrowedFd, Path};
 
     /// Nothing tells.
     pub struct Watch;

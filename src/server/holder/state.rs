@@ -2,16 +2,11 @@
 
 use std::{io, path::PathBuf, sync::Arc, thread};
 
+use super::life::{AskedBy, Life};
+use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::{
-    control_socket::ControlSocket,
-    engine::Engine,
-    fdstore,
-    helpers::MonitorClient,
-    hooks::Hooks,
-    life::{AskedBy, Life},
-    redirect_ports::{RedirectInfo, RedirectPorts},
-    restricted::RestrictedSockets,
-    token_files::TokenFiles,
+    control_socket::ControlSocket, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks,
+    restricted::RestrictedSockets, token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, server::base::guard, wire::Reply};
 
@@ -96,7 +91,7 @@ impl Holder {
         self.life.with(|life| life.is_stopping())
     }
 
-    /// Has the main thread end, once nobody finds the sockets any more.
+    /// Has the main thread end, once the sockets can't be found any more.
     pub fn stop(&self) {
         self.socket.remove();
         self.restricted.remove();

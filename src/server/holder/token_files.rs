@@ -1,31 +1,18 @@
 //! Token files. A thread of its own writes them, since a home directory on a network may hang;
 //! each is replaced in one step, and is the user's alone from its first moment.
 
-use std::{
-    sync::{
-        Arc, Weak,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    },
-    thread,
-    time::Duration,
-};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Weak};
+use std::{thread, time::Duration};
 
 use super::{
     engine::Engine,
     helpers::{Helper, MonitorClient},
 };
-use crate::{
-    error::Failure,
-    lock::Lock,
-    secret::Secret,
-    server::{
-        base::guard,
-        ipc::{
-            capability::{Capability, TOKEN_FILE},
-            helper_messages::HelperKind,
-        },
-    },
-};
+use crate::server::base::guard;
+use crate::server::ipc::capability::{Capability, TOKEN_FILE};
+use crate::server::ipc::helper_messages::HelperKind;
+use crate::{error::Failure, lock::Lock, secret::Secret};
 
 /// The writer's stack, in bytes: it holds a path or two.
 const STACK: usize = 256 << 10;
@@ -126,7 +113,7 @@ fn work(queue: &Receiver<Job>, monitor: &MonitorClient) {
 fn perform(job: Job, monitor: &MonitorClient, helper: &mut Option<Helper>) {
     match job {
         Job::Flush(done) => {
-            // Whoever asked may have lost patience.
+            // The asking thread may have given up.
             let _ = done.send(());
         }
         Job::Keep {

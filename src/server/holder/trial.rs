@@ -2,18 +2,11 @@
 
 use std::{io, os::fd::AsFd, sync::Arc};
 
-use super::{
-    handover::{Handover, NewConfig},
-    helpers,
-    state::Holder,
-};
-use crate::{
-    error::Failure,
-    server::{
-        base::{config_file, error::other},
-        ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter},
-    },
-};
+use super::handover::{Handover, NewConfig};
+use super::{helpers, state::Holder};
+use crate::error::Failure;
+use crate::server::base::{config_file, error::other};
+use crate::server::ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter};
 
 /// Has the program tried that is there now, and asks the main thread to become it. May wait for a
 /// disk.

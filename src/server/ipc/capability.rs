@@ -103,7 +103,7 @@ impl Capabilities {
         self.0.get(&(option.to_owned(), value.to_owned())).cloned()
     }
 
-    /// What there is to hand over.
+    /// The state for a restart.
     pub fn grants(&self) -> Vec<CapabilityGrant> {
         let grants = self.0.iter();
         grants

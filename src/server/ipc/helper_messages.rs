@@ -166,11 +166,7 @@ impl From<io::Error> for HelperError {
 
 impl From<HelperError> for Failure {
     fn from(error: HelperError) -> Self {
-        let failure = Failure::new(Exit::Other, error.what);
-        match error.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::new(Exit::Other, error.what).with_hint(error.hint)
     }
 }
 

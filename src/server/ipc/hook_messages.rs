@@ -87,7 +87,7 @@ pub struct HookJob {
 }
 
 impl HookJob {
-    /// Which it is, for the log: a command's text may hold what nobody else should read.
+    /// Which it is, for the log: a command's text may hold what isn't for other readers.
     pub fn words(&self) -> String {
         let account = self.env.iter().find(|(name, _)| name == ACCOUNT);
         let account = account.map(|(_, account)| format!(" for {account}"));

@@ -7,17 +7,10 @@
 //! that lost descriptors since this process may have no more is dropped alone, with those that came:
 //! its peer has done nothing wrong, and the monitor must outlive that.
 
-use std::{
-    collections::VecDeque,
-    io::{self, ErrorKind, IoSlice, Write},
-    marker::PhantomData,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
-    sync::Arc,
-    time::Duration,
-};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -344,7 +337,7 @@ fn frame(message: &impl Serialize, fds: usize) -> io::Result<Vec<u8>> {
 }
 
 /// Sends the beginning of `bytes`, and with it all of `fds`; how many bytes have gone. Also for
-/// whoever speaks another language than lines do, such as a service manager.
+/// a peer that uses another protocol than lines do, such as a service manager.
 ///
 /// # Errors
 /// `WouldBlock` when nothing could be sent; else the line is lost.

@@ -1,4 +1,4 @@
-//! Memory without a name, by which one server hands its state to the next: it is in no directory,
+//! Memory without a name, by which one server passes its state to the next: it is in no directory,
 //! and gone with the last process that has it open.
 
 use std::{
@@ -106,7 +106,7 @@ mod sys {
     pub fn create() -> io::Result<File> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let file = File::from(memfd_create(c"pizauth", flags)?);
-        // Whoever finds it in /proc opens it anew, and that asks for its mode.
+        // A process that finds it in /proc opens it anew, and that asks for its mode.
         file.set_permissions(PermissionsExt::from_mode(0o600))?;
         Ok(file)
     }

@@ -1,35 +1,22 @@
 //! The monitor's children: the holder, helpers, the hook runner, and what a killed runner leaves
 //! behind.
 
-use std::{
-    io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
-    time::{Duration, Instant},
-};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use nix::{
-    poll::{PollFd, PollFlags, poll},
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 pub use self::orphans::adopt as adopt_orphans;
 use super::timeout;
-use crate::server::{
-    base::{fork::fork_child, handlers, limits, pipe::PipeReader, signals},
-    ipc::{
-        capability::Key,
-        helper_messages::{HelperContext, HelperError, HelperKind, ReplyLine},
-        line::Line,
-        monitor_messages::{MonitorEvent, StartOptions},
-    },
-};
+use crate::server::base::{fork::fork_child, handlers, limits, pipe::PipeReader, signals};
+use crate::server::ipc::helper_messages::{HelperContext, HelperError, HelperKind, ReplyLine};
+use crate::server::ipc::monitor_messages::{MonitorEvent, StartOptions};
+use crate::server::ipc::{capability::Key, line::Line};
 
 /// How long there is from one runner's start to the next one's at least: something that kills every
 /// runner must not keep a processor busy.
@@ -165,7 +152,7 @@ impl Children {
             }),
             Err(what) => {
                 let error = HelperError { what, hint: None };
-                // For nobody does the monitor wait.
+                // The monitor waits for no other process.
                 let _ = ReplyLine::new(line).send_now(&Err(error), &[]);
             }
         }

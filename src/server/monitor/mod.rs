@@ -4,51 +4,33 @@
 //! forks the token holder, which has them all and gives its rights up, before either has read
 //! anything. On request of the holder it forks helpers, tells the service manager something (which
 //! listens to this process only), holds back signals, and becomes the program that a `restart` is to
-//! run. It starts the hook runner, and another one when that has ended. It asks nobody, and does
-//! nothing that could make it wait. When it is killed, the holder saves and ends; when the holder
-//! ends, it ends with the same status, after all others.
+//! run. It starts the hook runner, and another one when that has ended. It sends no requests, and
+//! does nothing that could make it wait. When it is killed, the holder saves and ends; when the
+//! holder ends, it ends with the same status, after all others.
 
 mod children;
 
-use std::{
-    ffi::CString,
-    io,
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixDatagram},
-    },
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::{ffi::OsStrExt, net::UnixDatagram};
+use std::time::{Duration, Instant};
+use std::{ffi::CString, io};
 
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::{Signal, kill, raise},
-        socket::MsgFlags,
-        wait::{WaitStatus, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::socket::MsgFlags;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::{errno::Errno, unistd::Pid};
 
 use self::children::Children;
 pub use self::children::{Predecessor, Programs};
-use crate::{
-    cli::TAKE_OVER,
-    error::Exit,
-    server::{
-        base::{clock, handlers, signals},
-        ipc::{
-            capability::Key,
-            helper_messages::HelperContext,
-            line::{Line, Message, Next, send_some},
-            monitor_messages::{
-                MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
-            },
-        },
-    },
+use crate::server::base::{clock, handlers, signals};
+use crate::server::ipc::line::{Line, Message, Next, send_some};
+use crate::server::ipc::monitor_messages::{
+    MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
 };
+use crate::server::ipc::{capability::Key, helper_messages::HelperContext};
+use crate::{cli::TAKE_OVER, error::Exit};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.
@@ -92,7 +74,7 @@ pub fn run(lines: MonitorLines, holder: Pid, options: Options) -> i32 {
     let outcome = Monitor::new(lines, holder, options).and_then(|mut monitor| {
         handlers::forward_signals(holder)?;
         let end = monitor.serve()?;
-        // There is nobody left to pass them on to.
+        // There is no process left to pass them on to.
         signals::block()?;
         let end = end.map_or_else(|| waitpid(holder, None), Ok)?;
         monitor.children.outlive();
@@ -197,7 +179,7 @@ impl Monitor {
         }
         let kept = std::mem::take(&mut self.kept);
         if fds.is_empty() {
-            // Nobody would hear.
+            // There is no peer left to read it.
             return;
         }
         let line = fds.remove(0).into();

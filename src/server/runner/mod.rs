@@ -2,9 +2,10 @@
 //!
 //! It has all of the user's rights, and no secrets but the key of the capabilities: what goes through
 //! a command's pipe goes to or from the holder itself. It runs what comes with the configuration's
-//! capability, one thread and one poll(2) for all. It asks nobody. When it is killed, the monitor
-//! starts another one, and the holder orders again what hadn't begun; after a restart it gets no new
-//! commands, and ends when its last one has. When its line ends, it ends its commands and itself.
+//! capability, one thread and one poll(2) for all. It sends no requests. If it is killed, the
+//! monitor starts another one, and the holder orders again what hadn't begun; after a restart it
+//! gets no new commands, and ends when its last one has. When its line ends, it ends its commands
+//! and itself.
 
 use std::{
     collections::VecDeque,

@@ -3,11 +3,8 @@
 use std::io::{self, Write};
 
 use super::config_file;
-use crate::{
-    cli::CheckOptions,
-    error::{Exit, Failure},
-    server::base::config_file,
-};
+use crate::error::{Exit, Failure};
+use crate::{cli::CheckOptions, server::base::config_file};
 
 /// Is this config good? Warnings go to stderr, as an error does.
 ///
@@ -22,7 +19,7 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         ..failure
     })?;
     for warning in &config.warnings {
-        // With stderr closed there is nobody to warn.
+        // With stderr closed the warning is lost.
         let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
     }
     Ok(())

@@ -1,28 +1,19 @@
 //! `pizauth server` in the background: the command waits until the server answers or fails
 //! (daemon(7)).
 
-use std::{
-    io::{self, Read, Write},
-    net::Shutdown,
-    os::{
-        fd::{AsRawFd, RawFd},
-        unix::net::UnixStream,
-    },
-    sync::Arc,
-};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::{net::Shutdown, sync::Arc};
 
 use nix::{
     sys::wait::waitpid,
     unistd::{ForkResult, setsid},
 };
 
-use crate::{
-    error::{Exit, Failure},
-    server::base::{
-        activation::InheritedFd,
-        fork::{close_inherited, fork},
-    },
-};
+use crate::error::{Exit, Failure};
+use crate::server::base::activation::InheritedFd;
+use crate::server::base::fork::{close_inherited, fork};
 
 /// What a server that answers tells the command that started it; anything else is an error.
 const READY: &[u8] = b"ready";

@@ -1,8 +1,8 @@
-//! What runs before a server has processes of its own, as whoever types `pizauth server`: it reads
-//! options and inherited descriptors, detaches, and forks the monitor and the token holder. The
-//! command that was typed waits until the holder answers or says why it can't; it has all of the
-//! user's rights and no secrets. `pizauth check` and the program that a `restart` becomes begin here,
-//! too. Only this room sees all others.
+//! What runs before a server has processes of its own, as the user who types `pizauth server`: it
+//! reads options and inherited descriptors, detaches, and forks the monitor and the token holder.
+//! The command that was typed waits until the holder answers or says why it can't; it has all of
+//! the user's rights and no secrets. `pizauth check` and the program that a `restart` becomes begin
+//! here, too. Only this room sees all others.
 
 mod check;
 mod detach;
@@ -15,23 +15,12 @@ use nix::sys::stat::{Mode, umask};
 
 use self::detach::{Detached, Launcher};
 pub use self::{check::check, take_over::take_over};
-use crate::{
-    cli::ServerOptions,
-    error::Failure,
-    paths,
-    server::{
-        base::{
-            self,
-            activation::{self, InheritedFd},
-            error::{cant, other},
-            fork::close_stdio,
-            handlers, limits, log, program,
-        },
-        holder::{self, Beginning},
-        ipc::monitor_messages::StartOptions,
-    },
-    sys,
-};
+use crate::server::base::activation::{self, InheritedFd};
+use crate::server::base::error::{cant, other};
+use crate::server::base::{self, fork::close_stdio, handlers, limits, log, program};
+use crate::server::holder::{self, Beginning};
+use crate::server::ipc::monitor_messages::StartOptions;
+use crate::{cli::ServerOptions, error::Failure, paths, sys};
 
 /// `pizauth server`; an heir takes the place of an older server, whose tokens are on standard input.
 ///

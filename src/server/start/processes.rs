@@ -9,22 +9,13 @@ use std::{
 use nix::unistd::ForkResult;
 
 use super::detach::Launcher;
-use crate::{
-    error::Exit,
-    server::{
-        base::{
-            fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal},
-            rights, signals,
-        },
-        helper,
-        ipc::{
-            line::Line,
-            monitor_messages::{HolderLines, MonitorLines, StartOptions},
-        },
-        monitor::{self, Options, Predecessor, Programs},
-        runner,
-    },
-};
+use crate::error::Exit;
+use crate::server::base::fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal};
+use crate::server::base::{rights, signals};
+use crate::server::ipc::line::Line;
+use crate::server::ipc::monitor_messages::{HolderLines, MonitorLines, StartOptions};
+use crate::server::monitor::{self, Options, Predecessor, Programs};
+use crate::server::{helper, runner};
 
 /// What the monitor is to know.
 pub fn monitor_options(
@@ -74,7 +65,7 @@ pub fn fork_holder<T>(
     let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
     let predecessor = options.predecessor.iter();
     kept.extend(predecessor.map(|it| it.key.as_raw_fd()));
-    // Whoever started a detached server waits for the end of its line and of its output.
+    // The command that started a detached server waits for the end of its line and of its output.
     if launcher.waits() && close_stdio().is_err() {
         std::process::exit(Exit::Other.code().into());
     }

@@ -2,29 +2,15 @@
 
 use std::path::PathBuf;
 
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::waitpid,
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 
 use super::{detach::Launcher, own_umask, processes};
-use crate::{
-    error::Failure,
-    server::{
-        base::{
-            descriptors::own,
-            error::{cant, other},
-            handlers, log, program, rights,
-        },
-        holder,
-        ipc::monitor_messages::SuccessorArgs,
-        monitor::Predecessor,
-    },
-    sys,
-};
+use crate::server::base::error::{cant, other};
+use crate::server::base::{descriptors::own, handlers, log, program, rights};
+use crate::server::{holder, ipc::monitor_messages::SuccessorArgs, monitor::Predecessor};
+use crate::{error::Failure, sys};
 
 /// The successor's beginning; without `args` only whether there could be one.
 ///
@@ -41,7 +27,7 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
     let args: SuccessorArgs =
         serde_json::from_str(args).map_err(|_| other("it is given nothing"))?;
     log::start(args.start.verbose, args.start.detached);
-    // Nobody else hears of it.
+    // No other process reports it.
     succeed(config_file, args).inspect_err(|failure| ::log::error!("{failure}"))
 }
 

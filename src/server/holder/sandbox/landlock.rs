@@ -51,9 +51,9 @@ const LINKS: [&str; 4] = [
 ];
 
 /// Opens no file but the system's own, and those only for reading; runs no program; listens on
-/// no further TCP port; signals nobody but its own threads; connects to no abstract Unix socket:
+/// no further TCP port; signals only its own threads; connects to no abstract Unix socket:
 /// as far as the kernel knows how (landlock(7)). What was opened before stays open, and what a
-/// hand (hand.rs) opens may be used.
+/// helper opens may be used.
 pub fn confine(_socket: &Path) -> Result<bool, String> {
     let status = restrict().map_err(|error| error.to_string())?;
     Ok(status != RulesetStatus::NotEnforced)

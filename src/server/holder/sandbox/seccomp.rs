@@ -11,11 +11,11 @@ use seccompiler::{
 /// As `info` shows it.
 pub const NAME: &str = "seccomp";
 
-/// What the daemon never does itself: start a process, run a program, look into another process,
-/// signal or slow it, change what Landlock doesn't guard of a file, listen (Landlock knows only
-/// of a port that is asked for by its number), share memory with whoever runs as the same user,
+/// What the token holder never does itself: start a process, run a program, look into another
+/// process, signal or slow it, change what Landlock doesn't guard of a file, listen (Landlock knows
+/// only of a port that is asked for by its number), share memory with processes of the same user,
 /// change the machine, or be helped by the kernel in unusual ways. All else stays allowed: name
-/// lookup and the C library may need what nobody foresees.
+/// lookup and the C library may need calls that can't be foreseen.
 const DENIED: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -143,8 +143,9 @@ const TYPE: u64 = 0xf;
 /// What a clone(2) that starts no process asks for.
 const THREAD: u64 = 0x0001_0000;
 
-/// Terminals do as if what one writes had been typed, for whoever reads there next: the shell
-/// from which a server in the foreground was started (ioctl_tty(2)). The second is the console's.
+/// Terminals do as if what one writes had been typed, for the process that reads there next: the
+/// shell from which a server in the foreground was started (ioctl_tty(2)). The second is the
+/// console's.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 
@@ -161,7 +162,7 @@ const F_SETOWN_EX: u64 = 15;
 /// The signal that a process gets when its parent ends (prctl(2)): it is to stay.
 const PR_SET_PDEATHSIG: u64 = 1;
 
-/// The only mode that the daemon gives to a file, its nameless memory.
+/// The only mode that the token holder gives to a file, its nameless memory.
 const OWNERS: u64 = 0o600;
 
 /// One comparison of an argument, by its number. The kernel takes these for 32 bits, too.
@@ -189,7 +190,7 @@ fn number(constant: i32) -> u64 {
 
 /// Sockets, but for datagrams to Unix sockets, as syslog needs them, TCP, UDP, and the kernel's
 /// word on routes and addresses, by which names are looked up. Connections to Unix sockets lead
-/// to what runs programs for the user: his session's bus and service manager, a terminal
+/// to what runs programs for the user: the session's bus and service manager, a terminal
 /// multiplexer. Pairs and what was opened before stay. Other protocols are ways around what
 /// Landlock says of TCP, and a lot of the kernel that an intruder could try.
 fn sockets() -> Result<Vec<SeccompRule>, BackendError> {
@@ -235,7 +236,7 @@ fn sockets() -> Result<Vec<SeccompRule>, BackendError> {
     rules.into_iter().map(rule).collect()
 }
 
-/// Calls that the daemon makes, but never so.
+/// Calls that the token holder makes, but never with these arguments.
 fn uses() -> Result<Vec<(i64, Vec<SeccompRule>)>, BackendError> {
     let requests = [
         TIOCSTI,
