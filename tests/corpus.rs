@@ -9,6 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pizauth::{
+    core::STATE_VERSION,
+    server::fuzzing::{HookOrder, Key, take_over, would_run},
+};
+
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
@@ -51,4 +56,20 @@ fn every_target_is_built_and_has_a_corpus() {
         })
         .collect();
     assert_eq!(built, targets);
+}
+
+/// Inputs that are refused at the door test little: when a format changes, these have to.
+#[test]
+fn what_should_be_accepted_is() {
+    let head = format!("pizauth handover {STATE_VERSION}\n");
+    for seed in ["everything", "hooks", "twice"] {
+        let body = fs::read(corpus().join("handover").join(seed)).unwrap();
+        let outcome = take_over(&[head.as_bytes(), &body].concat());
+        assert_eq!(outcome.err().map(|it| it.what), None, "{seed}");
+    }
+    let order = fs::read(corpus().join("hook_order/run")).unwrap();
+    let HookOrder::Run(job) = serde_json::from_slice(&order[1..]).unwrap() else {
+        panic!("another order");
+    };
+    assert!(would_run(&Key::of([7; 32]), &job));
 }

@@ -22,6 +22,7 @@ mod famine;
 mod faults;
 mod flow;
 mod git;
+mod hangs;
 mod hooks;
 mod original;
 mod packages;

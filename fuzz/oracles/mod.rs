@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 mod document;
+mod rooms;
 mod steps;
 
 use std::{collections::HashSet, time::Duration};
@@ -23,6 +24,7 @@ use pizauth::{
     time::Wall,
     wire::{self, Received},
 };
+pub use rooms::{handover, hook_order, peer_line};
 pub use steps::step_sequence;
 
 /// Names a target as the directory of its corpus does.
@@ -34,8 +36,11 @@ pub const TARGETS: &[Target] = &[
     ("config", config),
     ("control_frame", control_frame),
     ("dump", dump),
+    ("handover", handover),
+    ("hook_order", hook_order),
     ("http_request", http_request),
     ("mail_session", mail_session),
+    ("peer_line", peer_line),
     ("provider_document", provider_document),
     ("redirect_query", redirect_query),
     ("step_sequence", step_sequence),

@@ -6,6 +6,8 @@
 //! ipc, base and the core; only start sees all.
 
 mod base;
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod holder;
 mod ipc;

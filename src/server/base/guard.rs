@@ -31,6 +31,34 @@ fn drill(name: &str) {
     }
 }
 
+/// In a build for tests, waits as long as there is a file `hang-NAME` in that directory, as a system
+/// call waits for a disk, and writes into it which process does. With `deaf-NAME` only SIGKILL ends
+/// the wait, as where the disk is gone.
+#[cfg(debug_assertions)]
+pub fn hang(name: &str) {
+    use std::io::Write;
+
+    use nix::{
+        poll::{PollTimeout, poll},
+        sys::signal::{SigSet, Signal},
+    };
+    for how in ["hang", "deaf"] {
+        let Some(file) = drills().map(|dir| dir.join(format!("{how}-{name}"))) else {
+            return;
+        };
+        let Ok(mut planted) = std::fs::OpenOptions::new().write(true).open(&file) else {
+            continue;
+        };
+        if how == "deaf" {
+            let _ = SigSet::from_iter([Signal::SIGALRM]).thread_block();
+        }
+        let _ = writeln!(planted, "{}", std::process::id());
+        while file.exists() {
+            let _ = poll(&mut [], PollTimeout::from(10_u8));
+        }
+    }
+}
+
 /// That directory.
 #[cfg(debug_assertions)]
 pub fn drills() -> Option<PathBuf> {

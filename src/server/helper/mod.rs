@@ -36,6 +36,8 @@ pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::
         if body.kind() != kind {
             return Err(io::Error::other("another helper does that"));
         }
+        #[cfg(debug_assertions)]
+        crate::server::base::guard::hang(&format!("{kind:?}"));
         let Done { reply, fd } = match perform(&context, body, fds.pop()) {
             Ok(done) => done,
             Err(error) => {

@@ -63,7 +63,7 @@ impl Handover {
     }
 
     /// What a predecessor wrote.
-    fn read(file: &mut impl Read) -> Result<Self, Failure> {
+    pub fn read(file: &mut impl Read) -> Result<Self, Failure> {
         memfd::read(MAGIC, STATE_VERSION, file).map_err(|why| {
             other(&format!(
                 "the running server's state can't be taken over: {why}"
@@ -91,7 +91,7 @@ pub struct Succession {
 
 /// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
 pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Succession, Failure> {
-    let mut handover = match state {
+    let handover = match state {
         Some(state) => {
             let mut file = File::from(state);
             let rewound = file.rewind();
@@ -102,6 +102,11 @@ pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Succession, Fa
         }
         None => Handover::read(&mut io::stdin())?,
     };
+    check(handover, config_file)
+}
+
+/// Whether a successor can go by it.
+pub fn check(mut handover: Handover, config_file: &Path) -> Result<Succession, Failure> {
     let config = handover.config(config_file)?;
     // There are client secrets in it, and what is handed over may live as long as the server.
     handover.config.text = String::new();

@@ -17,7 +17,7 @@ mod control_socket;
 mod effects;
 mod engine;
 mod fdstore;
-mod handover;
+pub(super) mod handover;
 mod helpers;
 mod hook_outcomes;
 mod hook_queue;

@@ -223,8 +223,21 @@ impl Children {
 
     /// Waits for the helpers and the hook runners, which end when the holder has. To a service
     /// manager the end of this process is the end of the server: it kills who is left, and says so.
-    /// A helper that hangs notices nothing, and is killed.
+    /// One that hangs or is stopped notices nothing, and is killed, with a runner's hooks.
     pub fn outlive(&mut self) {
+        self.wait_for_ends();
+        let runners = self.runners();
+        let helpers = self.helpers.iter().map(|helper| helper.process);
+        for process in helpers.chain(runners.iter().copied().map(Pid::from_raw)) {
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        if !runners.is_empty() {
+            self.wait_for_ends();
+        }
+    }
+
+    /// Reaps what ends within [`LAST_WAIT`].
+    fn wait_for_ends(&mut self) {
         let Some(give_up) = Instant::now().checked_add(LAST_WAIT) else {
             return;
         };
@@ -233,16 +246,13 @@ impl Children {
             let left = give_up.saturating_duration_since(Instant::now());
             let all_ended = self.helpers.is_empty() && self.runners().is_empty();
             if all_ended || left.is_zero() {
-                break;
+                return;
             }
             let mut fds = [PollFd::new(self.ended.fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout(left)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(_) => break,
+                Err(_) => return,
             }
-        }
-        for helper in &self.helpers {
-            let _ = kill(helper.process, Signal::SIGKILL);
         }
     }
 }

@@ -216,7 +216,7 @@ impl Runner {
 }
 
 /// Only what the configuration has is run, and only told what hooks are told.
-fn check(key: &Key, job: &HookJob) -> io::Result<()> {
+pub fn check(key: &Key, job: &HookJob) -> io::Result<()> {
     let known = |(name, _): &(String, String)| VARIABLES.contains(&name.as_str());
     if key.allows(job.kind.option(), &job.command, &job.capability) && job.env.iter().all(known) {
         Ok(())
