@@ -127,7 +127,7 @@ impl Peer {
     fn expected(&self) -> Vec<(Value, usize)> {
         let mut found = Vec::new();
         let mut at = 0_usize;
-        while let Some((length, rest)) = self.sent.get(at..).unwrap().split_first_chunk::<4>() {
+        while let Some((length, rest)) = self.sent[at..].split_first_chunk::<4>() {
             let Some((count, rest)) = rest.split_first_chunk::<4>() else {
                 break;
             };
@@ -207,7 +207,7 @@ fn taken_over(bytes: &[u8]) {
     };
     let json = bytes.splitn(2, |byte| *byte == b'\n').nth(1).unwrap();
     let first: Value = serde_json::from_slice(&written).unwrap();
-    let prefix = bytes.get(..bytes.len() - json.len()).unwrap();
+    let prefix = &bytes[..bytes.len() - json.len()];
     let (again, ..) = take_over(&[prefix, &written].concat()).expect("to read it again");
     assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), first);
     let mut core = Core::new(config, Ports::default());
