@@ -43,6 +43,18 @@ pub struct Dump {
     pub grants: Vec<Saved>,
 }
 
+impl Dump {
+    /// The same in pieces of at most `size` accounts, to be restored one after the other: no event
+    /// has to take all accounts then. An account is in one piece only, so the result is the same.
+    pub fn pieces(self, size: usize) -> impl Iterator<Item = Dump> {
+        let mut rest = self.grants.into_iter();
+        std::iter::from_fn(move || {
+            let grants: Vec<Saved> = rest.by_ref().take(size).collect();
+            (!grants.is_empty()).then_some(Dump { grants })
+        })
+    }
+}
+
 /// One account's tokens.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

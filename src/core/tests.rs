@@ -592,6 +592,27 @@ fn dump_and_restore_are_inverse() {
 }
 
 #[test]
+fn a_dump_in_pieces_restores_what_the_whole_does() {
+    let accounts = ["a", "b", "c", "d", "e"].map(|name| (name, "a.example"));
+    let mut bench = Bench::new(config(HOOKS, &accounts));
+    for (name, _) in accounts {
+        sign_in(&mut bench, name, 3600);
+        bench.pass(100);
+    }
+    let whole = bench.dump();
+    // What is sealed apart is what the core seals.
+    assert_eq!(bench.core.unsealed_dump(bench.now), whole);
+    for (size, sizes) in [(1, &[1; 5][..]), (2, &[2, 2, 1]), (5, &[5]), (9, &[5])] {
+        let mut other = Bench::new(config(HOOKS, &accounts));
+        other.now = bench.now;
+        let pieces = bench.dump().pieces(size);
+        let taken: Vec<usize> = pieces.map(|piece| other.restore(piece)).collect();
+        assert_eq!(taken, sizes, "pieces of {size}");
+        assert_eq!(other.dump(), whole, "pieces of {size}");
+    }
+}
+
+#[test]
 fn restore_ignores_what_is_not_of_the_same_registration() {
     let mut bench = signed_in(3600);
     let dump = bench.dump();

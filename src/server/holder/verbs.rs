@@ -23,10 +23,15 @@ use crate::{
     wire::{AccountArgs, Reply},
 };
 
-/// Prints the state of all accounts, on a thread of its own.
+/// How many accounts are restored in one event: few enough that a `show` hardly waits for it.
+const RESTORED_AT_ONCE: usize = 128;
+
+/// Prints the state of all accounts, on a thread of its own. Others are served while it is sealed.
 pub fn dump(holder: &Arc<Holder>, id: ConnId) -> Answered {
     on_its_own(holder, id, "dump", |engine| {
-        Reply::Bytes(SecretBytes::new(engine.with(|core, cx| core.dump(cx))))
+        let (dump, random) =
+            engine.with(|core, cx| (core.unsealed_dump(cx.now), cx.entropy.bytes32()));
+        Reply::Bytes(SecretBytes::new(dump::seal(&dump, random)))
     })
 }
 
@@ -37,7 +42,10 @@ pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: SecretBytes) -> Answ
         drop(bytes);
         let reply = match opened {
             Ok(dump) => {
-                let taken = engine.with(|core, cx| core.restore(cx, dump));
+                let pieces = dump.pieces(RESTORED_AT_ONCE);
+                let taken: usize = pieces
+                    .map(|piece| engine.with(|core, cx| core.restore(cx, piece)))
+                    .sum();
                 log::info!("restored the tokens of {taken} accounts");
                 Reply::done()
             }
