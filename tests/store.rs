@@ -334,6 +334,8 @@ fn who_is_to_sign_in_is_asked_again_by_the_next_server() {
         return;
     };
     let url = daemon.authorization_url("work");
+    // A hook that runs ends with the server, and may not have written anything until then.
+    notified.wait_lines(1);
     manager.order("restart");
     manager.expect_left(&STORED[..2]);
     manager.expect_taken(1);
