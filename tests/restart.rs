@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::browser;
 use crate::support::command::{Output, Running};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, gone};
 use crate::support::hooks::option;
 use crate::support::provider::{DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, Scripted, TOKEN};
 use crate::support::wait;
@@ -377,6 +377,36 @@ fn a_notification_that_waits_for_a_click_lives_on_and_ends_with_the_sign_in() {
     assert_eq!(notified.wait_lines(2), ["up", "clicked"]);
     assert_eq!(browser::visit(&url).status(), 200);
     daemon.token("work");
+}
+
+/// The next hook is run by the new program; one that runs already goes on, and its end is still told.
+#[test]
+fn the_hook_runner_is_renewed() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let hook = "echo \"begin $PIZAUTH_EVENT $PPID\" >>events; until [ -e go ]; do sleep 0.02; done; \
+                echo end >>events; [ $PIZAUTH_EVENT = token_revoked ] || exit 7";
+    let events = daemon.record("events");
+    daemon.write_config(&(option("token_event_cmd", hook) + &provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    let runner = |daemon: &Daemon| wait::until("the hook runner", || daemon.hook_runner());
+    let first = runner(&daemon);
+    assert_eq!(events.wait_lines(1), [format!("begin token_new {first}")]);
+    daemon.run(&["restart"]).ok();
+    let second = runner(&daemon);
+    assert_ne!(second, first);
+    daemon.run(&["revoke", "work"]).ok();
+    // The second in the queue waits for the first, whoever runs that.
+    assert!(gone(first).is_none());
+    assert_eq!(events.lines().len(), 1);
+    fs::write(daemon.path("go"), "").unwrap();
+    let told = daemon.log().wait_line("token_event_cmd exited");
+    assert_eq!(told, "ERROR - work: token_event_cmd exited with status 7");
+    let next = format!("begin token_revoked {second}");
+    assert_eq!(events.wait_lines(4)[1..], ["end", next.as_str(), "end"]);
+    wait::until("the old runner's end", || gone(first));
+    assert_eq!(info(&daemon)["hook_runner_losses"], 0);
 }
 
 #[test]
