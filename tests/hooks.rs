@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::browser;
+use crate::support::command::Running;
 use crate::support::daemon::{Daemon, gone};
 use crate::support::hooks::{Record, UNSET, option};
 use crate::support::provider::{AUTHORIZE, Provider, Scripted, TOKEN};
@@ -90,81 +92,138 @@ fn reminders_come_every_interval_until_the_attempt_ends() {
     assert!(of("here", &here) <= before + 1);
 }
 
+/// A reminder that goes into a file with its shell's process and that of what it has started, which
+/// stays for long and writes to stderr whenever it is told to.
+fn reminder(daemon: &Daemon, interval: &str, rest: &str) -> String {
+    let file = daemon.path("pids");
+    let browser = "(trap 'echo here >&2; echo here >>answers' USR1; while :; do sleep 0.05; done)";
+    let command = format!(
+        "{browser} & printf '%s %s\\n' $! $$ >>'{}'; wait",
+        file.display()
+    );
+    let hook = option("auth_notify_cmd", &command);
+    format!("auth_notify_interval = {interval};\n{hook}{rest}")
+}
+
+/// What the reminder of this number has started, and its shell.
+fn reminded(daemon: &Daemon, number: usize) -> [Pid; 2] {
+    let lines = daemon.record("pids").wait_lines(number);
+    let mut pids = lines[number - 1]
+        .split(' ')
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()));
+    [pids.next().unwrap(), pids.next().unwrap()]
+}
+
+/// The shell ends, and what it has started doesn't, even when it writes something.
+fn leaves(daemon: &Daemon, pids: [Pid; 2], why: &str) {
+    let [browser, shell] = pids;
+    wait::until(why, || gone(shell));
+    for _ in 0..2 {
+        let answers = daemon.record("answers").lines().len();
+        kill(browser, Signal::SIGUSR1).expect(why);
+        daemon.record("answers").wait_lines(answers + 1);
+    }
+    kill(browser, Signal::SIGKILL).expect(why);
+}
+
 // Covers: hooks-leave, H20
 #[test]
-fn a_hook_is_killed_with_all_its_children() {
+fn what_a_reminder_has_started_outlives_it() {
     let provider = Provider::start();
-    let mut daemon = world(|daemon| {
-        // Two processes that would stay for long, one of them in the background.
-        let file = daemon.path("pids");
-        let command = format!(
-            "sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait",
-            file.display()
-        );
-        let hook = option("auth_notify_cmd", &command);
-        format!(
-            "auth_notify_interval = 2s;\n{hook}{}",
-            provider.account("work")
-        )
-    });
-    daemon.start();
-    let run = |number: usize| -> Vec<Pid> {
-        let lines = daemon.record("pids").wait_lines(number);
-        let pids = lines[number - 1].split(' ');
-        pids.map(|pid| Pid::from_raw(pid.parse().unwrap()))
-            .collect()
-    };
-    let end = |pids: &[Pid], why: &str| {
-        for pid in pids {
-            wait::until(why, || gone(*pid));
+    for foreground in [true, false] {
+        let mut daemon = world(|daemon| reminder(daemon, "2s", &provider.account("work")));
+        match foreground {
+            true => daemon.start(),
+            false => daemon.start_forked(),
         }
-    };
-    // At the deadline, when the next reminder is due.
-    let url = daemon.authorization_url("work");
-    end(&run(1), "the first hook's end at its deadline");
-    // When the attempt ends, by the user or by revoke.
-    let second = run(2);
-    browser::visit(&url);
-    end(&second, "the hook's end after the sign-in");
-    daemon.run(&["revoke", "work"]).ok();
-    let runs = daemon.record("pids").lines().len();
-    daemon.authorization_url("work");
-    let third = run(runs + 1);
-    daemon.run(&["revoke", "work"]).ok();
-    end(&third, "the hook's end after revoke");
-    // With the daemon, however that ends.
-    daemon.authorization_url("work");
-    let last = run(runs + 2);
-    daemon.kill();
-    end(&last, "the hook's end with the daemon");
+        // When the next reminder is due.
+        let url = daemon.authorization_url("work");
+        leaves(&daemon, reminded(&daemon, 1), "the next reminder");
+        // When the attempt ends, by the user or by revoke.
+        let second = reminded(&daemon, 2);
+        browser::visit(&url);
+        leaves(&daemon, second, "the sign-in");
+        daemon.run(&["revoke", "work"]).ok();
+        let runs = daemon.record("pids").lines().len();
+        daemon.authorization_url("work");
+        let third = reminded(&daemon, runs + 1);
+        daemon.run(&["revoke", "work"]).ok();
+        leaves(&daemon, third, "revoke");
+    }
+}
+
+/// However the server ends.
+// Covers: hooks-leave
+#[test]
+fn what_a_reminder_has_started_outlives_the_server() {
+    let provider = Provider::start();
+    for killed in [false, true] {
+        let mut daemon = world(|daemon| reminder(daemon, "1h", &provider.account("work")));
+        daemon.start();
+        daemon.authorization_url("work");
+        let pids = reminded(&daemon, 1);
+        let runner = daemon.hook_runner().unwrap();
+        match killed {
+            true => daemon.kill(),
+            false => kill(daemon.pid().unwrap(), Signal::SIGTERM).unwrap(),
+        }
+        wait::until("the hook runner's end", || gone(runner));
+        leaves(&daemon, pids, "the server's end");
+        daemon.wait_end();
+    }
 }
 
 // Covers: hooks-hang
 #[test]
-fn a_hook_is_killed_at_its_deadline_when_nobody_ends_it() {
+fn a_reminder_ends_at_its_deadline_when_nobody_ends_it() {
     let provider = Provider::start();
-    let mut daemon = world(|daemon| {
-        let file = daemon.path("pids");
-        let command = format!(
-            "sleep 300 & printf '%s %s\\n' $! $$ >>'{}'; wait",
-            file.display()
-        );
-        let hook = option("auth_notify_cmd", &command);
-        format!(
-            "auth_notify_interval = 3s;\n{hook}{}",
-            provider.account("work")
-        )
-    });
+    let mut daemon = world(|daemon| reminder(daemon, "3s", &provider.account("work")));
     daemon.start();
     daemon.authorization_url("work");
     // The next reminder, which would end it, is not due before tomorrow.
     let config = fs::read_to_string(daemon.config_path()).unwrap();
     daemon.write_config(&config.replace("= 3s", "= 1d"));
     daemon.run(&["reload"]).ok();
-    for pid in daemon.record("pids").wait_lines(1)[0].split(' ') {
-        let pid = Pid::from_raw(pid.parse().unwrap());
-        wait::until("the hook's end at its deadline", || gone(pid));
-    }
+    leaves(&daemon, reminded(&daemon, 1), "the deadline");
+}
+
+/// So that what follows them is that of the user, and not what the server has for itself.
+#[test]
+fn hooks_have_the_users_umask_environment_and_streams() {
+    let provider = Provider::start();
+    let mut daemon = world(|daemon| {
+        let said = daemon
+            .record("said")
+            .command(&["OF_THE_USERS", "NOTIFY_SOCKET"]);
+        let command = format!("umask >umask; {said}; echo to stdout; echo to stderr >&2");
+        option("startup_cmd", &command) + &provider.account("work")
+    });
+    daemon
+        .env("OF_THE_USERS", "own")
+        .env("NOTIFY_SOCKET", "/nowhere");
+    let server = daemon.command(&["server", "-d"]);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "umask 027; exec \"$@\"", "sh"])
+        .arg(server.get_program())
+        .args(server.get_args())
+        .env_clear()
+        .envs(
+            server
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(daemon.path(""));
+    let running = Running::start(&mut command);
+    assert_eq!(daemon.record("said").wait_lines(1), ["own\t/nowhere"]);
+    assert_eq!(running.stdout.wait_line("to"), "to stdout");
+    assert_eq!(running.stderr.wait_line("to std"), "to stderr");
+    assert_eq!(daemon.record("umask").wait_lines(1), ["0027"]);
+    // What the server makes is the user's alone all the same.
+    let socket = fs::metadata(daemon.socket_path()).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o077, 0);
+    daemon.adopt();
+    daemon.shutdown();
 }
 
 #[test]
@@ -172,7 +231,7 @@ fn a_reminder_that_waits_for_its_click_is_no_failure() {
     let provider = Provider::start();
     let mut daemon = world(|daemon| {
         let started = daemon.record("started").command(&["PIZAUTH_ACCOUNT"]);
-        let hook = option("auth_notify_cmd", &format!("{started}; sleep 300"));
+        let hook = option("auth_notify_cmd", &format!("{started}; exec sleep 300"));
         format!(
             "auth_notify_interval = 1s;\n{hook}{}",
             provider.account("work")
@@ -518,10 +577,14 @@ fn a_hook_that_leaves_a_process_behind_holds_up_nobody() {
         daemon.record("events").wait_lines(2),
         ["token_new", "token_revoked"]
     );
-    daemon.shutdown();
+    let server = daemon.pid().unwrap();
+    daemon.run(&["shutdown"]).ok();
+    wait::until("the server's end", || gone(server));
+    // They hold its standard output open, too.
     for pid in daemon.record("left").wait_lines(2) {
         let _ = kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL);
     }
+    assert_eq!(daemon.wait_end(), Some(0));
 }
 
 #[test]

@@ -16,13 +16,7 @@ use super::{
 use crate::{error::Failure, serve::lengthen_backlog};
 
 /// The variables that speak of descriptors of this process, and of no other's.
-pub const VARIABLES: [&str; 5] = [
-    "FDSTORE",
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-];
+pub const VARIABLES: [&str; 4] = ["FDSTORE", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 
 /// A descriptor that this process inherits.
 pub struct InheritedFd {

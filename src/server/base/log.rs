@@ -3,11 +3,18 @@
 
 use std::{
     io::{IsTerminal, Write},
-    sync::OnceLock,
+    os::fd::AsFd,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog},
+};
 
 use crate::text;
 
@@ -28,6 +35,10 @@ fn level(verbose: u8) -> LevelFilter {
     }
 }
 
+/// How long the reader of the server's stderr may take to go on reading, before what hooks write is
+/// dropped: all hooks wait meanwhile.
+const READER_TIMEOUT_MILLIS: u16 = 1000;
+
 /// Whether the lines went to a terminal at first.
 static ON_TERMINAL: OnceLock<bool> = OnceLock::new();
 
@@ -36,10 +47,19 @@ pub fn is_on_terminal() -> bool {
     ON_TERMINAL.get() == Some(&true)
 }
 
+/// Whether the lines go to syslog.
+static DETACHED: OnceLock<bool> = OnceLock::new();
+
+/// Whether the server runs in the background, where nobody reads its standard output and error.
+pub fn is_detached() -> bool {
+    DETACHED.get() == Some(&true)
+}
+
 /// From now on, lines go to stderr or, `detached`, to syslog.
 pub fn start(verbose: u8, detached: bool) {
     // A terminal that has hung up is none any more.
     ON_TERMINAL.get_or_init(|| !detached && std::io::stderr().is_terminal());
+    DETACHED.get_or_init(|| detached);
     let write = match detached {
         true => {
             open_syslog();
@@ -89,6 +109,27 @@ fn to_syslog(level: Level, line: &str) {
     let priority = Priority::new(severity, Facility::LOG_DAEMON);
     // Without a syslog the server works as well.
     let _ = syslog(priority, line);
+}
+
+/// Passes on to the server's stderr what a hook has written. Its reader is waited for, and not a
+/// second time until it reads again. In the background nobody reads it.
+pub fn pass_on(bytes: &[u8]) {
+    static STUCK: AtomicBool = AtomicBool::new(false);
+    let patience = if STUCK.load(Ordering::Relaxed) {
+        0
+    } else {
+        READER_TIMEOUT_MILLIS
+    };
+    let mut stderr = std::io::stderr();
+    let ready = poll(
+        &mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)],
+        PollTimeout::from(patience),
+    ) == Ok(1);
+    STUCK.store(!ready, Ordering::Relaxed);
+    if ready {
+        // What can't be written is in nobody's way.
+        let _ = stderr.write(bytes);
+    }
 }
 
 #[cfg(target_os = "linux")]

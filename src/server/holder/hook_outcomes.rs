@@ -18,7 +18,7 @@ use crate::{
     lock::Lock,
     secret::Secret,
     server::{
-        base::guard,
+        base::{guard, log::is_detached},
         ipc::hook_messages::{HookEnd, HookKind, HookReport},
     },
 };
@@ -93,8 +93,10 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
         .trouble
         .map(|how| format!("{option} {how}{said}"));
     match &trouble {
-        None => log::debug!("{account}: {option} has ended"),
         Some(trouble) if conclusion.logs => log::error!("{account}: {trouble}"),
+        // In the foreground it has been written to standard error already.
+        _ if is_detached() && !said.is_empty() => log::warn!("{account}: {option} said{said}"),
+        None => log::debug!("{account}: {option} has ended"),
         Some(_) => {}
     }
     let Some(attempt) = owner.attempt else {

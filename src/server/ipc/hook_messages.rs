@@ -56,6 +56,12 @@ impl HookKind {
             HookKind::Secret => "client_secret_cmd",
         }
     }
+
+    /// Whether it starts what is the user's from then on, such as a browser, which mustn't end with
+    /// it.
+    pub fn leaves(self) -> bool {
+        matches!(self, HookKind::Notify | HookKind::Error)
+    }
 }
 
 /// What the holder tells the runner.
@@ -80,7 +86,8 @@ pub struct HookJob {
     pub capability: Capability,
     /// Added to the environment.
     pub env: Vec<(String, String)>,
-    /// When it has run so long, its process group is killed.
+    /// When it has run so long, it is killed: its process group, unless it [leaves](HookKind::leaves)
+    /// something.
     pub limit: Duration,
     /// What a descriptor that came along with the order is for.
     pub pipe: Option<Pipe>,
@@ -121,7 +128,7 @@ pub struct HookReport {
     pub id: u64,
     /// How it ended.
     pub end: HookEnd,
-    /// The end of what it wrote to stderr.
+    /// The end of what it wrote to stderr, and to stdout where nobody else reads that.
     pub stderr: String,
 }
 

@@ -17,7 +17,7 @@ use std::{
             process::{CommandExt, ExitStatusExt},
         },
     },
-    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -25,13 +25,14 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
 use crate::server::{
     base::{
-        activation,
+        activation, log,
+        pipe::{PipeReader, pipe},
         signals::{self, Children},
     },
     ipc::{
@@ -47,6 +48,10 @@ use crate::server::{
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
 const MAX_STDERR_BYTES: usize = 512;
 
+/// How many hooks' output is read beyond their end, for the sake of what they have left behind: a
+/// pipe that nobody reads would end a program that writes to it.
+const MAX_LEFT: usize = 64;
+
 /// Runs hooks until the holder at the other end of `line` is gone.
 ///
 /// # Errors
@@ -58,10 +63,13 @@ pub fn run(key: Key, line: UnixStream) -> io::Result<()> {
         children: Children::watch()?,
         announced: VecDeque::new(),
         running: Vec::new(),
+        left: VecDeque::new(),
     };
     let outcome = runner.serve();
-    for hook in &runner.running {
+    for hook in &mut runner.running {
         hook.kill();
+        // The monitor would take one that nobody has waited for to have been lost, and end its group.
+        let _ = hook.child.wait();
     }
     outcome
 }
@@ -73,18 +81,29 @@ struct Runner {
     /// Jobs that the holder is being told of, which are started when it has been.
     announced: VecDeque<(HookJob, Option<OwnedFd>)>,
     running: Vec<Hook>,
+    /// The output of what ended hooks have left behind.
+    left: VecDeque<Output>,
 }
 
 /// A command that runs.
 struct Hook {
     id: u64,
     child: Child,
-    stderr: Option<ChildStderr>,
-    said: Vec<u8>,
+    output: Output,
+    /// What it has started goes on without it.
+    leaves: bool,
     /// When it is killed; `None` when the limit is beyond the clock's end.
     deadline: Option<Instant>,
     /// It is being killed, and this is why.
     killed: Option<HookEnd>,
+}
+
+/// What a hook writes, and nobody else reads.
+#[derive(Default)]
+struct Output {
+    pipe: Option<PipeReader>,
+    /// The last of it.
+    said: Vec<u8>,
 }
 
 impl Runner {
@@ -98,11 +117,15 @@ impl Runner {
             self.children.clear();
             let now = Instant::now();
             for hook in &mut self.running {
-                hook.listen();
+                hook.output.read();
                 if hook.deadline.is_some_and(|at| at <= now) {
                     hook.end(HookEnd::TimedOut);
                 }
             }
+            self.left.retain_mut(|output| {
+                output.read();
+                output.pipe.is_some()
+            });
             self.reap()?;
             self.line.flush()?;
             self.start_announced()?;
@@ -123,8 +146,9 @@ impl Runner {
             PollFd::new(self.line.as_fd(), flags),
             PollFd::new(self.children.fd(), PollFlags::POLLIN),
         ];
-        let outputs = self.running.iter().filter_map(|hook| hook.stderr.as_ref());
-        fds.extend(outputs.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        let outputs = self.running.iter().map(|hook| &hook.output);
+        let pipes = outputs.chain(&self.left).filter_map(|it| it.pipe.as_ref());
+        fds.extend(pipes.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
             // Rounded up, so that it isn't woken a moment too early.
@@ -193,6 +217,7 @@ impl Runner {
             Ok(None) => true,
             Ok(Some(status)) => {
                 reports.push(hook.report(status));
+                self.left.push_back(std::mem::take(&mut hook.output));
                 false
             }
             Err(error) => {
@@ -201,6 +226,8 @@ impl Runner {
                 false
             }
         });
+        let excess = self.left.len().saturating_sub(MAX_LEFT);
+        self.left.drain(..excess);
         reports
             .into_iter()
             .try_for_each(|report| self.report(report))
@@ -228,7 +255,9 @@ pub fn check(key: &Key, job: &HookJob) -> io::Result<()> {
 /// Starts a command. What goes through its pipe goes to or from the holder itself: this process
 /// passes the descriptor on and keeps none.
 fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
-    let (mut stdin, mut stdout) = (Stdio::null(), Stdio::null());
+    let leaves = job.kind.leaves();
+    let (output, mut stdout, stderr) = output(leaves)?;
+    let mut stdin = Stdio::null();
     match (job.pipe, pipe) {
         (Some(Pipe::Input), Some(end)) => stdin = end.into(),
         (Some(Pipe::Output), Some(end)) => stdout = end.into(),
@@ -246,27 +275,44 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         .envs(job.env.iter().map(|(name, value)| (name, value)))
         .stdin(stdin)
         .stdout(stdout)
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .process_group(0);
-    let mut child = signals::unmasked(|| command.spawn())??;
-    let stderr = child.stderr.take();
-    if let Some(fd) = &stderr {
-        fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    }
     Ok(Hook {
         id: job.id,
-        child,
-        stderr,
-        said: Vec::new(),
+        child: signals::unmasked(|| command.spawn())??,
+        output,
+        leaves,
         deadline: Instant::now().checked_add(job.limit),
         killed: None,
     })
 }
 
+/// Where a command's stdout and stderr go: in the foreground to those of the server. The last of
+/// stderr is wanted for the log, so it comes by way of this process, but for a command that leaves
+/// behind what must not need this process. In the background both come here.
+fn output(leaves: bool) -> io::Result<(Output, Stdio, Stdio)> {
+    let detached = log::is_detached();
+    if leaves && !detached {
+        return Ok((Output::default(), Stdio::inherit(), Stdio::inherit()));
+    }
+    let (ours, theirs) = pipe()?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let stdout = if detached {
+        theirs.try_clone()?.into()
+    } else {
+        Stdio::inherit()
+    };
+    let output = Output {
+        pipe: Some(ours),
+        said: Vec::new(),
+    };
+    Ok((output, stdout, theirs.into()))
+}
+
 impl Hook {
     /// What there is to say of one that has ended.
     fn report(&mut self, status: ExitStatus) -> HookReport {
-        self.listen();
+        self.output.read();
         let end = self.killed.take().unwrap_or(match status.code() {
             Some(code) => HookEnd::Exit(code),
             None => HookEnd::Signal(status.signal().unwrap_or_default()),
@@ -274,24 +320,7 @@ impl Hook {
         HookReport {
             id: self.id,
             end,
-            stderr: String::from_utf8_lossy(&self.said).into_owned(),
-        }
-    }
-
-    /// Reads what it wrote to stderr, so that it never waits for a reader, and keeps the end.
-    fn listen(&mut self) {
-        let mut buffer = [0; 4096];
-        while let Some(stderr) = &mut self.stderr {
-            match stderr.read(&mut buffer) {
-                Ok(count) if count > 0 => {
-                    self.said.extend(buffer.iter().take(count));
-                    let excess = self.said.len().saturating_sub(MAX_STDERR_BYTES);
-                    self.said.drain(..excess);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(_) | Err(_) => self.stderr = None,
-            }
+            stderr: String::from_utf8_lossy(&self.output.said).into_owned(),
         }
     }
 
@@ -301,11 +330,34 @@ impl Hook {
         self.killed.get_or_insert(why);
     }
 
-    /// Kills its process group. The leader hasn't been reaped, so the number is still its own.
+    /// Kills it, and with it what it has started, unless that goes on. It hasn't been reaped, so the
+    /// number is still its own.
     fn kill(&self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
+            let kill = if self.leaves { kill } else { killpg };
             // It may just have ended by itself.
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Output {
+    /// Reads what there is, so that no writer waits for a reader, passes it on and keeps the end.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    log::pass_on(bytes);
+                    self.said.extend(bytes);
+                    let excess = self.said.len().saturating_sub(MAX_STDERR_BYTES);
+                    self.said.drain(..excess);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => self.pipe = None,
+            }
         }
     }
 }
@@ -336,6 +388,47 @@ mod tests {
             job(HookKind::Event, "true", "PIZAUTH_SOCK"),
         ] {
             assert!(check(&key, &forged).is_err(), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn the_group_goes_with_a_hook_that_only_carries_data() {
+        use HookKind::{Error, Event, Load, Notify, Probe, Save, Secret, Startup};
+        for (kind, leaves) in [
+            (Error, true),
+            (Notify, true),
+            (Event, false),
+            (Load, false),
+            (Probe, false),
+            (Save, false),
+            (Secret, false),
+            (Startup, false),
+        ] {
+            let (mut reader, writer) = pipe().unwrap();
+            // What it starts says who it is, and ends when nobody waits for it to.
+            let job = HookJob {
+                id: 1,
+                kind,
+                command: "sleep 60 & echo $!; wait".into(),
+                capability: Key::of([1; 32]).grant(kind.option(), ""),
+                env: Vec::new(),
+                limit: Duration::ZERO,
+                pipe: Some(Pipe::Output),
+            };
+            let mut hook = start(&job, Some(writer.into())).unwrap();
+            let mut word = [0; 16];
+            let count = reader.read(&mut word).unwrap();
+            let started = std::str::from_utf8(&word[..count]).unwrap().trim();
+            let started = Pid::from_raw(started.parse().unwrap());
+            hook.end(HookEnd::TimedOut);
+            let status = hook.child.wait().unwrap();
+            assert_eq!(hook.report(status).end, HookEnd::TimedOut, "{kind:?}");
+            if leaves {
+                assert_eq!(kill(started, None), Ok(()), "{kind:?}");
+                kill(started, Signal::SIGKILL).unwrap();
+            }
+            // The end of the last process that writes to the pipe.
+            assert_eq!(reader.read(&mut word).unwrap(), 0, "{kind:?}");
         }
     }
 }
