@@ -225,6 +225,8 @@ pub struct ServerInfo {
     /// `no_new_privs`, `locked` (swap), `seccomp` or `pledge`, `landlock` or `unveil`, as far as the
     /// system has them.
     pub sandbox: Vec<String>,
+    /// What of it the system has refused, and why, for people.
+    pub sandbox_refused: Vec<String>,
 }
 
 /// An event, for `pizauth watch`.

@@ -20,6 +20,7 @@ mod discovery;
 mod doors;
 mod famine;
 mod faults;
+mod filters;
 mod flow;
 mod git;
 mod hangs;

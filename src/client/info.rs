@@ -102,6 +102,10 @@ fn render(info: &Info, named: bool) -> String {
             text.push_str(&format!("  {label}: {}\n", shown(value)));
         }
     }
+    let refused = member("sandbox_refused").and_then(Value::as_array);
+    for refused in refused.into_iter().flatten() {
+        text.push_str(&format!("  not in force: {}\n", shown(refused)));
+    }
     if let Some(losses) = member("hook_runner_losses").filter(|losses| **losses != 0) {
         text.push_str(&format!("  hook runners killed before: {losses}\n"));
     }

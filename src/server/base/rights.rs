@@ -4,11 +4,15 @@
 #[cfg(not(target_os = "linux"))]
 use std::io;
 
+use super::fork;
+
 /// Lets no other process look into this one or those that it forks, as far as the system can; the
 /// programs that they run are as any others.
 pub fn keep_out() {
     // The holder logs what isn't in force.
-    let _ = undumpable();
+    fork::cautiously(|| {
+        let _ = undumpable();
+    });
 }
 
 /// Memory, environment and descriptors become root's to look at (proc(5), ptrace(2)).

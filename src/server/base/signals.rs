@@ -5,7 +5,7 @@ use std::{io, os::fd::BorrowedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
-use super::log;
+use super::{fork, log};
 
 /// What a signal asks of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +58,16 @@ pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
 
 /// From now on this process is killed when its parent is: SIGKILL means both.
 #[cfg(target_os = "linux")]
-pub fn end_with_parent() -> io::Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    Ok(())
+pub fn end_with_parent() {
+    fork::cautiously(|| {
+        // Where that can't be, it is as elsewhere.
+        let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    });
 }
 
 /// The end of its lines is what it notices instead.
 #[cfg(not(target_os = "linux"))]
-pub fn end_with_parent() -> io::Result<()> {
-    Ok(())
-}
+pub fn end_with_parent() {}
 
 /// The signals that mean something to the server, or must not end it.
 pub fn answered() -> SigSet {

@@ -136,7 +136,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         lock,
         watch,
     };
-    let main = parts.finish(config_file, place, sockets, sandbox.layers, 0);
+    let main = parts.finish(config_file, place, sockets, sandbox, 0);
     serve(main?, |holder| {
         left.forget();
         // What was taken over may go on.
@@ -203,7 +203,7 @@ pub fn succeed(
         lock,
         watch,
     };
-    let main = parts.finish(config_file, place, sockets, sandbox.layers, restarts)?;
+    let main = parts.finish(config_file, place, sockets, sandbox, restarts)?;
     log::info!("the server was restarted in place");
     serve(main, |_| Ok(()))
 }

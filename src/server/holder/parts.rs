@@ -8,6 +8,7 @@ use nix::fcntl::Flock;
 use super::control_socket::{self, ControlSocket, SocketFile};
 use super::main_thread::{MainThread, Turns};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
+use super::sandbox::Sandbox;
 use super::state::{Holder, RestartProgress};
 use super::{
     effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
@@ -217,7 +218,7 @@ impl Parts {
         config_file: PathBuf,
         place: Place,
         sockets: ClientSockets,
-        sandbox: Vec<&'static str>,
+        sandbox: Sandbox,
         restarts: u32,
     ) -> Result<(MainThread, Sockets), Failure> {
         self.engine.with(|core, cx| core.publish(cx));

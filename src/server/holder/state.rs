@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, sync::Arc, thread};
 
 use super::life::{AskedBy, Life};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
+use super::sandbox::Sandbox;
 use super::{
     control_socket::ControlSocket, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks,
     restricted::RestrictedSockets, token_files::TokenFiles,
@@ -37,8 +38,8 @@ pub struct Holder {
     pub config_file: PathBuf,
     /// How often it was restarted in place.
     pub restarts: u32,
-    /// What the process has given up, as `info` shows it.
-    pub sandbox: Vec<&'static str>,
+    /// What the process has given up.
+    pub sandbox: Sandbox,
     /// What it is doing.
     pub life: Lock<Life>,
     /// How the last restart, or the one under way, goes.

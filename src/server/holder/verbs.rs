@@ -114,7 +114,7 @@ pub fn refresh(engine: &Arc<Engine>, args: &AccountArgs) -> Reply {
 /// What the server is.
 pub fn info(holder: &Holder) -> Reply {
     let (hook_runner, hook_runner_losses) = holder.hooks.runner();
-    let redirects = &holder.redirect_info;
+    let (redirects, sandbox) = (&holder.redirect_info, &holder.sandbox);
     let identity = redirects.identity.as_ref();
     let port = |port: Option<u16>| port.map_or("none".into(), |port| port.to_string());
     json(&ServerInfo {
@@ -131,6 +131,7 @@ pub fn info(holder: &Holder) -> Reply {
         hook_runner,
         hook_runner_losses,
         pizauth_version: env!("CARGO_PKG_VERSION").into(),
-        sandbox: holder.sandbox.iter().map(|layer| (*layer).into()).collect(),
+        sandbox: sandbox.layers.iter().map(|it| (*it).into()).collect(),
+        sandbox_refused: sandbox.refused.clone(),
     })
 }

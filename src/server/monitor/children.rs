@@ -271,10 +271,14 @@ mod orphans {
         unistd::{Pid, getpgid, getsid},
     };
 
+    use crate::server::base::fork;
+
     /// From now on they are this process's children.
     pub fn adopt() {
         // Without it they run on.
-        let _ = prctl::set_child_subreaper(true);
+        fork::cautiously(|| {
+            let _ = prctl::set_child_subreaper(true);
+        });
     }
 
     /// Kills the hooks, with all of their process groups. What else hooks have left behind leads no

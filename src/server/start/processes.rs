@@ -52,7 +52,7 @@ pub fn fork_holder<T>(
     signals::block()?;
     let ForkResult::Parent { child } = fork_patiently()? else {
         drop((requests, events, options));
-        signals::end_with_parent()?;
+        signals::end_with_parent();
         if !launcher.waits() {
             let_go_of_terminal()?;
         }

@@ -56,7 +56,10 @@ const LINKS: [&str; 4] = [
 /// helper opens may be used.
 pub fn confine(_socket: &Path) -> Result<bool, String> {
     let status = restrict().map_err(|error| error.to_string())?;
-    Ok(status != RulesetStatus::NotEnforced)
+    if status == RulesetStatus::NotEnforced {
+        return Err("the kernel has no Landlock, or a filter denies it".into());
+    }
+    Ok(true)
 }
 
 fn restrict() -> Result<RulesetStatus, RulesetError> {
