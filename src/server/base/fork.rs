@@ -7,7 +7,6 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-#[cfg(not(target_os = "linux"))]
 use nix::sys::resource::{Resource, getrlimit};
 use nix::{
     errno::Errno,
@@ -132,24 +131,25 @@ pub fn close_inherited(kept: &[RawFd]) {
     }
 }
 
-/// Where the system doesn't tell, all stay as they are.
-#[cfg(target_os = "linux")]
+/// What is open, as Linux tells it; where it doesn't (elsewhere the directory may list the first three
+/// only, and without /proc there is none), all that there could be.
 fn open_descriptors() -> Vec<RawFd> {
-    let entries = fs::read_dir("/dev/fd").into_iter().flatten();
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// All that there could be: elsewhere the directory may list the first three only.
-#[cfg(not(target_os = "linux"))]
-fn open_descriptors() -> Vec<RawFd> {
+    let listed: Vec<RawFd> = if cfg!(target_os = "linux") {
+        let entries = fs::read_dir("/dev/fd").into_iter().flatten();
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect()
+    } else {
+        Vec::new()
+    };
+    if !listed.is_empty() {
+        return listed;
+    }
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     (0..RawFd::try_from(limit).unwrap_or(MAX_CLOSED).min(MAX_CLOSED)).collect()
 }
 
 /// How many descriptors to close where the limit is none.
-#[cfg(not(target_os = "linux"))]
 const MAX_CLOSED: RawFd = 65_536;
 
 fn open_null() -> io::Result<fs::File> {
