@@ -372,6 +372,30 @@ fn a_full_disk_costs_nothing_that_is_held() {
     }
 }
 
+/// What service managers and containers take from the tree of files: /proc, and writing where programs
+/// are (ProtectSystem=full, systemd.exec(5)).
+#[test]
+fn a_tree_with_less_in_it_is_enough() {
+    if !can("a_tree_with_less_in_it_is_enough", "unshare") {
+        return;
+    }
+    let provider = Provider::start();
+    for mounts in [
+        "mount -t tmpfs none /proc",
+        "for dir in /usr /etc; do mount --bind $dir $dir && mount -o remount,bind,ro $dir; done",
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut daemon = apart(directory.path(), mounts, &provider.account("work"));
+        daemon.start();
+        daemon.sign_in("work");
+        let token = daemon.token("work");
+        daemon.run(&["reload"]).ok();
+        daemon.run(&["restart"]).ok();
+        assert_eq!(daemon.token("work"), token, "{mounts}");
+        daemon.shutdown();
+    }
+}
+
 /// Another file system over the runtime directory hides the socket from everybody: there is one in it
 /// soon.
 // Covers: mount
