@@ -59,6 +59,8 @@ extern "C" fn forward(signal: i32) {
 /// Signals that are for the server do nothing to this process, and all that they are meant to do to
 /// the programs that it starts: a handler doesn't outlive execve(2), where what is blocked does.
 pub fn shrug_off_signals() -> io::Result<()> {
+    // The parent's handler would write to a descriptor that is closed here.
+    hear_of_children()?;
     let signals = signals::answered();
     set(SigHandler::Handler(do_nothing), signals.iter())?;
     signals.thread_unblock()?;
