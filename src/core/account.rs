@@ -86,6 +86,7 @@ pub(super) struct Account {
 
 /// What an account has to remember: a successor of the process gets it as it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AccountState {
     grant: Option<Grant>,
     /// Why there are no tokens any more, unless `revoke` ended them.

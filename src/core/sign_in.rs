@@ -46,6 +46,7 @@ pub(super) struct Discovering {
 /// sign-in that began before and ended after, and guard nothing: the reminders that spread one URL
 /// would spread the next.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Pending {
     pub attempt: AttemptId,
     /// At least one of these two is open.
@@ -62,6 +63,7 @@ pub(super) struct Pending {
 
 /// An authorization request, completed by a redirect or a paste of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Browser {
     #[serde(with = "plain")]
     pub state: Arc<Secret>,
@@ -74,6 +76,7 @@ pub(super) struct Browser {
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
 /// needs, so that nothing but revoke and reload can cost it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Exchanging {
     pub browser: Browser,
     #[serde(with = "plain")]
@@ -110,6 +113,7 @@ pub(super) enum Device {
 
 /// A code that waits for the user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Code {
     #[serde(with = "plain")]
     pub device_code: Arc<Secret>,
@@ -124,6 +128,18 @@ pub(super) struct Code {
     pub lost: bool,
     /// The polls.
     pub dispatch: Dispatch,
+}
+
+impl Device {
+    /// Whether the user may still sign in this way, now or at the next reminder.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Device::None | Device::Over { again: false } => false,
+            Device::Wanted | Device::Asking(_) | Device::Code(_) | Device::Over { again: true } => {
+                true
+            }
+        }
+    }
 }
 
 impl SignIn {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, AccountState, Pending, SignIn};
+use super::{Account, AccountState, SignIn};
 use crate::{
     config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
     core::{effect::Effect, env::Env},
@@ -73,20 +73,23 @@ impl Account {
         }
     }
 
-    /// Cancels a sign-in whose redirect would arrive nowhere: the predecessor had another port.
+    /// Cancels a sign-in that can no longer be completed: the predecessor had another port, or no channel
+    /// of it is open.
     fn cancel_unreachable(&mut self, env: &mut Env) {
-        let SignIn::Pending(Pending {
-            browser: Some(browser),
-            ..
-        }) = &self.state.sign_in
-        else {
+        let SignIn::Pending(pending) = &self.state.sign_in else {
             return;
         };
-        let wanted = &self.registration.redirect_uri;
-        let port = env.common.ports.of(wanted);
-        if browser.redirect_uri != authorization::redirect_uri(wanted, port) {
-            let why = Refusal::new("the server listens on another port now");
-            self.cancel_sign_in(env, why);
+        let why = match &pending.browser {
+            Some(browser) => {
+                let wanted = &self.registration.redirect_uri;
+                let ours = authorization::redirect_uri(wanted, env.common.ports.of(wanted));
+                let elsewhere = browser.redirect_uri != ours;
+                elsewhere.then_some("the server listens on another port now")
+            }
+            None => (!pending.device.is_open()).then_some("nothing is left of the sign-in"),
+        };
+        if let Some(why) = why {
+            self.cancel_sign_in(env, Refusal::new(why));
         }
     }
 }
