@@ -14,7 +14,7 @@ register() {
 
 { hooks; account work here 'redirect_uri = "https://localhost/";'; } | configure
 start_pizauth
-client=$(register "$(pizauth info -j | sed -n 's/.*"https_port":\([0-9]*\).*/\1/p')")
+client=$(register "$(pizauth info -j | sed -n 's/.*"https_port":"\([0-9]*\)".*/\1/p')")
 sed -i "s/client_id = \"pizauth\"/client_id = \"$client\"/" .config/pizauth.conf
 pizauth reload
 sign_in work "$me"
