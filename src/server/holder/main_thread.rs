@@ -40,6 +40,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
 /// How often to look meanwhile whether the socket is still there: no client finds it before.
 const DRAIN_LOOK: Duration = Duration::from_millis(250);
 
+/// How long the first look at the control socket may take: as long as the helper that makes it again.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the main thread rests after a panic: what brought it about is likely still there, and a
 /// loop of panics must not fill the log or keep a processor busy.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -234,18 +237,7 @@ impl MainThread {
             Some(Err(TryRecvError::Disconnected)) => Found::Missing,
         };
         self.looking = None;
-        match found {
-            Found::There => {}
-            Found::Mended => self.watch.mended(),
-            Found::Missing => self.watch.missing(),
-            Found::Replaced if self.holder.is_stopping() => {}
-            Found::Replaced => {
-                // The next look ends it, where this one only ends a restart.
-                self.watch.mended();
-                let why = "its control socket was gone, and another server has taken its place";
-                return Err(io::Error::other(why));
-            }
-        }
+        self.conclude(found)?;
         Ok(found == Found::Mended)
     }
 
@@ -271,8 +263,40 @@ impl MainThread {
         Ok(())
     }
 
+    /// Watches the control socket from now on, and returns when it has been looked at: what happened
+    /// before the watch began raises no event.
+    ///
+    /// # Errors
+    /// When another server has taken its place.
+    pub fn first_look(&mut self) -> io::Result<()> {
+        self.begin_look();
+        let Some(looking) = self.looking.take() else {
+            return Ok(());
+        };
+        // No client waits for this thread yet.
+        let found = looking.recv_timeout(LOOK_TIMEOUT);
+        self.conclude(found.unwrap_or(Found::Missing))
+    }
+
+    /// What follows from a look.
+    fn conclude(&mut self, found: Found) -> io::Result<()> {
+        match found {
+            Found::There => {}
+            Found::Mended => self.watch.mended(),
+            Found::Missing => self.watch.missing(),
+            Found::Replaced if self.holder.is_stopping() => {}
+            Found::Replaced => {
+                // The next look ends it, where this one only ends a restart.
+                self.watch.mended();
+                let why = "its control socket was gone, and another server has taken its place";
+                return Err(io::Error::other(why));
+            }
+        }
+        Ok(())
+    }
+
     /// Watches the control socket from now on, and looks whether it is there.
-    pub fn begin_look(&mut self) {
+    fn begin_look(&mut self) {
         self.watch.renew();
         let (sender, found) = sync_channel(1);
         let started = self.holder.spawn("control socket", move |holder| {

@@ -219,7 +219,7 @@ fn serve(
         serve_browsers(&holder, sockets.sites, sockets.pages, sockets.browsers).map_err(cant)?,
     ];
     // Check once: changes before the watch began raise no event.
-    main.begin_look();
+    main.first_look().map_err(cant)?;
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
     answers(&holder)?;
     jobs::proceed(&holder, None);
