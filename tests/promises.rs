@@ -674,6 +674,13 @@ fn panics_cost_a_job_and_no_token() {
         daemon.log().wait_line(&said);
         assert!(daemon.token("work").starts_with("at-"));
     }
+    // Each of these ends by its own, and the next one begins.
+    for job in ["reload", "restart"] {
+        fs::write(drill.join(job), "").unwrap();
+        let said = daemon.run(&[job]);
+        assert_eq!(said.failed(75), "ERROR - it has failed by a bug\n");
+        daemon.run(&[job]).ok();
+    }
     let token = daemon.token("work");
     wait::until("the token file", || {
         let written = fs::read_to_string(daemon.path("token")).ok();

@@ -83,7 +83,8 @@ impl ControlSocket {
 
     /// Removes the socket's file, so that no client finds it any more.
     pub fn remove(&self) {
-        let file = self.state.with(|state| state.file.clone());
+        // It is removed once: whoever comes second would ask a helper for nothing.
+        let file = self.state.with(|state| state.file.take());
         if let Some(file) = file {
             file.remove(&self.monitor, None);
         }

@@ -118,8 +118,7 @@ fn perform(holder: &Arc<Holder>, request: LifeRequest, by: &[AskedBy]) {
         },
         LifeRequest::Stop => {
             // No client shall find it when the command has ended.
-            holder.socket.remove();
-            holder.restricted.remove();
+            holder.hide();
             holder.reply(by, &Reply::done());
             holder.stop();
         }

@@ -300,7 +300,9 @@ impl MainThread {
         self.watch.renew();
         let (sender, found) = sync_channel(1);
         let started = self.holder.spawn("control socket", move |holder| {
-            let _ = sender.send(holder.socket.mend(&holder.clients));
+            guard::job("control socket", || {
+                let _ = sender.send(holder.socket.mend(&holder.clients));
+            });
             holder.alarm.ring();
         });
         match started {

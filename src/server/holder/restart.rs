@@ -8,7 +8,7 @@ use super::main_thread::{MainThread, Rest};
 use super::trial::{describe, try_program};
 use super::{handover::NewConfig, jobs, life::LifeRequest, state::Holder};
 use crate::core::Core;
-use crate::server::base::signals::ServerSignal;
+use crate::server::base::{guard, signals::ServerSignal};
 use crate::server::ipc::{memfd, slots::SlotWriter};
 
 /// How long to wait for what is under way with a provider or a command that saves: a reply that
@@ -104,8 +104,10 @@ fn wait_until(
 fn try_again(main: &mut MainThread) -> io::Result<NewConfig> {
     let (sender, tried) = sync_channel(1);
     main.holder.spawn("trial", move |holder| {
-        // Who asked may have given up.
-        let _ = sender.send(try_program(holder));
+        guard::job("trial", || {
+            // Who asked may have given up.
+            let _ = sender.send(try_program(holder));
+        });
         holder.alarm.ring();
     })?;
     let outcome = Cell::new(None);

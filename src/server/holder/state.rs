@@ -9,7 +9,7 @@ use super::{
     control_socket::ControlSocket, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks,
     restricted::RestrictedSockets, token_files::TokenFiles,
 };
-use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, server::base::guard, wire::Reply};
+use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, wire::Reply};
 
 /// The stack of the threads that serve and of jobs, in bytes: config parsing goes deepest.
 pub const STACK: usize = 1 << 20;
@@ -60,7 +60,8 @@ pub struct RestartProgress {
 }
 
 impl Holder {
-    /// Does `work` on a thread of its own, which may wait for a disk.
+    /// Does `work` on a thread of its own, which may wait for a disk. `work` guards itself against
+    /// panics: only it knows who waits for its end.
     ///
     /// # Errors
     /// When there can't be another thread.
@@ -71,7 +72,7 @@ impl Holder {
     ) -> io::Result<()> {
         let theirs = self.clone();
         let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
-        thread.spawn(move || guard::job(name, || work(&theirs)))?;
+        thread.spawn(move || work(&theirs))?;
         Ok(())
     }
 
@@ -92,10 +93,15 @@ impl Holder {
         self.life.with(|life| life.is_stopping())
     }
 
-    /// Has the main thread end, once the sockets can't be found any more.
-    pub fn stop(&self) {
+    /// Removes the sockets' files, so that no client finds them any more; once.
+    pub fn hide(&self) {
         self.socket.remove();
         self.restricted.remove();
+    }
+
+    /// Has the main thread end, once the sockets can't be found any more.
+    pub fn stop(&self) {
+        self.hide();
         self.life.with(|life| life.finish(false));
         self.alarm.ring();
     }
