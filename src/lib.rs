@@ -1,5 +1,5 @@
 //! pizauth, an OAuth2 token daemon. The modules, from the words that all share to the shells that
-//! act on them; README.md (CONTRIBUTING) draws the map.
+//! act on them; CONTRIBUTING.md draws the map.
 //!
 //! In what decides about tokens and moves them, arithmetic says what becomes of an overflow. Elsewhere
 //! an overflow would be a bug: sums of lengths and counts are plain, and debug builds check them.
