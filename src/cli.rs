@@ -93,6 +93,8 @@ pub enum Verb {
 pub struct CheckOptions {
     /// `-c`: the config, instead of the usual one.
     pub config: Option<PathBuf>,
+    /// `-s`: print the accounts, as they are understood.
+    pub show: bool,
 }
 
 /// What `dump` takes.

@@ -1,6 +1,7 @@
 //! What is known about providers: endpoints, scopes, mail servers, and where a client id comes from.
-//! Facts only, in one table; `setup` prints them and `test` looks servers up. A config names all
-//! that it uses, so nothing changes under anybody when a fact here does.
+//! Facts only, in one table: `setup` prints them, `test` looks servers up, and a config that names a
+//! `provider` uses its endpoints, scopes, redirect URI and fields. Changing one of those signs the
+//! users of that preset out: tests/config/good-providers.ok shows that it did, and CHANGES.md has to.
 
 /// A provider.
 #[derive(Debug)]
@@ -446,6 +447,14 @@ impl Provider {
             .clone()
             .find(|it| domain.is_some_and(|it2| it.serves(it2)));
         theirs.or_else(|| same.next())
+    }
+
+    /// The option that says where its redirects are listened for.
+    pub fn listener(&self) -> &'static str {
+        match self.redirect_uri.starts_with("https:") {
+            true => "https_listen",
+            false => "http_listen",
+        }
     }
 
     /// The one that goes by this word.

@@ -485,10 +485,7 @@ fn a_domain_of_a_known_provider_is_set_up_as_that() {
         text.starts_with("// Gmail and Google Workspace, for me@example.org.\n"),
         "{text}"
     );
-    assert!(
-        text.contains("\"login_hint\": \"me@example.org\""),
-        "{text}"
-    );
+    assert!(text.contains("address = \"me@example.org\";"), "{text}");
 
     let domain = Domain::new();
     let issuer = "<issuer>login.microsoftonline.com</issuer>";
@@ -556,4 +553,54 @@ fn nothing_is_taken_from_a_place_without_tls() {
         "{said}"
     );
     assert_eq!(domain.web.requests("/plain").len(), 0);
+}
+
+#[test]
+fn check_shows_each_account_as_it_is_understood_and_none_of_its_secrets() {
+    let daemon = nothing();
+    let file = daemon.path("shown.conf");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/good-providers.conf");
+    let presets = fs::read_to_string(path).unwrap();
+    let more = r#"account "all" { provider = "yandex"; address = "me@ya.ru"; client_id = "id"; client_secret = "hush-1";
+        token_uri_headers = { "X-Key": "hush-2" }; token_file = "~/token"; refresh_retry = 2m; client_auth = basic;
+        token_uri_fields = { "audience": "a\"b" }; }
+      account "command" { provider = "google"; client_id = "id"; client_secret_cmd = "echo hush-3"; }"#;
+    let text = format!("{presets}{more}");
+    fs::write(&file, &text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let output = daemon.run(&["check", "--show", "-c", file.to_str().unwrap()]);
+    let shown = output.stdout;
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(!shown.contains("hush"), "{shown}");
+    let once = |line: &str| {
+        assert_eq!(
+            shown.matches(&format!("    {line}\n")).count(),
+            1,
+            "{shown}"
+        )
+    };
+    once("// client_secret = …;");
+    once("// client_secret_cmd = …;");
+    once("// token_uri_headers = { \"X-Key\": … };");
+    once("token_file_format = raw;");
+    once("refresh_retry = 120s;");
+    // It is a configuration itself, and means the same.
+    let meant = |text: &str| config::parse("shown", text).unwrap().accounts;
+    let (before, after) = (
+        meant(&text),
+        meant(&shown.replace("client_auth = basic", "// ")),
+    );
+    assert_eq!(before.len(), after.len());
+    for (before, after) in before.iter().zip(&after) {
+        let facts = |it: &config::Account| {
+            let uris = (it.device_auth_uri.clone(), it.revocation_uri.clone());
+            (
+                it.registration.clone(),
+                uris,
+                it.policy,
+                it.token_file.clone(),
+            )
+        };
+        assert_eq!(facts(before), facts(after), "{}", before.name);
+    }
 }

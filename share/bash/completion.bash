@@ -97,7 +97,7 @@ _pizauth() {
     case $verb in
     '') options+=(-V --version) ;;
     auth) options+=(-o --open -q --qr -n --no-wait) ;;
-    check) options+=(-c --config) ;;
+    check) options+=(-c --config -s --show) ;;
     dump) options+=(-f --force -o --output) ;;
     git-credential) options+=(-b --bearer -m --min-valid -u --no-url -w --wait --user) ;;
     info) options+=(-c --config -j --json) ;;

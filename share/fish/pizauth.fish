@@ -62,6 +62,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from auth' --shor
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option q --long-option qr --description 'Draw a QR code'
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option n --long-option no-wait --description 'Do not wait for the end'
 complete --command pizauth --condition '__fish_seen_subcommand_from check' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
+complete --command pizauth --condition '__fish_seen_subcommand_from check' --short-option s --long-option show --description 'Print each account as it is understood, without its secrets'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option f --long-option force --description 'Write to a terminal, too'
 complete --command pizauth --condition '__fish_seen_subcommand_from dump' --short-option o --long-option output --require-parameter --force-files --description 'Write this file'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --short-option b --long-option bearer --description 'Over https, a header'

@@ -248,7 +248,10 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             qr: given.has("qr"),
             no_wait: given.has("no-wait"),
         }),
-        "check" => Verb::Check(CheckOptions { config }),
+        "check" => Verb::Check(CheckOptions {
+            config,
+            show: given.has("show"),
+        }),
         "dump" => Verb::Dump(DumpOptions {
             force: given.has("force"),
             file: given.value("output").map(PathBuf::from),
@@ -270,13 +273,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
             config,
         }),
-        "setup" => Verb::Setup(SetupOptions {
-            target: account.account,
-            user: given.operand(1),
-            clients: (given.values("client"))
-                .map(|name| name.to_string_lossy().into_owned())
-                .collect(),
-        }),
+        "setup" => Verb::Setup(setup(&given, account)?),
         "show" => Verb::Show(show(&given, account)?),
         "shutdown" => Verb::Shutdown,
         "status" => Verb::Status { json },
@@ -311,6 +308,17 @@ fn register(given: &Given) -> Result<RegisterOptions, String> {
         scopes: given.read_all("scope", &SCOPE)?,
         name: given.read("name", &NAME)?,
         token_cmd: given.read("token-cmd", &TEXT)?,
+    })
+}
+
+fn setup(given: &Given, account: AccountOptions) -> Result<SetupOptions, String> {
+    let clients = given.values("client");
+    Ok(SetupOptions {
+        target: account.account,
+        user: given.operand(1),
+        clients: clients
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect(),
     })
 }
 

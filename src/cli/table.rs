@@ -88,7 +88,9 @@ pub const VERBS: &[Spec] = verbs! {
         ["open" 'o': "open the address in the desktop's browser"]
         ["qr" 'q': "draw a QR code for a phone"]
         ["no-wait" 'n': "don't wait for the end"];
-    "check": "say whether the configuration is good" [CONFIG];
+    "check": "say whether the configuration is good"
+        [CONFIG]
+        ["show" 's': "print each account as it is understood, without its secrets"];
     "dump": "write the state, tokens included, to stdout or a file"
         ["force" 'f': "write to a terminal, too"]
         ["output" 'o' <"file">: "write this file, all of it or nothing, for your eyes only"];

@@ -112,6 +112,7 @@ fn command_lines_mean_what_the_manual_says() {
             "check -c x.conf",
             Verb::Check(CheckOptions {
                 config: Some("x.conf".into()),
+                show: false,
             }),
         ),
         ("reload", Verb::Reload),

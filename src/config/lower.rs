@@ -36,13 +36,14 @@ const REFRESH_RETRY: Duration = Duration::from_secs(40);
 const REDIRECT_URI: &str = "http://localhost/";
 
 /// What spares the endpoints.
-const ISSUER_INSTEAD: &str = "`issuer` may stand for the endpoints, if the provider has one";
+const ISSUER_INSTEAD: &str = "`provider` stands for the endpoints of a provider that is known, as in \
+                              `provider = \"google\";`; for another, `issuer` may, if it has one";
 
 /// The configuration that `items` mean, or the first thing that is wrong with them.
 pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigError> {
     let (settings, blocks) = split(items);
     let globals = Section::new(source, settings, Level::Global)?;
-    let listeners = Listeners::new(&globals)?;
+    let listeners = Listeners::new(&globals, &blocks)?;
     let mut warnings = listeners.warnings();
     warnings.extend(globals.warnings());
     let mut config = Config {
@@ -131,11 +132,17 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn new(globals: &Section) -> Result<Self, ConfigError> {
+    fn new(globals: &Section, blocks: &[&Block]) -> Result<Self, ConfigError> {
+        let registered = |option: &str| {
+            blocks.iter().find_map(|block| {
+                let section = Section::new(globals.source, &block.settings, Level::Account).ok()?;
+                section.registered_listener(option)
+            })
+        };
         let span = |name| globals.value(name).map(|value| value.span);
         let listeners = Listeners {
-            http: globals.listen("http_listen")?,
-            https: globals.listen("https_listen")?,
+            http: globals.listen("http_listen", registered)?,
+            https: globals.listen("https_listen", registered)?,
             http_span: span("http_listen"),
             https_span: span("https_listen"),
         };
@@ -245,7 +252,7 @@ impl<'a> Accounts<'_, 'a> {
             auth_uri,
             token_uri: self.endpoint(section, "token_uri")?,
             client_id: client_id.value.into_owned(),
-            scopes: section.list("scopes")?,
+            scopes: section.scopes()?,
             auth_uri_fields: self.auth_uri_fields(section)?,
             token_uri_fields: self.fields(section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
         };
@@ -498,6 +505,19 @@ impl<'a> Accounts<'_, 'a> {
         section: &Section<'_, 'a>,
     ) -> Result<Vec<(String, String)>, ConfigError> {
         let mut fields = self.fields(section, "auth_uri_fields", &RESERVED_FIELDS)?;
+        let preset = section.provider().map_or(&[][..], |it| it.auth_fields);
+        let preset = preset
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let address = section.filled("address")?;
+        let hint = address
+            .filter(|_| section.value("login_hint").is_none())
+            .map(|text| ("login_hint".to_owned(), text.value.into_owned()));
+        // What is written counts more.
+        let mut all: Vec<_> = hint.into_iter().chain(preset).collect();
+        all.retain(|(key, _)| fields.iter().all(|(own, _)| own != key));
+        all.append(&mut fields);
+        let mut fields = all;
         let Some(login) = section.string("login_hint")? else {
             return Ok(fields);
         };

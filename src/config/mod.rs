@@ -24,7 +24,7 @@ use crate::secret::{Mark, Secret};
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
 pub use value::{is_loopback, is_plain};
-pub use write::{comment, quoted};
+pub use write::{account, comment, quoted};
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
 /// is larger was named by mistake. A reader needs to read no more than one byte more.
@@ -223,6 +223,17 @@ pub enum ClientAuth {
     None,
 }
 
+impl ClientAuth {
+    /// As in the config.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ClientAuth::Basic => "basic",
+            ClientAuth::Body => "body",
+            ClientAuth::None => "none",
+        }
+    }
+}
+
 /// Where the client secret comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ClientSecret {
@@ -303,4 +314,15 @@ pub struct Policy {
     pub refresh_before_expiry: Duration,
     /// Wait so long after a refresh that failed, before the next (doubling up to ten minutes).
     pub refresh_retry: Duration,
+}
+
+impl Policy {
+    /// Its times, by the names of their options.
+    fn times(&self) -> [(&'static str, Duration); 3] {
+        [
+            ("refresh_at_least", self.refresh_at_least),
+            ("refresh_before_expiry", self.refresh_before_expiry),
+            ("refresh_retry", self.refresh_retry),
+        ]
+    }
 }

@@ -21,7 +21,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 33] = [
+pub const OPTIONS: [(&str, Level); 35] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -35,6 +35,8 @@ pub const OPTIONS: [(&str, Level); 33] = [
     ("refresh_at_least", Level::Both),
     ("refresh_before_expiry", Level::Both),
     ("refresh_retry", Level::Both),
+    ("provider", Level::Account),
+    ("address", Level::Account),
     ("issuer", Level::Account),
     ("auth_uri", Level::Account),
     ("token_uri", Level::Account),

@@ -12,6 +12,7 @@ use super::{
     suggest::nearest,
     value::{self, Text},
 };
+use crate::providers::{PROVIDERS, Provider};
 
 /// The least of a time that something is repeated by: zero would be a tight loop.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ const LISTEN: &str = "127.0.0.1:0";
 pub(super) struct Section<'s, 'a> {
     pub(super) source: &'s Source<'a>,
     settings: Vec<(&'static str, &'s Setting)>,
+    /// What `provider` names, and where: its facts stand for options that aren't set.
+    preset: Option<(&'static Provider, Span)>,
 }
 
 impl<'s, 'a> Section<'s, 'a> {
@@ -36,11 +39,48 @@ impl<'s, 'a> Section<'s, 'a> {
         let mut section = Section {
             source,
             settings: Vec::new(),
+            preset: None,
         };
         for setting in settings {
             section.add(setting, place)?;
         }
+        if let Some(text) = section.filled("provider")? {
+            let found = Provider::named(&text.value);
+            let provider = found.ok_or_else(|| unknown_provider(source, &text))?;
+            section.preset = Some((provider, text.span));
+        }
         Ok(section)
+    }
+
+    /// The provider that the account names.
+    pub(super) fn provider(&self) -> Option<&'static Provider> {
+        self.preset.map(|(provider, _)| provider)
+    }
+
+    /// What the provider's entry says in the place of the option `name`. An issuer that is named beside
+    /// it says where the endpoints are.
+    fn preset(&self, name: &str) -> Option<Text<'a>> {
+        let (provider, span) = self.preset?;
+        let endpoint = |uri: Option<&'static str>| uri.filter(|_| self.value("issuer").is_none());
+        let value = match name {
+            "auth_uri" => endpoint(Some(provider.auth_uri)),
+            "token_uri" => endpoint(Some(provider.token_uri)),
+            "device_auth_uri" => endpoint(provider.device_auth_uri),
+            "revocation_uri" => endpoint(provider.revocation_uri),
+            "redirect_uri" => Some(provider.redirect_uri),
+            _ => None,
+        }?;
+        let value = value.into();
+        Some(Text { value, span })
+    }
+
+    /// The address that redirects must be listened for at, as clients are registered at the provider,
+    /// if `listener` is the option for it.
+    pub(super) fn registered_listener(&self, listener: &str) -> Option<Text<'static>> {
+        let (provider, span) = self.preset?;
+        let own = provider.listener() == listener && self.value("redirect_uri").is_none();
+        let value = provider.listen.filter(|_| own)?.into();
+        Some(Text { value, span })
     }
 
     fn add(&mut self, setting: &'s Setting, place: Level) -> Result<(), ConfigError> {
@@ -86,12 +126,19 @@ impl<'s, 'a> Section<'s, 'a> {
     /// A string that may go over lines.
     pub(super) fn lines(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
         match self.value(name) {
-            None => Ok(None),
+            None => Ok(self.preset(name)),
             Some(value) => match value.kind {
                 Kind::String => value::string(self.source, value.span).map(Some),
+                Kind::Word if self.is_none(name, value) => Ok(None),
                 _ => Err(self.mismatch(name, value, "a string in double quotes")),
             },
         }
+    }
+
+    /// Whether it is an endpoint of a preset that this account does without.
+    fn is_none(&self, name: &str, value: &Value) -> bool {
+        let may_be = matches!(name, "device_auth_uri" | "revocation_uri");
+        may_be && self.source.slice(value.span) == "none"
     }
 
     /// A string that stays on its line and must say something.
@@ -160,8 +207,19 @@ impl<'s, 'a> Section<'s, 'a> {
         })
     }
 
+    /// The scopes to ask for; those of the preset when unset, or none.
+    pub(super) fn scopes(&self) -> Result<Vec<String>, ConfigError> {
+        match (self.value("scopes"), self.preset) {
+            (None, Some((provider, _))) => {
+                let scopes = provider.scopes.iter();
+                Ok(scopes.map(|(scope, _)| (*scope).to_owned()).collect())
+            }
+            _ => self.list("scopes"),
+        }
+    }
+
     /// A list of strings; none when unset.
-    pub(super) fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+    fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
         let texts = self.texts(name)?.into_iter();
         Ok(texts.map(|text| text.value.into_owned()).collect())
     }
@@ -250,13 +308,17 @@ impl<'s, 'a> Section<'s, 'a> {
         Ok(Some((auth, value.span)))
     }
 
-    /// A listener's address.
-    pub(super) fn listen(&self, name: &str) -> Result<Listen, ConfigError> {
+    /// A listener's address; when unset, the one that a preset's clients are `registered` with.
+    pub(super) fn listen(
+        &self,
+        name: &str,
+        registered: impl FnOnce(&str) -> Option<Text<'static>>,
+    ) -> Result<Listen, ConfigError> {
         let Some(value) = self.value(name) else {
-            let default = Text {
+            let default = registered(name).unwrap_or(Text {
                 value: LISTEN.into(),
                 span: Span::new(0, 0),
-            };
+            });
             return value::listen(self.source, name, &default);
         };
         match value.kind {
@@ -297,6 +359,19 @@ fn misplaced(level: Level) -> (&'static str, &'static str) {
         ),
         Level::Both => ("is no option of a socket", "move it out of the block"),
     }
+}
+
+fn unknown_provider(source: &Source, text: &Text) -> ConfigError {
+    let names = PROVIDERS.iter().map(|provider| provider.name);
+    let hint = match nearest(&text.value, names.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "known are {}; for another, `issuer` or its endpoints stand here",
+            names.collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let what = format!("unknown provider {}", quoted(&text.value));
+    source.error(text.span, what).hint(hint)
 }
 
 fn unknown(source: &Source, span: Span, place: Level) -> ConfigError {

@@ -1,11 +1,71 @@
 //! The language the other way round: what is put into a configuration that is printed.
 
+use super::{Account, ClientSecret, TokenFormat};
 use crate::text::sanitize;
 
 /// A string, quoted. Control characters are the caller's to see to.
 pub fn quoted(text: &str) -> String {
     let text = text.replace('\\', r"\\").replace('"', "\\\"");
     format!("\"{text}\"")
+}
+
+/// An account as it is understood, presets and defaults included, without its secrets.
+pub fn account(account: &Account) -> String {
+    let registration = &account.registration;
+    let mut text = format!("account {} {{\n", quoted(&sanitize(&account.name)));
+    let mut option = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!("    {name} = {value};\n"));
+        }
+    };
+    let string = |value: &str| quoted(&sanitize(value));
+    let uri = |uri: &Option<std::sync::Arc<url::Url>>| uri.as_ref().map(|uri| string(uri.as_str()));
+    let list = |open: &str, words: Vec<String>, close: &str| {
+        let list = format!("{open}{}{close}", words.join(", "));
+        (!words.is_empty()).then_some(list)
+    };
+    let fields = |fields: &[(String, String)]| {
+        let pair = |(key, value): &(String, String)| format!("{}: {}", string(key), string(value));
+        list("{ ", fields.iter().map(pair).collect(), " }")
+    };
+    option("issuer", registration.issuer.as_deref().map(string));
+    option("auth_uri", uri(&registration.auth_uri));
+    option("token_uri", uri(&registration.token_uri));
+    option("device_auth_uri", uri(&account.device_auth_uri));
+    option("revocation_uri", uri(&account.revocation_uri));
+    option("client_id", Some(string(&registration.client_id)));
+    let client = &account.client;
+    let secret = match &client.secret {
+        ClientSecret::None => None,
+        ClientSecret::Given(_) => Some("// client_secret"),
+        ClientSecret::Command(_) => Some("// client_secret_cmd"),
+    };
+    option(secret.unwrap_or_default(), secret.map(|_| "…".into()));
+    option("client_auth", client.auth.map(|auth| auth.name().into()));
+    let scopes = registration.scopes.iter().map(|scope| string(scope));
+    option("scopes", list("[", scopes.collect(), "]"));
+    option(
+        "redirect_uri",
+        Some(string(registration.redirect_uri.as_str())),
+    );
+    option("auth_uri_fields", fields(&registration.auth_uri_fields));
+    option("token_uri_fields", fields(&registration.token_uri_fields));
+    let headers = client.headers.iter();
+    let headers = headers.map(|header| format!("{}: …", string(&header.name)));
+    option("// token_uri_headers", list("{ ", headers.collect(), " }"));
+    if let Some(file) = &account.token_file {
+        option("token_file", Some(string(&file.path)));
+        let format = match file.format {
+            TokenFormat::Raw => "raw",
+            TokenFormat::Json => "json",
+            TokenFormat::Xoauth2 { .. } => "xoauth2",
+        };
+        option("token_file_format", Some(format.into()));
+    }
+    for (name, time) in account.policy.times() {
+        option(name, Some(format!("{}s", time.as_secs())));
+    }
+    text + "}\n"
 }
 
 /// Words as a comment, made safe, in lines of at most `width` characters where the words allow it.

@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     // What is promised to scripts.
     ("report", &["time", "view"]),
     // Pure: texts and numbers in, texts and numbers out.
-    ("config", &["secret", "text", "time"]),
+    ("config", &["providers", "secret", "text", "time"]),
     ("oauth", &["config", "secret", "text", "time"]),
     ("providers", &[]),
     ("mail", &["providers", "secret", "text", "time"]),

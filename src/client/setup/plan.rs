@@ -26,14 +26,9 @@ pub(super) struct Plan {
     /// Whose mailbox, if that was given.
     pub user: Option<String>,
     pub endpoints: Endpoints,
-    pub device_auth_uri: Option<String>,
-    pub revocation_uri: Option<String>,
     /// With what each is for.
     pub scopes: Vec<(String, &'static str)>,
     pub redirect_uri: &'static str,
-    pub listen: Option<&'static str>,
-    /// Beside `login_hint`.
-    pub auth_fields: Vec<(String, String)>,
     pub secret: Option<SecretUse>,
     /// About the client id, in lines; indented ones are commands.
     pub client_id: Vec<String>,
@@ -50,6 +45,8 @@ pub(super) struct Plan {
 /// Where the provider is asked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Endpoints {
+    /// The table has them, and all the rest, by this name.
+    Preset(&'static str),
     /// It says so itself (RFC 8414).
     Issuer(String),
     /// Here.
@@ -78,20 +75,9 @@ impl Plan {
             account: provider.name.into(),
             title: provider.title.into(),
             user: user.map(str::to_owned),
-            endpoints: Endpoints::At {
-                auth_uri: provider.auth_uri.into(),
-                token_uri: provider.token_uri.into(),
-            },
-            device_auth_uri: provider.device_auth_uri.map(str::to_owned),
-            revocation_uri: provider.revocation_uri.map(str::to_owned),
-            scopes: scopes(provider.scopes.iter()),
+            endpoints: Endpoints::Preset(provider.name),
+            scopes: Vec::new(),
             redirect_uri: provider.redirect_uri,
-            listen: provider.listen,
-            auth_fields: provider
-                .auth_fields
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
             secret: Some(provider.secret),
             client_id: provider
                 .client_id
@@ -115,15 +101,6 @@ impl Plan {
     pub(super) fn config(&self, file: &str) -> String {
         let mut text = String::new();
         self.introduction(&mut text, file);
-        if let Some(listen) = self.listen {
-            let listener = if self.redirect_uri.starts_with("https:") {
-                "https_listen"
-            } else {
-                "http_listen"
-            };
-            text.push_str("\n// A fixed port, since the redirect URI must be as registered.\n");
-            option(&mut text, "", listener, &quoted(listen));
-        }
         let _ = writeln!(text, "\naccount {} {{", quoted(&self.account));
         self.endpoints(&mut text);
         self.client(&mut text);
@@ -197,6 +174,7 @@ impl Plan {
 
     fn endpoints(&self, text: &mut String) {
         match &self.endpoints {
+            Endpoints::Preset(name) => option(text, INDENT, "provider", &quoted(name)),
             Endpoints::Issuer(issuer) => {
                 comment(
                     text,
@@ -213,15 +191,9 @@ impl Plan {
                 option(text, INDENT, "token_uri", &quoted(token_uri));
             }
         }
-        if let Some(uri) = &self.revocation_uri {
-            comment(text, INDENT, "`pizauth revoke` tells the provider, too.");
-            option(text, INDENT, "revocation_uri", &quoted(uri));
-        }
-        if let Some(uri) = &self.device_auth_uri {
-            let what = "A further way to sign in: a code to enter on any other device, if the registration \
-                        allows that.";
-            comment(text, INDENT, what);
-            let _ = writeln!(text, "{INDENT}// device_auth_uri = {};", quoted(uri));
+        let hint = self.imap.is_some().then_some(NOBODY);
+        if let Some(user) = self.user.as_deref().or(hint) {
+            option(text, INDENT, "address", &quoted(user));
         }
     }
 
@@ -254,26 +226,13 @@ impl Plan {
             }
             let _ = writeln!(text, "{INDENT}];");
         }
-        text.push('\n');
-        comment(
-            text,
-            INDENT,
-            "As registered, letter by letter, but for the port.",
-        );
-        option(text, INDENT, "redirect_uri", &quoted(self.redirect_uri));
-        let hint = (
-            "login_hint".to_owned(),
-            self.user.clone().unwrap_or_else(|| NOBODY.into()),
-        );
-        let hint = (self.imap.is_some() || self.user.is_some()).then_some(hint);
-        let fields = hint.iter().chain(&self.auth_fields);
-        let fields: Vec<String> = fields
-            .map(|(key, value)| format!("{}: {}", quoted(key), quoted(value)))
-            .collect();
-        if !fields.is_empty() {
-            let fields = format!("{{ {} }}", fields.join(", "));
-            option(text, INDENT, "auth_uri_fields", &fields);
+        if matches!(self.endpoints, Endpoints::Preset(_)) {
+            return;
         }
+        text.push('\n');
+        let what = "As registered, letter by letter, but for the port.";
+        comment(text, INDENT, what);
+        option(text, INDENT, "redirect_uri", &quoted(self.redirect_uri));
     }
 }
 

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use super::config_file;
 use crate::error::{Exit, Failure};
-use crate::{cli::CheckOptions, server::base::config_file};
+use crate::server::base::{config_file, error::other};
+use crate::{cli::CheckOptions, config};
 
-/// Is this config good? Warnings go to stderr, as an error does.
+/// Is this config good? Warnings go to stderr, as an error does. Asked to, it prints the accounts, too.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -21,6 +22,11 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
     for warning in &config.warnings {
         // With stderr closed the warning is lost.
         let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
+    }
+    if options.show {
+        let accounts: Vec<String> = config.accounts.iter().map(config::account).collect();
+        let written = io::stdout().write_all(accounts.join("\n").as_bytes());
+        written.map_err(|error| other(&format!("can't write to stdout: {error}")))?;
     }
     Ok(())
 }
