@@ -29,6 +29,7 @@ mod original;
 mod packages;
 mod persist;
 mod promises;
+mod redirects;
 mod register;
 mod restart;
 mod services;

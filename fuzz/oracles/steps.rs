@@ -290,7 +290,8 @@ impl World {
         let callback = authorization::parse_callback(&format!("state={state}&{result}"));
         let callback = callback.expect("an authorization response");
         let waiter = Waiter(u64::try_from(which).unwrap_or(0));
-        let _ = self.with(|core, cx| core.callback(cx, callback, waiter));
+        let at = url::Url::parse("http://localhost/").expect("an address");
+        let _ = self.with(|core, cx| core.callback(cx, &at, callback, waiter));
     }
 
     fn take_asked(&mut self, which: usize) -> Option<Asked> {

@@ -61,7 +61,7 @@ enum Reminder {
 pub(super) enum Delivery {
     Wait,
     Refused(Refusal),
-    OtherIssuer,
+    OtherProvider,
     Stale,
 }
 

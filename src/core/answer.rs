@@ -151,8 +151,9 @@ pub enum CallbackAnswer {
         /// How it ended.
         result: Result<(), Refusal>,
     },
-    /// The response names another issuer (RFC 9207) and was ignored; the sign-in stays pending.
-    OtherIssuer {
+    /// The response names another issuer (RFC 9207) or has arrived at another account's redirect
+    /// (RFC 9700, 4.4), and was ignored; the sign-in stays pending.
+    OtherProvider {
         /// Whose sign-in it claims to be.
         account: Arc<str>,
     },

@@ -286,9 +286,15 @@ impl Core {
         self.on(cx, name, |account, env| account.revoke(env, Some(waiter)))
     }
 
-    /// An authorization response (RFC 6749, 4.1.2); `waiter` is notified of its end when the answer
-    /// is [`CallbackAnswer::Wait`].
-    pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
+    /// An authorization response (RFC 6749, 4.1.2) that arrived `at` this address, as the browser
+    /// named it; `waiter` is notified of its end when the answer is [`CallbackAnswer::Wait`].
+    pub fn callback(
+        &mut self,
+        cx: &mut Cx,
+        at: &Url,
+        callback: Callback,
+        waiter: Waiter,
+    ) -> CallbackAnswer {
         if let Some(spent) = self
             .common
             .spent
@@ -304,14 +310,14 @@ impl Core {
             return CallbackAnswer::Stale;
         };
         match self.on(cx, &name, |account, env| {
-            account.deliver(env, callback, waiter)
+            account.deliver(env, at, callback, waiter)
         }) {
             Some(Delivery::Wait) => CallbackAnswer::Wait { account: name },
             Some(Delivery::Refused(refusal)) => CallbackAnswer::Refused {
                 account: name,
                 refusal,
             },
-            Some(Delivery::OtherIssuer) => CallbackAnswer::OtherIssuer { account: name },
+            Some(Delivery::OtherProvider) => CallbackAnswer::OtherProvider { account: name },
             Some(Delivery::Stale) | None => CallbackAnswer::Stale,
         }
     }

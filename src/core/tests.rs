@@ -742,3 +742,24 @@ fn a_refresh_that_names_no_scopes_keeps_those_granted() {
         assert_eq!(scopes, kept, "after {scope:?}");
     }
 }
+
+/// RFC 9700, 4.4: whoever sends the browser to another provider gets nothing of what it answers.
+// Covers: 98
+#[test]
+fn a_response_that_arrives_at_another_redirect_changes_nothing() {
+    let mut bench = one();
+    bench.show("work");
+    bench.effects();
+    for at in [
+        "http://localhost/other",
+        "http://127.0.0.1/",
+        "https://localhost/",
+    ] {
+        assert_eq!(bench.code_at(at), "work: other issuer");
+        let log = "log WARN work: an authorization response that arrived elsewhere was ignored";
+        assert_eq!(bench.effects(), [log]);
+    }
+    assert_eq!(bench.code(), "wait for work");
+    // Nor does it wait for the end.
+    assert_eq!(bench.code_at("http://127.0.0.1/"), "work: other issuer");
+}

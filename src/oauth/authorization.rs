@@ -153,20 +153,32 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
     })
 }
 
-/// The parameters of the authorization response in an address that a browser was sent to, as
-/// the user has pasted it: its query, or its fragment where the provider answers in that.
-pub fn pasted_params(address: &str) -> Option<&str> {
+/// Whether a response that arrived `at` this address may answer a request with this `redirect_uri`
+/// (RFC 9700, 4.4.2.2). The port doesn't count, since it is the same for all accounts, nor does the
+/// path's last slash: some browsers and providers add or drop it.
+pub fn is_redirect(redirect_uri: &str, at: &Url) -> bool {
+    let place = |url: &Url| {
+        let path = url.path().strip_suffix('/').unwrap_or(url.path());
+        [url.scheme(), url.host_str().unwrap_or_default(), path].map(str::to_owned)
+    };
+    Url::parse(redirect_uri).is_ok_and(|sent| place(&sent) == place(at))
+}
+
+/// An address that a browser was sent to, as the user has pasted it, and the parameters of the
+/// authorization response in it: its query, or its fragment where the provider answers in that.
+pub fn pasted(address: &str) -> Option<(Url, &str)> {
     let address = address.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
-    let (_, rest) = address.split_once(':')?;
-    let (before, fragment) = rest.split_once('#').unwrap_or((rest, ""));
+    let at = Url::parse(address).ok()?;
+    let (before, fragment) = address.split_once('#').unwrap_or((address, ""));
     let query = before.split_once('?').map_or("", |(_, query)| query);
     let has_response = |params: &str| {
         let mut pairs = form_urlencoded::parse(params.as_bytes());
         pairs.any(|(name, _)| matches!(&*name, "code" | "error"))
     };
-    [query, fragment]
+    let params = [query, fragment]
         .into_iter()
-        .find(|params| has_response(params))
+        .find(|params| has_response(params))?;
+    Some((at, params))
 }
 
 /// Whether an authorization response with this `iss` may be an answer to a request to `endpoint`
@@ -408,7 +420,30 @@ mod tests {
             ("code=c&state=s", None),
             ("", None),
         ] {
-            assert_eq!(pasted_params(address), params, "{address}");
+            let found = pasted(address).map(|(_, params)| params);
+            assert_eq!(found, params, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_response_counts_at_the_scheme_host_and_path_of_its_redirect() {
+        for (redirect_uri, at, same) in [
+            ("http://localhost:1/", "http://localhost:1/?code=c", true),
+            ("http://localhost:1/", "http://LocalHost#code=c", true),
+            ("http://localhost:1/a", "http://localhost:1/a/", true),
+            ("http://localhost:1/", "https://localhost:1/", false),
+            ("http://localhost:1/", "http://127.0.0.1:1/", false),
+            ("http://localhost:1/a", "http://localhost:1/b", false),
+            ("http://localhost:1/a", "http://localhost:1/a/b", false),
+            ("http://localhost:1/a", "http://localhost:1/A", false),
+            ("http://localhost:1/a", "http://localhost:1/", false),
+            ("com.example.app:/cb", "com.example.app:/cb?code=c", true),
+            ("com.example.app://cb/x", "com.example.app://cb/x?a", true),
+            ("com.example.app://cb/x", "com.example.app://cc/x?a", false),
+            ("com.example.app:/cb", "com.example.other:/cb", false),
+        ] {
+            let at = Url::parse(at).unwrap();
+            assert_eq!(is_redirect(redirect_uri, &at), same, "{redirect_uri} {at}");
         }
     }
 

@@ -29,7 +29,7 @@ pub enum SignInPage {
         refused: Option<String>,
     },
     /// The callback names another issuer (RFC 9207) and was ignored: the sign-in is still pending.
-    OtherIssuer {
+    OtherProvider {
         /// The account's name.
         account: String,
     },
@@ -66,7 +66,7 @@ pub fn of(page: &SignInPage) -> (StatusLine, String) {
             account,
             refused: Some(reason),
         } => (StatusLine::OK, refused(account, reason, None)),
-        SignInPage::OtherIssuer { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
+        SignInPage::OtherProvider { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
         SignInPage::Stale => (StatusLine::NOT_FOUND, stale()),
         SignInPage::TimedOut { account, reason } => {
             (StatusLine::ACCEPTED, timed_out(account, reason.as_deref()))

@@ -55,7 +55,7 @@ impl Pages {
             SignInPage::Authorised { .. }
             | SignInPage::Refused { .. }
             | SignInPage::Already { .. }
-            | SignInPage::OtherIssuer { .. }
+            | SignInPage::OtherProvider { .. }
             | SignInPage::TimedOut { .. } => {
                 let name = self.keep(outcome.clone(), Instant::now());
                 http::see_other(&format!("{ROOT}{name}"))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use log::Level;
+use url::Url;
 
 use super::{
     Account, Browser, Delivery, Device, Discovering, Exchanging, Pending, Phase, Progress,
@@ -230,11 +231,33 @@ impl Account {
         }
     }
 
+    /// Whether a response at this address is of the server that was asked, as far as its place tells.
+    fn check_arrival(&self, at: &Url) -> Result<(), &'static str> {
+        let browser = match &self.state.sign_in {
+            SignIn::Pending(pending) => pending.browser.as_ref(),
+            SignIn::Exchanging(exchanging) => Some(&exchanging.browser),
+            SignIn::None | SignIn::Discovering(_) => None,
+        };
+        match browser {
+            Some(browser) if !authorization::is_redirect(&browser.redirect_uri, at) => {
+                Err("an authorization response that arrived elsewhere was ignored")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// An authorization response whose state is this account's.
-    pub fn deliver(&mut self, env: &mut Env, callback: Callback, waiter: Waiter) -> Delivery {
-        if let Err(message) = self.check_issuer(callback.iss.as_deref()) {
+    pub fn deliver(
+        &mut self,
+        env: &mut Env,
+        at: &Url,
+        callback: Callback,
+        waiter: Waiter,
+    ) -> Delivery {
+        let issuer = self.check_issuer(callback.iss.as_deref());
+        if let Err(message) = issuer.and_then(|()| self.check_arrival(at)) {
             env.log(Level::Warn, &self.name, message);
-            return Delivery::OtherIssuer;
+            return Delivery::OtherProvider;
         }
         match std::mem::take(&mut self.state.sign_in) {
             SignIn::Exchanging(mut exchanging) => {

@@ -75,7 +75,8 @@ impl World {
         let state = authorization::token_text(&Same(self.sign_ins).bytes32());
         let query = format!("code=c&state={}", state.expose());
         let callback = authorization::parse_callback(&query).unwrap();
-        let answer = self.on(|core, cx| core.callback(cx, callback, Waiter(1)));
+        let at = url::Url::parse("http://localhost/").unwrap();
+        let answer = self.on(|core, cx| core.callback(cx, &at, callback, Waiter(1)));
         assert!(matches!(answer, CallbackAnswer::Wait { .. }));
         self.answer(&reply(200, tokens));
     }

@@ -42,6 +42,8 @@ pub enum Back {
     Refused,
     /// With the `iss` of another server.
     OtherIssuer,
+    /// At the redirect of another account.
+    Elsewhere,
     /// With a state that nobody made.
     Forged,
 }
@@ -212,10 +214,12 @@ fn outcome(rng: &mut Rng) -> Action {
 }
 
 fn browser(rng: &mut Rng) -> Action {
-    let back = match rng.below(10) {
+    let roll = rng.below(20);
+    let back = match roll % 10 {
         0 => Back::Refused,
         1 => Back::Again,
-        2 => Back::OtherIssuer,
+        2 if roll < 10 => Back::OtherIssuer,
+        2 => Back::Elsewhere,
         3 => Back::Forged,
         _ => Back::Code,
     };

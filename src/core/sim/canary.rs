@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use url::Url;
+
 use super::{
     issuer::STRANGER,
     promise::Invariant,
@@ -363,8 +365,14 @@ impl Sut {
         self.core.secret_outcome(cx, name, attempt, secret);
     }
 
-    pub fn callback(&mut self, cx: &mut Cx, callback: Callback, waiter: Waiter) -> CallbackAnswer {
-        self.core.callback(cx, callback, waiter)
+    pub fn callback(
+        &mut self,
+        cx: &mut Cx,
+        at: &Url,
+        callback: Callback,
+        waiter: Waiter,
+    ) -> CallbackAnswer {
+        self.core.callback(cx, at, callback, waiter)
     }
 
     pub fn token_outcome(

@@ -1,5 +1,7 @@
 //! What users, administrators and the end of a process do.
 
+use url::Url;
+
 use super::{
     action::{Back, Change, Kill},
     issuer::Found,
@@ -283,7 +285,7 @@ impl World {
         tab.code = Some(code);
         let state = match back {
             Back::Forged => "f".repeat(64),
-            Back::Code | Back::Again | Back::Refused | Back::OtherIssuer => tab.state.clone(),
+            _ => tab.state.clone(),
         };
         let waiter = self.people.waiter();
         let callback = Callback {
@@ -301,7 +303,9 @@ impl World {
                 _ => CallbackResult::Code(Secret::new(self.provider.text(code))),
             },
         };
-        let answer = self.feed(|sut, cx| sut.callback(cx, callback, waiter));
+        let path = if back == Back::Elsewhere { "evil" } else { "" };
+        let at = Url::parse(&format!("http://localhost:1/{path}")).expect("an address");
+        let answer = self.feed(|sut, cx| sut.callback(cx, &at, callback, waiter));
         let said = self.called_back(&state, back, code, waiter, &answer)?;
         self.expect(said)?;
         self.look(Doing::Other)
@@ -329,15 +333,15 @@ impl World {
             must(stale, Invariant::SignIn, "a stale state was taken")?;
             return Ok(Said::default());
         };
-        if back == Back::OtherIssuer {
+        if matches!(back, Back::OtherIssuer | Back::Elsewhere) {
             let other = match answer {
-                CallbackAnswer::OtherIssuer { account: name } => **name == *NAMES[account],
+                CallbackAnswer::OtherProvider { account: name } => **name == *NAMES[account],
                 _ => false,
             };
             must(
                 other,
                 Invariant::Origin,
-                "another issuer's response was taken",
+                "another provider's response was taken",
             )?;
             return Ok(Said::default());
         }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use crate::{
     config,
     core::{
@@ -153,12 +155,24 @@ impl Bench {
     }
 
     pub fn callback(&mut self, state: &str, iss: Option<&str>, result: CallbackResult) -> String {
+        self.callback_at("http://localhost/", state, iss, result)
+    }
+
+    /// The user comes back to this address.
+    fn callback_at(
+        &mut self,
+        at: &str,
+        state: &str,
+        iss: Option<&str>,
+        result: CallbackResult,
+    ) -> String {
+        let at = Url::parse(at).unwrap();
         let callback = Callback {
             state: Secret::new(state.into()),
             iss: iss.map(str::to_owned),
             result,
         };
-        match self.feed(|core, cx| core.callback(cx, callback, Waiter(7))) {
+        match self.feed(|core, cx| core.callback(cx, &at, callback, Waiter(7))) {
             CallbackAnswer::Wait { account } => format!("wait for {account}"),
             CallbackAnswer::Refused { account, refusal } => {
                 format!("{account} refused{}", because(Some(&refusal)))
@@ -167,15 +181,20 @@ impl Bench {
                 let result = result.map_or_else(|why| because(Some(&why)), |()| ": done".into());
                 format!("{account} already{result}")
             }
-            CallbackAnswer::OtherIssuer { account } => format!("{account}: other issuer"),
+            CallbackAnswer::OtherProvider { account } => format!("{account}: other issuer"),
             CallbackAnswer::Stale => "stale".into(),
         }
     }
 
     /// The user comes back with a code.
     pub fn code(&mut self) -> String {
+        self.code_at("http://localhost/")
+    }
+
+    /// The user comes back with a code, to this address.
+    pub fn code_at(&mut self, at: &str) -> String {
         let code = CallbackResult::Code(Secret::new("code".into()));
-        self.callback(&self.state.clone(), None, code)
+        self.callback_at(at, &self.state.clone(), None, code)
     }
 
     /// The user comes back without.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use url::Url;
+
 use super::engine::Engine;
 use crate::{
     core::{CallbackAnswer, Waiter},
@@ -39,8 +41,13 @@ impl redirect::CallbackHandler for Endpoint {
             }
         };
         log::debug!("a browser brings an authorization response");
+        let (scheme, host, path) = (scheme(callback.scheme), callback.host, callback.path);
+        let Ok(at) = Url::parse(&format!("{scheme}://{host}{path}")) else {
+            return BrowserReply::Page(SignInPage::Stale);
+        };
         let waiter = Waiter(id.number());
-        match self.0.with(|core, cx| core.callback(cx, response, waiter)) {
+        let answer = (self.0).with(|core, cx| core.callback(cx, &at, response, waiter));
+        match answer {
             CallbackAnswer::Wait { account } => BrowserReply::Wait {
                 account: account.to_string(),
             },
@@ -57,8 +64,8 @@ impl redirect::CallbackHandler for Endpoint {
                     refused: result.err().map(|refusal| refusal.text),
                 })
             }
-            CallbackAnswer::OtherIssuer { account } => {
-                BrowserReply::Page(SignInPage::OtherIssuer {
+            CallbackAnswer::OtherProvider { account } => {
+                BrowserReply::Page(SignInPage::OtherProvider {
                     account: account.to_string(),
                 })
             }
@@ -73,16 +80,21 @@ impl redirect::CallbackHandler for Endpoint {
 }
 
 impl Endpoint {
-    fn any_redirect(&self, scheme: Scheme, matches: impl Fn(&url::Url) -> bool) -> bool {
-        let scheme = match scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
+    fn any_redirect(&self, scheme: Scheme, matches: impl Fn(&Url) -> bool) -> bool {
+        let scheme = self::scheme(scheme);
         let config = self.0.with(|core, _| core.config().clone());
         config.accounts.iter().any(|account| {
             let uri = &account.registration.redirect_uri;
             uri.scheme() == scheme && matches(uri)
         })
+    }
+}
+
+/// The scheme as it stands in a URI.
+fn scheme(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
     }
 }
 

@@ -111,7 +111,7 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
 
 /// Takes an authorization response that the user has pasted.
 pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
-    let Some(params) = authorization::pasted_params(args.address.expose()) else {
+    let Some((at, params)) = authorization::pasted(args.address.expose()) else {
         let what = "this address has no authorization response in it";
         let hint = "it must be the one that the browser was sent to after signing in, with all \
                     that is behind the `?`";
@@ -125,7 +125,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
         }
     };
     let waiter = Waiter(id.number());
-    match engine.with(|core, cx| core.callback(cx, response, waiter)) {
+    match engine.with(|core, cx| core.callback(cx, &at, response, waiter)) {
         CallbackAnswer::Wait { account } => Answered::later(
             EXCHANGE_WAIT,
             &account,
@@ -133,10 +133,10 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
         ),
         CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
         CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
-        CallbackAnswer::OtherIssuer { account } => {
+        CallbackAnswer::OtherProvider { account } => {
             let what = format!(
                 "this address comes from another provider than that of `{account}`, or doesn't say \
-                 from which"
+                 from which; `redirect_uri` and issuer must be that account's"
             );
             let hint = "nothing was changed; sign in at the provider that `pizauth show` names";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
