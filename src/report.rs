@@ -47,7 +47,8 @@ pub struct AccountReport {
     /// When it expires, unless the provider didn't say.
     #[serde(flatten, with = "expires")]
     pub expires: Option<Wall>,
-    /// `none` (no tokens), `impossible`, `scheduled`, `under_way`, `failing`, `rejected`, `stopped`.
+    /// `none` (no tokens), `impossible`, `on_request`, `scheduled`, `under_way`, `failing`, `rejected`,
+    /// `stopped`.
     pub refresh: String,
     /// When the next refresh is due.
     #[serde(flatten, with = "refresh_at")]
@@ -265,6 +266,7 @@ fn needs(view: &AccountView) -> &'static str {
         Some(RenewalView::Impossible) if !valid => "sign_in",
         Some(
             RenewalView::Impossible
+            | RenewalView::OnRequest
             | RenewalView::Scheduled { .. }
             | RenewalView::UnderWay
             | RenewalView::Failing { .. },
@@ -282,6 +284,7 @@ fn put_renewal(account: &mut AccountReport, renewal: &RenewalView) {
     };
     match renewal {
         RenewalView::Impossible => put("impossible", None, None, None),
+        RenewalView::OnRequest => put("on_request", None, None, None),
         RenewalView::Scheduled { at } => put("scheduled", Some(*at), None, None),
         RenewalView::UnderWay => put("under_way", None, None, None),
         RenewalView::Failing {

@@ -91,6 +91,8 @@ pub struct ReasonView {
 pub enum RenewalView {
     /// The provider gave no refresh token.
     Impossible,
+    /// Nobody has to sign in, and nobody has asked for a token: it will be obtained then.
+    OnRequest,
     /// A refresh is due then.
     Scheduled {
         /// When.

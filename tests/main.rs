@@ -23,6 +23,7 @@ mod faults;
 mod filters;
 mod flow;
 mod git;
+mod grants;
 mod hangs;
 mod hooks;
 mod original;

@@ -571,12 +571,12 @@ fn the_examples_are_understood() {
         })
         .map(|file| (file.path.clone(), file.text.clone()))
         .collect();
-    assert_eq!(examples.len(), 8);
+    assert_eq!(examples.len(), 10);
     let manual = manual_examples(file(&files, "pizauth.conf.5"));
     assert_eq!(
         manual.len(),
-        2,
-        "the smallest one, and the one with everything"
+        4,
+        "the smallest one, the one with everything, and two that need nobody"
     );
     examples.extend(
         manual

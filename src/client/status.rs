@@ -118,6 +118,7 @@ fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
         "impossible" => Some(format!(
             "no refresh token: sign in again with `pizauth show {name}`"
         )),
+        "on_request" => Some(format!("`pizauth show {name}` obtains one")),
         "scheduled" if !account.valid => Some(format!("refresh due {}", ahead(next, now))),
         "under_way" => Some("refresh under way".into()),
         "failing" => Some(format!(

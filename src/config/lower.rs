@@ -18,6 +18,7 @@ use super::{
     options::{Level, RESERVED_FIELDS, RESERVED_HEADERS, RESERVED_TOKEN_FIELDS},
     section::Section,
     socket,
+    source::TokenSource,
     suggest::nearest,
     value::{self, Text, UriKind},
 };
@@ -212,8 +213,8 @@ impl<'a> Accounts<'_, 'a> {
         self.warnings.extend(section.warnings());
         Ok(Account {
             name: Arc::from(&*name.value),
+            client: Arc::new(self.client(&section, &registration.source)?),
             registration: Arc::new(registration),
-            client: Arc::new(self.client(&section)?),
             device_auth_uri,
             revocation_uri: self.endpoint(&section, "revocation_uri")?,
             policy: section.policy(self.policy)?,
@@ -231,19 +232,24 @@ impl<'a> Accounts<'_, 'a> {
         let issuer = section.filled("issuer")?;
         let issuer = issuer.map(|text| value::issuer(self.source, "issuer", &text));
         let issuer = issuer.transpose()?;
+        let source = TokenSource::of(section)?;
         let device_auth_uri = self.endpoint(section, "device_auth_uri")?;
-        if issuer.is_none() {
-            if device_auth_uri.is_none() {
+        if issuer.is_none() && source.is_provider() {
+            if device_auth_uri.is_none() && source.is_person() {
                 self.required(section, account, "auth_uri")
                     .map_err(|error| error.hint(ISSUER_INSTEAD))?;
             }
             self.required(section, account, "token_uri")
                 .map_err(|error| error.hint(ISSUER_INSTEAD))?;
         }
-        let client_id = self.required(section, account, "client_id")?;
+        let client_id = match source.is_provider() {
+            true => self.required(section, account, "client_id")?.value,
+            false => Cow::Borrowed(""),
+        };
         let auth_uri = self.endpoint(section, "auth_uri")?;
-        let by_browser = auth_uri.is_some() || issuer.is_some();
+        let by_browser = source.is_person() && (auth_uri.is_some() || issuer.is_some());
         let registration = Registration {
+            source,
             issuer: issuer.map(Arc::from),
             redirect_uri: {
                 let uri = self.redirect_uri(section, account, by_browser)?;
@@ -251,7 +257,7 @@ impl<'a> Accounts<'_, 'a> {
             },
             auth_uri,
             token_uri: self.endpoint(section, "token_uri")?,
-            client_id: client_id.value.into_owned(),
+            client_id: client_id.into_owned(),
             scopes: section.scopes()?,
             auth_uri_fields: self.auth_uri_fields(section)?,
             token_uri_fields: self.fields(section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
@@ -412,7 +418,11 @@ impl<'a> Accounts<'_, 'a> {
     }
 
     /// How the client proves who it is: a method and a secret that go together.
-    fn client(&self, section: &Section<'_, 'a>) -> Result<Client, ConfigError> {
+    fn client(
+        &self,
+        section: &Section<'_, 'a>,
+        source: &TokenSource,
+    ) -> Result<Client, ConfigError> {
         let secret = match (
             section.lines("client_secret")?,
             section.filled_command("client_secret_cmd")?,
@@ -438,6 +448,9 @@ impl<'a> Accounts<'_, 'a> {
                 "`client_auth` says that there is no secret, but one is set"
             };
             return Err(self.source.error(span, what));
+        }
+        if none && auth.is_none() {
+            source.check_secret(section)?;
         }
         Ok(Client {
             auth: auth.map(|(auth, _)| auth),

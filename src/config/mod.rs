@@ -8,6 +8,7 @@ mod options;
 mod secrets;
 mod section;
 mod socket;
+mod source;
 mod suggest;
 mod syntax;
 mod value;
@@ -23,6 +24,7 @@ use crate::secret::{Mark, Secret};
 
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
+pub use source::TokenSource;
 pub use value::{is_loopback, is_plain};
 pub use write::{account, comment, quoted};
 
@@ -261,6 +263,10 @@ pub struct Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
+    /// How its tokens are obtained. A dump of an account that a person signs in to is as it was
+    /// before there was any other.
+    #[serde(default, skip_serializing_if = "TokenSource::is_person")]
+    pub source: TokenSource,
     /// The issuer (RFC 8414, 2), as written. A dump of an account without one is as it was before
     /// there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -293,7 +299,8 @@ impl Registration {
 
     /// The issuer to ask for the endpoints: only where one is missing that no account can do without.
     pub fn discovers(&self) -> Option<&Arc<str>> {
-        let complete = self.auth_uri.is_some() && self.token_uri.is_some();
+        let needs_auth_uri = self.source.is_person() && self.auth_uri.is_none();
+        let complete = self.token_uri.is_some() && !needs_auth_uri;
         self.issuer.as_ref().filter(|_| !complete)
     }
 

@@ -21,7 +21,7 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 35] = [
+pub const OPTIONS: [(&str, Level); 37] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
@@ -37,6 +37,7 @@ pub const OPTIONS: [(&str, Level); 35] = [
     ("refresh_retry", Level::Both),
     ("provider", Level::Account),
     ("address", Level::Account),
+    ("grant", Level::Account),
     ("issuer", Level::Account),
     ("auth_uri", Level::Account),
     ("token_uri", Level::Account),
@@ -50,6 +51,7 @@ pub const OPTIONS: [(&str, Level); 35] = [
     ("scopes", Level::Account),
     ("redirect_uri", Level::Account),
     ("auth_uri_fields", Level::Account),
+    ("token_cmd", Level::Account),
     ("token_file", Level::Account),
     ("token_file_format", Level::Account),
     ("token_uri_fields", Level::Account),

@@ -1,6 +1,6 @@
 //! The language the other way round: what is put into a configuration that is printed.
 
-use super::{Account, ClientSecret, TokenFormat};
+use super::{Account, ClientSecret, TokenFormat, TokenSource};
 use crate::text::sanitize;
 
 /// A string, quoted. Control characters are the caller's to see to.
@@ -28,12 +28,20 @@ pub fn account(account: &Account) -> String {
         let pair = |(key, value): &(String, String)| format!("{}: {}", string(key), string(value));
         list("{ ", fields.iter().map(pair).collect(), " }")
     };
+    let source = &registration.source;
+    match source {
+        TokenSource::Person => {}
+        TokenSource::ClientCredentials => option("grant", Some(quoted("client_credentials"))),
+        // It may hold what isn't for other readers.
+        TokenSource::Command(_) => option("// token_cmd", Some("…".into())),
+    }
     option("issuer", registration.issuer.as_deref().map(string));
     option("auth_uri", uri(&registration.auth_uri));
     option("token_uri", uri(&registration.token_uri));
     option("device_auth_uri", uri(&account.device_auth_uri));
     option("revocation_uri", uri(&account.revocation_uri));
-    option("client_id", Some(string(&registration.client_id)));
+    let client_id = Some(&registration.client_id).filter(|_| source.is_provider());
+    option("client_id", client_id.map(|id| string(id)));
     let client = &account.client;
     let secret = match &client.secret {
         ClientSecret::None => None,
@@ -44,10 +52,8 @@ pub fn account(account: &Account) -> String {
     option("client_auth", client.auth.map(|auth| auth.name().into()));
     let scopes = registration.scopes.iter().map(|scope| string(scope));
     option("scopes", list("[", scopes.collect(), "]"));
-    option(
-        "redirect_uri",
-        Some(string(registration.redirect_uri.as_str())),
-    );
+    let redirect_uri = source.is_person().then_some(&registration.redirect_uri);
+    option("redirect_uri", redirect_uri.map(|uri| string(uri.as_str())));
     option("auth_uri_fields", fields(&registration.auth_uri_fields));
     option("token_uri_fields", fields(&registration.token_uri_fields));
     let headers = client.headers.iter();
@@ -55,17 +61,20 @@ pub fn account(account: &Account) -> String {
     option("// token_uri_headers", list("{ ", headers.collect(), " }"));
     if let Some(file) = &account.token_file {
         option("token_file", Some(string(&file.path)));
-        let format = match file.format {
-            TokenFormat::Raw => "raw",
-            TokenFormat::Json => "json",
-            TokenFormat::Xoauth2 { .. } => "xoauth2",
-        };
-        option("token_file_format", Some(format.into()));
+        option("token_file_format", Some(word(&file.format).into()));
     }
     for (name, time) in account.policy.times() {
         option(name, Some(format!("{}s", time.as_secs())));
     }
     text + "}\n"
+}
+
+fn word(format: &TokenFormat) -> &'static str {
+    match format {
+        TokenFormat::Raw => "raw",
+        TokenFormat::Json => "json",
+        TokenFormat::Xoauth2 { .. } => "xoauth2",
+    }
 }
 
 /// Words as a comment, made safe, in lines of at most `width` characters where the words allow it.

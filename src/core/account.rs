@@ -80,6 +80,8 @@ pub(super) struct Account {
     state: AccountState,
     /// Who waits for a token.
     waiting: BTreeMap<Waiter, ShowRequest>,
+    /// Who waits for the end of a request that stands for a sign-in: nobody has to sign in.
+    unattended: Vec<Waiter>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -121,10 +123,10 @@ impl AccountState {
     /// What stays of it under another registration.
     fn changed(&self) -> Self {
         let lost = match &self.grant {
-            Some(_) => Some(Refusal::new(
+            Some(grant) if grant.has_tokens() => Some(Refusal::new(
                 "the account's registration was changed in the config",
             )),
-            None => self.lost.clone(),
+            Some(_) | None => self.lost.clone(),
         };
         AccountState {
             last_request: self.last_request,
@@ -136,7 +138,7 @@ impl AccountState {
     /// Says of each token under which registration it was issued.
     fn bind(&self, mark: Mark) {
         let access = |grant: &Grant| grant.access.as_ref().map(|it| it.token.clone());
-        let refresh = |grant: &Grant| grant.renewal.as_ref().map(|it| it.refresh_token.clone());
+        let refresh = |grant: &Grant| grant.renewal.as_ref()?.refresh_token.clone();
         let grant = self.grant.iter().flat_map(|it| [access(it), refresh(it)]);
         let revocations = self.revocations.iter().flat_map(Revocation::secrets);
         let others = self.sign_in.secrets().chain(revocations).cloned();
@@ -167,6 +169,7 @@ impl Account {
             configured,
             state: AccountState::default(),
             waiting: BTreeMap::new(),
+            unattended: Vec::new(),
             filed: None,
         }
     }
@@ -272,7 +275,8 @@ impl Account {
     /// Whether only a sign-in makes the account work. A reminder is in order only then: tokens
     /// may have come by another way (`restore`) since the request was made.
     fn needs_person(&self) -> bool {
-        matches!(self.phase(), None | Some(Phase::Rejected { .. }))
+        self.registration.source.is_person()
+            && matches!(self.phase(), None | Some(Phase::Rejected { .. }))
     }
 
     /// Whether it works without a person: a token is valid, or may be refreshed.
@@ -298,6 +302,9 @@ impl Account {
     }
 
     pub fn refresh(&mut self, env: &mut Env) -> Progress {
+        if !self.registration.source.is_person() && self.state.grant.is_none() {
+            self.hold(Grant::without_tokens(env.now));
+        }
         let trouble = match self.phase() {
             None | Some(Phase::Rejected { .. }) => return self.ask(env),
             Some(Phase::Waiting | Phase::Wanted | Phase::Parked { .. }) => {
@@ -344,8 +351,10 @@ impl Account {
     fn drop_grant(&mut self, env: &mut Env, event: TokenEvent) -> Option<Grant> {
         self.state.lost = None;
         let grant = self.state.grant.take()?;
-        env.tokens_changed();
-        self.announce(env, event);
+        if grant.has_tokens() {
+            env.tokens_changed();
+            self.announce(env, event);
+        }
         Some(grant)
     }
 
@@ -356,6 +365,7 @@ impl Account {
         for revocation in std::mem::take(&mut self.state.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
         }
+        self.settle_unattended(env, Err(why.clone()));
         self.cancel_sign_in(env, why);
         self.withdraw(env);
     }

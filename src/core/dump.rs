@@ -299,6 +299,7 @@ mod tests {
             grants: vec![Saved {
                 account: "work".into(),
                 registration: Arc::new(Registration {
+                    source: crate::config::TokenSource::Person,
                     issuer: None,
                     auth_uri: Url::parse("https://a.example/auth").ok().map(Arc::new),
                     token_uri: Url::parse("https://a.example/token").ok().map(Arc::new),

@@ -145,6 +145,15 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
     },
+    /// Run `token_cmd`; exactly one [`super::Core::printed`] answers it.
+    FetchToken {
+        /// Whose token.
+        account: Arc<str>,
+        /// To be given back with the outcome.
+        attempt: AttemptId,
+        /// `$SHELL -c` it.
+        command: String,
+    },
     /// GET this; exactly one [`super::Core::discovery_outcome`] answers it.
     Discover {
         /// To be given back with the outcome.

@@ -44,6 +44,33 @@ pub struct Access<T> {
     pub scopes: Option<Arc<[String]>>,
 }
 
+impl Grant {
+    /// What an account has that needs nobody, before its first token.
+    pub fn without_tokens(obtained: Now) -> Self {
+        Grant {
+            access: None,
+            renewal: Some(Renewal::without_refresh_token()),
+            obtained,
+        }
+    }
+
+    /// Whether there is a token in it.
+    pub fn has_tokens(&self) -> bool {
+        let renewal = self.renewal.as_ref();
+        self.access.is_some() || renewal.is_some_and(|it| it.refresh_token.is_some())
+    }
+}
+
+impl Renewal {
+    pub fn without_refresh_token() -> Self {
+        Renewal {
+            refresh_token: None,
+            origins: None,
+            phase: Phase::Waiting,
+        }
+    }
+}
+
 impl<T: Copy> Access<T> {
     /// The same with its life on another clock.
     pub fn on_clock<U>(&self, convert: impl FnOnce(T) -> U) -> Access<U> {
@@ -59,8 +86,9 @@ impl<T: Copy> Access<T> {
 /// What new access tokens are asked for with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Renewal {
-    #[serde(with = "plain")]
-    pub refresh_token: Arc<Secret>,
+    /// `None` when the account needs none: nobody has to sign in.
+    #[serde(with = "plain::optional")]
+    pub refresh_token: Option<Arc<Secret>>,
     /// Where it may be sent.
     pub origins: Origins,
     pub phase: Phase,

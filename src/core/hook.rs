@@ -9,8 +9,8 @@ pub enum HookPurpose {
     Reminder,
     /// For its exit status: `transient_error_if_cmd`.
     Probe,
-    /// For what it prints or keeps, which the core waits for: `client_secret_cmd`, `state_load_cmd`,
-    /// `state_save_cmd`.
+    /// For what it prints or keeps, which the core waits for: `client_secret_cmd`, `token_cmd`,
+    /// `state_load_cmd`, `state_save_cmd`.
     Answer,
 }
 

@@ -49,6 +49,7 @@ use crate::{
     config::Config,
     oauth::{
         authorization::Callback,
+        command::CommandFailure,
         token::{Outcome, Refusal},
     },
     secret::Secret,
@@ -242,7 +243,9 @@ impl Core {
         name: &str,
         waiter: Waiter,
     ) -> Option<Result<SignInWait, Refusal>> {
-        self.on(cx, name, |account, _| account.wait_for_sign_in(waiter))
+        self.on(cx, name, |account, env| {
+            account.wait_for_sign_in(env, waiter)
+        })
     }
 
     /// `show` with all its options: the answer, or `None` when the client waits: exactly one
@@ -354,6 +357,19 @@ impl Core {
     ) {
         self.on(cx, name, |account, env| {
             account.secret_outcome(env, attempt, secret);
+        });
+    }
+
+    /// `token_cmd` ended: with what it printed, or without and why.
+    pub fn printed(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        printed: Result<Vec<u8>, CommandFailure>,
+    ) {
+        self.on(cx, name, |account, env| {
+            account.printed(env, attempt, printed);
         });
     }
 

@@ -70,10 +70,12 @@ impl Revocation {
     /// Of the tokens in `grant`, about to be sent as `attempt`; `None` when there is nothing to
     /// revoke.
     pub fn new(grant: Grant, attempt: AttemptId, waiter: Waiter) -> Option<Self> {
-        let refresh = grant.renewal.map(|renewal| RevocableToken {
-            kind: TokenType::Refresh,
-            token: renewal.refresh_token,
-            origins: renewal.origins,
+        let refresh = grant.renewal.and_then(|renewal| {
+            Some(RevocableToken {
+                kind: TokenType::Refresh,
+                token: renewal.refresh_token?,
+                origins: renewal.origins,
+            })
         });
         let access = grant.access.map(|access| RevocableToken {
             kind: TokenType::Access,

@@ -1,10 +1,9 @@
 //! What a token says about itself, when it happens to be a JWT (RFC 7519). Only for advice: nobody
 //! but the servers is to rely on it.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
-use crate::{secret::Secret, text::sanitize};
+use crate::{oauth::command, secret::Secret, text::sanitize};
 
 /// The claims that explain a refusal, made safe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,10 +23,7 @@ pub struct Claims {
 impl Claims {
     /// Reads a token's; `None` when it isn't a JWT.
     pub fn of(token: &Secret) -> Option<Self> {
-        let mut parts = token.expose().split('.');
-        let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-        let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        let claims: Value = serde_json::from_slice(&payload).ok()?;
+        let claims = command::claims(token)?;
         let text = |name: &str| claims.get(name)?.as_str().map(sanitize);
         let number = |name: &str| claims.get(name)?.as_i64();
         let scopes = ["scp", "scope"].iter().find_map(|name| claims.get(name));
@@ -55,6 +51,8 @@ impl Claims {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     fn jwt(payload: &str) -> Secret {

@@ -228,6 +228,7 @@ mod tests {
 
     fn registration(auth_uri: &str, scopes: &[&str], fields: &[(&str, &str)]) -> Registration {
         Registration {
+            source: crate::config::TokenSource::Person,
             issuer: None,
             auth_uri: Url::parse(auth_uri).ok().map(Arc::new),
             token_uri: Url::parse("https://login.example/token").ok().map(Arc::new),

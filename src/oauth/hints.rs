@@ -146,6 +146,22 @@ const CONFIG: Known = &[
     (&[70002, 7000215, 7000222], SECRET),
     (&[70011, 700022], ONE_RESOURCE),
     (
+        &[90023],
+        "check client_secret, which a public client can't have, and scopes",
+    ),
+    (
+        &[700027],
+        "the client's signature is refused: register the certificate of its key with the client",
+    ),
+    (
+        &[1002012],
+        "a client that asks for itself names one scope: the resource's, with /.default at its end",
+    ),
+    (
+        &[7000229],
+        "an administrator has to add the client to the tenant as an enterprise application",
+    ),
+    (
         &[700023],
         "the client's proof of identity is refused: check client_secret",
     ),
@@ -471,6 +487,7 @@ mod tests {
     #[test]
     fn an_administrator_gets_an_address() {
         let registration = |token_uri: &str| Registration {
+            source: crate::config::TokenSource::Person,
             issuer: None,
             auth_uri: None,
             token_uri: Some(Url::parse(token_uri).unwrap().into()),

@@ -59,8 +59,13 @@ pub(super) fn lifetime(
     }
 }
 
-/// How long it is until a time that is a number since 1970 or a date (RFC 3339).
+/// How long it is until a time that is to come; see [`left`].
 fn until(value: &Value, wall: Wall) -> Option<Duration> {
+    clamp(left(value, wall)?)
+}
+
+/// The seconds until a time that is a number since 1970 or a date (RFC 3339).
+pub(super) fn left(value: &Value, wall: Wall) -> Option<f64> {
     let epoch = match seconds(value) {
         Some(millis) if millis >= MIN_EPOCH_MILLIS => millis / 1000.0,
         Some(secs) => secs,
@@ -71,5 +76,5 @@ fn until(value: &Value, wall: Wall) -> Option<Duration> {
             .ok()?
             .as_second() as f64,
     };
-    clamp(epoch - wall.secs() as f64)
+    Some(epoch - wall.secs() as f64)
 }

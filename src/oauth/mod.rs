@@ -2,6 +2,7 @@
 
 pub mod authorization;
 pub mod client;
+pub mod command;
 pub mod device;
 mod hints;
 mod lifetime;

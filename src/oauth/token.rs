@@ -104,6 +104,8 @@ pub enum GrantType {
     AuthorizationCode,
     /// `refresh_token` (RFC 6749, 6).
     RefreshToken,
+    /// `client_credentials` (RFC 6749, 4.4).
+    ClientCredentials,
     /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628, 3.4).
     DeviceCode,
 }
@@ -201,6 +203,24 @@ pub fn refresh_request(
     request(endpoint, registration, credentials, &fields)
 }
 
+/// The request of a client that asks for itself (RFC 6749, 4.4.2).
+pub fn client_request(
+    endpoint: Endpoint,
+    registration: &Registration,
+    credentials: &Credentials,
+) -> Request {
+    let scope = registration.scopes.join(" ");
+    let mut fields = vec![
+        ("grant_type", "client_credentials".into()),
+        ("client_id", registration.client_id.as_str().into()),
+    ];
+    let mut added = registration.token_uri_fields.iter();
+    if !scope.is_empty() && !added.any(|(name, _)| name == "scope") {
+        fields.push(("scope", scope.as_str().into()));
+    }
+    request(endpoint, registration, credentials, &fields)
+}
+
 /// A token request: the grant's own `fields`, and what the config adds.
 pub(super) fn request(
     endpoint: Endpoint,
@@ -292,11 +312,13 @@ impl Case<'_> {
     /// A failure that decides nothing: a refresh is tried again; a code can't be.
     fn later(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
-            GrantType::RefreshToken | GrantType::DeviceCode => Verdict::Transient {
-                refusal,
-                retry_after,
-                cause: Cause::Passing,
-            },
+            GrantType::RefreshToken | GrantType::ClientCredentials | GrantType::DeviceCode => {
+                Verdict::Transient {
+                    refusal,
+                    retry_after,
+                    cause: Cause::Passing,
+                }
+            }
             GrantType::AuthorizationCode => Verdict::LoginNeeded(Refusal {
                 text: format!(
                     "{}; a code can be sent only once, so sign in again",
@@ -310,7 +332,9 @@ impl Case<'_> {
     /// A success reply whose tokens can't be used, though the provider won't change its mind.
     fn unusable(&self, refusal: Refusal, retry_after: Option<Duration>) -> Verdict {
         match self.grant_type {
-            GrantType::RefreshToken => self.later(refusal, retry_after),
+            GrantType::RefreshToken | GrantType::ClientCredentials => {
+                self.later(refusal, retry_after)
+            }
             GrantType::AuthorizationCode | GrantType::DeviceCode => Verdict::Parked(refusal),
         }
     }
@@ -418,8 +442,14 @@ impl Case<'_> {
         {
             warnings.push("the refresh_token is no text, so it is ignored".into());
         }
-        let first = self.grant_type != GrantType::RefreshToken;
-        let no_refresh_token = (first && refresh_token.is_none())
+        let signs_in = match self.grant_type {
+            GrantType::AuthorizationCode | GrantType::DeviceCode => true,
+            GrantType::RefreshToken | GrantType::ClientCredentials => false,
+        };
+        // A client that asks for itself needs none, and should get none (RFC 6749, 4.4.3).
+        let refresh_token =
+            refresh_token.filter(|_| self.grant_type != GrantType::ClientCredentials);
+        let no_refresh_token = (signs_in && refresh_token.is_none())
             .then(|| hints::no_refresh_token(self.endpoint, self.requested_scopes));
         warnings.extend(lacking_scopes(
             self.requested_scopes,
@@ -602,7 +632,7 @@ fn check_token_type(members: &Members, warnings: &mut Vec<String>) -> Option<Str
 }
 
 /// Also by the names that some libraries have for it: BearerToken, bearer_token.
-fn is_bearer(token_type: &str) -> bool {
+pub(super) fn is_bearer(token_type: &str) -> bool {
     let name = token_type.trim().to_ascii_lowercase();
     matches!(
         name.as_str(),

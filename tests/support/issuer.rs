@@ -230,6 +230,7 @@ impl Issuer {
                 .and_then(|client_id| match form.get("grant_type") {
                     Some("authorization_code") => self.exchange(&form, &client_id),
                     Some("refresh_token") => self.refresh(&form, &client_id),
+                    Some("client_credentials") => self.own(&form, &client_id),
                     Some("urn:ietf:params:oauth:grant-type:device_code") => {
                         self.poll(&form, &client_id)
                     }
@@ -392,6 +393,16 @@ impl Issuer {
         }
         token.replaced = self.settings.rotate;
         self.mint(grant, client_id, self.settings.rotate)
+    }
+
+    /// A token of the client's own (RFC 6749, 4.4).
+    fn own(&mut self, form: &Pairs, client_id: &str) -> Result<Response, Response> {
+        self.grants.push(Grant {
+            client_id: client_id.into(),
+            scope: form.get("scope").map(str::to_owned),
+            live: true,
+        });
+        self.mint(self.grants.len() - 1, client_id, false)
     }
 
     /// The tokens of `grant` (RFC 6749, 5.1).

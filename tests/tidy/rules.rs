@@ -24,7 +24,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("config", &["providers", "secret", "text", "time"]),
     ("oauth", &["config", "secret", "text", "time"]),
     ("providers", &[]),
-    ("mail", &["providers", "secret", "text", "time"]),
+    ("mail", &["oauth", "providers", "secret", "text", "time"]),
     (
         "core",
         &["config", "form", "oauth", "secret", "text", "time", "view"],
@@ -528,7 +528,10 @@ pub const BANS: [Ban; 7] = [
             ("src/client/credential.rs", "the token in the answer to git"),
             ("src/client/test/mod.rs", "the response to a mail server"),
             ("src/client/test/scrub.rs", "the token, to cut it out"),
-            ("src/mail/claims.rs", "what a token says of itself"),
+            (
+                "src/oauth/command.rs",
+                "what a command has printed, and what a token says of itself",
+            ),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
         ],
     },

@@ -4,8 +4,10 @@ use log::Level;
 
 use super::{Account, Endpoints, Operation, Phase, SignIn};
 use crate::{
+    config::TokenSource,
     core::{AttemptId, Effect, env::Env},
     oauth::{
+        command::{self, CommandFailure},
         revocation,
         token::{self, Cause, GrantType, Outcome, Refusal, Verdict},
     },
@@ -17,6 +19,14 @@ impl Account {
     /// Makes the request of an operation in flight, unless it has to wait for the client secret:
     /// then [`Account::secret_outcome`] does.
     pub(super) fn send(&mut self, env: &mut Env, attempt: AttemptId) {
+        if let TokenSource::Command(command) = &self.registration.source {
+            self.state.last_request = Some(env.now.instant);
+            return env.emit(Effect::FetchToken {
+                account: self.name.clone(),
+                attempt,
+                command: command.clone(),
+            });
+        }
         if self.locate_for(env, attempt).is_none() {
             return;
         }
@@ -50,10 +60,15 @@ impl Account {
                     &exchanging.browser.redirect_uri,
                 )
             }
-            (_, Some(renewal)) => {
-                let refresh_token = &renewal.refresh_token;
-                token::refresh_request(endpoint, &self.registration, &credentials, refresh_token)
-            }
+            (_, Some(renewal)) => match &renewal.refresh_token {
+                Some(refresh_token) => token::refresh_request(
+                    endpoint,
+                    &self.registration,
+                    &credentials,
+                    refresh_token,
+                ),
+                None => token::client_request(endpoint, &self.registration, &credentials),
+            },
             (_, None) => return,
         };
         self.state.last_request = Some(env.now.instant);
@@ -130,7 +145,13 @@ impl Account {
                 self.conclude(env, attempt, sent, verdict);
             }
             Some(Operation::Refresh) => {
-                let verdict = self.judge(env, &endpoints, GrantType::RefreshToken, outcome);
+                let grant_type = match &self.registration.source {
+                    TokenSource::Person => GrantType::RefreshToken,
+                    TokenSource::ClientCredentials | TokenSource::Command(_) => {
+                        GrantType::ClientCredentials
+                    }
+                };
+                let verdict = self.judge(env, &endpoints, grant_type, outcome);
                 self.conclude(env, attempt, sent, verdict);
             }
             Some(Operation::Code) => self.device_started(env, &endpoints, sent, outcome),
@@ -140,6 +161,19 @@ impl Account {
             }
             None => {}
         }
+    }
+
+    /// `token_cmd` has ended.
+    pub fn printed(
+        &mut self,
+        env: &mut Env,
+        attempt: AttemptId,
+        printed: Result<Vec<u8>, CommandFailure>,
+    ) {
+        // The token is as old as the command that printed it.
+        let started = self.state.last_request.unwrap_or(env.now.instant);
+        let verdict = command::judge(printed, env.now.wall_at(started));
+        self.conclude(env, attempt, started, verdict);
     }
 
     /// The end of an operation in flight.

@@ -298,8 +298,9 @@ impl Account {
         let (Some(endpoints), Some(renewal)) = (self.location.known(), renewal) else {
             return;
         };
-        let is_rejected = matches!(renewal.phase, Phase::Rejected { .. });
-        if is_rejected || endpoints.may_refresh(&renewal.origins) {
+        let is_used =
+            renewal.refresh_token.is_some() && !matches!(renewal.phase, Phase::Rejected { .. });
+        if !is_used || endpoints.may_refresh(&renewal.origins) {
             return;
         }
         let refusal = Refusal {

@@ -55,25 +55,19 @@ impl Account {
             Verdict::Granted(mut tokens) => {
                 // What the reply doesn't say is as it was (RFC 6749, 6).
                 tokens.scopes = tokens.scopes.or_else(|| self.granted_scopes());
+                let event = match &self.state.grant {
+                    Some(grant) if grant.has_tokens() => TokenEvent::Refreshed,
+                    Some(_) | None => TokenEvent::New,
+                };
                 self.granted(env, tokens, sent);
                 if trouble.is_some() {
                     env.news(&self.name, Happening::RefreshRecovered);
                 }
-                self.announce(env, TokenEvent::Refreshed);
+                self.announce(env, event);
                 self.answer_after_grant(env);
             }
             Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
-            Verdict::Parked(refusal) => {
-                env.error(
-                    &self.name,
-                    format!("refreshing has stopped: {}", refusal.line()),
-                );
-                let reason = reason(&refusal);
-                env.news(&self.name, Happening::RefreshStopped { reason });
-                self.answer_parked(env, &refusal);
-                let since = env.now.wall;
-                self.set_phase(Phase::Parked { refusal, since });
-            }
+            Verdict::Parked(refusal) => self.park(env, refusal),
             // Its Retry-After has become a pause of the endpoint.
             Verdict::Transient { refusal, cause, .. } => {
                 let failure = Failure { refusal, cause };
@@ -86,6 +80,18 @@ impl Account {
                 }
             }
         }
+    }
+
+    fn park(&mut self, env: &mut Env, refusal: Refusal) {
+        env.error(
+            &self.name,
+            format!("refreshing has stopped: {}", refusal.line()),
+        );
+        let reason = reason(&refusal);
+        env.news(&self.name, Happening::RefreshStopped { reason });
+        self.answer_parked(env, &refusal);
+        let since = env.now.wall;
+        self.set_phase(Phase::Parked { refusal, since });
     }
 
     /// Whether an answer that need not be the provider's has come so often and for so long that it
@@ -190,6 +196,10 @@ impl Account {
         before: Option<&Trouble>,
         mut refusal: Refusal,
     ) {
+        if !self.registration.source.is_person() {
+            // No sign-in would help.
+            return self.park(env, refusal);
+        }
         if before.is_some_and(|trouble| trouble.lost) {
             refusal.text += LOST_BEFORE;
         }
@@ -251,12 +261,16 @@ impl Account {
     ) -> Option<Renewal> {
         if let Some((refresh_token, origins)) = refresh_token {
             return Some(Renewal {
-                refresh_token,
+                refresh_token: Some(refresh_token),
                 origins,
                 phase: Phase::Waiting,
             });
         }
-        let mut renewal = self.state.grant.take()?.renewal?;
+        let renewal = self.state.grant.take().and_then(|it| it.renewal);
+        let mut renewal = match self.registration.source.is_person() {
+            true => renewal?,
+            false => renewal.unwrap_or_else(Renewal::without_refresh_token),
+        };
         match renewal.phase {
             // Of no use, but only a successor ends it.
             Phase::Rejected { .. } => {}

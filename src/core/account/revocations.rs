@@ -27,8 +27,12 @@ impl Account {
         waiter: Waiter,
     ) -> Option<Revocation> {
         let mut grant = grant?;
-        let endpoints = self.location.known();
-        if endpoints.is_some_and(|endpoints| endpoints.revocation_uri.is_none()) {
+        let takes_none = match self.location.known() {
+            Some(endpoints) => endpoints.revocation_uri.is_none(),
+            // The issuer may have an endpoint for it.
+            None => self.registration.discovers().is_none(),
+        };
+        if takes_none {
             return None;
         }
         grant.access = grant.access.filter(|_| access_is_valid);

@@ -13,13 +13,13 @@ use crate::{
 impl Account {
     /// What a dump carries of this account.
     pub fn saved(&self, now: Now) -> Option<Saved> {
-        let grant = self.state.grant.as_ref()?;
+        let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
         let renewal = grant.renewal.as_ref();
         Some(Saved {
             account: self.name.clone(),
             registration: self.registration.clone(),
             access: self.access().map(|it| it.on_clock(|at| now.wall_at(at))),
-            refresh_token: renewal.map(|it| it.refresh_token.clone()),
+            refresh_token: renewal.and_then(|it| it.refresh_token.clone()),
             refresh_origins: renewal.and_then(|it| it.origins.clone()),
             obtained: now.wall_at(grant.obtained.instant),
             original: false,
@@ -39,7 +39,7 @@ impl Account {
         // for that, and can't be compared with the tokens held.
         let obtained = asked.min(env.now.instant);
         let ahead = asked.since(obtained);
-        if let Some(grant) = &self.state.grant {
+        if let Some(grant) = self.state.grant.as_ref().filter(|it| it.has_tokens()) {
             let newer = grant.obtained.instant >= asked;
             if newer || (!ahead.is_zero() && self.is_live(env.now.instant)) {
                 return false;

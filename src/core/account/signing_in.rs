@@ -81,6 +81,12 @@ impl Account {
         hurry: bool,
         waiter: Waiter,
     ) -> Result<SignInStart, Refusal> {
+        if !self.registration.source.is_person() {
+            if !join && self.valid_access(env.now.instant).is_none() {
+                let _ = self.refresh(env);
+            }
+            return Ok(SignInStart::Over);
+        }
         if !join {
             // What there is to show is below.
             let _ = self.ask(env);
@@ -113,7 +119,14 @@ impl Account {
     }
 
     /// Has `waiter` notified of the end of the sign-in under way.
-    pub fn wait_for_sign_in(&mut self, waiter: Waiter) -> Result<SignInWait, Refusal> {
+    pub fn wait_for_sign_in(
+        &mut self,
+        env: &mut Env,
+        waiter: Waiter,
+    ) -> Result<SignInWait, Refusal> {
+        if !self.registration.source.is_person() {
+            return self.wait_unattended(env, waiter);
+        }
         match &mut self.state.sign_in {
             SignIn::None => return self.state.failed.clone().map_or(Ok(SignInWait::No), Err),
             SignIn::Discovering(discovering) => discovering.waiters.push(waiter),
@@ -123,8 +136,31 @@ impl Account {
         Ok(SignInWait::Yes)
     }
 
+    /// The same where nobody has to sign in: what is waited for is a token.
+    fn wait_unattended(&mut self, env: &Env, waiter: Waiter) -> Result<SignInWait, Refusal> {
+        let valid = self.valid_access(env.now.instant).is_some();
+        match self.phase() {
+            Some(Phase::Parked { refusal, .. }) if !valid => Err(refusal.clone()),
+            Some(Phase::Failing {
+                trouble, wanted, ..
+            }) if !valid && !wanted => Err(trouble.refusal.clone()),
+            Some(_) if !valid => {
+                self.unattended.push(waiter);
+                Ok(SignInWait::Yes)
+            }
+            Some(_) | None => Ok(SignInWait::No),
+        }
+    }
+
+    /// What stands for a sign-in where nobody has to sign in is over.
+    pub(super) fn settle_unattended(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        let waiters = std::mem::take(&mut self.unattended);
+        self.settle(env, Ended::SignIn, waiters, result);
+    }
+
     /// A client that waited for the sign-in has left.
     pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
+        self.unattended.retain(|it| *it != waiter);
         match &mut self.state.sign_in {
             SignIn::None => {}
             SignIn::Discovering(Discovering {

@@ -22,7 +22,10 @@ impl Account {
                     expires: access.expires.map(|at| now.wall_at(at)),
                 })
             }),
-            renewal: grant.map(|_| self.renewal_view(now, common)),
+            renewal: match grant {
+                None if !self.registration.source.is_person() => Some(RenewalView::OnRequest),
+                grant => grant.map(|_| self.renewal_view(now, common)),
+            },
             lost: self.state.lost.as_ref().map(reason),
             sign_in: self.sign_in_view(now),
             plain: {

@@ -78,6 +78,7 @@ impl Account {
 
     /// There is a new token: the clients that wait get it, or learn that none will last longer.
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
+        self.settle_unattended(env, Ok(()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             let answer = match self.hand_out(env.now, waiting.min_valid) {
                 Some(handed) => ShowAnswer::Token(handed),
@@ -92,6 +93,9 @@ impl Account {
     /// Tokens were restored, or an account starts anew: the clients that wait get a token that
     /// will do, or wait for the next.
     pub(super) fn bring_for_waiting(&mut self, env: &mut Env) {
+        if self.valid_access(env.now.instant).is_some() {
+            self.settle_unattended(env, Ok(()));
+        }
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             if let Some(answer) = self.ask_for_token(env, waiting.clone()) {
                 self.answer(env, waiting, answer);
@@ -120,6 +124,7 @@ impl Account {
 
     /// A refresh has failed in a way that may pass: clients that wait for just one are answered.
     pub(super) fn answer_impatient(&mut self, env: &mut Env, refusal: &Refusal) {
+        self.settle_unattended(env, Err(refusal.clone()));
         let all = std::mem::take(&mut self.waiting);
         for (waiter, waiting) in all {
             match waiting.patience {
@@ -138,6 +143,7 @@ impl Account {
 
     /// The sign-in has ended without a token.
     pub(super) fn answer_failed(&mut self, env: &mut Env, refusal: &Refusal) {
+        self.settle_unattended(env, Err(refusal.clone()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             self.answer(env, waiting, ShowAnswer::Failed(refusal.clone()));
         }
@@ -145,6 +151,7 @@ impl Account {
 
     /// The configuration is wrong: waiting longer is of no use to anyone.
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
+        self.settle_unattended(env, Err(refusal.clone()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             let answer = self.lacking(env, Show::Parked(refusal.clone()));
             self.answer(env, waiting, answer);

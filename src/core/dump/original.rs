@@ -11,7 +11,11 @@ use ring::aead;
 use url::Url;
 
 use super::{Access, Dump, DumpError, NONCE_BYTES, Saved, is_sound};
-use crate::{config::Registration, secret::Secret, time::Wall};
+use crate::{
+    config::{Registration, TokenSource},
+    secret::Secret,
+    time::Wall,
+};
 
 /// The key that every copy of the original knows.
 const KEY: [u8; 32] = [
@@ -139,6 +143,7 @@ impl<'a> Fields<'a> {
         Some(Some(Saved {
             account,
             registration: Arc::new(Registration {
+                source: TokenSource::Person,
                 issuer: None,
                 auth_uri: Some(auth_uri),
                 token_uri: Some(token_uri),

@@ -25,6 +25,7 @@ use crate::{
     },
     oauth::{
         authorization::Callback,
+        command::CommandFailure,
         token::{Outcome, Reply, Request},
     },
     secret::Secret,
@@ -81,13 +82,17 @@ pub enum Canary {
     ForgetAtRestart,
     /// A document is believed, whoever it says it is of.
     BelieveAnybody,
+    /// The first token that a command prints is taken for its last.
+    StalePrint,
+    /// A client that asks for itself gives up after a lost reply.
+    OrphanClient,
     /// Tokens that are restored go wherever the issuer now says.
     TrustMoved,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 24] = [
+    pub const ALL: [(Canary, Invariant); 26] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -112,6 +117,8 @@ impl Canary {
         (Canary::ForgetAtRestart, Invariant::Handover),
         (Canary::BelieveAnybody, Invariant::Origin),
         (Canary::TrustMoved, Invariant::Origin),
+        (Canary::OrphanClient, Invariant::Liveness),
+        (Canary::StalePrint, Invariant::Kept),
     ];
 }
 
@@ -123,6 +130,7 @@ pub struct Sut {
     effects: Vec<Effect>,
     first_endpoints: BTreeMap<Arc<str>, url::Url>,
     remembered: BTreeMap<String, Arc<Secret>>,
+    printed: BTreeMap<String, Vec<u8>>,
     exchanges: BTreeSet<AttemptId>,
     doomed: BTreeSet<AttemptId>,
 }
@@ -135,6 +143,7 @@ impl Sut {
             effects: Vec::new(),
             first_endpoints: BTreeMap::new(),
             remembered: BTreeMap::new(),
+            printed: BTreeMap::new(),
             exchanges: BTreeSet::new(),
             doomed: BTreeSet::new(),
         }
@@ -404,6 +413,28 @@ impl Sut {
         if self.has(Canary::ForgetRefreshToken) && matches!(outcome, Outcome::Lost(_)) {
             self.forget(cx, name);
         }
+        let orphans = self.has(Canary::OrphanClient) && self.is_unattended(name);
+        if orphans && matches!(outcome, Outcome::Lost(_)) {
+            self.core.revoke(cx, name);
+            self.discard();
+        }
+    }
+
+    pub fn printed(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        attempt: AttemptId,
+        mut printed: Result<Vec<u8>, CommandFailure>,
+    ) {
+        // Not what is no token.
+        let whole = |text: &[u8]| text.ends_with(b"}") || text.ends_with(b"\n");
+        let text = printed.as_mut().ok().filter(|text| whole(text));
+        if let (true, Some(text)) = (self.has(Canary::StalePrint), text) {
+            let first = self.printed.entry(name.into());
+            *text = first.or_insert(text.clone()).clone();
+        }
+        self.core.printed(cx, name, attempt, printed);
     }
 
     pub fn discovery_outcome(
@@ -436,6 +467,12 @@ impl Sut {
         let mut views = self.status(now).into_iter();
         let view = views.find(|view| view.account == name);
         view.is_some_and(|view| matches!(view.sign_in, SignInView::Exchanging { .. }))
+    }
+
+    /// Whether nobody has to sign in to `name`.
+    fn is_unattended(&self, name: &str) -> bool {
+        let account = self.core.accounts.get(name);
+        account.is_some_and(|it| !it.registration().source.is_person())
     }
 
     fn forget(&mut self, cx: &mut Cx, name: &str) {

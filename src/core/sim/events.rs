@@ -39,6 +39,7 @@ impl World {
     pub fn show(&mut self, account: usize) -> Check {
         self.people.begins = Some(account);
         let answer = self.feed(|sut, cx| sut.show(cx, NAMES[account]));
+        self.begin(account);
         self.expect(Said::default())?;
         let valid = self.state.shadows[account].valid(self.now.instant);
         match answer {
@@ -66,7 +67,7 @@ impl World {
             Show::Coming(progress) => self.judge_progress(account, progress),
             Show::Parked(_) => {
                 let shadow = &self.state.shadows[account];
-                let parked = shadow.refresh_token().is_some() && shadow.renewal == Renewal::Parked;
+                let parked = shadow.can_renew() && shadow.renewal == Renewal::Parked;
                 must(parked, Invariant::Liveness, "parked without reason")
             }
         }
@@ -92,7 +93,7 @@ impl World {
             }
             Progress::Exchanging { .. } => self.must_exchange(account),
             Progress::Refreshing { .. } => {
-                let renews = shadow.refresh_token().is_some();
+                let renews = shadow.can_renew();
                 let refreshes = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Parked);
                 let text = "a refresh is promised that nobody does";
                 must(renews && refreshes, Invariant::Liveness, text)
@@ -104,6 +105,7 @@ impl World {
         self.people.begins = Some(account);
         let before = self.state.shadows[account].renewal;
         let answer = self.feed(|sut, cx| sut.refresh(cx, NAMES[account]));
+        self.begin(account);
         let shadow = &mut self.state.shadows[account];
         if let (Some(Progress::Refreshing { .. }), Renewal::Parked) = (&answer, shadow.renewal) {
             shadow.renewal = Renewal::Idle;
@@ -399,7 +401,7 @@ impl World {
             .chain(valid)
             .collect();
         // While the endpoints aren't known, there may be one for it.
-        let can = self.setup.accounts[account].revocation || !self.is_located(account);
+        let can = self.setup.accounts[account].can_revoke() || !self.is_located(account);
         let tells = tell && !tags.is_empty() && can;
         must(
             !self.present(account) || told == Some(tells),
@@ -433,6 +435,7 @@ impl World {
         self.watchers_settle(account, false, said);
         self.state.shadows[account] = Shadow::new();
         self.state.shadows[account].last_request = shadow.last_request;
+        self.notice_unattended();
     }
 
     pub fn reload(&mut self, account: usize, change: Change) -> Check {
@@ -457,6 +460,7 @@ impl World {
         if self.setup.has(SAVE) != (before.global & SAVE != 0) {
             self.saves_elsewhere();
         }
+        self.notice_unattended();
         let config = self.config();
         self.feed(|sut, cx| sut.reload(cx, config));
         let mut said = Said::default();
@@ -481,6 +485,10 @@ impl World {
                 continue;
             }
             self.ends(account, "token_invalidated", &mut said);
+            if self.people.waits.values().any(|it| it.account == account) {
+                // They wait for its successor.
+                self.begin(account);
+            }
             if !new.present {
                 self.state.shadows[account].last_request = None;
             }
@@ -553,7 +561,7 @@ impl World {
         let obtained = asked.min(now.instant);
         let shadow = &mut self.state.shadows[account];
         let live = shadow.valid(now.instant).is_some()
-            || (shadow.refresh_token().is_some() && shadow.renewal != Renewal::Rejected);
+            || (shadow.can_renew() && shadow.renewal != Renewal::Rejected);
         let ahead = asked > now.instant && live;
         if (shadow.held.as_ref()).is_some_and(|held| held.obtained >= asked || ahead) {
             return Ok(false);
@@ -567,6 +575,10 @@ impl World {
             refresh: refresh.or(old),
             obtained,
         });
+        shadow.begun |= shadow.unattended;
+        if shadow.unattended && shadow.valid(now.instant).is_some() {
+            self.watchers_settle(account, true, said);
+        }
         self.keeps_from_strangers(account, said);
         Ok(true)
     }
@@ -638,7 +650,8 @@ impl World {
                 "an exchange has no end",
             )?;
             let token = shadow.refresh_token().filter(|_| shadow.renewable());
-            let able = token.is_some_and(|token| self.provider.would_refresh(token));
+            let able = token.is_some_and(|token| self.provider.would_refresh(token))
+                || (shadow.begun && shadow.renewable());
             must(
                 !able || shadow.valid(self.now.instant).is_some(),
                 Invariant::Liveness,

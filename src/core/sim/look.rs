@@ -218,6 +218,9 @@ impl World {
             Effect::FetchSecret {
                 account, attempt, ..
             } => self.fetched(index_of(&account)?, attempt)?,
+            Effect::FetchToken {
+                account, attempt, ..
+            } => self.command_begins(index_of(&account)?, attempt)?,
             Effect::Settled {
                 what,
                 waiters,
@@ -283,7 +286,7 @@ impl World {
         let origin = self.origin(account);
         let form = Form::read(request.form.expose())?;
         let wanted = match form.asks {
-            Asks::Exchange | Asks::Refresh | Asks::Poll => endpoint(origin),
+            Asks::Exchange | Asks::Refresh | Asks::Own | Asks::Poll => endpoint(origin),
             Asks::Code => device_endpoint(origin.issuer),
             Asks::Revocation => revocation_endpoint(origin.issuer),
         };
@@ -301,7 +304,7 @@ impl World {
         let belongs = |minted: &Minted| match form.asks {
             // The config says where, whatever the issuer does.
             Asks::Revocation => minted.origin.registered() == origin.registered(),
-            Asks::Exchange | Asks::Refresh | Asks::Poll | Asks::Code => minted.origin == origin,
+            _ => minted.origin == origin,
         };
         let client = format!("client-{}-{}", origin.account, origin.client);
         must(
@@ -314,14 +317,20 @@ impl World {
         match form.asks {
             Asks::Exchange => self.exchange_requested(account, attempt, tag)?,
             Asks::Refresh => self.refresh_requested(account, attempt, tag)?,
+            Asks::Own => self.own_requested(account, attempt)?,
             Asks::Code => self.code_requested(account, attempt)?,
             Asks::Poll => self.poll_requested(account, attempt, tag)?,
             Asks::Revocation => self.revocation_requested(account, attempt, tag)?,
         }
-        if let Asks::Exchange | Asks::Refresh = form.asks {
+        if let Asks::Exchange | Asks::Refresh | Asks::Own = form.asks {
             self.state.shadows[account].last_request = Some(self.now.instant);
         }
-        let flight = self.paper_flight(account, form.asks, attempt);
+        let asks = match form.asks {
+            // It stands for one.
+            Asks::Own => Asks::Refresh,
+            asks => asks,
+        };
+        let flight = self.paper_flight(account, asks, attempt);
         self.state.flights.push(Flight {
             tag: form.tag,
             form: request.form.clone(),
@@ -379,6 +388,25 @@ impl World {
             Invariant::NothingOlder,
             "a refresh token was sent that isn't the one held",
         )
+    }
+
+    /// `token_cmd` is run.
+    fn command_begins(&mut self, account: usize, attempt: AttemptId) -> Check {
+        let text = "another command is run than the config has";
+        must(self.is_command(account), Invariant::Origin, text)?;
+        self.may_send(attempt)?;
+        self.own_requested(account, attempt)?;
+        self.state.shadows[account].last_request = Some(self.now.instant);
+        let flight = self.paper_flight(account, Asks::Refresh, attempt);
+        self.state.flights.push(flight);
+        Ok(())
+    }
+
+    fn own_requested(&mut self, account: usize, attempt: AttemptId) -> Check {
+        self.refresh_asked_for(account, attempt)?;
+        let shadow = &self.state.shadows[account];
+        let text = "a client asks for itself though somebody has to sign in, or nobody has asked";
+        must(shadow.begun, Invariant::SignIn, text)
     }
 
     /// The core starts an exchange, or would if it had the client secret.
@@ -564,10 +592,11 @@ impl World {
     fn look_at_renewal(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {
         let shadow = &self.state.shadows[account];
         let under_way = matches!(shadow.renewal, Renewal::InFlight(_) | Renewal::Probing(_));
-        let renewable = shadow.refresh_token().is_some();
+        let renewable = shadow.can_renew();
         let at = match &view.renewal {
-            None => return Ok(()),
+            None if !renewable => return Ok(()),
             Some(RenewalView::Impossible) if !renewable => return Ok(()),
+            Some(RenewalView::OnRequest) if shadow.unattended && !renewable => return Ok(()),
             Some(RenewalView::UnderWay) if under_way => return Ok(()),
             Some(RenewalView::Rejected { .. }) if shadow.renewal == Renewal::Rejected => {
                 return Ok(());
@@ -575,7 +604,7 @@ impl World {
             Some(RenewalView::Parked { .. }) if shadow.renewal == Renewal::Parked => return Ok(()),
             Some(RenewalView::Scheduled { at }) if shadow.trouble.is_none() => at,
             Some(RenewalView::Failing { at, .. }) if shadow.trouble.is_some() => at,
-            Some(view) => {
+            view => {
                 let text = format!("account {account} is at {view:?}, not {shadow:?}");
                 return fail(Invariant::Liveness, text);
             }

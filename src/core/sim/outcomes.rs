@@ -4,7 +4,7 @@ use super::{
     people::Wait,
     promise::Check,
     provider::{Asks, Class, Decision, Fault, expiry},
-    setup::{EVENT, NAMES, Origin, PROBE},
+    setup::{COMMAND, EVENT, NAMES, Origin, PROBE},
     state::{Device, Doing, Flight, Held, Renewal, Said, SignIn, Trouble},
     world::World,
 };
@@ -22,6 +22,9 @@ impl World {
             self.arrive(index, life)?;
         }
         let flight = self.state.flights.remove(index);
+        if flight.origin.client == COMMAND && flight.asks == Asks::Refresh {
+            return self.command_ends(&flight, fault);
+        }
         let class = fault.class(flight.decision);
         if let (Class::Login, Asks::Refresh | Asks::Exchange, Some(tag)) =
             (class, flight.asks, flight.tag)
@@ -33,6 +36,18 @@ impl World {
         self.feed(|sut, cx| {
             let name = NAMES[flight.account];
             sut.token_outcome(cx, name, flight.attempt, flight.sent, &outcome);
+        });
+        self.expect(said)?;
+        self.look(doing)
+    }
+
+    /// `token_cmd` has ended.
+    fn command_ends(&mut self, flight: &Flight, fault: Fault) -> Check {
+        let printed = fault.printed(&self.provider, flight.decision);
+        let (said, doing) = self.judged(flight, fault, fault.command_class());
+        self.feed(|sut, cx| {
+            let name = NAMES[flight.account];
+            sut.printed(cx, name, flight.attempt, printed);
         });
         self.expect(said)?;
         self.look(doing)
@@ -74,18 +89,27 @@ impl World {
         self.state.shadows[account].fault = fault;
         match class {
             Class::Granted => {
+                let shadow = &self.state.shadows[account];
+                let event = match shadow.unattended && shadow.held.is_none() {
+                    true => "token_new",
+                    false => "token_refreshed",
+                };
                 self.granted(flight, fault);
-                self.announced(account, "token_refreshed")
+                let mut said = self.announced(account, event);
+                if self.state.shadows[account].unattended {
+                    self.watchers_settle(account, true, &mut said);
+                }
+                said
             }
-            Class::Login => self.rejected(account),
+            Class::Login => {
+                if self.state.shadows[account].unattended {
+                    self.doubt_secret(account);
+                }
+                self.rejected(account)
+            }
             Class::Parked => {
                 self.doubt_secret(account);
-                let shadow = &mut self.state.shadows[account];
-                (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
-                Said {
-                    errors: vec![account],
-                    ..Said::default()
-                }
+                self.parked(account)
             }
             Class::Transient(wait) => {
                 if !wait.is_zero() {
@@ -113,7 +137,24 @@ impl World {
         }
     }
 
+    fn parked(&mut self, account: usize) -> Said {
+        let shadow = &mut self.state.shadows[account];
+        (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
+        let mut said = Said {
+            errors: vec![account],
+            ..Said::default()
+        };
+        if shadow.unattended {
+            self.watchers_settle(account, false, &mut said);
+        }
+        said
+    }
+
     pub fn rejected(&mut self, account: usize) -> Said {
+        if self.state.shadows[account].unattended {
+            // No sign-in helps.
+            return self.parked(account);
+        }
         let shadow = &mut self.state.shadows[account];
         (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
         Said {
@@ -130,9 +171,14 @@ impl World {
             (wait.account == account && wait.patience == Patience::Refresh).then_some(*waiter)
         };
         self.people.impatient.extend(waits.filter_map(hear));
+        let is_command = self.is_command(account);
         let shadow = &mut self.state.shadows[account];
         shadow.renewal = Renewal::Idle;
         let fault = shadow.fault;
+        let unexplained = match is_command {
+            true => matches!(fault, Fault::Truncated | Fault::BrokenToken),
+            false => fault.is_unexplained(),
+        };
         let trouble = shadow.trouble.get_or_insert(Trouble {
             since: now,
             last: now,
@@ -140,7 +186,7 @@ impl World {
             unexplained: 0,
             told: false,
         });
-        trouble.unexplained = match fault.is_unexplained() {
+        trouble.unexplained = match unexplained {
             true if trouble.fault == fault => trouble.unexplained + 1,
             true => 1,
             false => 0,
@@ -149,10 +195,14 @@ impl World {
         let lasts = now.since(trouble.since) >= TROUBLE_NOTICE_AFTER;
         let tell = !trouble.told && (lasts || trouble.unexplained >= MAX_UNEXPLAINED);
         trouble.told |= tell;
-        Said {
+        let mut said = Said {
             errors: tell.then_some(account).into_iter().collect(),
             ..Said::default()
+        };
+        if shadow.unattended {
+            self.watchers_settle(account, false, &mut said);
         }
+        said
     }
 
     /// The tokens of a reply are held from now on.
@@ -165,8 +215,8 @@ impl World {
         else {
             return;
         };
-        let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken);
         let shadow = &mut self.state.shadows[flight.account];
+        let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken && !shadow.unattended);
         let old = shadow.refresh_token();
         if shadow.renewal == Renewal::InFlight(flight.attempt) {
             shadow.renewal = Renewal::Idle;
@@ -253,9 +303,11 @@ impl World {
             said = match transient {
                 true => self.failed(account),
                 false => {
-                    if let Some(held) = &mut self.state.shadows[account].held {
+                    let shadow = &mut self.state.shadows[account];
+                    if let Some(held) = &mut shadow.held {
                         held.access = None;
                     }
+                    shadow.held = shadow.held.take().filter(|it| it.refresh.is_some());
                     self.rejected(account)
                 }
             };

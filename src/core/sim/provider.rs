@@ -11,6 +11,7 @@ use super::{
 use crate::{
     oauth::{
         authorization,
+        command::CommandFailure,
         token::{MAX_RETRY_AFTER, Outcome, Reply},
     },
     time::Instant,
@@ -129,6 +130,8 @@ pub struct Provider {
 pub enum Asks {
     Exchange,
     Refresh,
+    /// A token of the client's own.
+    Own,
     /// A device code.
     Code,
     /// Whether the device code was entered.
@@ -167,10 +170,15 @@ impl Form {
         ensure(found.next().is_none(), Invariant::Origin, || {
             "a request with more secrets than one".into()
         })?;
-        let asks = first.map_or(Asks::Code, |(asks, _)| asks);
+        let grant = field("grant_type");
+        let without = match grant {
+            Some("client_credentials") => Asks::Own,
+            Some(_) | None => Asks::Code,
+        };
+        let asks = first.map_or(without, |(asks, _)| asks);
         let tag = first.and_then(|(_, text)| read_tag(text));
         ensure(
-            tag.is_some() || (asks == Asks::Code && field("grant_type").is_none()),
+            tag.is_some() || asks == Asks::Own || (asks == Asks::Code && grant.is_none()),
             Invariant::Origin,
             || "a request without a minted secret".into(),
         )?;
@@ -283,7 +291,10 @@ impl Provider {
         life: Option<u32>,
     ) -> Result<Decision, Violation> {
         let Some(tag) = form.tag else {
-            return Ok(self.give_code(origin, now, life));
+            return Ok(match form.asks {
+                Asks::Own => self.give_own(origin, life),
+                _ => self.give_code(origin, now, life),
+            });
         };
         let minted = self.minted[tag].clone();
         let fits = match minted.kind {
@@ -299,7 +310,7 @@ impl Provider {
         )?;
         Ok(match form.asks {
             Asks::Exchange => self.exchange(form, tag, &minted, life),
-            Asks::Refresh | Asks::Code => self.refresh(tag, &minted, life),
+            Asks::Refresh | Asks::Own | Asks::Code => self.refresh(tag, &minted, life),
             Asks::Poll => self.polled(tag, &minted, now, life),
             Asks::Revocation => {
                 // An access token alone ends alone.
@@ -307,6 +318,20 @@ impl Provider {
                 Decision::Revoked
             }
         })
+    }
+
+    /// A token of the client's own. Some issuers add a refresh token, which nobody should keep.
+    pub fn give_own(&mut self, origin: Origin, life: Option<u32>) -> Decision {
+        self.families.push(Family {
+            generation: 0,
+            dead: false,
+        });
+        let family = self.families.len() - 1;
+        Decision::Granted {
+            access: self.mint(Kind::Access, origin, family, 0),
+            refresh: (origin.issuer == 1).then(|| self.mint(Kind::Refresh, origin, family, 0)),
+            life,
+        }
     }
 
     /// A device code; its life and interval come from the life that tokens were to have.
@@ -571,6 +596,48 @@ impl Fault {
             Fault::Honest | Fault::NoRefreshToken => Class::Granted,
             Fault::Truncated | Fault::BrokenToken => NOW,
         }
+    }
+
+    /// What it means for `token_cmd`.
+    pub fn command_class(self) -> Class {
+        match self {
+            Fault::Honest | Fault::NoRefreshToken => Class::Granted,
+            Fault::Scripted(row) => match SCRIPTS[usize::from(row)].3 {
+                Class::Login | Class::Parked => Class::Parked,
+                Class::Granted | Class::Transient(_) => NOW,
+            },
+            _ => NOW,
+        }
+    }
+
+    /// What `token_cmd` prints, or how it ends.
+    pub fn printed(
+        self,
+        provider: &Provider,
+        decision: Option<Decision>,
+    ) -> Result<Vec<u8>, CommandFailure> {
+        let failed = |status| {
+            let what = "token_cmd failed".into();
+            Err(CommandFailure { status, what })
+        };
+        let (token, life) = match decision {
+            Some(Decision::Granted { access, life, .. }) => (provider.text(access), life),
+            _ => (String::new(), None),
+        };
+        let text = match (self, life) {
+            (Fault::Truncated, _) => format!("{{\"token\":\"{token}"),
+            (Fault::BrokenToken, _) => format!("{token} {token}"),
+            (Fault::Honest | Fault::NoRefreshToken, None) => format!("{token}\n"),
+            (Fault::Honest | Fault::NoRefreshToken, Some(life)) => {
+                format!("{{\"token\":\"{token}\",\"expires_in\":{life}}}")
+            }
+            (Fault::Scripted(_), _) if self.command_class() == Class::Parked => {
+                return failed(Some(78));
+            }
+            (Fault::Scripted(_), _) => return failed(Some(1)),
+            (Fault::ReplyLost | Fault::RequestLost | Fault::NotSent, _) => return failed(None),
+        };
+        Ok(text.into_bytes())
     }
 
     /// Whether it brings a device code, given the issuer's decision.

@@ -98,7 +98,7 @@ impl World {
         for (asks, attempt) in self.unsent(account) {
             let flight = self.paper_flight(account, asks, attempt);
             let more = match asks {
-                Asks::Refresh => {
+                Asks::Refresh | Asks::Own => {
                     let class = Fault::NotSent.class(None);
                     self.refreshed(&flight, Fault::NotSent, class)
                 }

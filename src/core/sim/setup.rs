@@ -7,7 +7,7 @@ use url::Url;
 
 use super::promise::{Invariant, Violation, fail};
 use crate::{
-    config::{self, Config, Listen, Policy, Registration},
+    config::{self, Config, Listen, Policy, Registration, TokenSource},
     core::Ports,
     secret::Secret,
 };
@@ -64,6 +64,20 @@ pub struct Described {
 impl Described {
     /// Whether a sign-in may use a device code.
     pub fn has_device(&self) -> bool {
+        !self.is_unattended() && self.has_code_endpoint()
+    }
+
+    /// Whether the provider can be told of a `revoke`.
+    pub fn can_revoke(&self) -> bool {
+        self.revocation && self.origin.client != COMMAND
+    }
+
+    /// Whether nobody has to sign in.
+    pub fn is_unattended(&self) -> bool {
+        [OWN, COMMAND].contains(&self.origin.client)
+    }
+
+    fn has_code_endpoint(&self) -> bool {
         self.device || self.origin.client == DEVICE_ONLY
     }
 
@@ -79,8 +93,14 @@ pub const DEVICE_ONLY: u8 = 2;
 /// The client of those registrations whose endpoints the issuer says.
 pub const DISCOVERED: u8 = 3;
 
+/// The client of those registrations that ask for tokens of their own.
+pub const OWN: u8 = 4;
+
+/// The registrations whose tokens a command prints.
+pub const COMMAND: u8 = 5;
+
 /// How many clients there are.
-pub const CLIENTS: u8 = 4;
+pub const CLIENTS: u8 = 6;
 
 /// The config in force, as what the sim varies of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -173,7 +193,7 @@ impl Setup {
                     }),
                     device_auth_uri: (described.has_device())
                         .then(|| device_endpoint(described.origin.issuer).into()),
-                    revocation_uri: (described.revocation)
+                    revocation_uri: (described.can_revoke())
                         .then(|| revocation_endpoint(described.origin.issuer).into()),
                     policy: self.policy(index),
                     token_file: self.file(index).map(Arc::new),
@@ -188,12 +208,19 @@ impl Setup {
 fn registration(origin: Origin) -> Registration {
     let url = |path: &str| uri(&format!("https://iss{}.example/{path}", origin.issuer));
     let discovered = origin.client == DISCOVERED;
-    let by_browser = origin.client != DEVICE_ONLY && !discovered;
+    let by_browser = ![DEVICE_ONLY, DISCOVERED, OWN, COMMAND].contains(&origin.client);
+    let asks = ![DISCOVERED, COMMAND].contains(&origin.client);
     Registration {
+        source: match origin.client {
+            OWN => TokenSource::ClientCredentials,
+            // Each is a registration of its own.
+            COMMAND => TokenSource::Command(format!("hook token {}", origin.issuer)),
+            _ => TokenSource::Person,
+        },
         token_uri_fields: Vec::new(),
         issuer: discovered.then(|| issuer_uri(origin.issuer).into()),
         auth_uri: by_browser.then(|| url("auth").into()),
-        token_uri: (!discovered).then(|| url("token").into()),
+        token_uri: asks.then(|| url("token").into()),
         client_id: format!("client-{}-{}", origin.account, origin.client),
         redirect_uri: uri("http://localhost/").into(),
         scopes: vec!["mail".into()],

@@ -199,6 +199,10 @@ pub struct Trouble {
 /// What the world knows of an account.
 #[derive(Clone, Debug, Hash)]
 pub struct Shadow {
+    /// Nobody has to sign in.
+    pub unattended: bool,
+    /// It is, and its tokens are obtained.
+    pub begun: bool,
     pub held: Option<Held>,
     pub renewal: Renewal,
     /// A refresh was asked for and must start as soon as it may.
@@ -235,6 +239,8 @@ pub enum ClientSecret {
 impl Shadow {
     pub fn new() -> Self {
         Shadow {
+            unattended: false,
+            begun: false,
             held: None,
             renewal: Renewal::Idle,
             wanted: false,
@@ -261,22 +267,26 @@ impl Shadow {
 
     /// Whether only a sign-in brings a working account.
     pub fn needs_person(&self) -> bool {
-        self.refresh_token().is_none() || self.renewal == Renewal::Rejected
+        !self.unattended && (self.refresh_token().is_none() || self.renewal == Renewal::Rejected)
+    }
+
+    /// Whether there is what new tokens are asked for with.
+    pub fn can_renew(&self) -> bool {
+        self.refresh_token().is_some() || self.begun
     }
 
     /// New tokens take the place of the old ones, with `refresh` or with the old refresh token: that
     /// one may be of no use, or on its way and come back as another.
     pub fn succeed(&mut self, refresh: Option<Tag>) {
         match self.renewal {
-            Renewal::Rejected | Renewal::InFlight(_)
-                if refresh.is_none() && self.refresh_token().is_some() => {}
+            Renewal::Rejected | Renewal::InFlight(_) if refresh.is_none() && self.can_renew() => {}
             _ => (self.renewal, self.trouble, self.wanted) = (Renewal::Idle, None, false),
         }
     }
 
     /// Whether the core is to refresh without being asked.
     pub fn renewable(&self) -> bool {
-        self.refresh_token().is_some()
+        self.can_renew()
             && self.renewal == Renewal::Idle
             && !matches!(self.sign_in, SignIn::Exchanging { .. })
     }

@@ -40,6 +40,7 @@ impl World {
             patience: wait.patience,
         };
         let answer = self.feed(|sut, cx| sut.ask(cx, NAMES[account], ask));
+        self.begin(account);
         self.expect(Said::default())?;
         match answer {
             Some(answer) => self.judge_answer(&wait, &answer, true)?,
@@ -67,6 +68,7 @@ impl World {
             };
             self.people.begins = Some(wait.account);
             let answer = self.feed(|sut, cx| sut.give_up(cx, NAMES[wait.account], waiter));
+            self.begin(wait.account);
             self.expect(Said::default())?;
             match answer {
                 Some(answer) => self.judge_answer(&wait, &answer, true)?,
@@ -162,7 +164,7 @@ impl World {
             }
             ShowAnswer::Failed(_) => {
                 let shadow = &self.state.shadows[account];
-                let over = shadow.needs_person() && shadow.sign_in == SignIn::None;
+                let over = !shadow.begun && !shadow.renewable() && shadow.sign_in == SignIn::None;
                 must(over, "a failure was told that isn't the end")
             }
             ShowAnswer::Gone => must(!self.present(account), "an account was called gone"),
@@ -186,6 +188,7 @@ impl World {
                 _ if !self.present(wait.account) => "for an account that is gone",
                 _ if self.has_token_for(wait) => "though there is a token",
                 _ if shadow.renewal == Renewal::Parked => "in vain",
+                _ if shadow.unattended && !shadow.begun => "for a token that is not asked for",
                 (true, Patience::Refresh | Patience::None) => "for a refresh of nothing",
                 (true, Patience::Token) if shadow.sign_in == SignIn::None => {
                     "for nobody to sign in"
@@ -204,13 +207,21 @@ impl World {
         let waiter = self.people.waiter();
         self.people.begins = Some(account).filter(|_| !join);
         let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, false, waiter));
+        if !join {
+            self.begin(account);
+            let shadow = &mut self.state.shadows[account];
+            let asks = shadow.begun && shadow.valid(self.now.instant).is_none();
+            if asks && shadow.renewal == Renewal::Parked {
+                shadow.renewal = Renewal::Idle;
+            }
+        }
         self.expect(Said::default())?;
         let shadow = &mut self.state.shadows[account];
         match start {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Err(_)) => self.must_discover(account)?,
             Some(Ok(SignInStart::Over)) => {
-                let over = join && shadow.sign_in == SignIn::None;
+                let over = (join || shadow.unattended) && shadow.sign_in == SignIn::None;
                 must(over, Invariant::SignIn, "a sign-in was called over")?;
             }
             Some(Ok(SignInStart::Exchanging)) => self.must_exchange(account)?,
@@ -244,7 +255,8 @@ impl World {
         match waits {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Ok(SignInWait::Yes)) => {
-                let under_way = shadow.sign_in != SignIn::None;
+                let comes = shadow.begun && shadow.renewal != Renewal::Parked;
+                let under_way = shadow.sign_in != SignIn::None || comes;
                 must(under_way, Invariant::Answers, "there is no sign-in")?;
                 shadow.watchers.push(waiter);
             }

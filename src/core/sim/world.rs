@@ -5,7 +5,7 @@ use super::{
     people::People,
     promise::{Check, FLOOR},
     provider::{Form, Provider},
-    setup::{DISCOVERED, Described, ERROR, NOTIFY, Origin, PORTS, Setup},
+    setup::{COMMAND, DISCOVERED, Described, ERROR, NOTIFY, OWN, Origin, PORTS, Setup},
     state::State,
 };
 use crate::{
@@ -63,9 +63,11 @@ impl World {
             origin: Origin {
                 account,
                 issuer: account as u8 % issuers,
-                client: match account == 2 || global & (NOTIFY | ERROR) == NOTIFY | ERROR {
-                    true => DISCOVERED,
-                    false => 0,
+                client: match (account, global & (NOTIFY | ERROR) == NOTIFY | ERROR) {
+                    (3, _) => OWN,
+                    (4, _) => COMMAND,
+                    (2, _) | (_, true) => DISCOVERED,
+                    (_, false) => 0,
                 },
                 place: 0,
             },
@@ -96,8 +98,29 @@ impl World {
             provider: Provider::default(),
             people: People::default(),
         };
+        world.notice_unattended();
         world.start(0).expect("a start");
         world
+    }
+
+    /// Whether a command prints the tokens of `account`.
+    pub fn is_command(&self, account: usize) -> bool {
+        self.setup.accounts[account].origin.client == COMMAND
+    }
+
+    /// Nobody signs in to some accounts, as the config now has them.
+    pub fn notice_unattended(&mut self) {
+        for (shadow, described) in self.state.shadows.iter_mut().zip(&self.setup.accounts) {
+            shadow.unattended = described.is_unattended();
+        }
+    }
+
+    /// Somebody wants a token of `account`: where nobody has to sign in, it is obtained from now on.
+    pub fn begin(&mut self, account: usize) {
+        let shadow = &mut self.state.shadows[account];
+        if self.setup.accounts[account].present && shadow.valid(self.now.instant).is_none() {
+            shadow.begun |= shadow.unattended;
+        }
     }
 
     pub fn present(&self, account: usize) -> bool {
@@ -122,6 +145,7 @@ impl World {
         let gap = shadow.last_request.map(|at| at.after(FLOOR));
         let Origin { issuer, place, .. } = self.origin(account);
         let pause = match self.is_located(account) {
+            true if self.is_command(account) => None,
             true => self.state.pauses[usize::from(issuer)][usize::from(place)],
             false => self.document_from(issuer),
         };
@@ -141,6 +165,7 @@ impl World {
     pub fn renew(&mut self) {
         self.sut = Sut::new(self.setup.config(), PORTS, self.canary);
         self.state.renew();
+        self.notice_unattended();
         self.people.renew();
         self.forget_documents(false);
     }
@@ -153,7 +178,10 @@ impl World {
     /// The request arrives; its reply is on its way.
     pub fn arrive(&mut self, index: usize, life: Option<u32>) -> Check {
         let flight = &self.state.flights[index];
-        if flight.decision.is_none() {
+        if flight.decision.is_none() && flight.origin.client == COMMAND {
+            let decision = self.provider.give_own(flight.origin, life);
+            self.state.flights[index].decision = Some(decision);
+        } else if flight.decision.is_none() {
             let form = Form::read(flight.form.expose())?;
             let decision = self
                 .provider

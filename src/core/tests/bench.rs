@@ -355,7 +355,7 @@ fn line(effect: &Effect) -> String {
             attempt,
             command,
         } => format!("probe {account}/{} `{command}`", attempt.0),
-        Effect::FetchSecret { account, .. } => format!("fetch secret {account}"),
+        Effect::FetchSecret { .. } | Effect::FetchToken { .. } => "fetch".into(),
         Effect::Settled {
             waiters,
             account,
@@ -410,6 +410,7 @@ fn condition(view: &AccountView) -> String {
     let renewal = match &view.renewal {
         None => "".into(),
         Some(RenewalView::Impossible) => ", no refresh token".into(),
+        Some(RenewalView::OnRequest) => "on request".into(),
         Some(RenewalView::Scheduled { .. }) => ", scheduled".into(),
         Some(RenewalView::UnderWay) => ", under way".into(),
         Some(RenewalView::Failing { failures, .. }) => format!(", failing {failures}"),

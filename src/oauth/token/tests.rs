@@ -1200,6 +1200,7 @@ fn google_hints_are_for_google() {
 
 fn registration() -> Registration {
     Registration {
+        source: crate::config::TokenSource::Person,
         issuer: None,
         auth_uri: Url::parse("https://login.example/auth").ok().map(Arc::new),
         token_uri: Some(Arc::new(endpoint())),
@@ -1364,4 +1365,67 @@ fn causes_of_transient_failures() {
         };
         assert_eq!(cause, expected, "{outcome:?}");
     }
+}
+
+/// A client that asks for itself has nobody to sign in, and keeps no refresh token.
+#[test]
+fn a_clients_own_token() {
+    let own = GrantType::ClientCredentials;
+    let gone = "login.example answered 503 with something that is not a JSON object";
+    for (status, body, verdict) in [
+        (200, JSON_1, "granted: a 3600s -"),
+        (503, "down", &format!("transient: {gone}")),
+        (
+            400,
+            r#"{"error":"unauthorized_client"}"#,
+            "parked: unauthorized_client [check what the client's registration allows]",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_scope","error_description":"AADSTS1002012: x"}"#,
+            "parked: invalid_scope: AADSTS1002012: x [a client that asks for itself names one \
+             scope: the resource's, with /.default at its end]",
+        ),
+        (
+            401,
+            r#"{"error":"invalid_client","error_description":"AADSTS700027: x"}"#,
+            "parked: invalid_client: AADSTS700027: x [the client's signature is refused: register \
+             the certificate of its key with the client]",
+        ),
+        (
+            400,
+            r#"{"error":"invalid_request","error_description":"AADSTS90023: x"}"#,
+            "parked: invalid_request: AADSTS90023: x [check client_secret, which a public client \
+             can't have, and scopes]",
+        ),
+    ] {
+        assert_eq!(show(&judge_body(own, status, body)), verdict, "{body}");
+    }
+    let endpoint = endpoint();
+    let credentials = Credentials {
+        auth: ClientAuth::Body,
+        secret: None,
+        headers: &[],
+        under: crate::secret::Mark::of(b"ours"),
+    };
+    let at = Endpoint {
+        url: &endpoint,
+        under: crate::secret::Mark::of(b"ours"),
+    };
+    let mut registration = registration();
+    let form = |registration: &Registration| {
+        let request = client_request(at, registration, &credentials);
+        request.form.expose().to_owned()
+    };
+    const FORM: &str = "grant_type=client_credentials&client_id=client+1";
+    assert_eq!(
+        form(&registration),
+        format!("{FORM}&scope=a&resource=a%26b")
+    );
+    // What the config says itself isn't said twice.
+    registration.token_uri_fields = vec![("scope".into(), "b".into())];
+    assert_eq!(form(&registration), format!("{FORM}&scope=b"));
+    registration.token_uri_fields.clear();
+    registration.scopes.clear();
+    assert_eq!(form(&registration), FORM);
 }

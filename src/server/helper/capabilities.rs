@@ -1,6 +1,6 @@
 //! Makes the capabilities of what the configuration has other processes do.
 
-use crate::config::{ClientSecret, Config};
+use crate::config::{ClientSecret, Config, TokenSource};
 use crate::server::ipc::capability::{CapabilityGrant, Key, SOCKET, TOKEN_FILE};
 use crate::server::ipc::hook_messages::HookKind;
 
@@ -37,8 +37,14 @@ fn commands(config: &Config) -> impl Iterator<Item = (&'static str, &str)> {
             ClientSecret::Command(command) => Some((HookKind::Secret, command.as_str())),
             ClientSecret::None | ClientSecret::Given(_) => None,
         });
+    let accounts = config.accounts.iter();
+    let tokens = accounts.filter_map(|it| match &it.registration.source {
+        TokenSource::Command(command) => Some((HookKind::Token, command.as_str())),
+        TokenSource::Person | TokenSource::ClientCredentials => None,
+    });
     global
         .chain(secrets)
+        .chain(tokens)
         .map(|(kind, command)| (kind.option(), command))
 }
 
@@ -65,6 +71,7 @@ mod tests {
         text.push_str(
             "account \"a\" {\n  auth_uri = \"https://a/\";\n  token_uri = \"https://t/\";\n  \
              client_id = \"c\";\n  client_secret_cmd = \"run s\";\n  token_file = \"/t\";\n}\n\
+             account \"b\" { token_cmd = \"run t\"; }\n\
              socket \"/s\" { accounts = [\"a\"]; allow = [\"show\"]; }\n",
         );
         let config = crate::config::parse("x", &text).unwrap();
@@ -81,6 +88,7 @@ mod tests {
             "startup_cmd",
             "state_load_cmd",
             "state_save_cmd",
+            "token_cmd",
             "token_event_cmd",
             "token_file",
             "transient_error_if_cmd",

@@ -68,7 +68,8 @@ impl Executor for Effects {
             | Effect::Probe { .. }
             | Effect::Save { .. }
             | Effect::Load { .. }
-            | Effect::FetchSecret { .. } => {
+            | Effect::FetchSecret { .. }
+            | Effect::FetchToken { .. } => {
                 self.hooks.perform(effect);
                 self.alarm.ring();
             }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     core::hook::{self, HookPurpose, HookStatus},
     lock::Lock,
+    oauth::command::CommandFailure,
     secret::Secret,
     server::{
         base::{guard, log::is_detached},
@@ -74,7 +75,7 @@ fn purpose_of(kind: HookKind) -> HookPurpose {
     match kind {
         HookKind::Notify => HookPurpose::Reminder,
         HookKind::Probe => HookPurpose::Probe,
-        HookKind::Secret | HookKind::Load | HookKind::Save => HookPurpose::Answer,
+        HookKind::Secret | HookKind::Token | HookKind::Load | HookKind::Save => HookPurpose::Answer,
         HookKind::Error | HookKind::Event | HookKind::Startup => HookPurpose::Action,
     }
 }
@@ -120,6 +121,15 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
                 first_line(bytes).ok_or_else(|| format!("{option} printed nothing{said}"))
             });
             engine.with(|core, cx| core.secret_outcome(cx, account, attempt, secret));
+        }
+        HookKind::Token => {
+            let status = match report.end {
+                HookEnd::Exit(status) => Some(status),
+                _ => None,
+            };
+            let failure = |what| CommandFailure { status, what };
+            let printed = outcome.and_then(|()| printed(output)).map_err(failure);
+            engine.with(|core, cx| core.printed(cx, account, attempt, printed));
         }
         HookKind::Notify | HookKind::Error | HookKind::Event | HookKind::Startup => {}
     }

@@ -50,7 +50,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long `transient_error_if_cmd` may think: the manual's three minutes.
 const PROBE_LIMIT: Duration = Duration::from_secs(180);
 
-/// How long `client_secret_cmd` may take: a password manager may ask for its own password first.
+/// How long `client_secret_cmd` and `token_cmd` may take: a password manager may ask for its own
+/// password first.
 const SECRET_LIMIT: Duration = Duration::from_secs(180);
 
 /// The stack of the thread that fills or empties a pipe, in bytes.
@@ -226,6 +227,11 @@ impl Hooks {
                 attempt,
                 command,
             } => self.ask(HookKind::Secret, account, attempt, command, SECRET_LIMIT),
+            Effect::FetchToken {
+                account,
+                attempt,
+                command,
+            } => self.ask(HookKind::Token, account, attempt, command, SECRET_LIMIT),
             Effect::Save {
                 attempt,
                 command,
@@ -539,7 +545,7 @@ fn no_runner() -> HookEnd {
 fn pipe_of(kind: HookKind) -> Option<Pipe> {
     match kind {
         HookKind::Save => Some(Pipe::Input),
-        HookKind::Load | HookKind::Secret => Some(Pipe::Output),
+        HookKind::Load | HookKind::Secret | HookKind::Token => Some(Pipe::Output),
         HookKind::Startup
         | HookKind::Event
         | HookKind::Error
@@ -592,8 +598,9 @@ fn make_room(pipe: &PipeWriter, bytes: usize) {
 #[cfg(not(target_os = "linux"))]
 fn make_room(_pipe: &PipeWriter, _bytes: usize) {}
 
-/// How much of a secret's file is read, in bytes; its first line counts.
-const MAX_SECRET_BYTES: usize = 16 << 10;
+/// How much is read of a secret's file, whose first line counts, or of a token with what is around it,
+/// in bytes: Microsoft's reach 16 KiB.
+const MAX_SECRET_BYTES: usize = 64 << 10;
 
 /// Reads a command's output, from a thread: a dump as far as there can be one, or the beginning of a
 /// secret's file, the rest of which is thrown away.

@@ -38,6 +38,8 @@ pub enum HookKind {
     Probe,
     /// `client_secret_cmd`.
     Secret,
+    /// `token_cmd`.
+    Token,
     /// `auth_notify_cmd`: they wait for a click, so each account's runs beside the others.
     Notify,
 }
@@ -54,6 +56,7 @@ impl HookKind {
             HookKind::Load => "state_load_cmd",
             HookKind::Save => "state_save_cmd",
             HookKind::Secret => "client_secret_cmd",
+            HookKind::Token => "token_cmd",
         }
     }
 

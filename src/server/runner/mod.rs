@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn the_group_goes_with_a_hook_that_only_carries_data() {
-        use HookKind::{Error, Event, Load, Notify, Probe, Save, Secret, Startup};
+        use HookKind::{Error, Event, Load, Notify, Probe, Save, Secret, Startup, Token};
         for (kind, leaves) in [
             (Error, true),
             (Notify, true),
@@ -403,6 +403,7 @@ mod tests {
             (Save, false),
             (Secret, false),
             (Startup, false),
+            (Token, false),
         ] {
             let (mut reader, writer) = pipe().unwrap();
             // What it starts says who it is, and ends when nobody waits for it to.

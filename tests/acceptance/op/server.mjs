@@ -34,6 +34,15 @@ const clients = [
         redirect_uris: ['http://localhost/'],
     },
     {
+        // A program on a server: nobody signs in.
+        client_id: 'robot',
+        client_secret: 'the robot: no person',
+        token_endpoint_auth_method: 'client_secret_basic',
+        grant_types: ['client_credentials'],
+        response_types: [],
+        redirect_uris: [],
+    },
+    {
         // The mail server, which asks about the tokens that it is shown (RFC 7662).
         client_id: 'dovecot',
         client_secret: 'dovecot',
@@ -45,7 +54,7 @@ const clients = [
 
 // The parameters and headers in which a client can show a secret.
 const SHOWN = ['code', 'refresh_token', 'token', 'device_code'];
-const ISSUED = ['access_token', 'refresh_token', 'authorization_code', 'device_code'];
+const ISSUED = ['access_token', 'client_credentials', 'refresh_token', 'authorization_code', 'device_code'];
 
 function record(entry) {
     fs.appendFileSync(settings.log, JSON.stringify({ at: Date.now(), ...entry }) + '\n');
@@ -64,6 +73,7 @@ function configuration() {
         ttl: {
             AccessToken: settings.tokenLife,
             AuthorizationCode: 60,
+            ClientCredentials: settings.tokenLife,
             DeviceCode: settings.deviceCodeLife,
             Grant: HOUR,
             IdToken: HOUR,
@@ -72,6 +82,7 @@ function configuration() {
             Session: HOUR,
         },
         features: {
+            clientCredentials: { enabled: true },
             devInteractions: { enabled: true },
             deviceFlow: { enabled: true },
             introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'dovecot' },

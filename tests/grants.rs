@@ -1,0 +1,259 @@
+//! Accounts whose tokens need no sign-in.
+
+use super::support::daemon::Daemon;
+use super::support::hooks;
+use super::support::provider::{Provider, REVOKE, Scripted, TOKEN};
+
+/// An account of a client that asks for itself.
+fn own(provider: &Provider, options: &str) -> String {
+    format!(
+        "account \"work\" {{\n    grant = \"client_credentials\";\n    token_uri = \"{}\";\n    \
+         client_id = \"client\";\n    scopes = [\"mail/.default\"];\n    {options}\n}}\n",
+        provider.token_uri()
+    )
+}
+
+const SECRET: &str = "client_secret = \"hush\";";
+
+fn started(config: &str) -> Daemon {
+    let mut daemon = Daemon::new(config);
+    daemon.start();
+    daemon
+}
+
+fn status(daemon: &Daemon) -> String {
+    daemon.run(&["status"]).ok().to_owned()
+}
+
+#[test]
+fn a_client_gets_its_own_token_and_nobody_signs_in() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.client_secret = Some("hush".into()));
+    let mut daemon = Daemon::new("");
+    let events = daemon.record("events");
+    let hook = events.option("token_event_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_EVENT"]);
+    let revocation = format!("{SECRET} revocation_uri = \"{}\";", provider.url(REVOKE));
+    daemon.write_config(&format!("{hook}{}", own(&provider, &revocation)));
+    daemon.start();
+    // Nobody has asked for it.
+    assert_eq!(provider.requests(TOKEN).len(), 0);
+    assert_eq!(
+        status(&daemon),
+        "work: No access token; `pizauth show work` obtains one\n"
+    );
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+    let form = provider.requests(TOKEN)[0].form.clone();
+    let pairs: Vec<_> = form
+        .0
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.as_str()))
+        .collect();
+    assert_eq!(
+        pairs,
+        [
+            ("grant_type", "client_credentials"),
+            ("client_id", "client"),
+            ("scope", "mail/.default"),
+            ("client_secret", "hush"),
+        ]
+    );
+    // One token serves all who ask, also across a reload and a restart in place.
+    daemon.run(&["reload"]).ok();
+    daemon.run(&["restart"]).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    let dump = daemon.dump();
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
+    // A dump brings the token back, and it is renewed as before.
+    daemon.run(&["revoke", "work"]).done();
+    assert_eq!(provider.wait_for(REVOKE, 1).len(), 1);
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-3\n");
+    let told = [
+        "token_new",
+        "token_refreshed",
+        "token_revoked",
+        "token_refreshed",
+    ];
+    let told: Vec<_> = told.iter().map(|event| format!("work\t{event}")).collect();
+    assert_eq!(events.wait_lines(4), told);
+}
+
+#[test]
+fn auth_obtains_it_too() {
+    let provider = Provider::start();
+    let daemon = started(&own(&provider, SECRET));
+    let obtained = || {
+        let output = daemon.run(&["auth", "work"]);
+        let good = output.stdout.starts_with("work: Active access token");
+        assert!(good && output.status == 0, "{output:?}");
+    };
+    obtained();
+    assert_eq!(daemon.token("work"), "at-1");
+    // There is one already.
+    obtained();
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// What passes is tried again; what doesn't stops it, with the next step, and ends no account.
+#[test]
+fn failures_say_what_to_do() {
+    let provider = Provider::start();
+    let error = |status: u16, error: &str, description: &str| {
+        let body = serde_json::json!({ "error": error, "error_description": description });
+        Scripted::json(status, &body)
+    };
+    let mut daemon = Daemon::new("");
+    let errors = daemon.record("errors");
+    let hook = errors.option("error_notify_cmd", &["PIZAUTH_MSG"]);
+    daemon.write_config(&format!("{hook}{}", own(&provider, SECRET)));
+    daemon.start();
+    provider.script(
+        TOKEN,
+        error(
+            401,
+            "invalid_client",
+            "AADSTS7000215: Invalid client secret provided.",
+        ),
+    );
+    let said = daemon.run(&["auth", "work"]).failed(77).to_owned();
+    let why = "invalid_client: AADSTS7000215: Invalid client secret provided.";
+    assert!(
+        said.contains(why) && said.contains("get a new one"),
+        "{said}"
+    );
+    assert!(errors.wait_lines(1)[0].contains(why));
+    let said = daemon.run(&["show", "work"]).failed(78).to_owned();
+    assert!(said.contains(why), "{said}");
+    assert!(status(&daemon).contains("stopped"), "{}", status(&daemon));
+    // A grant that a sign-in would mend elsewhere stops it as well: no sign-in is started.
+    provider.script(TOKEN, error(400, "invalid_grant", "no such grant"));
+    let said = daemon.run(&["auth", "work"]).failed(77).to_owned();
+    assert!(said.contains("invalid_grant: no such grant"), "{said}");
+    daemon.run(&["show", "work"]).failed(78);
+    // The user has set it right.
+    daemon.run(&["reload"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
+    assert!(!daemon.log().text().contains("hush"));
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let provider = Provider::start();
+    provider.script(TOKEN, Scripted::reply(503, "text/plain", "down"));
+    let daemon = started(&format!("refresh_retry = 1s;\n{}", own(&provider, SECRET)));
+    let said = daemon.run(&["auth", "work"]).failed(77).to_owned();
+    assert!(said.contains("answered 503"), "{said}");
+    daemon.run(&["show", "work"]).failed(75);
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+}
+
+/// Its endpoint may be the issuer's, and its secret a command's.
+#[test]
+fn an_issuer_and_a_command_do_for_it() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.client_secret = Some("hush".into()));
+    let config = format!(
+        "account \"work\" {{ grant = \"client_credentials\"; issuer = \"{}\"; client_id = \"c\"; {} }}",
+        provider.url(""),
+        hooks::option("client_secret_cmd", "echo hush")
+    );
+    let daemon = started(&config);
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+    let form = provider.requests(TOKEN)[0].form.clone();
+    assert_eq!(form.get("scope"), None);
+}
+
+// ---- token_cmd --------------------------------------------------------------------------------
+
+/// A daemon with an account whose command is `command`, and `global` before it.
+fn by_command(global: &str, command: &str) -> Daemon {
+    started(&format!(
+        "{global}account \"work\" {{ {} }}\n",
+        hooks::option("token_cmd", command)
+    ))
+}
+
+/// A command that appends a line to a file for each run, and prints `token` with the number of lines.
+fn counting(directory: &str, printed: &str) -> String {
+    format!("echo >>'{directory}/runs'; n=$(wc -l <'{directory}/runs'); printf '{printed}' $n")
+}
+
+#[test]
+fn a_command_is_run_once_for_all_who_ask() {
+    let mut daemon = Daemon::new("");
+    let directory = daemon.path("").display().to_string();
+    let printed = r#"{"accessToken":"at-%d","expires_in":3600,"tokenType":"Bearer"}"#;
+    let option = hooks::option("token_cmd", &counting(&directory, printed));
+    let config = format!("account \"work\" {{ {option} }}\n");
+    daemon.write_config(&config);
+    daemon.start();
+    let status = |daemon: &Daemon| daemon.run(&["status"]).ok().to_owned();
+    let absent = "work: No access token; `pizauth show work` obtains one\n";
+    assert_eq!(status(&daemon), absent);
+    let waiting: Vec<_> = (0..3)
+        .map(|_| daemon.spawn(&["show", "-w", "1m", "work"]))
+        .collect();
+    for waits in waiting {
+        assert_eq!(waits.finish().ok(), "at-1\n");
+    }
+    assert!(status(&daemon).contains("Active access token (valid for 59m"));
+    // It is kept over a reload and a restart, and in a dump.
+    daemon.run(&["reload"]).ok();
+    daemon.run(&["restart"]).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    let dump = daemon.dump();
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
+    // There is nobody to tell.
+    assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
+    assert_eq!(status(&daemon), absent);
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-1");
+    // Another command is another source: what the first has printed is not its token.
+    daemon.write_config(&config.replace("echo", ": ; echo"));
+    daemon.run(&["reload"]).ok();
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-3\n");
+}
+
+/// Each of these is an error that says what to do; none of them ends the account.
+#[test]
+fn a_command_that_prints_no_token_says_why() {
+    for (command, status, said) in [
+        ("true", 75, "token_cmd printed nothing"),
+        ("printf 'one\\ntwo\\n'", 75, "printed 2 lines"),
+        ("printf 'Password: '", 75, "a question instead of a token"),
+        (
+            "echo '{\"token\":\"t\",\"expiry\":\"2001-01-01T00:00:00Z\"}'",
+            75,
+            "a token that has expired",
+        ),
+        (
+            "echo no >&2; exit 1",
+            75,
+            "token_cmd exited with status 1: no",
+        ),
+        ("kill -9 $$", 75, "token_cmd was ended by signal 9"),
+        (
+            "echo sign in first >&2; exit 77",
+            78,
+            "token_cmd exited with status 77: sign in first",
+        ),
+        ("exit 78", 78, "token_cmd exited with status 78"),
+    ] {
+        let daemon = by_command("", command);
+        let failed = daemon.run(&["auth", "work"]).failed(77).to_owned();
+        assert!(failed.contains(said), "{command}: {failed}");
+        let shown = daemon.run(&["show", "work"]).failed(status).to_owned();
+        assert!(shown.contains(said), "{command}: {shown}");
+    }
+}
+
+/// It reads no terminal and nobody's input, and ends when the server does.
+#[test]
+fn a_command_that_asks_hears_nothing() {
+    let daemon = by_command("", "read -r line; printf '%s' \"got<$line>\"");
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "got<>\n");
+}
