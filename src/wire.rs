@@ -56,6 +56,9 @@ pub const STILL_PENDING: &str = "pending";
 /// What a server does that has been stopped, or hangs.
 const SILENCE: &str = "the server doesn't answer";
 
+/// What a server does that was killed, or has no room.
+pub const HUNG_UP: &str = "trouble with the server: it hung up before it had answered";
+
 /// Why a client that waits is sent away while another program takes the server's place: ask again.
 pub const RESTARTING: &str = "the server is just being restarted";
 
@@ -371,6 +374,8 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
                     let silent = Failure::new(Exit::TryLater, SILENCE);
                     return Err(silent.hint("is it stopped, or the machine overloaded?"));
                 }
+                // It was killed before it had read all.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
                 outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
             },
         };
@@ -460,7 +465,7 @@ impl<S: Read + Write> Replies<S> {
 pub fn parse_reply(mut input: SecretBytes) -> Result<SecretBytes, Failure> {
     let (code, length, body) = match split_head(&input) {
         Ok(Some(head)) => head,
-        Ok(None) => return Err(trouble("it hung up before it had answered")),
+        Ok(None) => return Err(Failure::new(Exit::NoServer, HUNG_UP)),
         Err(why) => return Err(trouble(&why)),
     };
     if body.len() != length {

@@ -16,6 +16,7 @@ mod config;
 mod conformance;
 mod control;
 mod corpus;
+mod crash;
 mod discovery;
 mod doors;
 mod famine;

@@ -12,8 +12,13 @@ use crate::support::hooks::option;
 use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
 use crate::support::wait;
 
-/// What a state and the sockets of a server with one restricted socket are called.
-const STORED: [&str; 3] = ["pizauth-state", "pizauth-socket", "pizauth-socket"];
+/// What the sockets of a server with one restricted socket and the two pieces of its state are called.
+const STORED: [&str; 4] = [
+    "pizauth-socket",
+    "pizauth-socket",
+    "pizauth-state",
+    "pizauth-state",
+];
 
 /// A service manager with a server.
 struct Manager<'a> {
@@ -78,17 +83,15 @@ impl<'a> Manager<'a> {
     #[track_caller]
     fn expect_left(&mut self, stored: &[&str]) {
         self.expect("heard STOPPING=1");
-        for name in stored {
-            self.expect(&format!("stored {name}"));
-        }
-        self.expect("ended 0");
+        let ended = [&["ended 0"], stored].concat();
+        self.expect(&ended.join(" "));
     }
 
     /// Another one starts, and takes so many sockets.
     #[track_caller]
     fn expect_taken(&mut self, sockets: usize) {
         self.expect("heard READY=1");
-        self.expect("removed 1 pizauth-state");
+        self.expect("removed 2 pizauth-state");
         self.expect(&format!("removed {sockets} pizauth-socket"));
     }
 
@@ -163,7 +166,7 @@ fn a_restart_by_the_manager_loses_nothing() {
             assert!(show.join().unwrap() > 0);
         }
     });
-    manager.expect_secrets(5, 0);
+    manager.expect_secrets(12, 1);
     assert_eq!(provider.requests(TOKEN).len(), 2);
     let loads = fs::read_to_string(daemon.path("loads")).unwrap();
     assert_eq!(loads, "load\n", "what is there needn't be loaded");
@@ -173,7 +176,7 @@ fn a_restart_by_the_manager_loses_nothing() {
     assert!(std::os::unix::net::UnixStream::connect(daemon.path("home/door")).is_ok());
     // One by itself goes on as well, and the manager's next, too.
     daemon.run(&["restart"]).ok();
-    manager.expect("heard READY=1");
+    manager.expect_taken(2);
     manager.order("restart");
     manager.expect_left(&STORED);
     manager.expect_taken(2);
@@ -201,13 +204,13 @@ fn a_token_file_that_the_next_configuration_lacks_goes_without_a_word() {
     wait::until("the token file", written);
     daemon.write_config(&provider.account("work"));
     manager.order("restart");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     assert_eq!(written(), None);
     manager.expect_taken(1);
     assert_eq!(daemon.token("work"), "at-1");
     // At its end the server has tried all that it wanted to do to files.
     manager.order("stop");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     manager.expect("stopped");
     let log = manager.log();
     assert!(!log.contains("ERROR"), "{log}");
@@ -222,7 +225,7 @@ fn a_stop_for_good_leaves_nothing() {
     };
     daemon.sign_in("work");
     manager.order("stop");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     manager.expect("stopped");
     let told = "ERROR - pizauth is not running\nhint: start it with `pizauth server`; it isn't at ";
     let said = manager.show("work");
@@ -234,10 +237,35 @@ fn a_stop_for_good_leaves_nothing() {
     daemon.sign_in("work");
     daemon.run(&["shutdown"]).ok();
     manager.order("wait");
-    manager.expect_left(&[]);
+    manager.expect("heard STOPPING=1");
+    manager.expect("removed 2 pizauth-state");
+    manager.expect("removed 1 pizauth-socket");
+    manager.expect("ended 0");
     assert!(!daemon.socket_path().exists());
     manager.order("start");
     manager.expect("heard READY=1");
+}
+
+/// As the kernel does it that runs out of memory: one process, or all of the unit.
+#[test]
+fn a_unit_that_is_killed_comes_back_whole() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&(provider.account("work") + &provider.account("home")));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    let url = daemon.authorization_url("home");
+    for which in ["all", "monitor"] {
+        manager.order(&format!("kill {which}"));
+        manager.expect(&[&["ended -9"], &STORED[1..]].concat().join(" "));
+        manager.order("start");
+        manager.expect_taken(1);
+        assert_eq!(daemon.token("work"), "at-1");
+        assert_eq!(daemon.authorization_url("home"), url);
+    }
+    assert_eq!(browser::visit(&url).status(), 200);
+    assert_eq!(provider.requests(TOKEN).len(), 2);
 }
 
 #[test]
@@ -256,15 +284,17 @@ fn a_state_that_makes_no_sense_is_not_used() {
         ("memory", "it is no sealed memory"),
         (
             "version",
-            "it is of version 999, and this program knows version 9",
+            "it is of version 999, and this program knows version 10",
         ),
     ] {
         manager.order("pause");
-        manager.expect_left(&STORED[..2]);
+        manager.expect_left(&STORED[1..]);
         manager.order(&format!("spoil {how}"));
         manager.expect("spoilt");
         manager.order("start");
-        manager.expect_taken(1);
+        manager.expect("heard READY=1");
+        manager.expect("removed 1 pizauth-state");
+        manager.expect("removed 1 pizauth-socket");
         assert!(manager.log().contains(&format!("{told}{why}\n")));
         // What was saved is loaded instead.
         assert_eq!(daemon.token("work"), "at-1");
@@ -282,18 +312,18 @@ fn a_start_that_fails_leaves_the_state_for_the_next() {
     daemon.sign_in("work");
     daemon.write_config("frob = 1;");
     manager.order("restart");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     // Nobody shall wait for a server that doesn't come.
     manager.expect("removed 1 pizauth-socket");
     manager.order("wait");
-    manager.expect("ended 1");
+    manager.expect("ended 1 pizauth-state pizauth-state");
     manager.show("work").failed(69);
-    manager.expect_secrets(1, 1);
+    manager.expect_secrets(2, 1);
     daemon.write_config(&good);
     manager.order("start");
     manager.expect_taken(0);
     assert_eq!(daemon.token("work"), "at-1");
-    manager.expect_secrets(1, 0);
+    manager.expect_secrets(4, 1);
 }
 
 #[test]
@@ -305,7 +335,7 @@ fn a_reply_on_its_way_is_waited_for() {
     };
     daemon.sign_in("work");
     manager.order("restart");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     manager.expect_taken(1);
     let gate = Gate::new();
     provider.script(TOKEN, Scripted::gated(&gate));
@@ -315,9 +345,7 @@ fn a_reply_on_its_way_is_waited_for() {
     manager.expect("heard STOPPING=1");
     assert_eq!(daemon.token("work"), "at-1");
     gate.open();
-    manager.expect("stored pizauth-state");
-    manager.expect("stored pizauth-socket");
-    manager.expect("ended 0");
+    manager.expect("ended 0 pizauth-socket pizauth-state pizauth-state");
     manager.expect_taken(1);
     assert_eq!(daemon.token("work"), "at-2");
     assert_eq!(provider.requests(TOKEN).len(), 2);
@@ -337,7 +365,7 @@ fn who_is_to_sign_in_is_asked_again_by_the_next_server() {
     // A hook that runs ends with the server, and may not have written anything until then.
     notified.wait_lines(1);
     manager.order("restart");
-    manager.expect_left(&STORED[..2]);
+    manager.expect_left(&STORED[1..]);
     manager.expect_taken(1);
     let told = format!("work\t{url}");
     assert_eq!(notified.wait_lines(2), [told.clone(), told]);

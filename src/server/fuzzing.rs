@@ -14,6 +14,7 @@ pub use super::ipc::{
     line::{Line, MAX_BYTES, Message, Next},
 };
 use super::{
+    base::error::other,
     holder::handover::{self, Handover, Succession},
     ipc::line::send_some,
     runner,
@@ -36,7 +37,10 @@ pub fn take_over(state: &[u8]) -> Result<(Vec<u8>, Config, CoreState), Failure> 
     let handover = Handover::read(&mut &*state)?;
     let written = serde_json::to_vec(&handover).unwrap_or_default();
     let Succession { handover, config } = handover::check(handover, Path::new("pizauth.conf"))?;
-    Ok((written, config, handover.core))
+    let core = handover
+        .core
+        .ok_or_else(|| other("the core is in checkpoints"))?;
+    Ok((written, config, core))
 }
 
 /// Whether the hook runner would run this.

@@ -6,9 +6,12 @@
 # Orders come on stdin, one a line; what happens goes to stdout, a line each.
 
 import fcntl
+import hashlib
 import os
+import select
 import signal
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -35,7 +38,6 @@ def hear():
             store.extend((name, fd) for fd in fds)
             if name.endswith("state"):
                 states.extend(os.dup(fd) for fd in fds)
-            say("stored", name)
         elif "FDSTOREREMOVE" in words:
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
             discard(gone)
@@ -84,7 +86,20 @@ def wait():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         own.sendto(b"HEARD=1", path)
     heard.acquire()
-    say("ended", status)
+    say("ended", status, *sorted(name for name, _ in store))
+
+
+def kill(which):
+    """Kills the service's first process, or all of them, and waits for the end of all."""
+    with open(f"/proc/{child}/task/{child}/children") as file:
+        others = [int(pid) for pid in file.read().split()]
+    watched = [os.pidfd_open(pid) for pid in others]
+    for pid in [child, *(others if which == "all" else [])]:
+        os.kill(pid, signal.SIGKILL)
+    for fd in watched:
+        select.select([fd], [], [])
+        os.close(fd)
+    wait()
 
 
 def spoil(how):
@@ -95,10 +110,11 @@ def spoil(how):
         fd = os.dup(file.fileno())
     else:
         fd = os.memfd_create("state", os.MFD_ALLOW_SEALING)
-    os.write(fd, b"pizauth state 999\n{}")
+    body = b"pizauth state 999\n{}"
+    head = struct.pack("<QQ", 1, len(body))
+    os.write(fd, head + hashlib.sha256(head + body).digest() + body)
     if how == "version":
-        seals = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
     store.append(("pizauth-state", fd))
 
 
@@ -117,6 +133,8 @@ for order in sys.stdin:
             stop()
         case ["start"]:
             start()
+        case ["kill", which]:
+            kill(which)
         case ["wait"]:
             wait()
         case ["spoil", how]:

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::engine::{Engine, Executor};
 use super::{
-    clients, hooks::Hooks, provider::Provider, redirects::Settle, token_files::TokenFiles,
+    checkpoints::StateKeeper, clients, hooks::Hooks, provider::Provider, redirects::Settle,
+    token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, core::Effect, serve::Remote, view::News};
 
@@ -22,6 +23,8 @@ pub struct Effects {
     pub clients: Remote,
     /// Rings when there is something for the hook runner.
     pub alarm: Arc<Alarm>,
+    /// Keeps the state for a successor.
+    pub keeper: Arc<StateKeeper>,
 }
 
 impl Executor for Effects {
@@ -78,5 +81,9 @@ impl Executor for Effects {
 
     fn publish(&self, news: &[News]) {
         clients::publish(&self.clients, news);
+    }
+
+    fn keeper(&self) -> &Arc<StateKeeper> {
+        &self.keeper
     }
 }

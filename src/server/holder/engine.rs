@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::outbox::Outbox;
+use super::{checkpoints::StateKeeper, fdstore::StoredState, outbox::Outbox};
 use crate::{
     alarm::Alarm,
     core::{Core, Cx, Effect, Entropy},
@@ -20,6 +20,9 @@ pub trait Executor: Send + Sync {
 
     /// Tells those who watch.
     fn publish(&self, news: &[News]);
+
+    /// Where the state is kept.
+    fn keeper(&self) -> &Arc<StateKeeper>;
 }
 
 /// The core, and who does what it says.
@@ -35,6 +38,8 @@ pub struct Engine {
 struct Parcel {
     effects: Vec<Effect>,
     news: Vec<News>,
+    /// The state, if it is written before anything of that is done.
+    state: Option<StoredState>,
 }
 
 impl Parcel {
@@ -43,6 +48,7 @@ impl Parcel {
         Parcel {
             effects: std::iter::from_fn(|| core.next_effect()).collect(),
             news: std::iter::from_fn(|| core.next_news()).collect(),
+            state: None,
         }
     }
 
@@ -83,12 +89,16 @@ impl Engine {
             let waits = |core: &Core| (core.is_held() && core.awaits_reply(), core.is_keeping());
             let before = (core.poll_timeout(), waits(core));
             let value = event(core, &mut cx);
-            let parcel = Parcel::of(core);
-            let ticket = (!parcel.is_empty()).then(|| self.outbox.put(parcel));
+            let mut parcel = Parcel::of(core);
+            let ticket = (!parcel.is_empty()).then(|| {
+                parcel.state = self.executor.keeper().capture(core, cx.now);
+                self.outbox.put(parcel)
+            });
             (value, ticket, before != (core.poll_timeout(), waits(core)))
         });
         if let Some(ticket) = ticket {
             self.outbox.deliver(ticket, |parcel| self.deliver(parcel));
+            self.executor.keeper().catch_up(self);
         }
         if changed {
             self.alarm.ring();
@@ -97,6 +107,9 @@ impl Engine {
     }
 
     fn deliver(self: &Arc<Self>, parcel: Parcel) {
+        if let Some(state) = &parcel.state {
+            self.executor.keeper().write(state);
+        }
         for effect in parcel.effects {
             self.executor.perform(self, effect);
         }

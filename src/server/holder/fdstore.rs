@@ -1,13 +1,13 @@
 //! The service manager's file-descriptor store (sd_notify(3), FDSTORE=1). A server that is told to
-//! stop can't know whether another is to follow: it leaves its state and its sockets there, and the
-//! manager passes them to the next one if it restarts the service, or else closes them. The state
-//! is in memory without a name, as by a restart in place; who connects meanwhile waits.
+//! stop can't know whether another is to follow, and one that is killed can tell nobody: from its
+//! start on its checkpoints and its sockets are there, and the manager passes them to the next one if
+//! it restarts the service, or else closes them. Who connects meanwhile waits.
 //!
 //! What was left is read at the start, and taken away only when the new server answers: if it can't
 //! start, the next one gets another chance. The sockets are closed then, so that no client waits
 //! for a server that doesn't come.
 
-use std::io::{self, Seek};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const STATE: &str = "pizauth-state";
 const SOCKET: &str = "pizauth-socket";
 
 /// What the state starts with.
-const MAGIC: &str = "pizauth state ";
+pub const MAGIC: &str = "pizauth state ";
 
 /// How long the manager may take to hear what it is told, in milliseconds; it takes microseconds,
 /// and the end of the session must not wait for one that hangs.
@@ -90,31 +90,36 @@ fn capacity() -> usize {
     number.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Has the manager keep this, the most important first. Returns when it has heard.
+/// Has the manager keep these, the most important first: the checkpoints, into which the state is
+/// written from then on, and the sockets. Returns when it has heard.
 ///
 /// # Errors
 /// When it can't be told; what it has by then is of no use to anybody.
 pub fn put(
     monitor: &MonitorClient,
-    state: &StoredState,
+    checkpoints: &[File],
     sockets: &[Arc<UnixListener>],
 ) -> io::Result<()> {
-    let memory = memfd::write(MAGIC, STATE_VERSION, state)?;
-    let outcome = put_all(monitor, &memory, sockets).and_then(|()| barrier(monitor));
+    if checkpoints.is_empty() {
+        return Err(io::Error::other("there is no memory for it"));
+    }
+    let outcome = put_all(monitor, checkpoints, sockets).and_then(|()| barrier(monitor));
     if outcome.is_err() {
-        memfd::discard(&memory);
-        remove(monitor, &[STATE, SOCKET]);
+        remove(monitor);
     }
     outcome
 }
 
 fn put_all(
     monitor: &MonitorClient,
-    memory: &File,
+    checkpoints: &[File],
     sockets: &[Arc<UnixListener>],
 ) -> io::Result<()> {
-    store(monitor, STATE, memory.as_fd())?;
-    for socket in sockets.iter().take(capacity().saturating_sub(1)) {
+    for file in checkpoints {
+        store(monitor, STATE, file.as_fd())?;
+    }
+    let left = capacity().saturating_sub(checkpoints.len());
+    for socket in sockets.iter().take(left) {
         store(monitor, SOCKET, socket.as_fd())?;
     }
     Ok(())
@@ -125,7 +130,12 @@ fn store(monitor: &MonitorClient, name: &str, fd: BorrowedFd) -> io::Result<()> 
     monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
 }
 
-fn remove(monitor: &MonitorClient, names: &[&str]) {
+/// Takes all away that the manager has.
+pub fn remove(monitor: &MonitorClient) {
+    remove_named(monitor, &[STATE, SOCKET]);
+}
+
+fn remove_named(monitor: &MonitorClient, names: &[&str]) {
     for name in names {
         let removed = monitor.notify(format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]);
         if let Err(error) = removed {
@@ -188,8 +198,8 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
 impl Predecessor {
     /// The state, if there is one that makes sense. One that doesn't is no reason not to start.
     pub fn state(&mut self) -> Option<StoredState> {
-        let read = self.states.iter_mut().filter_map(|file| match state(file) {
-            Ok(state) => Some(state),
+        let read = self.states.iter().filter_map(|file| match state(file) {
+            Ok(state) => state,
             Err(why) => {
                 log::error!("the state that the service manager has kept is not used: {why}");
                 None
@@ -221,7 +231,7 @@ impl Predecessor {
         }
         self.kept = false;
         self.states.iter().for_each(memfd::discard);
-        remove(&self.monitor, &[STATE, SOCKET]);
+        remove(&self.monitor);
         for (path, socket) in &self.sockets {
             // Those that the configuration has no more.
             if self.used.contains(path) {
@@ -238,15 +248,15 @@ impl Drop for Predecessor {
     /// Without a server, no client shall wait for one at its sockets.
     fn drop(&mut self) {
         if self.kept {
-            remove(&self.monitor, &[SOCKET]);
+            remove_named(&self.monitor, &[SOCKET]);
         }
     }
 }
 
-fn state(file: &mut File) -> Result<StoredState, String> {
+/// The state in one of the two pieces of memory; one of them is empty.
+fn state(file: &File) -> Result<Option<StoredState>, String> {
     memfd::check(file, dump::MAX_DUMP_BYTES as u64)?;
-    file.rewind().map_err(|error| error.to_string())?;
-    memfd::read(MAGIC, STATE_VERSION, file)
+    memfd::last_checkpoint(MAGIC, STATE_VERSION, std::slice::from_ref(file))
 }
 
 /// Tells the service manager, if there is one.

@@ -7,7 +7,7 @@
 //! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
 
 use std::io::{self, Read, Seek};
-use std::{fs::File, os::fd::OwnedFd, path::Path, sync::Arc};
+use std::{fs::File, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,8 @@ pub struct Handover {
     pub redirects: Vec<PortState>,
     pub restricted: Vec<(Arc<str>, Slot)>,
     pub hooks: HooksState,
-    pub core: CoreState,
+    /// `None` where checkpoints have it.
+    pub core: Option<CoreState>,
 }
 
 /// What a successor is to go by.
@@ -90,15 +91,12 @@ pub struct Succession {
 }
 
 /// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
-pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Succession, Failure> {
+pub fn take(config_file: &Path, state: Option<&File>) -> Result<Succession, Failure> {
     let handover = match state {
-        Some(state) => {
-            let mut file = File::from(state);
+        Some(mut file) => {
             let rewound = file.rewind();
             rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
-            let handover = Handover::read(&mut file)?;
-            memfd::discard(&file);
-            handover
+            Handover::read(&mut file)?
         }
         None => Handover::read(&mut io::stdin())?,
     };
@@ -106,10 +104,8 @@ pub fn take(config_file: &Path, state: Option<OwnedFd>) -> Result<Succession, Fa
 }
 
 /// Whether a successor can go by it.
-pub fn check(mut handover: Handover, config_file: &Path) -> Result<Succession, Failure> {
+pub fn check(handover: Handover, config_file: &Path) -> Result<Succession, Failure> {
     let config = handover.config(config_file)?;
-    // There are client secrets in it, and what is handed over may live as long as the server.
-    handover.config.text = String::new();
     for port in &handover.redirects {
         let identity = port.identity();
         identity.map_err(|error| other(&format!("the certificate makes no sense: {error}")))?;
@@ -137,7 +133,7 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 9",
+                "it is of version 1, and this program knows version 10",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));

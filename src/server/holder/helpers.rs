@@ -106,27 +106,28 @@ impl MonitorClient {
         self.ask(MonitorRequest::HoldSignals(hold), &[])
     }
 
-    /// Has the monitor become the program that is there now, with the state in `memory` and what
-    /// that counts; it ends this process first thing. Returns only when it couldn't. With `reload`
-    /// the successor reloads.
-    pub fn become_successor(
-        &self,
-        memory: BorrowedFd,
-        fds: &[BorrowedFd],
-        reload: bool,
-    ) -> io::Error {
-        let kept: Vec<_> = std::iter::once(memory).chain(fds.iter().copied()).collect();
-        let outcome = kept
-            .chunks(MAX_FDS)
-            .try_for_each(|some| self.send(MonitorRequest::Keep, some))
-            .and_then(|()| {
-                let kept = kept.len();
-                // Without a limit: a monitor that gets to it late becomes the successor all the same,
-                // and the end of the line is never missing.
-                let request = MonitorRequest::Become { kept, reload };
-                self.ask_within(None, request, &[])
-            });
-        match outcome {
+    /// Has the monitor keep this for another holder, should this one be killed: as for
+    /// [`MonitorClient::become_successor`]. With nothing, the end of this one is the server's.
+    ///
+    /// # Errors
+    /// When it couldn't.
+    pub fn guard(&self, kept: &[BorrowedFd]) -> io::Result<()> {
+        let request = MonitorRequest::Guard(kept.len());
+        self.ask_within(Some(TIMEOUT), kept, request, &[])
+    }
+
+    /// Has the monitor become the program that is there now, with the state's memory, its checkpoints
+    /// and what it counts; it ends this process first thing. Returns only when it couldn't. With
+    /// `reload` the successor reloads.
+    pub fn become_successor(&self, kept: &[BorrowedFd], reload: bool) -> io::Error {
+        let count = kept.len();
+        let request = MonitorRequest::Become {
+            kept: count,
+            reload,
+        };
+        // Without a limit: a monitor that gets to it late becomes the successor all the same, and the
+        // end of the line is never missing.
+        match self.ask_within(None, kept, request, &[]) {
             Ok(()) => io::Error::other("the monitor makes no sense"),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 // The monitor is another program now, and everything is that one's.
@@ -140,13 +141,15 @@ impl MonitorClient {
     }
 
     fn ask(&self, request: MonitorRequest, fds: &[BorrowedFd]) -> io::Result<()> {
-        self.ask_within(Some(TIMEOUT), request, fds)
+        self.ask_within(Some(TIMEOUT), &[], request, fds)
     }
 
-    /// Sends a request and waits for the reply; the end of the line is one, too, as an error.
+    /// Sends a request, behind what the monitor is to keep for it, and waits for the reply; the end of
+    /// the line is one, too, as an error.
     fn ask_within(
         &self,
         limit: Option<Duration>,
+        kept: &[BorrowedFd],
         request: MonitorRequest,
         fds: &[BorrowedFd],
     ) -> io::Result<()> {
@@ -156,7 +159,12 @@ impl MonitorClient {
         let all: Vec<_> = std::iter::once(theirs.as_fd())
             .chain(fds.iter().copied())
             .collect();
-        self.send(request, &all)?;
+        self.line.with(|line| {
+            // Nobody else's request comes in between.
+            let mut kept = kept.chunks(MAX_FDS);
+            kept.try_for_each(|some| line.send(&MonitorRequest::Keep, some))?;
+            line.send(&request, &all)
+        })?;
         drop(theirs);
         match line.recv()? {
             Some(Message { body, .. }) => body.map_err(io::Error::other),

@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{
-    control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
+    checkpoints, control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
     socket_watch::SocketWatch, state::Holder, timer::Timer,
 };
 use crate::server::base::guard;
@@ -282,7 +282,10 @@ impl MainThread {
     fn conclude(&mut self, found: Found) -> io::Result<()> {
         match found {
             Found::There => {}
-            Found::Mended => self.watch.mended(),
+            Found::Mended => {
+                self.watch.mended();
+                checkpoints::guard(&self.holder);
+            }
             Found::Missing => self.watch.missing(),
             Found::Replaced if self.holder.is_stopping() => {}
             Found::Replaced => {

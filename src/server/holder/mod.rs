@@ -12,6 +12,7 @@
 //! ([`redirects`]), workers for providers and for token files while there is work, and one for each
 //! job that may wait for a disk ([`jobs`]).
 
+mod checkpoints;
 mod clients;
 mod control_socket;
 mod effects;
@@ -50,7 +51,7 @@ mod verbs;
 use std::os::{fd::OwnedFd, unix::net::UnixListener};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::{io, sync::Arc};
+use std::{fs::File, io, sync::Arc};
 
 use sd_notify::NotifyState;
 
@@ -67,7 +68,7 @@ use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{guard, runtime_files};
 use crate::server::ipc::{
-    capability::Capabilities, monitor_messages::HolderLines, slots::SlotReader,
+    capability::Capabilities, memfd, monitor_messages::HolderLines, slots::SlotReader,
 };
 use crate::{core::Core, error::Failure, paths, sys};
 
@@ -98,7 +99,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let mut sandbox = sandbox::harden();
     let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
     let (mut left, others) = fdstore::split(&monitor, beginning.inherited);
-    let (config, _, capabilities) = helpers::read_config(&monitor, &config_file)?;
+    let (config, text, capabilities) = helpers::read_config(&monitor, &config_file)?;
     monitor.learn(capabilities);
     let address = paths::address()?;
     address.prepare_all()?;
@@ -125,6 +126,8 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     sandbox.tell();
 
     let mut parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
+    parts.keeper.learn(&text);
+    drop(text);
     if let Some(state) = state {
         parts.adopt(state.core);
     }
@@ -139,6 +142,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let main = parts.finish(config_file, place, sockets, sandbox, 0);
     serve(main?, |holder| {
         left.forget();
+        checkpoints::store(holder);
         // What was taken over may go on.
         holder.engine.with(Core::release);
         (beginning.answers)().map_err(cant)?;
@@ -170,6 +174,7 @@ pub fn succeed(
     config_file: PathBuf,
     lines: HolderLines,
     state: OwnedFd,
+    checkpoints: Vec<OwnedFd>,
     fds: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
     let mut sandbox = sandbox::harden();
@@ -178,7 +183,14 @@ pub fn succeed(
     // What comes from a holder may be an intruder's.
     sandbox.confine(&address.socket);
     sandbox.deny_calls();
-    let Succession { handover, config } = handover::take(&config_file, Some(state))?;
+    let state = File::from(state);
+    let checkpoints: Vec<_> = checkpoints.into_iter().map(File::from).collect();
+    let Succession { handover, config } = handover::take(&config_file, Some(&state))?;
+    let killed = handover.core.is_none();
+    let core = handover
+        .core
+        .map_or_else(|| checkpoints::core_of(&checkpoints), Ok);
+    let core = core.map_err(|why| other(&format!("the state can't be taken over: {why}")))?;
     let mut fds = SlotReader::new(fds);
     let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
     let lock = lock.map_err(cant)?;
@@ -194,18 +206,35 @@ pub fn succeed(
     let parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
     let hooks = parts.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
-    let engine = &parts.engine;
-    engine.with(|core, cx| core.adopt(cx, handover.core));
+    parts.keeper.succeed();
+    parts.keeper.learn(&handover.config);
+    drop(handover.config);
+    parts.engine.with(|ours, cx| {
+        ours.adopt(cx, core);
+        if killed {
+            // So have its commands been told in vain, it may be.
+            ours.remind_again(cx);
+        }
+    });
     let sockets = parts.reopen(&address.socket, control, handover.given, restricted);
-    let restarts = handover.restarts.saturating_add(1);
+    let restarts = handover.restarts.saturating_add((!killed).into());
     let place = Place {
         address,
         lock,
         watch,
     };
     let main = parts.finish(config_file, place, sockets, sandbox, restarts)?;
-    log::info!("the server was restarted in place");
-    serve(main, |_| Ok(()))
+    if killed {
+        log::warn!("the state of the token holder that was killed was taken over");
+    } else {
+        log::info!("the server was restarted in place");
+    }
+    serve(main, |holder| {
+        checkpoints::store(holder);
+        // Only now is it of no more use.
+        checkpoints.iter().chain([&state]).for_each(memfd::discard);
+        Ok(())
+    })
 }
 
 /// Serves until the end, and ends well. `answers` is called when it answers for the first time.
@@ -214,6 +243,10 @@ fn serve(
     answers: impl FnOnce(&Arc<Holder>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let holder = main.holder.clone();
+    if let Err(error) = holder.keeper.begin(&holder.engine) {
+        log::warn!("the state is lost should the token holder be killed: {error}");
+    }
+    checkpoints::guard(&holder);
     let threads = [
         serve_clients(&holder, sockets.control, sockets.clients).map_err(cant)?,
         serve_browsers(&holder, sockets.sites, sockets.pages, sockets.browsers).map_err(cant)?,
@@ -237,6 +270,7 @@ fn serve(
         }
     };
     fdstore::notify(&holder.monitor, &[NotifyState::Stopping]);
+    let _ = holder.monitor.guard(&[]);
     let leaves = outcome.is_ok() && holder.life.with(|life| life.leaves());
     if leaves {
         main.retire();
@@ -250,6 +284,8 @@ fn serve(
     }
     if leaves {
         leave(&holder);
+    } else if outcome.is_ok() {
+        checkpoints::forget(&holder);
     }
     holder.redirects.with(RedirectPorts::release);
     holder.socket.release();
@@ -309,21 +345,10 @@ fn ended(holder: &Holder, what: &str, outcome: Option<io::Result<()>>) {
 /// Leaves state and sockets with the service manager; nothing is served any more. What can't be
 /// left goes.
 fn leave(holder: &Holder) {
-    let engine = &holder.engine;
-    let (at, core) = engine.with(|core, cx| (cx.now.instant.millis(), core.state(cx.now)));
-    let state = fdstore::StoredState::new(at, &holder.redirect_info, core);
-    let mut sockets: Vec<Arc<UnixListener>> = Vec::new();
-    // One that the service manager has made is its own already.
-    if let Some((_, control, false)) = holder.socket.parts() {
-        sockets.push(control);
-    }
-    sockets.extend(holder.restricted.sockets().into_iter().map(|(_, it)| it));
-    match fdstore::put(&holder.monitor, &state, &sockets) {
-        Ok(()) => log::info!("the service manager has the state, should it start another server"),
-        Err(error) => {
-            log::error!("the service manager can't keep the state: {error}");
-            holder.stop();
-        }
+    if checkpoints::leave(holder) {
+        log::info!("the service manager has the state, should it start another server");
+    } else {
+        holder.stop();
     }
 }
 

@@ -5,6 +5,7 @@ use std::{fs::File, io, os::unix::net::UnixListener, sync::Arc};
 
 use nix::fcntl::Flock;
 
+use super::checkpoints::StateKeeper;
 use super::control_socket::{self, ControlSocket, SocketFile};
 use super::main_thread::{MainThread, Turns};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
@@ -34,7 +35,9 @@ pub struct Parts {
     monitor: Arc<MonitorClient>,
     files: Arc<TokenFiles>,
     redirects: RedirectPorts,
-    redirect_info: RedirectInfo,
+    redirect_info: Arc<RedirectInfo>,
+    /// Keeps the state for a successor.
+    pub keeper: Arc<StateKeeper>,
     turns: Turns,
     clients: (Remote, Inbox),
     browsers: (Remote, Inbox),
@@ -89,7 +92,8 @@ impl Parts {
         let pages = Pages::new(clock::name);
         let hooks = Arc::new(Hooks::new(events, monitor.clone()));
         let files = Arc::new(TokenFiles::new(monitor.clone()));
-        let redirect_info = RedirectInfo::of(&redirects, &config);
+        let redirect_info = Arc::new(RedirectInfo::of(&redirects, &config));
+        let keeper = Arc::new(StateKeeper::new(redirect_info.clone()));
         let effects = Effects {
             provider: Arc::new(Provider::new(monitor.clone())),
             hooks: hooks.clone(),
@@ -97,6 +101,7 @@ impl Parts {
             settle: redirects::settle(browsers.0.clone(), pages.clone()),
             clients: clients.0.clone(),
             alarm: alarm.clone(),
+            keeper: keeper.clone(),
         };
         let core = Core::new(config, redirects.ports);
         Ok(Parts {
@@ -106,6 +111,7 @@ impl Parts {
             files,
             redirects,
             redirect_info,
+            keeper,
             turns: Turns {
                 alarm,
                 signals: SignalWatch::watch()?,
@@ -241,6 +247,7 @@ impl Parts {
             restricted: sockets.restricted,
             redirects: Lock::new(self.redirects),
             redirect_info: self.redirect_info,
+            keeper: self.keeper,
             config_file,
             restarts,
             sandbox,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sd_notify::NotifyState;
 
-use super::{fdstore, helpers, redirect_ports::listeners, state::Holder};
+use super::{checkpoints, fdstore, helpers, redirect_ports::listeners, state::Holder};
 use crate::server::{base::config_file, ipc::helper_messages::HelperKind};
 use crate::{error::Failure, sys};
 
@@ -31,7 +31,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     super::intruder::visit(holder);
     config_file::check_readable_again()?;
     let monitor = &holder.monitor;
-    let (config, _, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
+    let (config, text, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
     let mut helper = monitor.helper(HelperKind::Sockets)?;
     let sockets = holder
         .restricted
@@ -41,6 +41,9 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     let listeners = listeners(&config);
     holder.engine.with(|core, cx| core.reload(cx, config));
     holder.restricted.commit(sockets);
+    holder.keeper.learn(&text);
+    checkpoints::guard(holder);
+    checkpoints::store(holder);
     sys::trim_heap();
     log::info!("the configuration was reloaded");
     if listeners == holder.redirect_info.listeners {

@@ -181,8 +181,11 @@ fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
     let memory = describe(holder, config, &mut fds).and_then(|state| state.memory());
     match memory {
         Ok(memory) => {
-            let kept = fds.fds();
-            let error = (holder.monitor).become_successor(memory.as_fd(), &kept, reload);
+            let files = holder.keeper.files();
+            let mut kept = vec![memory.as_fd()];
+            kept.extend(files.iter().map(AsFd::as_fd));
+            kept.extend(fds.fds());
+            let error = holder.monitor.become_successor(&kept, reload);
             memfd::discard(&memory);
             (error, reload && !waiting)
         }

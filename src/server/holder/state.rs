@@ -6,8 +6,8 @@ use super::life::{AskedBy, Life};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::sandbox::Sandbox;
 use super::{
-    control_socket::ControlSocket, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks,
-    restricted::RestrictedSockets, token_files::TokenFiles,
+    checkpoints::StateKeeper, control_socket::ControlSocket, engine::Engine, fdstore,
+    helpers::MonitorClient, hooks::Hooks, restricted::RestrictedSockets, token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, wire::Reply};
 
@@ -33,7 +33,9 @@ pub struct Holder {
     /// The redirect listeners' sockets, for a successor.
     pub redirects: Lock<RedirectPorts>,
     /// What the redirect listeners are.
-    pub redirect_info: RedirectInfo,
+    pub redirect_info: Arc<RedirectInfo>,
+    /// Keeps the state for a successor.
+    pub keeper: Arc<StateKeeper>,
     /// The configuration.
     pub config_file: PathBuf,
     /// How often it was restarted in place.

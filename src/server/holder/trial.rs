@@ -3,7 +3,7 @@
 use std::{io, os::fd::AsFd, sync::Arc};
 
 use super::handover::{Handover, NewConfig};
-use super::{helpers, state::Holder};
+use super::{helpers, hooks::HooksState, state::Holder};
 use crate::error::Failure;
 use crate::server::base::{config_file, error::other};
 use crate::server::ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter};
@@ -49,7 +49,26 @@ fn try_out(holder: &Holder, config: &NewConfig) -> Result<(), Failure> {
 }
 
 /// The state as it is now, and what it counts.
+///
+/// # Errors
+/// When the server is just ending, or its hooks can't be handed over.
 pub fn describe(holder: &Holder, config: &NewConfig, fds: &mut SlotWriter) -> io::Result<Handover> {
+    Ok(Handover {
+        hooks: holder.hooks.state(fds)?,
+        core: Some(holder.engine.with(|core, cx| core.state(cx.now))),
+        ..describe_sockets(holder, config, fds)?
+    })
+}
+
+/// The same without what changes all the time.
+///
+/// # Errors
+/// When the server is just ending.
+pub fn describe_sockets(
+    holder: &Holder,
+    config: &NewConfig,
+    fds: &mut SlotWriter,
+) -> io::Result<Handover> {
     let ending = || io::Error::other("the server is just ending");
     let (lock, control, given) = holder.socket.parts().ok_or_else(ending)?;
     let restricted = holder.restricted.sockets().into_iter();
@@ -66,7 +85,7 @@ pub fn describe(holder: &Holder, config: &NewConfig, fds: &mut SlotWriter) -> io
         restricted: restricted
             .map(|(path, socket)| (path, fds.put(socket)))
             .collect(),
-        hooks: holder.hooks.state(fds)?,
-        core: holder.engine.with(|core, cx| core.state(cx.now)),
+        hooks: HooksState::default(),
+        core: None,
     })
 }

@@ -1,12 +1,14 @@
 //! Memory without a name, by which one server passes its state to the next: it is in no directory,
 //! and gone with the last process that has it open.
 
+use std::os::unix::fs::FileExt;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
 
 /// How much is wiped at a time, in bytes.
 const PIECE: usize = 64 << 10;
@@ -34,6 +36,10 @@ pub fn read<T: DeserializeOwned>(
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
+    parse(kind, known, &bytes)
+}
+
+fn parse<T: DeserializeOwned>(kind: &str, known: u32, bytes: &[u8]) -> Result<T, String> {
     let rest = bytes.strip_prefix(kind.as_bytes());
     let end = rest.and_then(|rest| rest.iter().position(|byte| *byte == b'\n'));
     let (Some(rest), Some(end)) = (rest, end) else {
@@ -49,6 +55,115 @@ pub fn read<T: DeserializeOwned>(
     serde_json::from_slice(json).map_err(|error| error.to_string())
 }
 
+/// How long the head of a checkpoint is, in bytes: its number and its length, and the SHA-256 of
+/// both and of what follows.
+const HEAD: usize = 8 + 8 + 32;
+
+/// A value that changes, in two pieces of memory: at any time one of them has it whole, wherever a
+/// process that writes is killed.
+pub struct Checkpoints {
+    files: [File; 2],
+    /// How many there have been.
+    count: u64,
+    /// How long the last one is, in bytes.
+    length: usize,
+}
+
+impl Checkpoints {
+    /// Memory for a value that is still to come.
+    ///
+    /// # Errors
+    /// When this system has none.
+    pub fn create() -> io::Result<Self> {
+        let files = [sys::create()?, sys::create()?];
+        // What is written may grow; nothing else can be sealed.
+        for file in &files {
+            sys::close(file)?;
+        }
+        Ok(Checkpoints {
+            files,
+            count: 0,
+            length: 0,
+        })
+    }
+
+    /// Both pieces.
+    pub fn files(&self) -> &[File; 2] {
+        &self.files
+    }
+
+    /// The value is `value` from now on, and the one before is wiped.
+    ///
+    /// # Errors
+    /// When it can't be written: then the one before counts.
+    pub fn write(&mut self, kind: &str, version: u32, value: &impl Serialize) -> io::Result<()> {
+        let mut bytes = vec![0; HEAD];
+        bytes.extend_from_slice(format!("{kind}{version}\n").as_bytes());
+        serde_json::to_writer(&mut bytes, value)?;
+        let count = self.count.wrapping_add(1);
+        let [first, second] = &self.files;
+        let (next, last) = if count % 2 == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let length = bytes.len().saturating_sub(HEAD) as u64;
+        if let Some((head, body)) = bytes.split_first_chunk_mut::<HEAD>() {
+            *head = head_of(count, length, body);
+        }
+        next.write_all_at(&bytes, 0)?;
+        let stale = std::mem::replace(&mut self.length, bytes.len());
+        self.count = count;
+        last.write_all_at(&vec![0; stale], 0)
+    }
+}
+
+fn head_of(count: u64, length: u64, body: &[u8]) -> [u8; HEAD] {
+    let [count, length] = [count, length].map(u64::to_le_bytes);
+    let digest = Sha256::new()
+        .chain_update(count)
+        .chain_update(length)
+        .chain_update(body)
+        .finalize();
+    let mut head = [0; HEAD];
+    let parts = [count.as_slice(), length.as_slice(), digest.as_slice()];
+    for (to, from) in head.iter_mut().zip(parts.into_iter().flatten()) {
+        *to = *from;
+    }
+    head
+}
+
+/// The last value that [`Checkpoints::write`] wrote into one of these; `None` when there is none.
+///
+/// # Errors
+/// Why it can't be taken over.
+pub fn last_checkpoint<T: DeserializeOwned>(
+    kind: &str,
+    known: u32,
+    files: &[File],
+) -> Result<Option<T>, String> {
+    let whole = files.iter().filter_map(whole_checkpoint);
+    let last = whole.max_by_key(|(count, _)| *count);
+    last.map(|(_, body)| parse(kind, known, &body)).transpose()
+}
+
+/// The number and the bytes of what is there, if all of it is.
+fn whole_checkpoint(file: &File) -> Option<(u64, Vec<u8>)> {
+    let mut head = [0; HEAD];
+    file.read_exact_at(&mut head, 0).ok()?;
+    let (count, rest) = head.split_first_chunk::<8>()?;
+    let (length, _) = rest.split_first_chunk::<8>()?;
+    let (count, length) = (u64::from_le_bytes(*count), u64::from_le_bytes(*length));
+    // The memory that there is bounds what is asked for.
+    let there = file.metadata().ok()?.len().checked_sub(HEAD as u64)?;
+    if length == 0 || length > there {
+        return None;
+    }
+    let mut body = vec![0; usize::try_from(length).ok()?];
+    file.read_exact_at(&mut body, HEAD as u64).ok()?;
+    (head == head_of(count, length, &body)).then_some((count, body))
+}
+
 /// Overwrites all of it, for everybody who has it open.
 pub fn wipe(mut file: &File) -> io::Result<()> {
     let mut left = file.metadata()?.len();
@@ -62,8 +177,8 @@ pub fn wipe(mut file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes sure that `file` is such memory, this user's own, of a fixed size, and that isn't more than
-/// `max_bytes`.
+/// Makes sure that `file` is such memory, this user's own, that nobody can seal any more, and of no
+/// more than `max_bytes`.
 ///
 /// # Errors
 /// What it is not.
@@ -116,9 +231,15 @@ mod sys {
         Ok(())
     }
 
+    /// Nobody can seal it any more.
+    pub fn close(file: &File) -> io::Result<()> {
+        fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SEAL))?;
+        Ok(())
+    }
+
     pub fn is_sealed(file: &File) -> bool {
         let seals = fcntl(file, FcntlArg::F_GET_SEALS).unwrap_or(0);
-        SealFlag::from_bits_retain(seals).contains(SEALS)
+        SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SEAL)
     }
 }
 
@@ -133,6 +254,10 @@ mod sys {
     }
 
     pub fn seal(_file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub fn close(_file: &File) -> io::Result<()> {
         Ok(())
     }
 
@@ -166,6 +291,46 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, vec![0; length as usize]);
+    }
+
+    #[test]
+    fn the_last_whole_checkpoint_counts_wherever_a_write_ended() {
+        let Ok(mut checkpoints) = Checkpoints::create() else {
+            // A system without it.
+            return;
+        };
+        let last = |files: &[File]| last_checkpoint::<Vec<u32>>("kind ", 1, files);
+        assert_eq!(last(checkpoints.files()), Ok(None));
+        for count in 1..=5_u32 {
+            checkpoints.write("kind ", 1, &vec![count; 100]).unwrap();
+            assert_eq!(last(checkpoints.files()), Ok(Some(vec![count; 100])));
+        }
+        // The one before is gone.
+        let [first, second] = checkpoints.files();
+        let wiped = |file: &File| {
+            let mut bytes = vec![1; file.metadata().unwrap().len() as usize];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            bytes.iter().all(|byte| *byte == 0)
+        };
+        assert!(wiped(first) && !wiped(second));
+        // A write that ends at any byte, before the other one is wiped.
+        let mut bytes = vec![0; second.metadata().unwrap().len() as usize];
+        second.read_exact_at(&mut bytes, 0).unwrap();
+        checkpoints.write("kind ", 1, &vec![6_u32; 100]).unwrap();
+        let [first, second] = checkpoints.files();
+        let mut newer = vec![0; first.metadata().unwrap().len() as usize];
+        first.read_exact_at(&mut newer, 0).unwrap();
+        second.write_all_at(&bytes, 0).unwrap();
+        for end in 0..newer.len() {
+            first.write_all_at(&vec![0; newer.len()], 0).unwrap();
+            first.write_all_at(&newer[..end], 0).unwrap();
+            let files = checkpoints.files();
+            assert_eq!(last(files), Ok(Some(vec![5; 100])), "{end}");
+        }
+        checkpoints.files[0].write_all_at(&newer, 0).unwrap();
+        assert_eq!(last(checkpoints.files()), Ok(Some(vec![6; 100])));
+        let other = last_checkpoint::<Vec<u32>>("kind ", 2, checkpoints.files());
+        assert!(other.unwrap_err().contains("version 1"));
     }
 
     #[test]

@@ -16,10 +16,15 @@ pub enum MonitorRequest {
     Notify(String),
     /// Hold back the signals that are the holder's, for its successor, or pass them on again.
     HoldSignals(bool),
-    /// Descriptors for [`MonitorRequest::Become`], all of which don't go with one message; no reply.
+    /// Descriptors for [`MonitorRequest::Become`] or [`MonitorRequest::Guard`], all of which don't go
+    /// with one message; no reply.
     Keep,
-    /// Become the program that is there now, and give it what was kept: the state, and what the
-    /// state counts from there. A reply comes only when that failed.
+    /// Should the holder be killed, another one is to go on from what was kept, the last so many
+    /// descriptors: the state, its checkpoints, and what the state counts from there. They take the
+    /// place of those that were guarded before; with 0 the end of the holder is the server's.
+    Guard(usize),
+    /// Become the program that is there now, and give it what was kept, as for a guard. A reply comes
+    /// only when that failed.
     Become {
         /// How many descriptors were kept for this, the last ones.
         kept: usize,
@@ -83,6 +88,11 @@ pub struct SuccessorArgs {
     pub key: i32,
     /// The memory with the state.
     pub state: i32,
+    /// The two pieces of memory with its checkpoints: what has changed since, if the state has no
+    /// core.
+    pub checkpoints: Vec<i32>,
+    /// When holders were killed lately, in milliseconds of the machine's clock.
+    pub deaths: Vec<u64>,
     /// What the state counts.
     pub fds: Vec<i32>,
 }

@@ -2,7 +2,7 @@
 //! behind.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,10 @@ pub struct Predecessor {
     pub runners: Vec<Pid>,
     /// The key of the capabilities.
     pub key: PipeReader,
+    /// What it has guarded.
+    pub guarded: Vec<OwnedFd>,
+    /// When holders were killed lately, in milliseconds of the machine's clock.
+    pub deaths: Vec<u64>,
 }
 
 /// All of them.

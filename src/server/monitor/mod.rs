@@ -5,8 +5,10 @@
 //! anything. On request of the holder it forks helpers, tells the service manager something (which
 //! listens to this process only), holds back signals, and becomes the program that a `restart` is to
 //! run. It starts the hook runner, and another one when that has ended. It sends no requests, and
-//! does nothing that could make it wait. When it is killed, the holder saves and ends; when the
-//! holder ends, it ends with the same status, after all others.
+//! does nothing that could make it wait. When it is killed, the holder saves and ends. When the
+//! holder is killed, the monitor starts another one, with the state that it has guarded for that and
+//! never reads; when the holder ends by itself, the monitor ends with the same status, after all
+//! others.
 
 mod children;
 
@@ -50,6 +52,16 @@ const KNOWN: [&str; 9] = [
 /// must not hang the monitor.
 const MANAGER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many holders may be killed within [`DEATHS_WITHIN`]: what kills the third one is likely to
+/// kill the next.
+const MAX_DEATHS: usize = 3;
+
+/// See [`MAX_DEATHS`], in milliseconds.
+const DEATHS_WITHIN: u64 = 60_000;
+
+/// How many of the descriptors for a successor are checkpoints.
+const CHECKPOINTS: usize = 2;
+
 /// What a shell adds to the number of the signal that has ended a program.
 const SIGNALLED: i32 = 128;
 
@@ -77,6 +89,10 @@ pub fn run(lines: MonitorLines, holder: Pid, options: Options) -> i32 {
         // There is no process left to pass them on to.
         signals::block()?;
         let end = end.map_or_else(|| waitpid(holder, None), Ok)?;
+        if let WaitStatus::Signaled(_, signal, _) = end {
+            let error = monitor.replace_holder(signal);
+            log::error!("the token holder was killed by {signal} and is not replaced: {error}");
+        }
         monitor.children.outlive();
         Ok(end)
     });
@@ -100,13 +116,22 @@ struct Monitor {
     children: Children,
     /// Descriptors for a successor.
     kept: Vec<OwnedFd>,
+    /// What another holder is to go on from: the state, its checkpoints, and what it counts.
+    guarded: Vec<OwnedFd>,
+    /// When holders were killed lately, in milliseconds of the machine's clock.
+    deaths: Vec<u64>,
 }
 
 impl Monitor {
     fn new(lines: MonitorLines, holder: Pid, options: Options) -> io::Result<Self> {
-        let (retiring, key) = match options.predecessor {
-            Some(Predecessor { runners, key }) => (runners, Key::from_pipe(key)?),
-            None => (Vec::new(), Key::of(clock::random())),
+        let (retiring, key, guarded, deaths) = match options.predecessor {
+            Some(Predecessor {
+                runners,
+                key,
+                guarded,
+                deaths,
+            }) => (runners, Key::from_pipe(key)?, guarded, deaths),
+            None => (Vec::new(), Key::of(clock::random()), Vec::new(), Vec::new()),
         };
         Ok(Monitor {
             lines,
@@ -118,6 +143,8 @@ impl Monitor {
             start: options.start,
             children: Children::new(holder, options.programs, options.start, retiring)?,
             kept: Vec::new(),
+            guarded,
+            deaths,
         })
     }
 
@@ -177,7 +204,12 @@ impl Monitor {
         if matches!(body, MonitorRequest::Keep) {
             return self.kept.append(&mut fds);
         }
-        let kept = std::mem::take(&mut self.kept);
+        let mut kept = std::mem::take(&mut self.kept);
+        // What came before is of an attempt that broke off.
+        let mut last = |count: usize| match kept.len().checked_sub(count) {
+            Some(from) => Ok(kept.split_off(from)),
+            None => Err(io::Error::other("a descriptor got lost")),
+        };
         if fds.is_empty() {
             // There is no peer left to read it.
             return;
@@ -192,40 +224,55 @@ impl Monitor {
             MonitorRequest::Notify(text) => tell_manager(&text, &as_fds(&fds)),
             MonitorRequest::HoldSignals(true) => signals::block(),
             MonitorRequest::HoldSignals(false) => signals::unblock_server_signals(),
+            MonitorRequest::Guard(count) => last(count).map(|fds| self.guarded = fds),
             MonitorRequest::Become {
                 kept: count,
                 reload,
-            } => {
-                // What came before is of an attempt that broke off.
-                let ours = kept
-                    .len()
-                    .checked_sub(count)
-                    .and_then(|from| kept.get(from..));
-                Err(match ours {
-                    Some(kept) => self.become_successor(kept, reload),
-                    None => io::Error::other("a descriptor got lost"),
-                })
-            }
+            } => last(count).and_then(|kept| {
+                let holder = self.children.holder();
+                Err(self.become_successor(holder, &kept, reload))
+            }),
         };
         let reply: MonitorReply = outcome.map_err(|error| error.to_string());
         // An empty line takes it at once; for anybody else the monitor doesn't wait.
         let _ = Line::<MonitorReply, ()>::new(line).send_now(&reply, &[]);
     }
 
-    /// Becomes the program that is there now, which answers the signals that are held back. Returns
-    /// only when that isn't possible.
-    fn become_successor(&self, kept: &[OwnedFd], reload: bool) -> io::Error {
+    /// Starts another holder in the place of one that was killed, as a restart in place does it: the
+    /// signals are held back already. Returns only when that isn't possible.
+    fn replace_holder(&mut self, signal: Signal) -> io::Error {
+        let now = clock::now().instant.millis();
+        let recent = |at: &u64| now.saturating_sub(*at) < DEATHS_WITHIN;
+        self.deaths.retain(recent);
+        self.deaths.push(now);
+        if self.guarded.is_empty() {
+            return io::Error::other("it was starting or ending");
+        }
+        if self.deaths.len() >= MAX_DEATHS {
+            return io::Error::other(format!("it is the {MAX_DEATHS}rd within a minute"));
+        }
+        log::error!("the token holder was killed by {signal}: another one goes on");
+        // Its number may soon be another process's.
+        self.become_successor(Pid::from_raw(0), &self.guarded, false)
+    }
+
+    /// Becomes the program that is there now, which ends `holder` and answers the signals that are
+    /// held back. Returns only when that isn't possible.
+    fn become_successor(&self, holder: Pid, kept: &[OwnedFd], reload: bool) -> io::Error {
         let outcome = self.context.key.to_pipe().and_then(|key| {
-            let (state, fds) = kept
-                .split_first()
-                .ok_or_else(|| io::Error::other("there is no state"))?;
+            let missing = || io::Error::other("there is no state");
+            let (state, fds) = kept.split_first().ok_or_else(missing)?;
+            let (checkpoints, fds) = fds.split_at_checked(CHECKPOINTS).ok_or_else(missing)?;
+            let numbers = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
             let args = SuccessorArgs {
                 start: self.start,
                 runners: self.children.runners(),
-                holder: self.children.holder().as_raw(),
+                holder: holder.as_raw(),
                 key: key.as_raw_fd(),
                 state: state.as_raw_fd(),
-                fds: fds.iter().map(AsRawFd::as_raw_fd).collect(),
+                checkpoints: numbers(checkpoints),
+                deaths: self.deaths.clone(),
+                fds: numbers(fds),
             };
             let words = [
                 self.context.program.as_os_str().as_bytes(),

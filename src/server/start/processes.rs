@@ -63,8 +63,10 @@ pub fn fork_holder<T>(
         return Ok((lines, not_for_it));
     };
     let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
-    let predecessor = options.predecessor.iter();
-    kept.extend(predecessor.map(|it| it.key.as_raw_fd()));
+    if let Some(predecessor) = &options.predecessor {
+        kept.push(predecessor.key.as_raw_fd());
+        kept.extend(predecessor.guarded.iter().map(AsRawFd::as_raw_fd));
+    }
     // The command that started a detached server waits for the end of its line and of its output.
     if launcher.waits() && close_stdio().is_err() {
         std::process::exit(Exit::Other.code().into());

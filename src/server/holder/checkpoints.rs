@@ -1,0 +1,234 @@
+//! The state after each change, in memory that outlives this process: the monitor has it, unread, and
+//! so has the service manager, if it keeps anything. When this process is killed, another one goes on
+//! from there.
+//!
+//! The core's state is written before anything is done that follows from a change of it: a request
+//! that is sent, an answer. What changes seldom, sockets and configuration, goes to the monitor
+//! again when it has changed.
+
+use std::io::{self, Seek};
+use std::os::{fd::AsFd, unix::net::UnixListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs::File, sync::Arc, thread, time::Duration};
+
+use super::fdstore::{self, StoredState};
+use super::handover::NewConfig;
+use super::{engine::Engine, redirect_ports::RedirectInfo, state::Holder, trial};
+use crate::core::{Core, CoreState, STATE_VERSION};
+use crate::lock::Lock;
+use crate::server::base::{config_file::ConfigText, guard};
+use crate::server::ipc::memfd::{self, Checkpoints, last_checkpoint};
+use crate::server::ipc::slots::SlotWriter;
+use crate::time::Now;
+
+/// How many accounts are written at once, before an answer: some tens of microseconds.
+const AT_ONCE: usize = 64;
+
+/// How often the state of more accounts is written, on a thread of its own.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the memory with the configuration starts with, and its layout.
+const CONFIG_MAGIC: &str = "pizauth config ";
+const CONFIG_VERSION: u32 = 1;
+
+/// The state's memory.
+pub struct StateKeeper {
+    /// `None` where the system has no such memory.
+    checkpoints: Lock<Option<Checkpoints>>,
+    redirects: Arc<RedirectInfo>,
+    /// The configuration in force, which has client secrets: not in this process's own memory.
+    config: Lock<Option<File>>,
+    /// There is something that isn't written yet.
+    behind: AtomicBool,
+    /// A thread is writing.
+    writing: AtomicBool,
+    /// The service manager has the checkpoints.
+    stored: AtomicBool,
+    /// It was said that something can't be written.
+    complained: AtomicBool,
+}
+
+impl StateKeeper {
+    /// Nothing is written before [`StateKeeper::begin`].
+    pub fn new(redirects: Arc<RedirectInfo>) -> Self {
+        StateKeeper {
+            checkpoints: Lock::default(),
+            redirects,
+            config: Lock::default(),
+            behind: AtomicBool::default(),
+            writing: AtomicBool::default(),
+            stored: AtomicBool::default(),
+            complained: AtomicBool::default(),
+        }
+    }
+
+    /// The service manager has those of a predecessor, which this one's take the place of.
+    pub fn succeed(&self) {
+        self.stored.store(true, Ordering::SeqCst);
+    }
+
+    /// The configuration in force.
+    pub fn learn(&self, config: &ConfigText) {
+        let written = memfd::write(CONFIG_MAGIC, CONFIG_VERSION, config);
+        self.config.with(|kept| *kept = written.ok());
+    }
+
+    /// From now on the state is written.
+    ///
+    /// # Errors
+    /// When the system has no memory for that.
+    pub fn begin(&self, engine: &Arc<Engine>) -> io::Result<()> {
+        let checkpoints = Checkpoints::create()?;
+        self.checkpoints.with(|ours| *ours = Some(checkpoints));
+        self.write_now(engine);
+        Ok(())
+    }
+
+    /// The state is written no more, and what was written is wiped.
+    pub fn end(&self) {
+        if let Some(checkpoints) = self.checkpoints.with(Option::take) {
+            checkpoints.files().iter().for_each(memfd::discard);
+        }
+    }
+
+    /// The pieces of memory; none before the beginning.
+    pub fn files(&self) -> Vec<File> {
+        self.checkpoints.with(|checkpoints| {
+            let files = checkpoints.iter().flat_map(|it| it.files());
+            files.filter_map(|file| file.try_clone().ok()).collect()
+        })
+    }
+
+    /// The state after a change, if it is to be written at once; otherwise it will be.
+    pub fn capture(&self, core: &Core, now: Now) -> Option<StoredState> {
+        if self.checkpoints.with(|it| it.is_none()) {
+            return None;
+        }
+        if core.config().accounts.len() > AT_ONCE {
+            self.behind.store(true, Ordering::SeqCst);
+            return None;
+        }
+        Some(self.state(core, now))
+    }
+
+    /// What a server leaves behind.
+    pub fn state(&self, core: &Core, now: Now) -> StoredState {
+        StoredState::new(now.instant.millis(), &self.redirects, core.state(now))
+    }
+
+    /// Writes a state.
+    pub fn write(&self, state: &StoredState) {
+        let written = self.checkpoints.with(|checkpoints| {
+            let Some(checkpoints) = checkpoints else {
+                return Ok(());
+            };
+            checkpoints.write(fdstore::MAGIC, STATE_VERSION, state)
+        });
+        if let Err(error) = written {
+            if !self.complained.swap(true, Ordering::SeqCst) {
+                log::error!("the state can't be written to memory: {error}");
+            }
+        }
+    }
+
+    /// Writes the state as it is now.
+    fn write_now(&self, engine: &Arc<Engine>) {
+        self.behind.store(false, Ordering::SeqCst);
+        self.write(&engine.with(|core, cx| self.state(core, cx.now)));
+    }
+
+    /// Has the state written that wasn't at once, if there is some.
+    pub fn catch_up(self: &Arc<Self>, engine: &Arc<Engine>) {
+        let wanted = self.behind.load(Ordering::SeqCst);
+        if !wanted || self.writing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (ours, theirs) = (self.clone(), engine.clone());
+        let thread = thread::Builder::new().name("checkpoints".into());
+        let spawned = thread.spawn(move || {
+            while ours.behind.load(Ordering::SeqCst) {
+                guard::job("a checkpoint", || ours.write_now(&theirs));
+                thread::park_timeout(PAUSE);
+            }
+            ours.writing.store(false, Ordering::SeqCst);
+            // It may have changed just before that.
+            ours.catch_up(&theirs);
+        });
+        if spawned.is_err() {
+            self.writing.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Gives the monitor what another holder is to go on from. To be called again when a socket or the
+/// configuration has changed.
+pub fn guard(holder: &Holder) {
+    if let Err(error) = try_guard(holder) {
+        log::warn!("should the token holder be killed, none goes on: {error}");
+    }
+}
+
+fn try_guard(holder: &Holder) -> io::Result<()> {
+    let files = holder.keeper.files();
+    let text = holder.keeper.config.with(|config| {
+        let file = config.as_mut().ok_or("there is no configuration")?;
+        file.rewind().map_err(|_| "it can't be read")?;
+        memfd::read(CONFIG_MAGIC, CONFIG_VERSION, file).map_err(|_| "it makes no sense")
+    });
+    let config = NewConfig {
+        text: text.map_err(io::Error::other)?,
+        capabilities: holder.monitor.capabilities(),
+    };
+    let mut fds = SlotWriter::default();
+    let memory = trial::describe_sockets(holder, &config, &mut fds)?.memory()?;
+    let mut kept = vec![memory.as_fd()];
+    kept.extend(files.iter().map(AsFd::as_fd));
+    kept.extend(fds.fds());
+    holder.monitor.guard(&kept)
+}
+
+/// Gives the service manager the checkpoints and the sockets, if it keeps anything, in the place of
+/// those that it has. To be called again as [`guard`].
+pub fn store(holder: &Holder) {
+    let keeper = &holder.keeper;
+    if !fdstore::is_there() {
+        return;
+    }
+    if keeper.stored.swap(false, Ordering::SeqCst) {
+        fdstore::remove(&holder.monitor);
+    }
+    let mut sockets: Vec<Arc<UnixListener>> = Vec::new();
+    // One that the service manager has made is its own already.
+    if let Some((_, control, false)) = holder.socket.parts() {
+        sockets.push(control);
+    }
+    sockets.extend(holder.restricted.sockets().into_iter().map(|(_, it)| it));
+    match fdstore::put(&holder.monitor, &keeper.files(), &sockets) {
+        Ok(()) => keeper.stored.store(true, Ordering::SeqCst),
+        Err(error) => log::error!("the service manager can't keep the state: {error}"),
+    }
+}
+
+/// Leaves the state as it is now with the service manager; whether that has it.
+pub fn leave(holder: &Holder) -> bool {
+    holder.keeper.write_now(&holder.engine);
+    holder.keeper.stored.load(Ordering::SeqCst)
+}
+
+/// Nobody goes on from the state any more.
+pub fn forget(holder: &Holder) {
+    holder.keeper.end();
+    if holder.keeper.stored.swap(false, Ordering::SeqCst) {
+        fdstore::remove(&holder.monitor);
+    }
+}
+
+/// The core's state in a predecessor's checkpoints.
+///
+/// # Errors
+/// When there is none.
+pub fn core_of(files: &[File]) -> Result<CoreState, String> {
+    let last: Option<StoredState> = last_checkpoint(fdstore::MAGIC, STATE_VERSION, files)?;
+    last.map(|state| state.core)
+        .ok_or_else(|| "there is none".into())
+}
