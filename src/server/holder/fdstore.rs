@@ -243,8 +243,11 @@ impl Drop for Predecessor {
     }
 }
 
+/// How large a state may be, in bytes: what a dump may have, and as much again beside it.
+const MAX_STATE_BYTES: u64 = 2 * dump::MAX_DUMP_BYTES as u64;
+
 fn state(file: &mut File) -> Result<StoredState, String> {
-    memfd::check(file, dump::MAX_DUMP_BYTES as u64)?;
+    memfd::check(file, MAX_STATE_BYTES)?;
     file.rewind().map_err(|error| error.to_string())?;
     memfd::read(MAGIC, STATE_VERSION, file)
 }
