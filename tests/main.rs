@@ -31,6 +31,7 @@ mod packages;
 mod persist;
 mod promises;
 mod redirects;
+mod quotas;
 mod register;
 mod restart;
 mod services;
