@@ -8,19 +8,31 @@ use nix::unistd::Uid;
 use crate::{
     error::{Exit, Failure},
     paths::{self, Peer},
-    serve::{ConnId, Limits, Next, Service, Socket, Unparked},
+    serve::{ConnId, Limits, Next, Service, Share, Socket, Unparked},
     wire::{self, Received, Reply, Request, original},
 };
 
-/// What the socket may cost: connections for a machine full of mail programs that all start at
-/// once, a dump to restore, and five seconds for what takes a millisecond.
-pub const LIMITS: Limits = Limits {
-    max_connections: 2048,
-    max_parked: 4096,
-    max_input: wire::MAX_RESTORE_BYTES + 256,
-    read_timeout: Duration::from_secs(5),
-    write_timeout: Duration::from_secs(5),
-};
+/// How many descriptors clients leave to the redirect port, providers, commands and files, if there
+/// are twice as many.
+const OTHER_DESCRIPTORS: usize = 512;
+
+/// What the sockets may cost a server with so many descriptors: connections for a machine full of
+/// mail programs that all start at once, a dump to restore, and five seconds for what takes a
+/// millisecond. Restricted sockets have a third of what the user's own has.
+pub fn limits(descriptors: usize) -> Limits {
+    let clients = descriptors.saturating_sub(OTHER_DESCRIPTORS.min(descriptors / 2));
+    let share = |divisor: usize, most: usize| Share {
+        connections: (clients / divisor).clamp(1, most),
+        parked: (clients / divisor).saturating_mul(2).clamp(1, 2 * most),
+    };
+    Limits {
+        first: share(4, 2048),
+        others: share(12, 512),
+        max_input: wire::MAX_RESTORE_BYTES + 256,
+        read_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(5),
+    }
+}
 
 /// What follows a request.
 #[derive(Debug)]
@@ -49,6 +61,12 @@ pub struct Asker {
 
 /// Answers requests.
 pub trait Handler: Send {
+    /// Whether a request with this verb may be asked there, before the rest of it is taken.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn permit(&mut self, asker: &Asker, verb: &str) -> Result<(), Reply>;
+
     /// A whole request.
     fn request(&mut self, id: ConnId, asker: &Asker, request: Request) -> Answer;
 
@@ -63,6 +81,8 @@ pub trait Handler: Send {
 pub struct Control<H> {
     handler: H,
     user: Uid,
+    /// How many bytes of requests are held, of all clients.
+    arriving: usize,
 }
 
 /// One client.
@@ -70,6 +90,10 @@ pub struct Client {
     id: ConnId,
     asker: Asker,
     waits: bool,
+    /// What it asks is known and permitted.
+    permitted: bool,
+    /// How many bytes it has sent, or had sent when its request was whole.
+    arriving: usize,
 }
 
 impl<H: Handler> Control<H> {
@@ -79,7 +103,35 @@ impl<H: Handler> Control<H> {
         Control {
             handler,
             user: Uid::effective(),
+            arriving: 0,
         }
+    }
+}
+
+impl<H: Handler> Control<H> {
+    /// Whether more of a request is to be taken, as far as it has arrived.
+    fn judge(&mut self, client: &mut Client, input: &[u8]) -> Result<(), Reply> {
+        let others = self.arriving.saturating_sub(client.arriving);
+        client.arriving = input.len();
+        self.arriving = others.saturating_add(input.len());
+        if self.arriving > wire::MAX_ARRIVING_BYTES && input.len() > wire::MAX_REQUEST_BYTES + 256 {
+            let why = "too much is being sent to the server at once";
+            return Err(Reply::Failure(Failure::new(Exit::TryLater, why)));
+        }
+        if client.permitted {
+            return Ok(());
+        }
+        let head = wire::request_head(input).map_err(|why| failure(&why))?;
+        if let Some((verb, length)) = head {
+            self.handler.permit(&client.asker, verb)?;
+            if client.asker.listener != FULL && length > wire::MAX_RESTRICTED_BYTES {
+                return Err(failure(&format!(
+                    "a request of {length} bytes is too large"
+                )));
+            }
+            client.permitted = true;
+        }
+        Ok(())
     }
 }
 
@@ -94,6 +146,8 @@ impl<H: Handler> Service for Control<H> {
                     id,
                     asker,
                     waits: false,
+                    permitted: false,
+                    arriving: 0,
                 })
             }
             Some(Peer { uid, .. }) => {
@@ -114,6 +168,9 @@ impl<H: Handler> Service for Control<H> {
                 words => Next::Reply(words.to_vec()),
             };
         }
+        if let Err(refusal) = self.judge(client, input) {
+            return Next::Reply(encode(&refusal));
+        }
         let answer = match wire::take_request(input) {
             Received::Part if !end => return Next::More,
             Received::Part => Answer::Reply(failure("the request is incomplete")),
@@ -133,6 +190,7 @@ impl<H: Handler> Service for Control<H> {
     }
 
     fn closed(&mut self, client: Client) {
+        self.arriving = self.arriving.saturating_sub(client.arriving);
         if client.waits {
             self.handler.left(client.id);
         }
@@ -146,4 +204,78 @@ pub fn encode(reply: &Reply) -> Vec<u8> {
 
 fn failure(why: &str) -> Reply {
     Reply::Failure(Failure::new(Exit::Other, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers nothing, and counts what it gets.
+    struct Counts(usize);
+
+    impl Handler for Counts {
+        fn permit(&mut self, _: &Asker, _: &str) -> Result<(), Reply> {
+            Ok(())
+        }
+
+        fn request(&mut self, _: ConnId, _: &Asker, _: Request) -> Answer {
+            self.0 += 1;
+            Answer::Wait(Duration::MAX)
+        }
+
+        fn unparked(&mut self, _: ConnId, _: Unparked) -> Reply {
+            Reply::done()
+        }
+
+        fn left(&mut self, _: ConnId) {}
+    }
+
+    /// As much of a `restore` as makes it so long.
+    fn part(length: usize) -> Vec<u8> {
+        let mut part = format!("pizauth 1 restore {}\n", wire::MAX_RESTORE_BYTES).into_bytes();
+        part.resize(length, 0);
+        part
+    }
+
+    #[test]
+    fn as_much_is_held_for_all_as_one_may_send() {
+        let mut control = Control::new(Counts(0));
+        let client = |number| Client {
+            id: ConnId::from_number(number),
+            asker: Asker {
+                listener: FULL,
+                uid: Uid::effective(),
+                pid: None,
+            },
+            waits: false,
+            permitted: false,
+            arriving: 0,
+        };
+        let (mut first, mut second, mut third) = (client(1), client(2), client(3));
+        let whole = wire::MAX_RESTORE_BYTES + format!("pizauth 1 restore {}\n", 64 << 20).len();
+        let next = control.received(&mut first, &mut part(whole), false);
+        assert!(matches!(next, Next::Park(_)), "{next:?}");
+        // It counts as long as it is being worked on.
+        let next = control.received(&mut second, &mut part(5 << 20), false);
+        assert!(matches!(next, Next::Reply(_)), "{next:?}");
+        let mut small = b"pizauth 1 status 0\n".to_vec();
+        let next = control.received(&mut third, &mut small, false);
+        assert!(matches!(next, Next::Park(_)), "{next:?}");
+        for gone in [first, second, third] {
+            control.closed(gone);
+        }
+        assert_eq!((control.arriving, control.handler.0), (0, 2));
+        let next = control.received(&mut client(4), &mut part(5 << 20), false);
+        assert!(matches!(next, Next::More), "{next:?}");
+    }
+
+    #[test]
+    fn every_number_of_descriptors_leaves_some_to_others() {
+        for descriptors in [16, 32, 256, 1024, 4096, 8192, 1 << 20] {
+            let limits = limits(descriptors);
+            let shares = [limits.first, limits.others];
+            let clients: usize = shares.map(|it| it.connections + it.parked).iter().sum();
+            assert!(clients + (descriptors / 2).min(512) <= descriptors + 1);
+        }
+    }
 }

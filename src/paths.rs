@@ -4,7 +4,10 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::{env, fs, io::ErrorKind};
+use std::{
+    env, fs,
+    io::{self, ErrorKind},
+};
 
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -130,7 +133,7 @@ impl Address {
     /// Whether a server of ours may be there: it holds the lock for life. Beside a restricted socket
     /// there is none.
     pub fn may_be_served(&self) -> bool {
-        match fs::File::open(self.lock_file()) {
+        match open_regular(fs::OpenOptions::new().read(true), &self.lock_file()) {
             Ok(file) => Flock::lock(file, FlockArg::LockSharedNonblock).is_err(),
             Err(_) => self.named,
         }
@@ -180,6 +183,23 @@ impl Address {
     }
 }
 
+/// Opens a file that must be a regular one; anything else is refused at once.
+///
+/// # Errors
+/// When it can't be opened, or is something else.
+pub fn open_regular(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs::File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let opened = options.custom_flags(flags).open(path);
+    let is_other = match &opened {
+        Ok(file) => !file.metadata()?.is_file(),
+        Err(_) => fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()),
+    };
+    match is_other {
+        true => Err(io::Error::other("it is no regular file")),
+        false => opened,
+    }
+}
+
 /// Whether nobody but the user and root can put a file into the directory.
 fn is_guarded(dir: &Path) -> bool {
     let Ok(found) = fs::metadata(dir) else {
@@ -223,10 +243,29 @@ fn check_runtime_dir(dir: &Path, user: Uid) -> Result<(), Failure> {
         Ok(found) if !found.is_dir() => "it is no directory",
         Ok(found) if found.uid() != user.as_raw() => "it belongs to somebody else",
         Ok(found) if found.mode() & 0o077 != 0 => "others may enter it (its mode should be 0700)",
+        Ok(_) => return dir.parent().map_or(Ok(()), |it| check_around(it, user)),
+    };
+    Err(refused_dir(dir, why))
+}
+
+/// Refuses a directory in which somebody else could put another one in the place of ours.
+fn check_around(dir: &Path, user: Uid) -> Result<(), Failure> {
+    let why = match fs::metadata(dir) {
+        Err(_) => "it can't be looked at",
+        Ok(found) if found.uid() != user.as_raw() && found.uid() != 0 => {
+            "it belongs to somebody else"
+        }
+        Ok(found) if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 => {
+            "others can replace what is in it (its mode should be 0700)"
+        }
         Ok(_) => return Ok(()),
     };
+    Err(refused_dir(dir, why))
+}
+
+fn refused_dir(dir: &Path, why: &str) -> Failure {
     let what = format!("refusing to use the directory {}: {why}", dir.display());
-    Err(Failure::new(Exit::Other, what))
+    Failure::new(Exit::Other, what)
 }
 
 /// An environment variable that names an absolute path; anything else is as good as unset (XDG

@@ -3,8 +3,8 @@
 //!
 //! A connection sends a request, gets a reply and is closed; or it is parked until another thread
 //! answers it through a [`Remote`]. Nobody else pays for a silent, slow or hostile peer: every
-//! wait has an absolute deadline, every buffer a bound, and when the house is full the one that
-//! has been silent longest leaves.
+//! wait has an absolute deadline, every buffer a bound, and each listener a share of its own: when
+//! that is full, the connection that has been silent longest leaves, or the one that has waited longest.
 
 mod connection;
 mod poller;
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use connection::{Connection, Fate};
+use connection::{Connection, Fate, Worth};
 use poller::{Name, Poller};
 use remote::Message;
 pub use remote::{Inbox, Remote, remote};
@@ -59,13 +59,33 @@ impl ConnId {
     }
 }
 
+/// How many connections may have come in by a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Those that aren't parked; one more, and the one silent longest is dropped for it.
+    pub connections: usize,
+    /// Those that are parked; one more, and the first of them gets [`Unparked::Crowded`].
+    pub parked: usize,
+}
+
+impl Share {
+    /// The part of one of so many.
+    fn of_one(self, count: usize) -> Self {
+        let part = |all: usize| all.div_ceil(count.max(1));
+        Share {
+            connections: part(self.connections),
+            parked: part(self.parked),
+        }
+    }
+}
+
 /// What one server may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections that aren't parked; one more, and the one silent longest is dropped for it.
-    pub max_connections: usize,
-    /// Connections that are parked; one more is answered with [`Unparked::Crowded`].
-    pub max_parked: usize,
+    /// The share of the first listener (number 0).
+    pub first: Share,
+    /// What all others have together. Each has an equal part, which the others can't use up.
+    pub others: Share,
     /// Bytes of input held for one connection. A service that still wants more then is not asked
     /// again: the connection is closed.
     pub max_input: usize,
@@ -96,7 +116,7 @@ pub enum Next {
 pub enum Unparked {
     /// Its deadline has passed.
     Deadline,
-    /// [`Limits::max_parked`] others are waiting already.
+    /// [`Share::parked`] others wait that came by the same listener, and later.
     Crowded,
     /// [`Remote::drain`] was called: another server takes this one's place.
     Draining,
@@ -147,8 +167,8 @@ pub fn run<S: Service>(
         inbox,
         poller,
         connections: BTreeMap::new(),
+        crowds: BTreeMap::new(),
         deadlines: BTreeSet::new(),
-        parked: 0,
         spare: spare(),
         accepting: true,
         accept_after: None,
@@ -190,6 +210,31 @@ impl Who {
     }
 }
 
+/// The connections that came by one listener.
+#[derive(Default)]
+struct Crowd {
+    /// Those that are parked, in the order in which they came, and then the others, the one whose
+    /// loss hurts least first.
+    all: BTreeSet<(Option<Worth>, ConnId)>,
+    /// How many of them are parked.
+    parked: usize,
+}
+
+impl Crowd {
+    fn forget(&mut self, filed: Option<Option<Worth>>, id: ConnId) {
+        if let Some(worth) = filed {
+            self.all.remove(&(worth, id));
+            self.parked -= usize::from(worth.is_none());
+        }
+    }
+
+    /// The connection that isn't parked whose loss hurts least.
+    fn least(&self) -> Option<ConnId> {
+        let others = self.all.range((None, ConnId(u64::MAX))..);
+        others.map(|(_, id)| *id).next()
+    }
+}
+
 struct Server<S: Service> {
     /// By the number that the service knows each by.
     listeners: BTreeMap<usize, Listener>,
@@ -198,10 +243,10 @@ struct Server<S: Service> {
     inbox: Inbox,
     poller: Poller,
     connections: BTreeMap<ConnId, Connection<S::Conn>>,
+    /// Which of them came by which listener; none that is empty.
+    crowds: BTreeMap<usize, Crowd>,
     /// Each connection that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, ConnId)>,
-    /// How many of the connections are parked.
-    parked: usize,
     /// A descriptor to give up when there are no more, so that a connection can be taken off the
     /// backlog and closed.
     spare: Option<File>,
@@ -329,15 +374,41 @@ impl<S: Service> Server<S> {
 
     /// Keeps a connection or lets it go; one that has just been parked needs a place.
     fn settle(&mut self, mut connection: Connection<S::Conn>, mut fate: Fate) {
-        let parks = fate == Fate::Keep && connection.is_parked() && !connection.filed.parked;
+        let parks =
+            fate == Fate::Keep && connection.is_parked() && connection.filed.worth != Some(None);
         if parks && self.draining.is_some() {
             fate = connection.unpark(&mut self.turn(), Unparked::Draining);
-        } else if parks && self.parked >= self.limits.max_parked {
-            fate = connection.unpark(&mut self.turn(), Unparked::Crowded);
         }
+        let listener = connection.listener();
         match fate {
             Fate::Keep => self.keep(connection),
             Fate::Drop => self.let_go(connection),
+        }
+        if parks {
+            self.make_room_to_park(listener);
+        }
+    }
+
+    /// Sends away those that have waited longest until a listener's share is kept.
+    fn make_room_to_park(&mut self, listener: usize) {
+        let share = self.share(listener).parked;
+        while let Some(first) = (self.crowds.get(&listener))
+            .filter(|crowd| crowd.parked > share)
+            .and_then(|crowd| crowd.all.first().map(|(_, id)| *id))
+        {
+            self.with(first, |connection, turn| {
+                connection.unpark(turn, Unparked::Crowded)
+            });
+        }
+    }
+
+    fn share(&self, listener: usize) -> Share {
+        match listener {
+            0 => self.limits.first,
+            _ => {
+                let first = usize::from(self.listeners.contains_key(&0));
+                self.limits.others.of_one(self.listeners.len() - first)
+            }
         }
     }
 
@@ -359,9 +430,9 @@ impl<S: Service> Server<S> {
         self.connections.insert(id, connection);
     }
 
-    /// Brings the deadlines and the count in step with what has become of a connection.
+    /// Brings the deadlines and the crowd in step with what has become of a connection.
     fn file(&mut self, connection: &mut Connection<S::Conn>) {
-        let (deadline, parked) = (connection.deadline(), connection.is_parked());
+        let (deadline, worth) = (connection.deadline(), connection.worth());
         if deadline != connection.filed.deadline {
             if let Some(old) = connection.filed.deadline {
                 self.deadlines.remove(&(old, connection.id()));
@@ -371,9 +442,13 @@ impl<S: Service> Server<S> {
             }
             connection.filed.deadline = deadline;
         }
-        self.parked -= usize::from(connection.filed.parked);
-        self.parked += usize::from(parked);
-        connection.filed.parked = parked;
+        let before = connection.filed.worth.replace(worth);
+        if before != Some(worth) {
+            let crowd = self.crowds.entry(connection.listener()).or_default();
+            crowd.forget(before, connection.id());
+            crowd.all.insert((worth, connection.id()));
+            crowd.parked += usize::from(worth.is_none());
+        }
     }
 
     fn let_go(&mut self, connection: Connection<S::Conn>) {
@@ -384,7 +459,13 @@ impl<S: Service> Server<S> {
         if let Some(deadline) = filed.deadline {
             self.deadlines.remove(&(deadline, connection.id()));
         }
-        self.parked -= usize::from(filed.parked);
+        let number = connection.listener();
+        if let Some(crowd) = self.crowds.get_mut(&number) {
+            crowd.forget(filed.worth, connection.id());
+            if crowd.all.is_empty() {
+                self.crowds.remove(&number);
+            }
+        }
         connection.close(&mut self.service);
     }
 
@@ -499,21 +580,22 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
-            if self.connections.len() - self.parked >= self.limits.max_connections {
-                self.evict();
+            let crowd = self.crowds.get(&index);
+            let busy = crowd.map_or(0, |crowd| crowd.all.len() - crowd.parked);
+            if busy >= self.share(index).connections {
+                self.evict(index);
             }
             let by = self.now.checked_add(self.limits.read_timeout);
-            let mut connection = Connection::new(id, socket, transport, conn, self.now, by);
+            let mut connection = Connection::new(id, index, socket, transport, conn, self.now, by);
             // The request is often here already: it is answered without a look at what is ready.
             let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);
             self.settle(connection, fate);
         }
     }
 
-    /// Drops the connection whose loss hurts least; `false` without one to drop.
-    fn evict(&mut self) -> bool {
-        let candidates = self.connections.values().filter(|c| !c.is_parked());
-        let victim = candidates.min_by_key(|c| c.worth()).map(Connection::id);
+    /// Drops the connection of a listener whose loss hurts least; `false` without one to drop.
+    fn evict(&mut self, listener: usize) -> bool {
+        let victim = self.crowds.get(&listener).and_then(Crowd::least);
         let Some(connection) = victim.and_then(|id| self.connections.remove(&id)) else {
             return false;
         };
@@ -525,7 +607,7 @@ impl<S: Service> Server<S> {
     /// Out of descriptors: frees one, or takes one connection off the backlog and closes it.
     /// `false` when neither was possible.
     fn free_descriptor(&mut self, index: usize) -> bool {
-        if self.evict() {
+        if self.evict(index) {
             return true;
         }
         let shed = self.spare.take().is_some()

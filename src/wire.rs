@@ -50,6 +50,13 @@ pub const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// kilobytes each fit.
 pub const MAX_RESTORE_BYTES: usize = 64 << 20;
 
+/// How large a request on a restricted socket may be, in bytes: an account, a user and a host.
+pub const MAX_RESTRICTED_BYTES: usize = 4 << 10;
+
+/// How much of requests may be held at once, in bytes: one `restore` of any size, and all others of
+/// an ordinary one.
+pub const MAX_ARRIVING_BYTES: usize = MAX_RESTORE_BYTES + (4 << 20);
+
 /// The reply to [`Request::Await`] when the sign-in is still pending: ask again.
 pub const STILL_PENDING: &str = "pending";
 
@@ -74,6 +81,12 @@ pub fn unavailable(uri: Option<&str>) -> String {
 
 /// Why a restricted socket answers nothing of what it doesn't know at all.
 pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
+
+/// Every verb that there is, as [`Request::verb`] has them.
+const VERBS: [&str; 14] = [
+    "auth", "await", "dump", "info", "redirect", "refresh", "reload", "restart", "restore",
+    "revoke", "show", "shutdown", "status", "watch",
+];
 
 /// What a client asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -217,15 +230,39 @@ pub enum Received {
     Bad(String),
 }
 
-/// Takes the request at the beginning of `input`. Of one that is still arriving, `input` is given
-/// room for the rest: a dump is long, and to move what there is again and again takes long, too.
+/// The verb and the body's length of the request that `input` begins with, once its first line is
+/// here. What follows needn't be taken to say no.
+///
+/// # Errors
+/// Why it is none of this version.
+pub fn request_head(input: &[u8]) -> Result<Option<(&'static str, usize)>, String> {
+    let Some((verb, length, _)) = split_head(input)? else {
+        return Ok(None);
+    };
+    let verb = (VERBS.into_iter().find(|known| *known == verb))
+        .ok_or("unknown request: is the client newer than the server?")?;
+    let limit = match verb {
+        "restore" => MAX_RESTORE_BYTES,
+        _ => MAX_REQUEST_BYTES,
+    };
+    if length > limit {
+        return Err(format!("a request of {length} bytes is too large"));
+    }
+    Ok(Some((verb, length)))
+}
+
+/// Takes the request at the beginning of `input`. Of a dump that is still arriving, `input` gets room
+/// for as much again as is there, and no more than it lacks: what is announced may never come, and
+/// what is freed has to be wiped.
 pub fn take_request(input: &mut Vec<u8>) -> Received {
     if let Ok(Some(("restore", length @ ..=MAX_RESTORE_BYTES, body))) = split_head(input) {
         let missing = length.saturating_sub(body.len());
         let head = input.len().saturating_sub(body.len());
         if missing > 0 {
-            input.reserve_exact(missing);
-            return Received::Part;
+            return match input.try_reserve_exact(missing.min(input.len())) {
+                Ok(()) => Received::Part,
+                Err(_) => Received::Bad("there is no memory for so large a request".into()),
+            };
         }
         // Not copied, for the same reason.
         input.drain(..head);
@@ -237,19 +274,13 @@ pub fn take_request(input: &mut Vec<u8>) -> Received {
 
 /// Reads the request at the beginning of `input`.
 pub fn parse_request(input: &[u8]) -> Received {
-    let (verb, length, body) = match split_head(input) {
+    let (verb, length) = match request_head(input) {
         Ok(Some(head)) => head,
         Ok(None) => return Received::Part,
         Err(why) => return Received::Bad(why),
     };
-    let limit = match verb {
-        "restore" => MAX_RESTORE_BYTES,
-        _ => MAX_REQUEST_BYTES,
-    };
-    if length > limit {
-        return Received::Bad(format!("a request of {length} bytes is too large"));
-    }
-    match body.get(..length) {
+    let body = split_head(input).ok().flatten().map(|(_, _, body)| body);
+    match body.and_then(|body| body.get(..length)) {
         None => Received::Part,
         Some(body) => match request(verb, body) {
             Ok(request) => Received::Whole(request),
@@ -349,6 +380,8 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
         // A server that has already answered (say, "too many clients") is worth hearing.
         .or_else(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+            // As a socket says that has a timeout.
+            io::ErrorKind::WouldBlock => Err(silence()),
             _ => Err(trouble(&error.to_string())),
         })
 }
@@ -371,8 +404,7 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
                 // As a socket says that has a timeout.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     input.truncate(have);
-                    let silent = Failure::new(Exit::TryLater, SILENCE);
-                    return Err(silent.hint("is it stopped, or the machine overloaded?"));
+                    return Err(silence());
                 }
                 // It was killed before it had read all.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
@@ -385,6 +417,11 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
             return parse_reply(std::mem::take(input));
         }
     }
+}
+
+/// A server has been waited for in vain.
+pub fn silence() -> Failure {
+    Failure::new(Exit::TryLater, SILENCE).hint("is it stopped, or the machine overloaded?")
 }
 
 /// Whether [`receive`] has only waited too long.

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Uid;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{Uid, mkfifo};
 
 use crate::support::PATIENCE;
 use crate::support::browser;
@@ -303,6 +304,25 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
         fs::remove_dir(&dir).unwrap();
     }
 
+    // Nor is one around it in which others could put another in its place.
+    let run = daemon.path("run");
+    let refused = |why: &str| {
+        let run = run.display();
+        format!("ERROR - refusing to use the directory {run}: {why}\n")
+    };
+    for mode in [0o777, 0o720] {
+        fs::set_permissions(&run, PermissionsExt::from_mode(mode)).unwrap();
+        both(&refused(
+            "others can replace what is in it (its mode should be 0700)",
+        ));
+    }
+    fs::set_permissions(&run, PermissionsExt::from_mode(0o700)).unwrap();
+    if Uid::effective().is_root() {
+        std::os::unix::fs::chown(&run, Some(65_534), None).unwrap();
+        both(&refused("it belongs to somebody else"));
+        std::os::unix::fs::chown(&run, Some(0), None).unwrap();
+    }
+
     if !Uid::effective().is_root() {
         fs::set_permissions(daemon.path("run"), PermissionsExt::from_mode(0o500)).unwrap();
         both(&format!(
@@ -346,6 +366,16 @@ fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
     refused(&daemon, "others may enter it (its mode should be 0700)");
     fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
 
+    let run = daemon.path("run");
+    fs::set_permissions(&run, PermissionsExt::from_mode(0o777)).unwrap();
+    let output = daemon.run(&["show", "work"]);
+    let told = output.failed(1);
+    assert!(told.contains("others can replace what is in it"), "{told}");
+    // The sticky bit keeps them from that.
+    fs::set_permissions(&run, PermissionsExt::from_mode(0o1777)).unwrap();
+    daemon.run(&["info"]).ok();
+    fs::set_permissions(&run, PermissionsExt::from_mode(0o700)).unwrap();
+
     if Uid::effective().is_root() {
         std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
         refused(&daemon, "it belongs to somebody else");
@@ -359,6 +389,43 @@ fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
     fs::remove_file(&dir).unwrap();
     fs::rename(&aside, &dir).unwrap();
     daemon.shutdown();
+}
+
+#[test]
+fn a_lock_that_is_no_regular_file_is_refused_at_once() {
+    let daemon = Daemon::new(CONFIG);
+    let dir = daemon.path("run/pizauth");
+    let lock = dir.join("pizauth.lock");
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+    let mode = Mode::from_bits_truncate(0o600);
+    let makers: [&dyn Fn(); 4] = [
+        &|| mkfifo(&lock, mode).unwrap(),
+        &|| fs::create_dir(&lock).unwrap(),
+        &|| drop(UnixListener::bind(&lock).unwrap()),
+        &|| {
+            // Only root may make a device.
+            if mknod(&lock, SFlag::S_IFCHR, mode, makedev(1, 3)).is_err() {
+                fs::create_dir(&lock).unwrap();
+            }
+        },
+    ];
+    for make in makers {
+        make();
+        let why = format!(
+            "ERROR - can't use the lock {}: it is no regular file\n",
+            lock.display()
+        );
+        assert_eq!(daemon.run(&["server"]).failed(1), why);
+        // A client that meets something silent looks at it, too.
+        let listener = UnixListener::bind(daemon.socket_path()).unwrap();
+        daemon.run(&["show", "work"]).failed(69);
+        drop(listener);
+        fs::remove_file(daemon.socket_path()).unwrap();
+        fs::remove_dir(&lock)
+            .or_else(|_| fs::remove_file(&lock))
+            .unwrap();
+    }
 }
 
 // Covers: H12

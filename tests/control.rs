@@ -256,6 +256,8 @@ fn another_users_process_is_not_heard() {
     for path in ["", "run", "run/pizauth", "run/pizauth/pizauth.sock"] {
         fs::set_permissions(daemon.path(path), PermissionsExt::from_mode(0o777)).unwrap();
     }
+    // Others could replace what is in it, which a client wouldn't bear.
+    fs::set_permissions(daemon.path("run"), PermissionsExt::from_mode(0o1777)).unwrap();
     let mut command = std::process::Command::new("perl");
     let script = "use IO::Socket::UNIX; $SIG{PIPE} = 'IGNORE'; \
                   my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"no way: $!\\n\"; \

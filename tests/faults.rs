@@ -512,7 +512,7 @@ fn a_proxy_is_used_or_refused() {
 // ---- famine -----------------------------------------------------------------------------------
 
 /// A world whose daemon starts under `limits`, commands of a POSIX shell.
-fn starved(directory: &Path, limits: &str, config: &str) -> Daemon {
+pub fn starved(directory: &Path, limits: &str, config: &str) -> Daemon {
     let script = directory.join("pizauth");
     let binary = std::env::var("PIZAUTH_UNDER_TEST")
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_pizauth").into());

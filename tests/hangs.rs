@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -16,6 +17,10 @@ use crate::support::daemon::{Daemon, children, gone};
 use crate::support::hooks::option;
 use crate::support::provider::Provider;
 use crate::support::{PATIENCE, wait};
+
+/// When the last of many clients has given up a server that was stopped: they promise 15 seconds, and
+/// the machine may be busy.
+const GIVE_UP_SECS: u64 = 25;
 
 const TOO_LONG: &str = "reading the configuration takes too long (more than 10s)";
 
@@ -290,4 +295,53 @@ fn a_runner_that_is_stopped_holds_up_nobody() {
     let left = wait::try_until(|| gone(runner));
     let _ = kill(runner, Signal::SIGKILL);
     assert!(left.is_some(), "the stopped runner stays behind");
+}
+
+/// What has been stopped answers nobody. Whatever is asked of it, however long that may take, and
+/// however many have come already, a client gives up.
+#[test]
+fn a_server_that_was_stopped_is_given_up_by_every_command() {
+    let (_provider, daemon) = world("");
+    let dump = daemon.dump();
+    let holder = daemon.holder();
+    let waiting = daemon.spawn(&["show", "-w", "1h", "play"]);
+    let sign_in = daemon.spawn(&["auth", "play"]);
+    sign_in.stderr.wait_line("waiting for the sign-in");
+    daemon.log().wait_line("play: a client waits for a token");
+    kill(holder, Signal::SIGSTOP).unwrap();
+    let began = Instant::now();
+    let commands: [&[&str]; 14] = [
+        &["auth", "play"],
+        &["dump"],
+        &["redirect", "http://localhost/?code=c&state=s"],
+        &["refresh", "work"],
+        &["reload"],
+        &["restart"],
+        &["revoke", "work"],
+        &["show", "work"],
+        &["show", "-w", "1h", "play"],
+        &["show", "-m", "10m", "work"],
+        &["shutdown"],
+        &["status"],
+        &["watch"],
+        &["git-credential", "work", "get"],
+    ];
+    let mut running: Vec<(String, Running)> = commands
+        .map(|args| (args.join(" "), daemon.spawn(args)))
+        .into();
+    let mut restore = daemon.spawn(&["restore"]);
+    restore.feed(&[&dump[..], &[0; 4 << 20]].concat());
+    running.push(("restore".into(), restore));
+    running.push(("show that waited".into(), waiting));
+    running.push(("auth that waited".into(), sign_in));
+    for (words, command) in running {
+        let output = command.finish();
+        assert!(!matches!(output.status, 0), "{words}: {output:?}");
+        let silent = "the server doesn't answer";
+        let is_told = output.stderr.contains(silent) || words.starts_with("git-credential");
+        assert!(is_told, "{words}: {output:?}");
+        let took = began.elapsed();
+        assert!(took.as_secs() < GIVE_UP_SECS, "{words} took {took:?}");
+    }
+    kill(holder, Signal::SIGCONT).unwrap();
 }

@@ -31,6 +31,7 @@ mod original;
 mod packages;
 mod persist;
 mod promises;
+mod quotas;
 mod redirects;
 mod register;
 mod restart;

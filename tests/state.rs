@@ -225,6 +225,24 @@ fn a_load_command_that_fails_costs_nothing_that_is_saved() {
     );
 }
 
+/// What a command prints is refused at the bound, and takes no more memory than that.
+#[test]
+fn a_load_command_that_prints_too_much_is_refused_at_the_bound() {
+    let load = option("state_load_cmd", "head -c 300000000 /dev/zero");
+    let mut daemon = daemon(&(load + &Provider::start().account("work")));
+    daemon.start();
+    daemon.log().wait_line(
+        "the saved tokens could not be loaded: its output can't be read: it is more than 64 MiB",
+    );
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.holder()));
+    if let Ok(status) = status {
+        let peak = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let mut words = peak.expect("the peak").split_whitespace();
+        let kib: u64 = words.nth(1).unwrap().parse().unwrap();
+        assert!(kib < 110 << 10, "{kib} KiB");
+    }
+}
+
 #[test]
 fn a_damaged_state_is_not_overwritten() {
     a_load_that_fails(

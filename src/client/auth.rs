@@ -8,6 +8,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::patience::Patience;
 use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
 use crate::view::{DeviceView, SignInStart};
 use crate::wire::{self, AuthArgs, Request};
@@ -170,7 +171,9 @@ fn wait(account: &str) -> Result<(), Failure> {
             no_wait: false,
         });
         wire::send(&mut server, &request)?;
+        let mut patience = Patience::new();
         while !is_readable(&server) {
+            patience.look()?;
             if live {
                 let waited = humane(since.elapsed());
                 let account = sanitize(account);

@@ -6,6 +6,7 @@ mod credential;
 mod dump;
 mod info;
 mod older;
+mod patience;
 mod programs;
 mod qr;
 mod register;
@@ -231,7 +232,7 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
     let address = paths::client_address()?;
-    match UnixStream::connect(&address.socket) {
+    match patience::connect(&address.socket, ANSWER_TIMEOUT) {
         Ok(stream) => {
             let user = Uid::effective();
             address.check(user)?;
@@ -246,6 +247,7 @@ fn connect() -> Result<UnixStream, Failure> {
                 let hint = format!("start it with `pizauth server`; it isn't at {place}");
                 Err(no_server(ABSENT).hint(hint))
             }
+            ErrorKind::WouldBlock => Err(wire::silence()),
             _ => Err(no_server(&format!(
                 "can't reach the server at {}: {error}",
                 address.socket.display()

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 use std::{fs, net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
-use super::{ANSWER_TIMEOUT, connect, no_server, tell};
+use super::{ANSWER_TIMEOUT, connect, no_server, patience, tell};
 use crate::error::{Exit, Failure};
 use crate::paths::{self, peer};
 use crate::wire::{self, Request, original};
@@ -52,8 +52,7 @@ pub(super) fn settle(
             return Err(stranger(&server, &address));
         }
     }
-    let _ = server.set_read_timeout(timeout);
-    wire::receive(&mut server, &mut heard)
+    patience::receive(&mut server, heard, timeout)
 }
 
 /// Asks the original's daemon, and says that it is one.

@@ -7,7 +7,7 @@ use crate::{
     error::{Exit, Failure},
     form::{Form, Format},
     secret::Secret,
-    wire::{Request, ShowArgs},
+    wire::{Request, ShowArgs, is_silence},
 };
 
 /// How long a token must be valid unless the user says otherwise, in seconds: from here to the end
@@ -47,7 +47,7 @@ pub(super) fn fetch_to_use(args: ShowArgs) -> Result<Held, Failure> {
         ..args.clone()
     };
     fetch(lasting).or_else(|failure| match failure.exit {
-        Exit::TryLater => fetch(ShowArgs {
+        Exit::TryLater if !is_silence(&failure) => fetch(ShowArgs {
             wait_secs: None,
             ..args
         })

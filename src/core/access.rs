@@ -1,19 +1,7 @@
 //! Who may ask what on a restricted socket.
 
 use crate::config::{Allowed, RestrictedSocket};
-
-/// What a client of a restricted socket asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestrictedRequest<'a> {
-    /// The access token of this account.
-    Show(&'a str),
-    /// A new token of this account.
-    Refresh(&'a str),
-    /// The state of the accounts that it may see.
-    Status,
-    /// Anything else: no restricted socket allows it.
-    Other,
-}
+use crate::view::{AccountView, SignInView};
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,29 +19,33 @@ pub fn sees(rules: &RestrictedSocket, account: &str) -> bool {
     rules.accounts.iter().any(|name| **name == *account)
 }
 
-/// Whether `rules` allow `request`.
+/// An account without what signs somebody in: whoever has that could sign in as another user.
+pub fn without_sign_in(mut view: AccountView) -> AccountView {
+    if let SignInView::Pending { device, .. } = &mut view.sign_in {
+        *device = None;
+    }
+    view
+}
+
+/// Whether `rules` allow this verb, for this account as soon as it is known.
 ///
 /// # Errors
 /// Why not. What isn't allowed says nothing of the accounts that there are.
-pub fn judge(rules: &RestrictedSocket, request: RestrictedRequest) -> Result<(), Denial> {
-    let (needs, account) = match request {
-        RestrictedRequest::Show(account) => (Allowed::Show, Some(account)),
-        RestrictedRequest::Refresh(account) => (Allowed::Refresh, Some(account)),
-        RestrictedRequest::Status => (Allowed::Status, None),
-        RestrictedRequest::Other => return Err(Denial::Never),
-    };
-    if !rules.allow.contains(&needs) {
-        return Err(Denial::NotHere(needs));
+pub fn judge(rules: &RestrictedSocket, verb: &str, account: Option<&str>) -> Result<(), Denial> {
+    let mut all = Allowed::ALL.into_iter();
+    let wanted = all.find(|it| it.name() == verb).ok_or(Denial::Never)?;
+    if !rules.allow.contains(&wanted) {
+        return Err(Denial::NotHere(wanted));
     }
-    if account.is_some_and(|account| !sees(rules, account)) {
-        return Err(Denial::NoAccount);
+    match account.is_none_or(|account| sees(rules, account)) {
+        true => Ok(()),
+        false => Err(Denial::NoAccount),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Allowed::*, Denial::*, RestrictedRequest as Asks, *};
+    use super::{Allowed::*, Denial::*, *};
 
     #[test]
     fn every_request_meets_every_rule() {
@@ -62,28 +54,31 @@ mod tests {
             accounts: vec!["work".into(), "home".into()],
             allow: allow.to_vec(),
         };
-        for (allow, request, answer) in [
-            (&[Show][..], Asks::Show("work"), Ok(())),
-            (&[Show], Asks::Show("home"), Ok(())),
-            (&[Show], Asks::Show("club"), Err(NoAccount)),
-            (&[Show], Asks::Show(""), Err(NoAccount)),
-            (&[Show], Asks::Show("Work"), Err(NoAccount)),
-            (&[Show], Asks::Refresh("work"), Err(NotHere(Refresh))),
-            (&[Show], Asks::Refresh("club"), Err(NotHere(Refresh))),
-            (&[Show], Asks::Status, Err(NotHere(Status))),
-            (&[Refresh], Asks::Refresh("work"), Ok(())),
-            (&[Refresh], Asks::Refresh("club"), Err(NoAccount)),
-            (&[Refresh], Asks::Show("work"), Err(NotHere(Show))),
-            (&[Status], Asks::Status, Ok(())),
-            (&[Status], Asks::Show("work"), Err(NotHere(Show))),
-            (&[Refresh, Show, Status], Asks::Status, Ok(())),
-            (&[Refresh, Show, Status], Asks::Other, Err(Never)),
-            (&[], Asks::Show("work"), Err(NotHere(Show))),
+        for (allow, verb, account, answer) in [
+            (&[Show][..], "show", Some("work"), Ok(())),
+            (&[Show], "show", Some("home"), Ok(())),
+            (&[Show], "show", None, Ok(())),
+            (&[Show], "show", Some("club"), Err(NoAccount)),
+            (&[Show], "show", Some(""), Err(NoAccount)),
+            (&[Show], "show", Some("Work"), Err(NoAccount)),
+            (&[Show], "refresh", Some("work"), Err(NotHere(Refresh))),
+            (&[Show], "refresh", Some("club"), Err(NotHere(Refresh))),
+            (&[Show], "refresh", None, Err(NotHere(Refresh))),
+            (&[Show], "status", None, Err(NotHere(Status))),
+            (&[Refresh], "refresh", Some("work"), Ok(())),
+            (&[Refresh], "refresh", Some("club"), Err(NoAccount)),
+            (&[Refresh], "show", Some("work"), Err(NotHere(Show))),
+            (&[Status], "status", None, Ok(())),
+            (&[Status], "show", Some("work"), Err(NotHere(Show))),
+            (&[Refresh, Show, Status], "status", None, Ok(())),
+            (&[Refresh, Show, Status], "revoke", Some("work"), Err(Never)),
+            (&[Refresh, Show, Status], "dump", None, Err(Never)),
+            (&[], "show", Some("work"), Err(NotHere(Show))),
         ] {
             assert_eq!(
-                judge(&rules(allow), request),
+                judge(&rules(allow), verb, account),
                 answer,
-                "{allow:?} {request:?}"
+                "{allow:?} {verb} {account:?}"
             );
         }
         assert!(sees(&rules(&[]), "work") && !sees(&rules(&[Show]), "club"));

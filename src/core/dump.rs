@@ -26,8 +26,9 @@ const MAGIC: &[u8] = b"pizauth dump ";
 /// The layout written and read by this program; bumped by hand when it changes.
 pub const VERSION: u32 = 1;
 
-/// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit four times.
-pub const MAX_DUMP_BYTES: usize = 256 << 20;
+/// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit. It is what
+/// `restore` takes, too.
+pub const MAX_DUMP_BYTES: usize = 64 << 20;
 
 /// How long the nonce behind the first line is, in bytes (RFC 8439, 2.8).
 pub const NONCE_BYTES: usize = aead::NONCE_LEN;

@@ -118,7 +118,7 @@ impl Core {
         &mut self,
         cx: &mut Cx,
         attempt: AttemptId,
-        outcome: Result<&[u8], String>,
+        outcome: Result<&mut [u8], String>,
     ) {
         if !matches!(self.commands.work, Work::Loading(id) if id == attempt) {
             return;
@@ -126,7 +126,7 @@ impl Core {
         self.commands.work = Work::None;
         let opened = match outcome {
             Ok([]) => Ok(None),
-            Ok(bytes) => dump::open(bytes)
+            Ok(bytes) => dump::open_in_place(bytes)
                 .map(Some)
                 .map_err(|error| format!("`state_load_cmd` printed no state: {error}")),
             Err(why) => Err(why),

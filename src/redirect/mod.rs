@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Socket, Unparked};
+use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
 pub use bind::{Bound, bind};
 use http::{HttpRequest, Method, Parser, StatusLine};
@@ -22,11 +22,18 @@ pub use page::SignInPage;
 pub use pages::Pages;
 pub use tls::Identity;
 
+/// How many browsers one loopback address may have, and all others together: what keeps one of them
+/// busy keeps nobody from the other.
+const SHARE: Share = Share {
+    connections: 64,
+    parked: 32,
+};
+
 /// What a stranger on the loopback interface may cost us. A browser opens a handful of connections
 /// and needs milliseconds, so all of these are generous.
 const LIMITS: Limits = Limits {
-    max_connections: 64,
-    max_parked: 32,
+    first: SHARE,
+    others: SHARE,
     // The two more are an empty line that may come first.
     max_input: http::MAX_HEAD + http::MAX_BODY + 2,
     read_timeout: Duration::from_secs(10),

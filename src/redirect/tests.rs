@@ -492,7 +492,8 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     }
     let crowded = Server::start_with(
         Limits {
-            max_parked: 0,
+            first: Share { parked: 0, ..SHARE },
+            others: Share { parked: 0, ..SHARE },
             ..LIMITS
         },
         WAIT_TIMEOUT,

@@ -39,8 +39,12 @@ pub(super) struct Filed {
     /// What it is watched for.
     pub interest: Option<PollFlags>,
     pub deadline: Option<Instant>,
-    pub parked: bool,
+    /// What its loss would cost; `Some(None)` when it is parked.
+    pub worth: Option<Option<Worth>>,
 }
+
+/// What the loss of a connection would cost: by its kind, then by when a byte last went either way.
+pub(super) type Worth = (u8, Instant);
 
 enum Phase {
     /// The request is arriving.
@@ -60,6 +64,8 @@ enum Phase {
 pub(super) struct Connection<C> {
     pub(super) filed: Filed,
     id: ConnId,
+    /// The number of the listener that it came by.
+    listener: usize,
     socket: Socket,
     transport: Option<Box<dyn Transport>>,
     conn: C,
@@ -92,6 +98,7 @@ impl<C> AsFd for Connection<C> {
 impl<C> Connection<C> {
     pub(super) fn new(
         id: ConnId,
+        listener: usize,
         socket: Socket,
         transport: Option<Box<dyn Transport>>,
         conn: C,
@@ -101,6 +108,7 @@ impl<C> Connection<C> {
         Connection {
             filed: Filed::default(),
             id,
+            listener,
             socket,
             transport,
             conn,
@@ -121,6 +129,10 @@ impl<C> Connection<C> {
         self.id
     }
 
+    pub(super) fn listener(&self) -> usize {
+        self.listener
+    }
+
     pub(super) fn is_parked(&self) -> bool {
         matches!(self.phase, Phase::Parked { .. })
     }
@@ -129,15 +141,16 @@ impl<C> Connection<C> {
         matches!(self.phase, Phase::Parked { stream: true, .. })
     }
 
-    /// What the loss of this connection would cost; the least is dropped when there are too many.
-    pub(super) fn worth(&self) -> (u8, Instant) {
+    /// What the loss of this connection would cost, unless it is parked; the least is dropped when
+    /// there are too many.
+    pub(super) fn worth(&self) -> Option<Worth> {
         let class = match self.phase {
             Phase::Lingering { .. } => 0,
             Phase::Reading { .. } => 1,
             Phase::Replying => 2,
-            Phase::Parked { .. } => 3,
+            Phase::Parked { .. } => return None,
         };
-        (class, self.stirred)
+        Some((class, self.stirred))
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -271,12 +284,13 @@ impl<C> Connection<C> {
     /// Reads once to the end of the input; whether more may be had at once.
     fn fill(&mut self, max_input: usize) -> io::Result<bool> {
         let start = self.input.len();
-        // The service may have made room for all that it waits for.
+        // The service may have made room for more of what it waits for.
         let wanted = match self.input.capacity() - start {
             0 => start.clamp(CHUNK, MAX_CHUNK),
             room => room.min(MAX_CHUNK),
         };
         let wanted = wanted.min(max_input - start);
+        (self.input.try_reserve(wanted)).map_err(|_| ErrorKind::OutOfMemory)?;
         self.input.resize(start + wanted, 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
         let outcome = match &mut self.transport {

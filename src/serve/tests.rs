@@ -63,9 +63,18 @@ impl Service for Echo {
     }
 }
 
+const SHARE: Share = share(64, 8);
+
+const fn share(connections: usize, parked: usize) -> Share {
+    Share {
+        connections,
+        parked,
+    }
+}
+
 const LIMITS: Limits = Limits {
-    max_connections: 64,
-    max_parked: 8,
+    first: SHARE,
+    others: SHARE,
     max_input: 1024,
     read_timeout: PATIENCE,
     write_timeout: PATIENCE,
@@ -231,7 +240,7 @@ fn endless_input_is_cut() {
 #[test]
 fn silent_clients_cost_nobody_anything() {
     let server = Server::start(Limits {
-        max_connections: 4,
+        first: share(4, 8),
         ..LIMITS
     });
     let mut silent = Vec::new();
@@ -251,17 +260,16 @@ fn silent_clients_cost_nobody_anything() {
 #[test]
 fn parked_connections_are_not_evicted_and_have_a_limit_of_their_own() {
     let server = Server::start(Limits {
-        max_connections: 2,
-        max_parked: 2,
+        first: share(2, 2),
         ..LIMITS
     });
     let mut parked = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let mut stream = server.unix();
         stream.write_all(b"park\n").unwrap();
         parked.push((server.parked(), stream));
     }
-    assert_eq!(ask(server.unix(), "park\n"), "Crowded");
+    assert_eq!(rest(parked.remove(0).1), "Crowded");
     for _ in 0..20 {
         assert_eq!(ask(server.unix(), "x\n"), "x");
     }
@@ -271,10 +279,55 @@ fn parked_connections_are_not_evicted_and_have_a_limit_of_their_own() {
     }
 }
 
+/// Whatever comes by one listener, the share of the others stays theirs.
+#[test]
+fn a_crowd_at_one_listener_takes_nothing_from_another() {
+    let server = Server::start(Limits {
+        first: share(2, 2),
+        others: share(4, 4),
+        ..LIMITS
+    });
+    let path = server.directory.path().join("another");
+    let another = UnixListener::bind(&path).unwrap();
+    server.remote.open(7, Listener::unix(another).unwrap());
+    let another = || {
+        let stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let park = |mut stream: UnixStream| {
+        stream.write_all(b"park\n").unwrap();
+        (server.parked(), stream)
+    };
+    let ours: Vec<_> = (0..2).map(|_| park(server.unix())).collect();
+    let silent = server.unix();
+    let tcp: Vec<_> = (0..2).map(|_| server.tcp()).collect();
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(park(another()));
+        crowd.push((ConnId::next(), another()));
+    }
+    // Half of what the two have is this one's.
+    let last = crowd.split_off(crowd.len() - 4);
+    for (_, stream) in crowd {
+        assert!(["Crowded", ""].contains(&&*rest(stream)));
+    }
+    let waiting = last.into_iter().step_by(2);
+    for (id, stream) in ours.into_iter().chain(waiting) {
+        server.remote.send(id, b"at last".to_vec(), true);
+        assert_eq!(rest(stream), "at last");
+    }
+    assert_eq!(ask(silent, "x\n"), "x");
+    for stream in tcp {
+        assert_eq!(ask(stream, "y\n"), "y");
+    }
+}
+
 #[test]
 fn a_thousand_clients_at_once_are_all_served() {
     let server = Server::start(Limits {
-        max_connections: 256,
+        first: share(256, 8),
+        others: share(256, 8),
         ..LIMITS
     });
     let (path, port) = (server.path(), server.port);

@@ -388,6 +388,10 @@ pub const BANS: [Ban; 7] = [
             ("src/server/base/clock.rs", "both clocks, for the core"),
             ("src/client/auth.rs", "how long the user has been waiting"),
             (
+                "src/client/patience.rs",
+                "how long a client has waited for the server",
+            ),
+            (
                 "src/serve.rs",
                 "how long a peer may take, which the core never learns",
             ),

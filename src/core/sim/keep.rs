@@ -156,7 +156,13 @@ impl World {
         } else {
             said = self.keeping_failed();
         }
-        self.feed(|sut, cx| sut.core.load_outcome(cx, attempt, outcome));
+        let outcome = outcome.map(<[u8]>::to_vec);
+        self.feed(|sut, cx| {
+            let mut outcome = outcome;
+            let outcome = outcome.as_mut().map(Vec::as_mut_slice);
+            sut.core
+                .load_outcome(cx, attempt, outcome.map_err(|why| why.clone()));
+        });
         self.expect(said)?;
         self.look(Doing::Restoring)
     }

@@ -11,9 +11,9 @@ use nix::sys::{
 /// so long for it, and so do the manual and the files for service managers promise.
 pub const END_TIMEOUT: Duration = Duration::from_secs(85);
 
-/// How many descriptors the token holder may have at least, if the hard limit allows: 2,048
-/// clients, the browsers, the providers.
-const DESCRIPTORS: rlim_t = 4096;
+/// How many descriptors the token holder may have at least, if the hard limit allows: what
+/// [`crate::control::limits`] makes the most of.
+const DESCRIPTORS: rlim_t = 8192;
 
 /// Gives the server as many descriptors as it may need; the limit that there was, if it had less.
 pub fn more_descriptors() -> Option<rlim_t> {
@@ -21,6 +21,12 @@ pub fn more_descriptors() -> Option<rlim_t> {
     let raised = soft < DESCRIPTORS
         && setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS.min(hard), hard).is_ok();
     raised.then_some(soft)
+}
+
+/// How many descriptors this process may have.
+pub fn descriptors() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
 /// Gives commands the limit that the server was started with.

@@ -10,8 +10,9 @@ use std::{fs, path::Path, thread};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{error::other, limits::END_TIMEOUT};
+use crate::paths::{self, Address};
 use crate::wire::{self, Request};
-use crate::{error::Failure, paths::Address, serve::lengthen_backlog};
+use crate::{error::Failure, serve::lengthen_backlog};
 
 /// How often the new one looks meanwhile.
 const TAKEOVER_POLL: Duration = Duration::from_millis(20);
@@ -82,13 +83,9 @@ pub fn answers(socket: &Path) -> bool {
 /// Opens the lock's file, or makes it.
 pub fn open_lock(address: &Address) -> Result<fs::File, Failure> {
     let path = address.lock_file();
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(nix::libc::O_NOFOLLOW)
-        .open(&path);
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let file = paths::open_regular(&mut options, &path);
     file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
 }
 

@@ -16,6 +16,13 @@ use crate::{oauth::token::Refusal, report, server::base::clock, view::News};
 /// a slow provider needs, and what a mail program bears.
 const REFRESH_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a `show` waits at most, whatever it asks for: nothing that starts it runs for longer, and
+/// what waits for ever takes a place from others.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a client hears that it has waited in vain: others want its place.
+const CROWDED: &str = "too many clients are waiting";
+
 /// The token holder as its clients see it. Lives on the thread of the control socket.
 pub struct Clients {
     holder: Arc<Holder>,
@@ -65,7 +72,7 @@ impl Clients {
     fn show(&mut self, id: ConnId, args: ShowArgs) -> Answer {
         let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
             (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
-            (Some(secs), _) => (Patience::Token, Duration::from_secs(secs)),
+            (Some(secs), _) => (Patience::Token, Duration::from_secs(secs).min(MAX_WAIT)),
             (None, Some(_)) => (Patience::Refresh, REFRESH_WAIT),
         };
         let asker = ShowRequest {
@@ -93,6 +100,10 @@ impl Clients {
 }
 
 impl Handler for Clients {
+    fn permit(&mut self, asker: &control::Asker, verb: &str) -> Result<(), Reply> {
+        self.holder.restricted.permit(asker, verb)
+    }
+
     fn request(&mut self, id: ConnId, asker: &control::Asker, mut request: Request) -> Answer {
         let admitted = match self.holder.restricted.admit(asker, &mut request) {
             Ok(admitted) => admitted,
@@ -125,7 +136,7 @@ impl Handler for Clients {
 
     fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
         let ours = matches!(why, Unparked::Deadline | Unparked::Draining);
-        let later = self.later.remove(&id).filter(|_| ours);
+        let later = ours.then(|| self.later.remove(&id)).flatten();
         match later {
             // It asks the successor again.
             Some((_, FinalReply::Job)) if why == Unparked::Draining => return restarting(),
@@ -139,7 +150,12 @@ impl Handler for Clients {
         match (why, asking) {
             (Unparked::Stopping, _) => failure(Exit::NoServer, "the server is stopping"),
             (Unparked::Draining, _) => restarting(),
-            (Unparked::Deadline | Unparked::Crowded, Some(asking)) => {
+            (Unparked::Crowded, asking) => {
+                // The core hears of it from `left`.
+                let longest = asking.map_or("", |_| ", and this one has waited longest");
+                failure(Exit::TryLater, &format!("{CROWDED}{longest}"))
+            }
+            (Unparked::Deadline, Some(asking)) => {
                 let waiter = asking.asker.waiter;
                 let engine = &self.holder.engine;
                 let answer = engine.with(|core, cx| core.give_up(cx, &asking.account, waiter));
@@ -149,9 +165,7 @@ impl Handler for Clients {
                     None => failure(Exit::TryLater, "the time to wait is over"),
                 }
             }
-            (Unparked::Deadline | Unparked::Crowded, None) => {
-                failure(Exit::TryLater, "too many clients are waiting")
-            }
+            (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
         }
     }
 

@@ -253,9 +253,12 @@ impl Drop for Predecessor {
     }
 }
 
+/// How large a state may be, in bytes: what a dump may have, and as much again beside it.
+const MAX_STATE_BYTES: u64 = 2 * dump::MAX_DUMP_BYTES as u64;
+
 /// The state in one of the two pieces of memory; one of them is empty.
 fn state(file: &File) -> Result<Option<StoredState>, String> {
-    memfd::check(file, dump::MAX_DUMP_BYTES as u64)?;
+    memfd::check(file, MAX_STATE_BYTES)?;
     memfd::last_checkpoint(MAGIC, STATE_VERSION, std::slice::from_ref(file))
 }
 

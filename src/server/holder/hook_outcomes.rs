@@ -111,9 +111,13 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
         }
         HookKind::Save => engine.with(|core, cx| core.save_outcome(cx, attempt, outcome)),
         HookKind::Load => {
-            let output = outcome.and_then(|()| printed(output));
-            let outcome = output.as_ref().map(|bytes| bytes.as_slice());
-            let outcome = outcome.map_err(Clone::clone);
+            let mut output = match output {
+                // It may have failed for nothing but that.
+                Some(Err(_)) => printed(output),
+                _ => outcome.and_then(|()| printed(output)),
+            };
+            let outcome = output.as_mut().map(Vec::as_mut_slice);
+            let outcome = outcome.map_err(|why| why.clone());
             engine.with(|core, cx| core.load_outcome(cx, attempt, outcome));
         }
         HookKind::Secret => {

@@ -66,7 +66,7 @@ use crate::redirect::{self, Site};
 use crate::serve::{self, Listener};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
-use crate::server::base::{guard, runtime_files};
+use crate::server::base::{guard, limits, runtime_files};
 use crate::server::ipc::{
     capability::Capabilities, memfd, monitor_messages::HolderLines, slots::SlotReader,
 };
@@ -301,9 +301,10 @@ fn serve_clients(
     let listener = Listener::unix(listener)?;
     let control = Control::new(Clients::new(holder.clone()));
     let theirs = holder.clone();
+    let limits = control::limits(limits::descriptors());
     spawn("control", move || {
         let outcome = guard::job("the control socket's thread", || {
-            serve::run(vec![listener], control, control::LIMITS, inbox)
+            serve::run(vec![listener], control, limits, inbox)
         });
         ended(&theirs, "control socket", outcome);
     })

@@ -5,14 +5,16 @@ use std::{collections::HashMap, os::unix::net::UnixListener, sync::Arc};
 
 use super::helpers::{Helper, MonitorClient};
 use super::{control_socket::SocketFile, replies::no_account};
+use crate::config::RestrictedSocket;
 use crate::control::{Asker, FULL};
-use crate::core::access::{self, Denial, RestrictedRequest};
+use crate::core::access::{self, Denial};
 use crate::error::{Exit, Failure};
 use crate::serve::{Listener, Remote};
 use crate::server::base::{error::other, log::ACCESS};
 use crate::server::ipc::capability::Capabilities;
+use crate::view::AccountView;
 use crate::wire::{NOT_ALLOWED, Reply, Request};
-use crate::{config::RestrictedSocket, lock::Lock, paths};
+use crate::{lock::Lock, paths};
 
 /// The restricted sockets that are open.
 pub struct RestrictedSockets {
@@ -188,11 +190,39 @@ impl RestrictedSockets {
         })
     }
 
-    /// What may be asked of `asker`'s request; `None` when anything may.
+    /// Whether `asker` may ask something with this verb.
     ///
     /// # Errors
-    /// When this may not, or the socket has just been closed.
+    /// When it may not, or its socket has just been closed.
+    pub fn permit(&self, asker: &Asker, verb: &str) -> Result<(), Reply> {
+        self.judge(asker, verb, None).map(drop)
+    }
+
+    /// How much `asker` may see of the answer to its request. An authorisation URL goes through no
+    /// restricted socket: a process that has it could sign in as another user.
+    ///
+    /// # Errors
+    /// As those of [`RestrictedSockets::permit`].
     pub fn admit(&self, asker: &Asker, request: &mut Request) -> Result<Admitted, Reply> {
+        let verb = request.verb();
+        let args = match request {
+            Request::Show(args) => Some((&args.account, &mut args.no_url)),
+            Request::Refresh(args) => Some((&args.account, &mut args.no_url)),
+            _ => None,
+        };
+        let account = args.map(|(account, no_url)| {
+            *no_url |= asker.listener != FULL;
+            account.as_str()
+        });
+        let admitted = self.judge(asker, verb, account)?;
+        if let Admitted::To(rules) = &admitted {
+            let words = words(rules, asker, verb, account);
+            log::info!(target: ACCESS, "{words}");
+        }
+        Ok(admitted)
+    }
+
+    fn judge(&self, asker: &Asker, verb: &str, account: Option<&str>) -> Result<Admitted, Reply> {
         if asker.listener == FULL {
             return Ok(Admitted::Fully);
         }
@@ -200,19 +230,19 @@ impl RestrictedSockets {
             let socket = state.open.get(&asker.listener);
             socket.map(|socket| socket.rules.clone())
         });
-        let Some(rules) = rules else {
-            return Err(refused("this socket has just been closed"));
+        let rules = rules.ok_or_else(|| refused("this socket has just been closed"))?;
+        let Err(denial) = access::judge(&rules, verb, account) else {
+            return Ok(Admitted::To(rules));
         };
-        let (verb, outcome) = judge(&rules, request);
-        let pid = asker.pid.map(|pid| format!("process {pid} of "));
-        let who = format!("{}user {}", pid.unwrap_or_default(), asker.uid);
-        match &outcome {
-            Ok(()) => log::info!(target: ACCESS, "socket {}: {verb} by {who}", rules.path),
-            Err(_) => {
-                log::warn!(target: ACCESS, "socket {}: {verb} by {who} was refused", rules.path);
+        let words = words(&rules, asker, verb, account);
+        log::warn!(target: ACCESS, "{words} was refused");
+        Err(match denial {
+            Denial::Never => refused(NOT_ALLOWED),
+            Denial::NotHere(allowed) => {
+                refused(&format!("this socket doesn't allow `{}`", allowed.name()))
             }
-        }
-        outcome.map(|()| Admitted::To(rules))
+            Denial::NoAccount => no_account(account.unwrap_or_default()),
+        })
     }
 }
 
@@ -225,57 +255,26 @@ pub enum Admitted {
 }
 
 impl Admitted {
-    /// Whether this account is there as far as the client may tell.
-    pub fn sees(&self, account: &str) -> bool {
+    /// As much of an account as the client may see: of one that isn't there for it, nothing.
+    pub fn shown(&self, view: AccountView) -> Option<AccountView> {
         match self {
-            Admitted::Fully => true,
-            Admitted::To(rules) => access::sees(rules, account),
+            Admitted::Fully => Some(view),
+            Admitted::To(rules) => {
+                access::sees(rules, &view.account).then(|| access::without_sign_in(view))
+            }
         }
     }
 }
 
-/// The request in words for the log, and whether `rules` allow it. An authorisation URL goes
-/// through no restricted socket: a process that has it could sign in as another user.
-fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(), Reply>) {
-    let verb = request.verb();
-    let (asked, no_url) = match request {
-        Request::Show(args) => (
-            RestrictedRequest::Show(&args.account),
-            Some(&mut args.no_url),
-        ),
-        Request::Refresh(args) => (
-            RestrictedRequest::Refresh(&args.account),
-            Some(&mut args.no_url),
-        ),
-        Request::Status => (RestrictedRequest::Status, None),
-        Request::Auth(_)
-        | Request::Await(_)
-        | Request::Dump
-        | Request::Info
-        | Request::Redirect(_)
-        | Request::Reload
-        | Request::Restart
-        | Request::Restore(_)
-        | Request::Revoke(_)
-        | Request::Shutdown
-        | Request::Watch => (RestrictedRequest::Other, None),
-    };
-    let account = match asked {
-        RestrictedRequest::Show(account) | RestrictedRequest::Refresh(account) => account,
-        RestrictedRequest::Status | RestrictedRequest::Other => "",
-    };
-    let words = format!("{verb} {}", crate::text::sanitize(account));
-    let outcome = access::judge(rules, asked).map_err(|denial| match denial {
-        Denial::Never => refused(NOT_ALLOWED),
-        Denial::NotHere(allowed) => {
-            refused(&format!("this socket doesn't allow `{}`", allowed.name()))
-        }
-        Denial::NoAccount => no_account(account),
-    });
-    if let Some(no_url) = no_url {
-        *no_url = true;
-    }
-    (words.trim_end().into(), outcome)
+/// A request in words for the log.
+fn words(rules: &RestrictedSocket, asker: &Asker, verb: &str, account: Option<&str>) -> String {
+    let about = account.map(|name| format!(" {}", crate::text::sanitize(name)));
+    let pid = asker.pid.map(|pid| format!("process {pid} of "));
+    let (about, pid) = (about.unwrap_or_default(), pid.unwrap_or_default());
+    format!(
+        "socket {}: {verb}{about} by {pid}user {}",
+        rules.path, asker.uid
+    )
 }
 
 fn refused(why: &str) -> Reply {

@@ -23,6 +23,9 @@ use crate::{
     wire::{AccountArgs, Reply},
 };
 
+/// How many dumps and restores may be under way at once: they take memory and a thread each.
+const MAX_AT_ONCE: usize = 64;
+
 /// How many accounts are restored in one event: few enough that a `show` hardly waits for it.
 const RESTORED_AT_ONCE: usize = 128;
 
@@ -62,9 +65,14 @@ fn on_its_own(
     name: &'static str,
     work: impl FnOnce(&Arc<Engine>) -> Reply + Send + 'static,
 ) -> Answered {
-    holder
-        .requests
-        .with(|count| *count = count.saturating_add(1));
+    let admitted = holder.requests.with(|count| {
+        let admitted = *count < MAX_AT_ONCE;
+        *count = count.saturating_add(usize::from(admitted));
+        admitted
+    });
+    if !admitted {
+        return failure(Exit::TryLater, "too many dumps and restores at once").into();
+    }
     let ended = |holder: &Holder| {
         holder
             .requests
@@ -97,9 +105,9 @@ pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
 
 /// How all accounts are, as far as the client may tell.
 pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
-    let mut views = engine.with(|core, cx| core.status(cx.now));
-    views.retain(|view| admitted.sees(&view.account));
-    json(&report::status(&views))
+    let views = engine.with(|core, cx| core.status(cx.now));
+    let shown = views.into_iter().filter_map(|view| admitted.shown(view));
+    json(&report::status(&shown.collect::<Vec<_>>()))
 }
 
 /// Obtains a new token.
