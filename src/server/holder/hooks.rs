@@ -184,6 +184,7 @@ impl Hooks {
                 command,
                 uri,
                 device,
+                paste,
                 limit,
             } => {
                 // The reminder before has had its time.
@@ -192,6 +193,9 @@ impl Hooks {
                 if let Some(device) = device {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
+                }
+                if paste {
+                    env.push(("PIZAUTH_MSG".into(), crate::view::PASTE.into()));
                 }
                 self.run(
                     HookKind::Notify,
