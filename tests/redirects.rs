@@ -4,8 +4,8 @@ use url::Url;
 
 use super::support::browser;
 use super::support::daemon::Daemon;
-use super::support::http::Pairs;
-use super::support::provider::{Provider, TOKEN};
+use super::support::http::{Pairs, Response};
+use super::support::provider::{Provider, Scripted, TOKEN};
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -229,4 +229,19 @@ fn an_address_that_was_cut_or_escaped_on_the_way_is_told_of_or_mended() {
         "work: authorised\n"
     );
     assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// Row 93: what stands around the tokens costs no code.
+// Covers: 93
+#[test]
+fn row_93_a_reply_with_many_headers_is_read() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let body = "{\"access_token\":\"at\",\"token_type\":\"bearer\",\"expires_in\":3600}";
+    let mut reply = Response::new(200, "application/json", body);
+    let cookies = (0..110).map(|n| ("Set-Cookie".to_owned(), format!("c{n}={}", "y".repeat(590))));
+    reply.headers.0.extend(cookies);
+    provider.script(TOKEN, Scripted::Reply(reply));
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), "at");
 }
