@@ -39,7 +39,12 @@ pub enum Verb {
         config: Option<PathBuf>,
     },
     /// Take an authorization response from the command line, or from stdin.
-    Redirect(Option<String>),
+    Redirect {
+        /// What the browser ended with; without, it is read from stdin.
+        address: Option<String>,
+        /// Whose sign-in it is, if it is a bare code.
+        account: Option<String>,
+    },
     /// Obtain a new token now.
     Refresh(AccountOptions),
     /// Have a provider register a client.

@@ -52,9 +52,9 @@ const MAX_IDLE: Duration = Duration::from_secs(1);
 /// daemon's workers. With fewer, requests that end together close what the next ones open again.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 
-/// How much of a reply a connection has room for at once, in bytes: the head must fit as a whole, and
-/// a longer one than this isn't understood anyway.
-const READ_BUFFER: usize = 64 << 10;
+/// How much of a reply a connection has room for at once, in bytes: the head must fit as a whole, with
+/// all the cookies of a proxy. (Of its lines ureq-proto takes 128.)
+const READ_BUFFER: usize = 128 << 10;
 
 /// How much of a request a connection has room for at once, in bytes: a line of the head must fit as
 /// a whole, and is configured or a URL.
@@ -103,6 +103,7 @@ impl Agents {
                 .max_idle_connections(MAX_IDLE_CONNECTIONS)
                 .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
                 .input_buffer_size(READ_BUFFER)
+                .max_response_header_size(READ_BUFFER)
                 .output_buffer_size(WRITE_BUFFER)
                 .max_redirects(0)
                 .max_redirects_will_error(false)

@@ -76,6 +76,9 @@ pub struct AccountReport {
     /// The code to enter on any device, of a sign-in that is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_device: Option<DeviceReport>,
+    /// Whether the address of its last page, or the code on it, is to be pasted into `redirect`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sign_in_paste: bool,
     /// Why the last sign-in ended without tokens, or why this one isn't completed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_error: Option<String>,
@@ -318,11 +321,13 @@ fn put_sign_in(account: &mut AccountReport, sign_in: &SignInView) {
             since,
             reminded,
             device,
+            paste,
             failed,
         } => {
             put("pending", Some(*since), failed.as_ref());
             account.sign_in_device = device.as_ref().map(DeviceReport::of);
             account.sign_in_reminded = *reminded;
+            account.sign_in_paste = *paste;
         }
         SignInView::Exchanging { since, trouble } => {
             put("completing", Some(*since), trouble.as_ref());
@@ -471,6 +476,7 @@ mod tests {
                 since: AT,
                 reminded: None,
                 device: None,
+                paste: true,
                 failed: Some(reason()),
             },
             discovery: None,
@@ -488,7 +494,7 @@ mod tests {
                  \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\
-                 \"sign_in_since_unix\":1700000000,\"sign_in_error\":\"it said no\",\
+                 \"sign_in_since_unix\":1700000000,\"sign_in_paste\":true,\"sign_in_error\":\"it said no\",\
                  \"sign_in_hint\":\"ask again\"}}]}}"
             )
         );

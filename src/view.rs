@@ -150,6 +150,8 @@ pub enum SignInView {
         failed: Option<ReasonView>,
         /// The code to enter, if there is one.
         device: Option<DeviceView>,
+        /// Whether the address of the last page, or the code on it, is to be pasted.
+        paste: bool,
     },
     /// The user is back and the code is being exchanged.
     Exchanging {
@@ -171,6 +173,9 @@ pub enum SignInStart {
         browser_uri: Option<String>,
         /// The code to enter.
         device: Option<DeviceView>,
+        /// Whether the address of the last page, or the code on it, is to be pasted.
+        #[serde(default)]
+        paste: bool,
     },
     /// The code is being asked for.
     AskingForCode,
@@ -179,6 +184,10 @@ pub enum SignInStart {
     /// It has ended.
     Over,
 }
+
+/// What else there is to do for a sign-in whose last page isn't this program's.
+pub const PASTE: &str = "after signing in, give the address of the last page, or the code that it \
+                         shows, to `pizauth redirect`";
 
 /// How to sign in from any device (RFC 8628, 3.2). All of it is safe to show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

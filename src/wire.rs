@@ -157,9 +157,12 @@ pub struct RevokeArgs {
 /// The arguments of `redirect`.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedirectArgs {
-    /// Where the browser was sent.
+    /// Where the browser was sent, or the code that it shows there.
     #[serde(with = "plain")]
     pub address: Secret,
+    /// Whose sign-in it is, if it is a bare code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// A secret as a plain string in JSON.
@@ -593,6 +596,7 @@ mod tests {
             Request::Info,
             Request::Redirect(RedirectArgs {
                 address: Secret::new("http://localhost/?code=ä".into()),
+                account: Some("work".into()),
             }),
             Request::Refresh(account()),
             Request::Reload,

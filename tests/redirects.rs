@@ -4,8 +4,8 @@ use url::Url;
 
 use super::support::browser;
 use super::support::daemon::Daemon;
-use super::support::http::Pairs;
-use super::support::provider::{Provider, TOKEN};
+use super::support::http::{Pairs, Response};
+use super::support::provider::{Provider, Scripted, TOKEN};
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -114,4 +114,134 @@ fn a_pasted_or_posted_response_counts_only_at_its_own_redirect() {
     let refusal = address.replace("code=", "error=access_denied&x=");
     assert_eq!(browser::get(&refusal).status(), 400);
     mix.is_harmless();
+}
+
+// ---- redirects that end elsewhere -----------------------------------------------------------------
+
+const PASTE: &str = "after signing in, give the address of the last page, or the code that it shows, \
+                     to `pizauth redirect`";
+
+/// Redirects that no listener of ours is for.
+const ELSEWHERE: [&str; 5] = [
+    "https://login.example/common/oauth2/nativeclient",
+    "https://Proxy.Example:8443",
+    "https://proxy.example/a?b=c",
+    "http://auth.example/cb",
+    "urn:ietf:wg:oauth:2.0:oob",
+];
+
+#[test]
+fn a_redirect_that_ends_elsewhere_is_sent_letter_by_letter_and_completed_by_paste() {
+    for uri in ELSEWHERE {
+        let provider = Provider::start();
+        let daemon = started(&provider.account_with("work", &redirect(uri)));
+        let url = daemon.authorization_url("work");
+        assert_eq!(parameter(&url, "redirect_uri"), uri);
+        let address = browser::callback_of(&url);
+        let said = daemon.run(&["redirect", &address]);
+        assert_eq!(said.ok(), "work: authorised\n", "{uri}");
+        let sent = provider.requests(TOKEN);
+        assert_eq!(sent[0].form.get("redirect_uri"), Some(uri));
+        assert_eq!(daemon.token("work"), "at-1");
+    }
+}
+
+#[test]
+fn whoever_asks_to_sign_in_says_what_becomes_of_the_last_page() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("asked");
+    let notify = record.option("auth_notify_cmd", &["PIZAUTH_URL", "PIZAUTH_MSG"]);
+    let account = provider.account_with("work", &redirect(ELSEWHERE[0]));
+    let usual = provider.account("usual");
+    daemon.write_config(&format!("{notify}{account}{usual}"));
+    daemon.start();
+    let output = daemon.run(&["show", "work"]);
+    let said = output.failed(77);
+    assert!(said.ends_with(&format!("\n{PASTE}\n")), "{said}");
+    let url = daemon.authorization_url("work");
+    assert_eq!(record.wait_lines(1), [format!("{url}\t{PASTE}")]);
+    let auth = daemon.run(&["auth", "-n", "work"]);
+    let ways = format!("Sign in with a browser; {PASTE}:\n  {url}\n");
+    assert!(auth.ok().starts_with(&ways), "{auth:?}");
+    assert!(daemon.run(&["status"]).ok().contains(PASTE));
+    let status = daemon.run(&["status", "-j"]);
+    assert!(status.ok().contains("\"sign_in_paste\":true"), "{status:?}");
+    let usual = daemon.run(&["show", "usual"]);
+    assert!(!usual.failed(77).contains("pizauth redirect"), "{usual:?}");
+}
+
+/// The code that the provider shows after signing in at `url`.
+fn code_at(url: &str) -> String {
+    parameter(&browser::callback_of(url), "code")
+}
+
+#[test]
+fn a_bare_code_is_for_the_one_sign_in_that_ends_elsewhere() {
+    let provider = Provider::start();
+    let daemon = started(&format!(
+        "{}{}{}",
+        provider.account_with("club", &redirect(ELSEWHERE[4])),
+        provider.account_with("work", &redirect(ELSEWHERE[0])),
+        provider.account("usual"),
+    ));
+    let unclear = |args: &[&str]| {
+        let output = daemon.run(args);
+        let why = output.failed(64).to_owned();
+        assert!(why.contains("which sign-in this code is for"), "{why}");
+    };
+    let usual = daemon.authorization_url("usual");
+    unclear(&["redirect", &code_at(&usual)]);
+    unclear(&["redirect", "-a", "usual", &code_at(&usual)]);
+    unclear(&["redirect", "-a", "club", "1234567"]);
+    let club = code_at(&daemon.authorization_url("club"));
+    let work = daemon.authorization_url("work");
+    unclear(&["redirect", &club]);
+    unclear(&["redirect", "-a", "nobody", &club]);
+    // An address without a state is for the one whose redirect it is.
+    let address = format!("{}?code={}", ELSEWHERE[0], code_at(&work));
+    let said = daemon.run_with(&["redirect"], format!("{address}&amp;x=y\n").as_bytes());
+    assert_eq!(said.ok(), "work: authorised\n");
+    let elsewhere = format!("https://evil.example/?code={club}");
+    assert!(
+        daemon
+            .run(&["redirect", &elsewhere])
+            .failed(64)
+            .contains("no state")
+    );
+    assert_eq!(daemon.run(&["redirect", &club]).ok(), "club: authorised\n");
+    assert_eq!(provider.requests(TOKEN).len(), 2);
+}
+
+#[test]
+fn an_address_that_was_cut_or_escaped_on_the_way_is_told_of_or_mended() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let whole = browser::callback_of(&daemon.authorization_url("work"));
+    let (cut, _) = whole.split_once('&').expect("two parameters");
+    let why = daemon.run(&["redirect", cut]);
+    let hint =
+        "a shell cuts it at `&`, so put it in quotes, or run `pizauth redirect` and paste it there";
+    assert!(why.failed(64).contains(hint), "{why:?}");
+    let escaped = whole.replace('&', "&amp;");
+    assert_eq!(
+        daemon.run(&["redirect", &escaped]).ok(),
+        "work: authorised\n"
+    );
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// Row 93: what stands around the tokens costs no code.
+// Covers: 93
+#[test]
+fn row_93_a_reply_with_many_headers_is_read() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    let body = "{\"access_token\":\"at\",\"token_type\":\"bearer\",\"expires_in\":3600}";
+    let mut reply = Response::new(200, "application/json", body);
+    let cookies = (0..110).map(|n| ("Set-Cookie".to_owned(), format!("c{n}={}", "y".repeat(590))));
+    reply.headers.0.extend(cookies);
+    provider.script(TOKEN, Scripted::Reply(reply));
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), "at");
 }

@@ -2,9 +2,10 @@
 //! whatever else outlives a server.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::support::daemon::Daemon;
 use super::support::hooks::option;
@@ -407,6 +408,91 @@ fn the_example_for_age_survives_a_reboot() {
             .unwrap()
             .starts_with(b"age-encryption.org/v1")
     );
+}
+
+/// A server that is killed while it saves looks like one that has ended: the command's input ends
+/// there. What was saved before stays.
+#[test]
+fn the_examples_keep_the_last_state_when_only_a_part_of_the_next_one_comes() {
+    let work = tempfile::tempdir().unwrap();
+    let bin = work.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let program = |name: &str, script: &str| {
+        fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for name in ["age", "gpg", "systemd-creds", "secret-tool"] {
+        program(name, "exec cat");
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    // More than a pipe holds.
+    let whole: Vec<u8> = (0..300_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    for name in ["age", "gpg", "systemd-creds"] {
+        let save = |bytes: &[u8], length: Option<&str>| {
+            let mut command = Command::new(example(&format!("{name}.sh")));
+            command.arg("save").env_clear().env("PATH", &path);
+            command
+                .env("XDG_STATE_HOME", work.path())
+                .env("HOME", work.path());
+            if let Some(length) = length {
+                command.env("PIZAUTH_BYTES", length);
+            }
+            let mut child = command
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(bytes).unwrap();
+            child.wait_with_output().unwrap()
+        };
+        let saved = || {
+            let directory = work.path().join("pizauth");
+            let files = fs::read_dir(directory)
+                .unwrap()
+                .map(|file| file.unwrap().path());
+            let mut files = files.filter(|file| file.extension().is_some_and(|end| end != "new"));
+            let file = files.find(|file| match name {
+                "age" => file.ends_with("tokens.age"),
+                "gpg" => file.ends_with("tokens.gpg"),
+                _ => file.ends_with("tokens.cred"),
+            });
+            fs::read(file.unwrap()).unwrap()
+        };
+        assert!(save(&whole, Some("300000")).status.success(), "{name}");
+        assert_eq!(saved(), whole);
+        let cut = save(&whole[..150_000], Some("300000"));
+        assert!(!cut.status.success(), "{name}");
+        let why = String::from_utf8(cut.stderr).unwrap();
+        assert!(
+            why.contains("only 150000 of 300000 bytes have come"),
+            "{why}"
+        );
+        assert_eq!(saved(), whole);
+        // An older server doesn't say.
+        assert!(save(&whole[..5], None).status.success(), "{name}");
+        assert_eq!(saved(), &whole[..5]);
+    }
+}
+
+#[test]
+fn the_save_command_hears_how_long_the_state_is() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("lengths");
+    let save = option(
+        "state_save_cmd",
+        &format!(
+            "PIZAUTH_MSG=$(wc -c | tr -d ' '); export PIZAUTH_MSG; {}",
+            record.command(&["PIZAUTH_BYTES", "PIZAUTH_MSG"])
+        ),
+    );
+    daemon.write_config(&format!("{save}{}", provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    let lines = record.wait_lines(1);
+    let (said, counted) = lines[0].split_once('\t').expect("two values");
+    assert_eq!(said, counted);
+    assert!(said.parse::<usize>().unwrap() > 100, "{said}");
 }
 
 #[test]

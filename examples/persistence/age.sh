@@ -17,11 +17,23 @@ key=${PIZAUTH_AGE_KEY:-$HOME/.config/pizauth-age.key}
 recipients=${PIZAUTH_AGE_RECIPIENTS:-$HOME/.config/pizauth-age.pub}
 file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age
 
+# The state, in $state as text. What a server sends that is killed meanwhile
+# ends early, and must not replace the last one.
+whole() {
+    state=$(base64)
+    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
+        echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
+        exit 1
+    }
+}
+
 case ${1:-} in
 save)
     # A new file takes the old one's place in one step, and only when whole.
+    whole
     mkdir -p "${file%/*}"
-    age -R "$recipients" >"$file.new"
+    printf '%s' "$state" | base64 -d | age -R "$recipients" >"$file.new"
     mv -f "$file.new" "$file"
     ;;
 load)

@@ -10,11 +10,23 @@ set -eu
 
 store=${PASSWORD_STORE_DIR:-$HOME/.password-store}
 
+# The state, in $state as text. What a server sends that is killed meanwhile
+# ends early, and must not replace the last one.
+whole() {
+    state=$(base64)
+    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
+        echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
+        exit 1
+    }
+}
+
 case ${1:-} in
 save)
     # The store keeps text. What pass writes may be cut off, so it goes to
     # another name first.
-    base64 | pass insert --multiline --force pizauth-new >/dev/null
+    whole
+    printf '%s\n' "$state" | pass insert --multiline --force pizauth-new >/dev/null
     pass mv --force pizauth-new pizauth >/dev/null
     ;;
 load)

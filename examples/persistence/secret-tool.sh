@@ -8,10 +8,22 @@
 # pizauth.conf(5)). The keyring replaces an entry in one step.
 set -eu
 
+# The state, in $state as text. What a server sends that is killed meanwhile
+# ends early, and must not replace the last one.
+whole() {
+    state=$(base64)
+    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
+        echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
+        exit 1
+    }
+}
+
 case ${1:-} in
 save)
     # The keyring keeps text.
-    base64 | secret-tool store --label='pizauth tokens' application pizauth
+    whole
+    printf '%s\n' "$state" | secret-tool store --label='pizauth tokens' application pizauth
     ;;
 load)
     # An entry that isn't there is no error, and told apart by the silence.

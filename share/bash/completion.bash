@@ -80,6 +80,7 @@ _pizauth() {
         -f | --format | -m | --min-valid | -w | --wait | --user | --host | --port)
             [[ $verb == show || $verb == git-credential || $verb == test ]] && ((i++))
             ;;
+        -a | --account) [[ $verb == redirect ]] && ((i++)) ;;
         -n | --name | -s | --scope | -t | --token-cmd) [[ $verb == register ]] && ((i++)) ;;
         -*) ;;
         *)
@@ -102,6 +103,7 @@ _pizauth() {
     git-credential) options+=(-b --bearer -m --min-valid -u --no-url -w --wait --user) ;;
     info) options+=(-c --config -j --json) ;;
     watch | status) options+=(-j --json) ;;
+    redirect) options+=(-a --account) ;;
     refresh) options+=(-u --no-url) ;;
     register) options+=(-n --name -s --scope -t --token-cmd) ;;
     revoke) options+=(-l --local) ;;
@@ -122,6 +124,7 @@ _pizauth() {
     show:--user | show:--host | show:--port) value="other" ;;
     git-credential:-m | git-credential:--min-valid | git-credential:-w) value="other" ;;
     git-credential:--wait | git-credential:--user | test:--user) value="other" ;;
+    redirect:-a | redirect:--account) value="other" ;;
     register:-n | register:--name | register:-s | register:--scope) value="other" ;;
     register:-t | register:--token-cmd) value="other" ;;
     esac

@@ -83,6 +83,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from test' --long
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option n --long-option name --require-parameter --description 'Call the account so'
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option s --long-option scope --require-parameter --description 'What the tokens shall be good for'
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option t --long-option token-cmd --require-parameter --description 'Prints the token that the provider wants first'
+complete --command pizauth --condition '__fish_seen_subcommand_from redirect' --short-option a --long-option account --require-parameter --no-files --arguments '(__pizauth_accounts)' --description 'Whose sign-in a bare code is for'
 complete --command pizauth --condition '__fish_seen_subcommand_from revoke' --short-option l --long-option local --description 'Do not tell the provider'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option c --long-option config --require-parameter --force-files --description 'Read this configuration'
 complete --command pizauth --condition '__fish_seen_subcommand_from server' --short-option d --long-option debug --description 'Stay in the foreground, log to standard error'

@@ -258,7 +258,10 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         }),
         "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
         "info" => Verb::Info { json, config },
-        "redirect" => Verb::Redirect(given.operand(0)),
+        "redirect" => Verb::Redirect {
+            address: given.operand(0),
+            account: given.read("account", &TEXT)?,
+        },
         "refresh" => Verb::Refresh(account),
         "register" => Verb::Register(register(&given)?),
         "reload" => Verb::Reload,

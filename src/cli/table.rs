@@ -103,7 +103,8 @@ pub const VERBS: &[Spec] = verbs! {
     "info": "show paths, version and ports"
         [JSON]
         ["config" 'c' <"file">: "name this configuration"];
-    "redirect" "[address]": "complete a sign-in with the address that the browser ended at";
+    "redirect" "[address]": "complete a sign-in with the address that the browser ended at"
+        ["account" 'a' <"account">: "whose sign-in it is, for a code without an address"];
     "refresh" "account": "obtain a new access token now" [NO_URL];
     "register" "issuer": "have a provider register a client, and print its account"
         ["name" 'n' <"account">: "call the account so; else after the provider's host"]

@@ -71,8 +71,20 @@ fn command_lines_mean_what_the_manual_says() {
                 config: Some("x".into()),
             },
         ),
-        ("redirect", Verb::Redirect(None)),
-        ("redirect a:/?b", Verb::Redirect(Some("a:/?b".into()))),
+        (
+            "redirect",
+            Verb::Redirect {
+                address: None,
+                account: None,
+            },
+        ),
+        (
+            "redirect -a work a:/?b",
+            Verb::Redirect {
+                address: Some("a:/?b".into()),
+                account: Some("work".into()),
+            },
+        ),
         ("refresh work", Verb::Refresh(account(false))),
         (
             "register --scope a:b -s c -n x -t y op.example",

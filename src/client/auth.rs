@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::patience::Patience;
 use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
-use crate::view::{DeviceView, SignInStart};
+use crate::view::{DeviceView, PASTE, SignInStart};
 use crate::wire::{self, AuthArgs, Request};
 use crate::{cli::AuthOptions, error::Failure, secret::SecretBytes, text::sanitize, time::humane};
 
@@ -26,8 +26,9 @@ pub(super) fn run(options: &AuthOptions) -> Result<(), Failure> {
         SignInStart::Open {
             browser_uri,
             device,
+            paste,
         } => {
-            let addresses = Addresses::new(browser_uri.as_deref(), device.as_ref());
+            let addresses = Addresses::new(browser_uri.as_deref(), device.as_ref(), paste);
             print(addresses.text(options.qr).as_bytes())?;
             if options.open {
                 open(addresses.here);
@@ -66,6 +67,8 @@ fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
 struct Addresses<'a> {
     browser: Option<&'a str>,
     device: Option<&'a DeviceView>,
+    /// Whether what the browser ends with is to be pasted.
+    paste: bool,
     /// The one to open in a browser on this machine.
     here: &'a str,
     /// The one to open on a phone.
@@ -73,7 +76,7 @@ struct Addresses<'a> {
 }
 
 impl<'a> Addresses<'a> {
-    fn new(browser: Option<&'a str>, device: Option<&'a DeviceView>) -> Self {
+    fn new(browser: Option<&'a str>, device: Option<&'a DeviceView>, paste: bool) -> Self {
         let code = device.map(|device| {
             let complete = device.verification_uri_complete.as_deref();
             complete.unwrap_or(&device.verification_uri)
@@ -81,6 +84,7 @@ impl<'a> Addresses<'a> {
         Addresses {
             browser,
             device,
+            paste,
             here: browser.or(code).unwrap_or_default(),
             elsewhere: code.or(browser).unwrap_or_default(),
         }
@@ -90,11 +94,14 @@ impl<'a> Addresses<'a> {
     fn text(&self, with_qr: bool) -> String {
         let mut text = String::new();
         if let Some(uri) = self.browser {
-            text.push_str(&format!(
-                "Sign in with a browser on this machine:\n  {}\n\
-                 If it runs elsewhere, paste the address that it ends at into `pizauth redirect`.\n",
-                line(uri)
-            ));
+            let uri = line(uri);
+            text.push_str(&match self.paste {
+                true => format!("Sign in with a browser; {PASTE}:\n  {uri}\n"),
+                false => format!(
+                    "Sign in with a browser on this machine:\n  {uri}\n\
+                     If it runs elsewhere, paste the address that it ends at into `pizauth redirect`.\n"
+                ),
+            });
         }
         if let Some(device) = self.device {
             text.push_str(&format!(

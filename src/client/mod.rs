@@ -62,7 +62,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
         Verb::Info { json, config } => info::run(*json, config.as_deref()),
-        Verb::Redirect(address) => redirect(address.as_deref()),
+        Verb::Redirect { address, account } => redirect(address.as_deref(), account.clone()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
         Verb::Register(options) => register::run(options),
         Verb::Reload => say(Request::Reload),
@@ -194,7 +194,7 @@ fn revoke(account: &str, local: bool) -> Result<(), Failure> {
 }
 
 /// Hands on the address that a browser was sent to, and says what came of it.
-fn redirect(address: Option<&str>) -> Result<(), Failure> {
+fn redirect(address: Option<&str>, account: Option<String>) -> Result<(), Failure> {
     let text = match address {
         Some(address) => Zeroizing::new(address.to_owned()),
         None => pasted()?,
@@ -206,13 +206,14 @@ fn redirect(address: Option<&str>) -> Result<(), Failure> {
     })?;
     say(Request::Redirect(RedirectArgs {
         address: Secret::new(address.to_owned()),
+        account,
     }))
 }
 
 /// What stdin has up to the end of its first line that isn't empty.
 fn pasted() -> Result<Zeroizing<String>, Failure> {
     if io::stdin().is_terminal() {
-        tell("Paste the address that the browser was sent to:\n");
+        tell("Paste the address that the browser ended at, or the code that its page shows:\n");
     }
     let mut line = Zeroizing::new(String::new());
     let limit = wire::MAX_REQUEST_BYTES as u64 / 2;

@@ -8,7 +8,7 @@ use super::{ask, may_colour, older, print, read};
 use crate::report::{AccountReport, DiscoveryReport, Status};
 use crate::text::{sanitize, shell_word};
 use crate::time::{Wall, humane};
-use crate::{error::Failure, wire::Request};
+use crate::{error::Failure, view::PASTE, wire::Request};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     let mut body = match ask(&Request::Status) {
@@ -184,6 +184,9 @@ fn pending(account: &AccountReport, since: Wall, why: Option<String>, now: Wall)
             sanitize(&device.user_code),
             humane(device.expires.unwrap_or(now).since(now))
         ));
+    }
+    if account.sign_in_paste {
+        pending.push_str(&format!("; {PASTE}"));
     }
     if let Some(why) = why {
         pending.push_str(&format!("; the last one failed: {why}"));
@@ -431,6 +434,7 @@ mod tests {
             since,
             reminded,
             device: None,
+            paste: false,
             failed: None,
         };
         for (sign_in, text) in [
@@ -455,9 +459,12 @@ mod tests {
                     since: past(1),
                     reminded: None,
                     device: None,
+                    paste: true,
                     failed: Some(reason(Some("sign in"))),
                 },
-                "authorisation pending for 1s; the last one failed: invalid_grant: gone (sign in)",
+                "authorisation pending for 1s; after signing in, give the address of the last page, \
+                 or the code that it shows, to `pizauth redirect`; \
+                 the last one failed: invalid_grant: gone (sign in)",
             ),
             (
                 SignInView::Exchanging {

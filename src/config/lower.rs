@@ -189,6 +189,9 @@ impl Listeners {
     }
 }
 
+/// An account's registration, device authorization endpoint and pasted redirect.
+type Endpoints = (Registration, Option<Arc<Url>>, Option<Arc<str>>);
+
 /// Turns blocks into accounts, one after the other.
 struct Accounts<'s, 'a> {
     source: &'s Source<'a>,
@@ -208,7 +211,8 @@ impl<'a> Accounts<'_, 'a> {
     fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
         let name = self.name(block)?;
         let section = Section::new(self.source, &block.settings, Level::Account)?;
-        let (registration, device_auth_uri) = self.registration(&section, &name)?;
+        let (registration, device_auth_uri, pasted_redirect) =
+            self.registration(&section, &name)?;
         let token_file = self.token_file(&section, &registration)?;
         self.warnings.extend(section.warnings());
         Ok(Account {
@@ -217,18 +221,19 @@ impl<'a> Accounts<'_, 'a> {
             registration: Arc::new(registration),
             device_auth_uri,
             revocation_uri: self.endpoint(&section, "revocation_uri")?,
+            pasted_redirect,
             policy: section.policy(self.policy)?,
             token_file: token_file.map(Arc::new),
         })
     }
 
-    /// To whom the account's tokens belong, and the endpoint beside it. The endpoints that an issuer
+    /// To whom the account's tokens belong, and what isn't part of it. The endpoints that an issuer
     /// doesn't make superfluous must be there.
     fn registration(
         &mut self,
         section: &Section<'_, 'a>,
         account: &Text<'a>,
-    ) -> Result<(Registration, Option<Arc<Url>>), ConfigError> {
+    ) -> Result<Endpoints, ConfigError> {
         let issuer = section.filled("issuer")?;
         let issuer = issuer.map(|text| value::issuer(self.source, "issuer", &text));
         let issuer = issuer.transpose()?;
@@ -248,13 +253,11 @@ impl<'a> Accounts<'_, 'a> {
         };
         let auth_uri = self.endpoint(section, "auth_uri")?;
         let by_browser = source.is_person() && (auth_uri.is_some() || issuer.is_some());
+        let (redirect_uri, pasted_redirect) = self.redirect_uri(section, account, by_browser)?;
         let registration = Registration {
             source,
             issuer: issuer.map(Arc::from),
-            redirect_uri: {
-                let uri = self.redirect_uri(section, account, by_browser)?;
-                self.shared(uri)
-            },
+            redirect_uri: self.shared(redirect_uri),
             auth_uri,
             token_uri: self.endpoint(section, "token_uri")?,
             client_id: client_id.into_owned(),
@@ -262,7 +265,7 @@ impl<'a> Accounts<'_, 'a> {
             auth_uri_fields: self.auth_uri_fields(section)?,
             token_uri_fields: self.fields(section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
         };
-        Ok((registration, device_auth_uri))
+        Ok((registration, device_auth_uri, pasted_redirect))
     }
 
     /// Where the access token is written to: no two accounts may share a file.
@@ -378,35 +381,51 @@ impl<'a> Accounts<'_, 'a> {
         uri
     }
 
-    /// The redirection endpoint: there must be a listener for it, if it is used.
+    /// The redirection endpoint, and its text where nothing can listen for it. There must be a
+    /// listener for one on this machine, if it is used.
     fn redirect_uri(
         &mut self,
         section: &Section<'_, 'a>,
         account: &Text,
         used: bool,
-    ) -> Result<Url, ConfigError> {
+    ) -> Result<(Url, Option<Arc<str>>), ConfigError> {
         let written = section.string("redirect_uri")?;
         let text = written.clone().unwrap_or(Text {
             value: REDIRECT_URI.into(),
             span: account.span,
         });
         let uri = value::uri(self.source, "redirect_uri", &text, UriKind::Redirect)?;
+        let is_web = matches!(uri.scheme(), "http" | "https");
         // The browser hands a private-use one to a program: no listener is asked.
-        if !used || !matches!(uri.scheme(), "http" | "https") {
-            return Ok(uri);
+        if !used || (!is_web && uri.scheme() != "urn") {
+            return Ok((uri, None));
         }
         let (option, listen) = self.listeners.of(&uri);
+        let is_heard = matches!(listen, Listen::On { host, .. } if value::hears(host, &uri));
+        if !(is_web && is_heard || value::is_loopback(&uri)) {
+            if uri.scheme() == "http" {
+                let what = "`redirect_uri` isn't on this machine: the address that the browser ends \
+                            at is for `pizauth redirect`";
+                self.warnings.push((text.span, what.into()));
+            }
+            return Ok((uri, Some(Arc::from(&*text.value))));
+        }
+        let subject = match written {
+            Some(_) => "`redirect_uri`".into(),
+            None => format!(
+                "account {} with its default `redirect_uri`",
+                quoted(&account.value)
+            ),
+        };
         let Listen::On { port, .. } = listen else {
-            let subject = match written {
-                Some(_) => "`redirect_uri`".into(),
-                None => format!(
-                    "account {} with its default `redirect_uri`",
-                    quoted(&account.value)
-                ),
-            };
             let what = format!("{subject} needs `{option}`, which is `none`");
             return Err(self.source.error(text.span, what));
         };
+        if !is_heard {
+            let what = format!("{subject} is on an address where `{option}` doesn't listen");
+            let hint = "another program could listen there: the two must have the same address";
+            return Err(self.source.error(text.span, what).hint(hint));
+        }
         if let Some(named) = uri.port().filter(|named| named != port) {
             let what = format!(
                 "the port {named} of `redirect_uri` gives way to the port of `{option}`; \
@@ -414,7 +433,7 @@ impl<'a> Accounts<'_, 'a> {
             );
             self.warnings.push((text.span, what));
         }
-        Ok(uri)
+        Ok((uri, None))
     }
 
     /// How the client proves who it is: a method and a secret that go together.

@@ -136,6 +136,9 @@ pub struct Account {
     /// The revocation endpoint (RFC 7009), to which only `revoke` sends anything. Not part of the
     /// registration: it is added in order to revoke the tokens that there are.
     pub revocation_uri: Option<Arc<Url>>,
+    /// The redirection endpoint, letter by letter, where this server can't listen for it: the user
+    /// pastes what the browser ends with. Not part of the registration, which has the same address.
+    pub pasted_redirect: Option<Arc<str>>,
     /// When its tokens are refreshed.
     pub policy: Policy,
     /// Where its access token is written to, for programs that can't ask.
@@ -279,7 +282,8 @@ pub struct Registration {
     pub token_uri: Option<Arc<Url>>,
     /// The client identifier (RFC 6749, 2.2).
     pub client_id: String,
-    /// The redirection endpoint (RFC 6749, 3.1.2) as configured; its port is the listener's.
+    /// The redirection endpoint (RFC 6749, 3.1.2) as configured; where there is a listener for it,
+    /// its port is the listener's.
     pub redirect_uri: Arc<Url>,
     /// The scopes asked for, in the order of the file.
     pub scopes: Vec<String>,

@@ -288,9 +288,13 @@ impl Failure<'_> {
             Some(_) if c.is_control() => {
                 format!("unexpected control character U+{:04X}", u32::from(c))
             }
-            Some(quoted) => format!("unexpected character {quoted}"),
+            Some(quoted) => match look_alike(c) {
+                Some((name, _)) => format!("unexpected {name} (U+{:04X})", u32::from(c)),
+                None => format!("unexpected character {quoted}"),
+            },
         };
         let hint = match c {
+            _ if look_alike(c).is_some() => look_alike(c).map(|(_, hint)| hint),
             '#' => Some("a comment starts with `//`"),
             '/' => Some("a comment starts with `//` and ends with its line"),
             '\'' | '\u{2018}'..='\u{201f}' | '`' => Some("strings stand in double quotes: \"…\""),
@@ -325,4 +329,21 @@ impl Failure<'_> {
             error
         }
     }
+}
+
+/// A character that can't be seen, or can't be told from one that may stand in a configuration, as
+/// web pages and word processors put it there: its name, and what to do.
+fn look_alike(c: char) -> Option<(&'static str, &'static str)> {
+    const SPACE: &str = "type an ordinary space in its place";
+    Some(match c {
+        '\u{a0}' | '\u{202f}' => ("no-break space", SPACE),
+        '\u{2000}'..='\u{200a}' | '\u{205f}' | '\u{3000}' => ("wide space", SPACE),
+        '\u{feff}' => ("byte order mark", "delete it; it can't be seen"),
+        '\u{200b}' => ("zero-width space", "delete it; it can't be seen"),
+        '\u{ad}' | '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => {
+            ("invisible character", "delete it, or type the line anew")
+        }
+        '\u{37e}' => ("Greek question mark", "type a semicolon in its place"),
+        _ => return None,
+    })
 }

@@ -159,8 +159,8 @@ pub(super) enum UriKind {
     Provider,
     /// The provider's, and the user has said that it may do without TLS anywhere.
     PlainProvider,
-    /// The redirection endpoint: http or https, under any name, since names that providers
-    /// insist on may well resolve to this machine; or a private-use scheme.
+    /// The redirection endpoint: http or https, under any name, since it may be a page of the
+    /// provider's; a private-use scheme; or the provider shows the code.
     Redirect,
 }
 
@@ -189,7 +189,7 @@ pub(super) fn uri(
         let hint = (!text.value.contains(':')).then(|| start.into());
         error.maybe_hint(hint)
     })?;
-    if endpoint == UriKind::Redirect && url.scheme().contains('.') {
+    if endpoint == UriKind::Redirect && is_no_web_address(&url) {
         return private_use(url, refuse);
     }
     if !matches!(url.scheme(), "http" | "https") {
@@ -229,6 +229,29 @@ pub(super) fn uri(
         return Err(refuse("has the port 0, which nothing can listen on"));
     }
     Ok(url)
+}
+
+/// Redirection endpoints that are none: the provider shows the code.
+const OUT_OF_BAND: [&str; 2] = [
+    "urn:ietf:wg:oauth:2.0:oob",
+    "urn:ietf:wg:oauth:2.0:oob:auto",
+];
+
+/// Whether no web server is meant by a redirection endpoint.
+fn is_no_web_address(url: &Url) -> bool {
+    url.scheme().contains('.') || OUT_OF_BAND.contains(&url.as_str())
+}
+
+/// Whether a listener on `host` hears a browser that is sent to `uri`. One that other machines reach
+/// may have any name; one on the loopback interface is on both of its usual addresses.
+pub(super) fn hears(host: &str, uri: &Url) -> bool {
+    let wanted = uri.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_usual = |host: &str| {
+        ["localhost", "127.0.0.1", "::1"].contains(&host) || host.ends_with(".localhost")
+    };
+    host.eq_ignore_ascii_case(wanted)
+        || !is_loopback_host(host)
+        || (is_usual(wanted) && is_usual(&host.to_ascii_lowercase()))
 }
 
 /// A redirection endpoint with a private-use scheme: the domain name of its author, backwards

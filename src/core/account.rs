@@ -56,15 +56,6 @@ enum Reminder {
     WithWhatThereIs,
 }
 
-/// What became of an authorization response.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    Wait,
-    Refused(Refusal),
-    OtherProvider,
-    Stale,
-}
-
 /// One account of the config.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -74,6 +65,7 @@ pub(super) struct Account {
     credentials: Credentials,
     policy: Policy,
     token_file: Option<Arc<TokenFile>>,
+    pasted_redirect: Option<Arc<str>>,
     published: TokenFileState,
     configured: OptionalEndpoints,
     location: Location,
@@ -164,6 +156,7 @@ impl Account {
             credentials: Credentials::new(described),
             policy: described.policy,
             token_file: described.token_file.clone(),
+            pasted_redirect: described.pasted_redirect.clone(),
             published: TokenFileState::default(),
             location: Location::new(&described.registration, &configured),
             configured,
@@ -374,6 +367,7 @@ impl Account {
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         self.policy = described.policy;
+        self.pasted_redirect.clone_from(&described.pasted_redirect);
         if self.token_file != described.token_file {
             self.withdraw(env);
             self.token_file = described.token_file.clone();

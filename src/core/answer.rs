@@ -34,6 +34,8 @@ pub enum Progress {
         uri: String,
         /// The code to enter elsewhere, if there is one.
         device: Option<DeviceView>,
+        /// Whether the address of the last page, or the code on it, is to be pasted.
+        paste: bool,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },

@@ -76,6 +76,8 @@ pub enum Effect {
         uri: String,
         /// The code to enter elsewhere, if there is one.
         device: Option<DeviceView>,
+        /// Whether the address of the last page, or the code on it, is to be pasted.
+        paste: bool,
         /// How long the command may run: until the next reminder.
         limit: Duration,
     },

@@ -41,14 +41,14 @@ pub use handover::{CoreState, STATE_VERSION};
 use url::Url;
 
 use self::{
-    account::{Account, Delivery},
+    account::Account,
     env::{Common, Env},
     state_commands::StateCommands,
 };
 use crate::{
     config::Config,
     oauth::{
-        authorization::Callback,
+        authorization::{Callback, CallbackResult},
         command::CommandFailure,
         token::{Outcome, Refusal},
     },
@@ -312,17 +312,34 @@ impl Core {
         let Some(name) = self.awaiting(&callback.state) else {
             return CallbackAnswer::Stale;
         };
-        match self.on(cx, &name, |account, env| {
-            account.deliver(env, at, callback, waiter)
-        }) {
-            Some(Delivery::Wait) => CallbackAnswer::Wait { account: name },
-            Some(Delivery::Refused(refusal)) => CallbackAnswer::Refused {
-                account: name,
-                refusal,
-            },
-            Some(Delivery::OtherProvider) => CallbackAnswer::OtherProvider { account: name },
-            Some(Delivery::Stale) | None => CallbackAnswer::Stale,
-        }
+        let answer = self.on(cx, &name, |account, env| {
+            let Callback { iss, result, .. } = callback;
+            account.deliver(env, Some(at), iss.as_deref(), result, waiter)
+        });
+        answer.unwrap_or(CallbackAnswer::Stale)
+    }
+
+    /// An authorization code without a state, that the user has copied from the last page, or whose
+    /// address is `at` there; `None` unless exactly one sign-in (to `account`, if that is given)
+    /// ends in that way.
+    pub fn pasted_code(
+        &mut self,
+        cx: &mut Cx,
+        account: Option<&str>,
+        at: Option<&Url>,
+        code: Secret,
+        waiter: Waiter,
+    ) -> Option<CallbackAnswer> {
+        let mut open = self.accounts.values().filter(|it| {
+            it.takes_code(at) && account.is_none_or(|account| **it.name() == *account)
+        });
+        let (Some(one), None) = (open.next(), open.next()) else {
+            return None;
+        };
+        let (name, result) = (one.name().clone(), CallbackResult::Code(code));
+        self.on(cx, &name, |account, env| {
+            account.deliver(env, None, None, result, waiter)
+        })
     }
 
     /// What came back for an [`Effect::Request`]; `sent` is when its bytes left. An outcome whose

@@ -164,21 +164,48 @@ pub fn is_redirect(redirect_uri: &str, at: &Url) -> bool {
     Url::parse(redirect_uri).is_ok_and(|sent| place(&sent) == place(at))
 }
 
-/// An address that a browser was sent to, as the user has pasted it, and the parameters of the
-/// authorization response in it: its query, or its fragment where the provider answers in that.
-pub fn pasted(address: &str) -> Option<(Url, &str)> {
-    let address = address.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
-    let at = Url::parse(address).ok()?;
-    let (before, fragment) = address.split_once('#').unwrap_or((address, ""));
+/// The code of a response without a state: a page that shows codes need not give it back.
+pub fn bare_code(params: &str) -> Option<String> {
+    match (first(params, "code"), first(params, "state")) {
+        (code, None) => code,
+        (_, Some(_)) => None,
+    }
+}
+
+/// What a user has pasted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pasted<'a> {
+    /// The address that a browser was sent to.
+    Address {
+        /// It.
+        at: Url,
+        /// The parameters of the authorization response in it: its query, or its fragment where the
+        /// provider answers in that.
+        params: &'a str,
+    },
+    /// A code that a page has shown.
+    Code(&'a str),
+    /// Neither.
+    Other,
+}
+
+/// What the user has pasted, perhaps with what mail programs and chats put around an address.
+pub fn pasted(text: &str) -> Pasted<'_> {
+    let text = text.trim_matches(|c: char| c.is_whitespace() || "<>\"'".contains(c));
+    let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
     let query = before.split_once('?').map_or("", |(_, query)| query);
-    let has_response = |params: &str| {
+    let has_response = |params: &&str| {
         let mut pairs = form_urlencoded::parse(params.as_bytes());
         pairs.any(|(name, _)| matches!(&*name, "code" | "error"))
     };
-    let params = [query, fragment]
-        .into_iter()
-        .find(|params| has_response(params))?;
-    Some((at, params))
+    let params = [query, fragment].into_iter().find(has_response);
+    match (Url::parse(text), params) {
+        (Ok(at), Some(params)) => Pasted::Address { at, params },
+        _ if text.is_empty() || text.contains([' ', '&', '?']) || text.contains(":/") => {
+            Pasted::Other
+        }
+        _ => Pasted::Code(text.strip_prefix("code=").unwrap_or(text)),
+    }
 }
 
 /// Whether an authorization response with this `iss` may be an answer to a request to `endpoint`
@@ -406,23 +433,34 @@ mod tests {
     #[test]
     fn pasted_addresses_have_their_response_in_the_query_or_the_fragment() {
         for (address, params) in [
-            ("http://localhost:1/?code=c&state=s", Some("code=c&state=s")),
+            ("http://localhost:1/?code=c&state=s", "code=c&state=s"),
             (
                 " <http://localhost:1/?error=e&state=s#_=_>\n",
-                Some("error=e&state=s"),
+                "error=e&state=s",
             ),
-            ("com.example.app:/cb?code=c&state=s", Some("code=c&state=s")),
-            (
-                "http://localhost:1/?a=b#state=s&code=c",
-                Some("state=s&code=c"),
-            ),
-            ("http://localhost:1/", None),
-            ("https://login.example/auth?client_id=x&state=s", None),
-            ("code=c&state=s", None),
-            ("", None),
+            ("com.example.app:/cb?code=c&state=s", "code=c&state=s"),
+            ("http://localhost:1/?a=b#state=s&code=c", "state=s&code=c"),
         ] {
-            let found = pasted(address).map(|(_, params)| params);
+            let Pasted::Address { params: found, .. } = pasted(address) else {
+                panic!("{address}");
+            };
             assert_eq!(found, params, "{address}");
+        }
+        for code in ["1234567", "4/0AX-y_z=", "M.C5:x", "\"c\"", " code=c\n"] {
+            let bare = code.trim().trim_matches('"').replace("code=", "");
+            assert_eq!(pasted(code), Pasted::Code(&bare), "{code}");
+        }
+        for other in [
+            "",
+            "http://localhost:1/",
+            "http://localhost:1/?state=s",
+            "https://login.example/auth?client_id=x&state=s",
+            "com.example.app:/cb",
+            "code=c&state=s",
+            "?code=c",
+            "two words",
+        ] {
+            assert_eq!(pasted(other), Pasted::Other, "{other}");
         }
     }
 

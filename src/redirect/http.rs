@@ -6,8 +6,8 @@
 pub const MAX_REQUEST_LINE: usize = 8 * 1024;
 
 /// The longest head that is read, in bytes: cookies that other programs have set for `localhost`
-/// come along, and this is what common servers bear.
-pub const MAX_HEAD: usize = 16 * 1024;
+/// come along, and more than browsers send of them must not cost a code.
+pub const MAX_HEAD: usize = 128 * 1024;
 
 /// The longest form that is read, in bytes: an authorization response sent as a form may carry
 /// more than one in a query, but not by much.
@@ -551,7 +551,7 @@ mod tests {
         assert_eq!(show(cut.as_bytes()), "more");
         assert_eq!(show(&cut.as_bytes()[..MAX_REQUEST_LINE]), "more");
         assert_eq!(show(format!("{cut}x").as_bytes()), "414");
-        let cookies = format!("Cookie: {}\r\n", "y".repeat(4_000)).repeat(5);
+        let cookies = format!("Cookie: {}\r\n", "y".repeat(4_000)).repeat(33);
         assert_eq!(
             show(format!("GET / HTTP/1.1\r\n{cookies}").as_bytes()),
             "431"

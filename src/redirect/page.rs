@@ -175,14 +175,22 @@ pub fn idle() -> String {
     render(Tone::Neutral, "pizauth is listening", &paragraphs)
 }
 
-/// For a request that isn't served. It says nothing that the status doesn't.
+/// For a request that isn't served. It says nothing that the status doesn't, but what to do after a
+/// sign-in whose redirect has come under another name, as through a forwarded port.
 pub fn refusal(status: StatusLine) -> String {
     let phrase = status.0.split_once(' ').map_or("", |(_, phrase)| phrase);
-    render(
-        Tone::Neutral,
-        phrase,
-        &["pizauth does not serve this request."],
-    )
+    let paragraphs = [
+        "pizauth does not serve this request.",
+        "If you have just signed in, copy the whole address of this page, run \
+         <code>pizauth redirect</code> and paste it there.",
+    ];
+    let count = if status == StatusLine::MISDIRECTED_REQUEST {
+        2
+    } else {
+        1
+    };
+    let paragraphs = paragraphs.get(..count).unwrap_or_default();
+    render(Tone::Neutral, phrase, paragraphs)
 }
 
 /// For plain http on the port of https.

@@ -455,9 +455,21 @@ fn half_open_connections_keep_no_callback_out() {
 fn an_oversized_head_is_refused_and_cut() {
     let server = Server::start();
     let mut stream = server.connect();
-    let cookies = format!("Cookie: {}\r\n", "y".repeat(1_000)).repeat(40);
+    let cookies = format!("Cookie: {}\r\n", "y".repeat(1_000)).repeat(140);
     write!(stream, "GET / HTTP/1.1\r\nHost: localhost\r\n{cookies}").unwrap();
     assert_eq!(status(&rest(stream)), "431");
+}
+
+/// What other programs have set for `localhost`, and what a proxy adds.
+// Covers: 92
+#[test]
+fn a_response_with_many_cookies_and_headers_is_taken() {
+    let server = Server::start();
+    let cookies = format!("Cookie: {}\r\n", "y".repeat(1_000)).repeat(66);
+    let headers = "X-Trace: 1\r\n".repeat(300);
+    let head = format!("GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n{cookies}{headers}\r\n");
+    let call = Some("Http localhost / state=ok".into());
+    assert_eq!(server.ask(&head), ("200".into(), call));
 }
 
 #[test]

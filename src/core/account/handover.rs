@@ -10,7 +10,7 @@ use super::{Account, AccountState, SignIn};
 use crate::{
     config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
     core::{effect::Effect, env::Env},
-    oauth::{authorization, token::Refusal},
+    oauth::token::Refusal,
     time::Instant,
 };
 
@@ -81,9 +81,7 @@ impl Account {
         };
         let why = match &pending.browser {
             Some(browser) => {
-                let wanted = &self.registration.redirect_uri;
-                let ours = authorization::redirect_uri(wanted, env.common.ports.of(wanted));
-                let elsewhere = browser.redirect_uri != ours;
+                let elsewhere = browser.redirect_uri != self.redirect_uri(env.common);
                 elsewhere.then_some("the server listens on another port now")
             }
             None => (!pending.device.is_open()).then_some("nothing is left of the sign-in"),
@@ -104,6 +102,7 @@ impl Snapshot {
             client: Arc::new(Client::default()),
             device_auth_uri: None,
             revocation_uri: None,
+            pasted_redirect: None,
             // It refreshes nothing any more.
             policy: Policy {
                 refresh_at_least: Duration::ZERO,

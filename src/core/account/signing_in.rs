@@ -6,18 +6,19 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Delivery, Device, Discovering, Exchanging, Pending, Phase, Progress,
-    Reminder, SignIn, SignInWait, reason,
+    Account, Browser, Device, Discovering, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
+    SignInWait, reason,
 };
 use crate::{
     core::{
+        answer::CallbackAnswer,
         attempt::{Dispatch, Waiter},
         effect::{Effect, Ended, TokenEvent},
-        env::Env,
+        env::{Common, Env},
         schedule,
     },
     oauth::{
-        authorization::{self, Callback, CallbackResult},
+        authorization::{self, CallbackResult},
         token::{Refusal, Tokens, Verdict},
     },
     secret::Secret,
@@ -44,6 +45,7 @@ impl Account {
                 Some(uri) => Progress::SignIn {
                     uri,
                     device: pending.device.view(env.now),
+                    paste: self.awaits_paste(),
                     reason: self.why_no_token().cloned(),
                 },
                 None => Progress::AskingForCode,
@@ -93,6 +95,7 @@ impl Account {
         }
         let trouble = self.discovery_trouble(env);
         let asking = self.is_issuer_asked(env);
+        let paste = self.awaits_paste();
         Ok(match &mut self.state.sign_in {
             SignIn::None => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
@@ -114,6 +117,7 @@ impl Account {
             SignIn::Pending(pending) => SignInStart::Open {
                 browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
                 device: pending.device.view(env.now),
+                paste,
             },
         })
     }
@@ -188,8 +192,7 @@ impl Account {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
             let verifier = Arc::new(authorization::token_text(&env.bytes32()));
             verifier.bind(self.registration.mark());
-            let port = env.common.ports.of(&self.registration.redirect_uri);
-            let redirect_uri = authorization::redirect_uri(&self.registration.redirect_uri, port);
+            let redirect_uri = self.redirect_uri(env.common);
             let uri = authorization::authorization_uri(
                 endpoint,
                 &self.registration,
@@ -229,6 +232,7 @@ impl Account {
             return;
         };
         let needed = self.needs_person();
+        let paste = self.awaits_paste();
         let SignIn::Pending(pending) = &mut self.state.sign_in else {
             return;
         };
@@ -242,6 +246,7 @@ impl Account {
             command,
             uri,
             device: pending.device.view(env.now),
+            paste,
             limit: env.config().auth_notify_interval,
         };
         env.emit(notify);
@@ -267,39 +272,61 @@ impl Account {
         }
     }
 
+    /// The redirection endpoint as it is sent.
+    pub(super) fn redirect_uri(&self, common: &Common) -> String {
+        let configured = &self.registration.redirect_uri;
+        let listened = || authorization::redirect_uri(configured, common.ports.of(configured));
+        (self.pasted_redirect.as_deref()).map_or_else(listened, str::to_owned)
+    }
+
+    /// Whether the user has to paste what the pending sign-in ends with.
+    pub fn awaits_paste(&self) -> bool {
+        matches!(&self.state.sign_in, SignIn::Pending(pending) if pending.browser.is_some())
+            && self.pasted_redirect.is_some()
+    }
+
+    /// Whether a code without a state may be for the pending sign-in: from `at` this address, or as
+    /// the page shows it.
+    pub fn takes_code(&self, at: Option<&Url>) -> bool {
+        self.awaits_paste() && self.check_arrival(at).is_ok()
+    }
+
     /// Whether a response at this address is of the server that was asked, as far as its place tells.
-    fn check_arrival(&self, at: &Url) -> Result<(), &'static str> {
+    /// A code that was copied has none.
+    fn check_arrival(&self, at: Option<&Url>) -> Result<(), &'static str> {
         let browser = match &self.state.sign_in {
             SignIn::Pending(pending) => pending.browser.as_ref(),
             SignIn::Exchanging(exchanging) => Some(&exchanging.browser),
             SignIn::None | SignIn::Discovering(_) => None,
         };
-        match browser {
-            Some(browser) if !authorization::is_redirect(&browser.redirect_uri, at) => {
+        match browser.zip(at) {
+            Some((browser, at)) if !authorization::is_redirect(&browser.redirect_uri, at) => {
                 Err("an authorization response that arrived elsewhere was ignored")
             }
             Some(_) | None => Ok(()),
         }
     }
 
-    /// An authorization response whose state is this account's.
+    /// An authorization response for the sign-in under way: that `at` this address, whose state is
+    /// this account's, or a code that the user has copied.
     pub fn deliver(
         &mut self,
         env: &mut Env,
-        at: &Url,
-        callback: Callback,
+        at: Option<&Url>,
+        iss: Option<&str>,
+        result: CallbackResult,
         waiter: Waiter,
-    ) -> Delivery {
-        let issuer = self.check_issuer(callback.iss.as_deref());
-        if let Err(message) = issuer.and_then(|()| self.check_arrival(at)) {
+    ) -> CallbackAnswer {
+        let account = self.name.clone();
+        if let Err(message) = self.check_issuer(iss).and(self.check_arrival(at)) {
             env.log(Level::Warn, &self.name, message);
-            return Delivery::OtherProvider;
+            return CallbackAnswer::OtherProvider { account };
         }
         match std::mem::take(&mut self.state.sign_in) {
             SignIn::Exchanging(mut exchanging) => {
                 exchanging.waiters.push(waiter);
                 self.state.sign_in = SignIn::Exchanging(exchanging);
-                Delivery::Wait
+                CallbackAnswer::Wait { account }
             }
             SignIn::Pending(Pending {
                 attempt,
@@ -311,12 +338,12 @@ impl Account {
                 env.emit(Effect::NotifyEnd { attempt });
                 self.state.failed = None;
                 self.settle(env, Ended::Code, code_waiters, Ok(()));
-                match callback.result {
+                match result {
                     CallbackResult::Code(code) => {
                         code.bind(self.registration.mark());
                         waiters.push(waiter);
                         self.begin_exchange(env, browser, Arc::new(code), waiters);
-                        Delivery::Wait
+                        CallbackAnswer::Wait { account }
                     }
                     CallbackResult::Error {
                         error,
@@ -331,14 +358,14 @@ impl Account {
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
                         self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
-                        Delivery::Refused(refusal)
+                        CallbackAnswer::Refused { account, refusal }
                     }
                 }
             }
             // No sign-in has this state.
             other @ (SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_)) => {
                 self.state.sign_in = other;
-                Delivery::Stale
+                CallbackAnswer::Stale
             }
         }
     }

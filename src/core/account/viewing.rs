@@ -74,6 +74,7 @@ impl Account {
                 reminded: pending.reminded.map(|now| now.wall),
                 failed,
                 device: pending.device.view(now),
+                paste: self.awaits_paste(),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,

@@ -178,6 +178,7 @@ impl Setup {
             accounts: accounts
                 .filter(|(_, described)| described.present)
                 .map(|(index, described)| config::Account {
+                    pasted_redirect: None,
                     name: NAMES[index].into(),
                     registration: Arc::new(registration(described.origin)),
                     client: Arc::new(config::Client {

@@ -240,6 +240,7 @@ impl World {
             Some(Ok(SignInStart::Open {
                 browser_uri,
                 device,
+                ..
             })) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
         }
         self.look(Doing::Other)

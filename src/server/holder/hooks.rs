@@ -185,6 +185,7 @@ impl Hooks {
                 command,
                 uri,
                 device,
+                paste,
                 limit,
             } => {
                 // The reminder before has had its time.
@@ -193,6 +194,9 @@ impl Hooks {
                 if let Some(device) = device {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
+                }
+                if paste {
+                    env.push(("PIZAUTH_MSG".into(), crate::view::PASTE.into()));
                 }
                 self.run(
                     HookKind::Notify,
@@ -281,12 +285,15 @@ impl Hooks {
         command: String,
         input: Option<Arc<SealedDump>>,
     ) {
+        // A pipe whose server was killed ends like one that is complete.
+        let length = input.as_ref().map(|dump| dump.bytes().len().to_string());
+        let env = length.map(|length| ("PIZAUTH_BYTES".into(), length));
         let owner = JobOwner {
             attempt: Some(attempt),
             input,
             ..JobOwner::of(kind, "all accounts".into())
         };
-        self.enqueue(owner, command, Vec::new(), LIMIT);
+        self.enqueue(owner, command, env.into_iter().collect(), LIMIT);
     }
 
     fn run(

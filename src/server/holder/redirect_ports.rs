@@ -194,8 +194,10 @@ fn bind(option: &str, host: &str, port: u16, before: Option<u16>) -> Result<Boun
 
 /// The hosts that https redirects go to, beside the loopback's names.
 fn https_hosts(config: &Config) -> Vec<&str> {
-    let registrations = config.accounts.iter().map(|account| &account.registration);
-    let uris = registrations
+    let accounts = config.accounts.iter();
+    let listened = accounts.filter(|account| account.pasted_redirect.is_none());
+    let uris = listened
+        .map(|account| &account.registration)
         .filter(|it| it.auth_uri.is_some() || it.issuer.is_some())
         .map(|it| &it.redirect_uri);
     let mut hosts: Vec<&str> = uris

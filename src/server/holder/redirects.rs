@@ -85,7 +85,7 @@ impl Endpoint {
         let config = self.0.with(|core, _| core.config().clone());
         config.accounts.iter().any(|account| {
             let uri = &account.registration.redirect_uri;
-            uri.scheme() == scheme && matches(uri)
+            account.pasted_redirect.is_none() && uri.scheme() == scheme && matches(uri)
         })
     }
 }

@@ -1,8 +1,9 @@
 //! What clients hear: failures and remarks in the words that all verbs share.
 
 use crate::error::{Exit, Failure};
+use crate::view::{DeviceView, PASTE};
 use crate::wire::{self, Reply};
-use crate::{core::Progress, oauth::token::Refusal, view::DeviceView};
+use crate::{core::Progress, oauth::token::Refusal};
 
 /// There is no token, and this is what brings one.
 pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
@@ -10,8 +11,9 @@ pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
         Progress::SignIn {
             uri,
             device,
+            paste,
             reason,
-        } => sign_in_needed(no_url, &uri, device, reason),
+        } => sign_in_needed(no_url, &uri, device, paste, reason),
         Progress::Discovering { trouble } => discovering(trouble),
         Progress::AskingForCode => asking_for_code(),
         Progress::Exchanging { trouble } => being_completed(trouble),
@@ -24,6 +26,7 @@ fn sign_in_needed(
     no_url: bool,
     uri: &str,
     device: Option<DeviceView>,
+    paste: bool,
     reason: Option<Refusal>,
 ) -> Reply {
     let mut what = wire::unavailable((!no_url).then_some(uri));
@@ -32,6 +35,9 @@ fn sign_in_needed(
             "\non any device: open {} and enter the code {}",
             device.verification_uri, device.user_code
         ));
+    }
+    if paste && !no_url {
+        what.push_str(&format!("\n{PASTE}"));
     }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
     Reply::Failure(failure.with_hint(reason.map(|refusal| refusal.line())))

@@ -2,13 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use url::Url;
+
 use super::{
     engine::Engine,
     replies::{being_completed, failure, json, no_account, refused},
 };
 use crate::core::{CallbackAnswer, Ended, SignInWait, Waiter};
 use crate::error::{Exit, Failure};
-use crate::oauth::{authorization, token::Refusal};
+use crate::oauth::authorization::{self, Pasted};
+use crate::oauth::token::Refusal;
+use crate::secret::Secret;
 use crate::wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs};
 use crate::{serve::ConnId, view::SignInStart};
 
@@ -109,23 +113,26 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
     }
 }
 
+/// How to paste an address so that all of it arrives.
+const WHOLE: &str = "it must be the address that the browser ended at after signing in, with all that \
+                     is behind the `?`; a shell cuts it at `&`, so put it in quotes, or run `pizauth \
+                     redirect` and paste it there";
+
+/// What a code is for that comes without its address.
+const WHOSE: &str = "a code alone is for an account whose `redirect_uri` is a page elsewhere and whose \
+                     sign-in is pending: name it with `-a`; others need the whole address";
+
 /// Takes an authorization response that the user has pasted.
 pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
-    let Some((at, params)) = authorization::pasted(args.address.expose()) else {
-        let what = "this address has no authorization response in it";
-        let hint = "it must be the one that the browser was sent to after signing in, with all \
-                    that is behind the `?`";
-        return Reply::Failure(Failure::new(Exit::Usage, what).hint(hint)).into();
-    };
-    let response = match authorization::parse_callback(params) {
-        Ok(response) => response,
-        Err(fault) => {
-            let what = format!("this address has no usable authorization response: {fault}");
-            return failure(Exit::Usage, &what).into();
+    // An address that was copied out of a page's source.
+    let text = Secret::new(args.address.expose().replace("&amp;", "&"));
+    let answer = match taken(engine, id, args.account.as_deref(), &text) {
+        Ok(answer) => answer,
+        Err((what, hint)) => {
+            return Reply::Failure(Failure::new(Exit::Usage, what).hint(hint)).into();
         }
     };
-    let waiter = Waiter(id.number());
-    match engine.with(|core, cx| core.callback(cx, &at, response, waiter)) {
+    match answer {
         CallbackAnswer::Wait { account } => Answered::later(
             EXCHANGE_WAIT,
             &account,
@@ -145,6 +152,41 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
             let what = "nobody waits for this address: it is old, or was altered on the way";
             let hint = "`pizauth show <account>` says which URL to open now";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
+        }
+    }
+}
+
+/// Hands what was pasted on to the core, or says what is wrong with it and what to do.
+fn taken(
+    engine: &Arc<Engine>,
+    id: ConnId,
+    account: Option<&str>,
+    text: &Secret,
+) -> Result<CallbackAnswer, (String, &'static str)> {
+    let waiter = Waiter(id.number());
+    let code_for = |at: Option<&Url>, code: &str| {
+        let code = Secret::new(code.to_owned());
+        engine.with(|core, cx| core.pasted_code(cx, account, at, code, waiter))
+    };
+    match authorization::pasted(text.expose()) {
+        Pasted::Other => {
+            let what = "this address has no authorization response in it";
+            Err((what.into(), WHOLE))
+        }
+        Pasted::Code(code) => {
+            let what = "it isn't clear which sign-in this code is for";
+            code_for(None, code).ok_or((what.into(), WHOSE))
+        }
+        Pasted::Address { at, params } => {
+            let bare = authorization::bare_code(params);
+            if let Some(answer) = bare.and_then(|code| code_for(Some(&at), &code)) {
+                return Ok(answer);
+            }
+            let response = authorization::parse_callback(params).map_err(|fault| {
+                let what = format!("this address has no usable authorization response: {fault}");
+                (what, WHOLE)
+            })?;
+            Ok(engine.with(|core, cx| core.callback(cx, &at, response, waiter)))
         }
     }
 }

@@ -8,8 +8,9 @@ use super::{capability::Capability, line::Line};
 
 /// The variables that commands are told something by. Others mean something to shells and programs,
 /// pizauth itself among them.
-pub const VARIABLES: [&str; 6] = [
+pub const VARIABLES: [&str; 7] = [
     ACCOUNT,
+    "PIZAUTH_BYTES",
     "PIZAUTH_EVENT",
     "PIZAUTH_MSG",
     "PIZAUTH_URL",
