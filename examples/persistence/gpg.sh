@@ -8,19 +8,23 @@
 set -eu
 umask 077
 
-file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.gpg
+file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.gpg}
 
 case ${1:-} in
 save)
     # A new file takes the old one's place in one step, and only when whole.
     mkdir -p "${file%/*}"
     gpg --batch --quiet --encrypt --default-recipient-self >"$file.new"
+    [ -s "$file.new" ]
     mv -f "$file.new" "$file"
     ;;
 load)
     # No output and exit status 0 mean that nothing has been saved yet.
     [ -e "$file" ] || exit 0
     exec gpg --batch --quiet --decrypt "$file"
+    ;;
+try)
+    echo try | gpg --batch --quiet --encrypt --default-recipient-self >/dev/null
     ;;
 *)
     echo "usage: ${0##*/} save|load" >&2

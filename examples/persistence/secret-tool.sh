@@ -8,17 +8,19 @@
 # pizauth.conf(5)). The keyring replaces an entry in one step.
 set -eu
 
+entry=${2:-pizauth}
+
 case ${1:-} in
 save)
     # The keyring keeps text.
-    base64 | secret-tool store --label='pizauth tokens' application pizauth
+    base64 | secret-tool store --label="pizauth tokens" application "$entry"
     ;;
-load)
+load | try)
     # An entry that isn't there is no error, and told apart by the silence.
-    if text=$(secret-tool lookup application pizauth); then
-        printf '%s\n' "$text" | base64 -d
-    elif why=$(secret-tool lookup application pizauth 2>&1 >/dev/null); [ -n "$why" ]; then
-        printf '%s\n' "$why" >&2
+    if text=$(secret-tool lookup application "$entry"); then
+        [ "$1" = try ] || echo "$text" | base64 -d
+    elif why=$(secret-tool lookup application "$entry" 2>&1 >/dev/null); [ -n "$why" ]; then
+        echo "$why" >&2
         exit 1
     fi
     ;;
