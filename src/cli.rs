@@ -174,6 +174,10 @@ pub struct SetupOptions {
     pub target: String,
     /// With a provider or an issuer, whose mailbox.
     pub user: Option<String>,
+    /// `-n`: the account's name.
+    pub name: Option<String>,
+    /// `-p`: print this one thing, the configuration or what a program needs.
+    pub print: Option<String>,
     /// `-c`: the mail programs; those that are installed, when there are none.
     pub clients: Vec<String>,
 }

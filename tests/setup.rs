@@ -10,6 +10,7 @@ use pizauth::config::{self, Registration};
 use pizauth::providers::{PROVIDERS, Purpose};
 use serde_json::json;
 
+use crate::support::command::Output;
 use crate::support::daemon::Daemon;
 use crate::support::http::Response;
 use crate::support::provider::{Dormant, Provider, Scripted};
@@ -243,7 +244,7 @@ fn the_mail_programs_get_what_is_published_with_the_users_own_values() {
         "account default : microsoft",
     ];
     assert_eq!(lines, wanted);
-    let text = printed(&daemon, &["gitlab"]);
+    let text = printed(&daemon, &["gitlab", "-c", "msmtp"]);
     let lines = filled_in(&text, "git: ~/.gitconfig", "git/gitconfig");
     let wanted = [
         "[credential \"https://gitlab.com\"]",
@@ -286,7 +287,7 @@ fn the_programs_that_are_there_are_found() {
     let output = daemon.run(&["setup", "google"]);
     assert_eq!(
         output.stderr,
-        "no mail program that is known here was found; `--client` names one, or all\n"
+        "mail programs: none that is known here; `--print NAME` prints what one needs\n"
     );
     assert!(!output.stdout.contains("\n===="), "{output:?}");
     for (name, mode) in [("mutt", 0o755), ("msmtp", 0o755), ("fdm", 0o644)] {
@@ -294,15 +295,14 @@ fn the_programs_that_are_there_are_found() {
         fs::write(&program, "").unwrap();
         fs::set_permissions(&program, PermissionsExt::from_mode(mode)).unwrap();
     }
-    let text = printed(&daemon, &["google"]);
-    let sections: Vec<&str> = text
-        .lines()
-        .filter(|line| line.starts_with("===="))
-        .collect();
+    let output = daemon.run(&["setup", "google"]);
     assert_eq!(
-        sections,
-        ["==== msmtp: ~/.msmtprc ====", "==== mutt: ~/.muttrc ===="]
+        output.stderr,
+        "mail programs: msmtp, mutt; `--print NAME` prints what one needs\n"
     );
+    // Into a file goes a configuration, whatever is installed.
+    assert!(!output.stdout.contains("\n===="), "{output:?}");
+    checked(&daemon, &output.stdout);
     let text = printed(&daemon, &["google", "-c", "none"]);
     assert!(!text.contains("===="), "{text}");
 }
@@ -603,4 +603,170 @@ fn check_shows_each_account_as_it_is_understood_and_none_of_its_secrets() {
         };
         assert_eq!(facts(before), facts(after), "{}", before.name);
     }
+}
+
+#[test]
+fn one_thing_is_printed_and_nothing_else() {
+    let daemon = nothing();
+    let all = printed(&daemon, &["me@gmail.com", "-c", "all", "--name", "mine"]);
+    let config = printed(
+        &daemon,
+        &["--print", "config", "me@gmail.com", "-n", "mine"],
+    );
+    assert!(all.starts_with(&config), "{config}");
+    checked(&daemon, &config);
+    let (_, msmtp) = all.split_once("==== msmtp: ~/.msmtprc ====\n\n").unwrap();
+    let text = printed(&daemon, &["-p", "msmtp", "me@gmail.com", "--name=mine"]);
+    assert!(text.contains("account mine\n"), "{text}");
+    assert!(msmtp.starts_with(text.trim_end()), "{text}");
+    let text = printed(&daemon, &["-p", "git", "codeberg"]);
+    assert!(text.contains("https://codeberg.org"), "{text}");
+    for (args, status, what) in [
+        (
+            ["-p", "pine", "google"],
+            64,
+            "ERROR - `pine` is no mail program that is known here\n",
+        ),
+        (
+            ["-p", "mutt", "gitlab"],
+            1,
+            "ERROR - mutt has no use for the servers of GitLab\n",
+        ),
+        (["-p", "config", ""], 64, "ERROR - no address given\n"),
+    ] {
+        let output = daemon.run(&[&["setup"], &args[..]].concat());
+        assert!(output.failed(status).starts_with(what), "{output:?}");
+    }
+}
+
+/// Answers to the guide, through a pipe.
+fn guided(daemon: &Daemon, args: &[&str], answers: &[&str]) -> Output {
+    let answers: String = answers.iter().map(|answer| format!("{answer}\n")).collect();
+    daemon.run_with(&[&["setup"], args].concat(), answers.as_bytes())
+}
+
+/// What a guide says that had too few answers.
+fn ended(output: &Output) -> &str {
+    assert_eq!(output.status, 1, "{output:?}");
+    &output.stderr
+}
+
+/// The steps after the account is written.
+const NO_STEPS: [&str; 4] = ["n"; 4];
+
+#[test]
+fn the_guide_writes_an_account_and_a_second_one_beside_it() {
+    let daemon = nothing();
+    fs::remove_file(daemon.config_path()).unwrap();
+    let config = || fs::read_to_string(daemon.config_path()).unwrap();
+    let answers = ["nonsense", "me@gmail.com", "id-1", "hush \"1\"", "y"];
+    let output = guided(&daemon, &[], &[&answers[..], &NO_STEPS].concat());
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(
+        output.stdout.contains("`nonsense` is no address"),
+        "{output:?}"
+    );
+    assert!(output.stdout.contains("type \"Desktop app\""), "{output:?}");
+    assert!(!output.stdout.contains("hush"), "{output:?}");
+    let first = "account \"google\" {\n    provider = \"google\";\n    address = \"me@gmail.com\";\n    \
+                 client_id = \"id-1\";\n    client_secret = \"hush \\\"1\\\"\";\n}\n";
+    assert_eq!(config(), first);
+    let mode = fs::metadata(daemon.config_path())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // The same mailbox again is there; another of the same provider has a name of its own.
+    let output = guided(&daemon, &[], &["me@gmail.com"]);
+    assert!(!output.stdout.contains("client id"), "{output:?}");
+    let answers = ["you@gmail.com", "id-2", "hush-2", "y"];
+    let output = guided(&daemon, &[], &[&answers[..], &NO_STEPS].concat());
+    assert_eq!(output.status, 0, "{output:?}");
+    let second = first
+        .replace("google\" {", "you@gmail.com\" {")
+        .replace("me@", "you@");
+    let second = second
+        .replace("id-1", "id-2")
+        .replace("hush \\\"1\\\"", "hush-2");
+    assert_eq!(config(), format!("{first}\n{second}"));
+    let kept = format!("{}~", daemon.config_path().display());
+    assert_eq!(fs::read_to_string(kept).unwrap(), first);
+    assert_eq!(daemon.run(&["check"]).ok(), "");
+}
+
+#[test]
+fn the_guide_leaves_nothing_half_written() {
+    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "n", "n", "n", "n"];
+    for count in 0..answers.len() {
+        let daemon = nothing();
+        fs::remove_file(daemon.config_path()).unwrap();
+        let output = guided(&daemon, &[], &answers[..count]);
+        let said = ended(&output);
+        assert!(
+            said.starts_with("ERROR - the answers ended before"),
+            "{said}"
+        );
+        assert_eq!(daemon.config_path().exists(), count >= 4, "{count}");
+        if count >= 4 {
+            assert_eq!(daemon.run(&["check"]).ok(), "");
+        }
+    }
+    // What can't be read is left alone.
+    let daemon = nothing();
+    daemon.write_config("account \"broken\" {");
+    let output = guided(&daemon, &[], &answers);
+    assert_eq!(output.status, 1, "{output:?}");
+    assert_eq!(
+        fs::read_to_string(daemon.config_path()).unwrap(),
+        "account \"broken\" {"
+    );
+}
+
+#[test]
+fn the_guide_registers_a_client_and_starts_the_server() {
+    let mut domain = Domain::new();
+    domain.metadata(
+        "https://login.example.org",
+        json!({
+            "scopes_supported": ["openid", "offline_access"],
+            "registration_endpoint": "https://login.example.org/register",
+        }),
+    );
+    // It is asked twice, and answers each time.
+    domain.metadata(
+        "https://login.example.org",
+        json!({
+            "scopes_supported": ["openid", "offline_access"],
+            "registration_endpoint": "https://login.example.org/register",
+        }),
+    );
+    let daemon = &mut domain.daemon;
+    fs::remove_file(daemon.config_path()).unwrap();
+    let answers = [
+        "https://login.example.org",
+        "me@mail.test",
+        "nonsense imaps://localhost:10993",
+        "openid offline_access",
+        "y",
+        "y",
+        "y",
+        "n",
+        "n",
+        "n",
+    ];
+    let output = guided(daemon, &["--name", "work"], &answers);
+    assert_eq!(output.status, 0, "{output:?}");
+    let wrong = "`nonsense` is left out";
+    assert!(output.stdout.contains(wrong), "{output:?}");
+    daemon.adopt();
+    let status = daemon.run(&["status"]).done().to_owned();
+    assert!(status.starts_with("work: "), "{status}");
+    let text = fs::read_to_string(daemon.config_path()).unwrap();
+    let config = config::parse("x", &text).unwrap();
+    let registration = &config.accounts[0].registration;
+    assert_eq!(registration.client_id, "registered-1");
+    assert_eq!(registration.scopes, ["openid", "offline_access"]);
+    let hint = ("login_hint".to_owned(), "me@mail.test".to_owned());
+    assert!(registration.auth_uri_fields.contains(&hint));
 }

@@ -330,15 +330,24 @@ fn stand_in(daemon: &mut Daemon, program: &str, script: &str) {
 }
 
 /// Runs the example's commands through a "reboot", twice: the second save replaces the first.
-fn survives_a_reboot(mut daemon: Daemon, script: &str) -> Daemon {
-    let provider = Provider::start();
+fn survives_a_reboot(daemon: Daemon, script: &str) -> Daemon {
+    let word = script.trim_end_matches(".sh");
     let script = example(script);
-    let errors = daemon.record("errors");
     let hook = |verb| format!("{} {verb}", script.display());
+    let commands =
+        option("state_save_cmd", &hook("save")) + &option("state_load_cmd", &hook("load"));
+    let mut daemon = keeps(daemon, &commands);
+    daemon.kill();
+    // And so does the word for it.
+    keeps(daemon, &option("state", word))
+}
+
+fn keeps(mut daemon: Daemon, options: &str) -> Daemon {
+    let provider = Provider::start();
+    let errors = daemon.record("errors");
     daemon.write_config(
         &(errors.option("error_notify_cmd", &["PIZAUTH_MSG"])
-            + &option("state_save_cmd", &hook("save"))
-            + &option("state_load_cmd", &hook("load"))
+            + options
             + &provider.account("work")
             + &provider.account("home")),
     );
@@ -359,6 +368,7 @@ fn survives_a_reboot(mut daemon: Daemon, script: &str) -> Daemon {
         assert_eq!(&daemon.token(name), token);
     }
     assert_eq!(errors.lines(), Vec::<String>::new());
+    assert_eq!(daemon.run(&["check"]).ok(), "");
     daemon
 }
 
@@ -408,6 +418,27 @@ fn the_example_for_age_survives_a_reboot() {
             .unwrap()
             .starts_with(b"age-encryption.org/v1")
     );
+    // With one key alone, elsewhere, and by way of any shell.
+    let mut daemon = daemon;
+    daemon.kill();
+    fs::remove_file(daemon.path("home/.config/pizauth-age.pub")).unwrap();
+    for shell in ["bash", "dash", "zsh", "fish", "tcsh"] {
+        let found = Command::new(shell).args(["-c", "true"]).status();
+        if !found.is_ok_and(|status| status.success()) {
+            continue;
+        }
+        daemon.env("SHELL", shell);
+        let place = format!("age:~/elsewhere/{shell}.age");
+        daemon = keeps(daemon, &option("state", &place));
+        assert!(daemon.path(&format!("home/elsewhere/{shell}.age")).exists());
+        daemon.kill();
+    }
+    // `check` tries it.
+    fs::remove_file(daemon.path("home/.config/pizauth-age.key")).unwrap();
+    let output = daemon.run(&["check"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let what = ":2: `state` can't keep the tokens: age: error: ";
+    assert!(output.stderr.contains(what), "{output:?}");
 }
 
 /// A server that is killed while it saves looks like one that has ended: the command's input ends
@@ -528,7 +559,7 @@ fn the_example_for_systemd_creds_survives_a_reboot() {
         "[ \"$1 $2\" = '--user --name=pizauth' ] || exit 64
          case $3 in
          encrypt) [ \"$4 $5\" = '- -' ] && base64 ;;
-         decrypt) [ \"$5\" = - ] && base64 -d <\"$4\" ;;
+         decrypt) [ \"$5\" = - ] && cat -- \"$4\" | base64 -d ;;
          esac",
     );
     survives_a_reboot(daemon, "systemd-creds.sh");

@@ -7,7 +7,7 @@
 #   age-keygen -o ~/.config/pizauth-age.key
 #   age-keygen -y -o ~/.config/pizauth-age.pub ~/.config/pizauth-age.key
 #
-# Saving needs the .pub only. Loading needs the key, which protects nothing if
+# Saving needs the .pub only, or the key where there is none. Loading needs the key, which protects nothing if
 # it lies in clear on the same disk: let it be on another one, in hardware
 # (age-plugin-yubikey, age-plugin-tpm), or on an encrypted disk.
 set -eu
@@ -15,7 +15,7 @@ umask 077
 
 key=${PIZAUTH_AGE_KEY:-$HOME/.config/pizauth-age.key}
 recipients=${PIZAUTH_AGE_RECIPIENTS:-$HOME/.config/pizauth-age.pub}
-file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age
+file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age}
 
 # The state, in $state as text. What a server sends that is killed meanwhile
 # ends early, and must not replace the last one.
@@ -33,13 +33,21 @@ save)
     # A new file takes the old one's place in one step, and only when whole.
     whole
     mkdir -p "${file%/*}"
-    printf '%s' "$state" | base64 -d | age -R "$recipients" >"$file.new"
+    if [ -e "$recipients" ]; then
+        printf '%s' "$state" | base64 -d | age -R "$recipients" >"$file.new"
+    else
+        printf '%s' "$state" | base64 -d | age -e -i "$key" >"$file.new"
+    fi
+    [ -s "$file.new" ]
     mv -f "$file.new" "$file"
     ;;
 load)
     # No output and exit status 0 mean that nothing has been saved yet.
     [ -e "$file" ] || exit 0
     exec age -d -i "$key" "$file"
+    ;;
+try)
+    echo try | age -e -i "$key" | age -d -i "$key" >/dev/null
     ;;
 *)
     echo "usage: ${0##*/} save|load" >&2

@@ -8,7 +8,7 @@
 set -eu
 umask 077
 
-file=${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.gpg
+file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.gpg}
 
 # The state, in $state as text. What a server sends that is killed meanwhile
 # ends early, and must not replace the last one.
@@ -26,13 +26,18 @@ save)
     # A new file takes the old one's place in one step, and only when whole.
     whole
     mkdir -p "${file%/*}"
-    printf '%s' "$state" | base64 -d | gpg --batch --quiet --encrypt --default-recipient-self >"$file.new"
+    printf '%s' "$state" | base64 -d |
+        gpg --batch --quiet --encrypt --default-recipient-self >"$file.new"
+    [ -s "$file.new" ]
     mv -f "$file.new" "$file"
     ;;
 load)
     # No output and exit status 0 mean that nothing has been saved yet.
     [ -e "$file" ] || exit 0
     exec gpg --batch --quiet --decrypt "$file"
+    ;;
+try)
+    echo try | gpg --batch --quiet --encrypt --default-recipient-self >/dev/null
     ;;
 *)
     echo "usage: ${0##*/} save|load" >&2

@@ -8,6 +8,7 @@
 # PASSWORD_STORE_DIR can name one that isn't.
 set -eu
 
+entry=${2:-pizauth}
 store=${PASSWORD_STORE_DIR:-$HOME/.password-store}
 
 # The state, in $state as text. What a server sends that is killed meanwhile
@@ -26,14 +27,21 @@ save)
     # The store keeps text. What pass writes may be cut off, so it goes to
     # another name first.
     whole
-    printf '%s\n' "$state" | pass insert --multiline --force pizauth-new >/dev/null
-    pass mv --force pizauth-new pizauth >/dev/null
+    printf '%s\n' "$state" | pass insert --multiline --force "$entry-new" >/dev/null
+    pass mv --force "$entry-new" "$entry" >/dev/null
     ;;
 load)
     # No output and exit status 0 mean that nothing has been saved yet.
-    [ -e "$store/pizauth.gpg" ] || exit 0
-    text=$(pass show pizauth)
-    printf '%s\n' "$text" | base64 -d
+    [ -e "$store/$entry.gpg" ] || exit 0
+    text=$(pass show "$entry")
+    echo "$text" | base64 -d
+    ;;
+try)
+    # Without it there is no key to encrypt to.
+    [ -e "$store/.gpg-id" ] || {
+        echo "there is no password store: pass init makes one" >&2
+        exit 1
+    }
     ;;
 *)
     echo "usage: ${0##*/} save|load" >&2

@@ -8,6 +8,8 @@
 # pizauth.conf(5)). The keyring replaces an entry in one step.
 set -eu
 
+entry=${2:-pizauth}
+
 # The state, in $state as text. What a server sends that is killed meanwhile
 # ends early, and must not replace the last one.
 whole() {
@@ -23,14 +25,14 @@ case ${1:-} in
 save)
     # The keyring keeps text.
     whole
-    printf '%s\n' "$state" | secret-tool store --label='pizauth tokens' application pizauth
+    printf '%s\n' "$state" | secret-tool store --label="pizauth tokens" application "$entry"
     ;;
-load)
+load | try)
     # An entry that isn't there is no error, and told apart by the silence.
-    if text=$(secret-tool lookup application pizauth); then
-        printf '%s\n' "$text" | base64 -d
-    elif why=$(secret-tool lookup application pizauth 2>&1 >/dev/null); [ -n "$why" ]; then
-        printf '%s\n' "$why" >&2
+    if text=$(secret-tool lookup application "$entry"); then
+        [ "$1" = try ] || echo "$text" | base64 -d
+    elif why=$(secret-tool lookup application "$entry" 2>&1 >/dev/null); [ -n "$why" ]; then
+        echo "$why" >&2
         exit 1
     fi
     ;;

@@ -75,13 +75,14 @@ _pizauth() {
     for ((i = 1; i < last; i++)); do
         case ${_pizauth_words[i]} in
         -c | --config) [[ $verb == check || $verb == server || $verb == setup ]] && ((i++)) ;;
-        --client) [[ $verb == setup ]] && ((i++)) ;;
+        --client | -p | --print) [[ $verb == setup ]] && ((i++)) ;;
+        -n | --name) [[ $verb == setup || $verb == register ]] && ((i++)) ;;
         -o | --output) [[ $verb == dump ]] && ((i++)) ;;
         -f | --format | -m | --min-valid | -w | --wait | --user | --host | --port)
             [[ $verb == show || $verb == git-credential || $verb == test ]] && ((i++))
             ;;
         -a | --account) [[ $verb == redirect ]] && ((i++)) ;;
-        -n | --name | -s | --scope | -t | --token-cmd) [[ $verb == register ]] && ((i++)) ;;
+        -s | --scope | -t | --token-cmd) [[ $verb == register ]] && ((i++)) ;;
         -*) ;;
         *)
             if [[ -z $verb ]]; then
@@ -108,7 +109,7 @@ _pizauth() {
     register) options+=(-n --name -s --scope -t --token-cmd) ;;
     revoke) options+=(-l --local) ;;
     show) options+=(-f --format -m --min-valid -u --no-url -w --wait --user --host --port) ;;
-    setup) options+=(-c --client) ;;
+    setup) options+=(-c --client -n --name -p --print) ;;
     test) options+=(-u --no-url -v --verbose --user) ;;
     server) options+=(-c --config -d --debug -v --verbose) ;;
     esac
@@ -118,7 +119,8 @@ _pizauth() {
     case $verb:$previous in
     check:-c | check:--config | server:-c | server:--config) value="file" ;;
     dump:-o | dump:--output) value="file" ;;
-    setup:-c | setup:--client) value="program" ;;
+    setup:-c | setup:--client | setup:-p | setup:--print) value="program" ;;
+    setup:-n | setup:--name) value="other" ;;
     show:-f | show:--format) value="format" ;;
     show:-m | show:--min-valid | show:-w | show:--wait) value="other" ;;
     show:--user | show:--host | show:--port) value="other" ;;
@@ -134,7 +136,7 @@ _pizauth() {
     elif [[ $value == format ]]; then
         _pizauth_offer "$current" "$2" < <(printf '%s\n' raw bearer json xoauth2 oauthbearer)
     elif [[ $value == program ]]; then
-        _pizauth_offer "$current" "$2" < <(printf '%s\n' aerc all emacs fdm getmail git-send-email \
+        _pizauth_offer "$current" "$2" < <(printf '%s\n' aerc all config emacs fdm getmail git-send-email \
             goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt none offlineimap s-nail)
     elif [[ $value == file ]]; then
         compopt -o filenames 2>/dev/null
@@ -153,8 +155,8 @@ _pizauth() {
             _pizauth_offer "$current" "$2" < <(_pizauth_accounts)
             ;;
         setup)
-            _pizauth_offer "$current" "$2" < <(printf '%s\n' aol codeberg comcast fastmail \
-                gitlab google mailru microsoft outlook srht yahoo yandex)
+            _pizauth_offer "$current" "$2" < <(printf '%s\n' aol att codeberg comcast fastmail \
+                gitlab google mailru microsoft outlook srht thundermail yahoo yandex)
             ;;
         esac
     elif [[ $verb == git-credential ]]; then

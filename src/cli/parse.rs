@@ -319,6 +319,8 @@ fn setup(given: &Given, account: AccountOptions) -> Result<SetupOptions, String>
     Ok(SetupOptions {
         target: account.account,
         user: given.operand(1),
+        name: given.read("name", &NAME)?,
+        print: given.read("print", &TEXT)?,
         clients: clients
             .map(|name| name.to_string_lossy().into_owned())
             .collect(),

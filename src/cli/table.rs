@@ -119,7 +119,9 @@ pub const VERBS: &[Spec] = verbs! {
         [CONFIG]
         ["debug" 'd': "stay in the foreground, log to stderr"]
         ["verbose" 'v': "log more; up to four times"];
-    "setup" "address [user]": "print a configuration for an address, a provider or an issuer"
+    "setup" "[address] [user]": "guide from an address to a mailbox; or print a configuration"
+        ["name" 'n' <"account">: "call the account so; else after the provider"]
+        ["print" 'p' <"what">: "print the configuration (config), or what a program needs, and nothing else"]
         ["client" 'c' <"program">: "for this mail program; or all, or none"];
     "show" "account": "print the access token of an account"
         [NO_URL]

@@ -138,10 +138,12 @@ fn command_lines_mean_what_the_manual_says() {
             },
         ),
         (
-            "setup -c mutt --client=msmtp me@mail.example",
+            "setup -c mutt --client=msmtp -n mine -p config me@mail.example",
             Verb::Setup(SetupOptions {
                 target: "me@mail.example".into(),
                 user: None,
+                name: Some("mine".into()),
+                print: Some("config".into()),
                 clients: vec!["mutt".into(), "msmtp".into()],
             }),
         ),
@@ -183,7 +185,7 @@ fn a_wrong_command_line_says_what_is_wrong() {
         ("show", "no account given"),
         ("show a b", "unexpected argument `b`"),
         ("show -x a", "unknown option `-x`"),
-        ("setup", "no address given"),
+        ("setup -n", "`-n` needs a value"),
         ("test", "no account given"),
         ("git-credential a", "no operation given"),
         ("git-credential a b c", "unexpected argument `c`"),

@@ -143,7 +143,7 @@ fn is_web(uri: &str) -> bool {
 }
 
 /// Has the desktop open an address. That it can't is a remark: the address is on the screen.
-fn open(uri: &str) {
+pub(super) fn open(uri: &str) {
     if !is_web(uri) {
         return tell("the address isn't opened: it is none of the web\n");
     }

@@ -16,6 +16,14 @@ use crate::oauth::registration::{self, REDIRECTS, Refused, Registered, Wanted};
 use crate::{cli::RegisterOptions, http::Agents, secret::Secret, text::sanitize};
 
 pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
+    let block = block(options)?;
+    print(block.expose().as_bytes())?;
+    tell("registered: put this account into pizauth.conf, and run `pizauth reload`\n");
+    Ok(())
+}
+
+/// The account of a client that is registered now.
+pub(super) fn block(options: &RegisterOptions) -> Result<Secret, Failure> {
     let issuer = with_scheme(&options.issuer);
     let agents = Agents::new();
     let metadata = agents
@@ -35,10 +43,9 @@ pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
         None => host(&metadata.issuer),
     };
     let issuer = &metadata.issuer;
-    let block = registration::block(&name, issuer, &metadata, &wanted, &client);
-    print(block.expose().as_bytes())?;
-    tell("registered: put this account into pizauth.conf, and run `pizauth reload`\n");
-    Ok(())
+    Ok(registration::block(
+        &name, issuer, &metadata, &wanted, &client,
+    ))
 }
 
 /// Where clients are registered.

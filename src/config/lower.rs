@@ -19,6 +19,7 @@ use super::{
     section::Section,
     socket,
     source::TokenSource,
+    state,
     suggest::nearest,
     value::{self, Text, UriKind},
 };
@@ -56,6 +57,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         startup_cmd: globals.command("startup_cmd")?,
         state_load_cmd: globals.command("state_load_cmd")?,
         state_save_cmd: globals.command("state_save_cmd")?,
+        state_trial: None,
         token_event_cmd: globals.command("token_event_cmd")?,
         transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
         http_listen: Listen::None,
@@ -64,6 +66,11 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         sockets: Vec::new(),
         warnings: Vec::new(),
     };
+    if let Some((line, [save, load, trial])) = kept(&globals)? {
+        config.state_trial = Some((line, trial));
+        config.state_load_cmd = Some(load);
+        config.state_save_cmd = Some(save);
+    }
     let defaults = Policy {
         refresh_at_least: REFRESH_AT_LEAST,
         refresh_before_expiry: REFRESH_BEFORE_EXPIRY,
@@ -93,6 +100,25 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
     config.http_listen = listeners.http;
     config.https_listen = listeners.https;
     Ok(config)
+}
+
+/// What `state` stands for, instead of the two commands.
+fn kept(globals: &Section) -> Result<Option<(usize, [String; 3])>, ConfigError> {
+    let Some(text) = globals.filled("state")? else {
+        return Ok(None);
+    };
+    let both = ["state_load_cmd", "state_save_cmd"];
+    if let Some(other) = both.into_iter().find(|it| globals.value(it).is_some()) {
+        let what = format!("`state` and `{other}` can't both be set");
+        return Err(globals.source.error(text.span, what));
+    }
+    let commands = state::commands(&text.value).ok_or_else(|| {
+        let what = format!("`state` takes one of {}", state::keepers().join(", "));
+        let error = globals.source.error(text.span, what);
+        error
+            .hint("a place may follow a colon, as in \"age:~/tokens.age\" or \"pass:mail/pizauth\"")
+    })?;
+    Ok(Some((globals.source.line(text.span), commands)))
 }
 
 fn split(items: &[Item]) -> (Vec<&Setting>, Vec<&Block>) {

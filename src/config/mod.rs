@@ -9,6 +9,7 @@ mod secrets;
 mod section;
 mod socket;
 mod source;
+mod state;
 mod suggest;
 mod syntax;
 mod value;
@@ -25,6 +26,7 @@ use crate::secret::{Mark, Secret};
 pub use error::ConfigError;
 pub use options::{Level, OPTIONS};
 pub use source::TokenSource;
+pub use state::keepers;
 pub use value::{is_loopback, is_plain};
 pub use write::{account, comment, quoted};
 
@@ -95,6 +97,8 @@ pub struct Config {
     pub state_load_cmd: Option<String>,
     /// Gets the dump on its standard input after every change of a token, and at shutdown.
     pub state_save_cmd: Option<String>,
+    /// Where `state` stands for those two: its line, and a command that succeeds if they can.
+    pub state_trial: Option<(usize, String)>,
     /// Hears of every change of a token.
     pub token_event_cmd: Option<String>,
     /// Decides whether a transient error is one.

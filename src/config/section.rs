@@ -362,14 +362,15 @@ fn misplaced(level: Level) -> (&'static str, &'static str) {
 }
 
 fn unknown_provider(source: &Source, text: &Text) -> ConfigError {
-    let names = PROVIDERS.iter().map(|provider| provider.name);
-    let hint = match nearest(&text.value, names.clone()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "known are {}; for another, `issuer` or its endpoints stand here",
-            names.collect::<Vec<_>>().join(", ")
-        ),
+    let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
+    let near = nearest(&text.value, names.iter().copied());
+    let all = || {
+        format!(
+            "known are {}; for another, write `issuer` or its endpoints",
+            names.join(", ")
+        )
     };
+    let hint = near.map_or_else(all, |near| format!("did you mean `{near}`?"));
     let what = format!("unknown provider {}", quoted(&text.value));
     source.error(text.span, what).hint(hint)
 }

@@ -530,6 +530,14 @@ pub const BANS: [Ban; 7] = [
                 "the token in a header or an object",
             ),
             ("src/client/credential.rs", "the token in the answer to git"),
+            (
+                "src/client/setup/guide.rs",
+                "the new account, to the configuration's file",
+            ),
+            (
+                "src/client/setup/plan.rs",
+                "a client secret, to the account's block",
+            ),
             ("src/client/test/mod.rs", "the response to a mail server"),
             ("src/client/test/scrub.rs", "the token, to cut it out"),
             (

@@ -15,8 +15,9 @@ const MAX_REDIRECTS: usize = 3;
 
 /// The scopes to ask for, of those that a server lists: mail's (draft-ietf-mailmaint-oauth-public),
 /// and a refresh token's.
-const SCOPES: [(&str, Purpose); 2] = [
+const SCOPES: [(&str, Purpose); 3] = [
     ("urn:ietf:params:oauth:scope:mail", Purpose::Mail),
+    ("openid", Purpose::Other),
     ("offline_access", Purpose::Offline),
 ];
 
@@ -52,7 +53,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
                 auth_uri: auth_uri.to_string(),
                 token_uri: token_uri.to_string(),
             },
-            client_id: vec![ASK.into()],
+            notes: vec![ASK.into()],
             redirect_uri: REDIRECT_URI,
             ..Plan::default()
         },
@@ -63,7 +64,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     }
     if plan.scopes.is_empty() {
         let what = "It doesn't say which scopes mail needs; its documentation may.";
-        plan.remarks.push(what.into());
+        plan.notes.push(what.into());
     }
     Ok(Plan {
         account: label(domain),
@@ -99,27 +100,24 @@ const ASK: &str = "Ask the provider for one, for a native application with the r
 
 fn of_issuer(found: Metadata) -> Plan {
     let lists = found.scopes.unwrap_or_default();
-    let scopes = SCOPES
-        .iter()
-        .filter(|(scope, _)| lists.iter().any(|it| it == scope));
-    let options: String = scopes
-        .clone()
-        .map(|(scope, _)| format!("-s {scope} "))
-        .collect();
-    let client_id = match found.registration_endpoint {
-        Some(_) => vec![
-            "This provider lets programs register themselves, and this prints an account to take the \
-             place of the one below:"
-                .into(),
-            format!("  pizauth register {options}{}", found.issuer),
-        ],
-        None => vec![ASK.into()],
-    };
+    let is_listed = |(scope, _): &&(&str, Purpose)| lists.iter().any(|it| it == scope);
+    let mut scopes: Vec<_> = SCOPES.iter().filter(is_listed).collect();
+    // Where mail has no scope, the user's name is what a mail server asks for.
+    if scopes.iter().any(|(_, purpose)| *purpose == Purpose::Mail) {
+        scopes.retain(|(_, purpose)| *purpose != Purpose::Other);
+    }
+    let names = scopes.iter().map(|(scope, _)| (*scope).to_owned());
+    let registers = found.registration_endpoint.is_some();
     Plan {
+        registers: registers.then(|| (found.issuer.clone(), names.collect())),
+        notes: if registers {
+            Vec::new()
+        } else {
+            vec![ASK.into()]
+        },
         endpoints: Endpoints::Issuer(found.issuer),
-        scopes: plan::scopes(scopes),
+        scopes: plan::scopes(scopes.into_iter()),
         redirect_uri: REDIRECT_URI,
-        client_id,
         ..Plan::default()
     }
 }

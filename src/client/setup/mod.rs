@@ -1,11 +1,14 @@
 //! `pizauth setup`: from an address or a provider to a configuration, for pizauth and for the mail
-//! programs that are there. It prints, and writes no file.
+//! programs that are there. On a terminal it is a guide; asked to print, it writes no file.
 
 mod discover;
+mod guide;
 mod plan;
 mod programs;
 
 use url::Url;
+
+use std::io::{self, IsTerminal};
 
 use self::plan::Plan;
 use super::{is_terminal, print, register::unknown, tell};
@@ -14,25 +17,50 @@ use crate::providers::{PROVIDERS, Provider, WITHOUT_OAUTH};
 use crate::{cli::SetupOptions, oauth::metadata::MissKind, paths, text::sanitize};
 
 pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
-    let programs = programs::chosen(&options.clients).map_err(|name| {
-        let names: Vec<&str> = programs::PROGRAMS.iter().map(|it| it.name).collect();
-        let what = format!("`{}` is no mail program that is known here", sanitize(name));
-        Failure::new(Exit::Usage, what)
-            .hint(format!("known are {}; and all, and none", names.join(", ")))
-    })?;
-    let plan = plan(&options.target, options.user.as_deref())?;
+    let prints = options.print.is_some() || !options.clients.is_empty();
+    if !prints && (options.target.is_empty() || is_terminal() && io::stdin().is_terminal()) {
+        return guide::run(options);
+    }
+    if options.target.is_empty() {
+        return Err(Failure::new(Exit::Usage, "no address given")
+            .hint("as in `pizauth setup you@example.com`"));
+    }
+    let programs = programs::chosen(&options.clients).map_err(no_program)?;
+    let mut plan = plan(&options.target, options.user.as_deref())?;
+    if let Some(name) = &options.name {
+        plan.account.clone_from(name);
+    }
     let file = paths::config()?.display().to_string();
     let mut text = plan.config(&sanitize(&file));
-    let mut snippets: Vec<String> = programs.iter().filter_map(|it| it.snippet(&plan)).collect();
-    if options.clients.is_empty() || !programs.is_empty() {
-        snippets.extend(programs::git(&plan));
+    match options.print.as_deref() {
+        None | Some("config") => {}
+        Some(name) => text = programs::only(name, &plan).ok_or_else(|| no_program(name))??,
     }
-    text.extend(snippets.iter().map(String::as_str));
-    print(text.as_bytes())?;
-    if snippets.is_empty() && options.clients.is_empty() {
-        tell("no mail program that is known here was found; `--client` names one, or all\n");
+    // What goes into a file is a configuration, and nothing else.
+    if options.clients.is_empty() {
+        print(text.as_bytes())?;
+        if options.print.is_none() {
+            let names: Vec<&str> = programs.iter().map(|it| it.name).collect();
+            let names = if names.is_empty() {
+                "none that is known here".into()
+            } else {
+                names.join(", ")
+            };
+            tell(&format!(
+                "mail programs: {names}; `--print NAME` prints what one needs\n"
+            ));
+        }
+        return Ok(());
     }
-    Ok(())
+    text.extend(programs::sections(&programs, &plan));
+    print(text.as_bytes())
+}
+
+fn no_program(name: &str) -> Failure {
+    let names: Vec<&str> = programs::PROGRAMS.iter().map(|it| it.name).collect();
+    let what = format!("`{}` is no mail program that is known here", sanitize(name));
+    Failure::new(Exit::Usage, what)
+        .hint(format!("known are {}; and all, and none", names.join(", ")))
 }
 
 /// What there is to say about an address, a provider or an issuer; the latter two can have a user.
@@ -86,7 +114,8 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
         return Ok(Plan::of(provider, user));
     }
     let domain = domain.to_ascii_lowercase();
-    let has_none = |(_, domains, _): &&(&str, &[&str], &str)| domains.contains(&domain.as_str());
+    let has_none =
+        |(_, domains, _): &&(&str, &str, &str)| domains.split(' ').any(|it| it == domain);
     if let Some((name, _, instead)) = WITHOUT_OAUTH.iter().find(has_none) {
         let what = format!("{name} has no OAuth2 for mail programs");
         return Err(Failure::new(Exit::Other, what).hint(format!("it takes {instead}")));

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::mail::{Server, Tls};
+use crate::mail::Server;
 use crate::providers::{Provider, Purpose, SecretUse};
-use crate::{config, text::sanitize};
+use crate::{config, secret::Secret, text::sanitize};
 
 /// What stands where only the user knows.
 pub(super) const CLIENT_ID: &str = "your client id";
@@ -30,10 +30,12 @@ pub(super) struct Plan {
     pub scopes: Vec<(String, &'static str)>,
     pub redirect_uri: &'static str,
     pub secret: Option<SecretUse>,
-    /// About the client id, in lines; indented ones are commands.
-    pub client_id: Vec<String>,
-    /// Paragraphs about the rest.
-    pub remarks: Vec<String>,
+    /// About the client id, and the rest, in paragraphs.
+    pub notes: Vec<String>,
+    /// The page where getting a client id begins.
+    pub page: Option<&'static str>,
+    /// The issuer at which pizauth can register itself, and the scopes to name there.
+    pub registers: Option<(String, Vec<String>)>,
     pub imap: Option<Server>,
     pub pop3: Option<Server>,
     pub smtp: Option<Server>,
@@ -63,13 +65,7 @@ impl Plan {
     /// For an account with a provider of the table.
     pub(super) fn of(provider: &Provider, user: Option<&str>) -> Self {
         let server = |url: Option<&str>| Server::parse(url?).ok();
-        let owned = |lines: &[&str]| {
-            if lines.is_empty() {
-                Vec::new()
-            } else {
-                vec![lines.join(" ")]
-            }
-        };
+        let scopes = || provider.scopes.iter().map(|(scope, _)| (*scope).to_owned());
         let uses_mail = provider.imap.is_some();
         Plan {
             account: provider.name.into(),
@@ -79,12 +75,9 @@ impl Plan {
             scopes: Vec::new(),
             redirect_uri: provider.redirect_uri,
             secret: Some(provider.secret),
-            client_id: provider
-                .client_id
-                .iter()
-                .map(|it| (*it).to_owned())
-                .collect(),
-            remarks: owned(provider.remarks),
+            notes: provider.notes.lines().map(str::to_owned).collect(),
+            page: provider.page,
+            registers: (provider.registers_at).map(|it| (it.to_owned(), scopes().collect())),
             imap: server(provider.imap),
             pop3: server(provider.pop3),
             smtp: server(provider.smtp),
@@ -101,12 +94,63 @@ impl Plan {
     pub(super) fn config(&self, file: &str) -> String {
         let mut text = String::new();
         self.introduction(&mut text, file);
-        let _ = writeln!(text, "\naccount {} {{", quoted(&self.account));
+        text + "\n" + &self.account_block(&self.placeholders())
+    }
+
+    /// The account with this client.
+    pub(super) fn block(&self, client_id: &str, secret: Option<&Secret>) -> Secret {
+        let mut client = String::new();
+        option(&mut client, INDENT, "client_id", &quoted(client_id));
+        if let Some(secret) = secret {
+            let secret = config::quoted(secret.expose());
+            option(&mut client, INDENT, "client_secret", &secret);
+        }
+        Secret::new(self.account_block(&client))
+    }
+
+    fn account_block(&self, client: &str) -> String {
+        let mut text = format!("account {} {{\n", quoted(&self.account));
         self.endpoints(&mut text);
-        self.client(&mut text);
+        text.push_str(client);
         self.request(&mut text);
-        text.push_str("}\n");
-        text
+        text + "}\n"
+    }
+
+    /// A block that a registration has made, with the mailbox.
+    pub(super) fn addressed(&self, block: &Secret) -> Secret {
+        let mut text = block.expose().trim_end().trim_end_matches('}').to_owned();
+        if let Some(user) = &self.user {
+            option(&mut text, INDENT, "address", &quoted(user));
+        }
+        Secret::new(text + "}\n")
+    }
+
+    /// Whether `account` is for this mailbox.
+    pub(super) fn is_for(&self, account: &config::Account) -> bool {
+        let fields = &account.registration.auth_uri_fields;
+        let user = fields.iter().find(|(key, _)| key == "login_hint");
+        user.is_some_and(|(_, user)| self.user.as_ref() == Some(user))
+    }
+
+    /// The servers to test, where the provider's aren't known.
+    pub(super) fn urls(&self) -> Vec<String> {
+        let servers = [&self.imap, &self.smtp];
+        let unknown = servers
+            .into_iter()
+            .flatten()
+            .filter(|_| !matches!(self.endpoints, Endpoints::Preset(_)));
+        unknown.map(Server::to_string).collect()
+    }
+
+    /// What it is, and how to get a client id.
+    pub(super) fn about(&self) -> String {
+        let mut text = String::new();
+        for note in std::iter::once(&self.title).chain(&self.notes) {
+            comment(&mut text, "", note);
+        }
+        text.lines()
+            .map(|line| line.trim_start_matches("// ").to_owned() + "\n")
+            .collect()
     }
 
     fn introduction(&self, text: &mut String, file: &str) {
@@ -119,20 +163,17 @@ impl Plan {
         text.push_str("//\n");
         let what = "Client id: what the provider knows a program by. pizauth comes with none, so you need \
                     one of your own.";
-        let is_command = |line: &&String| line.starts_with(' ');
-        let lines = self.client_id.iter();
-        let words: Vec<&str> = lines
-            .clone()
-            .filter(|it| !is_command(it))
-            .map(String::as_str)
-            .collect();
-        comment(text, "", &format!("{what} {}", words.join(" ")));
-        for command in lines.filter(is_command) {
-            let _ = writeln!(text, "//\n//   {}", sanitize(command));
+        comment(text, "", what);
+        if let Some((issuer, scopes)) = &self.registers {
+            let scopes: String = scopes.iter().map(|it| format!("-s {it} ")).collect();
+            let what = "This provider lets programs register themselves. `pizauth setup` on a terminal does \
+                        that, and this prints an account to take the place of the one below:";
+            comment(text, "", what);
+            let command = sanitize(&format!("pizauth register {scopes}{issuer}"));
+            let _ = writeln!(text, "//\n//   {command}");
         }
-        for remark in &self.remarks {
-            text.push_str("//\n");
-            comment(text, "", remark);
+        for note in &self.notes {
+            comment(text, "", note);
         }
         self.servers(text);
         text.push_str("//\n");
@@ -150,22 +191,10 @@ impl Plan {
     }
 
     fn servers(&self, text: &mut String) {
-        let servers = [
-            ("IMAP: ", &self.imap),
-            ("POP:  ", &self.pop3),
-            ("SMTP: ", &self.smtp),
-        ];
-        if servers.iter().any(|(_, server)| server.is_some()) {
-            text.push_str("//\n");
-        }
-        for (name, server) in servers {
-            if let Some(server) = server {
-                let tls = match server.tls {
-                    Tls::AtOnce => "",
-                    Tls::OnDemand => " with STARTTLS",
-                };
-                let _ = writeln!(text, "// {name}{}, port {}{tls}", server.host, server.port);
-            }
+        let servers = [&self.imap, &self.pop3, &self.smtp].into_iter().flatten();
+        for (at, server) in servers.enumerate() {
+            text.push_str(if at == 0 { "//\n" } else { "" });
+            let _ = writeln!(text, "// {server}");
         }
         if let Some(mechanisms) = self.mechanisms {
             let _ = writeln!(text, "// SASL: {mechanisms}");
@@ -197,20 +226,20 @@ impl Plan {
         }
     }
 
-    fn client(&self, text: &mut String) {
-        text.push('\n');
-        option(text, INDENT, "client_id", &quoted(CLIENT_ID));
+    /// What stands where only the user knows.
+    fn placeholders(&self) -> String {
+        let mut text = String::from("\n");
+        option(&mut text, INDENT, "client_id", &quoted(CLIENT_ID));
         let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
         match self.secret {
             Some(SecretUse::Never) => {}
-            Some(SecretUse::Always) => {
-                let _ = writeln!(text, "{INDENT}{secret}");
-            }
+            Some(SecretUse::Always) => text.push_str(&format!("{INDENT}{secret}\n")),
             Some(SecretUse::Sometimes) | None => {
-                comment(text, INDENT, "Only if you were given one.");
-                let _ = writeln!(text, "{INDENT}// {secret}");
+                comment(&mut text, INDENT, "Only if you were given one.");
+                text.push_str(&format!("{INDENT}// {secret}\n"));
             }
         }
+        text
     }
 
     fn request(&self, text: &mut String) {

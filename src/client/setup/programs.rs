@@ -2,6 +2,7 @@
 //! account, user and servers filled in.
 
 use super::plan::{NOBODY, Plan};
+use crate::error::{Exit, Failure};
 use crate::{client::programs::is_installed, mail::Tls};
 
 /// A program and its example.
@@ -98,8 +99,8 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Program>, &str> {
 }
 
 impl Program {
-    /// What belongs into its configuration; `None` when it has no use for these servers.
-    pub(super) fn snippet(&self, plan: &Plan) -> Option<String> {
+    /// What its configuration needs; `None` when it has no use for these servers.
+    fn text(&self, plan: &Plan) -> Option<String> {
         let (imap, smtp) = (plan.imap.is_some(), plan.smtp.is_some());
         let useful = match self.needs {
             Needs::Imap => imap,
@@ -107,11 +108,12 @@ impl Program {
             Needs::Smtp => smtp,
             Needs::Both => imap && smtp,
         };
-        if !useful {
-            return None;
-        }
-        let text = fill(self.example, plan, self.smtp_tls);
-        let mut text = section(self.name, self.file, &text);
+        useful.then(|| fill(self.example, plan, self.smtp_tls))
+    }
+
+    /// The same below a heading.
+    fn snippet(&self, plan: &Plan) -> Option<String> {
+        let mut text = section(self.name, self.file, &self.text(plan)?);
         if self.name == "offlineimap" {
             let (place, script) = OFFLINEIMAP_SCRIPT;
             text.push_str(&section(self.name, place, script));
@@ -120,11 +122,31 @@ impl Program {
     }
 }
 
+/// What these programs need, and git, each below a heading.
+pub(super) fn sections(programs: &[&Program], plan: &Plan) -> Vec<String> {
+    let mut sections: Vec<String> = programs.iter().filter_map(|it| it.snippet(plan)).collect();
+    if !programs.is_empty() {
+        sections.extend(git(plan).map(|text| section("git", "~/.gitconfig", &text)));
+    }
+    sections
+}
+
+/// What one program needs, and nothing else; `None` if it isn't known.
+pub(super) fn only(name: &str, plan: &Plan) -> Option<Result<String, Failure>> {
+    let text = match name {
+        "git" => git(plan),
+        name => PROGRAMS.iter().find(|it| it.name == name)?.text(plan),
+    };
+    Some(text.ok_or_else(|| {
+        let what = format!("{name} has no use for the servers of {}", plan.title);
+        Failure::new(Exit::Other, what)
+    }))
+}
+
 /// The lines for git, for a provider that has repositories instead of mail.
-pub(super) fn git(plan: &Plan) -> Option<String> {
+fn git(plan: &Plan) -> Option<String> {
     let text = GIT.replace("git.example.com", plan.git?);
-    let text = word(&text, "work", &plan.account);
-    Some(section("git", "~/.gitconfig", &text))
+    Some(word(&text, "work", &plan.account))
 }
 
 fn section(name: &str, place: &str, text: &str) -> String {

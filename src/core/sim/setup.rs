@@ -173,6 +173,7 @@ impl Setup {
             startup_cmd: None,
             state_load_cmd: hook(LOAD, "load"),
             state_save_cmd: hook(SAVE, "save"),
+            state_trial: None,
             token_event_cmd: hook(EVENT, "event"),
             transient_error_if_cmd: hook(PROBE, "probe"),
             accounts: accounts

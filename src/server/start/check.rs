@@ -1,11 +1,12 @@
 //! `pizauth check`: what the server would say of a configuration.
 
 use std::io::{self, Write};
+use std::process::{Command, Stdio};
 
 use super::config_file;
 use crate::error::{Exit, Failure};
 use crate::server::base::{config_file, error::other};
-use crate::{cli::CheckOptions, config};
+use crate::{cli::CheckOptions, config, text::sanitize};
 
 /// Is this config good? Warnings go to stderr, as an error does. Asked to, it prints the accounts, too.
 ///
@@ -19,7 +20,16 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         exit: Exit::Config,
         ..failure
     })?;
-    for warning in &config.warnings {
+    let mut warnings = config.warnings;
+    if let Some((line, trial)) = &config.state_trial {
+        if let Err(why) = tried(trial) {
+            let file = file.display();
+            warnings.push(format!(
+                "{file}:{line}: `state` can't keep the tokens: {why}"
+            ));
+        }
+    }
+    for warning in &warnings {
         // With stderr closed the warning is lost.
         let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
     }
@@ -29,4 +39,20 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         written.map_err(|error| other(&format!("can't write to stdout: {error}")))?;
     }
     Ok(())
+}
+
+/// Runs a command that should succeed, or says why it doesn't.
+fn tried(command: &str) -> Result<(), String> {
+    let output = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdin(Stdio::null())
+        .output();
+    let output = output.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find(|line| !line.trim().is_empty());
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(line.map_or(output.status.to_string(), sanitize)),
+    }
 }
