@@ -32,6 +32,7 @@ mod promises;
 mod redirects;
 mod register;
 mod restart;
+mod secrets;
 mod services;
 mod setup;
 mod show;

@@ -527,7 +527,14 @@ pub const BANS: [Ban; 7] = [
             ),
             ("src/client/credential.rs", "the token in the answer to git"),
             ("src/client/test/mod.rs", "the response to a mail server"),
-            ("src/client/test/scrub.rs", "the token, to cut it out"),
+            (
+                "src/oauth/message.rs",
+                "what was sent, to be cut out of the answer",
+            ),
+            (
+                "src/oauth/authorization.rs",
+                "the code, to be cut out of an error",
+            ),
             ("src/mail/claims.rs", "what a token says of itself"),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
         ],

@@ -436,6 +436,7 @@ pub fn reply(status: u16, body: &str) -> Outcome {
         retry_after: None,
         location: None,
         body: body.as_bytes().to_vec().into(),
+        ..Reply::default()
     })
 }
 
@@ -446,6 +447,7 @@ pub fn busy(secs: u64) -> Outcome {
         retry_after: Some(secs.to_string()),
         location: None,
         body: Vec::new().into(),
+        ..Reply::default()
     })
 }
 
