@@ -167,6 +167,7 @@ impl Bench {
             retry_after: None,
             location: None,
             body: body.to_vec().into(),
+            ..Reply::default()
         });
         let sent = self.now.instant;
         self.event(|core, cx| core.token_outcome(cx, name, *attempt, sent, &outcome));

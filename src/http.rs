@@ -30,9 +30,9 @@ use crate::{
     config::is_loopback,
     oauth::{
         metadata::{self, Metadata, Miss, MissKind},
-        token::{MAX_BODY_BYTES, Outcome, Reply, Request},
+        token::{CUT, MAX_BODY_BYTES, Outcome, Reply, Request},
     },
-    secret::{Secret, SecretBytes},
+    secret::{Scrubber, Secret, SecretBytes},
 };
 
 /// How long a request may take from name lookup to the last byte: half a minute with the second
@@ -43,14 +43,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(29);
 /// an answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(21);
 
-/// How long a connection is kept for the next request: long enough for accounts that are due
-/// together, shorter than any server keeps it. One that the server closes while a request is on its
-/// way looks like a lost reply.
-const MAX_IDLE: Duration = Duration::from_secs(1);
-
-/// How many connections are kept for the next request, of one server and of all: one for each of the
-/// daemon's workers. With fewer, requests that end together close what the next ones open again.
-const MAX_IDLE_CONNECTIONS: usize = 8;
+/// How many connections are kept for the next request: none. What a server sends without being asked
+/// would be taken for the answer to it, and so one account's token for another's. TLS sessions are
+/// resumed, so that another connection costs a round trip rather than a check of certificates.
+const MAX_IDLE_CONNECTIONS: usize = 0;
 
 /// How much of a reply a connection has room for at once, in bytes: the head must fit as a whole, with
 /// all the cookies of a proxy. (Of its lines ureq-proto takes 128.)
@@ -99,7 +95,6 @@ impl Agents {
                 .timeout_global(Some(REQUEST_TIMEOUT))
                 .timeout_connect(Some(CONNECT_TIMEOUT))
                 .http_status_as_error(false)
-                .max_idle_age(MAX_IDLE)
                 .max_idle_connections(MAX_IDLE_CONNECTIONS)
                 .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
                 .input_buffer_size(READ_BUFFER)
@@ -132,19 +127,12 @@ impl Agents {
             log::error!("a bug: a request with another registration's secret isn't sent");
             return Outcome::NotSent("a secret in it belongs to another registration".into());
         }
-        let idle = match request.only_once {
-            true => Duration::ZERO,
-            false => MAX_IDLE,
-        };
         let agent = match self.toward(&request.endpoint) {
             Ok(agent) => agent,
             Err(why) => return Outcome::NotSent(why.clone()),
         };
         let mut post = agent
             .post(request.endpoint.as_str())
-            .config()
-            .max_idle_age(idle)
-            .build()
             .header(http::header::ACCEPT, JSON)
             .header(
                 http::header::CONTENT_TYPE,
@@ -153,10 +141,8 @@ impl Agents {
         for header in &request.headers {
             post = post.header(&header.name, header.value.expose());
         }
-        match post.send(request.form.expose().as_bytes()) {
-            Ok(response) => read(response),
-            Err(error) => failed(&error),
-        }
+        let answer = post.send(request.form.expose().as_bytes());
+        outcome(answer, request.secrets())
     }
 
     /// GETs a document.
@@ -165,10 +151,8 @@ impl Agents {
             Ok(agent) => agent.get(url.as_str()),
             Err(why) => return Outcome::NotSent(why.clone()),
         };
-        match get.header(http::header::ACCEPT, JSON).call() {
-            Ok(response) => read(response),
-            Err(error) => failed(&error),
-        }
+        let answer = get.header(http::header::ACCEPT, JSON).call();
+        outcome(answer, Scrubber::default())
     }
 
     /// POSTs a JSON object, with a bearer token (RFC 6750, 2.1) if there is one.
@@ -178,14 +162,13 @@ impl Agents {
             Err(why) => return Outcome::NotSent(why.clone()),
         };
         post = post.header(http::header::CONTENT_TYPE, JSON);
+        let mut sent = Scrubber::default();
         if let Some(token) = token {
+            sent.add(token.expose());
             let value = Zeroizing::new(format!("Bearer {}", token.expose()));
             post = post.header(http::header::AUTHORIZATION, value.as_str());
         }
-        match post.send(json) {
-            Ok(response) => read(response),
-            Err(error) => failed(&error),
-        }
+        outcome(post.send(json), sent)
     }
 
     /// What an issuer says of itself, for a command that waits for it.
@@ -240,6 +223,20 @@ fn proxy() -> Result<Option<Proxy>, String> {
     }
 }
 
+/// What came of a request. Its own secrets are in no text of it; those in the body aren't read here.
+fn outcome(answer: Result<http::Response<ureq::Body>, Error>, sent: Scrubber) -> Outcome {
+    let clean = |text: String| sent.scrub(&text, CUT);
+    match answer.map_or_else(|error| failed(&error), read) {
+        Outcome::NotSent(why) => Outcome::NotSent(clean(why)),
+        Outcome::Lost(why) => Outcome::Lost(clean(why)),
+        Outcome::Reply(reply) => Outcome::Reply(Reply {
+            location: reply.location.map(clean),
+            sent,
+            ..reply
+        }),
+    }
+}
+
 fn read(response: http::Response<ureq::Body>) -> Outcome {
     let header = |name| {
         let value = response.headers().get(name)?;
@@ -267,6 +264,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
             retry_after,
             location,
             body,
+            sent: Scrubber::default(),
         }),
         Err(why) => Outcome::Lost(format!("a reply with status {status}: {why}")),
     }

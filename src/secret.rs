@@ -1,5 +1,7 @@
 //! Secrets: what must not reach a log, an error, a terminal or a core file by accident.
 
+mod scrub;
+
 use std::{
     fmt,
     ops::{Deref, DerefMut},
@@ -9,6 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::scrub::Scrubber;
 use crate::sys::LockedText;
 
 /// A token, an authorization code, a code_verifier, a state or a client secret.

@@ -35,6 +35,7 @@ mod quotas;
 mod redirects;
 mod register;
 mod restart;
+mod secrets;
 mod services;
 mod setup;
 mod show;

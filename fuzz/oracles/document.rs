@@ -49,6 +49,7 @@ fn registered(known: &Metadata, status: u16, body: &[u8]) {
         retry_after: None,
         location: None,
         body: body.to_vec().into(),
+        ..Reply::default()
     });
     let wanted = Wanted {
         redirect_uri: REDIRECTS[0],

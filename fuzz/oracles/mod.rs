@@ -322,6 +322,7 @@ pub fn token_response(data: &[u8]) {
         retry_after,
         location,
         body: parts.next().unwrap_or_default().to_vec().into(),
+        ..Reply::default()
     });
     let endpoint = "https://login.example/token".parse().unwrap();
     let scopes = ["mail".to_owned(), "offline_access".to_owned()];

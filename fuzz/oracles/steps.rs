@@ -462,5 +462,6 @@ fn reply(status: u16, retry_after: Option<String>, body: &str) -> Outcome {
         retry_after,
         location: None,
         body: body.as_bytes().to_vec().into(),
+        ..Reply::default()
     })
 }

@@ -22,7 +22,8 @@ fn request(endpoint: &str, bound: Option<&[u8]>) -> Request {
         under: Mark::of(b"ours"),
         form: Arc::new(form),
         headers: Vec::new(),
-        only_once: true,
+        known: Vec::new(),
+        due: None,
     }
 }
 

@@ -8,7 +8,10 @@ use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
 
 use super::{hints, message::Refusal, words};
-use crate::{config::Registration, secret::Secret};
+use crate::{
+    config::Registration,
+    secret::{Scrubber, Secret},
+};
 
 /// How long a callback may be, in bytes: codes of several kilobytes exist, and servers and
 /// browsers send no more than this in one request line.
@@ -137,18 +140,22 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
     let error = parameter(query, "error")?;
     let iss = parameter(query, "iss")?;
     let state = parameter(query, "state")?.ok_or(CallbackFault::NoState)?;
+    let mut secrets = Scrubber::default();
+    secrets.add(&state);
+    (code.iter()).for_each(|code| secrets.add(code.expose()));
+    let clean = |text: String| secrets.scrub(&text, words::CUT);
     let result = match (error, code) {
         (Some(error), _) => CallbackResult::Error {
-            error,
-            description: first(query, "error_description"),
-            uri: first(query, "error_uri"),
+            error: clean(error),
+            description: first(query, "error_description").map(&clean),
+            uri: first(query, "error_uri").map(&clean),
         },
         (None, Some(code)) => CallbackResult::Code(code),
         (None, None) => return Err(CallbackFault::NoResult),
     };
     Ok(Callback {
+        iss: iss.map(&clean),
         state: Secret::new(state),
-        iss,
         result,
     })
 }

@@ -103,7 +103,8 @@ impl Credentials<'_> {
             under: endpoint.under,
             form: Arc::new(form),
             headers,
-            only_once: false,
+            known: Vec::new(),
+            due: None,
         }
     }
 }

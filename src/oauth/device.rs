@@ -119,9 +119,7 @@ pub fn judge_authorization(
     wall: Wall,
 ) -> Result<Authorization, (Refusal, bool)> {
     let members = match outcome {
-        Outcome::Reply(reply) if (200..=299).contains(&reply.status) => {
-            Members::read(&reply.body).ok()
-        }
+        Outcome::Reply(reply) if (200..=299).contains(&reply.status) => Members::read(reply).ok(),
         _ => None,
     };
     if let Some(mut members) = members.filter(|members| members.error().is_none()) {
@@ -223,7 +221,7 @@ pub fn judge_poll(
 
 /// The errors that only a poll has, whatever the status that comes along.
 fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
-    let members = Members::read(&reply.body).ok()?;
+    let members = Members::read(reply).ok()?;
     let error = members.error()?;
     let said = |text: &str, hint: Option<&str>| {
         let words = words::sentence(&error.code, error.description.as_deref());
@@ -283,6 +281,7 @@ mod tests {
             retry_after: None,
             location: None,
             body: Vec::from(body).into(),
+            ..Reply::default()
         })
     }
 

@@ -3,16 +3,34 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::{
     config::Header,
-    secret::{Mark, Secret, SecretBytes},
+    secret::{Mark, Scrubber, Secret, SecretBytes},
+    time::Instant,
 };
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The fields and headers that hold no secret, and may well be named in an error.
+const NO_SECRETS: [&str; 12] = [
+    "accept",
+    "audience",
+    "client_assertion_type",
+    "client_id",
+    "grant_type",
+    "origin",
+    "redirect_uri",
+    "referer",
+    "resource",
+    "scope",
+    "token_type_hint",
+    "user-agent",
+];
 
 /// A request to one of a provider's endpoints: an HTTP POST of `form` to `endpoint`.
 #[derive(Clone, Debug)]
@@ -25,9 +43,10 @@ pub struct Request {
     pub form: Arc<Secret>,
     /// Further headers: the client's proof, and those that are configured.
     pub headers: Vec<Header>,
-    /// It can't be sent again, so it needs a connection of its own: one that was idle may be closed
-    /// by the server while the request is on its way.
-    pub only_once: bool,
+    /// What else the provider knows and may repeat: secrets of its own that aren't in the form.
+    pub known: Vec<Arc<Secret>>,
+    /// When the answer is too late; `None` when somebody waits for it to sign in.
+    pub due: Option<Instant>,
 }
 
 impl Request {
@@ -35,6 +54,35 @@ impl Request {
     pub fn may_be_sent(&self) -> bool {
         self.form.belongs_to(self.under)
     }
+
+    /// What no text may repeat that answers it: all that is sent but names of things.
+    pub fn secrets(&self) -> Scrubber {
+        let mut secrets = Scrubber::default();
+        for (name, value) in form_urlencoded::parse(self.form.expose().as_bytes()) {
+            if !NO_SECRETS.contains(&&*name) {
+                secrets.add(&value);
+            }
+        }
+        for header in &self.headers {
+            let value = header.value.expose();
+            if !NO_SECRETS.contains(&header.name.to_ascii_lowercase().as_str()) {
+                secrets.add(value);
+                secrets.add(&password(value).unwrap_or_default());
+            }
+        }
+        (self.known.iter()).for_each(|known| secrets.add(known.expose()));
+        secrets
+    }
+}
+
+/// The password in HTTP Basic's header, which is form-encoded there (RFC 6749, 2.3.1).
+fn password(header: &str) -> Option<String> {
+    let credentials = header.strip_prefix("Basic ")?;
+    let pair = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    let (_, password) = pair.split_once(':')?;
+    let text = format!("={password}");
+    let mut decoded = form_urlencoded::parse(text.as_bytes());
+    decoded.next().map(|(_, password)| password.into_owned())
 }
 
 /// What the daemon's HTTP shell brings back from an endpoint: a reply or how it failed.
@@ -43,23 +91,26 @@ pub enum Outcome {
     /// The endpoint answered.
     Reply(Reply),
     /// Nothing of the request was sent: name lookup, connection, TLS handshake or proxy failed.
-    /// The text says why, without the request.
+    /// The text says why, without the request's secrets.
     NotSent(String),
-    /// The request may have arrived, but no whole reply came back.
+    /// The request may have arrived, but no whole reply came back: why, without its secrets.
     Lost(String),
 }
 
 /// An HTTP reply.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// The value of `Retry-After` (RFC 9110, 10.2.3), if any.
     pub retry_after: Option<String>,
-    /// The value of `Location`, if any: only ever shown, never followed.
+    /// The value of `Location`, if any, without the request's secrets: only ever shown, never
+    /// followed.
     pub location: Option<String>,
     /// The body; holds secrets when the request succeeded.
     pub body: SecretBytes,
+    /// What none of its texts may repeat: [`Request::secrets`].
+    pub sent: Scrubber,
 }
 
 /// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control

@@ -128,7 +128,7 @@ pub fn judge(endpoint: &Url, outcome: &Outcome) -> Result<Registered, Refused> {
 }
 
 fn refused(host: &str, status: u16, reply: &Reply) -> Refused {
-    let error = Members::read(&reply.body).ok();
+    let error = Members::read(reply).ok();
     let error = error.and_then(|members| members.error());
     let text = match &error {
         Some(error) => {

@@ -7,8 +7,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::{message::MAX_BODY_BYTES, words};
-use crate::secret::Secret;
+use super::{
+    message::{MAX_BODY_BYTES, Reply},
+    words,
+};
+use crate::secret::{Scrubber, Secret};
 
 /// How long a token may live at most: longer than any real one, and far from where clocks end.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -42,6 +45,9 @@ const MEMBERS: [&str; 25] = [
     "verification_url",
     "verification_url_complete",
 ];
+
+/// Those that are secrets.
+const SECRETS: [&str; 4] = ["access_token", "device_code", "id_token", "refresh_token"];
 
 /// A reply's members; some of them are tokens.
 #[derive(Default)]
@@ -83,16 +89,34 @@ pub(super) struct ProviderError {
 }
 
 impl Members {
-    /// Reads a body.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Unreadable> {
+    /// Reads a body. No text in it repeats a secret that was sent, or another member that is one.
+    pub(super) fn read(reply: &Reply) -> Result<Self, Unreadable> {
+        let body = reply.body.as_slice();
         if body.len() > MAX_BODY_BYTES {
             return Err(Unreadable::TooLong);
         }
-        match std::str::from_utf8(body) {
+        let members = match std::str::from_utf8(body) {
             Ok(text) => Self::read_text(text),
             // A description in another encoding must not hide the error code beside it.
             Err(_) => Self::read_text(&String::from_utf8_lossy(body)),
+        };
+        members.map(|members| members.scrubbed(&reply.sent))
+    }
+
+    fn scrubbed(mut self, sent: &Scrubber) -> Self {
+        let mut own = Scrubber::default();
+        let secrets = SECRETS.iter().filter_map(|name| self.text(name));
+        secrets.for_each(|secret| own.add(secret));
+        for (name, value) in &mut self.values {
+            if !SECRETS.contains(name) {
+                scrub(value, sent);
+                // An address to sign in at may well be about the very device code.
+                if !name.starts_with("verification_") {
+                    scrub(value, &own);
+                }
+            }
         }
+        self
     }
 
     fn read_text(text: &str) -> Result<Self, Unreadable> {
@@ -195,6 +219,30 @@ pub(super) fn clamp(seconds: f64) -> Option<Duration> {
     (seconds >= 1.0).then(|| Duration::from_secs((seconds as u64).min(most)))
 }
 
+/// Cuts secrets out of all that is in a member.
+fn scrub(value: &mut Value, secrets: &Scrubber) {
+    let clean = |text: &str| secrets.scrub(text, words::CUT);
+    match value {
+        Value::Null | Value::Bool(_) => {}
+        Value::String(text) => *text = clean(text),
+        Value::Number(number) => {
+            let digits = number.to_string();
+            let rest = clean(&digits);
+            if rest != digits {
+                *value = Value::String(rest);
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| scrub(value, secrets)),
+        Value::Object(members) => {
+            let old = std::mem::take(members).into_iter();
+            members.extend(old.map(|(name, mut value)| {
+                scrub(&mut value, secrets);
+                (clean(&name), value)
+            }));
+        }
+    }
+}
+
 fn known(name: &str) -> Option<&'static str> {
     MEMBERS.iter().find(|known| **known == name).copied()
 }
@@ -264,8 +312,15 @@ impl<'de> Deserialize<'de> for Members {
 mod tests {
     use super::*;
 
+    fn reply(body: &[u8]) -> Reply {
+        Reply {
+            body: body.to_vec().into(),
+            ..Reply::default()
+        }
+    }
+
     fn fault(body: &[u8]) -> Option<Unreadable> {
-        Members::read(body).err()
+        Members::read(&reply(body)).err()
     }
 
     #[test]
@@ -312,13 +367,13 @@ mod tests {
             "[".repeat(9_000),
             "]".repeat(9_000)
         );
-        let members = Members::read(deep.as_bytes()).ok().unwrap();
+        let members = Members::read(&reply(deep.as_bytes())).ok().unwrap();
         assert_eq!(members.text("scope"), Some("a"));
-        let twice = Members::read(b"{\"x\":1,\"x\":1e999,\"scope\":null}")
+        let twice = Members::read(&reply(b"{\"x\":1,\"x\":1e999,\"scope\":null}"))
             .ok()
             .unwrap();
         assert!(twice.has("scope") && twice.value("scope").is_none());
-        let latin1 = Members::read(b"{\"error\":\"e\",\"error_description\":\"\xe9\"}")
+        let latin1 = Members::read(&reply(b"{\"error\":\"e\",\"error_description\":\"\xe9\"}"))
             .ok()
             .unwrap();
         assert_eq!(latin1.text("error_description"), Some("\u{fffd}"));
@@ -359,7 +414,7 @@ mod tests {
             ("{\"errors\":[null,\"e\"]}", Some(("e", None))),
             ("error=e&error_description=d+d", Some(("e", Some("d d")))),
         ] {
-            let members = Members::read(body.as_bytes()).ok().unwrap();
+            let members = Members::read(&reply(body.as_bytes())).ok().unwrap();
             let error = members.error();
             let error = error
                 .as_ref()

@@ -95,7 +95,7 @@ pub fn judge(endpoint: &Url, outcome: &Outcome, wall: Wall) -> Verdict {
 }
 
 fn refused(host: &str, status: u16, reply: &Reply) -> Verdict {
-    let error = Members::read(&reply.body).ok().and_then(|members| {
+    let error = Members::read(reply).ok().and_then(|members| {
         let error = members.error()?;
         Some((error.code, error.description))
     });
@@ -124,6 +124,7 @@ mod tests {
             retry_after: retry_after.map(str::to_owned),
             location: None,
             body: Vec::from(body).into(),
+            ..Reply::default()
         })
     }
 

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
 
-pub use super::message::{MAX_BODY_BYTES, Outcome, Refusal, Reply, Request};
+pub use super::{
+    message::{MAX_BODY_BYTES, Outcome, Refusal, Reply, Request},
+    words::CUT,
+};
 
 /// How long a provider may ask to be left alone: longer, and a mistaken header would cost a day's
 /// mail.
@@ -182,10 +185,7 @@ pub fn exchange_request(
         ("code_verifier", verifier.into()),
         ("redirect_uri", redirect_uri.into()),
     ];
-    Request {
-        only_once: true,
-        ..request(endpoint, registration, credentials, &fields)
-    }
+    request(endpoint, registration, credentials, &fields)
 }
 
 /// The request that asks for a new access token (RFC 6749, 6).
@@ -288,7 +288,7 @@ impl Case<'_> {
             407 | 511 => return self.later(self.intercepted(reply.status), retry_after),
             _ => {}
         }
-        let members = match Members::read(&reply.body) {
+        let members = match Members::read(reply) {
             Ok(members) => members,
             Err(why) => {
                 let refusal = self.unreadable(reply.status, why);

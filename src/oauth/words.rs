@@ -11,8 +11,8 @@ const MIN_TOKEN_CHARS: usize = 40;
 /// How long an error_uri may be before it isn't worth a line in a terminal, in bytes.
 const MAX_URI_BYTES: usize = 200;
 
-/// What stands where something that looks like a token was.
-const CUT: &str = "[cut]";
+/// What stands where a secret was, or something that looks like one.
+pub const CUT: &str = "[cut]";
 
 /// What an error is called that is nothing but unprintable characters.
 const NAMELESS: &str = "an error without a name";

@@ -539,7 +539,14 @@ pub const BANS: [Ban; 7] = [
                 "a client secret, to the account's block",
             ),
             ("src/client/test/mod.rs", "the response to a mail server"),
-            ("src/client/test/scrub.rs", "the token, to cut it out"),
+            (
+                "src/oauth/message.rs",
+                "what was sent, to be cut out of the answer",
+            ),
+            (
+                "src/oauth/authorization.rs",
+                "the code, to be cut out of an error",
+            ),
             (
                 "src/oauth/command.rs",
                 "what a command has printed, and what a token says of itself",

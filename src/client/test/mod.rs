@@ -1,16 +1,12 @@
 //! `pizauth test`: a real sign-in at mail servers with the account's token.
 
 mod dial;
-mod scrub;
 
 use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 
-use self::{
-    dial::Connection,
-    scrub::{Scrubber, TOKEN},
-};
+use self::dial::Connection;
 use super::{
     print, programs,
     token::{self, Held},
@@ -19,9 +15,17 @@ use crate::error::{Exit, Failure};
 use crate::mail::hints::{self, Case, Programs, TokenFacts};
 use crate::mail::{Claims, Dialogue, MailStep, MailVerdict, Mechanism, Server, Situation, Tls};
 use crate::{
-    cli::TestOptions, oauth::sasl, providers::Provider, secret::Secret, text::sanitize,
-    time::humane, wire::ShowArgs,
+    cli::TestOptions,
+    oauth::sasl,
+    providers::Provider,
+    secret::{Scrubber, Secret},
+    text::sanitize,
+    time::humane,
+    wire::ShowArgs,
 };
+
+/// What stands where the token was: nothing that is shown may have it, whatever a server says.
+const TOKEN: &str = "[token]";
 
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let named = options.urls.iter().map(|url| server(url));
@@ -148,12 +152,12 @@ impl Trial<'_> {
         let responses = [Mechanism::Oauthbearer, Mechanism::Xoauth2]
             .map(|mechanism| (mechanism, self.response(mechanism).ok()));
         let mut scrubber = Scrubber::default();
-        scrubber.add(&self.held.token);
+        scrubber.add(self.held.token.expose());
         for response in responses
             .iter()
             .filter_map(|(_, response)| response.as_ref())
         {
-            scrubber.add(response);
+            scrubber.add(response.expose());
         }
         if self.verbose {
             print(format!("-- {name}\n").as_bytes())?;
@@ -180,9 +184,9 @@ impl Trial<'_> {
                 )
             }
         };
-        let mut report = format!("{name}: {}\n", scrubber.scrub(&text));
+        let mut report = format!("{name}: {}\n", scrubber.scrub(&text, TOKEN));
         for hint in hints {
-            report.push_str(&format!("  hint: {}\n", scrubber.scrub(&hint)));
+            report.push_str(&format!("  hint: {}\n", scrubber.scrub(&hint, TOKEN)));
         }
         print(report.as_bytes())?;
         Ok(exit)
@@ -251,7 +255,7 @@ impl Trial<'_> {
                 }
             }
             let line = connection.receive()?;
-            self.show('S', &scrubber.scrub(&line))?;
+            self.show('S', &scrubber.scrub(&line, TOKEN))?;
             greeting.get_or_insert_with(|| line.clone());
             step = dialogue.line(&line);
         }

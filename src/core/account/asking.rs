@@ -9,7 +9,7 @@ use crate::{
     oauth::{
         command::{self, CommandFailure},
         revocation,
-        token::{self, Cause, GrantType, Outcome, Refusal, Verdict},
+        token::{self, Cause, GrantType, Outcome, Refusal, Request, Verdict},
     },
     secret::Secret,
     time::Instant,
@@ -72,6 +72,25 @@ impl Account {
             (_, None) => return,
         };
         self.state.last_request = Some(env.now.instant);
+        self.emit_request(env, attempt, request);
+    }
+
+    /// Has a request sent, with what else its answer may not repeat, and how urgent it is.
+    pub(super) fn emit_request(&self, env: &mut Env, attempt: AttemptId, mut request: Request) {
+        let grant = self.state.grant.as_ref();
+        let access = grant.and_then(|it| it.access.as_ref());
+        let renewal = grant.and_then(|it| it.renewal.as_ref());
+        (request.known).extend(access.map(|it| it.token.clone()));
+        (request.known).extend(renewal.and_then(|it| it.refresh_token.clone()));
+        (request.known).extend(self.browser().map(|it| it.state.clone()));
+        request.due = match self.operation(attempt) {
+            Some(Operation::Refresh) => match access {
+                Some(access) => Some(access.expires.unwrap_or(Instant::from_millis(u64::MAX))),
+                None => Some(env.now.instant),
+            },
+            Some(Operation::Revocation) => Some(env.now.instant),
+            Some(Operation::Exchange | Operation::Code | Operation::Poll) | None => None,
+        };
         env.emit(Effect::Request {
             account: self.name.clone(),
             attempt,

@@ -9,7 +9,7 @@ use super::{Account, Code, Device, Endpoints, Env, Pending, Reminder, SignIn};
 use crate::{
     core::{
         attempt::{AttemptId, Dispatch},
-        effect::{Effect, Ended},
+        effect::Ended,
         schedule,
     },
     oauth::{
@@ -75,11 +75,7 @@ impl Account {
         let request =
             device::authorization_request(endpoints.at(endpoint), &self.registration, &credentials);
         self.state.last_device_request = Some(env.now.instant);
-        env.emit(Effect::Request {
-            account: self.name.clone(),
-            attempt,
-            request,
-        });
+        self.emit_request(env, attempt, request);
     }
 
     /// Makes the request that asks whether the code was entered.
@@ -103,11 +99,7 @@ impl Account {
             &credentials,
             &code.device_code,
         );
-        env.emit(Effect::Request {
-            account: self.name.clone(),
-            attempt,
-            request,
-        });
+        self.emit_request(env, attempt, request);
     }
 
     /// The provider has answered the request for a code.

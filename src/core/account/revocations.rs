@@ -73,17 +73,9 @@ impl Account {
         };
         let (token_type, token) = revocation.token();
         let client_id = &self.registration.client_id;
-        env.emit(Effect::Request {
-            account: self.name.clone(),
-            attempt,
-            request: revocation::request(
-                endpoints.at(endpoint),
-                client_id,
-                &credentials,
-                token_type,
-                token,
-            ),
-        });
+        let at = endpoints.at(endpoint);
+        let request = revocation::request(at, client_id, &credentials, token_type, token);
+        self.emit_request(env, attempt, request);
     }
 
     pub(super) fn revocation_answered(

@@ -262,13 +262,16 @@ impl Account {
 
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
     pub fn awaits(&self, state: &Secret) -> bool {
+        let browser = self.browser();
+        browser.is_some_and(|browser| *browser.state == *state)
+    }
+
+    /// What the browser was sent away with by the sign-in under way.
+    pub(super) fn browser(&self) -> Option<&Browser> {
         match &self.state.sign_in {
-            SignIn::None | SignIn::Discovering(_) => false,
-            SignIn::Pending(pending) => {
-                let browser = pending.browser.as_ref();
-                browser.is_some_and(|browser| *browser.state == *state)
-            }
-            SignIn::Exchanging(exchanging) => *exchanging.browser.state == *state,
+            SignIn::None | SignIn::Discovering(_) => None,
+            SignIn::Pending(pending) => pending.browser.as_ref(),
+            SignIn::Exchanging(exchanging) => Some(&exchanging.browser),
         }
     }
 

@@ -128,6 +128,7 @@ fn reply(status: u16, body: &str) -> Outcome {
         retry_after: None,
         location: None,
         body: Vec::from(body).into(),
+        ..Reply::default()
     })
 }
 

@@ -453,7 +453,8 @@ impl Sut {
                 body: text.into_bytes().into(),
                 retry_after: None,
                 location: None,
-                ..*reply
+                status: reply.status,
+                ..Reply::default()
             };
             return self
                 .core

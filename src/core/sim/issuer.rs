@@ -79,6 +79,7 @@ impl Found {
                 retry_after: None,
                 location: (status == 302).then(|| format!("{STRANGER}/")),
                 body: body.into_bytes().into(),
+                ..Reply::default()
             })
         };
         match self {

@@ -786,6 +786,7 @@ fn reply(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
         retry_after: retry_after.map(str::to_owned),
         location: moved.then(|| "http://portal.example/login".into()),
         body: body.as_bytes().to_vec().into(),
+        ..Reply::default()
     })
 }
 

@@ -437,6 +437,7 @@ pub fn reply(status: u16, body: &str) -> Outcome {
         retry_after: None,
         location: None,
         body: body.as_bytes().to_vec().into(),
+        ..Reply::default()
     })
 }
 
@@ -447,6 +448,7 @@ pub fn busy(secs: u64) -> Outcome {
         retry_after: Some(secs.to_string()),
         location: None,
         body: Vec::new().into(),
+        ..Reply::default()
     })
 }
 

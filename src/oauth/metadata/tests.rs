@@ -271,6 +271,7 @@ fn reply(status: u16, body: &str) -> Outcome {
         retry_after: None,
         location: Some("https://portal.example/\u{1b}x".into()),
         body: Vec::from(body).into(),
+        ..Reply::default()
     })
 }
 

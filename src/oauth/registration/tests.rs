@@ -62,6 +62,7 @@ fn answered(status: u16, body: &str) -> Result<Registered, Refused> {
         retry_after: None,
         location: None,
         body: Vec::from(body).into(),
+        ..Reply::default()
     });
     judge(&endpoint, &outcome)
 }

@@ -3,8 +3,14 @@
 
 use std::sync::Arc;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+
 use super::*;
-use crate::config::ClientAuth;
+use crate::{
+    config::{ClientAuth, Header},
+    secret::Mark,
+};
 
 use GrantType::{AuthorizationCode as Exchange, RefreshToken as Refresh};
 
@@ -29,6 +35,7 @@ fn reply(status: u16, body: &[u8]) -> Reply {
         retry_after: None,
         location: None,
         body: body.to_vec().into(),
+        ..Reply::default()
     }
 }
 
@@ -1318,6 +1325,7 @@ fn no_reply_makes_it_panic_or_say_anything_unsafe() {
             retry_after: Some(String::from_utf8_lossy(&body).into_owned()),
             location: Some(format!("http://{}/", String::from_utf8_lossy(&body))),
             body: body.into(),
+            ..Reply::default()
         });
         let grant_type = [Exchange, Refresh][random.below(2)];
         let scopes = ["a\u{1b}".into(), "b".into()];
@@ -1428,4 +1436,94 @@ fn a_clients_own_token() {
     registration.token_uri_fields.clear();
     registration.scopes.clear();
     assert_eq!(form(&registration), FORM);
+}
+
+/// What a request carries comes back in no text, in whatever form and member it is repeated.
+#[test]
+fn no_text_repeats_a_secret_of_the_request() {
+    let secrets = [
+        "1.AXoA-Zq7m0c93.kdWWp1x_Pp8-37chars-yy",
+        "hunter2secr3",
+        "an-api-key of theirs",
+        "4n0ther.t0k3n 9",
+        "extra/field+value",
+    ];
+    let [token, client, key, known, field] = secrets;
+    let mark = Mark::of(b"ours");
+    let refresh_token = Secret::new(token.into());
+    refresh_token.bind(mark);
+    let client_secret = Secret::new(client.into());
+    let headers =
+        [("Origin", "https://app.example"), ("X-Api-Key", key)].map(|(name, value)| Header {
+            name: name.into(),
+            value: Arc::new(Secret::new(value.into())),
+        });
+    let registration = Registration {
+        token_uri_fields: vec![("more".into(), field.into())],
+        ..registration()
+    };
+    for auth in [ClientAuth::Basic, ClientAuth::Body] {
+        let credentials = Credentials {
+            auth,
+            secret: Some(&client_secret),
+            headers: &headers,
+            under: mark,
+        };
+        let url = endpoint();
+        let at = Endpoint {
+            url: &url,
+            under: mark,
+        };
+        let mut request = refresh_request(at, &registration, &credentials, &refresh_token);
+        request.known.push(Arc::new(Secret::new(known.into())));
+        for secret in secrets {
+            let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            let base64 = STANDARD.encode(format!("id:{secret}"));
+            let middle = &secret[..11];
+            for said in [secret, &encoded, &encoded.to_lowercase(), &base64, middle] {
+                for (status, body) in [
+                    (
+                        400,
+                        json!({"error": "invalid_grant", "error_description": said}),
+                    ),
+                    (400, json!({"error": said})),
+                    (400, json!({"error": {said: 1}})),
+                    (400, json!({"errors": [{"code": "e", "detail": said}]})),
+                    (
+                        400,
+                        json!({"error": "e", "error_uri": format!("https://a.example/{encoded}")}),
+                    ),
+                    (500, json!({"message": said})),
+                    (
+                        200,
+                        json!({"access_token": "at", "scope": format!("mail {said}"), "expires_in": said}),
+                    ),
+                    (200, json!({"access_token": "at", "token_type": said})),
+                    (200, json!({"access_token": said, "error": said})),
+                ] {
+                    let outcome = Outcome::Reply(Reply {
+                        sent: request.secrets(),
+                        ..reply(status, body.to_string().as_bytes())
+                    });
+                    let verdict =
+                        judge(Refresh, &url, &["mail".into(), "x".into()], &outcome, WALL);
+                    let text = format!("{verdict:?}");
+                    let shows = |text: &str| {
+                        let text = text.to_lowercase();
+                        let said = said.to_lowercase();
+                        (0..=said.len() - 8).any(|at| text.contains(&said[at..at + 8]))
+                    };
+                    assert!(!shows(&text), "{body}: {text}");
+                }
+            }
+        }
+        // What is no secret is named as before.
+        let words = "client 1 at https://app.example may not refresh_token a&b";
+        let outcome = Outcome::Reply(Reply {
+            sent: request.secrets(),
+            ..reply(400, json!({"error": words}).to_string().as_bytes())
+        });
+        let verdict = judge(Refresh, &url, &[], &outcome, WALL);
+        assert!(format!("{verdict:?}").contains(words), "{verdict:?}");
+    }
 }

@@ -1,5 +1,5 @@
-//! Asking the providers: a few worker threads that share one agent, and with it connections
-//! and TLS sessions. Workers start when there is work and end when there is none.
+//! Asking the providers: a few worker threads that share one agent, and with it TLS sessions.
+//! Workers start when there is work and end when there is none.
 
 use std::sync::{Arc, Weak};
 use std::{collections::VecDeque, io, thread};
@@ -68,8 +68,7 @@ struct Queue {
     waiting: VecDeque<Job>,
     /// The endpoint that each running worker is asking, if it is asking one.
     busy: Vec<Option<Url>>,
-    /// What the workers share. It goes with the last of them: a connection that is kept holds the
-    /// last request and its reply in its buffers, and a trust store may change meanwhile.
+    /// What the workers share. It goes with the last of them: a trust store may change meanwhile.
     agents: Weak<Agents>,
 }
 

@@ -1,0 +1,190 @@
+//! What a provider does with what it is told and asked: it repeats secrets, answers what nobody has
+//! asked, and keeps the server waiting.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use url::form_urlencoded;
+
+use crate::support::{browser, command::Output, daemon::Daemon, provider::Provider};
+
+/// A request's body.
+fn body(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length")
+                    .then(|| value.trim().parse::<usize>().ok())?
+            });
+            if body.len() >= length.unwrap_or(0) {
+                return Some(body.to_owned());
+            }
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => bytes.extend(&chunk[..read]),
+        }
+    }
+}
+
+fn reply(status: &str, json: &serde_json::Value) -> String {
+    let json = json.to_string();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}",
+        json.len()
+    )
+}
+
+/// A token endpoint that answers each form as `answer` says.
+fn endpoint(answer: impl Fn(&str) -> String + Clone + Send + 'static) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let uri = format!("http://{}/token", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer = answer.clone();
+            thread::spawn(move || {
+                while let Some(body) = body(&mut stream) {
+                    if stream.write_all(answer(&body).as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    uri
+}
+
+/// A refusal that repeats all that was sent, in every way.
+fn parrot(form: &str) -> String {
+    let mut said = vec!["no".to_owned()];
+    for (name, value) in form_urlencoded::parse(form.as_bytes()) {
+        if !["client_id", "grant_type", "redirect_uri", "scope"].contains(&&*name) {
+            let encoded: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+            said.push(encoded.to_lowercase());
+            said.push(BASE64_STANDARD.encode(format!("x{value}")));
+            said.push(value.into_owned());
+        }
+    }
+    let said = said.join(" ");
+    reply(
+        "400 Bad Request",
+        &serde_json::json!({"error": "invalid_grant", "error_description": said}),
+    )
+}
+
+/// A code, its verifier and the client's secret come back in the endpoint's own words, and are in none
+/// of those that anybody sees.
+#[test]
+fn a_provider_that_repeats_them_gives_nothing_away() {
+    const SECRET: &str = "t0p/s3cr+t~x";
+    let provider = Provider::tagged("c0de~of+37/chars-and_no.more-than-that-");
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("errors");
+    let hook = record.option("error_notify_cmd", &["PIZAUTH_MSG"]);
+    let account = provider.account_with("work", &format!("client_secret = \"{SECRET}\";"));
+    let account = account.replace(&provider.token_uri(), &endpoint(parrot));
+    daemon.write_config(&(hook + &account));
+    daemon.start_with(&["-vvv"]);
+    let url = daemon.authorization_url("work");
+    let state = form_urlencoded::parse(url.split_once('?').unwrap().1.as_bytes())
+        .find_map(|(name, value)| (name == "state").then(|| value.into_owned()))
+        .unwrap();
+    let refused = format!("state={state}&error=access_denied&error_description=for+{state}");
+    let callback = browser::callback_of(&url);
+    let callback = callback.split_once('?').unwrap().0;
+    let first = browser::get(&format!("{callback}?{refused}"));
+    assert!(first.text().contains("access_denied"), "{}", first.text());
+    let page = browser::visit(&daemon.authorization_url("work"));
+    let told = record.wait_lines(2).concat();
+    assert!(told.contains("invalid_grant: no"), "{told}");
+    let shown = daemon.run(&["show", "work"]).failed(77).to_owned();
+    let status = daemon.run(&["status"]).ok().to_owned();
+    let json = daemon.run(&["status", "-j"]).ok().to_owned();
+    let code = "c0de~of+37/chars-and_no.more-than-that-code-";
+    for text in [
+        first.text(),
+        page.text(),
+        told,
+        shown,
+        status,
+        json,
+        daemon.shutdown(),
+    ] {
+        for secret in [code, SECRET, &state] {
+            let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+            let base64 = BASE64_STANDARD.encode(format!("x{secret}"));
+            let forms = [secret, &encoded.to_lowercase(), &base64[4..]];
+            for form in forms {
+                for at in 0..form.len() - 7 {
+                    let piece = &form[at..at + 8];
+                    assert!(!text.contains(piece), "{piece} of {secret}: {text}");
+                }
+            }
+        }
+    }
+}
+
+/// A reply that nobody has asked for is nobody's.
+#[test]
+fn an_unasked_reply_is_no_other_accounts_token() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let token = |form: &str| {
+        let field = |wanted: &str| {
+            form_urlencoded::parse(form.as_bytes())
+                .find_map(|(name, value)| (name == wanted).then(|| value.into_owned()))
+                .unwrap()
+        };
+        let tokens = serde_json::json!({
+            "access_token": format!("{}-of-{}", field("grant_type"), field("client_id")),
+            "refresh_token": "rt",
+            "token_type": "Bearer",
+            "expires_in": 3600,
+        });
+        reply("200 OK", &tokens)
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let uri = format!("http://{}/token", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                // The answer before comes once more, when the next one is waited for.
+                let mut before = String::new();
+                while let Some(body) = body(&mut stream) {
+                    let answer = token(&body);
+                    let _ = stream.write_all((before + &answer).as_bytes());
+                    before = answer;
+                }
+            });
+        }
+    });
+    let names: Vec<String> = (0..30).map(|number| format!("a{number}")).collect();
+    let accounts = names.iter().map(|name| provider.account(name));
+    let config: String = accounts.collect();
+    daemon.write_config(&config.replace(&provider.token_uri(), &uri));
+    daemon.start();
+    for name in &names {
+        daemon.sign_in(name);
+    }
+    // All at once, and at once: what is restored was obtained long ago.
+    daemon.restart();
+    let all: Vec<_> = names
+        .iter()
+        .map(|name| daemon.spawn(&["refresh", name]))
+        .collect();
+    for refresh in all {
+        refresh.finish();
+    }
+    for name in &names {
+        let new = |output: &Output| output.stdout.starts_with("refresh_token");
+        let token = daemon.eventually(&["show", name], new);
+        let wanted = format!("refresh_token-of-client-of-{name}");
+        assert_eq!(token.ok().trim(), wanted);
+    }
+}
