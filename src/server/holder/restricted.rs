@@ -251,6 +251,7 @@ fn judge(rules: &RestrictedSocket, request: &mut Request) -> (String, Result<(),
         Request::Auth(_)
         | Request::Await(_)
         | Request::Dump
+        | Request::Import(_)
         | Request::Info
         | Request::Redirect(_)
         | Request::Reload
