@@ -31,6 +31,8 @@ pub enum Verb {
     Help(String),
     /// Speak with git as one of its credential helpers.
     GitCredential(GitCredentialOptions),
+    /// Take over a refresh token of another program, from stdin, for this account.
+    Import(String),
     /// Print paths, version, ports.
     Info {
         /// As JSON.

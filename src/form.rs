@@ -28,8 +28,12 @@ pub enum Format {
     Raw,
     /// A header field of HTTP (RFC 6750, 2.1).
     Bearer,
+    /// An object with that header field, for programs that ask a command for headers.
+    Headers,
     /// An object with the token and what is known of it.
     Json,
+    /// An ExecCredential, for kubectl and other clients of Kubernetes.
+    Kubernetes,
     /// A SASL initial response, in base64: what most mail servers know.
     Xoauth2,
     /// A SASL initial response, in base64 (RFC 7628).
@@ -38,10 +42,12 @@ pub enum Format {
 
 impl Format {
     /// Every format, by name.
-    pub const ALL: [(&'static str, Format); 5] = [
+    pub const ALL: [(&'static str, Format); 7] = [
         ("raw", Format::Raw),
         ("bearer", Format::Bearer),
+        ("headers", Format::Headers),
         ("json", Format::Json),
+        ("kubernetes", Format::Kubernetes),
         ("xoauth2", Format::Xoauth2),
         ("oauthbearer", Format::Oauthbearer),
     ];

@@ -97,6 +97,8 @@ pub enum Request {
     Await(AuthArgs),
     /// Every token, sealed.
     Dump,
+    /// A refresh token of another program.
+    Import(ImportArgs),
     /// What this server is, as JSON.
     Info,
     /// An authorization response, pasted.
@@ -163,6 +165,16 @@ pub struct RedirectArgs {
     /// Whose sign-in it is, if it is a bare code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+}
+
+/// The arguments of `import`.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportArgs {
+    /// The account's name.
+    pub account: String,
+    /// The token.
+    #[serde(with = "plain")]
+    pub refresh_token: Secret,
 }
 
 /// A secret as a plain string in JSON.
@@ -298,6 +310,7 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "auth" => args(verb, body).map(Request::Auth),
         "await" => args(verb, body).map(Request::Await),
         "dump" => Ok(Request::Dump),
+        "import" => args(verb, body).map(Request::Import),
         "info" => Ok(Request::Info),
         "redirect" => args(verb, body).map(Request::Redirect),
         "refresh" => account().map(Request::Refresh),
@@ -324,6 +337,7 @@ impl Request {
             Request::Auth(_) => "auth",
             Request::Await(_) => "await",
             Request::Dump => "dump",
+            Request::Import(_) => "import",
             Request::Info => "info",
             Request::Redirect(_) => "redirect",
             Request::Refresh(_) => "refresh",
@@ -344,6 +358,7 @@ pub fn encode_request(request: &Request) -> SecretBytes {
     let verb = request.verb();
     match request {
         Request::Auth(args) | Request::Await(args) => frame(verb, &json(args)),
+        Request::Import(args) => frame(verb, &json(args)),
         Request::Redirect(args) => frame(verb, &json(args)),
         Request::Refresh(args) => frame(verb, &json(args)),
         Request::Restore(dump) => frame(verb, dump),

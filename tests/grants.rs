@@ -1,5 +1,13 @@
 //! Accounts whose tokens need no sign-in.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::support::command::{Output, Running};
 use super::support::daemon::Daemon;
 use super::support::hooks;
 use super::support::provider::{Provider, REVOKE, Scripted, TOKEN};
@@ -145,7 +153,11 @@ fn what_passes_is_tried_again() {
     provider.script(TOKEN, Scripted::reply(503, "text/plain", "down"));
     let daemon = started(&format!("refresh_retry = 1s;\n{}", own(&provider, SECRET)));
     let said = daemon.run(&["auth", "work"]).failed(77).to_owned();
-    assert!(said.contains("answered 503"), "{said}");
+    let again = "hint: it is tried again";
+    assert!(
+        said.contains("answered 503") && said.contains(again),
+        "{said}"
+    );
     daemon.run(&["show", "work"]).failed(75);
     assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
 }
@@ -199,7 +211,7 @@ fn a_command_is_run_once_for_all_who_ask() {
     for waits in waiting {
         assert_eq!(waits.finish().ok(), "at-1\n");
     }
-    assert!(status(&daemon).contains("Active access token (valid for 59m"));
+    assert!(status(&daemon).contains("Active access token (valid for 5"));
     // It is kept over a reload and a restart, and in a dump.
     daemon.run(&["reload"]).ok();
     daemon.run(&["restart"]).ok();
@@ -256,4 +268,220 @@ fn a_command_that_prints_no_token_says_why() {
 fn a_command_that_asks_hears_nothing() {
     let daemon = by_command("", "read -r line; printf '%s' \"got<$line>\"");
     assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "got<>\n");
+}
+
+// ---- import -----------------------------------------------------------------------------------
+
+/// A refresh token that another program has, and the provider that it is of.
+fn elsewhere() -> (Provider, Daemon) {
+    let provider = Provider::start();
+    provider.set(|settings| settings.rotate = false);
+    let daemon = started(&provider.account("work"));
+    daemon.sign_in("work");
+    daemon.run(&["revoke", "--local", "work"]).done();
+    (provider, daemon)
+}
+
+#[track_caller]
+fn assert_authorised(output: &Output) {
+    let said = (output.status, output.stdout.as_str());
+    assert_eq!(said, (0, "work: authorised\n"), "{output:?}");
+}
+
+#[test]
+fn a_refresh_token_of_another_program_is_proved_and_kept() {
+    let (provider, daemon) = elsewhere();
+    let output = daemon.run_with(
+        &["import", "work"],
+        br#"{"access_token":"old","refresh_token":"rt-1","expires_in":1}"#,
+    );
+    assert_authorised(&output);
+    let must = "the program that the token comes from must not use it any more: remove it there\n";
+    assert_eq!(output.stderr, must);
+    assert_eq!(daemon.token("work"), "at-2");
+    let form = &provider.requests(TOKEN)[1].form;
+    assert_eq!(form.get("refresh_token"), Some("rt-1"));
+    // It is one as any other now: nothing takes its place, and a dump has it.
+    let again = daemon.run_with(&["import", "work"], br#"{"refresh_token":"rt-9"}"#);
+    let said = again.failed(1);
+    assert!(said.contains("the account has tokens that work"), "{said}");
+    let dump = daemon.dump();
+    daemon.run(&["revoke", "--local", "work"]).done();
+    daemon.run_with(&["restore"], &dump).ok();
+    assert_eq!(daemon.token("work"), "at-2");
+    assert!(!daemon.log().text().contains("rt-1"));
+}
+
+#[test]
+fn what_can_not_be_imported_says_why() {
+    let (provider, daemon) = elsewhere();
+    for (input, status, what) in [
+        (&b""[..], 64, "this is empty, or cut short"),
+        (
+            b"{\"refresh_token\":\"rt-",
+            64,
+            "this is empty, or cut short",
+        ),
+        (b"-----BEGIN PGP MESSAGE-----\n", 64, "this is encrypted"),
+        (
+            b"{\"access_token\":\"at-1\"}",
+            64,
+            "there is no refresh_token in it",
+        ),
+        // Foreign, or used before.
+        (
+            b"{\"refresh_token\":\"rt-x\"}",
+            77,
+            "invalid_grant: no such refresh token",
+        ),
+    ] {
+        let said = daemon
+            .run_with(&["import", "work"], input)
+            .failed(status)
+            .to_owned();
+        assert!(said.contains(what) && !said.contains("rt-"), "{said}");
+    }
+    // Nothing is lost by that: the right one does.
+    let right = br#"{"refresh_token":"rt-1"}"#;
+    assert_authorised(&daemon.run_with(&["import", "work"], right));
+    daemon.run_with(&["import", "nobody"], right).failed(67);
+    // A provider that is out of reach costs nothing either.
+    daemon.run(&["revoke", "--local", "work"]).done();
+    provider.script(TOKEN, Scripted::reply(503, "text/plain", "down"));
+    let said = daemon.run_with(&["import", "work"], br#"{"refresh_token":"rt-1"}"#);
+    assert!(said.failed(77).contains("answered 503"), "{}", said.stderr);
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-3\n");
+}
+
+/// What email-oauth2-proxy has of a sign-in whose refresh token is rt-1, by the password hush.
+const EMAIL_PROXY: &str = "[Server setup]
+
+[IMAP-1993]
+server_address = outlook.office365.com
+server_port = 993
+local_address = 127.0.0.1
+
+[Account setup]
+
+[me@example.com]
+permission_url = https://login.microsoftonline.com/common/oauth2/v2.0/authorize
+token_url = https://login.microsoftonline.com/common/oauth2/v2.0/token
+oauth2_scope = https://outlook.office.com/IMAP.AccessAsUser.All offline_access
+redirect_uri = http://localhost
+client_id = c
+token_salt = AAECAwQFBgcICQoLDA0ODw==
+token_iterations = 100000
+access_token = gAAAAA
+access_token_expiry = 1790000000
+refresh_token = gAAAAABrDNJFOMqGwB7ic_bPlYo456H1ujVAwIrUD_CUTffNgKbT_buP0PcVOfNdR4Fjhwv6RStDLI0tHkFFcIPZewGGkQyOXg==
+last_activity = 1790000000
+";
+
+/// Each recipe, on what the program that it is for keeps.
+#[test]
+fn the_recipes_take_over_what_programs_keep() {
+    let (_provider, daemon) = elsewhere();
+    let mut daemon = daemon;
+    let bin = daemon.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = |name: &str, text: &str| {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    // What gpg would decrypt, and what oidc-gen would.
+    script("gpg", "[ \"$1 $2\" = '--quiet --decrypt' ] && cat \"$3\"");
+    script("oidc-gen", "[ \"$1\" = --print=home ] && cat oidc");
+    symlink(env!("CARGO_BIN_EXE_pizauth"), bin.join("pizauth")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    daemon.env("PATH", &path);
+    let file = |name: &str, text: &str| {
+        let path = daemon.path(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mutt = file(
+        "mutt",
+        r#"{"registration": "microsoft", "authflow": "localhostauthcode", "email": "me@example.com", "access_token": "a", "access_token_expiration": "2026-01-01T00:00:00.000000", "refresh_token": "rt-1"}"#,
+    );
+    file(
+        "oidc",
+        r#"{"name": "home", "issuer_url": "https://op.example/", "client_id": "c", "client_secret": "", "refresh_token": "rt-1", "cert_path": "", "scope": "openid offline_access"}"#,
+    );
+    let answer = file(
+        "answer",
+        "protocol=https\nhost=git.example\nusername=oauth2\npassword=a\npassword_expiry_utc=4000000000\noauth_refresh_token=rt-1\n",
+    );
+    let git = file(
+        "gitconfig",
+        &format!("[credential]\n\thelper = \"!cat {answer} #\"\n"),
+    );
+    let proxy = file("emailproxy.config", EMAIL_PROXY);
+    let recipes = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/import/");
+    let mut all = vec![
+        ("gpg.sh", vec!["work", &mutt]),
+        ("oidc-agent.sh", vec!["work", "home"]),
+        ("git-credential-oauth.sh", vec!["work", "git.example"]),
+    ];
+    let mut python = Command::new("python3");
+    let has_package = python.args(["-c", "import cryptography"]).output();
+    if has_package.is_ok_and(|output| output.status.success()) {
+        all.push((
+            "email-oauth2-proxy.py",
+            vec!["work", &proxy, "me@example.com"],
+        ));
+    }
+    for (recipe, args) in all {
+        let mut command = daemon.neighbour(&format!("{recipes}{recipe}"));
+        command
+            .args(args)
+            .env("PATH", &path)
+            .env("GIT_CONFIG_GLOBAL", &git);
+        for (name, value) in daemon.command(&[]).get_envs() {
+            if let Some(value) = value.filter(|_| name != "PATH") {
+                command.env(name, value);
+            }
+        }
+        let mut running = Running::start(&mut command);
+        // The password of email-oauth2-proxy.
+        running.feed(b"hush\n");
+        let output = running.finish();
+        println!("{recipe}");
+        assert_authorised(&output);
+        daemon.run(&["revoke", "--local", "work"]).done();
+    }
+}
+
+// ---- what other programs ask for --------------------------------------------------------------
+
+#[test]
+fn kubectl_and_helpers_of_agents_get_what_they_read() {
+    let provider = Provider::start();
+    let daemon = started(&own(&provider, SECRET));
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let before = i64::try_from(since.as_secs()).unwrap();
+    daemon.run(&["show", "-w", "1m", "work"]).ok();
+    let read = |format: &str| -> serde_json::Value {
+        let output = daemon.run(&["show", "-f", format, "work"]);
+        serde_json::from_str(output.ok()).unwrap()
+    };
+    assert_eq!(read("headers"), json!({ "Authorization": "Bearer at-1" }));
+    let mut credential = read("kubernetes");
+    let expiry = credential["status"]["expirationTimestamp"].take();
+    let expiry: jiff::Timestamp = expiry.as_str().unwrap().parse().unwrap();
+    assert!((before..before + 4000).contains(&expiry.as_second()));
+    assert_eq!(
+        credential,
+        json!({
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "kind": "ExecCredential",
+            "status": { "expirationTimestamp": null, "token": "at-1" },
+        })
+    );
+    // A provider that doesn't say when it expires.
+    provider.set(|settings| settings.expires_in = None);
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
+    assert_eq!(read("kubernetes")["status"], json!({ "token": "at-2" }));
 }

@@ -134,7 +134,7 @@ _pizauth() {
     if [[ $value == other ]]; then
         return
     elif [[ $value == format ]]; then
-        _pizauth_offer "$current" "$2" < <(printf '%s\n' raw bearer json xoauth2 oauthbearer)
+        _pizauth_offer "$current" "$2" < <(printf '%s\n' raw bearer headers json kubernetes xoauth2 oauthbearer)
     elif [[ $value == program ]]; then
         _pizauth_offer "$current" "$2" < <(printf '%s\n' aerc all config emacs fdm getmail git-send-email \
             goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt none offlineimap s-nail)
@@ -147,11 +147,11 @@ _pizauth() {
         _pizauth_offer "$current" "$2" < <(printf '%s\n' "${options[@]}")
     elif [[ -z $verb ]]; then
         _pizauth_offer "$current" "$2" < <(printf '%s\n' auth check dump git-credential \
-            info redirect refresh register reload restart restore revoke server setup show \
+            import info redirect refresh register reload restart restore revoke server setup show \
             shutdown status test watch)
     elif [[ -z $operand ]]; then
         case $verb in
-        auth | git-credential | refresh | revoke | show | test)
+        auth | git-credential | import | refresh | revoke | show | test)
             _pizauth_offer "$current" "$2" < <(_pizauth_accounts)
             ;;
         setup)

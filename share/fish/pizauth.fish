@@ -25,7 +25,7 @@ end
 # True where an account is expected and none has been given yet.
 function __pizauth_wants_account
     set --local words (__pizauth_words)
-    test (count $words) -eq 1; and contains -- $words[1] auth git-credential refresh revoke show test
+    test (count $words) -eq 1; and contains -- $words[1] auth git-credential import refresh revoke show test
 end
 
 # True where one of git's operations is expected.
@@ -42,6 +42,7 @@ complete --command pizauth --condition __fish_use_subcommand --arguments auth --
 complete --command pizauth --condition __fish_use_subcommand --arguments check --description 'Say whether the configuration is good'
 complete --command pizauth --condition __fish_use_subcommand --arguments dump --description 'Write the state to standard output or a file'
 complete --command pizauth --condition __fish_use_subcommand --arguments git-credential --description 'Be a credential helper of git'
+complete --command pizauth --condition __fish_use_subcommand --arguments import --description 'Take over a refresh token of another program'
 complete --command pizauth --condition __fish_use_subcommand --arguments info --description 'Print paths, version and ports'
 complete --command pizauth --condition __fish_use_subcommand --arguments redirect --description 'Complete a sign-in with the address the browser ended at'
 complete --command pizauth --condition __fish_use_subcommand --arguments refresh --description 'Obtain a new token now'
@@ -74,7 +75,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from setup' --sho
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option n --long-option name --require-parameter --description 'Call the account so'
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option p --long-option print --require-parameter --arguments 'config aerc emacs fdm getmail git git-send-email goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt offlineimap s-nail' --description 'Print this alone'
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --arguments 'aol att codeberg comcast fastmail gitlab google mailru microsoft outlook srht thundermail yahoo yandex'
-complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer json xoauth2 oauthbearer' --description 'What to print'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer headers json kubernetes xoauth2 oauthbearer' --description 'What to print'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'

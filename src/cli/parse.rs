@@ -141,7 +141,7 @@ const SPAN: Kind<Duration> = Kind {
 };
 
 const FORMAT: Kind<Format> = Kind {
-    noun: "raw, bearer, json, xoauth2 or oauthbearer",
+    noun: "raw, bearer, headers, json, kubernetes, xoauth2 or oauthbearer",
     parse: Format::named,
 };
 
@@ -257,6 +257,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             file: given.value("output").map(PathBuf::from),
         }),
         "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
+        "import" => Verb::Import(account.account),
         "info" => Verb::Info { json, config },
         "redirect" => Verb::Redirect {
             address: given.operand(0),

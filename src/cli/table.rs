@@ -100,6 +100,7 @@ pub const VERBS: &[Spec] = verbs! {
         [MIN_VALID]
         [WAIT]
         ["user" <"name">: "the user's name, whatever git says"];
+    "import" "account": "take over a refresh token of another program, from stdin";
     "info": "show paths, version and ports"
         [JSON]
         ["config" 'c' <"file">: "name this configuration"];
@@ -125,7 +126,7 @@ pub const VERBS: &[Spec] = verbs! {
         ["client" 'c' <"program">: "for this mail program; or all, or none"];
     "show" "account": "print the access token of an account"
         [NO_URL]
-        ["format" 'f' <"format">: "raw, bearer, json, xoauth2 or oauthbearer"]
+        ["format" 'f' <"format">: "raw, bearer, headers, json, kubernetes, xoauth2 or oauthbearer"]
         [MIN_VALID]
         [WAIT]
         ["user" <"name">: "the mailbox, for xoauth2 and oauthbearer"]

@@ -71,6 +71,7 @@ fn command_lines_mean_what_the_manual_says() {
                 config: Some("x".into()),
             },
         ),
+        ("import work", Verb::Import("work".into())),
         (
             "redirect",
             Verb::Redirect {
@@ -204,8 +205,8 @@ fn a_wrong_command_line_says_what_is_wrong() {
         ),
         (
             "show -f xml a",
-            "`xml` is no good value of `--format`: it takes raw, bearer, json, xoauth2 or \
-             oauthbearer",
+            "`xml` is no good value of `--format`: it takes raw, bearer, headers, json, \
+             kubernetes, xoauth2 or oauthbearer",
         ),
         (
             "show -f oauthbearer --port 65536 a",

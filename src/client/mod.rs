@@ -4,6 +4,7 @@
 mod auth;
 mod credential;
 mod dump;
+mod import;
 mod info;
 mod older;
 mod patience;
@@ -61,6 +62,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
+        Verb::Import(account) => import::run(account),
         Verb::Info { json, config } => info::run(*json, config.as_deref()),
         Verb::Redirect { address, account } => redirect(address.as_deref(), account.clone()),
         Verb::Refresh(options) => say(Request::Refresh(account(options))),
@@ -99,7 +101,7 @@ fn waits(request: &Request) -> Duration {
             (None, None) => 0,
         },
         // For the provider.
-        Request::Redirect(_) | Request::Revoke(_) => 60,
+        Request::Import(_) | Request::Redirect(_) | Request::Revoke(_) => 60,
         // For the program that is to take over, and for what is large.
         Request::Restart | Request::Dump | Request::Restore(_) | Request::Reload => 60,
         // For the user; those who ask it see that they wait.

@@ -1,11 +1,11 @@
 //! Where an account's access tokens come from: `grant`, or `token_cmd`.
 
+use cfgrammar::Span;
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::{ConfigError, quoted},
     section::Section,
-    suggest::nearest,
 };
 
 /// What yields an account's access tokens.
@@ -20,30 +20,13 @@ pub enum TokenSource {
     Command(String),
 }
 
-/// The values of `grant`.
-const GRANTS: [(&str, TokenSource); 2] = [
-    ("authorization_code", TokenSource::Person),
-    ("client_credentials", TokenSource::ClientCredentials),
-];
-
 /// The options that only a sign-in has a use for.
-const OF_SIGN_INS: [&str; 4] = ["provider", "auth_uri", "device_auth_uri", "redirect_uri"];
+const OF_SIGN_INS: &str = "provider auth_uri device_auth_uri redirect_uri";
 
-/// The options that only requests have a use for.
-const OF_REQUESTS: [&str; 12] = [
-    "issuer",
-    "token_uri",
-    "revocation_uri",
-    "allow_http",
-    "client_id",
-    "client_secret",
-    "client_secret_cmd",
-    "client_auth",
-    "scopes",
-    "token_uri_fields",
-    "token_uri_headers",
-    "grant",
-];
+/// Those, and the options that only requests have a use for.
+const OF_PROVIDERS: &str = "provider auth_uri device_auth_uri redirect_uri issuer token_uri \
+    revocation_uri allow_http client_id client_secret client_secret_cmd client_auth scopes \
+    token_uri_fields token_uri_headers grant";
 
 impl TokenSource {
     /// Whether a person has to sign in first.
@@ -58,42 +41,38 @@ impl TokenSource {
 
     /// What a section says, whose other options must have a use then.
     pub(super) fn of(section: &Section) -> Result<Self, ConfigError> {
-        let refuse = |option: &str, why: &str, hint: &str| {
-            let place = section.place(option, cfgrammar::Span::new(0, 0));
-            let what = format!("`{option}` has no use with {why}");
-            Err(section.source.error(place, what).hint(hint))
-        };
-        let used = |options: &[&'static str]| {
-            let mut options = options.iter().copied();
-            options.find(|option| section.value(option).is_some())
-        };
-        if let Some(command) = section.filled_command("token_cmd")? {
-            return match used(&OF_SIGN_INS).or(used(&OF_REQUESTS)) {
-                Some(option) => refuse(
-                    option,
-                    "`token_cmd`",
-                    "the command obtains the tokens, not pizauth: leave it out",
-                ),
-                None => Ok(TokenSource::Command(command.value.into_owned())),
-            };
-        }
-        let Some(grant) = section.filled("grant")? else {
-            return Ok(TokenSource::Person);
-        };
-        let found = GRANTS.into_iter().find(|(name, _)| *name == grant.value);
-        let Some((name, source)) = found else {
-            let what = format!("unknown grant {}", quoted(&grant.value));
-            let near = nearest(&grant.value, GRANTS.iter().map(|(name, _)| *name));
-            let hint = near.map(|near| format!("did you mean \"{near}\"?"));
-            return Err(section.source.error(grant.span, what).maybe_hint(hint));
-        };
-        match used(&OF_SIGN_INS).filter(|_| !source.is_person()) {
-            None => Ok(source),
-            Some(option) => refuse(
-                option,
-                &format!("`grant = \"{name}\"`"),
+        let command = section.filled_command("token_cmd")?;
+        let grant = section.filled("grant")?;
+        let word = grant.as_ref().map(|text| &*text.value);
+        let (source, by, useless, hint) = match (command, word) {
+            (Some(command), _) => (
+                TokenSource::Command(command.value.into_owned()),
+                "token_cmd",
+                OF_PROVIDERS,
+                "the command obtains the tokens, not pizauth: leave it out",
+            ),
+            (None, Some("client_credentials")) => (
+                TokenSource::ClientCredentials,
+                "client_credentials",
+                OF_SIGN_INS,
                 "nobody signs in to this account: name its endpoint by `token_uri` or `issuer`",
             ),
+            (None, None | Some("authorization_code")) => return Ok(TokenSource::Person),
+            (None, Some(other)) => {
+                let what = format!("unknown grant {}", quoted(other));
+                let place = section.place("grant", Span::new(0, 0));
+                let hint = "it is \"authorization_code\" or \"client_credentials\"";
+                return Err(section.source.error(place, what).hint(hint));
+            }
+        };
+        let mut useless = useless.split(' ').filter(|option| !option.is_empty());
+        match useless.find(|option| section.value(option).is_some()) {
+            None => Ok(source),
+            Some(option) => {
+                let place = section.place(option, Span::new(0, 0));
+                let what = format!("`{option}` has no use with `{by}`");
+                Err(section.source.error(place, what).hint(hint))
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod device;
 mod discovering;
 mod endpoints;
 mod handover;
+mod importing;
 mod refreshing;
 mod revocations;
 mod saving;
@@ -72,8 +73,9 @@ pub(super) struct Account {
     state: AccountState,
     /// Who waits for a token.
     waiting: BTreeMap<Waiter, ShowRequest>,
-    /// Who waits for the end of a request that stands for a sign-in: nobody has to sign in.
-    unattended: Vec<Waiter>,
+    /// Who waits for the outcome of a refresh that stands for a sign-in: nobody has to sign in, or
+    /// has elsewhere.
+    refresh_waiters: Vec<Waiter>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -162,7 +164,7 @@ impl Account {
             configured,
             state: AccountState::default(),
             waiting: BTreeMap::new(),
-            unattended: Vec::new(),
+            refresh_waiters: Vec::new(),
             filed: None,
         }
     }
@@ -358,7 +360,7 @@ impl Account {
         for revocation in std::mem::take(&mut self.state.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
         }
-        self.settle_unattended(env, Err(why.clone()));
+        self.settle_refresh(env, Err(why.clone()));
         self.cancel_sign_in(env, why);
         self.withdraw(env);
     }

@@ -230,6 +230,20 @@ impl Core {
         })
     }
 
+    /// `import`: takes over a refresh token of another program; `waiter` is notified, as of the end of
+    /// a sign-in, of what a refresh with it comes to.
+    pub fn import(
+        &mut self,
+        cx: &mut Cx,
+        name: &str,
+        refresh_token: Secret,
+        waiter: Waiter,
+    ) -> Option<Result<(), Refusal>> {
+        self.on(cx, name, |account, env| {
+            account.import(env, refresh_token, waiter)
+        })
+    }
+
     /// Why the code of the sign-in under way couldn't be exchanged yet, if it couldn't.
     pub fn exchange_trouble(&self, name: &str) -> Option<&Refusal> {
         self.accounts.get(name)?.exchange_trouble()

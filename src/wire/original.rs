@@ -74,6 +74,7 @@ pub fn encode(request: &Request) -> Option<SecretBytes> {
         Request::Status => "status:".into(),
         Request::Auth(_)
         | Request::Await(_)
+        | Request::Import(_)
         | Request::Redirect(_)
         | Request::Restart
         | Request::Show(_)

@@ -203,6 +203,7 @@ impl Account {
         if before.is_some_and(|trouble| trouble.lost) {
             refusal.text += LOST_BEFORE;
         }
+        self.settle_refresh(env, Err(refusal.clone()));
         env.error(
             &self.name,
             format!("authorisation needed again: {}", refusal.line()),

@@ -129,7 +129,7 @@ impl Account {
         waiter: Waiter,
     ) -> Result<SignInWait, Refusal> {
         if !self.registration.source.is_person() {
-            return self.wait_unattended(env, waiter);
+            return self.wait_for_refresh(env, waiter);
         }
         match &mut self.state.sign_in {
             SignIn::None => return self.state.failed.clone().map_or(Ok(SignInWait::No), Err),
@@ -141,7 +141,7 @@ impl Account {
     }
 
     /// The same where nobody has to sign in: what is waited for is a token.
-    fn wait_unattended(&mut self, env: &Env, waiter: Waiter) -> Result<SignInWait, Refusal> {
+    fn wait_for_refresh(&mut self, env: &Env, waiter: Waiter) -> Result<SignInWait, Refusal> {
         let valid = self.valid_access(env.now.instant).is_some();
         match self.phase() {
             Some(Phase::Parked { refusal, .. }) if !valid => Err(refusal.clone()),
@@ -149,7 +149,7 @@ impl Account {
                 trouble, wanted, ..
             }) if !valid && !wanted => Err(trouble.refusal.clone()),
             Some(_) if !valid => {
-                self.unattended.push(waiter);
+                self.refresh_waiters.push(waiter);
                 Ok(SignInWait::Yes)
             }
             Some(_) | None => Ok(SignInWait::No),
@@ -157,14 +157,14 @@ impl Account {
     }
 
     /// What stands for a sign-in where nobody has to sign in is over.
-    pub(super) fn settle_unattended(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        let waiters = std::mem::take(&mut self.unattended);
+    pub(super) fn settle_refresh(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        let waiters = std::mem::take(&mut self.refresh_waiters);
         self.settle(env, Ended::SignIn, waiters, result);
     }
 
     /// A client that waited for the sign-in has left.
     pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
-        self.unattended.retain(|it| *it != waiter);
+        self.refresh_waiters.retain(|it| *it != waiter);
         match &mut self.state.sign_in {
             SignIn::None => {}
             SignIn::Discovering(Discovering {

@@ -78,7 +78,7 @@ impl Account {
 
     /// There is a new token: the clients that wait get it, or learn that none will last longer.
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
-        self.settle_unattended(env, Ok(()));
+        self.settle_refresh(env, Ok(()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             let answer = match self.hand_out(env.now, waiting.min_valid) {
                 Some(handed) => ShowAnswer::Token(handed),
@@ -94,7 +94,7 @@ impl Account {
     /// will do, or wait for the next.
     pub(super) fn bring_for_waiting(&mut self, env: &mut Env) {
         if self.valid_access(env.now.instant).is_some() {
-            self.settle_unattended(env, Ok(()));
+            self.settle_refresh(env, Ok(()));
         }
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             if let Some(answer) = self.ask_for_token(env, waiting.clone()) {
@@ -124,7 +124,10 @@ impl Account {
 
     /// A refresh has failed in a way that may pass: clients that wait for just one are answered.
     pub(super) fn answer_impatient(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_unattended(env, Err(refusal.clone()));
+        let mut told = refusal.clone();
+        let again = || "it is tried again".into();
+        told.hint.get_or_insert_with(again);
+        self.settle_refresh(env, Err(told));
         let all = std::mem::take(&mut self.waiting);
         for (waiter, waiting) in all {
             match waiting.patience {
@@ -143,7 +146,7 @@ impl Account {
 
     /// The sign-in has ended without a token.
     pub(super) fn answer_failed(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_unattended(env, Err(refusal.clone()));
+        self.settle_refresh(env, Err(refusal.clone()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             self.answer(env, waiting, ShowAnswer::Failed(refusal.clone()));
         }
@@ -151,7 +154,7 @@ impl Account {
 
     /// The configuration is wrong: waiting longer is of no use to anyone.
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_unattended(env, Err(refusal.clone()));
+        self.settle_refresh(env, Err(refusal.clone()));
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             let answer = self.lacking(env, Show::Parked(refusal.clone()));
             self.answer(env, waiting, answer);

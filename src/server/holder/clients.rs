@@ -115,6 +115,7 @@ impl Handler for Clients {
         let answered = match request {
             Request::Auth(args) => sign_in::auth(engine, id, &args),
             Request::Await(args) => sign_in::wait_for_sign_in(engine, id, &args.account),
+            Request::Import(args) => sign_in::import(engine, id, args),
             Request::Redirect(args) => sign_in::redirect(engine, id, &args),
             Request::Revoke(args) => sign_in::revoke(engine, id, &args),
             Request::Show(args) => return self.show(id, args),

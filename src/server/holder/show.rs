@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::replies::{failure, no_account, not_yet, refused};
 use crate::core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest};
@@ -70,7 +70,24 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
             line.extend_from_slice(token);
             Ok(Reply::Bytes(line))
         }
+        Format::Headers => {
+            let token = handed.token.expose();
+            written(&Headers { token }, token.len())
+        }
         Format::Json => json(account, &handed),
+        Format::Kubernetes => {
+            let token = handed.token.expose();
+            let status = ExecStatus {
+                expiration_timestamp: handed.expires.map(report::rfc3339),
+                token,
+            };
+            let credential = ExecCredential {
+                api_version: "client.authentication.k8s.io/v1",
+                kind: "ExecCredential",
+                status,
+            };
+            written(&credential, token.len())
+        }
         Format::Xoauth2 => {
             let user = user().ok_or_else(|| {
                 Failure::new(Exit::Usage, "no user: the account has no login_hint")
@@ -85,6 +102,35 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
             Ok(Reply::Token(Arc::new(response.map_err(unfit)?)))
         }
     }
+}
+
+/// `-f headers`.
+#[derive(Serialize)]
+struct Headers<'a> {
+    #[serde(rename = "Authorization", serialize_with = "bearer")]
+    token: &'a str,
+}
+
+fn bearer<S: Serializer>(token: &&str, s: S) -> Result<S::Ok, S::Error> {
+    // Written as it is put together: no copy of the token is left behind.
+    s.collect_str(&format_args!("Bearer {token}"))
+}
+
+/// `-f kubernetes`: what an exec plugin answers (client.authentication.k8s.io/v1).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecCredential<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    status: ExecStatus<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecStatus<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration_timestamp: Option<String>,
+    token: &'a str,
 }
 
 /// `-f json`, as pizauth(1) documents it.
@@ -112,7 +158,6 @@ fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
         login_hint: handed.login_hint.as_deref(),
         provider: handed.provider.as_deref(),
     };
-    // Room for every byte to be escaped: a buffer that grows leaves copies of the token behind.
     let texts = handed
         .scopes
         .iter()
@@ -122,10 +167,15 @@ fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
     let length = texts
         .chain(names)
         .fold(line.token.len(), usize::saturating_add);
-    let mut text = SecretBytes::new(Vec::with_capacity(
-        length.saturating_mul(6).saturating_add(256),
-    ));
-    serde_json::to_writer(&mut *text, &line)
+    written(&line, length)
+}
+
+/// An object whose texts are so long in all. There is room for every byte to be escaped: a buffer that
+/// grows leaves copies of the token behind.
+fn written(object: &impl Serialize, length: usize) -> Result<Reply, Failure> {
+    let room = length.saturating_mul(6).saturating_add(256);
+    let mut text = SecretBytes::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *text, object)
         .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     Ok(Reply::Bytes(text))
 }

@@ -13,7 +13,7 @@ use crate::error::{Exit, Failure};
 use crate::oauth::authorization::{self, Pasted};
 use crate::oauth::token::Refusal;
 use crate::secret::Secret;
-use crate::wire::{self, AuthArgs, RedirectArgs, Reply, RevokeArgs};
+use crate::wire::{self, AuthArgs, ImportArgs, RedirectArgs, Reply, RevokeArgs};
 use crate::{serve::ConnId, view::SignInStart};
 
 /// How long `redirect` waits for the exchange: a little longer than a request to a token endpoint
@@ -206,6 +206,27 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
         }
         Some(Ok(start)) => json(&start).into(),
         Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
+    }
+}
+
+/// Takes a refresh token of another program, and says what a refresh with it came to.
+pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> Answered {
+    let waiter = Waiter(id.number());
+    let ImportArgs {
+        account,
+        refresh_token,
+    } = args;
+    match engine.with(|core, cx| core.import(cx, &account, refresh_token, waiter)) {
+        None => no_account(&account).into(),
+        Some(Ok(())) => {
+            let what = format!("{account}: no refresh has proved the token yet");
+            let late = Failure::new(Exit::TryLater, what).hint("`pizauth status` says how it goes");
+            let final_reply = FinalReply::These(Reply::Failure(late));
+            Answered::later(EXCHANGE_WAIT, &account, final_reply)
+        }
+        Some(Err(refusal)) => {
+            refused(Exit::Other, &format!("{account}: not imported"), refusal).into()
+        }
     }
 }
 
