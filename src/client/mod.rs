@@ -3,6 +3,7 @@
 
 mod auth;
 mod credential;
+mod dial;
 mod dump;
 mod import;
 mod info;

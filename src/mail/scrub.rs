@@ -7,39 +7,26 @@ use crate::secret::Secret;
 const MAX_PIECE: usize = 12;
 
 /// What stands in its place.
-pub(super) const TOKEN: &str = "[token]";
+pub const TOKEN: &str = "[token]";
 
-/// Cuts secrets out of texts.
-#[derive(Default)]
-pub(super) struct Scrubber<'a> {
-    secrets: Vec<&'a Secret>,
-}
-
-impl<'a> Scrubber<'a> {
-    /// Cuts this one out, too.
-    pub(super) fn add(&mut self, secret: &'a Secret) {
-        self.secrets.push(secret);
-    }
-
-    /// `text` without them, and without pieces of them.
-    pub(super) fn scrub(&self, text: &str) -> String {
-        let mut clean = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let secret = self.secrets.iter().map(|it| prefix(rest, it.expose()));
-            match secret.max().unwrap_or(0) {
-                0 => {
-                    clean.push(first);
-                    rest = rest.get(first.len_utf8()..).unwrap_or_default();
-                }
-                length => {
-                    clean.push_str(TOKEN);
-                    rest = rest.get(length..).unwrap_or_default();
-                }
+/// `text` without the secrets, and without pieces of them.
+pub fn scrub(text: &str, secrets: &[&Secret]) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let secret = secrets.iter().map(|it| prefix(rest, it.expose()));
+        match secret.max().unwrap_or(0) {
+            0 => {
+                clean.push(first);
+                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+            }
+            length => {
+                clean.push_str(TOKEN);
+                rest = rest.get(length..).unwrap_or_default();
             }
         }
-        clean
     }
+    clean
 }
 
 /// How many bytes at the beginning of `text` are a piece of `secret`, if that is a long one.
@@ -68,9 +55,6 @@ mod tests {
     fn a_token_and_its_pieces_are_cut_out() {
         let token = Secret::new("eyJhbGciOiJSUzI1NiJ9.payload.signature".into());
         let short = Secret::new("at-1".into());
-        let mut scrubber = Scrubber::default();
-        scrubber.add(&token);
-        scrubber.add(&short);
         for (text, clean) in [
             ("nothing here", "nothing here"),
             (
@@ -83,8 +67,8 @@ mod tests {
             ("é at-1 é", "é [token] é"),
             ("", ""),
         ] {
-            assert_eq!(scrubber.scrub(text), clean);
+            assert_eq!(scrub(text, &[&token, &short]), clean);
         }
-        assert_eq!(Scrubber::default().scrub("x"), "x");
+        assert_eq!(scrub("x", &[]), "x");
     }
 }
