@@ -43,3 +43,4 @@ mod store;
 mod support;
 mod tidy;
 mod trial;
+mod tunnel;

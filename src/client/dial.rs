@@ -196,6 +196,11 @@ impl Connection {
         Ok(())
     }
 
+    /// What it is made of; the deadline is the caller's now.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
+        (self.stream.stream, self.tls)
+    }
+
     fn with_stream<T>(
         &mut self,
         act: impl FnOnce(&mut dyn ReadWrite) -> io::Result<T>,

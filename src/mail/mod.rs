@@ -5,6 +5,7 @@
 pub mod autoconfig;
 mod challenge;
 mod claims;
+mod front;
 pub mod hints;
 mod imap;
 mod irc;
@@ -16,6 +17,7 @@ mod smtp;
 
 pub use challenge::Challenge;
 pub use claims::Claims;
+pub use front::{Front, Passage, refuse};
 pub use server::{Protocol, Server, Tls};
 pub use sign_in::{Action, MailRefusal, Session, SignIn};
 
@@ -412,7 +414,10 @@ fn is_for_a_session(capability: &str) -> bool {
         "SASL",
     ];
     let capability = capability.trim();
-    mechanisms(capability).is_none() && !done.iter().any(|it| capability.eq_ignore_ascii_case(it))
+    mechanisms(capability).is_none()
+        // It has to fit between brackets, on a line.
+        && !capability.contains(|c: char| c.is_control() || c == ']')
+        && !done.iter().any(|it| capability.eq_ignore_ascii_case(it))
 }
 
 fn refused(

@@ -553,6 +553,10 @@ pub const BANS: [Ban; 7] = [
         only_in: &[
             ("src/client/mod.rs", "a command's output, and its one error"),
             (
+                "src/client/tunnel/pump.rs",
+                "what a server says to a program",
+            ),
+            (
                 "src/server/start/check.rs",
                 "the warnings of `check`, which is no server",
             ),
