@@ -79,6 +79,8 @@ pub enum Verb {
     },
     /// Sign in at mail servers.
     Test(TestOptions),
+    /// Sign in at a server for another program.
+    Tunnel(TunnelOptions),
     /// Print what happens.
     Watch {
         /// As JSON.
@@ -197,6 +199,19 @@ pub struct TestOptions {
     pub user: Option<String>,
     /// The servers; the provider's own, when there are none.
     pub urls: Vec<String>,
+}
+
+/// What `tunnel` takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TunnelOptions {
+    /// The account's name.
+    pub account: String,
+    /// The server.
+    pub url: String,
+    /// `-w`: how long to wait for a token, somebody's sign-in included.
+    pub wait: Option<Duration>,
+    /// `--user`: the mailbox.
+    pub user: Option<String>,
 }
 
 /// What `register` takes.

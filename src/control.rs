@@ -22,8 +22,9 @@ const OTHER_DESCRIPTORS: usize = 512;
 pub fn limits(descriptors: usize) -> Limits {
     let clients = descriptors.saturating_sub(OTHER_DESCRIPTORS.min(descriptors / 2));
     let share = |divisor: usize, most: usize| Share {
-        connections: (clients / divisor).clamp(1, most),
-        parked: (clients / divisor).saturating_mul(2).clamp(1, 2 * most),
+        connections: clients.checked_div(divisor).unwrap_or(0).clamp(1, most),
+        parked: (clients.checked_div(divisor).unwrap_or(0).saturating_mul(2))
+            .clamp(1, most.saturating_mul(2)),
     };
     Limits {
         first: share(4, 2048),

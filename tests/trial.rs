@@ -11,17 +11,17 @@ use crate::support::mail::{MailServer, Manners, Protocol, Tls};
 use crate::support::provider::{Dormant, Provider};
 use crate::support::tls::{Authority, self_signed};
 
-const ME: &str = "me@example.com";
+pub const ME: &str = "me@example.com";
 
 /// A daemon that is signed in, in a world that trusts one authority and has no mail programs.
-struct World {
-    daemon: Daemon,
-    authority: Authority,
+pub struct World {
+    pub daemon: Daemon,
+    pub authority: Authority,
     _provider: Provider,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         World::with("auth_uri_fields = { \"login_hint\": \"me@example.com\" };")
     }
 
@@ -49,11 +49,11 @@ impl World {
         }
     }
 
-    fn at_once(&self) -> Tls {
+    pub fn at_once(&self) -> Tls {
         Tls::AtOnce(self.authority.certify("127.0.0.1"))
     }
 
-    fn on_demand(&self) -> Tls {
+    pub fn on_demand(&self) -> Tls {
         Tls::OnDemand(self.authority.certify("127.0.0.1"))
     }
 
@@ -114,12 +114,38 @@ fn every_protocol_lets_somebody_in_who_has_the_right_token() {
                 );
                 let bye = match protocol {
                     Protocol::Imap => "a9 LOGOUT",
-                    Protocol::Pop3 | Protocol::Smtp => "QUIT",
+                    Protocol::Pop3 | Protocol::Smtp | Protocol::Irc => "QUIT",
                 };
                 server.wait_for(bye);
             }
         }
     }
+}
+
+#[test]
+fn an_irc_server_is_told_a_user_only_if_one_is_named() {
+    let world = World::new();
+    for (admitted, args, told) in [
+        ("", &[][..], "SERVER: signed in with OAUTHBEARER\n"),
+        (
+            "me",
+            &["--user", "me"],
+            "SERVER: signed in as me with OAUTHBEARER\n",
+        ),
+    ] {
+        for (scheme, tls) in [("ircs", world.at_once()), ("irc", Tls::Never)] {
+            let manners =
+                Manners::of(Protocol::Irc, tls).with_mechanisms(&["PLAIN", "OAUTHBEARER"]);
+            let server = MailServer::start(manners.admit(admitted, "at-1"));
+            assert_eq!(world.test(scheme, &server, args), (0, told.into()));
+            server.wait_for("QUIT");
+        }
+    }
+    let server = MailServer::start(Manners::of(Protocol::Irc, world.at_once()));
+    let (status, told) = world.test("ircs", &server, &[]);
+    assert_eq!(status, 77);
+    let words = "SERVER: refused the token, sent with OAUTHBEARER: no (status 401, scope mail)\n";
+    assert!(told.starts_with(words), "{told}");
 }
 
 #[test]

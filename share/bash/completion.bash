@@ -79,7 +79,8 @@ _pizauth() {
         -n | --name) [[ $verb == setup || $verb == register ]] && ((i++)) ;;
         -o | --output) [[ $verb == dump ]] && ((i++)) ;;
         -f | --format | -m | --min-valid | -w | --wait | --user | --host | --port)
-            [[ $verb == show || $verb == git-credential || $verb == test ]] && ((i++))
+            [[ $verb == show || $verb == git-credential || $verb == test ||
+                $verb == tunnel ]] && ((i++))
             ;;
         -a | --account) [[ $verb == redirect ]] && ((i++)) ;;
         -s | --scope | -t | --token-cmd) [[ $verb == register ]] && ((i++)) ;;
@@ -111,6 +112,7 @@ _pizauth() {
     show) options+=(-f --format -m --min-valid -u --no-url -w --wait --user --host --port) ;;
     setup) options+=(-c --client -n --name -p --print) ;;
     test) options+=(-u --no-url -v --verbose --user) ;;
+    tunnel) options+=(-w --wait --user) ;;
     server) options+=(-c --config -d --debug -v --verbose) ;;
     esac
 
@@ -127,6 +129,7 @@ _pizauth() {
     git-credential:-m | git-credential:--min-valid | git-credential:-w) value="other" ;;
     git-credential:--wait | git-credential:--user | test:--user) value="other" ;;
     redirect:-a | redirect:--account) value="other" ;;
+    tunnel:-w | tunnel:--wait | tunnel:--user) value="other" ;;
     register:-n | register:--name | register:-s | register:--scope) value="other" ;;
     register:-t | register:--token-cmd) value="other" ;;
     esac
@@ -148,10 +151,10 @@ _pizauth() {
     elif [[ -z $verb ]]; then
         _pizauth_offer "$current" "$2" < <(printf '%s\n' auth check dump git-credential \
             import info redirect refresh register reload restart restore revoke server setup show \
-            shutdown status test watch)
+            shutdown status test tunnel watch)
     elif [[ -z $operand ]]; then
         case $verb in
-        auth | git-credential | import | refresh | revoke | show | test)
+        auth | git-credential | import | refresh | revoke | show | test | tunnel)
             _pizauth_offer "$current" "$2" < <(_pizauth_accounts)
             ;;
         setup)

@@ -25,7 +25,7 @@ end
 # True where an account is expected and none has been given yet.
 function __pizauth_wants_account
     set --local words (__pizauth_words)
-    test (count $words) -eq 1; and contains -- $words[1] auth git-credential import refresh revoke show test
+    test (count $words) -eq 1; and contains -- $words[1] auth git-credential import refresh revoke show test tunnel
 end
 
 # True where one of git's operations is expected.
@@ -57,6 +57,7 @@ complete --command pizauth --condition __fish_use_subcommand --arguments show --
 complete --command pizauth --condition __fish_use_subcommand --arguments shutdown --description 'End the server'
 complete --command pizauth --condition __fish_use_subcommand --arguments status --description 'Print a line for every account'
 complete --command pizauth --condition __fish_use_subcommand --arguments test --description 'Sign in at mail servers'
+complete --command pizauth --condition __fish_use_subcommand --arguments tunnel --description 'Sign in for another program'
 complete --command pizauth --condition __fish_use_subcommand --arguments watch --description 'Print what happens, as it happens'
 
 complete --command pizauth --condition '__fish_seen_subcommand_from auth' --short-option o --long-option open --description 'Open the address in the browser'
@@ -77,12 +78,12 @@ complete --command pizauth --condition '__fish_seen_subcommand_from setup' --sho
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --arguments 'aol att codeberg comcast fastmail gitlab google mailru microsoft outlook srht thundermail yahoo yandex'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer headers json kubernetes xoauth2 oauthbearer' --description 'What to print'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid so long'
-complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
+complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show tunnel' --short-option w --long-option wait --require-parameter --description 'Wait at most so long'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option host --require-parameter --description 'The mail server, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option port --require-parameter --description 'Its port, for oauthbearer'
 complete --command pizauth --condition '__fish_seen_subcommand_from test' --short-option v --long-option verbose --description 'Show the dialogue'
-complete --command pizauth --condition '__fish_seen_subcommand_from test' --long-option user --require-parameter --description 'The mailbox'
+complete --command pizauth --condition '__fish_seen_subcommand_from test tunnel' --long-option user --require-parameter --description 'The mailbox'
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option n --long-option name --require-parameter --description 'Call the account so'
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option s --long-option scope --require-parameter --description 'What the tokens shall be good for'
 complete --command pizauth --condition '__fish_seen_subcommand_from register' --short-option t --long-option token-cmd --require-parameter --description 'Prints the token that the provider wants first'

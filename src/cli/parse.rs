@@ -10,7 +10,7 @@ use lexopt::{
 
 use super::{
     AccountOptions, AuthOptions, CheckOptions, DumpOptions, GitCredentialOptions, RegisterOptions,
-    ServerOptions, SetupOptions, ShowOptions, TestOptions, Verb,
+    ServerOptions, SetupOptions, ShowOptions, TestOptions, TunnelOptions, Verb,
     help::{help, overview, synopsis, version},
     table::{Spec, VERBS},
 };
@@ -288,6 +288,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             user: given.read("user", &TEXT)?,
             urls: given.operands.into_iter().skip(1).collect(),
         }),
+        "tunnel" => Verb::Tunnel(tunnel(&given, account)?),
         "watch" => Verb::Watch { json },
         // A row of the table without a line above; tests.rs looks for one.
         _ => return Err(super::ELSEWHERE.into()),
@@ -349,6 +350,15 @@ fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
         wait: given.read("wait", &SPAN)?,
         min_valid: given.read("min-valid", &SPAN)?,
         form,
+    })
+}
+
+fn tunnel(given: &Given, account: AccountOptions) -> Result<TunnelOptions, String> {
+    Ok(TunnelOptions {
+        account: account.account,
+        url: given.operand(1).unwrap_or_default(),
+        wait: given.read("wait", &SPAN)?,
+        user: given.read("user", &TEXT)?,
     })
 }
 

@@ -138,5 +138,8 @@ pub const VERBS: &[Spec] = verbs! {
         [NO_URL]
         ["verbose" 'v': "show the dialogue, without the token"]
         ["user" <"name">: "the mailbox"];
+    "tunnel" "account url": "sign in at a server for a program that can't, and connect the two"
+        [WAIT]
+        ["user" <"name">: "the mailbox"];
     "watch": "show what happens, as it happens" [JSON];
 };

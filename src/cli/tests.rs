@@ -161,6 +161,15 @@ fn command_lines_mean_what_the_manual_says() {
                 urls: vec!["imaps://a".into(), "smtp://b".into()],
             }),
         ),
+        (
+            "tunnel -w 5m --user me work imaps://a",
+            Verb::Tunnel(TunnelOptions {
+                account: "work".into(),
+                url: "imaps://a".into(),
+                wait: Some(Duration::from_secs(300)),
+                user: Some("me".into()),
+            }),
+        ),
         ("watch", Verb::Watch { json: false }),
         ("watch -j", Verb::Watch { json: true }),
         ("server", Verb::Server(ServerOptions::default())),

@@ -3,6 +3,7 @@
 
 mod auth;
 mod credential;
+mod dial;
 mod dump;
 mod import;
 mod info;
@@ -19,6 +20,7 @@ mod status;
 mod takeover;
 mod test;
 mod token;
+mod tunnel;
 mod watch;
 
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
@@ -75,6 +77,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Shutdown => say(Request::Shutdown),
         Verb::Status { json } => status::run(*json),
         Verb::Test(options) => test::run(options),
+        Verb::Tunnel(options) => tunnel::run(options),
         Verb::Watch { json } => watch::run(*json),
     }
 }

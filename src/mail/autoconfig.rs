@@ -149,6 +149,7 @@ fn keep(found: &mut Autoconfig, parts: Parts) {
         Protocol::Imap => &mut found.imap,
         Protocol::Pop3 => &mut found.pop3,
         Protocol::Smtp => &mut found.smtp,
+        Protocol::Irc => return,
     };
     place.get_or_insert(server);
 }

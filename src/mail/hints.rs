@@ -58,7 +58,7 @@ pub struct Case<'a> {
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
     match case.verdict {
-        MailVerdict::SignedIn(_) => Vec::new(),
+        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly { .. } => Vec::new(),
         MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable { .. } => {
             vec![
                 "the server is in trouble, and says nothing about the token: try again later"
@@ -208,6 +208,7 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
         Protocol::Imap => Purpose::Imap,
         Protocol::Pop3 => Purpose::Pop3,
         Protocol::Smtp => Purpose::Smtp,
+        Protocol::Irc => Purpose::Other,
     };
     let known = case
         .token

@@ -29,10 +29,23 @@ pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
         (Some((TAG, rest)), state) => match strip(rest, "NO").or(strip(rest, "BAD")) {
             Some(_) if matches!(state, State::Capabilities) => Reply::Nonsense,
             Some(text) => Reply::Bad(text.into()),
-            None => strip(rest, "OK").map_or(Reply::Nonsense, |_| Reply::Good),
+            None => match (strip(rest, "OK"), state) {
+                (Some(text), State::Responded(..)) => {
+                    let code = strip(text.trim_start(), "[CAPABILITY ");
+                    list(code.and_then(|code| code.split(']').next()), heard);
+                    Reply::Good
+                }
+                (Some(_), _) => Reply::Good,
+                (None, _) => Reply::Nonsense,
+            },
         },
         _ => Reply::Nonsense,
     }
+}
+
+fn list(capabilities: Option<&str>, heard: &mut Vec<String>) {
+    let capabilities = capabilities.unwrap_or_default().split_whitespace();
+    heard.extend(capabilities.map(str::to_owned));
 }
 
 fn untagged(state: &State, rest: &str, heard: &mut Vec<String>) -> Reply {
@@ -41,9 +54,8 @@ fn untagged(state: &State, rest: &str, heard: &mut Vec<String>) -> Reply {
     }
     match state {
         State::Greeting => strip(rest, "OK").map_or(Reply::Nonsense, |_| Reply::Good),
-        State::Capabilities => {
-            let list = strip(rest, "CAPABILITY ").unwrap_or_default();
-            heard.extend(list.split_whitespace().map(str::to_owned));
+        State::Capabilities | State::Responded(..) | State::Session(_) => {
+            list(strip(rest, "CAPABILITY "), heard);
             Reply::Part
         }
         _ => Reply::Part,

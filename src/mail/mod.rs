@@ -1,19 +1,26 @@
-//! Signing in to a mail server with an access token: IMAP, POP3 and SMTP as state machines. Lines go
-//! in, lines to send come out, and in the end a verdict. They know no socket, no clock and no token:
-//! where the token is to be sent, they say so.
+//! Signing in to a server with an access token: IMAP, POP3, SMTP and IRC as state machines that know
+//! no socket and no clock. A [`Dialogue`] takes lines, and says which lines to send and where the token
+//! goes; a [`SignIn`] has the token, takes bytes, and is what the commands use.
 
 pub mod autoconfig;
 mod challenge;
 mod claims;
+mod front;
 pub mod hints;
 mod imap;
+mod irc;
 mod pop3;
 mod server;
+mod sign_in;
 mod smtp;
 
 pub use challenge::Challenge;
 pub use claims::Claims;
+pub use front::{Front, Passage, refuse};
 pub use server::{Protocol, Server, Tls};
+pub use sign_in::{Action, MailRefusal, Session, SignIn};
+
+use std::fmt;
 
 use crate::text::sanitize;
 
@@ -56,13 +63,22 @@ pub struct Situation {
     pub has_user: bool,
 }
 
+/// What somebody signs in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// To see whether the mailbox can be opened, and to leave.
+    Trial,
+    /// A program that goes on with the session, and has to know what the server can do.
+    Session,
+}
+
 /// What is to be done next.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum MailStep {
     /// Read a line.
     Read,
-    /// Send this line, and read one.
+    /// Send this line, or these with CRLF between them, and read one.
     Send(String),
     /// Send the token as this mechanism has it (its initial response, in base64), and read a line.
     Respond(Mechanism),
@@ -117,15 +133,62 @@ pub enum MailVerdict {
         /// Its line.
         text: String,
     },
+    /// The server closed the connection.
+    HungUp,
+    /// The server says too much, or at the wrong time.
+    Unruly {
+        /// What it does.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for MailVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MailVerdict::SignedIn(mechanism) => write!(f, "signed in with {}", mechanism.name()),
+            MailVerdict::NoMailbox { text } => {
+                write!(f, "signed in, but the mailbox can't be opened: {text}")
+            }
+            MailVerdict::Refused {
+                mechanism,
+                challenge,
+                text,
+                ..
+            } => {
+                let name = mechanism.name();
+                write!(f, "refused the token, sent with {name}: {text}")?;
+                challenge
+                    .as_ref()
+                    .map_or(Ok(()), |challenge| write!(f, " ({challenge})"))
+            }
+            MailVerdict::NotOffered { offered, .. } if offered.is_empty() => {
+                f.write_str("offers no way to sign in")
+            }
+            MailVerdict::NotOffered { offered, .. } => {
+                let offered = offered.join(", ");
+                write!(f, "offers neither OAUTHBEARER nor XOAUTH2, but {offered}")
+            }
+            MailVerdict::NoUser => f.write_str("offers XOAUTH2 alone, which needs a user"),
+            MailVerdict::NoTls { text } if text.is_empty() => f.write_str("offers no TLS"),
+            MailVerdict::NoTls { text } => write!(f, "has no TLS now: {text}"),
+            MailVerdict::Unavailable { text } => write!(f, "doesn't want to talk: {text}"),
+            MailVerdict::Nonsense { text } => write!(f, "says what isn't expected: {text}"),
+            MailVerdict::HungUp => f.write_str("hung up"),
+            MailVerdict::Unruly { what } => f.write_str(what),
+        }
+    }
 }
 
 /// One session with one server.
 pub struct Dialogue {
     protocol: Protocol,
     situation: Situation,
+    goal: Goal,
     state: State,
     /// The capabilities, or the lines of a reply that isn't complete.
     heard: Vec<String>,
+    /// What the server can do for somebody who is signed in.
+    capabilities: Vec<String>,
 }
 
 /// What the server was asked last.
@@ -137,6 +200,8 @@ enum State {
     /// It has the token; and what it says about it, if that was refused.
     Responded(Mechanism, Option<Challenge>),
     Mailbox(Mechanism),
+    /// What it can do now (IMAP).
+    Session(Mechanism),
 }
 
 /// What a line of the server says about that.
@@ -148,6 +213,8 @@ enum Reply {
     Bad(String),
     /// It waits for the token, or has a challenge.
     Continue(String),
+    /// It asks whether anybody is there, and this is the answer.
+    Ping(String),
     /// It hangs up.
     Bye(String),
     Nonsense,
@@ -170,18 +237,29 @@ impl Protocol {
             Protocol::Imap => imap::COMMANDS,
             Protocol::Pop3 => pop3::COMMANDS,
             Protocol::Smtp => smtp::COMMANDS,
+            Protocol::Irc => irc::COMMANDS,
         }
     }
 }
 
 impl Dialogue {
-    /// It begins with a line from the server.
-    pub fn new(protocol: Protocol, situation: Situation) -> Self {
+    /// It begins with [`Dialogue::start`].
+    pub fn new(protocol: Protocol, situation: Situation, goal: Goal) -> Self {
         Dialogue {
             protocol,
             situation,
+            goal,
             state: State::Greeting,
             heard: Vec::new(),
+            capabilities: Vec::new(),
+        }
+    }
+
+    /// Most servers speak first.
+    pub fn start(&mut self) -> MailStep {
+        match self.protocol {
+            Protocol::Irc => self.ask_capabilities(),
+            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => MailStep::Read,
         }
     }
 
@@ -202,12 +280,14 @@ impl Dialogue {
             Protocol::Imap => imap::read,
             Protocol::Pop3 => pop3::read,
             Protocol::Smtp => smtp::read,
+            Protocol::Irc => irc::read,
         };
         match read(&self.state, line, &mut self.heard) {
             Reply::Part => MailStep::Read,
             Reply::Good => self.good(line),
             Reply::Bad(text) => self.bad(&text),
             Reply::Continue(text) => self.go_on(&text, line),
+            Reply::Ping(answer) => MailStep::Send(answer),
             Reply::Bye(text) => match self.state {
                 State::Responded(..) => self.bad(&text),
                 _ => unavailable(&text),
@@ -222,17 +302,35 @@ impl Dialogue {
             State::Capabilities => self.begin(),
             State::StartTls => MailStep::StartTls,
             State::Auth(_) => nonsense(line),
-            State::Responded(mechanism, _) => match self.protocol.commands().mailbox {
-                Some(command) => self.send(command, State::Mailbox(mechanism)),
-                None => MailStep::End(MailVerdict::SignedIn(mechanism)),
-            },
-            State::Mailbox(mechanism) => MailStep::End(MailVerdict::SignedIn(mechanism)),
+            State::Responded(mechanism, _) => self.go_in(mechanism),
+            State::Mailbox(mechanism) | State::Session(mechanism) => self.end(mechanism),
         }
+    }
+
+    /// The token was accepted.
+    fn go_in(&mut self, mechanism: Mechanism) -> MailStep {
+        match (self.goal, self.protocol, self.protocol.commands().mailbox) {
+            (Goal::Trial, _, Some(command)) => self.send(command, State::Mailbox(mechanism)),
+            // Many say so unasked (RFC 9051, 6.2.2).
+            (Goal::Session, Protocol::Imap, _) if self.heard.is_empty() => {
+                let command = self.protocol.commands().capabilities;
+                self.send(command, State::Session(mechanism))
+            }
+            _ => self.end(mechanism),
+        }
+    }
+
+    fn end(&mut self, mechanism: Mechanism) -> MailStep {
+        if self.protocol == Protocol::Imap {
+            self.capabilities = std::mem::take(&mut self.heard);
+        }
+        self.capabilities.retain(|it| is_for_a_session(it));
+        MailStep::End(MailVerdict::SignedIn(mechanism))
     }
 
     fn bad(&mut self, text: &str) -> MailStep {
         match &mut self.state {
-            State::Greeting | State::Capabilities => unavailable(text),
+            State::Greeting | State::Capabilities | State::Session(_) => unavailable(text),
             State::StartTls => MailStep::End(MailVerdict::NoTls {
                 text: sanitize(text),
             }),
@@ -254,7 +352,11 @@ impl Dialogue {
             }
             State::Responded(mechanism, _) => {
                 self.state = State::Responded(mechanism, Challenge::decode(text));
-                MailStep::Send(mechanism.resignation().into())
+                let resignation = mechanism.resignation();
+                MailStep::Send(match self.protocol {
+                    Protocol::Irc => irc::respond(resignation).trim_end().into(),
+                    Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => resignation.into(),
+                })
             }
             _ => nonsense(line),
         }
@@ -273,16 +375,14 @@ impl Dialogue {
     fn begin(&mut self) -> MailStep {
         let commands = self.protocol.commands();
         // What was said without TLS counts no longer afterwards (RFC 9051, 6.2.1; RFC 2595, 4).
-        let heard = std::mem::take(&mut self.heard);
-        let heard = heard.iter().map(|it| it.trim());
+        self.capabilities = std::mem::take(&mut self.heard);
+        let heard = self.capabilities.iter().map(|it| it.trim());
         let has = |wanted: &str| heard.clone().any(|it| it.eq_ignore_ascii_case(wanted));
         let has_tls = has("STARTTLS") || has("STLS");
-        let names = ["AUTH=", "AUTH ", "SASL "];
-        let lists = heard
-            .clone()
-            .filter_map(|it| names.iter().find_map(|name| strip(it, name)));
+        let lists = heard.clone().filter_map(mechanisms);
         let offered: Vec<String> = lists
-            .flat_map(str::split_whitespace)
+            .flat_map(|list| list.split([' ', '\t', ',']))
+            .filter(|name| !name.is_empty())
             .map(str::to_owned)
             .collect();
         match ask_for(self.situation, has_tls, &offered, has("LOGINDISABLED")) {
@@ -294,6 +394,29 @@ impl Dialogue {
             }
         }
     }
+}
+
+/// What follows the words that announce mechanisms.
+fn mechanisms(capability: &str) -> Option<&str> {
+    let words = ["AUTH=", "AUTH ", "SASL ", "SASL="];
+    words.iter().find_map(|word| strip(capability, word))
+}
+
+/// Whether a capability is still of use when TLS and the sign-in are done.
+fn is_for_a_session(capability: &str) -> bool {
+    let done = [
+        "STARTTLS",
+        "STLS",
+        "LOGINDISABLED",
+        "SASL-IR",
+        "AUTH",
+        "SASL",
+    ];
+    let capability = capability.trim();
+    mechanisms(capability).is_none()
+        // It has to fit between brackets, on a line.
+        && !capability.contains(|c: char| c.is_control() || c == ']')
+        && !done.iter().any(|it| capability.eq_ignore_ascii_case(it))
 }
 
 fn refused(
@@ -308,6 +431,7 @@ fn refused(
         Protocol::Pop3 => pop3::PASSING.iter().any(|code| text.contains(code)),
         // 4yz: try again later (RFC 5321, 4.2.1).
         Protocol::Smtp => text.starts_with('4'),
+        Protocol::Irc => false,
     };
     MailStep::End(MailVerdict::Refused {
         mechanism,
@@ -385,14 +509,26 @@ mod tests {
 
     /// Plays a table of lines against an engine: what the server says, and what is done then.
     pub fn play(protocol: Protocol, situation: Situation, lines: &[(&str, MailStep)]) {
-        let mut dialogue = Dialogue::new(protocol, situation);
+        play_for(Goal::Trial, protocol, situation, lines);
+    }
+
+    /// The same for one goal; gives what the server can do in the end.
+    pub fn play_for(
+        goal: Goal,
+        protocol: Protocol,
+        situation: Situation,
+        lines: &[(&str, MailStep)],
+    ) -> Vec<String> {
+        let mut dialogue = Dialogue::new(protocol, situation, goal);
         for (line, step) in lines {
             let done = match *line {
+                "START" => dialogue.start(),
                 "TLS" => dialogue.secured(),
                 line => dialogue.line(line),
             };
             assert_eq!(done, *step, "after {line:?} of {lines:?}");
         }
+        dialogue.capabilities
     }
 
     pub fn send(line: &str) -> MailStep {
@@ -414,6 +550,56 @@ mod tests {
         loopback: false,
         has_user: true,
     };
+
+    #[test]
+    fn a_session_is_told_what_the_server_can_do_then() {
+        use Mechanism::Oauthbearer;
+        let end = || MailStep::End(MailVerdict::SignedIn(Oauthbearer));
+        let respond = || MailStep::Respond(Oauthbearer);
+        let imap = |rest: Vec<(&'static str, MailStep)>| {
+            let begin = [
+                ("* OK hi", send("a1 CAPABILITY")),
+                ("* CAPABILITY IMAP4rev1 AUTH=OAUTHBEARER", MailStep::Read),
+                ("a1 OK", send("a1 AUTHENTICATE OAUTHBEARER")),
+                ("+ ", respond()),
+            ];
+            let lines: Vec<_> = begin.into_iter().chain(rest).collect();
+            play_for(Goal::Session, Protocol::Imap, SECURE, &lines)
+        };
+        let asked = ("a1 OK in", send("a1 CAPABILITY"));
+        let all = "* CAPABILITY IMAP4rev1 IDLE AUTH=PLAIN SASL-IR LOGINDISABLED starttls";
+        for rest in [
+            vec![("a1 OK [CAPABILITY IMAP4rev1 IDLE AUTH=X] in", end())],
+            vec![(all, MailStep::Read), ("a1 OK in", end())],
+            vec![asked, (all, MailStep::Read), ("a1 OK", end())],
+        ] {
+            assert_eq!(imap(rest), ["IMAP4rev1", "IDLE"]);
+        }
+        let pop3 = [
+            ("+OK hi", send("CAPA")),
+            ("+OK list", MailStep::Read),
+            ("TOP", MailStep::Read),
+            ("SASL OAUTHBEARER", MailStep::Read),
+            ("STLS", MailStep::Read),
+            ("EXPIRE 60", MailStep::Read),
+            (".", send("AUTH OAUTHBEARER")),
+            ("+", respond()),
+            ("+OK in", end()),
+        ];
+        let can = play_for(Goal::Session, Protocol::Pop3, SECURE, &pop3);
+        assert_eq!(can, ["TOP", "EXPIRE 60"]);
+        let smtp = [
+            ("220 hi", send("EHLO [127.0.0.1]")),
+            ("250-mail.test", MailStep::Read),
+            ("250-SIZE 1000", MailStep::Read),
+            ("250-AUTH=PLAIN", MailStep::Read),
+            ("250 AUTH OAUTHBEARER", send("AUTH OAUTHBEARER")),
+            ("334 ", respond()),
+            ("235 in", end()),
+        ];
+        let can = play_for(Goal::Session, Protocol::Smtp, SECURE, &smtp);
+        assert_eq!(can, ["SIZE 1000"]);
+    }
 
     #[test]
     fn the_standards_mechanism_is_preferred_and_needs_no_user() {

@@ -19,6 +19,7 @@ pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     if listing && (!heard.is_empty() || line.starts_with("+OK")) {
         // The list begins after the line that announces it.
         if line == "." && !heard.is_empty() {
+            heard.remove(0);
             return Reply::Good;
         }
         heard.push(line.into());

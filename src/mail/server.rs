@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::{Host, Url};
 
-/// The language of a mail server.
+/// The language of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// RFC 9051.
@@ -13,6 +13,8 @@ pub enum Protocol {
     Pop3,
     /// Submission, RFC 6409.
     Smtp,
+    /// RFC 2812, with IRCv3's capability negotiation and SASL.
+    Irc,
 }
 
 /// When TLS begins. Without it no token is sent, except over the loopback interface.
@@ -39,8 +41,9 @@ pub struct Server {
     pub user: Option<String>,
 }
 
-/// Schemes, what they mean, and the port that goes without saying (RFC 8314, 3; RFC 6409, 3.1).
-const SCHEMES: [(&str, Protocol, Tls, u16); 8] = [
+/// Schemes, what they mean, and the port that goes without saying (RFC 8314, 3; RFC 6409, 3.1; RFC
+/// 7194). Nothing has TLS on demand in IRC, so that `irc` leads to loopback addresses only.
+const SCHEMES: [(&str, Protocol, Tls, u16); 10] = [
     ("imaps", Protocol::Imap, Tls::AtOnce, 993),
     ("imap", Protocol::Imap, Tls::OnDemand, 143),
     ("pop3s", Protocol::Pop3, Tls::AtOnce, 995),
@@ -49,6 +52,8 @@ const SCHEMES: [(&str, Protocol, Tls, u16); 8] = [
     ("smtp", Protocol::Smtp, Tls::OnDemand, 587),
     ("submissions", Protocol::Smtp, Tls::AtOnce, 465),
     ("submission", Protocol::Smtp, Tls::OnDemand, 587),
+    ("ircs", Protocol::Irc, Tls::AtOnce, 6697),
+    ("irc", Protocol::Irc, Tls::OnDemand, 6667),
 ];
 
 impl Server {
@@ -131,6 +136,15 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+impl Server {
+    /// Who signs in here: whom the command or the configuration names, or the URL, or else the account.
+    /// That one's name is an address, which is no name in IRC, where the token alone says who it is.
+    pub fn user<'a>(&'a self, named: Option<&'a str>, hint: Option<&'a str>) -> Option<&'a str> {
+        let hint = hint.filter(|_| self.protocol != Protocol::Irc);
+        named.or(self.user.as_deref()).or(hint)
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = SCHEMES
@@ -160,6 +174,8 @@ mod tests {
             ("smtp://m", "smtp://m:587", None),
             ("submission://m", "smtp://m:587", None),
             ("submissions://m", "smtps://m:465", None),
+            ("ircs://me@m", "ircs://m:6697", Some("me")),
+            ("irc://localhost", "irc://localhost:6667", None),
             ("imaps://[::1]:10", "imaps://[::1]:10", None),
             (
                 "imaps://a%40b.example%2F%C3%BC%zz@127.0.0.1",
@@ -176,7 +192,7 @@ mod tests {
     #[test]
     fn what_names_no_server_is_refused() {
         let schemes = "its scheme is none of imaps, imap, pop3s, pop3, smtps, smtp, submissions, \
-                       submission";
+                       submission, ircs, irc";
         for (url, why) in [
             ("mail.example", "relative URL without a base"),
             ("mail.example:993", schemes),

@@ -80,13 +80,14 @@ fn fold(text: &str) -> impl Iterator<Item = (u8, (usize, usize))> {
         }
         let rest = text.get(at..)?;
         let (byte, length) = percent_decoded(rest).unwrap_or((0, char.len_utf8()));
-        done = at + length;
+        let end = at.saturating_add(length);
+        done = end;
         let bytes = match byte {
             0 => rest.get(..length)?.bytes().collect(),
             byte => vec![byte],
         };
         let counts = bytes != b"\\" && (char.is_alphanumeric() || char.is_ascii_graphic());
-        counts.then(|| bytes.into_iter().map(move |byte| (byte, (at, at + length))))
+        counts.then(|| bytes.into_iter().map(move |byte| (byte, (at, end))))
     });
     units.flatten().map(|(byte, span)| match byte {
         b'-' => (b'+', span),
@@ -111,7 +112,8 @@ fn percent_decoded(text: &str) -> Option<(u8, usize)> {
     let (byte, digits) = once(inner)
         .map(|it| (it, inner))
         .or_else(|| Some((once(all)?, all)))?;
-    Some((byte, text.len() - digits.len() + 2))
+    let before = text.len().saturating_sub(digits.len());
+    Some((byte, before.saturating_add(2)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A mail server: IMAP, POP3 and SMTP as far as signing in with a token goes, and for SMTP as far
-//! as taking mail. It notes every line that it hears.
+//! A server: IMAP, POP3, SMTP and IRC as far as signing in with a token goes, for SMTP as far as
+//! taking mail, and for IRC as far as being welcome. It notes every line that it hears.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,6 +19,7 @@ pub enum Protocol {
     Imap,
     Pop3,
     Smtp,
+    Irc,
 }
 
 /// When it speaks TLS.
@@ -224,6 +225,7 @@ impl Session {
             Protocol::Imap => "* OK mail.test ready\n",
             Protocol::Pop3 => "+OK mail.test ready\n",
             Protocol::Smtp => "220 mail.test ESMTP\n",
+            Protocol::Irc => "",
         };
         let greeting = self.manners.instead("GREETING").unwrap_or(greeting);
         self.say(greeting)?;
@@ -231,7 +233,7 @@ impl Session {
             let line = self.hear()?;
             let (tag, command) = match self.manners.protocol {
                 Protocol::Imap => line.split_once(' ').unwrap_or(("*", &line)),
-                Protocol::Pop3 | Protocol::Smtp => ("", line.as_str()),
+                Protocol::Pop3 | Protocol::Smtp | Protocol::Irc => ("", line.as_str()),
             };
             match self.manners.instead(command) {
                 Some("") => return Ok(()),
@@ -245,7 +247,9 @@ impl Session {
             {
                 match self.manners.protocol {
                     Protocol::Smtp => self.say("220 go ahead\n")?,
-                    Protocol::Imap | Protocol::Pop3 => self.done(tag, "go ahead")?,
+                    Protocol::Imap | Protocol::Pop3 | Protocol::Irc => {
+                        self.done(tag, "go ahead")?
+                    }
                 }
                 self = self.secured(&face)?;
                 continue;
@@ -261,6 +265,7 @@ impl Session {
             Protocol::Imap => format!("{tag} OK {text}\n"),
             Protocol::Pop3 => format!("+OK {text}\n"),
             Protocol::Smtp => format!("250 {text}\n"),
+            Protocol::Irc => format!(":mail.test NOTICE me :{text}\n"),
         };
         self.say(&good)
     }
@@ -294,6 +299,15 @@ impl Session {
                     "250-mail.test\n{tls}250-AUTH {list}\n250 8BITMIME\n"
                 ))?;
             }
+            ("CAP", Some("LS")) => {
+                let list = self.manners.mechanisms.join(",");
+                self.say(&format!(
+                    ":mail.test CAP * LS * :multi-prefix\n:mail.test CAP * LS :sasl={list}\n"
+                ))?;
+            }
+            ("CAP", Some("REQ")) => self.say(":mail.test CAP * ACK :sasl\n")?,
+            ("CAP", Some("END")) => self.say(":mail.test 001 me :Welcome\n")?,
+            ("NICK" | "USER", _) => {}
             ("AUTHENTICATE" | "AUTH", Some(_)) => self.sign_in(tag, words.next())?,
             ("DATA", None) => self.take_mail()?,
             ("EXAMINE" | "STAT" | "MAIL" | "RCPT" | "NOOP" | "RSET", _) => {
@@ -302,6 +316,7 @@ impl Session {
             ("LOGOUT" | "QUIT", None) => {
                 match self.manners.protocol {
                     Protocol::Smtp => self.say("221 bye\n")?,
+                    Protocol::Irc => self.say("ERROR :bye\n")?,
                     Protocol::Imap | Protocol::Pop3 => self.done(tag, "bye")?,
                 }
                 return Ok(Then::HangUp);
@@ -323,6 +338,7 @@ impl Session {
             Protocol::Imap => format!("{tag} NO {text}\n"),
             Protocol::Pop3 => format!("-ERR {text}\n"),
             Protocol::Smtp => format!("535 {text}\n"),
+            Protocol::Irc => format!(":mail.test 904 * :{text}\n"),
         };
         self.say(&bad)
     }
@@ -331,12 +347,18 @@ impl Session {
         let go_on = match self.manners.protocol {
             Protocol::Smtp => "334",
             Protocol::Imap | Protocol::Pop3 => "+",
+            Protocol::Irc => "AUTHENTICATE",
         };
         let response = match initial {
             Some(initial) => initial.to_owned(),
             None => {
-                self.say(&format!("{go_on} \n"))?;
-                self.hear()?
+                match self.manners.protocol {
+                    Protocol::Irc => self.say("AUTHENTICATE +\n")?,
+                    Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => {
+                        self.say(&format!("{go_on} \n"))?;
+                    }
+                }
+                self.hear_response()?
             }
         };
         let response = STANDARD.decode(response).unwrap_or_default();
@@ -344,14 +366,17 @@ impl Session {
         let admitted = self.manners.admits.is_some_and(|(user, token)| {
             let port = self.port;
             let xoauth2 = format!("user={user}\x01auth=Bearer {token}\x01\x01");
+            let user = Some(user).filter(|user| !user.is_empty());
+            let user = user.map_or(String::new(), |user| format!("a={user}"));
             let oauthbearer = format!(
-                "n,a={user},\x01host=127.0.0.1\x01port={port}\x01auth=Bearer {token}\x01\x01"
+                "n,{user},\x01host=127.0.0.1\x01port={port}\x01auth=Bearer {token}\x01\x01"
             );
             response == xoauth2 || response == oauthbearer
         });
         if admitted {
             return match self.manners.protocol {
                 Protocol::Smtp => self.say("235 welcome\n"),
+                Protocol::Irc => self.say(":mail.test 903 * :welcome\n"),
                 Protocol::Imap | Protocol::Pop3 => self.done(tag, "welcome"),
             };
         }
@@ -360,6 +385,22 @@ impl Session {
             self.hear()?;
         }
         self.bad(tag, "no")
+    }
+
+    /// IRC's comes in pieces.
+    fn hear_response(&mut self) -> io::Result<String> {
+        if self.manners.protocol != Protocol::Irc {
+            return self.hear();
+        }
+        let mut response = String::new();
+        loop {
+            let line = self.hear()?;
+            let piece = line.strip_prefix("AUTHENTICATE ").unwrap_or_default();
+            response.push_str(piece.trim_start_matches('+'));
+            if piece.len() < 400 {
+                return Ok(response);
+            }
+        }
     }
 
     fn take_mail(&mut self) -> io::Result<()> {

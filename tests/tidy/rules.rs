@@ -468,9 +468,10 @@ pub const BANS: [Ban; 7] = [
                 "src/http/names.rs",
                 "how long ago an address family failed, which the core never learns",
             ),
+            ("src/client/dial.rs", "how long a mail server may take"),
             (
-                "src/client/test/dial.rs",
-                "how long a mail server may take, and whether its clock is right",
+                "src/client/test.rs",
+                "how long a token lasts, and whether a mail server's clock is right",
             ),
         ],
     },
@@ -538,7 +539,6 @@ pub const BANS: [Ban; 7] = [
                 "src/client/setup/plan.rs",
                 "a client secret, to the account's block",
             ),
-            ("src/client/test/mod.rs", "the response to a mail server"),
             (
                 "src/oauth/message.rs",
                 "what was sent, to be cut out of the answer",
@@ -547,6 +547,9 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/authorization.rs",
                 "the code, to be cut out of an error",
             ),
+            ("src/client/dial.rs", "the token, for its sign-in"),
+            ("src/client/test.rs", "how long the token is"),
+            ("src/mail/sign_in.rs", "the response to a mail server"),
             (
                 "src/oauth/command.rs",
                 "what a command has printed, and what a token says of itself",
@@ -568,6 +571,10 @@ pub const BANS: [Ban; 7] = [
         why: "a daemon has no terminal, and stdout belongs to the token",
         only_in: &[
             ("src/client/mod.rs", "a command's output, and its one error"),
+            (
+                "src/client/tunnel/pump.rs",
+                "what a server says to a program",
+            ),
             (
                 "src/server/start/check.rs",
                 "the warnings of `check`, which is no server",

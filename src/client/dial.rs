@@ -1,19 +1,21 @@
-//! A connection to a mail server: name lookup, TCP, TLS and lines, all with one deadline.
+//! A connection to a mail server: name lookup, TCP, TLS and a sign-in, all with one deadline.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
+use rustls::{ClientConfig, ClientConnection, Stream, crypto::ring, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::{
     error::{Exit, Failure},
     http::TlsFailure,
+    mail::{Action, Goal, MailRefusal, MailVerdict, Server, Session, SignIn, Tls},
+    secret::Secret,
 };
 
 /// How long a server gets for everything, from its name to its last line: two slow round trips for
@@ -23,25 +25,12 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one of a server's addresses gets to answer, so that the others get their turn.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a server's line may be, in bytes: twice what IMAP recommends to accept (RFC 7162, 4).
-const MAX_LINE_BYTES: usize = 16 << 10;
-
-/// How many lines a server may send: a long greeting, a long list, a long farewell.
-const MAX_LINES: usize = 500;
-
-/// A connection that can be talked over, line by line.
+/// A connection with a deadline for all that is done with it.
 pub(super) struct Connection {
-    wire: Wire,
-    /// What was received and not yet asked for.
-    input: Vec<u8>,
-    lines: usize,
+    stream: Timed,
+    tls: Option<Box<ClientConnection>>,
     /// The server is on this machine.
-    pub(super) loopback: bool,
-}
-
-enum Wire {
-    Plain(Timed),
-    Secure(Box<StreamOwned<ClientConnection, Timed>>),
+    loopback: bool,
 }
 
 /// A stream on which everything is over at a certain time.
@@ -97,15 +86,77 @@ impl Write for Timed {
     }
 }
 
-/// Seconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// A sign-in on a connection.
+pub(super) struct Attempt<'a> {
+    pub(super) connection: Connection,
+    pub(super) sign_in: SignIn,
+    server: &'a Server,
+    config: &'a Arc<ClientConfig>,
+}
+
+impl<'a> Attempt<'a> {
+    /// Connects; no more is done.
+    pub(super) fn open(
+        server: &'a Server,
+        config: &'a Arc<ClientConfig>,
+        user: Option<&str>,
+        token: &Secret,
+        goal: Goal,
+    ) -> Result<Self, Failure> {
+        let mut connection = Connection::open(&server.host, server.port)?;
+        if server.tls == Tls::AtOnce {
+            connection.secure(&server.host, config)?;
+        }
+        let token = Secret::new(token.expose().to_owned());
+        Ok(Attempt {
+            sign_in: SignIn::new(server, connection.loopback, user, token, goal),
+            connection,
+            server,
+            config,
+        })
+    }
+
+    /// Signs in; what both sides say goes to `show`, if a transcript is made.
+    pub(super) fn run(
+        &mut self,
+        show: impl Fn(Vec<String>) -> Result<(), Failure>,
+    ) -> Result<Result<Session, MailRefusal>, Failure> {
+        loop {
+            let action = self.sign_in.next_action();
+            show(self.sign_in.transcript())?;
+            match action {
+                Action::Read => {
+                    let mut piece = [0; 4096];
+                    match self.connection.receive(&mut piece)? {
+                        0 => return Ok(Err(self.sign_in.hung_up())),
+                        count => self.sign_in.feed(piece.get(..count).unwrap_or_default()),
+                    }
+                }
+                Action::Send(bytes) => self.connection.send(&bytes)?,
+                Action::StartTls => {
+                    self.connection.secure(&self.server.host, self.config)?;
+                    self.sign_in.secured();
+                }
+                Action::SignedIn(session) => return Ok(Ok(session)),
+                Action::Refused(refusal) => return Ok(Err(refusal)),
+            }
+        }
+    }
+}
+
+/// The exit status of a refusal.
+pub(super) fn exit(refusal: &MailRefusal) -> Exit {
+    match &refusal.verdict {
+        _ if refusal.is_passing() => Exit::TryLater,
+        MailVerdict::Refused { .. } | MailVerdict::NoMailbox { .. } => Exit::AuthorisationNeeded,
+        MailVerdict::NoUser => Exit::Usage,
+        _ => Exit::Protocol,
+    }
 }
 
 impl Connection {
     /// Connects to the first address of `host` that answers.
-    pub(super) fn open(host: &str, port: u16) -> Result<Self, Failure> {
+    fn open(host: &str, port: u16) -> Result<Self, Failure> {
         Connection::open_for(host, port, SESSION_TIMEOUT)
     }
 
@@ -119,9 +170,8 @@ impl Connection {
             match TcpStream::connect_timeout(&address, left) {
                 Ok(stream) => {
                     return Ok(Connection {
-                        wire: Wire::Plain(Timed { stream, deadline }),
-                        input: Vec::new(),
-                        lines: 0,
+                        stream: Timed { stream, deadline },
+                        tls: None,
                         loopback: address.ip().to_canonical().is_loopback(),
                     });
                 }
@@ -133,73 +183,51 @@ impl Connection {
     }
 
     /// Begins TLS, with a certificate for `host`.
-    pub(super) fn secure(self, host: &str, config: &Arc<ClientConfig>) -> Result<Self, Failure> {
-        if !self.input.is_empty() {
-            let what = "says something before TLS has begun, which somebody else may have sent";
-            return Err(Failure::new(Exit::Protocol, what));
-        }
-        let Wire::Plain(mut timed) = self.wire else {
-            return Ok(self);
-        };
+    fn secure(&mut self, host: &str, config: &Arc<ClientConfig>) -> Result<(), Failure> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| Failure::new(Exit::Usage, format!("can't have TLS: {error}")))?;
-        let mut connection = ClientConnection::new(Arc::clone(config), name)
+        let mut tls = ClientConnection::new(Arc::clone(config), name)
             .map_err(|error| Failure::new(Exit::Protocol, format!("TLS fails: {error}")))?;
-        while connection.is_handshaking() {
-            connection
-                .complete_io(&mut timed)
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)
                 .map_err(|error| explain(&error))?;
         }
-        Ok(Connection {
-            wire: Wire::Secure(Box::new(StreamOwned::new(connection, timed))),
-            ..self
-        })
+        self.tls = Some(Box::new(tls));
+        Ok(())
     }
 
-    fn stream(&mut self) -> &mut dyn ReadWrite {
-        match &mut self.wire {
-            Wire::Plain(timed) => timed,
-            Wire::Secure(stream) => stream.as_mut(),
+    /// What it is made of; the deadline is the caller's now.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
+        (self.stream.stream, self.tls)
+    }
+
+    fn with_stream<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn ReadWrite) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &mut self.tls {
+            Some(tls) => act(&mut Stream::new(tls.as_mut(), &mut self.stream)),
+            None => act(&mut self.stream),
         }
     }
 
-    /// Sends a line.
-    pub(super) fn send(&mut self, line: &str) -> Result<(), Failure> {
-        let stream = self.stream();
-        let sent = stream
-            .write_all(line.as_bytes())
-            .and_then(|()| stream.write_all(b"\r\n"))
-            .and_then(|()| stream.flush());
+    /// Sends all of these.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let sent = self.with_stream(|stream| {
+            stream.write_all(bytes)?;
+            stream.flush()
+        });
         sent.map_err(|error| unreachable(&format!("doesn't listen any more: {}", why(&error))))
     }
 
-    /// Reads a line, and gives it without its end.
-    pub(super) fn receive(&mut self) -> Result<String, Failure> {
-        self.lines += 1;
-        if self.lines > MAX_LINES {
-            return Err(Failure::new(Exit::Protocol, "doesn't stop talking"));
-        }
-        loop {
-            if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
-                let rest = self.input.split_off(end + 1);
-                let line = std::mem::replace(&mut self.input, rest);
-                let line = String::from_utf8_lossy(&line);
-                return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    /// Reads what there is; nothing is the end.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        match self.with_stream(|stream| stream.read(buffer)) {
+            // Many do so without TLS's own farewell.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            outcome => {
+                outcome.map_err(|error| unreachable(&format!("says no more: {}", why(&error))))
             }
-            if self.input.len() > MAX_LINE_BYTES {
-                return Err(Failure::new(Exit::Protocol, "sends a line without end"));
-            }
-            let mut piece = [0; 4096];
-            let count = match self.stream().read(&mut piece) {
-                // Many do so without TLS's own farewell.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
-                outcome => outcome
-                    .map_err(|error| unreachable(&format!("says no more: {}", why(&error))))?,
-            };
-            if count == 0 {
-                return Err(unreachable("hung up"));
-            }
-            self.input.extend(piece.iter().take(count));
         }
     }
 }
@@ -278,10 +306,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let open = || Connection::open_for("127.0.0.1", port, Duration::from_millis(50)).unwrap();
-        let failure = open().receive().unwrap_err();
+        let failure = open().receive(&mut [0]).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(told, (Exit::TryLater, "says no more: it takes too long"));
-        let failure = open().secure("127.0.0.1", &tls().unwrap()).err().unwrap();
+        let failure = open().secure("127.0.0.1", &tls().unwrap()).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(
             told,
@@ -289,8 +317,8 @@ mod tests {
         );
         // Its own time is over before anything is sent.
         let mut late = Connection::open_for("127.0.0.1", port, Duration::from_millis(1)).unwrap();
-        let _ = late.receive();
-        let failure = late.send("x").unwrap_err();
+        let _ = late.receive(&mut [0]);
+        let failure = late.send(b"x").unwrap_err();
         assert_eq!(failure.what, "doesn't listen any more: it takes too long");
     }
 

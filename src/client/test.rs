@@ -1,0 +1,202 @@
+//! `pizauth test`: a real sign-in at mail servers with the account's token.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::ClientConfig;
+
+use super::{
+    dial::{self, Attempt},
+    print, programs,
+    token::{self, Held},
+};
+use crate::error::{Exit, Failure};
+use crate::mail::hints::{self, Case, Programs, TokenFacts};
+use crate::mail::{Claims, Goal, Mechanism, Server, SignIn};
+use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane, wire::ShowArgs};
+
+pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
+    let named = options.urls.iter().map(|url| server(url));
+    let named = named.collect::<Result<Vec<Server>, Failure>>()?;
+    let held = token::fetch_to_use(ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        ..ShowArgs::default()
+    })?;
+    let user = options.user.as_deref().or(held.login_hint.as_deref());
+    let host = held.provider.as_deref();
+    let provider = host.and_then(|host| Provider::at(host, user));
+    let servers = if named.is_empty() {
+        known(provider, &held)?
+    } else {
+        named
+    };
+    let token = TokenFacts {
+        length: held.token.expose().len(),
+        scopes: held.scopes.clone(),
+        claims: Claims::of(&held.token),
+        provider,
+    };
+    let now = now();
+    print(headline(&options.account, &held, &token, now).as_bytes())?;
+    let tls = dial::tls()?;
+    let mut failed = Vec::new();
+    for server in &servers {
+        let trial = Trial {
+            server,
+            user: server.user(options.user.as_deref(), held.login_hint.as_deref()),
+            held: &held,
+            token: &token,
+            tls: &tls,
+            verbose: options.verbose,
+            now,
+        };
+        failed.extend(trial.run()?);
+    }
+    let programs = Programs {
+        mbsync: programs::is_installed("mbsync"),
+        sasl_plugin: programs::has_sasl_plugin(),
+        neomutt: programs::is_installed("neomutt"),
+    };
+    for hint in hints::of_programs(programs, token.length) {
+        print(format!("note: {hint}\n").as_bytes())?;
+    }
+    conclude(&failed, servers.len())
+}
+
+fn conclude(failed: &[Exit], count: usize) -> Result<(), Failure> {
+    match (failed.first(), count) {
+        (None, _) => Ok(()),
+        (Some(exit), 1) => Err(Failure::new(*exit, "the sign-in failed")),
+        (Some(exit), _) => {
+            let what = format!("{} of {count} sign-ins failed", failed.len());
+            Err(Failure::new(*exit, what))
+        }
+    }
+}
+
+/// The server that a URL names.
+pub(super) fn server(url: &str) -> Result<Server, Failure> {
+    Server::parse(url).map_err(|why| {
+        Failure::new(Exit::Usage, format!("a URL names no mail server: {why}"))
+            .hint("as in imaps://mail.example.com or smtp://mail.example.com:587")
+    })
+}
+
+/// The servers of the account's provider.
+fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failure> {
+    let urls = provider.map(|provider| provider.servers(&held.scopes));
+    let urls = urls.filter(|urls| !urls.is_empty());
+    let urls = urls.ok_or_else(|| {
+        Failure::new(
+            Exit::Usage,
+            "the mail servers of this provider aren't known",
+        )
+        .hint("name them, as in imaps://mail.example.com and smtp://mail.example.com:587")
+    })?;
+    urls.into_iter().map(server).collect()
+}
+
+fn headline(account: &str, held: &Held, token: &TokenFacts, now: i64) -> String {
+    let life = held.expiry_unix.map(|expiry| {
+        let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
+        format!(", valid for {}", humane(Duration::from_secs(left)))
+    });
+    let scopes = if held.scopes.is_empty() {
+        String::new()
+    } else {
+        format!(", scopes {}", sanitize(&held.scopes.join(" ")))
+    };
+    format!(
+        "{}: a token of {} bytes{}{scopes}\n",
+        sanitize(account),
+        token.length,
+        life.unwrap_or_default()
+    )
+}
+
+/// One sign-in.
+struct Trial<'a> {
+    server: &'a Server,
+    user: Option<&'a str>,
+    held: &'a Held,
+    token: &'a TokenFacts,
+    tls: &'a Arc<ClientConfig>,
+    verbose: bool,
+    now: i64,
+}
+
+impl Trial<'_> {
+    /// Tries, and tells; gives the exit status if it failed.
+    fn run(&self) -> Result<Option<Exit>, Failure> {
+        let name = self.server.to_string();
+        if self.verbose {
+            print(format!("-- {name}\n").as_bytes())?;
+        }
+        let (text, hints, exit) = self.talk().unwrap_or_else(|failure| {
+            let hints = failure.hint.into_iter().collect();
+            (failure.what, hints, Some(failure.exit))
+        });
+        let mut report = format!("{name}: {text}\n");
+        for hint in hints {
+            report.push_str(&format!("  hint: {hint}\n"));
+        }
+        print(report.as_bytes())?;
+        Ok(exit)
+    }
+
+    /// What came of it, in words, what to do about it, and the exit status if it failed.
+    fn talk(&self) -> Result<(String, Vec<String>, Option<Exit>), Failure> {
+        let token = &self.held.token;
+        let mut attempt = Attempt::open(self.server, self.tls, self.user, token, Goal::Trial)?;
+        if self.verbose {
+            attempt.sign_in = attempt.sign_in.with_transcript();
+        }
+        let outcome = attempt.run(show)?;
+        let farewell = attempt.sign_in.farewell();
+        if self.verbose {
+            show(vec![format!("C: {farewell}")])?;
+        }
+        // Whether it is heard is of no importance.
+        let _ = attempt
+            .connection
+            .send(format!("{farewell}\r\n").as_bytes());
+        let sign_in = &attempt.sign_in;
+        let Err(refusal) = outcome else {
+            return Ok((self.success(sign_in), Vec::new(), None));
+        };
+        let hints = hints::of(&Case {
+            server: self.server,
+            verdict: &refusal.verdict,
+            greeting: sign_in.greeting(),
+            user: self.user,
+            token: self.token,
+            now: self.now,
+        });
+        let hints = hints.iter().map(|hint| sign_in.scrub(hint)).collect();
+        let exit = dial::exit(&refusal);
+        Ok((refusal.reason, hints, Some(exit)))
+    }
+
+    fn success(&self, sign_in: &SignIn) -> String {
+        let mechanism = sign_in.mechanism().map_or("", Mechanism::name);
+        match self.user {
+            Some(user) => format!("signed in as {} with {mechanism}", sanitize(user)),
+            None => format!("signed in with {mechanism}"),
+        }
+    }
+}
+
+fn show(lines: Vec<String>) -> Result<(), Failure> {
+    lines
+        .iter()
+        .try_for_each(|line| print(format!("{line}\n").as_bytes()))
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,426 @@
+//! A sign-in with its token: bytes of the server go in, bytes for it come out. All that it keeps is
+//! bounded, and none of what it tells has the token in it.
+
+use super::irc;
+use super::{Dialogue, Goal, MailStep, MailVerdict, Mechanism, Protocol, Server, Situation, Tls};
+use crate::{
+    oauth::sasl,
+    secret::{Scrubber, Secret, SecretBytes},
+    text::sanitize,
+};
+
+/// What stands where the token was: nothing that is shown may have it, whatever a server says.
+const TOKEN: &str = "[token]";
+
+/// How long a server's line may be, in bytes: twice what IMAP recommends to accept (RFC 7162, 4).
+const MAX_LINE_BYTES: usize = 16 << 10;
+
+/// How many lines a server may send: a long greeting, a long list, a long farewell.
+const MAX_LINES: usize = 500;
+
+/// How much a server may send, in bytes: many times what that takes.
+const MAX_BYTES: usize = 256 << 10;
+
+/// What is to be done next.
+#[derive(Debug)]
+#[must_use]
+pub enum Action {
+    /// Read from the server and give [`SignIn::feed`] what came, or [`SignIn::hung_up`].
+    Read,
+    /// Send all of this, which may have the token.
+    Send(SecretBytes),
+    /// Begin TLS, and call [`SignIn::secured`].
+    StartTls,
+    /// Nothing; the session is there.
+    SignedIn(Session),
+    /// Nothing; there is no session.
+    Refused(MailRefusal),
+}
+
+/// A session that has begun.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// What the server can do, TLS and signing in aside: IMAP's capabilities, the lines of POP3's
+    /// `CAPA` or of SMTP's `EHLO`, each without its frame. They are the server's own words.
+    pub capabilities: Vec<String>,
+    /// What the server has said since.
+    pub rest: Vec<u8>,
+}
+
+/// Why there is no session.
+#[derive(Debug)]
+pub struct MailRefusal {
+    /// What the server did; its texts may have the token.
+    pub verdict: MailVerdict,
+    /// The same in a line that says so of "it", made safe for a terminal, and without the token.
+    pub reason: String,
+}
+
+impl MailRefusal {
+    /// It says nothing about the token, and may be over soon.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self.verdict,
+            MailVerdict::Refused { passing: true, .. }
+                | MailVerdict::Unavailable { .. }
+                | MailVerdict::HungUp
+        )
+    }
+}
+
+/// One sign-in at one server.
+pub struct SignIn {
+    protocol: Protocol,
+    dialogue: Dialogue,
+    token: Secret,
+    responses: [(Mechanism, Option<Secret>); 2],
+    /// What was received and isn't used.
+    input: Vec<u8>,
+    bytes: usize,
+    lines: usize,
+    /// What is to be done before another line is looked at.
+    step: Option<MailStep>,
+    mechanism: Option<Mechanism>,
+    greeting: Option<String>,
+    transcript: Option<Vec<String>>,
+}
+
+impl SignIn {
+    /// Signs `user` in at `server`, to which a connection is open: with TLS, if it has that at once.
+    /// `loopback` says that it doesn't leave the machine.
+    pub fn new(
+        server: &Server,
+        loopback: bool,
+        user: Option<&str>,
+        token: Secret,
+        goal: Goal,
+    ) -> Self {
+        // Other names can't be sent.
+        let user = user.filter(|user| !user.is_empty() && !user.contains(char::is_control));
+        let situation = Situation {
+            secure: server.tls == Tls::AtOnce,
+            loopback,
+            has_user: user.is_some(),
+        };
+        let (host, port) = (Some(server.host.as_str()), Some(server.port));
+        let oauthbearer = sasl::oauthbearer(user, host, port, &token).ok();
+        let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), &token).ok();
+        let mut dialogue = Dialogue::new(server.protocol, situation, goal);
+        SignIn {
+            protocol: server.protocol,
+            step: Some(dialogue.start()),
+            dialogue,
+            token,
+            responses: [
+                (Mechanism::Oauthbearer, oauthbearer),
+                (Mechanism::Xoauth2, xoauth2),
+            ],
+            input: Vec::new(),
+            bytes: 0,
+            lines: 0,
+            mechanism: None,
+            greeting: None,
+            transcript: None,
+        }
+    }
+
+    /// Notes what both sides say, for [`SignIn::transcript`].
+    pub fn with_transcript(self) -> Self {
+        SignIn {
+            transcript: Some(Vec::new()),
+            ..self
+        }
+    }
+
+    /// The lines since the last time, made safe: `S:` is the server, `C:` the client.
+    pub fn transcript(&mut self) -> Vec<String> {
+        self.transcript
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// The server's first line.
+    pub fn greeting(&self) -> &str {
+        self.greeting.as_deref().unwrap_or_default()
+    }
+
+    /// How the token was sent.
+    pub fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism
+    }
+
+    /// What to say before hanging up, without its line end.
+    pub fn farewell(&self) -> &'static str {
+        self.dialogue.farewell()
+    }
+
+    /// The server has sent these.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// The server has sent its last byte.
+    pub fn hung_up(&self) -> MailRefusal {
+        self.refusal(MailVerdict::HungUp)
+    }
+
+    /// TLS has begun.
+    pub fn secured(&mut self) {
+        self.note('=', "TLS");
+        self.step = Some(self.dialogue.secured());
+    }
+
+    /// What is to be done next. After [`Action::SignedIn`] and [`Action::Refused`] it isn't asked.
+    pub fn next_action(&mut self) -> Action {
+        loop {
+            let step = match self.step.take() {
+                Some(step) => step,
+                None => match self.line() {
+                    Ok(None) => return Action::Read,
+                    Ok(Some(line)) => self.dialogue.line(&line),
+                    Err(what) => MailStep::End(MailVerdict::Unruly { what }),
+                },
+            };
+            return match step {
+                MailStep::Read => continue,
+                MailStep::Send(line) => {
+                    line.split("\r\n").for_each(|line| self.note('C', line));
+                    Action::Send(SecretBytes::new((line + "\r\n").into_bytes()))
+                }
+                MailStep::Respond(mechanism) => self.respond(mechanism),
+                MailStep::StartTls if self.input.is_empty() => Action::StartTls,
+                MailStep::StartTls => {
+                    let what = "says something before TLS has begun, which somebody else may have \
+                                sent";
+                    Action::Refused(self.refusal(MailVerdict::Unruly { what }))
+                }
+                MailStep::End(MailVerdict::SignedIn(mechanism)) => {
+                    self.mechanism = Some(mechanism);
+                    Action::SignedIn(Session {
+                        capabilities: std::mem::take(&mut self.dialogue.capabilities),
+                        rest: std::mem::take(&mut self.input),
+                    })
+                }
+                MailStep::End(verdict) => Action::Refused(self.refusal(verdict)),
+            };
+        }
+    }
+
+    fn respond(&mut self, mechanism: Mechanism) -> Action {
+        self.note('C', TOKEN);
+        let mut responses = self.responses.iter();
+        let response = responses.find(|(own, _)| *own == mechanism);
+        let Some((_, Some(response))) = response else {
+            return Action::Refused(self.refusal(MailVerdict::NoUser));
+        };
+        let lines = match self.protocol {
+            Protocol::Irc => irc::respond(response.expose()),
+            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => {
+                response.expose().to_owned() + "\r\n"
+            }
+        };
+        Action::Send(SecretBytes::new(lines.into_bytes()))
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> Result<Option<String>, &'static str> {
+        let end = self.input.iter().position(|byte| *byte == b'\n');
+        if end.unwrap_or(self.input.len()) > MAX_LINE_BYTES {
+            return Err("sends a line without end");
+        }
+        let Some(end) = end else {
+            return Ok(None);
+        };
+        self.lines += 1;
+        if self.lines > MAX_LINES || self.bytes > MAX_BYTES {
+            return Err("doesn't stop talking");
+        }
+        let rest = self.input.split_off(end + 1);
+        let line = std::mem::replace(&mut self.input, rest);
+        let line = String::from_utf8_lossy(&line);
+        let line = line.trim_end_matches(['\r', '\n']);
+        self.note('S', line);
+        self.greeting.get_or_insert_with(|| line.to_owned());
+        Ok(Some(line.to_owned()))
+    }
+
+    fn note(&mut self, who: char, line: &str) {
+        if self.transcript.is_some() {
+            let line = sanitize(&self.scrub(line));
+            self.transcript
+                .get_or_insert_default()
+                .push(format!("{who}: {line}"));
+        }
+    }
+
+    fn refusal(&self, verdict: MailVerdict) -> MailRefusal {
+        MailRefusal {
+            reason: self.scrub(&verdict.to_string()),
+            verdict,
+        }
+    }
+
+    /// `text` without the token.
+    pub fn scrub(&self, text: &str) -> String {
+        let responses = self.responses.iter();
+        let responses = responses.filter_map(|(_, response)| response.as_ref());
+        let mut scrubber = Scrubber::default();
+        for secret in responses.chain([&self.token]) {
+            scrubber.add(secret.expose());
+        }
+        scrubber.scrub(text, TOKEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "eyJhbGciOiJSUzI1NiJ9.payload.signature";
+
+    fn sign_in(url: &str, loopback: bool) -> SignIn {
+        let server = Server::parse(url).unwrap();
+        SignIn::new(
+            &server,
+            loopback,
+            Some("me"),
+            Secret::new(LONG.into()),
+            Goal::Session,
+        )
+    }
+
+    /// What is sent, and what ends it, when the server says all of `script` at once or byte by byte.
+    fn run(mut sign_in: SignIn, script: &str, step: usize) -> (String, Action) {
+        let mut sent = String::new();
+        let mut pieces = script.as_bytes().chunks(step);
+        loop {
+            match sign_in.next_action() {
+                Action::Read => match pieces.next() {
+                    Some(piece) => sign_in.feed(piece),
+                    None => return (sent, Action::Refused(sign_in.hung_up())),
+                },
+                Action::Send(bytes) => sent.push_str(std::str::from_utf8(&bytes).unwrap()),
+                Action::StartTls => sign_in.secured(),
+                end => return (sent, end),
+            }
+        }
+    }
+
+    fn reason(action: Action) -> (String, bool) {
+        match action {
+            Action::Refused(refusal) => (refusal.reason.clone(), refusal.is_passing()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn bytes_in_any_pieces_sign_in_and_what_follows_is_kept() {
+        let script = "* OK hi\r\n* CAPABILITY IMAP4rev1 AUTH=XOAUTH2\na1 OK\r\n+ \r\n\
+                      a1 OK [CAPABILITY IMAP4rev1 IDLE] in\r\n* 3 EXI";
+        let packed = sasl::xoauth2("me", &Secret::new(LONG.into())).unwrap();
+        for step in [1, 7, 1000] {
+            let (sent, end) = run(sign_in("imaps://m", false), script, step);
+            let all = format!(
+                "a1 CAPABILITY\r\na1 AUTHENTICATE XOAUTH2\r\n{}\r\n",
+                packed.expose()
+            );
+            assert_eq!(sent, all);
+            let Action::SignedIn(session) = end else {
+                panic!("{end:?}");
+            };
+            assert_eq!(session.capabilities, ["IMAP4rev1", "IDLE"]);
+            // The rest of the piece: byte by byte there is none.
+            assert!("* 3 EXI".starts_with(std::str::from_utf8(&session.rest).unwrap()));
+            assert_eq!(session.rest.is_empty(), step == 1);
+        }
+    }
+
+    #[test]
+    fn what_a_server_may_not_do_ends_it() {
+        let endless = "x".repeat(MAX_LINE_BYTES + 1);
+        let many = "* OK more\r\n".repeat(MAX_LINES + 1);
+        let much = format!("* {}\r\n", "x".repeat(16_000)).repeat(20);
+        let hello = "* OK hi\r\n";
+        let early = "* CAPABILITY STARTTLS\r\na1 OK\r\na1 OK go\r\n* CAPABILITY AUTH=XOAUTH2\r\n";
+        for (script, told, passing) in [
+            ("", "hung up", true),
+            ("* OK without an end", "hung up", true),
+            (&endless, "sends a line without end", false),
+            (&format!("{hello}{many}"), "doesn't stop talking", false),
+            (&format!("{hello}{much}"), "doesn't stop talking", false),
+            ("\0\u{1b}[31m\r\n", "says what isn't expected: [31m", false),
+            ("* BYE busy\r\n", "doesn't want to talk: busy", true),
+            (
+                &format!("{hello}{early}"),
+                "says something before TLS has begun, which somebody else may have sent",
+                false,
+            ),
+        ] {
+            let (sent, end) = run(sign_in("imap://m", false), script, 100_000);
+            assert_eq!(reason(end), (told.to_owned(), passing), "{script:.40}");
+            assert!(!sent.contains("AUTHENTICATE"), "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_repeated_is_cut_out() {
+        let packed = sasl::oauthbearer(Some("me"), Some("m"), Some(993), &Secret::new(LONG.into()));
+        let packed = packed.unwrap();
+        let script = format!(
+            "* OK hi\r\n* CAPABILITY AUTH=OAUTHBEARER\r\na1 OK\r\n+\r\n\
+             a1 NO not {LONG} nor {} \r\n",
+            packed.expose()
+        );
+        let mut noted = sign_in("imaps://m", false).with_transcript();
+        noted.feed(script.as_bytes());
+        let (end, lines) = loop {
+            match noted.next_action() {
+                Action::Send(_) => {}
+                end => break (end, noted.transcript()),
+            }
+        };
+        let told = "refused the token, sent with OAUTHBEARER: not [token] nor [token]";
+        assert_eq!(reason(end), (told.to_owned(), false));
+        assert_eq!(
+            lines,
+            [
+                "S: * OK hi",
+                "C: a1 CAPABILITY",
+                "S: * CAPABILITY AUTH=OAUTHBEARER",
+                "S: a1 OK",
+                "C: a1 AUTHENTICATE OAUTHBEARER",
+                "S: +",
+                "C: [token]",
+                "S: a1 NO not [token] nor [token]",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_token_goes_to_irc_in_pieces() {
+        let server = Server::parse("ircs://m").unwrap();
+        let token = Secret::new("x".repeat(1000));
+        let sign_in = SignIn::new(&server, false, None, token, Goal::Session);
+        let script =
+            ":s CAP * LS :sasl\r\n:s CAP * ACK :sasl\r\nAUTHENTICATE +\r\n:s 903 * :in\r\n:s ";
+        let (sent, end) = run(sign_in, script, 1000);
+        assert!(
+            matches!(&end, Action::SignedIn(session) if session.rest == b":s "),
+            "{end:?}"
+        );
+        let begin = "CAP LS 302\r\nCAP REQ :sasl\r\nAUTHENTICATE OAUTHBEARER\r\n";
+        let chunks = sent.strip_prefix(begin).unwrap().trim_end().split("\r\n");
+        let chunks: Vec<&str> = chunks
+            .map(|it| it.strip_prefix("AUTHENTICATE ").unwrap())
+            .collect();
+        assert_eq!(
+            chunks.iter().map(|it| it.len()).collect::<Vec<_>>(),
+            [400, 400, 400, 180]
+        );
+        let token = Secret::new("x".repeat(1000));
+        let packed = sasl::oauthbearer(None, Some("m"), Some(6697), &token).unwrap();
+        assert_eq!(chunks.concat(), packed.expose());
+    }
+}
