@@ -89,7 +89,7 @@ fn checked(daemon: &Daemon, text: &str) -> Registration {
 #[test]
 fn every_provider_is_set_up_as_its_example_has_it() {
     let daemon = nothing();
-    for provider in PROVIDERS {
+    for provider in PROVIDERS.iter() {
         let text = printed(&daemon, &["--client", "all", provider.name]);
         let registration = checked(&daemon, &text);
         for purpose in [Purpose::Imap, Purpose::Smtp] {
@@ -267,7 +267,7 @@ fn every_provider_is_in_the_manual_and_offered_by_the_shells() {
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         let text = fs::read_to_string(path).unwrap();
-        for provider in PROVIDERS {
+        for provider in PROVIDERS.iter() {
             let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
             assert!(
                 words.any(|it| it == provider.name),

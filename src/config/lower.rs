@@ -563,7 +563,7 @@ impl<'a> Accounts<'_, 'a> {
         section: &Section<'_, 'a>,
     ) -> Result<Vec<(String, String)>, ConfigError> {
         let mut fields = self.fields(section, "auth_uri_fields", &RESERVED_FIELDS)?;
-        let preset = section.provider().map_or(&[][..], |it| it.auth_fields);
+        let preset = section.provider().map_or(&[][..], |it| &it.auth_fields);
         let preset = preset
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));

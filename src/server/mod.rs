@@ -7,6 +7,7 @@
 
 mod base;
 #[doc(hidden)]
+#[path = "tests/fuzzing.rs"]
 pub mod fuzzing;
 mod helper;
 mod holder;

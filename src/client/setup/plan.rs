@@ -75,7 +75,7 @@ impl Plan {
             scopes: Vec::new(),
             redirect_uri: provider.redirect_uri,
             secret: Some(provider.secret),
-            notes: provider.notes.lines().map(str::to_owned).collect(),
+            notes: provider.notes().map(str::to_owned).collect(),
             page: provider.page,
             registers: (provider.registers_at).map(|it| (it.to_owned(), scopes().collect())),
             imap: server(provider.imap),

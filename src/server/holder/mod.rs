@@ -25,6 +25,7 @@ mod hook_queue;
 mod hooks;
 mod inheritance;
 #[cfg(all(debug_assertions, target_os = "linux"))]
+#[path = "tests/intruder.rs"]
 mod intruder;
 mod jobs;
 mod life;
