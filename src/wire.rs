@@ -83,9 +83,9 @@ pub fn unavailable(uri: Option<&str>) -> String {
 pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
 
 /// Every verb that there is, as [`Request::verb`] has them.
-const VERBS: [&str; 14] = [
-    "auth", "await", "dump", "info", "redirect", "refresh", "reload", "restart", "restore",
-    "revoke", "show", "shutdown", "status", "watch",
+const VERBS: [&str; 15] = [
+    "auth", "await", "dump", "import", "info", "redirect", "refresh", "reload", "restart",
+    "restore", "revoke", "show", "shutdown", "status", "watch",
 ];
 
 /// What a client asks.

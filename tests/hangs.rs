@@ -327,7 +327,12 @@ fn a_server_that_was_stopped_is_given_up_by_every_command() {
         &["git-credential", "work", "get"],
     ];
     let mut running: Vec<(String, Running)> = commands
-        .map(|args| (args.join(" "), daemon.spawn(args)))
+        .map(|args| {
+            let mut command = daemon.spawn(args);
+            // git's input has to end before it is answered.
+            command.hush();
+            (args.join(" "), command)
+        })
         .into();
     let mut restore = daemon.spawn(&["restore"]);
     restore.feed(&[&dump[..], &[0; 4 << 20]].concat());
