@@ -44,9 +44,8 @@ fn refresh_token(input: &[u8]) -> Result<Secret, Failure> {
     let Some(Value::String(token)) = object.get_mut("refresh_token").map(Value::take) else {
         return fault("there is no refresh_token in it", WANTED);
     };
-    let token = Secret::new(token);
-    match token.expose().bytes().all(|byte| byte.is_ascii_graphic()) && !token.expose().is_empty() {
-        true => Ok(token),
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(Secret::new(token)),
         false => fault("the refresh_token isn't one that a provider gives", WANTED),
     }
 }
