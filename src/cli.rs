@@ -70,8 +70,8 @@ pub enum Verb {
     Setup(SetupOptions),
     /// Print the access token.
     Show(ShowOptions),
-    /// End the daemon.
-    Shutdown,
+    /// End the daemon; if true, even when its tokens can't be saved.
+    Shutdown(bool),
     /// Print the state of every account.
     Status {
         /// As JSON.

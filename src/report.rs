@@ -26,6 +26,9 @@ pub struct Status {
     pub status_format_version: u32,
     /// Every account, by name.
     pub accounts: Vec<AccountReport>,
+    /// Why the state can't be saved, or what was saved not be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_error: Option<String>,
 }
 
 /// One account.
@@ -229,6 +232,7 @@ pub fn status(views: &[AccountView]) -> Status {
     Status {
         status_format_version: STATUS_FORMAT_VERSION,
         accounts: views.iter().map(account).collect(),
+        state_error: None,
     }
 }
 

@@ -79,13 +79,16 @@ pub fn unavailable(uri: Option<&str>) -> String {
     }
 }
 
+/// What a server says of a verb that it doesn't know.
+pub const UNKNOWN: &str = "unknown request: is the client newer than the server?";
+
 /// Why a restricted socket answers nothing of what it doesn't know at all.
 pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
 
 /// Every verb that there is, as [`Request::verb`] has them.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "auth", "await", "dump", "import", "info", "redirect", "refresh", "reload", "restart",
-    "restore", "revoke", "show", "shutdown", "status", "watch",
+    "restore", "revoke", "save", "show", "shutdown", "status", "watch",
 ];
 
 /// What a client asks.
@@ -113,6 +116,8 @@ pub enum Request {
     Restore(SecretBytes),
     /// Forget an account's tokens.
     Revoke(RevokeArgs),
+    /// Have `state_save_cmd` save the state now.
+    Save,
     /// The access token.
     Show(ShowArgs),
     /// End the server.
@@ -254,8 +259,7 @@ pub fn request_head(input: &[u8]) -> Result<Option<(&'static str, usize)>, Strin
     let Some((verb, length, _)) = split_head(input)? else {
         return Ok(None);
     };
-    let verb = (VERBS.into_iter().find(|known| *known == verb))
-        .ok_or("unknown request: is the client newer than the server?")?;
+    let verb = (VERBS.into_iter().find(|known| *known == verb)).ok_or(UNKNOWN)?;
     let limit = match verb {
         "restore" => MAX_RESTORE_BYTES,
         _ => MAX_REQUEST_BYTES,
@@ -318,11 +322,12 @@ fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
         "restart" => Ok(Request::Restart),
         "restore" => Ok(Request::Restore(SecretBytes::new(body.to_vec()))),
         "revoke" => args(verb, body).map(Request::Revoke),
+        "save" => Ok(Request::Save),
         "show" => args(verb, body).map(Request::Show),
         "shutdown" => Ok(Request::Shutdown),
         "status" => Ok(Request::Status),
         "watch" => Ok(Request::Watch),
-        _ => Err("unknown request: is the client newer than the server?".into()),
+        _ => Err(UNKNOWN.into()),
     }
 }
 
@@ -345,6 +350,7 @@ impl Request {
             Request::Restart => "restart",
             Request::Restore(_) => "restore",
             Request::Revoke(_) => "revoke",
+            Request::Save => "save",
             Request::Show(_) => "show",
             Request::Shutdown => "shutdown",
             Request::Status => "status",
@@ -368,6 +374,7 @@ pub fn encode_request(request: &Request) -> SecretBytes {
         | Request::Info
         | Request::Reload
         | Request::Restart
+        | Request::Save
         | Request::Shutdown
         | Request::Status
         | Request::Watch => frame(verb, b""),
@@ -621,6 +628,7 @@ mod tests {
                 account: "work".into(),
                 local: true,
             }),
+            Request::Save,
             Request::Show(ShowArgs::default()),
             Request::Show(ShowArgs {
                 account: "work".into(),

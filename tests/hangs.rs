@@ -336,6 +336,7 @@ fn a_server_that_was_stopped_is_given_up_by_every_command() {
         .into();
     let mut restore = daemon.spawn(&["restore"]);
     restore.feed(&[&dump[..], &[0; 4 << 20]].concat());
+    restore.hush();
     running.push(("restore".into(), restore));
     running.push(("show that waited".into(), waiting));
     running.push(("auth that waited".into(), sign_in));

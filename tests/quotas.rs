@@ -15,9 +15,9 @@ use crate::support::wait;
 const CROWD: usize = 300;
 
 /// Every verb that there is.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 16] = [
     "auth", "await", "dump", "import", "info", "redirect", "refresh", "reload", "restart",
-    "restore", "revoke", "show", "shutdown", "status", "watch",
+    "restore", "revoke", "save", "show", "shutdown", "status", "watch",
 ];
 
 /// What restricted sockets may allow.

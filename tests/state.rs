@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+
 use super::support::daemon::Daemon;
-use super::support::hooks::option;
+use super::support::hooks::{Record, option};
 use super::support::provider::Provider;
 use super::support::wait;
 
@@ -156,11 +158,135 @@ fn the_last_save_is_waited_for_and_its_failure_told() {
     daemon.sign_in("work");
     daemon.log().wait_line("the tokens have been saved");
     fs::write(daemon.path("full"), "").unwrap();
-    daemon.shutdown();
+    daemon.run(&["shutdown", "-f"]).ok();
+    assert_eq!(daemon.wait_end(), Some(0));
     assert_eq!(
         errors.lines(),
         ["the tokens could not be saved: state_save_cmd exited with status 1"]
     );
+}
+
+/// A daemon whose state can't be saved while there is a file `full`; it has saved once, and can't
+/// now. Its log of errors comes along.
+fn unsaved(daemon: &mut Daemon, provider: &Provider) -> Record {
+    let errors = daemon.record("errors");
+    daemon.write_config(
+        &(errors.option("error_notify_cmd", &["PIZAUTH_MSG"])
+            + &option("state_save_cmd", "[ ! -e full ] && cat >tokens")
+            + &option("state_load_cmd", "[ ! -e tokens ] || cat tokens")
+            + &provider.account("work")),
+    );
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.log().wait_line("the tokens have been saved");
+    fs::write(daemon.path("full"), "").unwrap();
+    errors
+}
+
+const UNSAVED: &str = "the tokens could not be saved: state_save_cmd exited with status 1";
+
+#[test]
+fn a_server_that_cannot_save_says_so_and_does_not_end() {
+    let provider = Provider::start();
+    let mut daemon = daemon("");
+    let errors = unsaved(&mut daemon, &provider);
+    let output = daemon.run(&["shutdown"]);
+    let hint = "hint: the server goes on; `pizauth shutdown -f` ends it nonetheless";
+    assert_eq!(output.failed(1), format!("ERROR - {UNSAVED}\n{hint}\n"));
+    let status = daemon.run(&["status"]);
+    assert_eq!(status.status, 0);
+    assert_eq!(status.stderr, format!("WARN - {UNSAVED}\n"));
+    let json: serde_json::Value = serde_json::from_str(daemon.run(&["status", "-j"]).ok()).unwrap();
+    assert_eq!(json["state_error"], UNSAVED);
+    assert_eq!(errors.wait_lines(1), [UNSAVED]);
+    daemon.token("work");
+
+    fs::remove_file(daemon.path("full")).unwrap();
+    fs::remove_file(daemon.path("tokens")).unwrap();
+    daemon.shutdown();
+    assert!(daemon.path("tokens").exists());
+    daemon.start();
+    let json: serde_json::Value = serde_json::from_str(daemon.run(&["status", "-j"]).ok()).unwrap();
+    assert_eq!(json.get("state_error"), None);
+    daemon.token("work");
+}
+
+#[test]
+fn a_script_that_is_missing_or_no_program_is_found_by_check() {
+    let provider = Provider::start();
+    let daemon = daemon("");
+    let script = daemon.path("home/save.sh");
+    for name in ["state_load_cmd", "state_save_cmd"] {
+        for path in [script.to_str().unwrap(), "~/save.sh"] {
+            let command = option(name, &format!("{path} all"));
+            daemon.write_config(&(command + &provider.account("work")));
+            let why = |why: &str| format!("ERROR - {name}: {path} can't be run: {why}\n");
+            let missing = why("No such file or directory (os error 2)");
+            assert_eq!(daemon.run(&["check"]).failed(78), missing);
+            fs::create_dir(&script).unwrap();
+            assert_eq!(daemon.run(&["check"]).failed(78), why("it is no file"));
+            fs::remove_dir(&script).unwrap();
+            fs::write(&script, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&script, PermissionsExt::from_mode(0o600)).unwrap();
+            let denied = why("Permission denied (os error 13)");
+            assert_eq!(daemon.run(&["check"]).failed(78), denied);
+            fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).unwrap();
+            daemon.run(&["check"]).ok();
+            fs::remove_file(&script).unwrap();
+        }
+        // What only a shell can tell is left to it.
+        let command = option(name, "[ ! -e tokens ] || cat tokens");
+        daemon.write_config(&(command + &provider.account("work")));
+        daemon.run(&["check"]).ok();
+    }
+}
+
+#[test]
+fn a_signal_has_the_last_save_tried_again() {
+    let provider = Provider::start();
+    let mut daemon = daemon("");
+    let errors = unsaved(&mut daemon, &provider);
+    fs::remove_file(daemon.path("tokens")).unwrap();
+    kill(daemon.pid().unwrap(), Signal::SIGTERM).unwrap();
+    assert_eq!(errors.wait_lines(1), [UNSAVED]);
+    fs::remove_file(daemon.path("full")).unwrap();
+    assert_eq!(daemon.wait_end(), Some(0));
+    assert_eq!(errors.lines(), [UNSAVED]);
+    daemon.start();
+    daemon.token("work");
+}
+
+#[test]
+fn a_state_that_is_older_than_the_last_tokens_is_told() {
+    let provider = Provider::start();
+    let mut daemon = daemon("");
+    let errors = unsaved(&mut daemon, &provider);
+    // What was saved is what there is.
+    daemon.kill();
+    daemon.start();
+    daemon.run(&["refresh", "work"]).ok();
+    assert_eq!(errors.wait_lines(1), [UNSAVED]);
+    let lock = daemon.path("run/pizauth/pizauth.lock");
+    wait::until("the note", || {
+        let note = fs::read_to_string(&lock).unwrap();
+        note.trim()
+            .parse()
+            .ok()
+            .filter(|changes: &u32| *changes > 0)
+    });
+    daemon.kill();
+    daemon.start();
+    let told = &errors.wait_lines(2)[1];
+    assert!(
+        told.starts_with("the saved tokens are older than the last ones"),
+        "{told}"
+    );
+    // It is told once.
+    fs::remove_file(daemon.path("full")).unwrap();
+    daemon.shutdown();
+    daemon.start();
+    daemon.token("work");
+    assert_eq!(errors.lines().len(), 2);
 }
 
 /// What a load that can't succeed leaves behind: the saved file as it was.

@@ -109,6 +109,7 @@ _pizauth() {
     refresh) options+=(-u --no-url) ;;
     register) options+=(-n --name -s --scope -t --token-cmd) ;;
     revoke) options+=(-l --local) ;;
+    shutdown) options+=(-f --force) ;;
     show) options+=(-f --format -m --min-valid -u --no-url -w --wait --user --host --port) ;;
     setup) options+=(-c --client -n --name -p --print) ;;
     test) options+=(-u --no-url -v --verbose --user) ;;

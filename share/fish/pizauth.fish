@@ -70,6 +70,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from dump' --shor
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --short-option b --long-option bearer --description 'Over https, a header'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential' --long-option user --require-parameter --description 'The user, whatever git says'
 complete --command pizauth --condition '__fish_seen_subcommand_from info' --short-option c --long-option config --require-parameter --force-files --description 'Name this configuration'
+complete --command pizauth --condition '__fish_seen_subcommand_from shutdown' --short-option f --long-option force --description "Also if the tokens can't be saved"
 complete --command pizauth --condition '__fish_seen_subcommand_from info status watch' --short-option j --long-option json --description 'Print JSON'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential refresh show test' --short-option u --long-option no-url --description 'Leave the URL out of errors'
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option c --long-option client --require-parameter --arguments 'aerc all emacs fdm getmail git-send-email goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt none offlineimap s-nail' --description 'For this mail program'

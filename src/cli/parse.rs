@@ -279,7 +279,7 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         }),
         "setup" => Verb::Setup(setup(&given, account)?),
         "show" => Verb::Show(show(&given, account)?),
-        "shutdown" => Verb::Shutdown,
+        "shutdown" => Verb::Shutdown(given.has("force")),
         "status" => Verb::Status { json },
         "test" => Verb::Test(TestOptions {
             account: account.account,

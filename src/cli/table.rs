@@ -132,7 +132,8 @@ pub const VERBS: &[Spec] = verbs! {
         ["user" <"name">: "the mailbox, for xoauth2 and oauthbearer"]
         ["host" <"name">: "the mail server, for oauthbearer"]
         ["port" <"number">: "the mail server's port, for oauthbearer"];
-    "shutdown": "stop the server";
+    "shutdown": "stop the server"
+        ["force" 'f': "also if the tokens can't be saved"];
     "status": "show the state of every account" [JSON];
     "test" "account [url...]": "sign in at mail servers, and say what is wrong"
         [NO_URL]

@@ -148,7 +148,8 @@ fn command_lines_mean_what_the_manual_says() {
                 clients: vec!["mutt".into(), "msmtp".into()],
             }),
         ),
-        ("shutdown", Verb::Shutdown),
+        ("shutdown", Verb::Shutdown(false)),
+        ("shutdown -f", Verb::Shutdown(true)),
         ("status", Verb::Status { json: false }),
         ("status --json", Verb::Status { json: true }),
         (

@@ -74,7 +74,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Restore => restore::run(),
         Verb::Revoke { account, local } => revoke(account, *local),
         Verb::Setup(options) => setup::run(options),
-        Verb::Shutdown => say(Request::Shutdown),
+        Verb::Shutdown(force) => shutdown(*force),
         Verb::Status { json } => status::run(*json),
         Verb::Test(options) => test::run(options),
         Verb::Tunnel(options) => tunnel::run(options),
@@ -105,8 +105,12 @@ fn waits(request: &Request) -> Duration {
         },
         // For the provider.
         Request::Import(_) | Request::Redirect(_) | Request::Revoke(_) => 60,
-        // For the program that is to take over, and for what is large.
-        Request::Restart | Request::Dump | Request::Restore(_) | Request::Reload => 60,
+        // For the program that is to take over, for a command, and for what is large.
+        Request::Restart
+        | Request::Save
+        | Request::Dump
+        | Request::Restore(_)
+        | Request::Reload => 60,
         // For the user; those who ask it see that they wait.
         Request::Auth(_) | Request::Await(_) | Request::Watch => u64::MAX,
         Request::Info | Request::Refresh(_) | Request::Shutdown | Request::Status => 0,
@@ -146,6 +150,7 @@ fn is_repeatable(request: &Request) -> bool {
             | Request::Restore(_)
             | Request::Reload
             | Request::Restart
+            | Request::Save
             | Request::Shutdown
     )
 }
@@ -180,6 +185,22 @@ fn say(request: Request) -> Result<(), Failure> {
         true => Ok(()),
         false => print(&body),
     }
+}
+
+/// Ends the server; if its tokens can't be saved, only when forced.
+fn shutdown(force: bool) -> Result<(), Failure> {
+    if !force {
+        match ask(&Request::Save) {
+            // Older servers save when they end.
+            Err(failure) if failure.what == wire::UNKNOWN || older::is_here(&failure) => {}
+            Err(failure) if failure.exit == Exit::Other => {
+                const HINT: &str = "the server goes on; `pizauth shutdown -f` ends it nonetheless";
+                return Err(failure.hint(HINT));
+            }
+            outcome => drop(outcome?),
+        }
+    }
+    say(Request::Shutdown)
 }
 
 /// Whether the server has sent this client away because another takes its place.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, may_colour, older, print, read};
+use super::{ask, may_colour, older, print, read, tell};
 use crate::report::{AccountReport, DiscoveryReport, Status};
 use crate::text::{sanitize, shell_word};
 use crate::time::{Wall, humane};
@@ -51,7 +51,11 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
             }
         })
         .collect();
-    print(lines.as_bytes())
+    print(lines.as_bytes())?;
+    if let Some(error) = &status.state_error {
+        tell(&format!("WARN - {}\n", sanitize(error)));
+    }
+    Ok(())
 }
 
 /// The time by the wall clock: to a client it is no argument.

@@ -24,6 +24,8 @@ pub enum Ended {
     Code,
     /// Telling the provider of a `revoke`.
     Revocation,
+    /// A save.
+    Saving,
 }
 
 /// What `token_event_cmd` is told.

@@ -141,16 +141,13 @@ impl Core {
 
     /// When [`Core::tick`] wants to be called next; changes with every event.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let commands = self.commands.deadline(&self.common.config);
         if self.common.held {
-            return None;
+            return commands.filter(|_| self.commands.closing);
         }
         let accounts = self.deadlines.first().map(|(at, _)| *at);
         let asking = [accounts, self.common.issuers.deadline()];
-        asking
-            .into_iter()
-            .chain([self.commands.deadline(&self.common.config)])
-            .flatten()
-            .min()
+        asking.into_iter().chain([commands]).flatten().min()
     }
 
     /// The time has come that [`Core::poll_timeout`] named (a call too early does nothing).

@@ -10,12 +10,15 @@ use std::{sync::Arc, time::Duration};
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::{Core, Cx, attempt::AttemptId, dump, effect::Effect, env::Env};
-use crate::{config::Config, time::Instant};
+use super::{Core, Cx, Ended, Waiter, attempt::AttemptId, dump, effect::Effect, env::Env};
+use crate::{config::Config, oauth::token::Refusal, time::Instant};
 
 /// How long after a failure the next try follows, if no token changes meanwhile: often enough that
 /// a reboot seldom costs a login, seldom enough that a command that asks for a key is no plague.
 const RETRY: Duration = Duration::from_secs(5 * 60);
+
+/// The same when the server ends, and nobody minds how long that takes.
+const LAST_RETRY: Duration = Duration::from_secs(2);
 
 /// Stands for the account where a message is about all of them.
 const ALL: &str = "all accounts";
@@ -36,7 +39,22 @@ pub(super) struct StateCommands {
     told: bool,
     /// The server ends: this is the last chance.
     #[serde(skip)]
-    closing: bool,
+    pub closing: bool,
+    /// Nothing has changed since a save that somebody waited for.
+    #[serde(skip)]
+    current: bool,
+    /// Why the last try failed.
+    #[serde(skip)]
+    trouble: Option<String>,
+    /// Who waits for the next save.
+    #[serde(skip)]
+    waiters: Vec<Waiter>,
+    /// How many changes no save has that has succeeded, and how many of them the one that runs has.
+    #[serde(skip)]
+    unsaved: (u64, u64),
+    /// How many changes the server before this one couldn't save.
+    #[serde(skip)]
+    lost: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,9 +95,17 @@ impl StateCommands {
         }
     }
 
+    /// As a successor goes on with them.
+    pub fn inherited(mut self) -> Self {
+        self.unsaved.0 = u64::from(self.dirty);
+        self
+    }
+
     fn changed(&mut self) {
         self.dirty = true;
+        self.current = false;
         self.retry_at = None;
+        self.unsaved.0 = self.unsaved.0.saturating_add(1);
     }
 }
 
@@ -93,16 +119,52 @@ impl Core {
         }
     }
 
+    /// The server before this one has left so many changes that no save has.
+    pub fn inherit_unsaved(&mut self, changes: u64) {
+        self.commands.lost = changes;
+    }
+
+    /// How many changes no save has that has succeeded.
+    pub fn unsaved(&self) -> u64 {
+        let saves = self.common.config.state_save_cmd.is_some();
+        let changes = self.commands.unsaved.0.saturating_add(self.commands.lost);
+        changes.saturating_mul(u64::from(saves))
+    }
+
+    /// Why the state can't be saved, or what was saved can't be loaded.
+    pub fn state_trouble(&self) -> Option<&str> {
+        let config = &self.common.config;
+        let has_command = config.state_save_cmd.is_some() || config.state_load_cmd.is_some();
+        self.commands.trouble.as_deref().filter(|_| has_command)
+    }
+
+    /// Whether the server ends, and the last save has failed so far.
+    pub fn closes_in_vain(&self) -> bool {
+        self.commands.closing && self.commands.dirty && self.commands.trouble.is_some()
+    }
+
+    /// Saves what there is now. False when there is nothing that `waiter` could wait for.
+    pub fn save_now(&mut self, cx: &mut Cx, waiter: Waiter) -> bool {
+        let saves = self.common.config.state_save_cmd.is_some();
+        let wanted = saves && (self.commands.dirty || self.holds_tokens());
+        if wanted {
+            self.commands.dirty = true;
+            self.commands.retry_at = None;
+            self.commands.waiters.push(waiter);
+            self.end(cx);
+        }
+        wanted
+    }
+
     /// The server ends: saves what there is, a last time. It ends when [`Core::is_keeping`] says
     /// no, or when it can't wait any longer.
     pub fn close(&mut self, cx: &mut Cx) {
         self.commands.closing = true;
+        self.commands.told = false;
         for account in self.accounts.values_mut() {
             account.close_token_file(&mut Env::new(cx, &mut self.common));
         }
-        if self.holds_tokens() && self.common.config.state_save_cmd.is_some() {
-            self.commands.changed();
-        }
+        self.commands.dirty |= self.holds_tokens() && !self.commands.current;
         self.commands.retry_at = None;
         self.end_for_all(cx);
     }
@@ -150,14 +212,27 @@ impl Core {
         let taken = dump.map_or(0, |dump| self.take_over(cx, dump));
         self.common.tokens_changed = false;
         // What has just been loaded needn't be saved again.
+        let before = std::mem::take(&mut self.commands);
+        let lost = before.lost;
         self.commands = StateCommands {
             loaded: true,
             dirty,
-            closing: self.commands.closing,
-            ..StateCommands::default()
+            lost: 0,
+            trouble: None,
+            told: false,
+            work: Work::None,
+            retry_at: None,
+            ..before
         };
         let message = format!("the saved tokens of {taken} accounts have been loaded");
-        Env::new(cx, &mut self.common).log(Level::Info, &ALL.into(), message);
+        let mut env = Env::new(cx, &mut self.common);
+        env.log(Level::Info, &ALL.into(), message);
+        if lost > 0 {
+            let message = "the saved tokens are older than the last ones, which the server before \
+                           this one couldn't save: if a provider has replaced a refresh token \
+                           since, a new sign-in is needed";
+            env.error(&ALL.into(), message.into());
+        }
     }
 
     /// `state_save_cmd` ended; well, or for this reason not.
@@ -169,6 +244,14 @@ impl Core {
         match outcome {
             Ok(()) => {
                 self.commands.told = false;
+                self.commands.trouble = None;
+                let (all, saved) = self.commands.unsaved;
+                self.commands.unsaved = (all.saturating_sub(saved), 0);
+                self.commands.lost = 0;
+                if !self.commands.dirty {
+                    self.commands.current = !self.commands.waiters.is_empty();
+                    self.settle_savers(cx, Ok(()));
+                }
                 let mut env = Env::new(cx, &mut self.common);
                 env.log(Level::Info, &ALL.into(), "the tokens have been saved");
             }
@@ -228,18 +311,37 @@ impl Core {
         });
         self.commands.work = Work::Saving(attempt);
         self.commands.dirty = false;
+        self.commands.unsaved.1 = self.commands.unsaved.0;
     }
 
     /// The user is notified of the first failure of a row; all are logged.
     fn keeping_failed(&mut self, cx: &mut Cx, message: String) {
-        self.commands.retry_at = Some(cx.now.instant.after(RETRY));
+        let retry = if self.commands.closing {
+            LAST_RETRY
+        } else {
+            RETRY
+        };
+        self.commands.retry_at = Some(cx.now.instant.after(retry));
+        self.commands.trouble = Some(message.clone());
+        self.settle_savers(cx, Err(Refusal::new(message.clone())));
         let told = std::mem::replace(&mut self.commands.told, true);
-        let last = self.commands.closing;
         let mut env = Env::new(cx, &mut self.common);
-        if told && !last {
+        if told {
             env.log(Level::Error, &ALL.into(), message);
         } else {
             env.error(&ALL.into(), message);
+        }
+    }
+
+    fn settle_savers(&mut self, cx: &mut Cx, result: Result<(), Refusal>) {
+        let waiters = std::mem::take(&mut self.commands.waiters);
+        if !waiters.is_empty() {
+            Env::new(cx, &mut self.common).emit(Effect::Settled {
+                what: Ended::Saving,
+                waiters,
+                account: ALL.into(),
+                result,
+            });
         }
     }
 

@@ -77,6 +77,7 @@ pub fn encode(request: &Request) -> Option<SecretBytes> {
         | Request::Import(_)
         | Request::Redirect(_)
         | Request::Restart
+        | Request::Save
         | Request::Show(_)
         | Request::Watch => return None,
     };

@@ -167,20 +167,20 @@ impl World {
         self.look(Doing::Restoring)
     }
 
-    /// The first failure of a row is told, and the last one.
+    /// The first failure of a row is told, and the first at the end.
     fn keeping_failed(&mut self) -> Said {
         let keeping = &mut self.state.keeping;
         keeping.failed = Some(self.now.instant);
         let told = std::mem::replace(&mut keeping.told, true);
         Said {
-            kept_errors: usize::from(!told || keeping.closing),
+            kept_errors: usize::from(!told),
             ..Said::default()
         }
     }
 
     /// The daemon ends as it should; if its last save succeeds, the next one has all that was held.
     pub fn shut_down(&mut self) -> Check {
-        self.state.keeping.closing = true;
+        (self.state.keeping.closing, self.state.keeping.told) = (true, false);
         if self.setup.has(SAVE) {
             self.saves_elsewhere();
         }

@@ -265,6 +265,14 @@ impl World {
                     self.told_of_revocation(account, waiter, ok)?;
                 }
             }
+            Ended::Saving => {
+                let asked = waiters.is_empty();
+                must(
+                    asked,
+                    Invariant::Answers,
+                    "an answer to a question that nobody asked",
+                )?;
+            }
         }
         Ok(())
     }

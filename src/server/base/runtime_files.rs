@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use std::{fs, path::Path, thread};
@@ -84,10 +84,33 @@ pub fn answers(socket: &Path) -> bool {
 pub fn open_lock(address: &Address) -> Result<fs::File, Failure> {
     let path = address.lock_file();
     let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
+    options.create(true).truncate(false).mode(0o600);
+    options.read(true).write(true);
     let file = paths::open_regular(&mut options, &path);
     file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
 }
+
+/// How many changes of tokens the server that had this lock couldn't save: what a next one loads is
+/// older than what the providers know. (Where nothing was noted, that is none.)
+pub fn unsaved(lock: &fs::File) -> u64 {
+    let mut note = [0; NOTE_BYTES];
+    let read = lock.read_exact_at(&mut note, 0).ok();
+    let text = read.and_then(|()| std::str::from_utf8(&note).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Notes it.
+///
+/// # Errors
+/// When it can't be written.
+pub fn note_unsaved(lock: &fs::File, changes: u64) -> io::Result<()> {
+    let width = NOTE_BYTES - 1;
+    lock.write_all_at(format!("{changes:>width$}\n").as_bytes(), 0)
+}
+
+/// How long such a note is, in bytes: the longest number and a newline. It never gets longer, for
+/// which a full disk may have no room.
+const NOTE_BYTES: usize = 21;
 
 /// Device and inode: which file it is, whatever its name.
 pub type FileId = (u64, u64);

@@ -128,6 +128,7 @@ impl Handler for Clients {
             Request::Info => verbs::info(holder).into(),
             Request::Refresh(args) => verbs::refresh(engine, &args).into(),
             Request::Status => verbs::status(engine, &admitted).into(),
+            Request::Save => verbs::save(engine, id),
             Request::Reload => verbs::job(holder, id, LifeRequest::Reload),
             Request::Restart => verbs::job(holder, id, LifeRequest::Restart),
             Request::Shutdown => verbs::job(holder, id, LifeRequest::Stop),

@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::helpers::{Helper, MonitorClient};
 use crate::serve::{Listener, Remote};
 use crate::server::base::error::other;
-use crate::server::base::runtime_files::{FileId, Unavailable, id_of};
+use crate::server::base::runtime_files::{self, FileId, Unavailable, id_of};
 use crate::server::ipc::helper_messages::HelperKind;
 use crate::{control, error::Failure, lock::Lock, paths::Address};
 
@@ -30,6 +30,8 @@ struct State {
     file: Option<SocketFile>,
     /// Why the socket can't be made, as it was said last.
     complaint: String,
+    /// What [`ControlSocket::note_unsaved`] has written, or a predecessor.
+    noted: u64,
 }
 
 /// What came of a look at the socket.
@@ -55,6 +57,7 @@ impl ControlSocket {
         listener: UnixListener,
         file: Option<SocketFile>,
     ) -> Self {
+        let noted = runtime_files::unsaved(&lock);
         ControlSocket {
             address,
             monitor,
@@ -63,6 +66,7 @@ impl ControlSocket {
                 listener: Some(Arc::new(listener)),
                 file,
                 complaint: String::new(),
+                noted,
             }),
         }
     }
@@ -74,6 +78,17 @@ impl ControlSocket {
             let listener = state.listener.clone()?;
             Some((state.lock.try_clone().ok()?, listener, state.file.is_none()))
         })
+    }
+
+    /// Writes into the lock's file how many changes no save has, for the next server.
+    pub fn note_unsaved(&self, changes: u64) {
+        let lock = self.state.with(|state| {
+            let noted = std::mem::replace(&mut state.noted, changes);
+            (noted != changes).then(|| state.lock.clone())
+        });
+        if let Some(Err(error)) = lock.map(|lock| runtime_files::note_unsaved(&lock, changes)) {
+            log::warn!("the lock can't be written to: {error}");
+        }
     }
 
     /// Listens no more.
@@ -123,7 +138,9 @@ impl ControlSocket {
         if lock_gone {
             let lock = Flock::lock(helper.lock_file()?, FlockArg::LockExclusiveNonblock)
                 .map_err(|_| Unavailable::Running)?;
-            self.state.with(|state| state.lock = Arc::new(lock));
+            self.state.with(|state| {
+                (state.lock, state.noted) = (Arc::new(lock), 0);
+            });
             log::warn!("the lock was gone and has been made again");
         }
         if there {

@@ -92,6 +92,8 @@ pub struct Life {
     waiting: VecDeque<(LifeRequest, AskedBy)>,
     /// Nothing keeps it from ending any more.
     over: bool,
+    /// It ends by a signal: nobody hears whether it has saved the tokens.
+    signalled: bool,
     /// It stops, and perhaps another follows, for which the service manager keeps something.
     leaves: bool,
 }
@@ -103,6 +105,7 @@ impl Life {
             phase: Phase::Starting,
             waiting: VecDeque::new(),
             over: false,
+            signalled: false,
             leaves: false,
         }
     }
@@ -110,6 +113,7 @@ impl Life {
     /// Takes up a request.
     pub fn ask(&mut self, request: LifeRequest, by: AskedBy) -> Verdict {
         let verdict = verdict(self.phase, request);
+        self.signalled |= request == LifeRequest::Stop && by.is_none();
         match verdict {
             Verdict::Begin => self.begin(request),
             Verdict::Follow => self.waiting.push_back((request, by)),
@@ -187,6 +191,11 @@ impl Life {
     /// Whether it is to end now.
     pub fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Whether a signal ends it.
+    pub fn is_signalled(&self) -> bool {
+        self.signalled
     }
 
     /// Whether another may follow.

@@ -207,7 +207,10 @@ impl MainThread {
             Rest::AtMost(limit) => (None, Some(limit)),
         };
         let (engine, hooks) = (&self.holder.engine, &self.holder.hooks);
-        self.turns.turn(engine, hooks, watch, limit)
+        let signals = self.turns.turn(engine, hooks, watch, limit);
+        let unsaved = engine.with(|core, _| core.unsaved());
+        self.holder.socket.note_unsaved(unsaved);
+        signals
     }
 
     /// The signals that have arrived and aren't answered yet.
@@ -349,7 +352,11 @@ impl MainThread {
             self.wait_for_replies();
         }
         engine.with(|core, cx| core.close(cx));
-        let keeping = |holder: &Holder| holder.engine.with(|core, _| core.is_keeping());
+        // Who sends a signal has the time that a service manager gives.
+        let patient = holder.life.with(|life| life.is_signalled());
+        let keeping = |holder: &Holder| {
+            (holder.engine).with(|core, _| core.is_keeping() || (patient && core.closes_in_vain()))
+        };
         if !self.wait_while(CLOSE_TIMEOUT, keeping) {
             log::error!("the tokens could not be saved in time");
         }

@@ -132,7 +132,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     if let Some(state) = state {
         parts.adopt(state.core);
     }
-    parts.load()?;
+    parts.load(runtime_files::unsaved(&lock))?;
     dump.map(|dump| parts.engine.with(|core, cx| core.restore(cx, dump)));
     let sockets = parts.open(&address.socket, given, &mut left)?;
     let place = Place {

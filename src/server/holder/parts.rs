@@ -123,13 +123,16 @@ impl Parts {
         })
     }
 
-    /// Takes over what `state_load_cmd` prints. There is no socket yet: that command would wait
+    /// Takes over what `state_load_cmd` prints, which lacks so many changes of a server before this. There is no socket yet: that command would wait
     /// for ever for an answer of this server.
     ///
     /// # Errors
     /// When a signal ends it.
-    pub fn load(&mut self) -> Result<(), Failure> {
-        self.engine.with(|core, cx| core.start(cx));
+    pub fn load(&mut self, unsaved: u64) -> Result<(), Failure> {
+        self.engine.with(|core, cx| {
+            core.inherit_unsaved(unsaved);
+            core.start(cx);
+        });
         while self.engine.with(|core, _| core.is_keeping()) {
             let signals = self.turns.turn(&self.engine, &self.hooks, None, None);
             if signals.map_err(cant)?.contains(&ServerSignal::Stop) {

@@ -110,6 +110,10 @@ pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Repl
             Err(refusal) => nobody_can_yet(account, refusal),
         },
         Ended::Revocation => revoked(result),
+        Ended::Saving => match result {
+            Ok(()) => Reply::done(),
+            Err(refusal) => failure(Exit::Other, &refusal.text),
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     state::Holder,
 };
 use crate::{
-    core::{Progress, dump},
+    core::{Progress, Waiter, dump},
     error::Exit,
     report,
     secret::SecretBytes,
@@ -95,6 +95,14 @@ fn on_its_own(
     }
 }
 
+/// Saves the state, if there is anything to save it with.
+pub fn save(engine: &Arc<Engine>, id: ConnId) -> Answered {
+    match engine.with(|core, cx| core.save_now(cx, Waiter(id.number()))) {
+        true => Answered::by_job(),
+        false => Reply::done().into(),
+    }
+}
+
 /// Asks for a change of the server's life.
 pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
     match jobs::request(holder, request, Some(id)) {
@@ -107,7 +115,11 @@ pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
 pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
     let views = engine.with(|core, cx| core.status(cx.now));
     let shown = views.into_iter().filter_map(|view| admitted.shown(view));
-    json(&report::status(&shown.collect::<Vec<_>>()))
+    let mut status = report::status(&shown.collect::<Vec<_>>());
+    if matches!(admitted, Admitted::Fully) {
+        status.state_error = engine.with(|core, _| core.state_trouble().map(str::to_owned));
+    }
+    json(&status)
 }
 
 /// Obtains a new token.

@@ -1,12 +1,15 @@
 //! `pizauth check`: what the server would say of a configuration.
 
+use std::fs;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
+
+use nix::unistd::{AccessFlags, access};
 
 use super::config_file;
 use crate::error::{Exit, Failure};
 use crate::server::base::{config_file, error::other};
-use crate::{cli::CheckOptions, config, text::sanitize};
+use crate::{cli::CheckOptions, config, paths, text::sanitize};
 
 /// Is this config good? Warnings go to stderr, as an error does. Asked to, it prints the accounts, too.
 ///
@@ -38,6 +41,17 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         let written = io::stdout().write_all(accounts.join("\n").as_bytes());
         written.map_err(|error| other(&format!("can't write to stdout: {error}")))?;
     }
+    let commands = [
+        ("state_load_cmd", &config.state_load_cmd),
+        ("state_save_cmd", &config.state_save_cmd),
+    ];
+    for (option, command) in commands {
+        let script = command.as_deref().and_then(script);
+        if let Some((path, error)) = script.and_then(|path| Some((path, unusable(path).err()?))) {
+            let what = format!("{option}: {path} can't be run: {error}");
+            return Err(Failure::new(Exit::Config, what));
+        }
+    }
     Ok(())
 }
 
@@ -55,4 +69,20 @@ fn tried(command: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(line.map_or(output.status.to_string(), sanitize)),
     }
+}
+
+/// The script that a command runs, if it says so by a path and nothing else: the shell has the rest.
+fn script(command: &str) -> Option<&str> {
+    let first = command.split_whitespace().next()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~+".contains(&byte);
+    let named = first.starts_with('/') || first.starts_with("~/");
+    (named && first.bytes().all(plain)).then_some(first)
+}
+
+fn unusable(path: &str) -> io::Result<()> {
+    let path = paths::expand(path).ok_or(io::ErrorKind::NotFound)?;
+    if !fs::metadata(&path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(access(&path, AccessFlags::X_OK)?)
 }
