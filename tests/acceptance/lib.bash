@@ -165,10 +165,12 @@ sign_in() {
     rm "url-$account"
 }
 
-# A file of examples/clients as it is published, but for the names of account, user and servers.
+# A file of examples/clients as it is published, but for the names of account, user, servers and
+# pizauth's own path.
 example() {
     local file=$1 provider=${2:-here} user=${3:-$me}
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
+        -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
         -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
         -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g" \
