@@ -533,7 +533,7 @@ pub fn starved(directory: &Path, limits: &str, config: &str) -> Daemon {
 fn a_famine_of_descriptors_is_survived() {
     let provider = Provider::start();
     let directory = tempfile::tempdir().expect("a directory");
-    let mut daemon = starved(directory.path(), "ulimit -n 32", &provider.account("work"));
+    let mut daemon = starved(directory.path(), "ulimit -n 36", &provider.account("work"));
     daemon.start();
     let callback = browser::callback_of(&daemon.authorization_url("work"));
     let address = origin_of(&callback)

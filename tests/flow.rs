@@ -193,7 +193,14 @@ fn both_loopback_addresses_listen_on_one_port() {
             continue;
         }
         let url = callback.replace("//localhost:", &format!("//{host}:"));
-        assert_eq!(browser::get(&url).status(), 200, "{host}");
+        // To the browser it is the host of the redirect.
+        let port = url::Url::parse(&url).unwrap().port().unwrap();
+        let headers = [("Host", &*format!("localhost:{port}"))].into();
+        assert_eq!(
+            browser::send("GET", &url, &headers, b"").status(),
+            200,
+            "{host}"
+        );
     }
     assert_eq!(daemon.token("work"), "at-1");
 }

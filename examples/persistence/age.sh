@@ -21,7 +21,7 @@ file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age}
 # ends early, and must not replace the last one.
 whole() {
     state=$(base64)
-    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    bytes=$(printf "%s" "$state" | base64 -d | wc -c)
     [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
         echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
         exit 1
@@ -34,9 +34,9 @@ save)
     whole
     mkdir -p "${file%/*}"
     if [ -e "$recipients" ]; then
-        printf '%s' "$state" | base64 -d | age -R "$recipients" >"$file.new"
+        printf "%s" "$state" | base64 -d | age -R "$recipients" >"$file.new"
     else
-        printf '%s' "$state" | base64 -d | age -e -i "$key" >"$file.new"
+        printf "%s" "$state" | base64 -d | age -e -i "$key" >"$file.new"
     fi
     [ -s "$file.new" ]
     mv -f "$file.new" "$file"

@@ -15,7 +15,7 @@ store=${PASSWORD_STORE_DIR:-$HOME/.password-store}
 # ends early, and must not replace the last one.
 whole() {
     state=$(base64)
-    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    bytes=$(printf "%s" "$state" | base64 -d | wc -c)
     [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
         echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
         exit 1
@@ -27,7 +27,7 @@ save)
     # The store keeps text. What pass writes may be cut off, so it goes to
     # another name first.
     whole
-    printf '%s\n' "$state" | pass insert --multiline --force "$entry-new" >/dev/null
+    printf "%s\n" "$state" | pass insert --multiline --force "$entry-new" >/dev/null
     pass mv --force "$entry-new" "$entry" >/dev/null
     ;;
 load)

@@ -14,7 +14,7 @@ entry=${2:-pizauth}
 # ends early, and must not replace the last one.
 whole() {
     state=$(base64)
-    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    bytes=$(printf "%s" "$state" | base64 -d | wc -c)
     [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
         echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
         exit 1
@@ -25,7 +25,7 @@ case ${1:-} in
 save)
     # The keyring keeps text.
     whole
-    printf '%s\n' "$state" | secret-tool store --label="pizauth tokens" application "$entry"
+    printf "%s\n" "$state" | secret-tool store --label="pizauth tokens" application "$entry"
     ;;
 load | try)
     # An entry that isn't there is no error, and told apart by the silence.

@@ -14,7 +14,7 @@ file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.cred}
 # ends early, and must not replace the last one.
 whole() {
     state=$(base64)
-    bytes=$(printf '%s' "$state" | base64 -d | wc -c)
+    bytes=$(printf "%s" "$state" | base64 -d | wc -c)
     [ "$bytes" -eq "${PIZAUTH_BYTES:-$bytes}" ] || {
         echo "only $bytes of $PIZAUTH_BYTES bytes have come" >&2
         exit 1
@@ -26,7 +26,7 @@ save)
     # A new file takes the old one's place in one step, and only when whole.
     whole
     mkdir -p "${file%/*}"
-    printf '%s' "$state" | base64 -d |
+    printf "%s" "$state" | base64 -d |
         systemd-creds --user --name=pizauth encrypt - - >"$file.new"
     [ -s "$file.new" ]
     mv -f "$file.new" "$file"

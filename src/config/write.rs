@@ -54,10 +54,8 @@ pub fn account(account: &Account) -> String {
     option("scopes", list("[", scopes.collect(), "]"));
     let redirect_uri = account.pasted_redirect.as_deref();
     let redirect_uri = redirect_uri.unwrap_or(registration.redirect_uri.as_str());
-    option(
-        "redirect_uri",
-        source.is_person().then(|| string(redirect_uri)),
-    );
+    let redirect_uri = source.is_person().then(|| string(redirect_uri));
+    option("redirect_uri", redirect_uri);
     option("auth_uri_fields", fields(&registration.auth_uri_fields));
     option("token_uri_fields", fields(&registration.token_uri_fields));
     let headers = client.headers.iter();

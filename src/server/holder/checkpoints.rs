@@ -62,14 +62,16 @@ impl StateKeeper {
         }
     }
 
-    /// The service manager has those of a predecessor, which this one's take the place of.
-    pub fn succeed(&self) {
+    /// The same for a successor: the service manager has the checkpoints of its predecessor, which
+    /// this one's take the place of.
+    pub fn succeed(&self, config: ConfigText) {
         self.stored.store(true, Ordering::SeqCst);
+        self.learn(config);
     }
 
     /// The configuration in force.
-    pub fn learn(&self, config: &ConfigText) {
-        let written = memfd::write(CONFIG_MAGIC, CONFIG_VERSION, config);
+    pub fn learn(&self, config: ConfigText) {
+        let written = memfd::write(CONFIG_MAGIC, CONFIG_VERSION, &config);
         self.config.with(|kept| *kept = written.ok());
     }
 

@@ -195,17 +195,9 @@ impl Hooks {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
                 }
-                if paste {
-                    env.push(("PIZAUTH_MSG".into(), crate::view::PASTE.into()));
-                }
-                self.run(
-                    HookKind::Notify,
-                    account,
-                    Some(attempt),
-                    command,
-                    env,
-                    limit,
-                );
+                env.extend(paste.then(|| ("PIZAUTH_MSG".into(), crate::view::PASTE.into())));
+                let (kind, of) = (HookKind::Notify, Some(attempt));
+                self.run(kind, account, of, command, env, limit);
             }
             Effect::NotifyEnd { attempt } => self.end(attempt),
             Effect::Error {

@@ -63,6 +63,7 @@ use self::{
     redirect_ports::RedirectPorts, redirects::Endpoint, socket_watch::SocketWatch,
 };
 use crate::control::{self, Control};
+use crate::core::{Core, CoreState};
 use crate::redirect::{self, Site};
 use crate::serve::{self, Listener};
 use crate::server::base::activation::{self, InheritedFd};
@@ -71,7 +72,7 @@ use crate::server::base::{guard, limits, runtime_files};
 use crate::server::ipc::{
     capability::Capabilities, memfd, monitor_messages::HolderLines, slots::SlotReader,
 };
-use crate::{core::Core, error::Failure, paths, sys};
+use crate::{error::Failure, paths, sys};
 
 /// What a holder begins with.
 pub struct Beginning {
@@ -127,8 +128,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     sandbox.tell();
 
     let mut parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
-    parts.keeper.learn(&text);
-    drop(text);
+    parts.keeper.learn(text);
     if let Some(state) = state {
         parts.adopt(state.core);
     }
@@ -188,10 +188,7 @@ pub fn succeed(
     let checkpoints: Vec<_> = checkpoints.into_iter().map(File::from).collect();
     let Succession { handover, config } = handover::take(&config_file, Some(&state))?;
     let killed = handover.core.is_none();
-    let core = handover
-        .core
-        .map_or_else(|| checkpoints::core_of(&checkpoints), Ok);
-    let core = core.map_err(|why| other(&format!("the state can't be taken over: {why}")))?;
+    let core = handover.core.map_or_else(|| core_of(&checkpoints), Ok)?;
     let mut fds = SlotReader::new(fds);
     let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
     let lock = lock.map_err(cant)?;
@@ -207,16 +204,8 @@ pub fn succeed(
     let parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
     let hooks = parts.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
-    parts.keeper.succeed();
-    parts.keeper.learn(&handover.config);
-    drop(handover.config);
-    parts.engine.with(|ours, cx| {
-        ours.adopt(cx, core);
-        if killed {
-            // So have its commands been told in vain, it may be.
-            ours.remind_again(cx);
-        }
-    });
+    parts.keeper.succeed(handover.config);
+    parts.succeed(core, killed);
     let sockets = parts.reopen(&address.socket, control, handover.given, restricted);
     let restarts = handover.restarts.saturating_add((!killed).into());
     let place = Place {
@@ -225,17 +214,17 @@ pub fn succeed(
         watch,
     };
     let main = parts.finish(config_file, place, sockets, sandbox, restarts)?;
-    if killed {
-        log::warn!("the state of the token holder that was killed was taken over");
-    } else {
-        log::info!("the server was restarted in place");
-    }
     serve(main, |holder| {
         checkpoints::store(holder);
         // Only now is it of no more use.
         checkpoints.iter().chain([&state]).for_each(memfd::discard);
         Ok(())
     })
+}
+
+fn core_of(checkpoints: &[File]) -> Result<CoreState, Failure> {
+    let core = checkpoints::core_of(checkpoints);
+    core.map_err(|why| other(&format!("the state can't be taken over: {why}")))
 }
 
 /// Serves until the end, and ends well. `answers` is called when it answers for the first time.

@@ -152,6 +152,22 @@ impl Parts {
         });
     }
 
+    /// Goes on from the state of the holder before this one, which was killed or has made room.
+    pub fn succeed(&self, state: CoreState, killed: bool) {
+        self.engine.with(|core, cx| {
+            core.adopt(cx, state);
+            if killed {
+                // Its commands may have heard of nothing.
+                core.remind_again(cx);
+            }
+        });
+        if killed {
+            log::warn!("the state of the token holder that was killed was taken over");
+        } else {
+            log::info!("the server was restarted in place");
+        }
+    }
+
     fn wanted(&self) -> Vec<RestrictedSocket> {
         self.engine.with(|core, _| core.config().sockets.clone())
     }

@@ -41,7 +41,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     let listeners = listeners(&config);
     holder.engine.with(|core, cx| core.reload(cx, config));
     holder.restricted.commit(sockets);
-    holder.keeper.learn(&text);
+    holder.keeper.learn(text);
     checkpoints::guard(holder);
     checkpoints::store(holder);
     sys::trim_heap();
