@@ -398,10 +398,15 @@ pub fn encode_reply(reply: &Reply) -> SecretBytes {
     }
 }
 
+/// How much is written at a time: the kernel takes so much whole or not at all, so that a limit of
+/// time holds for all of a request, and not once more after a part of it.
+const PIECE_BYTES: usize = 16 << 10;
+
 /// Sends `request`.
 pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
-    stream
-        .write_all(&encode_request(request))
+    encode_request(request)
+        .chunks(PIECE_BYTES)
+        .try_for_each(|piece| stream.write_all(piece))
         // A server that has already answered (say, "too many clients") is worth hearing.
         .or_else(|error| match error.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
