@@ -32,180 +32,41 @@ pub(super) struct Aadsts {
 /// A loop of requests was noticed: this one wants to be left alone for minutes.
 pub(super) const AADSTS_LOOP: u32 = 50196;
 
-const BUSY: &str = "trouble on Microsoft's side, which passes";
-const SIGN_IN: &str = "sign in again";
 const MFA: &str = "a second factor is wanted: sign in again and confirm it";
 const PASSWORD: &str = "the password was changed or has expired: sign in again";
-const POLICY: &str = "the organisation's access policy blocked this sign-in: signing in again helps \
-                      only once an administrator allows this program, device or place";
 const ADMIN: &str = "an administrator of the organisation has to allow this program";
-const DEVICE: &str = "the organisation wants a device that it manages: sign in from one, or ask an \
-                      administrator";
 const INTERNAL: &str = "the client is for members of its own organisation: sign in with an account of \
                         it, or make the client external where it is registered";
-const ACCOUNT: &str = "the account is locked, disabled or not known there: ask an administrator";
-const SECRET: &str = "the client secret is wrong or has expired: get a new one from the \
-                      registration and set client_secret";
-const SPA: &str = "register the redirect_uri under \"Mobile and desktop applications\", not as a \
-                   single-page application (SPA)";
-const ONE_RESOURCE: &str = "ask for the scopes of one resource only, in the spelling that the \
-                            provider's documentation has";
-const NO_CLIENT: &str = "the provider doesn't know this client_id there: check client_id and the \
-                         tenant in auth_uri and token_uri";
-const PERMISSIONS: &str = "the registration lacks a permission that scopes asks for: add it there, \
-                           or take it out of scopes";
 
-/// Numbers, and what to do about each of them.
-type Known = &'static [(&'static [u32], &'static str)];
+/// The numbers worth knowing: what they mean for the tokens, and what to do about them; one kind a line.
+const AADSTS: &str = include_str!("aadsts.txt");
 
-/// The numbers worth knowing that want a new sign-in, and what to do about them.
-const LOGIN: Known = &[
-    (&[16000], "sign in again and choose the account"),
-    (&[50072, 50074, 50076, 50078, 50158, 53004], MFA),
-    (
-        &[50079],
-        "the organisation wants a second factor: sign in again and set one up on the page",
-    ),
-    (&[50132, 50133, 50144, 50173], PASSWORD),
-    (
-        &[50058, 50085, 50089, 50125, 50140, 54005, 70000, 700020],
-        SIGN_IN,
-    ),
-    (
-        &[50097],
-        "the organisation wants a registered device: sign in from one",
-    ),
-    (&[530002, 53000, 53001], DEVICE),
-    (
-        &[530036],
-        "the organisation refuses sign-ins that began with a device code: sign in with a browser (auth_uri)",
-    ),
-    (
-        &[65001],
-        "the consent is missing: sign in again and accept what is asked; many organisations want that of an \
-         administrator",
-    ),
-    (
-        &[65004],
-        "you refused what the program asks for: sign in again and accept",
-    ),
-    (
-        &[70008, 700082],
-        "the refresh token has expired, unused for too long or revoked: sign in again",
-    ),
-    (
-        &[70043],
-        "the organisation limits how long a sign-in lasts, so this will recur: sign in again",
-    ),
-    (
-        &[700084],
-        "sign-ins of a single-page application (SPA) last a day: register the redirect_uri under \
-         \"Mobile and desktop applications\"",
-    ),
-    (&[53002, 53003, 530032, 530034, 530035], POLICY),
-    (&[50020, 50034, 50053, 50057], ACCOUNT),
-    (&[50105, 90094], ADMIN),
-    (
-        &[90095],
-        "the organisation wants an administrator's approval: ask for it on the page, or ask the administrator",
-    ),
-];
-
-/// Those that pass.
-const TRANSIENT: Known = &[
-    (
-        &[
-            50033, 50087, 50088, 50166, 70012, 80001, 80002, 80005, 80014, 90006, 90012, 90024,
-            90033, 90055, 90090,
-        ],
-        BUSY,
-    ),
-    (
-        &[AADSTS_LOOP],
-        "too many requests in a row: is another program using the same sign-in?",
-    ),
-];
-
-/// Those that want another configuration or registration.
-const CONFIG: Known = &[
-    (
-        &[50001, 500011, 650057],
-        "the resource in scopes isn't known in this tenant",
-    ),
-    (
-        &[50011],
-        "register this redirect_uri with the client, path and all, under \"Mobile and desktop \
-         applications\"",
-    ),
-    (
-        &[50194, 9001023],
-        "put the tenant's id instead of common or consumers into auth_uri and token_uri",
-    ),
-    (&[65005, 650052, 650056], PERMISSIONS),
-    (&[70001, 700016, 7000112], NO_CLIENT),
-    (&[70002, 7000215, 7000222], SECRET),
-    (&[70011, 700022], ONE_RESOURCE),
-    (
-        &[90023],
-        "check client_secret, which a public client can't have, and scopes",
-    ),
-    (
-        &[700027],
-        "the client's signature is refused: register the certificate of its key with the client",
-    ),
-    (
-        &[1002012],
-        "a client that asks for itself names one scope: the resource's, with /.default at its end",
-    ),
-    (
-        &[7000229],
-        "an administrator has to add the client to the tenant as an enterprise application",
-    ),
-    (
-        &[700023],
-        "the client's proof of identity is refused: check client_secret",
-    ),
-    (
-        &[700025],
-        "this client is a public one: take client_secret out of the configuration",
-    ),
-    (
-        &[7000218],
-        "set client_secret, or allow public client flows in the registration and register the \
-         redirect_uri under \"Mobile and desktop applications\"",
-    ),
-    (
-        &[90002],
-        "there is no such tenant: check auth_uri and token_uri",
-    ),
-    (&[900144], "the provider misses a parameter: check scopes"),
-    (
-        &[901002],
-        "take resource out of auth_uri_fields and use scopes",
-    ),
-    (&[9002326, 9002327], SPA),
-];
-
-const AADSTS: [(Class, Known); 3] = [
-    (Class::Login, LOGIN),
-    (Class::Transient, TRANSIENT),
-    (Class::Config, CONFIG),
-];
+/// Each line of [`AADSTS`].
+fn known() -> impl Iterator<Item = (Class, impl Iterator<Item = u32> + Clone, &'static str)> {
+    AADSTS.lines().filter_map(|line| {
+        let (head, hint) = line.split_once(": ")?;
+        let (class, numbers) = head.split_once(' ')?;
+        let class = match class {
+            "login" => Class::Login,
+            "transient" => Class::Transient,
+            _ => Class::Config,
+        };
+        let numbers = numbers.split(' ').filter_map(|number| number.parse().ok());
+        Some((class, numbers, hint))
+    })
+}
 
 /// What Microsoft's number in a description, if there is one that is known, means.
 pub(super) fn aadsts(description: &str) -> Option<Aadsts> {
     let (_, rest) = description.split_once("AADSTS")?;
     let digits = rest.find(|c: char| !c.is_ascii_digit());
     let number = rest.get(..digits.unwrap_or(rest.len()))?.parse().ok()?;
-    AADSTS.into_iter().find_map(|(class, known)| {
-        let (_, hint) = known
-            .iter()
-            .find(|(numbers, _)| numbers.contains(&number))?;
-        Some(Aadsts {
-            number,
-            class,
-            hint,
-        })
+    let (class, _, hint) =
+        known().find(|(_, numbers, _)| numbers.clone().any(|it| it == number))?;
+    Some(Aadsts {
+        number,
+        class,
+        hint,
     })
 }
 
@@ -410,8 +271,8 @@ mod tests {
 
     #[test]
     fn no_number_is_in_the_table_twice() {
-        let known = AADSTS.into_iter().flat_map(|(_, known)| known);
-        let mut numbers: Vec<u32> = known.flat_map(|(n, _)| n.iter().copied()).collect();
+        let mut numbers: Vec<u32> = known().flat_map(|(_, numbers, _)| numbers).collect();
+        assert_eq!(known().count(), AADSTS.lines().count());
         let count = numbers.len();
         numbers.sort_unstable();
         numbers.dedup();
@@ -436,8 +297,7 @@ mod tests {
 
     #[test]
     fn hints_are_short_and_plain() {
-        let known = AADSTS.into_iter().flat_map(|(_, known)| known);
-        let hints = known.map(|(_, hint)| *hint);
+        let hints = known().map(|(_, _, hint)| hint);
         for hint in hints.chain([PORTAL]) {
             assert!(hint.len() < 200, "{hint}");
             assert!(!hint.ends_with('.') && !hint.contains("  "), "{hint}");
