@@ -88,6 +88,9 @@ pub struct AccountReport {
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_hint: Option<String>,
+    /// Whose tokens these are, if they are somebody else's than the config's login_hint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_user: Option<String>,
     /// What its issuer says of itself, if that was or will be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryReport>,
@@ -246,6 +249,7 @@ pub fn account(view: &AccountView) -> AccountReport {
         obtained: view.access.as_ref().map(|access| access.obtained),
         expires: view.access.as_ref().and_then(|access| access.expires),
         refresh: "none".into(),
+        other_user: view.other_user.clone(),
         discovery: view.discovery.as_ref().map(DiscoveryReport::of),
         ..AccountReport::default()
     };
@@ -462,6 +466,7 @@ mod tests {
     #[test]
     fn an_account_is_reported_as_the_manual_says() {
         let view = AccountView {
+            other_user: None,
             account: "work".into(),
             access: Some(AccessView {
                 valid: true,
@@ -532,6 +537,7 @@ mod tests {
             (access(false), Some(RenewalView::UnderWay), "none"),
         ] {
             let view = AccountView {
+                other_user: None,
                 account: "work".into(),
                 access,
                 renewal,
@@ -556,6 +562,7 @@ mod tests {
     #[test]
     fn tokens_that_are_lost_and_codes_that_are_stuck_come_with_the_reason() {
         let view = AccountView {
+            other_user: None,
             account: "work".into(),
             access: None,
             renewal: None,

@@ -20,6 +20,8 @@ pub struct AccountView {
     pub lost: Option<ReasonView>,
     /// How far a sign-in is.
     pub sign_in: SignInView,
+    /// Whose tokens these are, if they are somebody else's than the config's login_hint.
+    pub other_user: Option<String>,
     /// Whether its endpoints are asked over a network without TLS (`allow_http`).
     pub plain: bool,
     /// What its issuer says of itself; `None` when it isn't needed.
@@ -183,6 +185,11 @@ pub enum SignInStart {
     Exchanging,
     /// It has ended.
     Over,
+}
+
+/// What to say of tokens that are this user's, when another one was to sign in.
+pub fn other_user(user: &str) -> String {
+    format!("signed in as {user}, which isn't the login_hint of the config")
 }
 
 /// What else there is to do for a sign-in whose last page isn't this program's.

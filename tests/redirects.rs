@@ -1,5 +1,7 @@
 //! Where authorization responses may arrive, and whose they are there (RFC 9700, 4.4).
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
 use url::Url;
 
 use super::support::browser;
@@ -244,4 +246,73 @@ fn row_93_a_reply_with_many_headers_is_read() {
     provider.script(TOKEN, Scripted::Reply(reply));
     daemon.sign_in("work");
     assert_eq!(daemon.token("work"), "at");
+}
+
+/// Row 89: who has signed in, where an id_token says it.
+// Covers: 89
+#[test]
+fn row_89_tokens_of_another_user_are_named() {
+    let id_token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
+    for (hint, claims, other) in [
+        (
+            "me@x.example",
+            r#"{"email":"other@x.example"}"#,
+            Some("other@x.example"),
+        ),
+        (
+            "me@x.example",
+            r#"{"upn":"Other@x.example","email":7}"#,
+            Some("Other@x.example"),
+        ),
+        (
+            "me@x.example",
+            r#"{"email":"a@x.example","preferred_username":"ME@x.example"}"#,
+            None,
+        ),
+        ("me", r#"{"email":"me@x.example"}"#, None),
+        ("me@x.example", r#"{"sub":"1"}"#, None),
+        ("me@x.example", "no JSON", None),
+    ] {
+        let provider = Provider::start();
+        let mut daemon = Daemon::new("");
+        let record = daemon.record("told");
+        let notify = record.option("error_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_MSG"]);
+        let fields = format!("auth_uri_fields = {{ \"login_hint\": \"{hint}\" }};");
+        daemon.write_config(&format!(
+            "{notify}{}",
+            provider.account_with("work", &fields)
+        ));
+        daemon.start();
+        let body = json!({ "access_token": "at", "token_type": "bearer", "expires_in": 3600,
+            "refresh_token": "rt", "id_token": id_token(claims) });
+        provider.script(TOKEN, Scripted::json(200, &body));
+        let page = daemon.sign_in("work");
+        let said = other
+            .map(|other| format!("signed in as {other}, which isn't the login_hint of the config"));
+        let status = daemon.run(&["status"]).ok().to_owned();
+        let status_json = daemon.run(&["status", "-j"]).ok().to_owned();
+        match said {
+            Some(said) => {
+                let html = said.replace('\'', "&#39;");
+                assert!(page.text().contains(&html), "{}", page.text());
+                assert_eq!(record.wait_lines(1), [format!("work\t{said}")]);
+                assert!(status.contains(&said), "{status}");
+                let member = format!("\"other_user\":\"{}\"", other.unwrap_or_default());
+                assert!(status_json.contains(&member), "{status_json}");
+                // A refresh without an id_token is of the same user.
+                let next = json!({ "access_token": "new", "token_type": "bearer" });
+                provider.script(TOKEN, Scripted::json(200, &next));
+                daemon.run(&["refresh", "work"]).ok();
+                daemon.eventually(&["show", "work"], |output| output.stdout == "new\n");
+                assert!(daemon.run(&["status"]).ok().contains(&said));
+            }
+            None => {
+                assert!(!page.text().contains("Warning"), "{claims}");
+                assert!(!status.contains("signed in as"), "{status}");
+                assert!(!status_json.contains("other_user"), "{status_json}");
+                assert_eq!(record.lines(), [""; 0]);
+            }
+        }
+        assert_eq!(daemon.run(&["show", "work"]).status, 0);
+    }
 }

@@ -8,7 +8,11 @@ use super::{ask, may_colour, older, print, read, tell};
 use crate::report::{AccountReport, DiscoveryReport, Status};
 use crate::text::{sanitize, shell_word};
 use crate::time::{Wall, humane};
-use crate::{error::Failure, view::PASTE, wire::Request};
+use crate::{
+    error::Failure,
+    view::{PASTE, other_user},
+    wire::Request,
+};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     let mut body = match ask(&Request::Status) {
@@ -85,6 +89,8 @@ fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
     let name = shell_word(&sanitize(&account.account));
     parts.extend(renewed(account, &name, now));
     parts.extend(signing_in(account, &name, now));
+    let user = account.other_user.as_deref();
+    parts.extend(user.map(|user| other_user(&sanitize(user))));
     parts.extend(account.discovery.as_ref().and_then(|it| found(it, now)));
     if account.plain_http {
         parts.push("others can read its tokens on the way (allow_http)".into());
@@ -303,6 +309,7 @@ mod tests {
 
     fn view(access: Option<(bool, Option<Wall>)>, renewal: Option<RenewalView>) -> AccountView {
         AccountView {
+            other_user: None,
             account: "work".into(),
             access: access.map(|(valid, expires)| AccessView {
                 valid,
@@ -513,6 +520,7 @@ mod tests {
     #[test]
     fn lost_tokens_are_explained_and_names_can_be_typed() {
         let lost = AccountView {
+            other_user: None,
             account: "my work".into(),
             lost: Some(reason(None)),
             ..view(None, None)

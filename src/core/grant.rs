@@ -25,6 +25,9 @@ pub(super) struct Grant {
     pub renewal: Option<Renewal>,
     /// When the tokens were asked for.
     pub obtained: Now,
+    /// Who has signed in, if that is somebody else than the config's login_hint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_user: Option<String>,
 }
 
 /// An access token with its life, on the clock `T`.
@@ -51,6 +54,7 @@ impl Grant {
             access: None,
             renewal: Some(Renewal::without_refresh_token()),
             obtained,
+            other_user: None,
         }
     }
 

@@ -330,6 +330,12 @@ impl Core {
         answer.unwrap_or(CallbackAnswer::Stale)
     }
 
+    /// Whose tokens an account has, if they are somebody else's than the config's login_hint.
+    pub fn other_user(&self, name: &str) -> Option<String> {
+        let account = self.accounts.get(name)?;
+        account.other_user().map(str::to_owned)
+    }
+
     /// An authorization code without a state, that the user has copied from the last page, or whose
     /// address is `at` there; `None` unless exactly one sign-in (to `account`, if that is given)
     /// ends in that way.

@@ -112,6 +112,7 @@ fn read(bytes: Vec<u8>, wall: Wall) -> Result<Tokens, Unusable> {
         no_refresh_token: None,
         expires_in: life.and_then(clamp),
         scopes,
+        users: Vec::new(),
         warnings: Vec::new(),
     })
 }

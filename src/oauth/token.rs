@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{civil::DateTime, tz::Offset};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
@@ -127,8 +128,24 @@ pub struct Tokens {
     pub expires_in: Option<Duration>,
     /// The scopes granted, when the reply said (RFC 6749, 3.3); safe to show.
     pub scopes: Option<Vec<String>>,
+    /// What an id_token calls who has signed in; safe to show.
+    pub users: Vec<String>,
     /// Oddities worth one line in the log each; safe to show.
     pub warnings: Vec<String>,
+}
+
+/// What an id_token's claims call the user. TLS vouches for it (OpenID Connect Core, 3.1.3.7), and
+/// nothing but a remark depends on it.
+fn users(id_token: &str) -> Vec<String> {
+    let payload = id_token.split('.').nth(1).unwrap_or_default();
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('='));
+    let claims: Value = payload
+        .ok()
+        .and_then(|payload| serde_json::from_slice(&payload).ok())
+        .unwrap_or_default();
+    let texts = ["email", "preferred_username", "upn"].map(|name| claims.get(name)?.as_str());
+    let texts = texts.into_iter().flatten().map(words::foreign);
+    texts.filter(|text| !text.is_empty()).collect()
 }
 
 /// What an outcome means. There are exactly these four.
@@ -461,6 +478,7 @@ impl Case<'_> {
             no_refresh_token,
             expires_in,
             scopes: members.value("scope").and_then(granted_scopes),
+            users: members.text("id_token").map(users).unwrap_or_default(),
             warnings,
         })
     }

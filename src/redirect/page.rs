@@ -11,6 +11,8 @@ pub enum SignInPage {
     Authorised {
         /// The account's name.
         account: String,
+        /// What the user should know of these tokens.
+        warning: Option<String>,
     },
     /// There are no tokens, and this sign-in can't be completed any more.
     Refused {
@@ -49,11 +51,15 @@ pub enum SignInPage {
 /// The page about an outcome, and the status to send it with.
 pub fn of(page: &SignInPage) -> (StatusLine, String) {
     match page {
-        SignInPage::Authorised { account } => (StatusLine::OK, authorised(account, false)),
+        SignInPage::Authorised { account, warning } => {
+            let warning = warning.as_deref().map(safe);
+            let warning = warning.map(|text| format!("<strong>Warning:</strong> {text}."));
+            (StatusLine::OK, authorised(account, warning.as_deref()))
+        }
         SignInPage::Already {
             account,
             refused: None,
-        } => (StatusLine::OK, authorised(account, true)),
+        } => (StatusLine::OK, authorised(account, Some(ALREADY))),
         SignInPage::Refused {
             account,
             reason,
@@ -75,15 +81,15 @@ pub fn of(page: &SignInPage) -> (StatusLine, String) {
     }
 }
 
-fn authorised(account: &str, already: bool) -> String {
+/// For a page that is loaded again.
+const ALREADY: &str = "It already was, so nothing has changed.";
+
+/// `remark` is HTML already.
+fn authorised(account: &str, remark: Option<&str>) -> String {
     let title = format!("Account {} is authorised", quoted(account));
-    let already_was = "It already was, so nothing has changed. You can close this window.";
     let close = "You can close this window.";
-    render(
-        Tone::Good,
-        &title,
-        &[if already { already_was } else { close }],
-    )
+    let paragraphs = remark.into_iter().chain([close]);
+    render(Tone::Good, &title, &paragraphs.collect::<Vec<_>>())
 }
 
 fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
@@ -259,7 +265,10 @@ mod tests {
         let account = || "work <b>&\"\u{1b}[31m\u{202e}".to_owned();
         let reason = || "<script>alert('x')</script>\u{7}".to_owned();
         let outcomes = [
-            SignInPage::Authorised { account: account() },
+            SignInPage::Authorised {
+                account: account(),
+                warning: Some(reason()),
+            },
             SignInPage::Refused {
                 account: account(),
                 reason: reason(),
@@ -353,6 +362,7 @@ mod tests {
     fn pages_say_what_happened_and_what_to_do() {
         let (status, page) = of(&SignInPage::Authorised {
             account: "work".into(),
+            warning: None,
         });
         assert_eq!(status, StatusLine::OK);
         assert!(

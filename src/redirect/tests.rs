@@ -47,7 +47,10 @@ impl CallbackHandler for Script {
             "stuck" => BrowserReply::Wait {
                 account: "stuck".into(),
             },
-            _ => BrowserReply::Page(SignInPage::Authorised { account }),
+            _ => BrowserReply::Page(SignInPage::Authorised {
+                account,
+                warning: None,
+            }),
         }
     }
 
@@ -604,6 +607,7 @@ fn https_waits_too_and_takes_its_request_in_pieces() {
     let (id, call) = server.calls.recv_timeout(PATIENCE).unwrap();
     assert!(call.ends_with("yy&state=wait"));
     let outcome = SignInPage::Authorised {
+        warning: None,
         account: "work".into(),
     };
     server.remote.send(id, server.pages.reply(&outcome), true);

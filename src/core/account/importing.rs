@@ -53,6 +53,7 @@ impl Account {
                 phase: Phase::Waiting,
             }),
             obtained: env.now,
+            other_user: None,
         });
         self.refresh_waiters.push(waiter);
         let _ = self.refresh(env);

@@ -232,6 +232,10 @@ impl Account {
         }
         let origins = self.location.known().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
+        let other_user = match tokens.users.is_empty() {
+            true => self.other_user().map(str::to_owned),
+            false => self.other_than_hint(tokens.users),
+        };
         let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
         self.hold(Grant {
             access: Some(Access {
@@ -245,7 +249,24 @@ impl Account {
                 instant: sent,
                 wall: env.now.wall_at(sent),
             },
+            other_user,
         });
+    }
+
+    /// The first of `users`, unless one of them is the config's login_hint.
+    fn other_than_hint(&self, users: Vec<String>) -> Option<String> {
+        let hint = self.login_hint()?;
+        let is_hint = |user: &String| {
+            let name = user.split('@').next().filter(|_| !hint.contains('@'));
+            hint.eq_ignore_ascii_case(name.unwrap_or(user))
+        };
+        let same = users.iter().any(is_hint);
+        users.into_iter().next().filter(|_| !same)
+    }
+
+    /// Who has signed in, if that is somebody else than was expected.
+    pub fn other_user(&self) -> Option<&str> {
+        self.state.grant.as_ref()?.other_user.as_deref()
     }
 
     /// These are the account's tokens from now on.

@@ -56,6 +56,7 @@ impl Account {
                 instant: obtained,
                 wall: env.now.wall_at(obtained),
             },
+            other_user: None,
         });
         self.state.bind(self.registration.mark());
         let expires = self.expires(env.now);

@@ -23,7 +23,7 @@ use crate::{
     },
     secret::Secret,
     time::Instant,
-    view::{Happening, SignInStart},
+    view::{self, Happening, SignInStart},
 };
 
 impl Account {
@@ -452,8 +452,14 @@ impl Account {
     /// The user has signed in, by any channel.
     pub(super) fn signed_in(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         let hint = tokens.no_refresh_token;
+        if let Some(grant) = &mut self.state.grant {
+            grant.other_user = None;
+        }
         self.granted(env, tokens, sent);
         self.announce(env, TokenEvent::New);
+        if let Some(user) = self.other_user() {
+            env.error(&self.name, view::other_user(user));
+        }
         match hint {
             // A refresh token of old may go on; what replaces it need not be news.
             Some(hint) if self.needs_person() => self.tell_of_the_end(env, hint),

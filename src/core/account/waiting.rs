@@ -200,15 +200,20 @@ impl Account {
     fn hand_out(&self, now: Now, min_valid: Duration) -> Option<AccessToken> {
         let token = self.valid_access(now.instant.after(min_valid))?;
         let scopes = self.access()?.scopes.clone();
-        let fields = &self.registration.auth_uri_fields;
-        let login_hint = fields.iter().find(|(key, _)| key == "login_hint");
         Some(AccessToken {
             token,
             expires: self.expires(now),
             scopes: scopes.unwrap_or_else(|| self.registration.scopes.as_slice().into()),
-            login_hint: login_hint.map(|(_, value)| value.clone()),
+            login_hint: self.login_hint().map(str::to_owned),
             provider: self.registration.provider_host(),
         })
+    }
+
+    /// Who is to sign in, as the config has it.
+    pub(super) fn login_hint(&self) -> Option<&str> {
+        let mut fields = self.registration.auth_uri_fields.iter();
+        let login_hint = fields.find(|(key, _)| key == "login_hint");
+        login_hint.map(|(_, value)| value.as_str())
     }
 
     /// The life of the present, valid token, if a successor of the same life could not be valid for

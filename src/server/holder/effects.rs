@@ -44,8 +44,9 @@ impl Executor for Effects {
             } => {
                 // A number is a browser's or a client's; the server that doesn't know it does
                 // nothing.
+                let user = engine.with(|core, _| core.other_user(&account));
                 for waiter in waiters {
-                    (self.settle)(waiter, &account, &result);
+                    (self.settle)(waiter, &account, &result, user.as_deref());
                     clients::settle(&self.clients, waiter, what, &account, &result);
                 }
             }

@@ -10,13 +10,15 @@ use crate::{
     oauth::{authorization, token::Refusal},
     redirect::{self, BrowserReply, Pages, RawCallback, Scheme, SignInPage},
     serve::{ConnId, Remote},
+    view,
 };
 
 /// The token holder as the redirection endpoint sees it.
 pub struct Endpoint(pub Arc<Engine>);
 
-/// Tells the browser that waits for the end of a sign-in.
-pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>) + Send + Sync>;
+/// Tells the browser that waits for the end of a sign-in, and who has signed in, if that is another
+/// user than was expected.
+pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>, Option<&str>) + Send + Sync>;
 
 impl redirect::CallbackHandler for Endpoint {
     fn has_host(&self, scheme: Scheme, host: &str) -> bool {
@@ -100,10 +102,13 @@ fn scheme(scheme: Scheme) -> &'static str {
 
 /// Shows the end of a sign-in to the browsers that wait for it.
 pub fn settle(remote: Remote, pages: Arc<Pages>) -> Settle {
-    Box::new(move |Waiter(number), account, result| {
+    Box::new(move |Waiter(number), account, result, user| {
         let account = account.to_owned();
         let outcome = match result {
-            Ok(()) => SignInPage::Authorised { account },
+            Ok(()) => SignInPage::Authorised {
+                account,
+                warning: user.map(view::other_user),
+            },
             Err(Refusal { text, hint }) => SignInPage::Refused {
                 account,
                 reason: text.clone(),
