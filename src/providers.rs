@@ -100,37 +100,8 @@ const TABLE: &str = include_str!("providers/table.json");
 /// Whose which domains are, as the public lists of autoconfig data had them in March 2026.
 const DOMAINS: &str = include_str!("providers/domains.txt");
 
-/// Providers of mail that know no OAuth2 for it: their names, domains, and what they have instead.
-pub const WITHOUT_OAUTH: &[(&str, &str, &str)] = &[
-    (
-        "Apple iCloud",
-        "icloud.com me.com mac.com",
-        "an app-specific password, from the settings of your Apple account",
-    ),
-    (
-        "GMX and WEB.DE",
-        "gmx.de gmx.net gmx.at gmx.ch gmx.eu gmx.biz gmx.org gmx.info gmx.com gmx.co.uk gmx.us gmx.es \
-         gmx.fr gmx.it gmx.ca gmx.ie gmx.pt gmx.se web.de",
-        "the password, or an app password where two-factor authentication is on",
-    ),
-    ("Posteo", "posteo.de posteo.net", "the password"),
-    (
-        "Proton",
-        "proton.me protonmail.com pm.me",
-        "the password that Proton Mail Bridge shows",
-    ),
-    (
-        "Zoho Mail",
-        "zoho.com zoho.eu zoho.in zohomail.com zohomail.eu zohomail.in",
-        "the password, or an app password where two-factor authentication is on",
-    ),
-    (
-        "mailbox.org",
-        "mailbox.org",
-        "the password, or an app password",
-    ),
-    ("1&1 and IONOS", "online.de onlinehome.de", "the password"),
-];
+/// Providers of mail that know no OAuth2 for it: their names, what they take instead, and domains.
+const WITHOUT: &str = include_str!("providers/without.txt");
 
 /// The texts that [`Provider::notes`] names.
 const NOTES: [(&str, &str); 13] = [
@@ -253,6 +224,17 @@ impl Provider {
             servers
         }
     }
+}
+
+/// The name of a provider with mail addresses in this domain that knows no OAuth2 for mail, and what it
+/// takes instead.
+pub fn without_oauth(domain: &str) -> Option<(&'static str, &'static str)> {
+    let mut lines = WITHOUT.lines().filter_map(|line| {
+        let (name, rest) = line.split_once(": ")?;
+        Some((name, rest.split_once(": ")?))
+    });
+    let found = lines.find(|(_, (_, domains))| domains.split(' ').any(|it| it == domain));
+    found.map(|(name, (instead, _))| (name, instead))
 }
 
 /// Whether `scope` is among `scopes`. Of a URL the last part counts: Microsoft has more than one
@@ -387,8 +369,11 @@ mod tests {
                 assert!(crate::mail::Server::parse(server).is_ok(), "{server}");
             }
         }
-        domains
-            .extend((WITHOUT_OAUTH.iter()).flat_map(|(_, domains, _)| domains.split_whitespace()));
+        for line in WITHOUT.lines() {
+            let own: Vec<&str> = line.rsplit_once(": ").unwrap().1.split(' ').collect();
+            assert!(without_oauth(own[0]).is_some(), "{line}");
+            domains.extend(own);
+        }
         for mut list in [words, domains] {
             let count = list.len();
             list.sort_unstable();

@@ -515,7 +515,10 @@ impl<'a> Accounts<'_, 'a> {
             if !value::is_header_name(&name.value) {
                 return refuse("isn't a name that a header can have");
             }
-            if RESERVED_HEADERS.contains(&name.value.to_ascii_lowercase().as_str()) {
+            if RESERVED_HEADERS
+                .split(' ')
+                .any(|it| it.eq_ignore_ascii_case(&name.value))
+            {
                 return refuse("is pizauth's own to set");
             }
             if headers

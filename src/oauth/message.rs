@@ -17,20 +17,14 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The fields and headers that hold no secret, and may well be named in an error.
-const NO_SECRETS: [&str; 12] = [
-    "accept",
-    "audience",
-    "client_assertion_type",
-    "client_id",
-    "grant_type",
-    "origin",
-    "redirect_uri",
-    "referer",
-    "resource",
-    "scope",
-    "token_type_hint",
-    "user-agent",
-];
+const NO_SECRETS: &str = "accept audience client_assertion_type client_id grant_type origin redirect_uri referer \
+    resource scope token_type_hint user-agent";
+
+fn is_secret(name: &str) -> bool {
+    !NO_SECRETS
+        .split(' ')
+        .any(|it| it.eq_ignore_ascii_case(name))
+}
 
 /// A request to one of a provider's endpoints: an HTTP POST of `form` to `endpoint`.
 #[derive(Clone, Debug)]
@@ -59,13 +53,13 @@ impl Request {
     pub fn secrets(&self) -> Scrubber {
         let mut secrets = Scrubber::default();
         for (name, value) in form_urlencoded::parse(self.form.expose().as_bytes()) {
-            if !NO_SECRETS.contains(&&*name) {
+            if is_secret(&name) {
                 secrets.add(&value);
             }
         }
         for header in &self.headers {
             let value = header.value.expose();
-            if !NO_SECRETS.contains(&header.name.to_ascii_lowercase().as_str()) {
+            if is_secret(&header.name) {
                 secrets.add(value);
                 secrets.add(&password(value).unwrap_or_default());
             }

@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal};
 use self::plan::Plan;
 use super::{is_terminal, print, register::unknown, tell};
 use crate::error::{Exit, Failure};
-use crate::providers::{PROVIDERS, Provider, WITHOUT_OAUTH};
+use crate::providers::{PROVIDERS, Provider, without_oauth};
 use crate::{cli::SetupOptions, oauth::metadata::MissKind, paths, text::sanitize};
 
 pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
@@ -114,9 +114,7 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
         return Ok(Plan::of(provider, user));
     }
     let domain = domain.to_ascii_lowercase();
-    let has_none =
-        |(_, domains, _): &&(&str, &str, &str)| domains.split(' ').any(|it| it == domain);
-    if let Some((name, _, instead)) = WITHOUT_OAUTH.iter().find(has_none) {
+    if let Some((name, instead)) = without_oauth(&domain) {
         let what = format!("{name} has no OAuth2 for mail programs");
         return Err(Failure::new(Exit::Other, what).hint(format!("it takes {instead}")));
     }

@@ -21,26 +21,9 @@ pub fn no_new_privs() -> Result<bool, String> {
 
 /// Where the system keeps what it takes to look up names and to check certificates, and the
 /// libraries that do it, in the hierarchies that are in use; whatever isn't there is left out.
-const SYSTEM: [&str; 18] = [
-    "/etc",
-    "/usr",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/gnu/store",
-    "/nix/store",
-    "/run/NetworkManager",
-    "/run/current-system",
-    "/run/nscd",
-    "/run/resolvconf",
-    "/run/systemd/resolve",
-    "/var/lib/ca-certificates",
-    "/var/lib/sss",
-    "/var/run/nscd",
-    "/dev/random",
-    "/dev/urandom",
-];
+const SYSTEM: &str = "/etc /usr /lib /lib32 /lib64 /libx32 /gnu/store /nix/store /run/NetworkManager \
+    /run/current-system /run/nscd /run/resolvconf /run/systemd/resolve /var/lib/ca- \
+    certificates /var/lib/sss /var/run/nscd /dev/random /dev/urandom";
 
 /// Files of the same kind that are often links to somewhere else.
 const LINKS: [&str; 4] = [
@@ -88,7 +71,7 @@ fn restrict() -> Result<RulesetStatus, RulesetError> {
 /// The system's own files. A link may lead out of them, and the file at its end may be replaced
 /// by another: so the directory around it is readable, unless that would be the user's home.
 fn readable() -> Vec<PathBuf> {
-    let mut places: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+    let mut places: Vec<PathBuf> = SYSTEM.split(' ').map(PathBuf::from).collect();
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
     let mut links: Vec<PathBuf> = trust.into_iter().flatten().map(PathBuf::from).collect();
@@ -113,7 +96,7 @@ fn links_in(dir: &Path) -> Vec<PathBuf> {
     let entries = dir.read_dir().into_iter().flatten().flatten();
     let leads_out = |link: &PathBuf| {
         let end = link.read_link().unwrap_or_default();
-        let inside = SYSTEM.iter().any(|place| end.starts_with(place));
+        let inside = SYSTEM.split(' ').any(|place| end.starts_with(place));
         !inside && end.components().count() > 1
     };
     entries
