@@ -9,6 +9,7 @@ use url::Url;
 use crate::{
     config::Header,
     secret::{Mark, Secret, SecretBytes},
+    time::Wall,
 };
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
@@ -56,6 +57,9 @@ pub struct Reply {
     pub status: u16,
     /// The value of `Retry-After` (RFC 9110, 10.2.3), if any.
     pub retry_after: Option<String>,
+    /// What time it was where it came from, if it said (`Date`, RFC 9110, 6.6.1): the times in it
+    /// count from there, since either clock may be wrong.
+    pub date: Option<Wall>,
     /// The value of `Location`, if any: only ever shown, never followed.
     pub location: Option<String>,
     /// The body; holds secrets when the request succeeded.
