@@ -165,6 +165,7 @@ impl Bench {
         let outcome = Outcome::Reply(Reply {
             status: 200,
             retry_after: None,
+            date: None,
             location: None,
             body: body.to_vec().into(),
             ..Reply::default()

@@ -30,7 +30,7 @@ use crate::{
     config::is_loopback,
     oauth::{
         metadata::{self, Metadata, Miss, MissKind},
-        token::{CUT, MAX_BODY_BYTES, Outcome, Reply, Request},
+        token::{CUT, MAX_BODY_BYTES, Outcome, Reply, Request, parse_http_date},
     },
     secret::{Scrubber, Secret, SecretBytes},
 };
@@ -244,6 +244,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     };
     let status = response.status().as_u16();
     let retry_after = header(http::header::RETRY_AFTER);
+    let date = header(http::header::DATE).and_then(|value| parse_http_date(&value));
     let location = header(http::header::LOCATION);
     // More than one line of it means the same as one (RFC 9110, 5.3).
     let codings = response.headers().get_all(http::header::CONTENT_ENCODING);
@@ -262,6 +263,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
         Ok(body) => Outcome::Reply(Reply {
             status,
             retry_after,
+            date,
             location,
             body,
             sent: Scrubber::default(),

@@ -310,7 +310,9 @@ fn put_renewal(account: &mut AccountReport, renewal: &RenewalView) {
         RenewalView::Rejected { since, reason } => {
             put("rejected", None, Some(*since), Some(reason));
         }
-        RenewalView::Parked { since, reason } => put("stopped", None, Some(*since), Some(reason)),
+        RenewalView::Parked { since, at, reason } => {
+            put("stopped", Some(*at), Some(*since), Some(reason));
+        }
     }
 }
 
@@ -526,6 +528,7 @@ mod tests {
         };
         let parked = RenewalView::Parked {
             since: AT,
+            at: AT,
             reason: reason(),
         };
         for (access, renewal, word) in [

@@ -120,10 +120,12 @@ pub enum RenewalView {
         /// Why.
         reason: ReasonView,
     },
-    /// The configuration is wrong.
+    /// The configuration is wrong, as far as the provider says.
     Parked {
         /// Since when.
         since: Wall,
+        /// When it is tried again.
+        at: Wall,
         /// Why.
         reason: ReasonView,
     },

@@ -553,7 +553,16 @@ fn vague_errors() -> Vec<Case> {
     ]
 }
 
-/// Rows 38 to 47: it passes. A redirect points to `elsewhere`.
+const IN_2_MINUTES: &str = "next in 1m 5|next in 2m";
+
+/// Wants to be left alone for two minutes, by a clock that is so many seconds ahead.
+fn by_another_clock(ahead: i64) -> Scripted {
+    let page = Scripted::reply(503, "text/html", WEB_PAGE);
+    let answer = with_header(page, "Retry-After", &date_in(ahead + 120));
+    with_header(answer, "Date", &date_in(ahead))
+}
+
+/// Rows 38 to 47, and 87: it passes. A redirect points to `elsewhere`.
 fn passing(elsewhere: &str) -> Vec<Case> {
     let page = |status| Scripted::reply(status, "text/html", WEB_PAGE);
     vec![
@@ -597,12 +606,18 @@ fn passing(elsewhere: &str) -> Vec<Case> {
         refresh(
             "45",
             with_header(page(429), "Retry-After", "120"),
-            Later("next in 1m 5|next in 2m"),
+            Later(IN_2_MINUTES),
         ),
         refresh(
             "46",
-            with_header(page(503), "Retry-After", &date_in(3000)),
-            Later("next in 49m|next in 50m"),
+            with_header(page(503), "Retry-After", &date_in(595)),
+            Later("next in 9m"),
+        ),
+        refresh("87-ahead", by_another_clock(3 * 3600), Later(IN_2_MINUTES)),
+        refresh(
+            "87-behind",
+            by_another_clock(-3 * 3600),
+            Later(IN_2_MINUTES),
         ),
         both("47-500", page(500), Later("answered 500 with a web page")),
         both("47-502", page(502), Later("answered 502 with a web page")),
@@ -642,7 +657,7 @@ fn more_statuses(elsewhere: &str) -> Vec<Case> {
             page(511),
             Later("the network wants a sign-in of its own"),
         ),
-        refresh("s429-absurd", absurd, Later("next in 59m 5|next in 1h")),
+        refresh("s429-absurd", absurd, Later("next in 14m 5|next in 15m")),
         refresh(
             "garbage",
             body(200, "\u{0}\u{1b}[2J what?"),
@@ -1207,6 +1222,78 @@ fn row_52_refused_connections_cost_nothing() {
     let requests = back.requests(TOKEN);
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].form.get("refresh_token"), Some("new-rt"));
+}
+
+/// Row 79: what has worked so far isn't given up for one answer. Row 86: `refresh` doesn't claim to have
+/// done something while the provider wants to be left alone.
+// Covers: 79, 86
+#[test]
+fn rows_79_and_86_one_answer_does_not_outweigh_success() {
+    let named = |code, description| error(401, code, description);
+    let answers = [
+        ("not-found", body(404, r#"{"error":"Not Found"}"#)),
+        ("realm", body(404, r#"{"error":"Realm does not exist"}"#)),
+        ("client", named("invalid_client", "no such client")),
+        ("app", named("unauthorized_client", "AADSTS700016: no app")),
+        (
+            "secret",
+            named("invalid_client", "AADSTS7000215: bad secret"),
+        ),
+    ];
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let errors = daemon.record("errors");
+    let mut config = errors.option("error_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_MSG"]);
+    let path = |name: &str| format!("{TOKEN}/{name}");
+    for name in answers.iter().map(|(name, _)| *name).chain(["busy"]) {
+        config += &provider.account_at(name, &path(name), "");
+    }
+    daemon.write_config(&config);
+    daemon.start();
+    let busy = Scripted::reply(503, "text/html", WEB_PAGE);
+    let busy = with_header(busy, "Retry-After", "3600");
+    for (name, answer) in answers.iter().cloned().chain([("busy", busy)]) {
+        daemon.sign_in(name);
+        if name != "busy" {
+            provider.script(&path(name), body(200, ONE));
+        }
+        provider.script(&path(name), answer);
+        provider.script(&path(name), body(200, ONE));
+    }
+    for count in [2, 3] {
+        for (name, _) in &answers {
+            daemon.run(&["refresh", name]).ok();
+        }
+        if count == 2 {
+            daemon.run(&["refresh", "busy"]).ok();
+            provider.wait_for(&path("busy"), 2);
+        }
+        for (name, _) in &answers {
+            provider.wait_for(&path(name), count);
+            daemon.eventually(&["show", name], |shown| shown.stdout == "new-at\n");
+        }
+    }
+    for (name, _) in &answers {
+        daemon.eventually(&["status"], |status| {
+            let line = format!("{name}: Active access token");
+            let mut lines = status.stdout.lines();
+            lines.any(|it| it.starts_with(&line) && it.contains("refresh failing "))
+        });
+        daemon.run(&["refresh", name]).ok();
+    }
+    for (name, _) in &answers {
+        provider.wait_for(&path(name), 4);
+        daemon.eventually(&["status"], |status| {
+            let line = format!("{name}: Active access token");
+            let mut lines = status.stdout.lines();
+            lines.any(|it| it.starts_with(&line) && !it.contains("refresh failing"))
+        });
+    }
+    assert!(errors.lines().is_empty(), "{:?}", errors.lines());
+    let deferred = daemon.run(&["refresh", "busy"]);
+    let words = "The provider asked to wait, so the refresh begins in 14m";
+    assert!(deferred.failed(75).contains(words), "{deferred:?}");
+    assert_eq!(provider.requests(&path("busy")).len(), 2);
 }
 
 // ---- the listener -----------------------------------------------------------------------------

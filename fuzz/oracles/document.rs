@@ -47,6 +47,7 @@ fn registered(known: &Metadata, status: u16, body: &[u8]) {
     let outcome = Outcome::Reply(Reply {
         status,
         retry_after: None,
+        date: None,
         location: None,
         body: body.to_vec().into(),
         ..Reply::default()

@@ -354,6 +354,7 @@ pub fn token_response(data: &[u8]) {
     let outcome = Outcome::Reply(Reply {
         status: u16::from_be_bytes([high, low]),
         retry_after,
+        date: None,
         location,
         body: parts.next().unwrap_or_default().to_vec().into(),
         ..Reply::default()

@@ -185,6 +185,7 @@ impl World {
                 Some(
                     Progress::Discovering { .. }
                     | Progress::Refreshing { .. }
+                    | Progress::Deferred { .. }
                     | Progress::AskingForCode
                     | Progress::Exchanging { .. },
                 )
@@ -460,6 +461,7 @@ fn reply(status: u16, retry_after: Option<String>, body: &str) -> Outcome {
     Outcome::Reply(Reply {
         status,
         retry_after,
+        date: None,
         location: None,
         body: body.as_bytes().to_vec().into(),
         ..Reply::default()

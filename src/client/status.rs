@@ -407,6 +407,7 @@ mod tests {
             (
                 RenewalView::Parked {
                     since: NOW,
+                    at: NOW,
                     reason: reason(None),
                 },
                 "refreshing stopped just now, correct the configuration and run \

@@ -16,7 +16,7 @@ mod under_way;
 mod viewing;
 mod waiting;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub(super) use handover::Snapshot;
 use log::Level;
@@ -92,6 +92,10 @@ struct AccountState {
     failed: Option<Refusal>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].
     last_request: Option<Instant>,
+    /// Until when the token endpoint asked to be left alone by this account.
+    pause: Option<Instant>,
+    /// Whether a refresh has succeeded with this configuration.
+    works: bool,
     /// When a device code was last asked for.
     last_device_request: Option<Instant>,
     revocations: Vec<Revocation>,
@@ -290,19 +294,57 @@ impl Account {
 
     /// Starts what yields a token, or joins it; returns what that is.
     fn bring(&mut self, env: &mut Env) -> Show {
-        match self.phase() {
-            Some(Phase::Parked { refusal, .. }) => Show::Parked(refusal.clone()),
-            _ => Show::Coming(self.refresh(env)),
+        let asked = self.state.last_request;
+        let lately = |at: Instant| env.now.instant < at.after(schedule::MIN_ASK_GAP);
+        match self.stopped() {
+            Some(trouble) if asked.is_some_and(lately) => Show::Parked(trouble.refusal.clone()),
+            _ => Show::Coming(self.join(env)),
         }
     }
 
+    /// The failures in a row for which refreshing has stopped.
+    fn stopped(&self) -> Option<&Trouble> {
+        match self.phase()? {
+            Phase::Failing { trouble, .. } => Some(trouble).filter(|it| it.stopped.is_some()),
+            Phase::Waiting
+            | Phase::Wanted
+            | Phase::InFlight { .. }
+            | Phase::Probing { .. }
+            | Phase::Rejected { .. } => None,
+        }
+    }
+
+    /// `refresh`: a new token now, or when that will be if the provider wants to be left alone.
     pub fn refresh(&mut self, env: &mut Env) -> Progress {
+        self.try_anew();
+        let progress = self.join(env);
+        let due = self.refresh_due(env.common);
+        let delay = due.map_or(Duration::ZERO, |due| due.since(env.now.instant));
+        match progress {
+            Progress::Refreshing { trouble } if delay > schedule::MIN_REQUEST_GAP => {
+                Progress::Deferred { delay, trouble }
+            }
+            progress => progress,
+        }
+    }
+
+    /// If refreshing has stopped, that is forgotten: the next try begins a new row.
+    fn try_anew(&mut self) -> bool {
+        let stopped = self.stopped().is_some();
+        if stopped {
+            self.set_phase(Phase::Wanted);
+        }
+        stopped
+    }
+
+    /// Starts a refresh or a sign-in, or joins what is under way.
+    fn join(&mut self, env: &mut Env) -> Progress {
         if !self.registration.source.is_person() && self.state.grant.is_none() {
             self.hold(Grant::without_tokens(env.now));
         }
         let trouble = match self.phase() {
             None | Some(Phase::Rejected { .. }) => return self.ask(env),
-            Some(Phase::Waiting | Phase::Wanted | Phase::Parked { .. }) => {
+            Some(Phase::Waiting | Phase::Wanted) => {
                 self.refresh_soon(env);
                 None
             }
@@ -376,11 +418,15 @@ impl Account {
             self.published = TokenFileState::default();
         }
         self.relocate(env, OptionalEndpoints::of(described));
+        self.state.works &= self.credentials.is_of(described);
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
         }
-        if let Some(phase @ Phase::Parked { .. }) = self.phase_mut() {
-            *phase = Phase::Wanted;
+        let missed = self.valid_access(env.now.instant).is_none();
+        if let Some(Phase::Failing { wanted, .. }) = self.phase_mut() {
+            *wanted |= missed;
+        }
+        if self.try_anew() {
             env.log(
                 Level::Info,
                 &self.name,
@@ -428,7 +474,8 @@ impl Account {
             // One request at a time; and this one will yield other tokens.
             return None;
         }
-        let wanted = match &grant.renewal.as_ref()?.phase {
+        let phase = &grant.renewal.as_ref()?.phase;
+        let due = match phase {
             Phase::Waiting => match &grant.access {
                 Some(access) => {
                     schedule::refresh_at(&self.policy, grant.obtained.instant, access.expires)
@@ -442,17 +489,19 @@ impl Account {
                 failed,
                 jitter,
                 wanted: false,
-            } => failed.after(schedule::retry_delay(
-                &self.policy,
-                trouble.failures,
-                *jitter,
-            )),
-            Phase::InFlight { .. }
-            | Phase::Probing { .. }
-            | Phase::Rejected { .. }
-            | Phase::Parked { .. } => return None,
+            } => failed.after(self.retry_delay(trouble, *jitter)),
+            Phase::InFlight { .. } | Phase::Probing { .. } | Phase::Rejected { .. } => return None,
         };
-        Some(wanted.max(self.earliest_request(common)))
+        let wanted = matches!(phase, Phase::Wanted | Phase::Failing { wanted: true, .. });
+        Some(due.max(self.earliest_request(common, wanted)))
+    }
+
+    /// How long to wait after the last of these failures.
+    fn retry_delay(&self, trouble: &Trouble, jitter: u8) -> Duration {
+        match trouble.stopped {
+            Some(_) => schedule::shortened(schedule::STOPPED_RETRY, jitter),
+            None => schedule::retry_delay(&self.policy, trouble.failures, jitter),
+        }
     }
 
     fn sign_in_due(&self, config: &Config) -> Option<Instant> {
@@ -493,13 +542,21 @@ impl Account {
         matches!(self.state.sign_in, SignIn::Exchanging(_))
     }
 
-    fn earliest_request(&self, common: &Common) -> Instant {
-        let pause = match (self.location.known(), self.registration.discovers()) {
-            (Some(endpoints), _) => common.pauses.until(&endpoints.token_uri),
-            (None, Some(issuer)) => common.issuers.not_before(issuer),
-            (None, None) => None,
+    /// When the next token request may be made; `wanted` is whether somebody has asked for it.
+    fn earliest_request(&self, common: &Common, wanted: bool) -> Instant {
+        let expired = match self.access() {
+            Some(access) => access.expires,
+            None => Some(Instant::from_millis(0)),
         };
-        schedule::earliest(self.state.last_request, pause)
+        let (pause, asked) = match (self.location.known(), self.registration.discovers()) {
+            (Some(endpoints), _) => {
+                let pause = common.pauses.until(&endpoints.token_uri);
+                (pause.max(self.state.pause), expired.filter(|_| wanted))
+            }
+            (None, Some(issuer)) => (common.issuers.not_before(issuer), None),
+            (None, None) => (None, None),
+        };
+        schedule::earliest(self.state.last_request, pause, asked)
     }
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {

@@ -28,6 +28,13 @@ pub enum Progress {
         /// Why the last refresh failed, if it did.
         trouble: Option<Refusal>,
     },
+    /// A refresh is wanted, but the provider wants to be left alone.
+    Deferred {
+        /// How long it takes until it is due.
+        delay: Duration,
+        /// Why the last refresh failed, if it did.
+        trouble: Option<Refusal>,
+    },
     /// The user has to sign in there.
     SignIn {
         /// The address to open.

@@ -1,10 +1,9 @@
 //! What a transition of one account may see and do beside its own state.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use log::Level;
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use super::{
     Cx, Entropy, Ports, attempt::AttemptId, discovery::Issuers, effect::Effect, output::Output,
@@ -131,12 +130,6 @@ impl<'a> Env<'a> {
             command,
             message,
         });
-    }
-
-    /// `endpoint` asked to be left alone for so long.
-    pub fn set_pause(&mut self, endpoint: &Url, span: Duration) {
-        let until = self.now.instant.after(span);
-        self.common.pauses.set(endpoint.clone(), until);
     }
 
     /// Remembers how the sign-in with this state ended.

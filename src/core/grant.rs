@@ -128,8 +128,6 @@ pub(super) enum Phase {
     },
     /// The provider's definite word: the refresh token is kept, but no longer used.
     Rejected { refusal: Refusal, since: Wall },
-    /// The configuration is wrong: no retry before a reload or `refresh`.
-    Parked { refusal: Refusal, since: Wall },
 }
 
 impl Phase {
@@ -168,6 +166,10 @@ pub(super) struct Trouble {
     pub refusal: Refusal,
     /// Whether the user has been notified.
     pub told: bool,
+    /// Since when every answer was that the configuration is wrong.
+    pub misconfigured: Option<Instant>,
+    /// Since when that is believed: tries are far between then.
+    pub stopped: Option<Wall>,
 }
 
 impl Trouble {
@@ -180,15 +182,27 @@ impl Trouble {
             lost: false,
             refusal: failure.refusal.clone(),
             told: false,
+            misconfigured: None,
+            stopped: None,
         });
         let same = trouble.refusal == failure.refusal;
         trouble.unexplained = match (failure.cause, same) {
-            (Cause::Unexplained | Cause::Vague, true) => trouble.unexplained.saturating_add(1),
-            (Cause::Unexplained | Cause::Vague, false) => 1,
+            (Cause::Unexplained | Cause::Vague | Cause::Config, true) => {
+                trouble.unexplained.saturating_add(1)
+            }
+            (Cause::Unexplained | Cause::Vague | Cause::Config, false) => 1,
             (Cause::Passing | Cause::Lost, _) => 0,
         };
+        let is_config = failure.cause == Cause::Config;
+        let since = trouble.misconfigured.unwrap_or(now.instant);
+        trouble.misconfigured = is_config.then_some(since);
         trouble.lost |= failure.cause == Cause::Lost;
         trouble.failures = trouble.failures.saturating_add(1);
+        match failure.cause {
+            Cause::Passing | Cause::Lost if trouble.stopped.is_some() => return trouble,
+            Cause::Unexplained | Cause::Vague => trouble.stopped = None,
+            Cause::Passing | Cause::Lost | Cause::Config => {}
+        }
         trouble.refusal = failure.refusal.clone();
         trouble
     }

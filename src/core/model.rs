@@ -352,7 +352,7 @@ impl Canon {
                 Renewal::InFlight(attempt) | Renewal::Probing(attempt) => {
                     self.name("attempt", &attempt.0.to_string());
                 }
-                Renewal::Idle | Renewal::Rejected | Renewal::Parked => {}
+                Renewal::Idle | Renewal::Rejected => {}
             }
             match &shadow.sign_in {
                 SignIn::None | SignIn::Discovering { .. } => {}

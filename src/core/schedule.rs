@@ -1,7 +1,7 @@
 //! When things are due. Facts are stored, deadlines are derived from them here, so that a changed
 //! policy bites at once.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -15,6 +15,19 @@ pub const MIN_REQUEST_GAP: Duration = Duration::from_secs(10);
 /// Where the doubling of `refresh_retry` stops: long enough to be polite to a provider that is
 /// down for a day, short enough that mail flows soon after it is back.
 pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
+
+/// How often users who lack a valid token can have an endpoint asked that wants to be left alone, or
+/// an account tried that has stopped: no more than a person at a keyboard, and mail programs that
+/// look every minute don't become a flood.
+pub const MIN_ASK_GAP: Duration = Duration::from_secs(60);
+
+/// How long an account that has stopped waits for its next try: seldom enough to be no burden if the
+/// configuration is wrong, often enough to notice the same day that the provider was.
+pub const STOPPED_RETRY: Duration = Duration::from_secs(60 * 60);
+
+/// How long a provider must have called the configuration wrong that has worked before it is
+/// believed: longer than a provider is out of order that forgets its clients.
+pub const MIN_MISCONFIGURED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long refreshes must have failed before the user is notified.
 pub const TROUBLE_NOTICE_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -39,27 +52,57 @@ pub const EXCHANGE_NOTICE_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait before the code exchange is tried again when nothing of it was sent.
 pub const EXCHANGE_RETRY: Duration = Duration::from_secs(10);
 
-/// Which token endpoints asked to be left alone (Retry-After), and until when.
+/// Which token endpoints are overloaded, and until when: they said so (429 or 503 with Retry-After) to
+/// two accounts. What they said to one counts for that account only.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Pauses {
-    until: BTreeMap<Url, Instant>,
+    busy: BTreeMap<Url, Busy>,
     #[serde(skip)]
     changed: bool,
+}
+
+/// What a token endpoint has said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Busy {
+    /// Who has the longest pause.
+    account: Arc<str>,
+    /// Until when.
+    until: Instant,
+    /// Until when another account has one: so long there are two.
+    all: Option<Instant>,
 }
 
 impl Pauses {
     /// When `endpoint` may be asked again; `None` when it may be now.
     pub fn until(&self, endpoint: &Url) -> Option<Instant> {
-        if self.until.is_empty() {
+        if self.busy.is_empty() {
             return None;
         }
-        self.until.get(endpoint).copied()
+        self.busy.get(endpoint)?.all
     }
 
-    pub(super) fn set(&mut self, endpoint: Url, until: Instant) {
-        let at = self.until.entry(endpoint).or_insert(until);
-        *at = (*at).max(until);
-        self.changed = true;
+    pub(super) fn set(&mut self, endpoint: &Url, account: &Arc<str>, until: Instant) {
+        let Some(busy) = self.busy.get_mut(endpoint) else {
+            let account = account.clone();
+            let all = None;
+            let busy = Busy {
+                account,
+                until,
+                all,
+            };
+            self.busy.insert(endpoint.clone(), busy);
+            return;
+        };
+        if busy.account == *account {
+            busy.until = busy.until.max(until);
+            return;
+        }
+        let shorter = until.min(busy.until);
+        if until > busy.until {
+            (busy.account, busy.until) = (account.clone(), until);
+        }
+        self.changed |= Some(shorter) > busy.all;
+        busy.all = busy.all.max(Some(shorter));
     }
 
     /// Whether [`Pauses::set`] was called since the last time this was asked.
@@ -68,13 +111,22 @@ impl Pauses {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        self.until.retain(|_, until| *until > now);
+        self.busy.retain(|_, busy| busy.until > now);
     }
 }
 
-/// When the next token request of an account may be made at the earliest.
-pub fn earliest(last_request: Option<Instant>, pause: Option<Instant>) -> Instant {
-    let gap = last_request.map_or(Instant::from_millis(0), |at| at.after(MIN_REQUEST_GAP));
+/// When the next token request of an account may be made at the earliest. A pause is obeyed while the
+/// access token lives; who asks for a token then may have the provider asked every
+/// [`MIN_ASK_GAP`]: `asked` is from when on, if somebody asks.
+pub fn earliest(
+    last_request: Option<Instant>,
+    pause: Option<Instant>,
+    asked: Option<Instant>,
+) -> Instant {
+    let after = |gap| last_request.map_or(Instant::from_millis(0), |at| at.after(gap));
+    let gap = after(MIN_REQUEST_GAP);
+    let asked = asked.map(|at| at.max(after(MIN_ASK_GAP)));
+    let pause = pause.map(|until| asked.map_or(until, |at| until.min(at)));
     gap.max(pause.unwrap_or(gap))
 }
 
@@ -96,7 +148,14 @@ pub fn refresh_at(policy: &Policy, obtained: Instant, expires: Option<Instant>) 
 /// by up to a fifth so that accounts which failed together don't come back together.
 pub fn retry_delay(policy: &Policy, failures: u32, jitter: u8) -> Duration {
     let base = policy.refresh_retry;
-    let delay = doubled(base, failures).min(MAX_RETRY_DELAY.max(base));
+    shortened(
+        doubled(base, failures).min(MAX_RETRY_DELAY.max(base)),
+        jitter,
+    )
+}
+
+/// `delay`, shortened by up to a fifth.
+pub fn shortened(delay: Duration, jitter: u8) -> Duration {
     let fifth = delay.checked_div(5).unwrap_or_default();
     let share = fifth.saturating_mul(u32::from(jitter)).checked_div(255);
     delay.saturating_sub(share.unwrap_or_default())
@@ -156,24 +215,40 @@ mod tests {
 
     #[test]
     fn the_gap_and_the_pause_both_hold() {
-        assert_eq!(earliest(None, None), at(0));
-        assert_eq!(earliest(Some(at(5)), None), at(15));
-        assert_eq!(earliest(Some(at(5)), Some(at(99))), at(99));
-        assert_eq!(earliest(Some(at(5)), Some(at(9))), at(15));
+        assert_eq!(earliest(None, None, None), at(0));
+        assert_eq!(earliest(Some(at(5)), None, None), at(15));
+        assert_eq!(earliest(Some(at(5)), Some(at(99)), None), at(99));
+        assert_eq!(earliest(Some(at(5)), Some(at(9)), None), at(15));
+        // Somebody asks, and the token has expired by then.
+        assert_eq!(earliest(Some(at(5)), None, Some(at(7))), at(15));
+        assert_eq!(earliest(Some(at(5)), Some(at(99)), Some(at(7))), at(65));
+        assert_eq!(earliest(Some(at(5)), Some(at(99)), Some(at(80))), at(80));
+        assert_eq!(earliest(Some(at(5)), Some(at(99)), Some(at(200))), at(99));
+        assert_eq!(earliest(None, Some(at(99)), Some(at(7))), at(7));
     }
     #[test]
-    fn a_pause_lasts_as_long_as_the_longest_and_is_forgotten_then() {
-        let mut pauses = Pauses::default();
+    fn an_endpoint_is_left_alone_as_long_as_it_wants_that_of_two_accounts() {
         let urls = ["https://a.example/", "https://b.example/"];
         let [a, b] = urls.map(|text| Url::parse(text).unwrap());
-        assert!(!pauses.take_changed());
-        pauses.set(a.clone(), at(9));
-        pauses.set(a.clone(), at(5));
-        assert!(pauses.take_changed() && !pauses.take_changed());
-        assert_eq!((pauses.until(&a), pauses.until(&b)), (Some(at(9)), None));
-        pauses.expire(at(8));
-        assert_eq!(pauses.until(&a), Some(at(9)));
-        pauses.expire(at(9));
-        assert_eq!(pauses.until(&a), None);
+        for (said, all) in [
+            (&[("x", 9), ("x", 5)][..], None),
+            (&[("x", 9), ("y", 5)], Some(5)),
+            (&[("x", 5), ("y", 9)], Some(5)),
+            (&[("x", 5), ("y", 9), ("x", 8)], Some(8)),
+            (&[("x", 5), ("y", 9), ("z", 7), ("y", 20)], Some(7)),
+            (&[("x", 5), ("y", 9), ("x", 3)], Some(5)),
+        ] {
+            let mut pauses = Pauses::default();
+            for (account, until) in said {
+                pauses.set(&a, &Arc::from(*account), at(*until));
+            }
+            assert_eq!(pauses.take_changed(), all.is_some(), "{said:?}");
+            assert!(!pauses.take_changed());
+            assert_eq!((pauses.until(&a), pauses.until(&b)), (all.map(at), None));
+            pauses.expire(at(3));
+            assert_eq!(pauses.until(&a), all.map(at));
+            pauses.expire(at(20));
+            assert_eq!(pauses.until(&a), None);
+        }
     }
 }

@@ -200,7 +200,7 @@ impl Device {
     /// When it is to be looked after; `asked` is when the account last asked for a code.
     pub fn due(&self, asked: Option<Instant>) -> Option<Instant> {
         match self {
-            Device::Wanted => Some(schedule::earliest(asked, None)),
+            Device::Wanted => Some(schedule::earliest(asked, None, None)),
             Device::Code(code) => Some(code.dispatch.due()?.min(code.expires)),
             Device::None | Device::Asking(_) | Device::Over { .. } => None,
         }

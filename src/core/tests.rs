@@ -13,8 +13,8 @@ use self::bench::{
     Bench, HOOKS, access_only, busy, config, invalid_client, invalid_grant, lost, not_sent, reply,
     tokens,
 };
-use super::{Waiter, dump::Dump, schedule::MIN_REQUEST_GAP};
-use crate::{time::Instant, view::SignInStart};
+use super::{AttemptId, Waiter, dump::Dump, schedule::MIN_REQUEST_GAP};
+use crate::{config::parse, oauth::token::Outcome, time::Instant, view::SignInStart};
 
 /// One account, all hooks but the probe.
 fn one() -> Bench {
@@ -159,30 +159,53 @@ fn an_hour_of_trouble_is_told_once() {
     assert_eq!(told, [(40 + 80 + 160 + 320 + 5 * 600, vec![error.into()])]);
 }
 
+/// One account's pause is its own. The endpoint's it is when two are told so by an endpoint that has
+/// too much to do.
 #[test]
-fn a_retry_after_is_kept_by_every_account_of_the_endpoint_and_by_no_other() {
+fn a_retry_after_counts_for_the_account_and_of_two_for_the_endpoint() {
     let accounts = [
         ("work", "a.example"),
         ("home", "a.example"),
+        ("club", "a.example"),
         ("bank", "b.example"),
     ];
-    let mut bench = Bench::new(config(HOOKS, &accounts));
-    for (name, _) in accounts {
-        sign_in(&mut bench, name, 3600);
+    for (status, others) in [(503, 0), (429, 0), (500, 1)] {
+        let mut bench = Bench::new(config(HOOKS, &accounts));
+        for (name, _) in accounts {
+            sign_in(&mut bench, name, 7200);
+        }
+        bench.pass(5400);
+        let due = "request";
+        bench.feed(|core, cx| core.tick(cx));
+        let requests = bench.effects();
+        assert!(requests.iter().all(|line| line.starts_with(due)));
+        let last = bench.attempt.0;
+        let mut paused = |name: &str, back: u64, secs: u64| {
+            bench.attempt = AttemptId(last - back);
+            let mut outcome = busy(secs);
+            if let Outcome::Reply(reply) = &mut outcome {
+                reply.status = status;
+            }
+            bench.outcome(name, &outcome);
+        };
+        // In the order of their names: bank, club, home, work.
+        paused("work", 0, 300);
+        paused("home", 1, 200);
+        bench.attempt = AttemptId(last - 2);
+        bench.outcome("club", &not_sent());
+        bench.effects();
+        assert_eq!(
+            bench.refresh("club"),
+            [
+                "refreshing in 200s: a.example: no route to host",
+                "refreshing: a.example: no route to host"
+            ][others]
+        );
+        assert_eq!(
+            bench.refresh("home"),
+            format!("refreshing in 200s: a.example answered {status} with an empty reply")
+        );
     }
-    bench.pass(3600);
-    assert_eq!(bench.show("work"), "refreshing");
-    bench.effects();
-    bench.outcome("work", &busy(300));
-    assert_eq!(bench.effects(), [""; 0]);
-    assert_eq!(bench.show("home"), "refreshing");
-    assert_eq!(bench.effects(), [""; 0]);
-    assert_eq!(bench.show("bank"), "refreshing");
-    assert_eq!(bench.effects().len(), 1);
-    bench.outcome("bank", &tokens(2, 3600));
-    bench.effects();
-    let (secs, effects) = bench.deadline();
-    assert_eq!((secs, effects.len()), (300, 2), "{effects:?}");
 }
 
 // Covers: H5
@@ -623,20 +646,94 @@ fn restore_ignores_what_is_not_of_the_same_registration() {
     assert_eq!(other.restore(Dump { grants: Vec::new() }), 0);
 }
 
+/// What has never worked stops at once, and is told once; then it is tried every hour, when somebody
+/// asks after its expiry, and after a reload.
 // Covers: H3
 #[test]
 fn a_parked_refresh_is_told_once_and_tried_again_after_a_reload() {
-    let mut bench = signed_in(3600);
+    let mut bench = signed_in(7200);
     bench.deadline();
     bench.outcome("work", &invalid_client());
     assert_eq!(bench.effects().len(), 1);
-    assert_eq!(bench.condition("work"), "valid, parked; no deadline");
+    assert_eq!(bench.condition("work"), "valid, parked; next in 3600s");
+    // By itself.
+    let (secs, effects) = bench.deadline();
+    assert_eq!((secs, effects.len()), (3600, 1), "{effects:?}");
+    bench.outcome("work", &invalid_client());
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.condition("work"), "expired, parked; next in 3600s");
+    // By a show.
+    bench.pass(59);
+    assert_eq!(bench.show("work"), "parked: invalid_client");
+    assert_eq!(bench.effects(), [""; 0]);
+    bench.pass(1);
+    assert_eq!(bench.show("work"), "refreshing: invalid_client");
+    assert_eq!(bench.effects().len(), 1);
+    // What passes doesn't begin anew what is known to be wrong.
+    bench.outcome("work", &not_sent());
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.show("work"), "parked: invalid_client");
+    assert_eq!(bench.condition("work"), "expired, parked; next in 3600s");
     let same = config(HOOKS, &[("work", "a.example")]);
     bench.feed(|core, cx| core.reload(cx, same));
     let (secs, effects) = bench.deadline();
     assert_eq!((secs, effects.len()), (10, 1), "{effects:?}");
     bench.outcome("work", &tokens(2, 3600));
     assert_eq!(bench.effects(), ["announce work `event` token_refreshed"]);
+}
+
+/// One answer doesn't outweigh weeks of success: it must come for a day.
+// Covers: 79
+#[test]
+fn what_has_worked_is_not_given_up_for_a_day() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    bench.outcome("work", &tokens(2, 3600));
+    bench.effects();
+    bench.deadline();
+    let (begun, mut told) = (bench.now.instant, Vec::new());
+    loop {
+        bench.outcome("work", &invalid_client());
+        told.extend(bench.effects());
+        if bench.condition("work").contains("parked") {
+            break;
+        }
+        assert!(bench.deadline().0 <= 600);
+    }
+    let span = bench.now.instant.since(begun).as_secs();
+    assert!((86_400..87_000).contains(&span), "{span}");
+    let begins = [
+        "error work `error` refresh failed, trying again in ",
+        "error work `error` refreshing has stopped: ",
+    ];
+    let as_told = told
+        .iter()
+        .zip(begins)
+        .all(|(line, begin)| line.starts_with(begin));
+    assert!(told.len() == 2 && as_told, "{told:?}");
+    // A changed client is one that has never worked.
+    bench.deadline();
+    bench.outcome("work", &tokens(3, 3600));
+    let other = config(HOOKS, &[("work", "a.example")]);
+    let text = |secret: &str| {
+        format!(
+            r#"account "work" {{ auth_uri = "https://a.example/auth"; client_id = "id"; {secret}
+                token_uri = "https://a.example/token"; scopes = ["mail"]; }}"#
+        )
+    };
+    for (config, parked) in [
+        (other, false),
+        (
+            parse("test.conf", &text("client_secret = \"x\";")).unwrap(),
+            true,
+        ),
+    ] {
+        bench.feed(|core, cx| core.reload(cx, config));
+        bench.effects();
+        bench.deadline();
+        bench.outcome("work", &invalid_client());
+        assert_eq!(bench.condition("work").contains("parked"), parked);
+    }
 }
 
 // Covers: clocks, H28
@@ -659,29 +756,71 @@ fn three_days_asleep_cost_no_login() {
     assert_eq!(bench.show("work"), "token access2");
 }
 
-/// The provider's longer wish counts, in whatever order they arrive.
+/// The provider's longer wish counts, in whatever order they arrive, and never for more than a quarter
+/// of an hour.
 #[test]
 fn a_shorter_retry_after_does_not_replace_a_longer_one() {
-    for spans in [[300, 60], [60, 300]] {
-        let accounts = [("work", "a.example"), ("home", "a.example")];
-        let mut bench = Bench::new(config(HOOKS, &accounts));
-        let mut requests = Vec::new();
-        for (name, _) in accounts {
-            sign_in(&mut bench, name, 60);
-        }
-        bench.pass(60);
-        for (name, _) in accounts {
-            bench.show(name);
-            bench.effects();
-            requests.push((name, bench.attempt));
-        }
-        for ((name, attempt), secs) in requests.into_iter().zip(spans) {
-            bench.attempt = attempt;
-            bench.outcome(name, &busy(secs));
-        }
+    for (spans, counts) in [([300, 90], 300), ([90, 300], 300), ([3600, 1], 900)] {
+        let mut bench = signed_in(3600);
+        bench.deadline();
+        bench.outcome("work", &busy(spans[0]));
+        bench.pass(91);
+        assert_eq!(
+            bench.show("work"),
+            "refreshing: a.example answered 429 with an empty reply"
+        );
+        bench.effects();
+        bench.outcome("work", &busy(spans[1]));
         let (secs, effects) = bench.deadline();
-        assert_eq!((secs, effects.len()), (300, 2), "{effects:?}");
+        let left = if spans[0] > spans[1] {
+            counts - 91
+        } else {
+            counts
+        };
+        assert_eq!((secs, effects.len()), (left, 1), "{spans:?}");
     }
+}
+
+/// A pause is obeyed while the token lives. Then whoever asks may have the provider asked once a
+/// minute, and is told when.
+// Covers: 86
+#[test]
+fn a_pause_does_not_outlast_the_token_for_those_who_ask() {
+    let mut bench = signed_in(3600);
+    bench.deadline();
+    bench.outcome("work", &busy(3600));
+    bench.pass(20);
+    let deferred =
+        |secs: u64| format!("refreshing in {secs}s: a.example answered 429 with an empty reply");
+    // 70 s are left of the token's life.
+    assert_eq!(bench.refresh("work"), deferred(70));
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(bench.deadline().0, 70);
+    bench.outcome("work", &busy(3600));
+    bench.pass(15);
+    assert_eq!(bench.refresh("work"), deferred(45));
+    let why = "refreshing: a.example answered 429 with an empty reply";
+    for event in ["show", "reload"] {
+        bench.pass(45);
+        match event {
+            "show" => assert_eq!(bench.show("work"), why),
+            _ => {
+                let same = config(HOOKS, &[("work", "a.example")]);
+                bench.feed(|core, cx| core.reload(cx, same));
+                bench.feed(|core, cx| core.tick(cx));
+            }
+        }
+        assert_eq!(bench.effects().len(), 1, "{event}");
+        bench.outcome("work", &busy(3600));
+        bench.pass(15);
+        assert_eq!(bench.effects(), [""; 0]);
+    }
+    // Nobody asks: a quarter of an hour of silence.
+    assert_eq!(bench.deadline().0, 885);
+    bench.outcome("work", &tokens(2, 3600));
+    bench.effects();
+    assert_eq!(bench.show("work"), "token access2");
+    assert_eq!(bench.refresh("work"), "refreshing");
 }
 
 /// The same refusal without an explanation is told at the fifth time in a row: another one, and

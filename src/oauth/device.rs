@@ -279,6 +279,7 @@ mod tests {
         Outcome::Reply(Reply {
             status,
             retry_after: None,
+            date: None,
             location: None,
             body: Vec::from(body).into(),
             ..Reply::default()

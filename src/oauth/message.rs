@@ -10,7 +10,7 @@ use url::{Url, form_urlencoded};
 use crate::{
     config::Header,
     secret::{Mark, Scrubber, Secret, SecretBytes},
-    time::Instant,
+    time::{Instant, Wall},
 };
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
@@ -98,6 +98,9 @@ pub struct Reply {
     pub status: u16,
     /// The value of `Retry-After` (RFC 9110, 10.2.3), if any.
     pub retry_after: Option<String>,
+    /// What time it was where it came from, if it said (`Date`, RFC 9110, 6.6.1): the times in it
+    /// count from there, since either clock may be wrong.
+    pub date: Option<Wall>,
     /// The value of `Location`, if any, without the request's secrets: only ever shown, never
     /// followed.
     pub location: Option<String>,

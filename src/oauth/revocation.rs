@@ -87,7 +87,7 @@ pub fn judge(endpoint: &Url, outcome: &Outcome, wall: Wall) -> Verdict {
                 reply
                     .retry_after
                     .as_deref()
-                    .and_then(|value| parse_retry_after(value, wall)),
+                    .and_then(|value| parse_retry_after(value, reply.date.unwrap_or(wall))),
             ),
             status => refused(&host, status, reply),
         },
@@ -122,6 +122,7 @@ mod tests {
         Outcome::Reply(Reply {
             status,
             retry_after: retry_after.map(str::to_owned),
+            date: None,
             location: None,
             body: Vec::from(body).into(),
             ..Reply::default()

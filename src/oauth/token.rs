@@ -22,9 +22,9 @@ pub use super::{
     words::CUT,
 };
 
-/// How long a provider may ask to be left alone: longer, and a mistaken header would cost a day's
-/// mail.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// How long a provider may ask to be left alone: longer, and mail would wait for nothing when it is
+/// back early.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// How long to leave a provider alone that has noticed a loop of requests (AADSTS50196).
 const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -152,6 +152,8 @@ pub enum Cause {
     /// Something answered with an error, but not with an error code of OAuth: a gateway most likely,
     /// though some providers say so that a refresh token is dead.
     Vague,
+    /// The provider says that the configuration is wrong. It passes when the provider is out of order.
+    Config,
 }
 
 /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
@@ -222,7 +224,7 @@ pub(super) fn request(
 
 /// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
 /// registration, `endpoint` names the host in messages, `wall` is needed for a `Retry-After` and
-/// an `expires_on` that are dates.
+/// an `expires_on` that are dates, if the reply has none of its own.
 ///
 /// The error code decides first, the status second. An authorization code is sent at most once
 /// (RFC 6749, 4.1.2), so whatever may have reached the endpoint and brought no tokens ends that
@@ -238,7 +240,10 @@ pub fn judge(
         grant_type,
         endpoint,
         requested_scopes,
-        wall,
+        wall: match outcome {
+            Outcome::Reply(reply) => reply.date.unwrap_or(wall),
+            Outcome::NotSent(_) | Outcome::Lost(_) => wall,
+        },
     };
     let host = case.host();
     match outcome {
@@ -578,7 +583,7 @@ pub(super) fn parse_retry_after(value: &str, wall: Wall) -> Option<Duration> {
 }
 
 /// An HTTP date in any of its three forms (RFC 9110, 5.6.7).
-fn parse_http_date(value: &str) -> Option<Wall> {
+pub fn parse_http_date(value: &str) -> Option<Wall> {
     const FORMS: [&str; 3] = [
         "%a, %d %b %Y %H:%M:%S GMT",
         "%A, %d-%b-%y %H:%M:%S GMT",

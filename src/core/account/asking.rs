@@ -251,7 +251,14 @@ impl Account {
             Verdict::Transient {
                 retry_after: Some(span),
                 ..
-            } => env.set_pause(endpoint, *span),
+            } => {
+                let until = env.now.instant.after(*span);
+                self.state.pause = self.state.pause.max(Some(until));
+                // Other answers may be about this account only, or somebody else's.
+                if matches!(outcome, Outcome::Reply(reply) if matches!(reply.status, 429 | 503)) {
+                    env.common.pauses.set(endpoint, &self.name, until);
+                }
+            }
             // It may be the secret that is out of date.
             Verdict::Parked(_) => self.credentials.forget(),
             Verdict::Transient { .. } | Verdict::LoginNeeded(_) => {}

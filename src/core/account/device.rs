@@ -41,7 +41,7 @@ impl Account {
 
     /// Asks for the code that is wanted, if that is allowed by now.
     fn ask_for_code(&mut self, env: &mut Env) {
-        let earliest = schedule::earliest(self.state.last_device_request, None);
+        let earliest = schedule::earliest(self.state.last_device_request, None, None);
         let SignIn::Pending(pending) = &mut self.state.sign_in else {
             return;
         };
@@ -54,7 +54,7 @@ impl Account {
 
     /// Replaces a code that has expired, or that couldn't be had, but not too often.
     pub(super) fn renew_device(&mut self, env: &mut Env) {
-        if schedule::earliest(self.state.last_device_request, None) <= env.now.instant {
+        if schedule::earliest(self.state.last_device_request, None, None) <= env.now.instant {
             self.start_device(env);
         }
     }

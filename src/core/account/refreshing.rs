@@ -16,7 +16,7 @@ use crate::{
 impl Account {
     /// Refreshes now, or as soon as the floor and the provider allow.
     pub(super) fn refresh_soon(&mut self, env: &mut Env) {
-        let earliest = self.earliest_request(env.common);
+        let earliest = self.earliest_request(env.common, true);
         match self.phase_mut() {
             Some(Phase::Failing { wanted, .. }) => *wanted = true,
             Some(phase) => *phase = Phase::Wanted,
@@ -34,7 +34,7 @@ impl Account {
         };
         let trouble = match std::mem::replace(phase, Phase::Wanted) {
             Phase::Failing { trouble, .. } => Some(trouble),
-            Phase::Waiting | Phase::Wanted | Phase::Rejected { .. } | Phase::Parked { .. } => None,
+            Phase::Waiting | Phase::Wanted | Phase::Rejected { .. } => None,
             busy @ (Phase::InFlight { .. } | Phase::Probing { .. }) => {
                 *phase = busy;
                 return;
@@ -60,6 +60,7 @@ impl Account {
                     Some(_) | None => TokenEvent::New,
                 };
                 self.granted(env, tokens, sent);
+                self.state.works = true;
                 if trouble.is_some() {
                     env.news(&self.name, Happening::RefreshRecovered);
                 }
@@ -67,8 +68,12 @@ impl Account {
                 self.answer_after_grant(env);
             }
             Verdict::LoginNeeded(refusal) => self.rejected(env, trouble.as_ref(), refusal),
-            Verdict::Parked(refusal) => self.park(env, refusal),
-            // Its Retry-After has become a pause of the endpoint.
+            // What has worked isn't given up for one answer.
+            Verdict::Parked(refusal) => {
+                let cause = Cause::Config;
+                self.failing(env, trouble, Failure { refusal, cause });
+            }
+            // Its Retry-After has become a pause.
             Verdict::Transient { refusal, cause, .. } => {
                 let failure = Failure { refusal, cause };
                 if self.is_final(env, trouble.as_ref(), &failure) {
@@ -80,18 +85,6 @@ impl Account {
                 }
             }
         }
-    }
-
-    fn park(&mut self, env: &mut Env, refusal: Refusal) {
-        env.error(
-            &self.name,
-            format!("refreshing has stopped: {}", refusal.line()),
-        );
-        let reason = reason(&refusal);
-        env.news(&self.name, Happening::RefreshStopped { reason });
-        self.answer_parked(env, &refusal);
-        let since = env.now.wall;
-        self.set_phase(Phase::Parked { refusal, since });
     }
 
     /// Whether an answer that need not be the provider's has come so often and for so long that it
@@ -156,8 +149,28 @@ impl Account {
     fn failing(&mut self, env: &mut Env, before: Option<Trouble>, failure: Failure) {
         let mut trouble = Trouble::after(before, &failure, env.now);
         let [jitter, ..] = env.bytes32();
-        let delay = schedule::retry_delay(&self.policy, trouble.failures, jitter);
-        let earliest = self.earliest_request(env.common);
+        let wrong = trouble.misconfigured.map(|at| env.now.instant.since(at));
+        let believed = |span| !self.state.works || span >= schedule::MIN_MISCONFIGURED;
+        match trouble.stopped.is_none() && wrong.is_some_and(believed) {
+            true => self.stop(env, &mut trouble),
+            false => self.say_failing(env, &mut trouble, jitter),
+        }
+        match trouble.stopped {
+            None => self.answer_impatient(env, &trouble.refusal),
+            Some(_) => self.answer_parked(env, &trouble.refusal),
+        }
+        self.set_phase(Phase::Failing {
+            trouble,
+            failed: env.now.instant,
+            jitter,
+            wanted: false,
+        });
+    }
+
+    /// One more failure, and when the next try is.
+    fn say_failing(&self, env: &mut Env, trouble: &mut Trouble, jitter: u8) {
+        let delay = self.retry_delay(trouble, jitter);
+        let earliest = self.earliest_request(env.common, false);
         let delay = delay.max(earliest.since(env.now.instant));
         let message = format!(
             "refresh failed, trying again in {}: {}",
@@ -181,13 +194,16 @@ impl Account {
                 reason: reason(&trouble.refusal),
             },
         );
-        self.answer_impatient(env, &trouble.refusal);
-        self.set_phase(Phase::Failing {
-            trouble,
-            failed: env.now.instant,
-            jitter,
-            wanted: false,
-        });
+    }
+
+    /// The configuration must be wrong: it is tried less often from now on.
+    fn stop(&mut self, env: &mut Env, trouble: &mut Trouble) {
+        self.state.works = false;
+        (trouble.stopped, trouble.told) = (Some(env.now.wall), true);
+        let message = format!("refreshing has stopped: {}", trouble.refusal.line());
+        env.error(&self.name, message);
+        let reason = reason(&trouble.refusal);
+        env.news(&self.name, Happening::RefreshStopped { reason });
     }
 
     pub(super) fn rejected(
@@ -198,7 +214,8 @@ impl Account {
     ) {
         if !self.registration.source.is_person() {
             // No sign-in would help.
-            return self.park(env, refusal);
+            let cause = Cause::Config;
+            return self.failing(env, before.cloned(), Failure { refusal, cause });
         }
         if before.is_some_and(|trouble| trouble.lost) {
             refusal.text += LOST_BEFORE;
@@ -227,6 +244,7 @@ impl Account {
     /// New tokens.
     pub(super) fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         env.tokens_changed();
+        self.state.pause = None;
         for token in [Some(&tokens.access_token), tokens.refresh_token.as_ref()] {
             token.inspect(|token| token.bind(self.registration.mark()));
         }
@@ -298,11 +316,9 @@ impl Account {
             Phase::Rejected { .. } => {}
             // On its way, and it may come back as another.
             Phase::InFlight { .. } => {}
-            Phase::Waiting
-            | Phase::Wanted
-            | Phase::Failing { .. }
-            | Phase::Probing { .. }
-            | Phase::Parked { .. } => renewal.phase = Phase::Waiting,
+            Phase::Waiting | Phase::Wanted | Phase::Failing { .. } | Phase::Probing { .. } => {
+                renewal.phase = Phase::Waiting
+            }
         }
         Some(renewal)
     }

@@ -144,7 +144,6 @@ impl Account {
     fn wait_for_refresh(&mut self, env: &Env, waiter: Waiter) -> Result<SignInWait, Refusal> {
         let valid = self.valid_access(env.now.instant).is_some();
         match self.phase() {
-            Some(Phase::Parked { refusal, .. }) if !valid => Err(refusal.clone()),
             Some(Phase::Failing {
                 trouble, wanted, ..
             }) if !valid && !wanted => Err(trouble.refusal.clone()),

@@ -126,6 +126,7 @@ fn reply(status: u16, body: &str) -> Outcome {
     Outcome::Reply(Reply {
         status,
         retry_after: None,
+        date: None,
         location: None,
         body: Vec::from(body).into(),
         ..Reply::default()

@@ -46,17 +46,20 @@ impl Account {
         match phase {
             Phase::Waiting | Phase::Wanted => RenewalView::Scheduled { at },
             Phase::InFlight { .. } | Phase::Probing { .. } => RenewalView::UnderWay,
-            Phase::Failing { trouble, .. } => RenewalView::Failing {
-                since: trouble.since.wall,
-                failures: trouble.failures,
-                at,
-                reason: reason(&trouble.refusal),
+            Phase::Failing { trouble, .. } => match trouble.stopped {
+                None => RenewalView::Failing {
+                    since: trouble.since.wall,
+                    failures: trouble.failures,
+                    at,
+                    reason: reason(&trouble.refusal),
+                },
+                Some(since) => RenewalView::Parked {
+                    since,
+                    at,
+                    reason: reason(&trouble.refusal),
+                },
             },
             Phase::Rejected { refusal, since } => RenewalView::Rejected {
-                since: *since,
-                reason: reason(refusal),
-            },
-            Phase::Parked { refusal, since } => RenewalView::Parked {
                 since: *since,
                 reason: reason(refusal),
             },

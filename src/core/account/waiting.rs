@@ -29,7 +29,9 @@ impl Account {
         }
         let show = self.bring(env);
         let waits = match &show {
-            Show::Coming(Progress::Refreshing { .. }) => ask.patience != Patience::None,
+            Show::Coming(Progress::Refreshing { .. } | Progress::Deferred { .. }) => {
+                ask.patience != Patience::None
+            }
             Show::Coming(
                 Progress::Discovering { .. }
                 | Progress::SignIn { .. }

@@ -88,11 +88,15 @@ pub enum Canary {
     OrphanClient,
     /// Tokens that are restored go wherever the issuer now says.
     TrustMoved,
+    /// An account that has stopped is not tried again.
+    StopForGood,
+    /// `refresh` succeeds and does nothing while the provider wants to be left alone.
+    IdleRefresh,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 26] = [
+    pub const ALL: [(Canary, Invariant); 28] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -119,6 +123,8 @@ impl Canary {
         (Canary::TrustMoved, Invariant::Origin),
         (Canary::OrphanClient, Invariant::Liveness),
         (Canary::StalePrint, Invariant::Kept),
+        (Canary::StopForGood, Invariant::Liveness),
+        (Canary::IdleRefresh, Invariant::Liveness),
     ];
 }
 
@@ -304,6 +310,10 @@ impl Sut {
         if self.has(Canary::SwallowDeadline) && self.status(now).iter().any(failing) {
             return None;
         }
+        let stopped = |view: &AccountView| matches!(view.renewal, Some(RenewalView::Parked { .. }));
+        if self.has(Canary::StopForGood) && self.status(now).iter().any(stopped) {
+            return None;
+        }
         self.core.poll_timeout()
     }
 
@@ -341,7 +351,12 @@ impl Sut {
             let entropy = &mut *cx.entropy;
             return self.core.refresh(&mut Cx { now, entropy }, name);
         }
-        answer
+        match answer {
+            Some(Progress::Deferred { trouble, .. }) if self.has(Canary::IdleRefresh) => {
+                Some(Progress::Refreshing { trouble })
+            }
+            answer => answer,
+        }
     }
 
     /// `revoke`; with a waiter the provider is told, if it can be.
@@ -408,9 +423,11 @@ impl Sut {
             }
             _ => {}
         }
+        let refreshed = self.under_way(name).refresh == Some(attempt);
         self.core.token_outcome(cx, name, attempt, sent, outcome);
         self.collect();
-        if self.has(Canary::ForgetRefreshToken) && matches!(outcome, Outcome::Lost(_)) {
+        let lost = refreshed && matches!(outcome, Outcome::Lost(_));
+        if self.has(Canary::ForgetRefreshToken) && lost {
             self.forget(cx, name);
         }
         let orphans = self.has(Canary::OrphanClient) && self.is_unattended(name);
@@ -525,7 +542,11 @@ impl Sut {
         if self.has(Canary::RestoreOlder) {
             self.collect();
             for saved in &dump.grants {
-                self.core.revoke(cx, &saved.account);
+                // Not the sign-in as well.
+                let under_way = self.under_way(&saved.account);
+                if under_way.pending.is_none() && under_way.exchange.is_none() {
+                    self.core.revoke(cx, &saved.account);
+                }
             }
             self.discard();
         }

@@ -1,12 +1,14 @@
 //! What users, administrators and the end of a process do.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use url::Url;
 
 use super::{
     action::{Back, Change, Kill},
     issuer::Found,
     people::Tab,
-    promise::{Check, FLOOR, Invariant, Violation, fail, must},
+    promise::{ASKED, Check, FLOOR, Invariant, Violation, fail, must},
     provider::{Fault, read_tag},
     setup::{
         CLIENTS, DEVICE_ONLY, EVENT, GLOBALS, ISSUERS, LOAD, MARK, NAMES, Origin, SAVE, Setup,
@@ -19,7 +21,7 @@ use crate::{
     core::{
         AttemptId, CallbackAnswer, Progress, Show, Waiter,
         dump::{self, Saved},
-        schedule::MAX_RETRY_DELAY,
+        schedule::{MAX_RETRY_DELAY, STOPPED_RETRY},
     },
     oauth::authorization::{Callback, CallbackResult},
     secret::Secret,
@@ -50,6 +52,12 @@ impl World {
             }
             Some(show) => {
                 self.judge_show(account, &show)?;
+                if let Show::Parked(_) = show {
+                    let last = self.state.shadows[account].last_request;
+                    let lately = last.is_some_and(|at| self.now.instant < at.after(ASKED));
+                    let text = "who asks for a token of a stopped account is sent away";
+                    must(lately, Invariant::Liveness, text)?;
+                }
                 if let Show::Coming(Progress::Refreshing { .. }) = show {
                     let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
@@ -67,8 +75,9 @@ impl World {
             Show::Coming(progress) => self.judge_progress(account, progress),
             Show::Parked(_) => {
                 let shadow = &self.state.shadows[account];
-                let parked = shadow.can_renew() && shadow.renewal == Renewal::Parked;
-                must(parked, Invariant::Liveness, "parked without reason")
+                let idle = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Probing(_));
+                let stopped = shadow.can_renew() && shadow.stopped() && idle;
+                must(stopped, Invariant::Liveness, "stopped without reason")
             }
         }
     }
@@ -92,9 +101,9 @@ impl World {
                 self.must_discover(account)
             }
             Progress::Exchanging { .. } => self.must_exchange(account),
-            Progress::Refreshing { .. } => {
+            Progress::Refreshing { .. } | Progress::Deferred { .. } => {
                 let renews = shadow.can_renew();
-                let refreshes = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Parked);
+                let refreshes = shadow.renewal != Renewal::Rejected;
                 let text = "a refresh is promised that nobody does";
                 must(renews && refreshes, Invariant::Liveness, text)
             }
@@ -103,27 +112,30 @@ impl World {
 
     pub fn refresh(&mut self, account: usize) -> Check {
         self.people.begins = Some(account);
-        let before = self.state.shadows[account].renewal;
         let answer = self.feed(|sut, cx| sut.refresh(cx, NAMES[account]));
         self.begin(account);
         let shadow = &mut self.state.shadows[account];
-        if let (Some(Progress::Refreshing { .. }), Renewal::Parked) = (&answer, shadow.renewal) {
-            shadow.renewal = Renewal::Idle;
+        if shadow.stopped() && shadow.renewal == Renewal::Idle {
+            shadow.trouble = None;
         }
         self.expect(Said::default())?;
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(progress) => {
                 self.judge_progress(account, &progress)?;
-                if let Progress::Refreshing { .. } = progress {
+                if let Progress::Refreshing { .. } | Progress::Deferred { .. } = progress {
                     let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                     self.must_have_started(account)?;
+                    let shadow = &self.state.shadows[account];
+                    let soon = self.earliest(account, true).since(self.now.instant) <= FLOOR;
+                    let waits = shadow.renewable() && !soon;
+                    let deferred = matches!(progress, Progress::Deferred { .. });
+                    let text = "`refresh` succeeds and does nothing, or fails and does it";
+                    must(waits == deferred, Invariant::Liveness, text)?;
                 }
             }
         }
-        let parked = before == Renewal::Parked && self.state.shadows[account].renewal == before;
-        must(!parked, Invariant::Liveness, "`refresh` leaves it parked")?;
         self.look(Doing::Other)
     }
 
@@ -132,7 +144,7 @@ impl World {
         let shadow = &self.state.shadows[account];
         let waits = shadow.renewable() && shadow.wanted && self.state.hold.is_none();
         must(
-            !waits || self.earliest(account) > self.now.instant,
+            !waits || self.earliest(account, true) > self.now.instant,
             Invariant::Liveness,
             "a refresh that may start doesn't",
         )
@@ -203,6 +215,7 @@ impl World {
     /// Takes notice of the sign-ins that have begun.
     pub fn notice_sign_ins(&mut self) -> Check {
         let begins = self.people.begins.take();
+        self.people.asks = begins;
         for (account, name) in NAMES.iter().enumerate().take(self.state.shadows.len()) {
             let under_way = self.sut.under_way(name);
             let waits = self
@@ -416,6 +429,7 @@ impl World {
         self.ends(account, "token_revoked", &mut said);
         let shadow = &mut self.state.shadows[account];
         (shadow.secret, shadow.last_code) = (before.secret, before.last_code);
+        (shadow.pause, shadow.works) = (before.pause, before.works);
         self.expect(said)?;
         self.look(Doing::Ending)
     }
@@ -471,11 +485,14 @@ impl World {
             }
             if new.present && new.origin == old.origin {
                 let shadow = &mut self.state.shadows[account];
-                if shadow.renewal == Renewal::Parked {
-                    shadow.renewal = Renewal::Idle;
-                    shadow.wanted = true;
+                if shadow.renewal == Renewal::Idle && shadow.trouble.is_some() {
+                    shadow.wanted |= shadow.stopped() || shadow.valid(self.now.instant).is_none();
+                    if shadow.stopped() {
+                        shadow.trouble = None;
+                    }
                 }
                 if new.client_secret != old.client_secret {
+                    shadow.works = false;
                     let waits = matches!(shadow.secret, ClientSecret::Fetching(_));
                     shadow.secret = ClientSecret::Unknown;
                     if waits && !new.asks_for_secret() {
@@ -628,11 +645,20 @@ impl World {
         let now = self.now.instant;
         let retry = |account: usize| self.setup.policy(account).refresh_retry;
         let retries = (0..self.state.shadows.len()).map(retry);
-        let longest = retries.fold(MAX_RETRY_DELAY, std::time::Duration::max);
-        let pauses = self.state.pauses.iter().flatten().flatten();
+        let longest = retries.fold(MAX_RETRY_DELAY, Duration::max);
+        let shadows = self.state.shadows.iter();
+        let stops = shadows.clone().any(Shadow::stopped);
+        let busy = self
+            .state
+            .pauses
+            .iter()
+            .flatten()
+            .flat_map(BTreeMap::values);
+        let pauses = busy.chain(shadows.filter_map(|shadow| shadow.pause.as_ref()));
         let pauses = pauses.map(|until| until.since(now));
         let pause = pauses.max().unwrap_or_default();
-        let end = now.after(longest.max(pause) + FLOOR);
+        let stopped = if stops { STOPPED_RETRY } else { Duration::ZERO };
+        let end = now.after(longest.max(pause).max(stopped) + FLOOR);
         self.all_answered()?;
         while let Some(at) = self.sut.poll_timeout(self.now).filter(|at| *at <= end) {
             self.forward(at.since(self.now.instant));

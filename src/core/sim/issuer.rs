@@ -77,6 +77,7 @@ impl Found {
             Outcome::Reply(Reply {
                 status,
                 retry_after: None,
+                date: None,
                 location: (status == 302).then(|| format!("{STRANGER}/")),
                 body: body.into_bytes().into(),
                 ..Reply::default()

@@ -14,7 +14,7 @@ use crate::{
         AttemptId, Effect, Ended, Waiter,
         account::UnderWay,
         dump::Saved,
-        schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY},
+        schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, STOPPED_RETRY},
     },
     oauth::token::Request,
     secret::Secret,
@@ -363,7 +363,8 @@ impl World {
 
     /// The core starts a refresh, or would if it had the client secret.
     fn refresh_asked_for(&mut self, account: usize, attempt: AttemptId) -> Check {
-        let (now, earliest) = (self.now.instant, self.earliest(account));
+        let earliest = self.earliest(account, self.is_wanted(account));
+        let now = self.now.instant;
         let shadow = &mut self.state.shadows[account];
         if shadow.renewal == Renewal::InFlight(attempt) {
             return Ok(());
@@ -375,7 +376,7 @@ impl World {
                 let text = "a refresh beside another request of the account";
                 return fail(Invariant::OneInFlight, text.into());
             }
-            Renewal::Rejected | Renewal::Parked => {
+            Renewal::Rejected => {
                 return fail(Invariant::Floor, "a refresh without hope".into());
             }
         }
@@ -609,9 +610,13 @@ impl World {
             Some(RenewalView::Rejected { .. }) if shadow.renewal == Renewal::Rejected => {
                 return Ok(());
             }
-            Some(RenewalView::Parked { .. }) if shadow.renewal == Renewal::Parked => return Ok(()),
+            Some(RenewalView::Parked { at, .. }) if shadow.stopped() => at,
             Some(RenewalView::Scheduled { at }) if shadow.trouble.is_none() => at,
-            Some(RenewalView::Failing { at, .. }) if shadow.trouble.is_some() => at,
+            Some(RenewalView::Failing { at, .. })
+                if shadow.trouble.is_some() && !shadow.stopped() =>
+            {
+                at
+            }
             view => {
                 let text = format!("account {account} is at {view:?}, not {shadow:?}");
                 return fail(Invariant::Liveness, text);
@@ -662,6 +667,7 @@ impl World {
         let policy = self.setup.policy(account);
         let wish = match (&shadow.trouble, &shadow.held) {
             _ if shadow.wanted => self.now.instant,
+            (Some(trouble), _) if trouble.stopped => trouble.last.after(STOPPED_RETRY),
             (Some(trouble), _) => trouble
                 .last
                 .after(MAX_RETRY_DELAY.max(policy.refresh_retry)),
@@ -675,7 +681,8 @@ impl World {
             }
             (None, None) => self.now.instant,
         };
-        wish.max(self.now.instant).max(self.earliest(account))
+        wish.max(self.now.instant)
+            .max(self.earliest(account, shadow.wanted))
     }
 }
 

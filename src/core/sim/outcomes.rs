@@ -1,5 +1,7 @@
 //! What comes back from the issuers and from `transient_error_if_cmd`.
 
+use std::time::Duration;
+
 use super::{
     people::Wait,
     promise::Check,
@@ -11,9 +13,13 @@ use super::{
 use crate::core::{
     Patience, Waiter,
     schedule::{
-        CODE_LIFETIME, EXCHANGE_NOTICE_AFTER, EXCHANGE_RETRY, MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER,
+        CODE_LIFETIME, EXCHANGE_NOTICE_AFTER, EXCHANGE_RETRY, MAX_UNEXPLAINED, MIN_VAGUE,
+        TROUBLE_NOTICE_AFTER,
     },
 };
+
+/// For how long what has worked is tried again that is said to be wrong.
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl World {
     /// The request in flight at `index` ends.
@@ -109,15 +115,11 @@ impl World {
             }
             Class::Parked => {
                 self.doubt_secret(account);
-                self.parked(account)
+                self.failing(account, true)
             }
-            Class::Transient(wait) => {
-                if !wait.is_zero() {
-                    let until = self.now.instant.after(wait);
-                    let Origin { issuer, place, .. } = flight.origin;
-                    let pause = &mut self.state.pauses[usize::from(issuer)][usize::from(place)];
-                    *pause = (*pause).max(Some(until));
-                }
+            Class::Vague if self.is_believed(account) => self.rejected(account),
+            Class::Vague | Class::Transient(_) => {
+                self.pause(flight, fault, class);
                 match self.setup.has(PROBE) {
                     true => Said {
                         probes: vec![account],
@@ -129,6 +131,37 @@ impl World {
         }
     }
 
+    /// The issuer, or somebody in its place, has asked to be left alone.
+    fn pause(&mut self, flight: &Flight, fault: Fault, class: Class) {
+        let Class::Transient(wait) = class else {
+            return;
+        };
+        if wait.is_zero() {
+            return;
+        }
+        let until = self.now.instant.after(wait);
+        let pause = &mut self.state.shadows[flight.account].pause;
+        *pause = (*pause).max(Some(until));
+        if fault.is_busy() {
+            let Origin { issuer, place, .. } = flight.origin;
+            let busy = &mut self.state.pauses[usize::from(issuer)][usize::from(place)];
+            let busy = busy.entry(flight.account).or_insert(until);
+            *busy = (*busy).max(until);
+        }
+    }
+
+    /// Words that are no error code have come so often that they must be meant, and nothing is lost
+    /// by a sign-in.
+    fn is_believed(&self, account: usize) -> bool {
+        let (now, shadow) = (self.now.instant, &self.state.shadows[account]);
+        shadow.valid(now).is_none()
+            && shadow.trouble.as_ref().is_some_and(|trouble| {
+                let same = trouble.fault == shadow.fault;
+                let often = trouble.unexplained + 1 >= MAX_UNEXPLAINED;
+                same && often && now.since(trouble.since) >= MIN_VAGUE
+            })
+    }
+
     pub fn announced(&self, account: usize, event: &'static str) -> Said {
         let events = self.setup.has(EVENT).then_some((account, event));
         Said {
@@ -137,23 +170,10 @@ impl World {
         }
     }
 
-    fn parked(&mut self, account: usize) -> Said {
-        let shadow = &mut self.state.shadows[account];
-        (shadow.renewal, shadow.trouble) = (Renewal::Parked, None);
-        let mut said = Said {
-            errors: vec![account],
-            ..Said::default()
-        };
-        if shadow.unattended {
-            self.watchers_settle(account, false, &mut said);
-        }
-        said
-    }
-
     pub fn rejected(&mut self, account: usize) -> Said {
         if self.state.shadows[account].unattended {
             // No sign-in helps.
-            return self.parked(account);
+            return self.failing(account, true);
         }
         let shadow = &mut self.state.shadows[account];
         (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
@@ -163,14 +183,16 @@ impl World {
         }
     }
 
-    /// A transient failure: told once, after an hour, or when it comes over and over unexplained.
+    /// A failure that may pass: told once, after an hour, or when it comes over and over unexplained.
+    /// That the config is wrong is believed when it has never worked, or after a day.
     fn failed(&mut self, account: usize) -> Said {
+        self.failing(account, false)
+    }
+
+    fn failing(&mut self, account: usize, wrong: bool) -> Said {
         let now = self.now.instant;
         let waits = self.people.waits.iter();
-        let hear = |(waiter, wait): (&Waiter, &Wait)| {
-            (wait.account == account && wait.patience == Patience::Refresh).then_some(*waiter)
-        };
-        self.people.impatient.extend(waits.filter_map(hear));
+        let waits = waits.filter(|(_, wait)| wait.account == account);
         let is_command = self.is_command(account);
         let shadow = &mut self.state.shadows[account];
         shadow.renewal = Renewal::Idle;
@@ -179,12 +201,15 @@ impl World {
             true => matches!(fault, Fault::Truncated | Fault::BrokenToken),
             false => fault.is_unexplained(),
         };
+        let unexplained = wrong || unexplained;
         let trouble = shadow.trouble.get_or_insert(Trouble {
             since: now,
             last: now,
             fault,
             unexplained: 0,
             told: false,
+            misconfigured: None,
+            stopped: false,
         });
         trouble.unexplained = match unexplained {
             true if trouble.fault == fault => trouble.unexplained + 1,
@@ -192,8 +217,20 @@ impl World {
             false => 0,
         };
         (trouble.last, trouble.fault) = (now, fault);
+        let since = trouble.misconfigured.unwrap_or(now);
+        trouble.misconfigured = wrong.then_some(since);
+        let stops = wrong && !trouble.stopped && (!shadow.works || now.since(since) >= DAY);
+        trouble.stopped &= wrong || !unexplained;
+        if stops {
+            (trouble.stopped, shadow.works) = (true, false);
+        }
+        let hear = |(waiter, wait): (&Waiter, &Wait)| {
+            (trouble.stopped || wait.patience == Patience::Refresh).then_some(*waiter)
+        };
+        self.people.impatient.extend(waits.filter_map(hear));
         let lasts = now.since(trouble.since) >= TROUBLE_NOTICE_AFTER;
-        let tell = !trouble.told && (lasts || trouble.unexplained >= MAX_UNEXPLAINED);
+        let often = trouble.unexplained >= MAX_UNEXPLAINED;
+        let tell = stops || (!trouble.told && (lasts || often));
         trouble.told |= tell;
         let mut said = Said {
             errors: tell.then_some(account).into_iter().collect(),
@@ -218,8 +255,9 @@ impl World {
         let shadow = &mut self.state.shadows[flight.account];
         let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken && !shadow.unattended);
         let old = shadow.refresh_token();
+        shadow.pause = None;
         if shadow.renewal == Renewal::InFlight(flight.attempt) {
-            shadow.renewal = Renewal::Idle;
+            (shadow.renewal, shadow.works) = (Renewal::Idle, true);
         }
         shadow.succeed(refresh);
         shadow.held = Some(Held {
@@ -307,6 +345,8 @@ impl World {
                     if let Some(held) = &mut shadow.held {
                         held.access = None;
                     }
+                    // It begins a new row.
+                    shadow.trouble = None;
                     shadow.held = shadow.held.take().filter(|it| it.refresh.is_some());
                     self.rejected(account)
                 }

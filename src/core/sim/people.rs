@@ -29,6 +29,8 @@ pub struct People {
     pub impatient: Vec<Waiter>,
     /// Whose sign-in the event may begin.
     pub begins: Option<usize>,
+    /// Who is asked for in the event.
+    pub asks: Option<usize>,
 }
 
 impl People {

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The least time between two refreshes of an account: what is promised.
 pub const FLOOR: Duration = Duration::from_secs(10);
 
+/// The least time between two requests in a pause, for those who ask: what is promised.
+pub const ASKED: Duration = Duration::from_secs(60);
+
 /// What the core promises, whatever happens around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invariant {

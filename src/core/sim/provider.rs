@@ -448,6 +448,8 @@ pub enum Class {
     Login,
     Parked,
     Transient(Duration),
+    /// It passes, unless it comes over and over.
+    Vague,
 }
 
 /// What a reply means for a poll with a device code.
@@ -473,7 +475,7 @@ type Script = (u16, Option<&'static str>, &'static str, Class);
 const NOW: Class = Class::Transient(Duration::ZERO);
 const PORTAL: &str = "<!DOCTYPE html><html><body>Welcome to the hotel</body></html>";
 
-pub const SCRIPTS: [Script; 34] = [
+pub const SCRIPTS: [Script; 42] = [
     (302, None, PORTAL, NOW),
     (307, None, "", NOW),
     (200, None, PORTAL, NOW),
@@ -522,7 +524,45 @@ pub const SCRIPTS: [Script; 34] = [
     (522, None, "error code: 522", NOW),
     (400, None, "{\"error\":\"temporarily_unavailable\"}", NOW),
     (400, None, "{\"error\":\"slow_down\"}", NOW),
+    (
+        403,
+        None,
+        "{\"error\":\"Forbidden\",\"message\":\"Request blocked\"}",
+        Class::Vague,
+    ),
+    (401, None, "{\"error\":\"Unauthorized\"}", Class::Vague),
+    (
+        400,
+        None,
+        "{\"status\":400,\"error\":\"Bad Request\",\"path\":\"/token\"}",
+        Class::Vague,
+    ),
+    (
+        500,
+        Some("600"),
+        "",
+        Class::Transient(Duration::from_secs(600)),
+    ),
+    (
+        503,
+        Some("3600"),
+        "{\"error\":\"temporarily_unavailable\"}",
+        Class::Transient(MAX_RETRY_AFTER),
+    ),
     (401, None, "{\"error\":\"invalid_client\"}", Class::Parked),
+    (
+        404,
+        None,
+        "{\"error\":\"Realm does not exist\"}",
+        Class::Parked,
+    ),
+    (404, None, "{\"error\":\"Not Found\"}", Class::Parked),
+    (
+        400,
+        None,
+        "{\"error\":\"unauthorized_client\",\"error_description\":\"AADSTS700016: no such application\"}",
+        Class::Parked,
+    ),
     (400, None, "{\"error\":\"invalid_scope\"}", Class::Parked),
     (400, None, "{\"error\":\"invalid_grant\"}", Class::Login),
     (
@@ -576,12 +616,20 @@ impl Fault {
         }
     }
 
-    /// Whether something refused the request without a reason.
+    /// Whether it says that the endpoint has too much to do.
+    pub fn is_busy(self) -> bool {
+        matches!(self, Fault::Scripted(row) if matches!(SCRIPTS[usize::from(row)].0, 429 | 503))
+    }
+
+    /// Whether something refused the request without a reason that counts at once.
     pub fn is_unexplained(self) -> bool {
         let Fault::Scripted(row) = self else {
             return false;
         };
         let (status, _, body, class) = SCRIPTS[usize::from(row)];
+        if matches!(class, Class::Vague | Class::Parked) {
+            return true;
+        }
         let proxy = matches!(status, 407 | 408 | 425 | 429);
         (400..500).contains(&status) && !proxy && class == NOW && !body.contains("\"error\"")
     }
@@ -604,7 +652,7 @@ impl Fault {
             Fault::Honest | Fault::NoRefreshToken => Class::Granted,
             Fault::Scripted(row) => match SCRIPTS[usize::from(row)].3 {
                 Class::Login | Class::Parked => Class::Parked,
-                Class::Granted | Class::Transient(_) => NOW,
+                Class::Granted | Class::Transient(_) | Class::Vague => NOW,
             },
             _ => NOW,
         }
@@ -660,6 +708,7 @@ impl Fault {
                 (_, _, body, _) if body.contains("slow_down") => Polled::NotYet { slower: true },
                 (_, _, body, _) if lost && body.contains("invalid_grant") => Polled::Failed,
                 (.., Class::Transient(wait)) => trouble(wait),
+                (.., Class::Vague) => trouble(Duration::ZERO),
                 (.., Class::Login | Class::Parked | Class::Granted) => Polled::Failed,
             },
             Fault::Honest | Fault::NoRefreshToken | Fault::Truncated | Fault::BrokenToken => {
@@ -757,9 +806,18 @@ impl Fault {
         if self == Fault::BrokenToken {
             body.push_str(" x");
         }
-        body.push_str("\",\"token_type\":\"Bearer\"");
+        let kind = ["Bearer", "bearer", "BearerToken", "bearer_token"][access % 4];
+        body.push_str(&format!("\",\"token_type\":\"{kind}\""));
         if let Some(life) = life {
-            body.push_str(&format!(",\"expires_in\":{life}"));
+            body.push_str(&match access / 4 % 4 {
+                0 => format!(",\"expires_in_sec\":{life}"),
+                1 => format!(",\"expires_in\":\"{life}\""),
+                // In milliseconds.
+                2 if life >= 3600 => {
+                    format!(",\"expires_in\":{life}000,\"expires_in_sec\":{life}")
+                }
+                _ => format!(",\"expires_in\":{life}"),
+            });
         }
         if let Some(refresh) = refresh.filter(|_| self != Fault::NoRefreshToken) {
             body.push_str(&format!(
@@ -784,6 +842,7 @@ fn reply(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
     Outcome::Reply(Reply {
         status,
         retry_after: retry_after.map(str::to_owned),
+        date: None,
         location: moved.then(|| "http://portal.example/login".into()),
         body: body.as_bytes().to_vec().into(),
         ..Reply::default()

@@ -31,8 +31,8 @@ pub struct State {
     pub keeping: Keeping,
     /// What would be in the token files.
     pub files: BTreeMap<String, String>,
-    /// Until when each issuer asked to be left alone.
-    pub pauses: [[Option<Instant>; PLACES as usize]; ISSUERS as usize],
+    /// Until when each issuer asked each account to be left alone for want of capacity.
+    pub pauses: [[BTreeMap<usize, Instant>; PLACES as usize]; ISSUERS as usize],
     pub spent: VecDeque<(String, bool)>,
     pub last_attempt: u64,
 }
@@ -100,7 +100,6 @@ pub enum Renewal {
     InFlight(AttemptId),
     Probing(AttemptId),
     Rejected,
-    Parked,
 }
 
 /// Where an account's sign-in must stand.
@@ -194,6 +193,10 @@ pub struct Trouble {
     /// How often that came in a row, if nobody explained it.
     pub unexplained: u32,
     pub told: bool,
+    /// Since when all that came was that the config is wrong.
+    pub misconfigured: Option<Instant>,
+    /// That is believed.
+    pub stopped: bool,
 }
 
 /// What the world knows of an account.
@@ -214,6 +217,10 @@ pub struct Shadow {
     /// How the last refresh ended, for whoever judges it later.
     pub fault: Fault,
     pub last_request: Option<Instant>,
+    /// Until when its issuer asked this account to leave it alone.
+    pub pause: Option<Instant>,
+    /// A refresh has succeeded with this config.
+    pub works: bool,
     /// When a device code was last asked for.
     pub last_code: Option<Instant>,
     pub secret: ClientSecret,
@@ -249,6 +256,8 @@ impl Shadow {
             told_no_refresh: false,
             fault: Fault::Honest,
             last_request: None,
+            pause: None,
+            works: false,
             last_code: None,
             secret: ClientSecret::Unknown,
             watchers: Vec::new(),
@@ -259,6 +268,11 @@ impl Shadow {
     pub fn valid(&self, now: Instant) -> Option<Tag> {
         let (token, expires) = self.held.as_ref()?.access?;
         expires.is_none_or(|at| now < at).then_some(token)
+    }
+
+    /// Whether the config is believed to be wrong.
+    pub fn stopped(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.stopped)
     }
 
     pub fn refresh_token(&self) -> Option<Tag> {

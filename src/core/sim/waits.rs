@@ -150,6 +150,10 @@ impl World {
                     Show::Parked(_) => false,
                 };
                 must(now || !early, "somebody was sent away too early")?;
+                if let (true, Show::Coming(Progress::Refreshing { .. })) = (now, show) {
+                    let shadow = &mut self.state.shadows[account];
+                    shadow.wanted |= shadow.renewal == Renewal::Idle;
+                }
                 self.judge_show(account, show)
             }
             ShowAnswer::ShortLived { lifetime } => {
@@ -187,7 +191,7 @@ impl World {
             let text = match (shadow.needs_person(), wait.patience) {
                 _ if !self.present(wait.account) => "for an account that is gone",
                 _ if self.has_token_for(wait) => "though there is a token",
-                _ if shadow.renewal == Renewal::Parked => "in vain",
+                _ if shadow.stopped() && shadow.renewable() && !shadow.wanted => "in vain",
                 _ if shadow.unattended && !shadow.begun => "for a token that is not asked for",
                 (true, Patience::Refresh | Patience::None) => "for a refresh of nothing",
                 (true, Patience::Token) if shadow.sign_in == SignIn::None => {
@@ -211,8 +215,11 @@ impl World {
             self.begin(account);
             let shadow = &mut self.state.shadows[account];
             let asks = shadow.begun && shadow.valid(self.now.instant).is_none();
-            if asks && shadow.renewal == Renewal::Parked {
-                shadow.renewal = Renewal::Idle;
+            if asks && shadow.renewal == Renewal::Idle {
+                shadow.wanted = true;
+                if shadow.stopped() {
+                    shadow.trouble = None;
+                }
             }
         }
         self.expect(Said::default())?;
@@ -256,7 +263,8 @@ impl World {
         match waits {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
             Some(Ok(SignInWait::Yes)) => {
-                let comes = shadow.begun && shadow.renewal != Renewal::Parked;
+                let comes =
+                    shadow.begun && (!shadow.stopped() || !shadow.renewable() || shadow.wanted);
                 let under_way = shadow.sign_in != SignIn::None || comes;
                 must(under_way, Invariant::Answers, "there is no sign-in")?;
                 shadow.watchers.push(waiter);

@@ -3,7 +3,7 @@
 use super::{
     canary::{Canary, Sut},
     people::People,
-    promise::{Check, FLOOR},
+    promise::{ASKED, Check, FLOOR},
     provider::{Form, Provider},
     setup::{COMMAND, DISCOVERED, Described, ERROR, NOTIFY, OWN, Origin, PORTS, Setup},
     state::State,
@@ -139,17 +139,39 @@ impl World {
         }
     }
 
-    /// When `account` may ask its token endpoint again.
-    pub fn earliest(&self, account: usize) -> Instant {
+    /// When `account` may ask its token endpoint again; a pause is obeyed while the token lives, and
+    /// otherwise by those whom nobody has asked.
+    pub fn earliest(&self, account: usize, wanted: bool) -> Instant {
         let shadow = &self.state.shadows[account];
         let gap = shadow.last_request.map(|at| at.after(FLOOR));
         let Origin { issuer, place, .. } = self.origin(account);
-        let pause = match self.is_located(account) {
-            true if self.is_command(account) => None,
-            true => self.state.pauses[usize::from(issuer)][usize::from(place)],
-            false => self.document_from(issuer),
+        if !self.is_located(account) {
+            let pause = self.document_from(issuer);
+            return gap.max(pause).unwrap_or(Instant::from_millis(0));
+        }
+        let busy = &self.state.pauses[usize::from(issuer)][usize::from(place)];
+        let mut busy: Vec<_> = busy.values().copied().collect();
+        busy.sort_unstable();
+        let two = busy.len().checked_sub(2).map(|second| busy[second]);
+        let mut pause = match self.is_command(account) {
+            true => None,
+            false => shadow.pause.max(two),
         };
+        let access = shadow.held.as_ref().and_then(|held| held.access);
+        let expired = access.map_or(Some(Instant::from_millis(0)), |(_, expires)| expires);
+        if let (true, Some(expired)) = (wanted, expired) {
+            let minute = shadow.last_request.map(|at| at.after(ASKED));
+            pause = pause.min(minute.max(Some(expired)));
+        }
         gap.max(pause).unwrap_or(Instant::from_millis(0))
+    }
+
+    /// Whether somebody wants a refresh of `account` now.
+    pub fn is_wanted(&self, account: usize) -> bool {
+        let mut waits = self.people.waits.values();
+        self.state.shadows[account].wanted
+            || self.people.asks == Some(account)
+            || waits.any(|wait| wait.account == account)
     }
 
     /// Feeds the core one event.

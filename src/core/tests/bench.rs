@@ -150,6 +150,10 @@ impl Bench {
             Progress::AskingForCode => ("asking for a code".into(), None),
             Progress::Exchanging { trouble } => ("exchanging".into(), trouble.as_ref()),
             Progress::Refreshing { trouble } => ("refreshing".into(), trouble.as_ref()),
+            Progress::Deferred { delay, trouble } => {
+                let what = format!("refreshing in {}s", delay.as_secs());
+                (what, trouble.as_ref())
+            }
         };
         format!("{what}{}", because(why))
     }
@@ -435,6 +439,7 @@ pub fn reply(status: u16, body: &str) -> Outcome {
     Outcome::Reply(Reply {
         status,
         retry_after: None,
+        date: None,
         location: None,
         body: body.as_bytes().to_vec().into(),
         ..Reply::default()
@@ -446,6 +451,7 @@ pub fn busy(secs: u64) -> Outcome {
     Outcome::Reply(Reply {
         status: 429,
         retry_after: Some(secs.to_string()),
+        date: None,
         location: None,
         body: Vec::new().into(),
         ..Reply::default()

@@ -81,6 +81,10 @@ fn a_refresh_is_news_however_it_ends() {
     }
     let better = ["refresh_recovered", "token_refreshed until 3600s"];
     assert_eq!(refreshed(&mut bench, &tokens(4, 3600)), better);
+    // What has worked so far isn't given up for a day.
+    let failing = ["refresh_failing 1, next in 40s: invalid_client"];
+    assert_eq!(refreshed(&mut bench, &invalid_client()), failing);
+    bench.pass(86_400);
     assert_eq!(
         refreshed(&mut bench, &invalid_client()),
         ["refresh_stopped: invalid_client"]

@@ -140,7 +140,6 @@ fn a_handover_keeps_its_layout_or_gets_another_version() {
         "Failed",
         "Failing",
         "Known",
-        "Parked",
         "Pending",
         "Rejected",
         "Waiting",
@@ -152,6 +151,7 @@ fn a_handover_keeps_its_layout_or_gets_another_version() {
     ] {
         assert!(text.contains(&format!("\"{variant}\"")), "no {variant}");
     }
+    assert!(text.contains("\"stopped\": 1750"), "none has stopped");
     golden("state", STATE_VERSION, &text);
     let state: CoreState = serde_json::from_str(&text).unwrap();
     assert_eq!(serde_json::to_string_pretty(&state).unwrap(), text);

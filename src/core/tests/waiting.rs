@@ -34,6 +34,7 @@ pub fn told(answer: &ShowAnswer) -> String {
                 Show::Coming(Progress::Exchanging { .. }) => "exchanging",
                 Show::Coming(Progress::Refreshing { trouble: None }) => "refreshing",
                 Show::Coming(Progress::Refreshing { trouble: Some(_) }) => "failing",
+                Show::Coming(Progress::Deferred { .. }) => "deferred",
                 Show::Parked(_) => "parked",
             };
             match left {

@@ -269,6 +269,7 @@ fn reply(status: u16, body: &str) -> Outcome {
     Outcome::Reply(Reply {
         status,
         retry_after: None,
+        date: None,
         location: Some("https://portal.example/\u{1b}x".into()),
         body: Vec::from(body).into(),
         ..Reply::default()

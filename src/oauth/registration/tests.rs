@@ -60,6 +60,7 @@ fn answered(status: u16, body: &str) -> Result<Registered, Refused> {
     let outcome = Outcome::Reply(Reply {
         status,
         retry_after: None,
+        date: None,
         location: None,
         body: Vec::from(body).into(),
         ..Reply::default()

@@ -33,6 +33,7 @@ fn reply(status: u16, body: &[u8]) -> Reply {
     Reply {
         status,
         retry_after: None,
+        date: None,
         location: None,
         body: body.to_vec().into(),
         ..Reply::default()
@@ -914,6 +915,7 @@ fn rows_45_and_46_retry_after() {
     ] {
         let outcome = Outcome::Reply(Reply {
             retry_after: Some(retry_after.into()),
+            date: None,
             ..reply(status, body.as_bytes())
         });
         let judged = show(&judge(Refresh, &endpoint(), &[], &outcome, WALL));
@@ -1323,6 +1325,7 @@ fn no_reply_makes_it_panic_or_say_anything_unsafe() {
         let outcome = Outcome::Reply(Reply {
             status: [200, 200, 200, 302, 400, 401, 404, 429, 503][random.below(9)],
             retry_after: Some(String::from_utf8_lossy(&body).into_owned()),
+            date: None,
             location: Some(format!("http://{}/", String::from_utf8_lossy(&body))),
             body: body.into(),
             ..Reply::default()
