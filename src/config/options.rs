@@ -100,8 +100,10 @@ pub(super) const RESERVED_TOKEN_FIELDS: [&str; 10] = [
 ];
 
 /// Headers of token requests that say how the request is to be read, or who sends it.
-pub(super) const RESERVED_HEADERS: &str = "accept accept-encoding authorization connection content-encoding content-length content- \
-    type expect host keep-alive proxy-authorization te trailer transfer-encoding upgrade";
+pub(super) const RESERVED_HEADERS: &str = "\
+    accept accept-encoding authorization connection content-encoding content-length \
+    content-type expect host keep-alive proxy-authorization te trailer transfer-encoding \
+    upgrade";
 
 /// Whether `name` is an option somewhere.
 pub(super) fn is_option(name: &str) -> bool {

@@ -17,7 +17,8 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The fields and headers that hold no secret, and may well be named in an error.
-const NO_SECRETS: &str = "accept audience client_assertion_type client_id grant_type origin redirect_uri referer \
+const NO_SECRETS: &str = "\
+    accept audience client_assertion_type client_id grant_type origin redirect_uri referer \
     resource scope token_type_hint user-agent";
 
 fn is_secret(name: &str) -> bool {

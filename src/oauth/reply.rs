@@ -18,7 +18,8 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
-const MEMBERS: &str = "access_token device_code error error_description error_subtype error_uri errors expires \
+const MEMBERS: &str = "\
+    access_token device_code error error_description error_subtype error_uri errors expires \
     expires_at expires_in expires_in_sec expires_on ext_expires_in id_token interval message \
     refresh_token scope suberror token_type user_code verification_uri \
     verification_uri_complete verification_url verification_url_complete";

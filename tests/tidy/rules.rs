@@ -531,7 +531,6 @@ pub const BANS: [Ban; 7] = [
                 "the token in a header or an object",
             ),
             ("src/client/credential.rs", "the token in the answer to git"),
-            ("src/client/import.rs", "the refresh token, to the server"),
             (
                 "src/client/setup/guide.rs",
                 "the new account, to the configuration's file",

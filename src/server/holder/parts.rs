@@ -123,8 +123,8 @@ impl Parts {
         })
     }
 
-    /// Takes over what `state_load_cmd` prints, which lacks so many changes of a server before this. There is no socket yet: that command would wait
-    /// for ever for an answer of this server.
+    /// Takes over what `state_load_cmd` prints, which lacks so many changes of a server before this.
+    /// There is no socket yet: that command would wait for ever for an answer of this server.
     ///
     /// # Errors
     /// When a signal ends it.

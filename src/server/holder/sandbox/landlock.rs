@@ -21,9 +21,10 @@ pub fn no_new_privs() -> Result<bool, String> {
 
 /// Where the system keeps what it takes to look up names and to check certificates, and the
 /// libraries that do it, in the hierarchies that are in use; whatever isn't there is left out.
-const SYSTEM: &str = "/etc /usr /lib /lib32 /lib64 /libx32 /gnu/store /nix/store /run/NetworkManager \
-    /run/current-system /run/nscd /run/resolvconf /run/systemd/resolve /var/lib/ca- \
-    certificates /var/lib/sss /var/run/nscd /dev/random /dev/urandom";
+const SYSTEM: &str = "\
+    /etc /usr /lib /lib32 /lib64 /libx32 /gnu/store /nix/store /run/NetworkManager \
+    /run/current-system /run/nscd /run/resolvconf /run/systemd/resolve \
+    /var/lib/ca-certificates /var/lib/sss /var/run/nscd /dev/random /dev/urandom";
 
 /// Files of the same kind that are often links to somewhere else.
 const LINKS: [&str; 4] = [

@@ -11,120 +11,46 @@ use seccompiler::{
 /// As `info` shows it.
 pub const NAME: &str = "seccomp";
 
+/// The numbers of these calls.
+macro_rules! calls {
+    ($($name:ident)*) => {
+        &[$(libc::$name),*]
+    };
+}
+
 /// What the token holder never does itself: start a process, run a program, look into another
 /// process, signal or slow it, change what Landlock doesn't guard of a file, listen (Landlock knows
 /// only of a port that is asked for by its number), share memory with processes of the same user,
 /// change the machine, or be helped by the kernel in unusual ways. All else stays allowed: name
 /// lookup and the C library may need calls that can't be foreseen.
-const DENIED: &[i64] = &[
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_ptrace,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd,
-    libc::SYS_kill,
-    libc::SYS_tkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_pidfd_send_signal,
-    libc::SYS_setpriority,
-    libc::SYS_ioprio_set,
-    libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setattr,
-    libc::SYS_sched_setparam,
-    libc::SYS_sched_setscheduler,
-    libc::SYS_listen,
-    libc::SYS_fchmodat,
-    FCHMODAT2,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
-    libc::SYS_truncate,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    SETXATTRAT,
-    libc::SYS_removexattr,
-    libc::SYS_lremovexattr,
-    libc::SYS_fremovexattr,
-    REMOVEXATTRAT,
-    FILE_SETATTR,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
-    libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_keyctl,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_shmget,
-    libc::SYS_shmat,
-    libc::SYS_shmctl,
-    libc::SYS_semget,
-    libc::SYS_semctl,
-    libc::SYS_semop,
-    libc::SYS_semtimedop,
-    libc::SYS_msgget,
-    libc::SYS_msgctl,
-    libc::SYS_msgsnd,
-    libc::SYS_msgrcv,
-    libc::SYS_mq_open,
-    libc::SYS_mq_unlink,
-    libc::SYS_fanotify_init,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_chroot,
-    libc::SYS_unshare,
-    libc::SYS_setns,
-    libc::SYS_kexec_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_acct,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_quotactl,
-    libc::SYS_reboot,
-    libc::SYS_sethostname,
-    libc::SYS_setdomainname,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
-    libc::SYS_clock_adjtime,
-    libc::SYS_adjtimex,
-    libc::SYS_syslog,
-];
+const DENIED: &[i64] = calls! {
+    SYS_execve SYS_execveat SYS_ptrace SYS_process_vm_readv SYS_process_vm_writev
+    SYS_pidfd_getfd SYS_kill SYS_tkill SYS_rt_sigqueueinfo SYS_rt_tgsigqueueinfo
+    SYS_pidfd_send_signal SYS_setpriority SYS_ioprio_set SYS_sched_setaffinity
+    SYS_sched_setattr SYS_sched_setparam SYS_sched_setscheduler SYS_listen SYS_fchmodat
+    SYS_fchown SYS_fchownat SYS_utimensat SYS_truncate SYS_setxattr SYS_lsetxattr
+    SYS_fsetxattr SYS_removexattr SYS_lremovexattr SYS_fremovexattr SYS_open_by_handle_at
+    SYS_bpf SYS_perf_event_open SYS_userfaultfd SYS_io_uring_setup SYS_io_uring_enter
+    SYS_io_uring_register SYS_keyctl SYS_add_key SYS_request_key SYS_shmget SYS_shmat
+    SYS_shmctl SYS_semget SYS_semctl SYS_semop SYS_semtimedop SYS_msgget SYS_msgctl
+    SYS_msgsnd SYS_msgrcv SYS_mq_open SYS_mq_unlink SYS_fanotify_init SYS_mount
+    SYS_mount_setattr SYS_move_mount SYS_open_tree SYS_fsopen SYS_fspick SYS_umount2
+    SYS_pivot_root SYS_chroot SYS_unshare SYS_setns SYS_kexec_load SYS_init_module
+    SYS_finit_module SYS_delete_module SYS_acct SYS_swapon SYS_swapoff SYS_quotactl
+    SYS_reboot SYS_sethostname SYS_setdomainname SYS_settimeofday SYS_clock_settime
+    SYS_clock_adjtime SYS_adjtimex SYS_syslog
+};
 
-/// Calls that are younger than the C library's names on some architectures; their numbers are the
-/// same on all.
-const FCHMODAT2: i64 = 452;
-const SETXATTRAT: i64 = 463;
-const REMOVEXATTRAT: i64 = 466;
-const FILE_SETATTR: i64 = 469;
+/// fchmodat2, setxattrat, removexattrat and file_setattr, which are younger than the C library's names
+/// on some architectures; their numbers are the same on all.
+const YOUNGER: &[i64] = &[452, 463, 466, 469];
 
 /// The same under the names that this architecture has kept, and what it alone has.
 #[cfg(target_arch = "x86_64")]
-const OLDER: &[i64] = &[
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_kexec_file_load,
-    libc::SYS_ioperm,
-    libc::SYS_iopl,
-];
+const OLDER: &[i64] = calls! {
+    SYS_chmod SYS_chown SYS_lchown SYS_utime SYS_utimes SYS_futimesat SYS_fork SYS_vfork
+    SYS_kexec_file_load SYS_ioperm SYS_iopl
+};
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
@@ -281,7 +207,8 @@ pub fn deny() -> Result<bool, String> {
 }
 
 fn calls() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
-    let plain = DENIED.iter().chain(OLDER).map(|call| (*call, Vec::new()));
+    let plain = DENIED.iter().chain(YOUNGER).chain(OLDER);
+    let plain = plain.map(|call| (*call, Vec::new()));
     Ok(plain.chain(uses()?).collect())
 }
 
