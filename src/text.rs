@@ -1,6 +1,10 @@
 //! Foreign text made safe: what a provider, a web page or a hook says before it reaches a
 //! terminal, a log, an environment variable or a page.
 
+mod nearest;
+
+pub use nearest::nearest;
+
 /// How long a foreign sentence may be before it is cut, in characters: enough for the longest
 /// AADSTS description, short enough for a notification and one log line.
 pub const MAX_FOREIGN_CHARS: usize = 800;

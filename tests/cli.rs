@@ -515,7 +515,7 @@ fn what_stops_a_start_is_said_before_it_detaches() {
 
     fs::remove_file(path).unwrap();
     let missing = format!(
-        "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\n"
+        "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\nhint: `pizauth setup` makes one\n"
     );
     assert_eq!(daemon.run(&["server"]).failed(1), missing);
     assert_eq!(daemon.run(&["server", "-d"]).failed(1), missing);

@@ -381,7 +381,7 @@ fn a_config_with_an_error_changes_nothing() {
     assert_eq!(
         daemon.run(&["reload"]).failed(1),
         format!(
-            "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\n"
+            "ERROR - can't read the configuration {path}: No such file or directory (os error 2)\nhint: `pizauth setup` makes one\n"
         )
     );
     assert_eq!(daemon.token("work"), "at-1");

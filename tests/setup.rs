@@ -76,6 +76,12 @@ fn filled_in(text: &str, heading: &str, example: &str) -> Vec<String> {
 fn checked(daemon: &Daemon, text: &str) -> Registration {
     let config = text.split("\n==== ").next().unwrap();
     let file = daemon.path("printed.conf");
+    // What only the user knows is told apart from the rest.
+    let mut config = config.replace("you@example.com", "me@work.test");
+    for what in ["your client id", "your client secret"] {
+        config = config.replace(&format!("\"{what}\""), "\"mine\"");
+    }
+    let config = &*config;
     fs::write(&file, config).unwrap();
     // As the README says.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
@@ -769,4 +775,82 @@ fn the_guide_registers_a_client_and_starts_the_server() {
     assert_eq!(registration.scopes, ["openid", "offline_access"]);
     let hint = ("login_hint".to_owned(), "me@mail.test".to_owned());
     assert!(registration.auth_uri_fields.contains(&hint));
+}
+
+#[test]
+fn check_names_hooks_that_cannot_run_and_placeholders() {
+    let daemon = nothing();
+    let script = daemon.path("script.sh");
+    fs::write(&script, "").unwrap();
+    let (there, gone) = (script.display(), daemon.path("gone").display().to_string());
+    let config = format!(
+        "auth_notify_cmd = \"{there} now\";\n// startup_cmd = \"{gone}\";\nstartup_cmd = \"{gone}; true\";\n\
+         token_event_cmd = \"true /nowhere\";\n\
+         account \"a\" {{\n  provider = \"fastmail\";\n  client_id = \"your client id\";\n  \
+         client_secret_cmd = \"~/no/such/script\";\n}}\n"
+    );
+    daemon.write_config(&config);
+    let output = daemon.run(&["check"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let file = daemon.config_path().display().to_string();
+    let none = "No such file or directory (os error 2)";
+    assert_eq!(
+        output.stderr,
+        format!(
+            "WARN - {file}:7: `client_id` is a placeholder: write your own, see `pizauth setup`\n\
+             WARN - {file}:1: `auth_notify_cmd` can't run {there}: Permission denied (os error 13) (`chmod +x {there}` helps)\n\
+             WARN - {file}:3: `startup_cmd` can't run {gone}: {none}\n\
+             WARN - {file}:8: `client_secret_cmd` can't run ~/no/such/script: {none}\n"
+        )
+    );
+}
+
+#[test]
+fn an_error_names_what_is_there() {
+    let mut daemon = nothing();
+    let accounts = "account \"work\" { provider = \"google\"; client_id = \"a\"; client_secret = \"b\"; }\n\
+                    account \"play\" { provider = \"google\"; client_id = \"a\"; client_secret = \"b\"; }\n";
+    let gone = daemon.config_path();
+    fs::remove_file(&gone).unwrap();
+    let said = daemon.run(&["show", "work"]);
+    let hint = format!(
+        "hint: there is no {}: begin with `pizauth setup`; it isn't at ",
+        gone.display()
+    );
+    assert!(said.failed(69).contains(&hint), "{said:?}");
+    let said = daemon.run(&["server"]);
+    assert!(
+        said.failed(1)
+            .ends_with("\nhint: `pizauth setup` makes one\n"),
+        "{said:?}"
+    );
+    daemon.write_config(accounts);
+    daemon.start();
+    for verb in ["show", "refresh", "revoke", "auth"] {
+        for (name, hint) in [
+            ("wrok", "did you mean `work`?"),
+            ("elsewhere", "there are play, work"),
+        ] {
+            let output = daemon.run(&[verb, name]);
+            let what = format!("ERROR - No account '{name}' in the configuration\nhint: {hint}\n");
+            assert_eq!(output.failed(67), what);
+        }
+    }
+    for (words, hint) in [
+        ("stauts", "did you mean `pizauth status`?"),
+        ("frob", "`pizauth --help` lists the commands"),
+    ] {
+        let output = daemon.run(&[words]);
+        let what = format!("ERROR - unknown command `{words}`\nhint: {hint}\n");
+        assert_eq!(output.failed(64), what);
+    }
+    assert_eq!(
+        daemon.run(&["help", "show"]).done(),
+        daemon.run(&["show", "--help"]).done()
+    );
+    assert_eq!(daemon.run(&["help"]).done(), daemon.run(&["--help"]).done());
+    assert_eq!(
+        daemon.run(&["version"]).done(),
+        daemon.run(&["--version"]).done()
+    );
 }

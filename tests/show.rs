@@ -154,7 +154,7 @@ fn an_account_that_goes_or_changes_takes_its_waiters_along() {
     daemon.run(&["reload"]).ok();
     assert_eq!(
         gone.finish().failed(67),
-        "ERROR - No account 'play' in the configuration\n"
+        "ERROR - No account 'play' in the configuration\nhint: there are work\n"
     );
     // A new request has been made for the one that stays.
     let url = daemon.authorization_url("work");

@@ -584,8 +584,10 @@ fn the_examples_are_understood() {
             .map(|text| ("pizauth.conf.5".into(), text)),
     );
     for (path, text) in examples {
-        let config =
+        let mut config =
             config::parse(&path, &text).unwrap_or_else(|error| panic!("{}", error.report()));
+        // What is one's own can't be in an example.
+        config.warnings.retain(|it| !it.contains("placeholder"));
         assert!(config.warnings.is_empty(), "{path}: {:?}", config.warnings);
     }
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     error::{Exit, Failure},
     form::{Form, Format},
+    text::{nearest, sanitize},
     time::parse_span,
 };
 
@@ -30,8 +31,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
         Some(Short('V') | Long("version")) => Ok(Verb::Help(version())),
         Some(Value(word)) => {
             let word = word.to_string_lossy();
+            if word == "version" {
+                return Ok(Verb::Help(version()));
+            }
             if word == "help" {
-                return Ok(Verb::Help(overview()));
+                let named = parser.value().ok();
+                let mut specs = VERBS.iter();
+                let spec = specs.find(|spec| named.as_ref().is_some_and(|word| word == spec.name));
+                return Ok(Verb::Help(spec.map_or_else(overview, help)));
             }
             if word == TAKE_OVER {
                 return take_over(parser);
@@ -43,13 +50,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Verb, Failure> 
                     Verb::Server(options) if heir => Verb::Succeed(options),
                     verb => verb,
                 }),
-                None => Err(usage(
-                    None,
-                    &format!("unknown command `{}`", crate::text::sanitize(&word)),
-                )),
+                None => Err(unknown(&word)),
             }
         }
         Some(other) => Err(usage(None, &words(&other.unexpected()))),
+    }
+}
+
+fn unknown(word: &str) -> Failure {
+    let failure = usage(None, &format!("unknown command `{}`", sanitize(word)));
+    match nearest(word, VERBS.iter().map(|spec| spec.name)) {
+        Some(near) => failure.hint(format!("did you mean `pizauth {near}`?")),
+        None => failure,
     }
 }
 
@@ -126,7 +138,7 @@ struct Kind<T> {
 impl<T> Kind<T> {
     fn read(&self, long: &str, value: &OsString) -> Result<T, String> {
         value.to_str().and_then(self.parse).ok_or_else(|| {
-            let value = crate::text::sanitize(&value.to_string_lossy());
+            let value = sanitize(&value.to_string_lossy());
             format!(
                 "`{value}` is no good value of `--{long}`: it takes {}",
                 self.noun
@@ -158,7 +170,7 @@ const TEXT: Kind<String> = Kind {
 /// A name that a line can hold, and the configuration with it.
 const NAME: Kind<String> = Kind {
     noun: "a name without odd spaces",
-    parse: |name| text(name).filter(|name| crate::text::sanitize(name) == *name),
+    parse: |name| text(name).filter(|name| sanitize(name) == *name),
 };
 
 /// A scope (RFC 6749, 3.3).
@@ -180,19 +192,19 @@ fn text(text: &str) -> Option<String> {
 /// What is wrong with a word, in the words of this program.
 fn words(error: &lexopt::Error) -> String {
     use lexopt::Error;
-    let shown = |word: &OsStr| crate::text::sanitize(&word.to_string_lossy());
+    let shown = |word: &OsStr| sanitize(&word.to_string_lossy());
     match error {
         Error::MissingValue {
             option: Some(option),
         } => format!("`{option}` needs a value"),
         Error::UnexpectedOption(option) => {
-            format!("unknown option `{}`", crate::text::sanitize(option))
+            format!("unknown option `{}`", sanitize(option))
         }
         Error::UnexpectedArgument(word) => format!("unexpected argument `{}`", shown(word)),
         Error::UnexpectedValue { option, value } => {
             format!("`{option}` takes no value, but there is `{}`", shown(value))
         }
-        other => crate::text::sanitize(&other.to_string()),
+        other => sanitize(&other.to_string()),
     }
 }
 

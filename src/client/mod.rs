@@ -38,15 +38,33 @@ use crate::{
     error::{Exit, Failure},
     paths::{self, peer},
     secret::{Secret, SecretBytes},
+    text::{nearest, sanitize},
     wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
 };
 
 /// Carries out `verb`, which is none of the daemon's.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
-    match verb {
+    let outcome = match verb {
         Verb::Show(options) => show::run(options),
         other => run_seldom(other),
-    }
+    };
+    outcome.map_err(|failure| match failure.exit {
+        Exit::NoAccount => with_names(failure),
+        _ => failure,
+    })
+}
+
+/// Says which accounts there are, and which was likely meant.
+#[cold]
+fn with_names(failure: Failure) -> Failure {
+    let names = status::names().unwrap_or_default();
+    let meant = failure.what.split('\'').nth(1).unwrap_or_default();
+    let hint = match nearest(meant, names.iter().map(String::as_str)) {
+        _ if failure.hint.is_some() || names.is_empty() => return failure,
+        Some(near) => format!("did you mean `{}`?", sanitize(near)),
+        None => format!("there are {}", sanitize(&names.join(", "))),
+    };
+    failure.hint(hint)
 }
 
 /// Everything but `show`, which mail programs run all day: kept apart from it, so that it takes few
@@ -271,7 +289,14 @@ fn connect() -> Result<UnixStream, Failure> {
         Err(error) => match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
                 let place = address.socket.display();
-                let hint = format!("start it with `pizauth server`; it isn't at {place}");
+                let config = paths::config().ok().filter(|file| !file.exists());
+                let start = match &config {
+                    None => "start it with `pizauth server`".into(),
+                    Some(file) => {
+                        format!("there is no {}: begin with `pizauth setup`", file.display())
+                    }
+                };
+                let hint = format!("{start}; it isn't at {place}");
                 Err(no_server(ABSENT).hint(hint))
             }
             ErrorKind::WouldBlock => Err(wire::silence()),

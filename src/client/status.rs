@@ -37,6 +37,12 @@ pub(super) fn run_one(account: &str) -> Result<(), Failure> {
     show(&ask(&Request::Status)?, |name| name == account)
 }
 
+/// The names of all accounts.
+pub(super) fn names() -> Result<Vec<String>, Failure> {
+    let status: Status = read(&ask(&Request::Status)?)?;
+    Ok(status.accounts.into_iter().map(|it| it.account).collect())
+}
+
 fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let status: Status = read(body)?;
     let now = now();

@@ -16,14 +16,15 @@ use super::{
     ast::{Block, Item, Setting},
     error::{ConfigError, Source, quoted},
     options::{Level, RESERVED_FIELDS, RESERVED_HEADERS, RESERVED_TOKEN_FIELDS},
+    pitfalls,
     section::Section,
     socket,
     source::TokenSource,
     state,
-    suggest::nearest,
     value::{self, Text, UriKind},
 };
 use crate::secret::Secret;
+use crate::text::nearest;
 
 /// How often a pending request is brought back to mind: often enough not to be forgotten, seldom
 /// enough not to be a nuisance.
@@ -81,6 +82,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         policy: globals.policy(defaults)?,
         listeners: &listeners,
         names: HashMap::new(),
+        mailboxes: HashMap::new(),
         token_files: HashMap::new(),
         uris: HashSet::new(),
         warnings: Vec::new(),
@@ -226,6 +228,8 @@ struct Accounts<'s, 'a> {
     listeners: &'s Listeners,
     /// The accounts so far, and where their names stand.
     names: HashMap<Cow<'a, str>, Span>,
+    /// Provider, user and scopes of the accounts so far, and their names.
+    mailboxes: HashMap<(Option<String>, String, Vec<String>), Arc<str>>,
     /// The token files so far, and where they stand.
     token_files: HashMap<Cow<'a, str>, Span>,
     /// The addresses so far: many accounts are of few providers.
@@ -241,7 +245,7 @@ impl<'a> Accounts<'_, 'a> {
             self.registration(&section, &name)?;
         let token_file = self.token_file(&section, &registration)?;
         self.warnings.extend(section.warnings());
-        Ok(Account {
+        let account = Account {
             name: Arc::from(&*name.value),
             client: Arc::new(self.client(&section, &registration.source)?),
             registration: Arc::new(registration),
@@ -250,7 +254,32 @@ impl<'a> Accounts<'_, 'a> {
             pasted_redirect,
             policy: section.policy(self.policy)?,
             token_file: token_file.map(Arc::new),
-        })
+        };
+        self.warnings
+            .extend(pitfalls::of(&section, name.span, &account));
+        self.one_mailbox(&account, name.span);
+        Ok(account)
+    }
+
+    /// Warns of a second account for one mailbox: one serves all programs.
+    fn one_mailbox(&mut self, account: &Account, place: Span) {
+        let registration = &account.registration;
+        let fields = &registration.auth_uri_fields;
+        let Some((_, user)) = fields.iter().find(|(key, _)| key == "login_hint") else {
+            return;
+        };
+        let host = registration.provider_host();
+        let key = (host, user.to_ascii_lowercase(), registration.scopes.clone());
+        match self.mailboxes.get(&key) {
+            None => drop(self.mailboxes.insert(key, account.name.clone())),
+            Some(first) => {
+                let what = format!(
+                    "the account {} is for this mailbox, too: write another address, or leave one out",
+                    quoted(first)
+                );
+                self.warnings.push((place, what));
+            }
+        }
     }
 
     /// To whom the account's tokens belong, and what isn't part of it. The endpoints that an issuer

@@ -6,7 +6,8 @@
 
 use cfgrammar::Span;
 
-use super::{options::is_option, suggest::nearest};
+use super::options::is_option;
+use crate::text::nearest;
 
 /// The parts of `text` to hide, in order. The quotes around a hidden string aren't part.
 ///

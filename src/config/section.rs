@@ -9,10 +9,10 @@ use super::{
     ast::{Kind, Setting, Value},
     error::{ConfigError, Source, quoted},
     options::{Level, OPTIONS, RETIRED},
-    suggest::nearest,
     value::{self, Text},
 };
 use crate::providers::{PROVIDERS, Provider};
+use crate::text::nearest;
 
 /// The least of a time that something is repeated by: zero would be a tight loop.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);

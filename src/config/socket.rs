@@ -10,9 +10,9 @@ use super::{
     error::{ConfigError, Source, quoted},
     options::Level,
     section::Section,
-    suggest::nearest,
     value::{self, absolute_file},
 };
+use crate::text::nearest;
 
 /// The restricted sockets that `blocks` describe. Each names accounts that there are.
 pub(super) fn sockets(

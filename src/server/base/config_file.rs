@@ -1,7 +1,8 @@
 //! Reading the configuration's file, for all who need it.
 
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::{fs, io::Read, path::Path, sync::OnceLock};
+use std::{fs, path::Path, sync::OnceLock};
 
 use nix::libc::O_NONBLOCK;
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,8 @@ fn text(file: &Path, opened: fs::File) -> Result<String, Failure> {
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     let what = format!("can't read the configuration {}: {error}", file.display());
-    Failure::new(Exit::Other, what)
+    let hint = (error.kind() == ErrorKind::NotFound).then(|| "`pizauth setup` makes one".into());
+    Failure::new(Exit::Other, what).with_hint(hint)
 }
 
 /// The bits of a file's mode that let its group and the rest read it (inode(7)).

@@ -17,13 +17,19 @@ use crate::{cli::CheckOptions, config, paths, text::sanitize};
 /// What is wrong with it.
 pub fn check(options: &CheckOptions) -> Result<(), Failure> {
     let file = config_file(options.config.as_deref())?;
-    let read = config_file::read_piped(&file).and_then(|()| config_file::read(&file));
-    let config = read.and_then(|text| config_file::parse(&file, &text));
-    let config = config.map_err(|failure| Failure {
+    let bad = |failure| Failure {
         exit: Exit::Config,
         ..failure
-    })?;
+    };
+    let read = config_file::read_piped(&file).and_then(|()| config_file::read(&file));
+    let read = read.map_err(bad)?;
+    let config = config_file::parse(&file, &read).map_err(bad)?;
     let mut warnings = config.warnings;
+    let hooks = (1usize..).zip(read.text.lines());
+    warnings.extend(hooks.filter_map(|(at, line)| {
+        let what = hook(line)?;
+        Some(format!("{}:{at}: {what}", file.display()))
+    }));
     if let Some((line, trial)) = &config.state_trial {
         if let Err(why) = tried(trial) {
             let file = file.display();
@@ -53,6 +59,20 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is wrong with the script that a line of the configuration names for a command.
+fn hook(line: &str) -> Option<String> {
+    let (option, command) = line.trim().split_once('=')?;
+    let option = option.trim().strip_suffix("_cmd")?;
+    let word = command.trim().trim_start_matches('"');
+    let word = script(word.split(['"', ';']).next()?).filter(|_| !option.starts_with("//"))?;
+    let error = unusable(word).err()?;
+    let help = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(" (`chmod +x {word}` helps)"),
+        _ => String::new(),
+    };
+    Some(format!("`{option}_cmd` can't run {word}: {error}{help}"))
 }
 
 /// Runs a command that should succeed, or says why it doesn't.

@@ -2,10 +2,7 @@
 
 /// The candidate that `word` is most likely a slip of, if one is near enough: at most a third of
 /// the candidate's letters may differ, case and dashes aside. The first of several wins.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     candidates
         .into_iter()
