@@ -285,7 +285,10 @@ fn a_refresh_is_waited_for() {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));
     daemon.start();
+    // It has expired when the refresh is sent, ten seconds later at the earliest.
+    provider.set(|it| it.expires_in = Some(1));
     daemon.sign_in("work");
+    provider.set(|it| it.expires_in = Some(3600));
     let gate = Gate::new();
     provider.script("/token", Scripted::gated(&gate));
     let refresh = daemon.spawn(&["refresh", "work"]);
