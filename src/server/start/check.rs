@@ -66,7 +66,9 @@ fn hook(line: &str) -> Option<String> {
     let (option, command) = line.trim().split_once('=')?;
     let option = option.trim().strip_suffix("_cmd")?;
     let word = command.trim().trim_start_matches('"');
-    let word = script(word.split(['"', ';']).next()?).filter(|_| !option.starts_with("//"))?;
+    // Those of the state are errors.
+    let other = !option.starts_with("//") && !option.starts_with("state_");
+    let word = script(word.split(['"', ';']).next()?).filter(|_| other)?;
     let error = unusable(word).err()?;
     let help = match error.kind() {
         io::ErrorKind::PermissionDenied => format!(" (`chmod +x {word}` helps)"),
