@@ -22,12 +22,15 @@ alive here "$first" || die 'that is no token'
 await 60 fails alive here "$first"
 alive here "$(pizauth show -w 20s robot)" || die 'it was not renewed'
 [ ! -e asked ] || die 'somebody was asked to sign in'
-# A secret that has changed stops it, with the provider's word, until it is right again.
+# A secret that has changed is told with the provider's word, until it is right again.
+refused() {
+    pizauth status | grep -q invalid_client
+}
 printf 'wrong\n' >secret
 pizauth reload
 pizauth restart
 pizauth refresh robot
-await 30 grep -q invalid_client errors
+await 30 refused
 printf 'the robot: no person\n' >secret
 pizauth reload
 second=$(pizauth show -w 20s robot)

@@ -11,7 +11,7 @@ start_pizauth
 chmod 600 .fetchmailrc
 deliver here 'a mail for fetchmail'
 fetch() {
-    timeout 60 fetchmail --mda 'cat >>mail' "$@" >log 2>&1
+    timeout 60 fetchmail --mda 'cat >>mail' >log 2>&1
 }
 
 say 'without a token: the reason'
