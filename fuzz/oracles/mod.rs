@@ -332,7 +332,11 @@ pub fn redirect_query(data: &[u8]) {
             }
         }
     }
-    if again.len() <= authorization::MAX_CALLBACK_BYTES {
+    // A secret that has the mark of a cut in it may make more of what was cut.
+    let marked = |secret: &Secret| secret.expose().contains(['[', ']', '%']);
+    let marked = marked(&callback.state)
+        || matches!(&callback.result, CallbackResult::Code(code) if marked(code));
+    if again.len() <= authorization::MAX_CALLBACK_BYTES && !marked {
         assert_eq!(authorization::parse_callback(&again), Ok(callback));
     }
 }
