@@ -216,6 +216,22 @@ fn what_cannot_take_over_is_refused_and_the_old_server_goes_on() {
         assert_eq!(ask(&["restart"]), (Some(1), told));
         assert_eq!(ask(&["show", "work"]), (Some(0), String::new()));
     }
+    // That a program ends well proves nothing, nor does what anybody can say of what it was given.
+    for script in [
+        "exit 0",
+        "cat",
+        "sha256sum",
+        "sha256sum | cut -c1-64 | tr -d '\\n'",
+    ] {
+        upgrade(dir.path(), &format!("#!/bin/sh\n{script}\n"));
+        let (status, told) = ask(&["restart"]);
+        assert_eq!(status, Some(1), "{script}: {told}");
+        assert!(
+            told.contains("doesn't show that it has read the state"),
+            "{told}"
+        );
+        assert_eq!(ask(&["show", "work"]), (Some(0), String::new()));
+    }
     let left = fs::read_to_string(dir.path().join("left")).unwrap();
     wait::until("its child is gone", || {
         let mut test = Command::new("sh");

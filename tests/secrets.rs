@@ -3,12 +3,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::thread;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use url::form_urlencoded;
 
-use crate::support::{browser, command::Output, daemon::Daemon, provider::Provider};
+use crate::support::provider::{Provider, Scripted};
+use crate::support::{browser, command::Output, daemon::Daemon, wait};
 
 /// A request's body.
 fn body(stream: &mut TcpStream) -> Option<String> {
@@ -186,5 +189,111 @@ fn an_unasked_reply_is_no_other_accounts_token() {
         let token = daemon.eventually(&["show", name], new);
         let wanted = format!("refresh_token-of-client-of-{name}");
         assert_eq!(token.ok().trim(), wanted);
+    }
+}
+
+/// One host hangs, at as many paths as there are accounts: who signs in elsewhere doesn't wait.
+#[test]
+fn a_host_that_hangs_leaves_others_half_of_the_workers() {
+    let (hostile, provider) = (Provider::start(), Provider::start());
+    let names: Vec<String> = (0..40).map(|number| format!("hung{number}")).collect();
+    let mut config = provider.account("work");
+    for name in &names {
+        let path = format!("/token/{name}");
+        config += &hostile.account_at(name, &path, "");
+        hostile.script(&path, Scripted::Hang);
+    }
+    let mut daemon = Daemon::new(&config);
+    daemon.start();
+    for name in &names {
+        let callback = browser::callback_of(&daemon.authorization_url(name));
+        thread::spawn(move || browser::get(&callback));
+    }
+    hostile.wait_for("/token/hung8", 1);
+    let began = Instant::now();
+    browser::visit(&daemon.authorization_url("work"));
+    daemon.eventually(&["show", "work"], |shown| shown.status == 0);
+    // Each of the others has a worker for 29 s.
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// What can't be replaced isn't left to expire, and is written as soon as there is room.
+#[test]
+fn a_token_file_without_room_is_removed_and_tried_again() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let file = daemon.path("token");
+    let option = format!("token_file = \"{}\";", file.display());
+    daemon.write_config(&provider.account_with("work", &option));
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.restart();
+    let holds = |token: &'static str| {
+        let file = file.clone();
+        wait::until("the token file", move || {
+            (fs::read_to_string(&file).ok()?.trim() == token).then_some(())
+        });
+    };
+    holds("at-1");
+    let limit = |bytes: &str| {
+        let mut command = Command::new("prlimit");
+        let process = daemon.holder().to_string();
+        command.args(["--pid", &process, &format!("--fsize={bytes}:unlimited")]);
+        command.output().is_ok_and(|done| done.status.success())
+    };
+    if !limit("0") {
+        eprintln!("a_token_file_without_room: skipped: no prlimit");
+        return;
+    }
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.log().wait_line("File too large");
+    assert!(!file.exists(), "the old token is still there");
+    assert!(limit("unlimited"));
+    holds("at-2");
+}
+
+/// Two names of one file are one file.
+#[test]
+fn a_token_file_takes_no_other_files_place() {
+    let provider = Provider::start();
+    let daemon = Daemon::new("");
+    fs::create_dir(daemon.path("real")).unwrap();
+    std::os::unix::fs::symlink(daemon.path("real"), daemon.path("link")).unwrap();
+    std::os::unix::fs::symlink(daemon.path("config"), daemon.path("c")).unwrap();
+    let account = |name: &str, file: &str| {
+        let option = format!("token_file = \"{}\";", daemon.path(file).display());
+        provider.account_with(name, &option)
+    };
+    for (first, second, is) in [
+        ("real/token", "link/token", "the token_file of account a"),
+        (
+            "real/token",
+            "real/../link/token",
+            "the token_file of account a",
+        ),
+        ("real/token", "c/pizauth.conf", "the configuration"),
+        (
+            "real/token",
+            "run/pizauth/../pizauth/pizauth.sock",
+            "the control socket",
+        ),
+        (
+            "real/token",
+            "run/pizauth/pizauth.lock",
+            "the server's lock",
+        ),
+        (
+            "real/token",
+            "home/.local/state/pizauth/tokens.age",
+            "the saved state",
+        ),
+    ] {
+        fs::create_dir_all(daemon.path("run/pizauth")).unwrap();
+        daemon.write_config(&(account("a", first) + &account("b", second)));
+        for command in [&["check"][..], &["server", "-d"]] {
+            let refused = daemon.run(command);
+            assert!(refused.status != 0, "{second}: {refused:?}");
+            assert!(refused.stderr.contains(&format!(" is {is}")), "{refused:?}");
+        }
     }
 }

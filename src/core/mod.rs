@@ -143,7 +143,10 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let commands = self.commands.deadline(&self.common.config);
         if self.common.held {
-            return commands.filter(|_| self.commands.closing);
+            // Token files don't wait: what is in them expires.
+            let files = self.accounts.values().map(|it| it.token_file_due());
+            let closing = commands.filter(|_| self.commands.closing);
+            return files.flatten().chain(closing).min();
         }
         let accounts = self.deadlines.first().map(|(at, _)| *at);
         let asking = [accounts, self.common.issuers.deadline()];
@@ -162,6 +165,16 @@ impl Core {
                 self.transit(cx, &name, |account, env| account.tick(env));
             }
             self.tick_issuers(cx);
+        } else {
+            let due = |it: &&Arc<str>| {
+                let account = self.accounts.get(*it);
+                let due = account.and_then(|account| account.token_file_due());
+                due.is_some_and(|at| at <= cx.now.instant)
+            };
+            let due: Vec<_> = self.accounts.keys().filter(due).cloned().collect();
+            for name in due {
+                self.transit(cx, &name, |_, _| ());
+            }
         }
         self.end(cx);
     }

@@ -580,6 +580,10 @@ pub const BANS: [Ban; 7] = [
                 "the warnings of `check`, which is no server",
             ),
             ("src/server/base/log.rs", "the log of `server -d`"),
+            (
+                "src/server/start/take_over.rs",
+                "a trial's proof that it has read the state",
+            ),
         ],
     },
     Ban {

@@ -157,7 +157,12 @@ impl Account {
             // Every request went to an endpoint that was known, and none is forgotten.
             return;
         };
-        match self.operation(attempt) {
+        let operation = self.operation(attempt);
+        if let Some(Operation::Exchange | Operation::Refresh) = operation {
+            // It may have waited for a worker since it was made.
+            self.state.last_request = self.state.last_request.max(Some(sent));
+        }
+        match operation {
             Some(Operation::Exchange) => {
                 let grant_type = GrantType::AuthorizationCode;
                 let verdict = self.judge(env, &endpoints, grant_type, outcome);

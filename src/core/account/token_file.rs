@@ -55,7 +55,7 @@ impl Account {
     }
 
     /// When the token in the file has expired.
-    pub(super) fn token_file_due(&self) -> Option<Instant> {
+    pub fn token_file_due(&self) -> Option<Instant> {
         match self.published {
             TokenFileState::Token(_) => self.access_expires(),
             TokenFileState::Unknown | TokenFileState::Nothing => None,

@@ -12,6 +12,7 @@ pub mod handlers;
 pub mod limits;
 pub mod log;
 pub mod pipe;
+pub mod places;
 pub mod program;
 pub mod rights;
 pub mod runtime_files;

@@ -17,6 +17,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::server::base::places::{self, beside};
 use crate::server::base::runtime_files::{self, FileId};
 use crate::server::base::{activation::listener, config_file, error::other};
 use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
@@ -79,10 +80,19 @@ fn perform(
     request: HelperRequest,
     brought: Option<OwnedFd>,
 ) -> Result<Done, HelperError> {
-    let token_file = |path, capability| place_of(context, TOKEN_FILE, path, capability);
+    let token_file = |path, capability| {
+        let path = place_of(context, TOKEN_FILE, path, capability)?;
+        match fs::metadata(&path) {
+            Ok(found) if !found.is_file() => Err(other("there is something that is no file")),
+            _ => Ok(path),
+        }
+    };
     match request {
         HelperRequest::ReadConfig => {
             let text = config_file::read(&context.config_file)?;
+            if let Ok(config) = config_file::parse(&context.config_file, &text) {
+                places::check(&config, &context.config_file)?;
+            }
             return Ok(HelperReply::Config(text).into());
         }
         HelperRequest::Prepare => paths::address()?.prepare()?,
@@ -116,7 +126,8 @@ fn perform(
         }
         HelperRequest::Try => {
             let state = brought.ok_or_else(|| other("the state got lost"))?;
-            trial::try_program(&context.program, &context.config_file, state)?;
+            let said = trial::try_program(&context.program, &context.config_file, state)?;
+            return Ok(HelperReply::Tried(said).into());
         }
     }
     Ok(HelperReply::Done.into())
@@ -179,15 +190,6 @@ fn remove_socket(path: &Path, id: FileId, brought: Option<OwnedFd>) -> Result<()
         let _ = fs::remove_file(path);
     }
     Ok(())
-}
-
-/// The name that a token file has while it is written. Nothing else uses it; what is there was left
-/// by a server that was killed.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".pizauth");
-    path.with_file_name(name)
 }
 
 fn write(path: &Path) -> io::Result<File> {

@@ -5,6 +5,7 @@
 //!
 //! Before the point of no return the new program is tried as a process of its own, with the same
 //! state and the same configuration: what it doesn't understand is refused, and nothing has happened.
+//! It has understood when it says so in the words of [`memfd::proof`]; that it ends well is no sign.
 
 use std::io::{self, Read, Seek};
 use std::{fs::File, path::Path, sync::Arc};
@@ -20,7 +21,7 @@ use crate::server::base::config_file::{self, ConfigText};
 use crate::server::base::error::other;
 use crate::server::ipc::capability::{Capabilities, CapabilityGrant};
 use crate::server::ipc::{memfd, slots::Slot};
-use crate::{config::Config, error::Failure};
+use crate::{config::Config, error::Failure, secret::SecretBytes};
 
 /// What the state starts with.
 const MAGIC: &str = "pizauth handover ";
@@ -90,17 +91,21 @@ pub struct Succession {
     pub config: Config,
 }
 
-/// Reads and checks what a predecessor has left in `state`, or on standard input for a trial.
-pub fn take(config_file: &Path, state: Option<&File>) -> Result<Succession, Failure> {
-    let handover = match state {
-        Some(mut file) => {
-            let rewound = file.rewind();
-            rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
-            Handover::read(&mut file)?
-        }
-        None => Handover::read(&mut io::stdin())?,
-    };
+/// Reads and checks what a predecessor has left in `state`.
+pub fn take(config_file: &Path, mut state: &File) -> Result<Succession, Failure> {
+    let rewound = state.rewind();
+    rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
+    let handover = Handover::read(&mut state)?;
     check(handover, config_file)
+}
+
+/// Reads and checks what may be handed over, from standard input: what shows that it was understood.
+pub fn try_out(config_file: &Path) -> Result<String, Failure> {
+    let mut bytes = SecretBytes::default();
+    let read = io::stdin().read_to_end(&mut bytes);
+    read.map_err(|error| other(&format!("there is no state: {error}")))?;
+    check(Handover::read(&mut bytes.as_slice())?, config_file)?;
+    Ok(memfd::proof(&bytes))
 }
 
 /// Whether a successor can go by it.

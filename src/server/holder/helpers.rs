@@ -322,12 +322,15 @@ impl Helper {
         }
     }
 
-    /// Has the program that is there now look at the state in `memory`.
+    /// Has the program that is there now look at the state in `memory`: what it says when it has.
     ///
     /// # Errors
     /// Why it couldn't take over.
-    pub fn try_program(&mut self, memory: BorrowedFd) -> Result<(), Failure> {
-        self.ask(&HelperRequest::Try, Some(memory)).map(drop)
+    pub fn try_program(&mut self, memory: BorrowedFd) -> Result<String, Failure> {
+        match self.ask(&HelperRequest::Try, Some(memory))?.0 {
+            HelperReply::Tried(said) => Ok(said),
+            _ => Err(odd(&HelperRequest::Try)),
+        }
     }
 
     fn open(&mut self, request: &HelperRequest) -> Result<OwnedFd, Failure> {

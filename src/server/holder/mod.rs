@@ -37,6 +37,7 @@ mod redirect_ports;
 mod redirects;
 mod reload;
 mod replies;
+mod request_queue;
 mod restart;
 mod restricted;
 mod sandbox;
@@ -159,12 +160,12 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Why not.
-pub fn try_state(config_file: &Path) -> Result<(), Failure> {
+pub fn try_state(config_file: &Path) -> Result<String, Failure> {
     // What comes from a holder may be an intruder's.
     let mut sandbox = sandbox::harden();
     sandbox.confine(&paths::address()?.socket);
     sandbox.deny_calls();
-    handover::take(config_file, None).map(drop)
+    handover::try_out(config_file)
 }
 
 /// The successor of a holder, with what that has left.
@@ -186,7 +187,7 @@ pub fn succeed(
     sandbox.deny_calls();
     let state = File::from(state);
     let checkpoints: Vec<_> = checkpoints.into_iter().map(File::from).collect();
-    let Succession { handover, config } = handover::take(&config_file, Some(&state))?;
+    let Succession { handover, config } = handover::take(&config_file, &state)?;
     let killed = handover.core.is_none();
     let core = handover.core.map_or_else(|| core_of(&checkpoints), Ok)?;
     let mut fds = SlotReader::new(fds);

@@ -1,7 +1,7 @@
 //! Token files. A thread of its own writes them, since a home directory on a network may hang;
 //! each is replaced in one step, and is the user's alone from its first moment.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Weak};
 use std::{thread, time::Duration};
 
@@ -14,6 +14,9 @@ use crate::server::ipc::capability::{Capability, TOKEN_FILE};
 use crate::server::ipc::helper_messages::HelperKind;
 use crate::{error::Failure, lock::Lock, secret::Secret};
 
+/// How long what couldn't be written waits for its next try, in case that there is room by then.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// The writer's stack, in bytes: it holds a path or two.
 const STACK: usize = 256 << 10;
 
@@ -23,14 +26,19 @@ pub struct TokenFiles {
     queue: Lock<Option<Sender<Job>>>,
 }
 
+/// What a file is to hold.
+struct Wanted {
+    engine: Weak<Engine>,
+    account: Arc<str>,
+    path: Arc<str>,
+    capability: Capability,
+    content: Option<Arc<Secret>>,
+    /// That it couldn't be done has been told.
+    told: bool,
+}
+
 enum Job {
-    Keep {
-        engine: Weak<Engine>,
-        account: Arc<str>,
-        path: Arc<str>,
-        capability: Capability,
-        content: Option<Arc<Secret>>,
-    },
+    Keep(Wanted),
     /// Everything before has been done when this is taken up.
     Flush(SyncSender<()>),
 }
@@ -52,14 +60,15 @@ impl TokenFiles {
         path: Arc<str>,
         content: Option<Arc<Secret>>,
     ) {
-        let job = Job::Keep {
+        let job = Job::Keep(Wanted {
             engine: Arc::downgrade(engine),
             account,
             // Of a configuration that may be replaced before the file is.
             capability: self.monitor.capability(TOKEN_FILE, &path),
             path,
             content,
-        };
+            told: false,
+        });
         self.queue.with(|queue| {
             if queue.is_none() {
                 *queue = start(&self.monitor);
@@ -100,42 +109,62 @@ fn start(monitor: &Arc<MonitorClient>) -> Option<Sender<Job>> {
 }
 
 fn work(queue: &Receiver<Job>, monitor: &MonitorClient) {
-    for job in queue {
+    let mut failed: Vec<Wanted> = Vec::new();
+    loop {
+        let next = match failed.is_empty() {
+            true => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => queue.recv_timeout(RETRY),
+        };
+        if matches!(next, Err(RecvTimeoutError::Disconnected)) {
+            return;
+        }
+        // What failed before may have been replaced meanwhile, and so comes first.
+        let again = std::mem::take(&mut failed).into_iter().map(Job::Keep);
+        let jobs: Vec<Job> = again.chain(next.ok()).chain(queue.try_iter()).collect();
         // One helper for all that is waiting.
         let mut helper = None;
-        perform(job, monitor, &mut helper);
-        for job in queue.try_iter() {
-            perform(job, monitor, &mut helper);
+        for job in jobs {
+            match job {
+                // The asking thread may have given up.
+                Job::Flush(done) => drop(done.send(())),
+                Job::Keep(mut wanted) => {
+                    failed.retain(|it| it.path != wanted.path);
+                    let done = guard::job("a token file", || {
+                        perform(&mut wanted, monitor, &mut helper)
+                    });
+                    if done == Some(false) {
+                        failed.push(wanted);
+                    }
+                }
+            }
         }
     }
 }
 
-fn perform(job: Job, monitor: &MonitorClient, helper: &mut Option<Helper>) {
-    match job {
-        Job::Flush(done) => {
-            // The asking thread may have given up.
-            let _ = done.send(());
-        }
-        Job::Keep {
-            engine,
-            account,
-            path,
-            capability,
-            content,
-        } => {
-            guard::job("a token file", || {
-                let Some(engine) = engine.upgrade() else {
-                    return;
-                };
-                let kept = keep(monitor, helper, &path, &capability, content.as_deref());
-                if let Err(failure) = kept {
-                    *helper = None;
-                    let why = format!("{path}: {failure}");
-                    engine.with(|core, cx| core.publish_failed(cx, &account, &why));
-                }
-            });
+/// Whether that is done, or no longer wanted.
+fn perform(wanted: &mut Wanted, monitor: &MonitorClient, helper: &mut Option<Helper>) -> bool {
+    let Some(engine) = wanted.engine.upgrade() else {
+        return true;
+    };
+    let (path, capability) = (&wanted.path, &wanted.capability);
+    let content = wanted.content.as_deref();
+    let mut kept = keep(monitor, helper, path, capability, content);
+    if kept.is_err() {
+        *helper = None;
+        // What is there would soon be an expired token, and its place may be all that is wanting.
+        if content.is_some() && keep(monitor, helper, path, capability, None).is_ok() {
+            kept = keep(monitor, helper, path, capability, content);
         }
     }
+    let Err(failure) = kept else {
+        return true;
+    };
+    *helper = None;
+    if !std::mem::replace(&mut wanted.told, true) {
+        let why = format!("{path}: {failure}");
+        engine.with(|core, cx| core.publish_failed(cx, &wanted.account, &why));
+    }
+    false
 }
 
 fn keep(

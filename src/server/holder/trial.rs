@@ -1,12 +1,13 @@
 //! The trial of the program that a restart would run, with the very state that it would get.
 
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::io::{self, Read, Seek};
+use std::{os::fd::AsFd, sync::Arc};
 
 use super::handover::{Handover, NewConfig};
 use super::{helpers, hooks::HooksState, state::Holder};
-use crate::error::Failure;
 use crate::server::base::{config_file, error::other};
 use crate::server::ipc::{helper_messages::HelperKind, memfd, slots::SlotWriter};
+use crate::{error::Failure, secret::SecretBytes};
 
 /// Has the program tried that is there now, and asks the main thread to become it. May wait for a
 /// disk.
@@ -40,12 +41,23 @@ fn try_out(holder: &Holder, config: &NewConfig) -> Result<(), Failure> {
     let memory = describe(holder, config, &mut fds)
         .and_then(|state| state.memory())
         .map_err(cant)?;
-    let outcome = holder
-        .monitor
-        .helper(HelperKind::Trial)
-        .and_then(|mut helper| helper.try_program(memory.as_fd()));
+    let mut bytes = SecretBytes::default();
+    let read = (&memory)
+        .read_to_end(&mut bytes)
+        .and_then(|_| (&memory).rewind());
+    let outcome = read.map_err(cant).and_then(|()| {
+        let mut helper = holder.monitor.helper(HelperKind::Trial)?;
+        helper.try_program(memory.as_fd())
+    });
     memfd::discard(&memory);
-    outcome
+    match outcome? == memfd::proof(&bytes) {
+        true => Ok(()),
+        // Any program may end well.
+        false => Err(
+            other("the new program doesn't show that it has read the state")
+                .hint("is the file at the server's path pizauth, and whole?"),
+        ),
+    }
 }
 
 /// The state as it is now, and what it counts.

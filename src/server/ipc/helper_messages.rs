@@ -135,6 +135,8 @@ pub enum HelperReply {
     Grants(Vec<CapabilityGrant>),
     /// The addresses of a host.
     Addresses(Vec<SocketAddr>),
+    /// What the program said that was tried.
+    Tried(String),
 }
 
 /// Why a request wasn't granted.

@@ -177,6 +177,13 @@ pub fn wipe(mut file: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// What only a program can say that has read all of these bytes as what they are, in hexadecimal.
+pub fn proof(bytes: &[u8]) -> String {
+    let digest = Sha256::new_with_prefix("pizauth can go on from ").chain_update(bytes);
+    let digits = digest.finalize().into_iter();
+    digits.map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Makes sure that `file` is such memory, this user's own, that nobody can seal any more, and of no
 /// more than `max_bytes`.
 ///

@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::config_file;
 use crate::error::{Exit, Failure};
-use crate::server::base::{config_file, error::other};
+use crate::server::base::{config_file, error::other, places};
 use crate::{cli::CheckOptions, config, paths, text::sanitize};
 
 /// Is this config good? Warnings go to stderr, as an error does. Asked to, it prints the accounts, too.
@@ -24,6 +24,7 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
     let read = config_file::read_piped(&file).and_then(|()| config_file::read(&file));
     let read = read.map_err(bad)?;
     let config = config_file::parse(&file, &read).map_err(bad)?;
+    places::check(&config, &file).map_err(bad)?;
     let mut warnings = config.warnings;
     let hooks = (1usize..).zip(read.text.lines());
     warnings.extend(hooks.filter_map(|(at, line)| {

@@ -1,6 +1,7 @@
 //! The program that a `restart` becomes: its beginning, and its trial before.
 
-use std::{io, os::fd::OwnedFd, path::PathBuf};
+use std::io::{self, Write};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -22,7 +23,8 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
     own_umask();
     sys::tune_heap();
     let Some(args) = args else {
-        return holder::try_state(&config_file);
+        let proof = holder::try_state(&config_file)?;
+        return io::stdout().write_all(proof.as_bytes()).map_err(cant);
     };
     let args: SuccessorArgs =
         serde_json::from_str(args).map_err(|_| other("it is given nothing"))?;
