@@ -246,7 +246,7 @@ fn a_token_file_without_room_is_removed_and_tried_again() {
         return;
     }
     daemon.run(&["refresh", "work"]).ok();
-    daemon.log().wait_line("File too large");
+    daemon.log().wait_line("the token file could not be kept");
     assert!(!file.exists(), "the old token is still there");
     assert!(limit("unlimited"));
     holds("at-2");

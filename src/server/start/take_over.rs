@@ -24,7 +24,9 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
     sys::tune_heap();
     let Some(args) = args else {
         let proof = holder::try_state(&config_file)?;
-        return io::stdout().write_all(proof.as_bytes()).map_err(cant);
+        let mut stdout = io::stdout();
+        let told = stdout.write_all(proof.as_bytes());
+        return told.and_then(|()| stdout.flush()).map_err(cant);
     };
     let args: SuccessorArgs =
         serde_json::from_str(args).map_err(|_| other("it is given nothing"))?;
