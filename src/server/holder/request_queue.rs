@@ -50,7 +50,7 @@ impl<T> RequestQueue<T> {
     /// Adds a request of `host`; whether it needs another worker, for which there is a place then.
     pub fn add(&mut self, host: String, due: Option<Instant>, request: T) -> bool {
         let ready = self.has_room(&host, due);
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
         self.waiting.insert((due, self.count), (host, request));
         // What waited before either can't be begun, or has a worker on its way.
         ready && self.hire()
