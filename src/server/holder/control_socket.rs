@@ -24,7 +24,7 @@ pub struct ControlSocket {
 
 struct State {
     lock: Arc<Flock<fs::File>>,
-    /// What listens; gone when the server ends.
+    /// What listens, while the server serves.
     listener: Option<Arc<UnixListener>>,
     /// The socket's file, unless that is a service manager's.
     file: Option<SocketFile>,
@@ -48,27 +48,39 @@ pub enum Found {
 }
 
 impl ControlSocket {
-    /// The server with this lock listens at `address`; a `file` of its own, unless that is a service
-    /// manager's.
-    pub fn new(
-        address: Address,
-        monitor: Arc<MonitorClient>,
-        lock: Flock<fs::File>,
-        listener: UnixListener,
-        file: Option<SocketFile>,
-    ) -> Self {
+    /// The server with this lock is to listen at `address`.
+    pub fn new(address: Address, monitor: Arc<MonitorClient>, lock: Flock<fs::File>) -> Self {
         let noted = runtime_files::unsaved(&lock);
         ControlSocket {
             address,
             monitor,
             state: Lock::new(State {
                 lock: Arc::new(lock),
-                listener: Some(Arc::new(listener)),
-                file,
+                listener: None,
+                file: None,
                 complaint: String::new(),
                 noted,
             }),
         }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.address.socket
+    }
+
+    /// From now on this socket is it, with a `file` of its own unless that is a service manager's. The
+    /// same once more is returned, to be served.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn opened(&self, listener: UnixListener, file: Option<SocketFile>) -> io::Result<Listener> {
+        let served = Listener::unix(listener.try_clone()?)?;
+        self.state.with(|state| {
+            state.listener = Some(Arc::new(listener));
+            state.file = file;
+        });
+        Ok(served)
     }
 
     /// What a successor needs: the lock (the same open file), what listens, and whether its file is a
@@ -147,14 +159,9 @@ impl ControlSocket {
             return Ok(Found::Mended);
         }
         let (listener, file) = listen(&mut helper, &self.address.socket)?;
-        let cant = |error: io::Error| other(&format!("can't serve it: {error}"));
-        let ours = listener.try_clone().map_err(cant)?;
-        let listener = Listener::unix(listener).map_err(cant)?;
-        self.state.with(|state| {
-            state.listener = Some(Arc::new(ours));
-            state.file = Some(file);
-        });
-        clients.open(control::FULL, listener);
+        let served = self.opened(listener, Some(file));
+        let served = served.map_err(|error| other(&format!("can't serve it: {error}")))?;
+        clients.open(control::FULL, served);
         log::warn!("the control socket was gone and has been made again");
         Ok(Found::Mended)
     }

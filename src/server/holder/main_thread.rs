@@ -12,12 +12,13 @@ use nix::{
 };
 
 use super::{
-    checkpoints, control_socket::Found, engine::Engine, hooks::Hooks, jobs, life::LifeRequest,
-    socket_watch::SocketWatch, state::Holder, timer::Timer,
+    checkpoints, control_socket::Found, jobs, life::LifeRequest, socket_watch::SocketWatch,
+    state::Holder, timer::Timer,
 };
+use crate::server::base::error::{cant, other};
 use crate::server::base::guard;
 use crate::server::base::signals::{ServerSignal, SignalWatch};
-use crate::{alarm::Alarm, core::Core, serve::Remote};
+use crate::{core::Core, error::Failure};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
@@ -47,122 +48,52 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// loop of panics must not fill the log or keep a processor busy.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the main thread sleeps on, before there is a server and as long as there is one.
-pub struct Turns {
-    /// Rung when the plan has changed.
-    pub alarm: Arc<Alarm>,
-    /// What signals ask.
-    pub signals: SignalWatch,
-    /// The core's deadline.
-    pub timer: Timer,
-}
-
-/// What else may end the main thread's sleep.
-#[derive(Clone, Copy)]
-pub enum Rest {
-    /// A change around the control socket.
-    Watching,
-    /// Such a change, or it takes so long.
-    WatchingAtMost(Duration),
-    /// It takes so long.
-    AtMost(Duration),
-}
-
-impl Turns {
-    /// Sleeps until there is something to do, and does it. Returns the signals that have come; after
-    /// a panic, none yet.
-    ///
-    /// # Errors
-    /// When it can't sleep.
-    pub fn turn(
-        &mut self,
-        engine: &Arc<Engine>,
-        hooks: &Hooks,
-        watch: Option<&SocketWatch>,
-        limit: Option<Duration>,
-    ) -> io::Result<Vec<ServerSignal>> {
-        let turned = guard::job("a turn", || self.unguarded(engine, hooks, watch, limit));
-        turned.unwrap_or_else(|| {
-            // A signal may still end it.
-            let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
-            let pause = PollTimeout::try_from(PANIC_PAUSE).unwrap_or(PollTimeout::MAX);
-            let _ = poll(&mut fds, pause);
-            Ok(Vec::new())
-        })
-    }
-
-    fn unguarded(
-        &mut self,
-        engine: &Arc<Engine>,
-        hooks: &Hooks,
-        watch: Option<&SocketWatch>,
-        limit: Option<Duration>,
-    ) -> io::Result<Vec<ServerSignal>> {
-        self.timer.arm(engine.deadline())?;
-        let sockets = hooks.sockets();
-        let mut fds = vec![
-            PollFd::new(self.alarm.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.fd(), PollFlags::POLLIN),
-        ];
-        fds.extend((self.timer.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
-        let mut timeout = match limit {
-            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-            None => self.timer.timeout(),
-        };
-        if let Some(watch) = watch {
-            fds.extend(watch.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            fds.extend((watch.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
-            timeout = watch.timeout(timeout);
-        }
-        match poll(&mut fds, timeout) {
-            // Without memory it is as if something had happened: there may be some the next time.
-            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let mounted = fds.iter().any(|fd| has(fd, PollFlags::POLLPRI));
-        if let Some(watch) = watch.filter(|_| mounted) {
-            watch.mounted();
-        }
-        self.alarm.clear();
-        self.timer.clear();
-        engine.with(|core, cx| core.tick(cx));
-        hooks.exchange(engine);
-        Ok(std::iter::from_fn(|| self.signals.next()).collect())
-    }
-}
-
-fn has(fd: &PollFd, flag: PollFlags) -> bool {
-    fd.revents().is_some_and(|seen| seen.contains(flag))
-}
-
-/// The main thread of a server that answers.
+/// The main thread, before the server answers and as long as it does.
 pub struct MainThread {
     /// The server.
     pub holder: Arc<Holder>,
-    turns: Turns,
+    /// What signals ask.
+    signals: SignalWatch,
+    /// The core's deadline.
+    timer: Timer,
     watch: SocketWatch,
     /// A look at the control socket that is under way.
     looking: Option<Receiver<Found>>,
-    /// Both listeners' servers.
-    remotes: [Remote; 2],
 }
 
 impl MainThread {
     /// That of this server.
-    pub fn new(
-        holder: Arc<Holder>,
-        turns: Turns,
-        watch: SocketWatch,
-        remotes: [Remote; 2],
-    ) -> Self {
-        MainThread {
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new(holder: Arc<Holder>, watch: SocketWatch) -> io::Result<Self> {
+        Ok(MainThread {
             holder,
-            turns,
+            signals: SignalWatch::watch()?,
+            timer: Timer::new()?,
             watch,
             looking: None,
-            remotes,
+        })
+    }
+
+    /// Takes over what `state_load_cmd` prints, which lacks so many changes of a server before this.
+    /// There is no socket yet: that command would wait for ever for an answer of this server.
+    ///
+    /// # Errors
+    /// When a signal ends it.
+    pub fn load(&mut self, unsaved: u64) -> Result<(), Failure> {
+        let engine = self.holder.engine.clone();
+        engine.with(|core, cx| {
+            core.inherit_unsaved(unsaved);
+            core.start(cx);
+        });
+        while engine.with(|core, _| core.is_keeping()) {
+            let signals = self.sleep_and_work(false, None).map_err(cant)?;
+            if signals.contains(&ServerSignal::Stop) {
+                return Err(other("stopped while the saved tokens were being loaded"));
+            }
         }
+        Ok(())
     }
 
     /// Turns until the server is to end, or to be restarted: then true.
@@ -171,7 +102,7 @@ impl MainThread {
     /// Why it must end.
     pub fn run(&mut self) -> io::Result<bool> {
         while !self.holder.life.with(|life| life.is_over()) {
-            let done = guard::job("the main thread", || self.turn_and_serve(Rest::Watching));
+            let done = guard::job("the main thread", || self.turn_and_serve(None));
             done.transpose()?;
             let restart = &self.holder.restart;
             let wanted = restart.with(|restart| std::mem::take(&mut restart.wanted));
@@ -182,12 +113,12 @@ impl MainThread {
         Ok(false)
     }
 
-    /// One turn, and what follows from it.
+    /// One turn, of at most so long, and what follows from it.
     ///
     /// # Errors
     /// Why the server must end.
-    pub fn turn_and_serve(&mut self, rest: Rest) -> io::Result<()> {
-        for signal in self.turn(rest)? {
+    pub fn turn_and_serve(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        for signal in self.turn(true, limit)? {
             match signal {
                 ServerSignal::Stop => jobs::stop_by_signal(&self.holder),
                 ServerSignal::Reload => self.reload_by_signal(),
@@ -200,22 +131,70 @@ impl MainThread {
         Ok(())
     }
 
-    fn turn(&mut self, rest: Rest) -> io::Result<Vec<ServerSignal>> {
-        let (watch, limit) = match rest {
-            Rest::Watching => (Some(&self.watch), None),
-            Rest::WatchingAtMost(limit) => (Some(&self.watch), Some(limit)),
-            Rest::AtMost(limit) => (None, Some(limit)),
-        };
-        let (engine, hooks) = (&self.holder.engine, &self.holder.hooks);
-        let signals = self.turns.turn(engine, hooks, watch, limit);
-        let unsaved = engine.with(|core, _| core.unsaved());
+    /// A turn, and what the next server is to know of it. After a panic, no signal has come yet.
+    fn turn(&mut self, watches: bool, limit: Option<Duration>) -> io::Result<Vec<ServerSignal>> {
+        let turned = guard::job("a turn", || self.sleep_and_work(watches, limit));
+        let signals = turned.unwrap_or_else(|| {
+            // A signal may still end it.
+            let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
+            let pause = PollTimeout::try_from(PANIC_PAUSE).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut fds, pause);
+            Ok(Vec::new())
+        });
+        let unsaved = self.holder.engine.with(|core, _| core.unsaved());
         self.holder.socket.note_unsaved(unsaved);
         signals
     }
 
+    /// Sleeps until there is something to do, where it `watches` around the control socket, too, or
+    /// for so long; and does it. Returns the signals that have come.
+    fn sleep_and_work(
+        &mut self,
+        watches: bool,
+        limit: Option<Duration>,
+    ) -> io::Result<Vec<ServerSignal>> {
+        let Holder {
+            engine,
+            hooks,
+            alarm,
+            ..
+        } = &*self.holder;
+        self.timer.arm(engine.deadline())?;
+        let sockets = hooks.sockets();
+        let mut fds = vec![
+            PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.fd(), PollFlags::POLLIN),
+        ];
+        fds.extend((self.timer.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
+        let mut timeout = match limit {
+            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
+            None => self.timer.timeout(),
+        };
+        if watches {
+            fds.extend((self.watch.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend((self.watch.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
+            timeout = self.watch.timeout(timeout);
+        }
+        match poll(&mut fds, timeout) {
+            // Without memory it is as if something had happened: there may be some the next time.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Only the mounts are polled for that.
+        if fds.iter().any(|fd| has(fd, PollFlags::POLLPRI)) {
+            self.watch.mounted();
+        }
+        alarm.clear();
+        self.timer.clear();
+        engine.with(|core, cx| core.tick(cx));
+        hooks.exchange(engine);
+        Ok(self.signals())
+    }
+
     /// The signals that have arrived and aren't answered yet.
     pub fn signals(&self) -> Vec<ServerSignal> {
-        std::iter::from_fn(|| self.turns.signals.next()).collect()
+        std::iter::from_fn(|| self.signals.next()).collect()
     }
 
     /// SIGHUP.
@@ -319,17 +298,19 @@ impl MainThread {
 
     /// Has both servers answer the clients that have begun to ask, and admit no others.
     fn drain(&self) -> Vec<Receiver<()>> {
-        self.remotes.iter().map(Remote::drain).collect()
+        vec![self.holder.clients.drain(), self.holder.browsers.drain()]
     }
 
     /// [`MainThread::drain`] is over.
     pub fn resume(&self) {
-        self.remotes.iter().for_each(Remote::resume);
+        self.holder.clients.resume();
+        self.holder.browsers.resume();
     }
 
     /// Ends both servers, after the replies that they are writing.
     pub fn stop_servers(&self) {
-        self.remotes.iter().for_each(Remote::stop);
+        self.holder.clients.stop();
+        self.holder.browsers.stop();
     }
 
     /// Brings to an end what is under way, before a server stops that another may follow.
@@ -380,10 +361,14 @@ impl MainThread {
         while busy(&self.holder) {
             let left = give_up.saturating_duration_since(Instant::now());
             // Signals are nothing to it: it ends already.
-            if left.is_zero() || self.turn(Rest::AtMost(left)).is_err() {
+            if left.is_zero() || self.turn(false, Some(left)).is_err() {
                 return false;
             }
         }
         true
     }
+}
+
+fn has(fd: &PollFd, flag: PollFlags) -> bool {
+    fd.revents().is_some_and(|seen| seen.contains(flag))
 }

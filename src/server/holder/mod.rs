@@ -57,7 +57,7 @@ use std::{fs::File, io, sync::Arc};
 
 use sd_notify::NotifyState;
 
-use self::parts::{Parts, Place, Sockets};
+use self::parts::{Place, Servers, assemble};
 use self::state::{Holder, STACK};
 use self::{
     clients::Clients, handover::Succession, helpers::MonitorClient, main_thread::MainThread,
@@ -65,7 +65,6 @@ use self::{
 };
 use crate::control::{self, Control};
 use crate::core::{Core, CoreState};
-use crate::redirect::{self, Site};
 use crate::serve::{self, Listener};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
@@ -73,7 +72,7 @@ use crate::server::base::{guard, limits, runtime_files};
 use crate::server::ipc::{
     capability::Capabilities, memfd, monitor_messages::HolderLines, slots::SlotReader,
 };
-use crate::{error::Failure, paths, sys};
+use crate::{error::Failure, paths, redirect, sys};
 
 /// What a holder begins with.
 pub struct Beginning {
@@ -128,21 +127,27 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     sandbox.deny_calls();
     sandbox.tell();
 
-    let mut parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
-    parts.keeper.learn(text);
-    if let Some(state) = state {
-        parts.adopt(state.core);
-    }
-    parts.load(runtime_files::unsaved(&lock))?;
-    dump.map(|dump| parts.engine.with(|core, cx| core.restore(cx, dump)));
-    let sockets = parts.open(&address.socket, given, &mut left)?;
+    let unsaved = runtime_files::unsaved(&lock);
     let place = Place {
         address,
         lock,
         watch,
+        config_file,
+        restarts: 0,
+        sandbox,
+        monitor,
     };
-    let main = parts.finish(config_file, place, sockets, sandbox, 0);
-    serve(main?, |holder| {
+    let assembled = assemble(place, config, redirects, lines.events);
+    let (mut main, servers) = assembled.map_err(cant)?;
+    let holder = main.holder.clone();
+    holder.keeper.learn(text);
+    if let Some(state) = state {
+        holder.adopt(state.core);
+    }
+    main.load(unsaved)?;
+    dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
+    let control = holder.open(given, &mut left)?;
+    serve(main, servers, control, |holder| {
         left.forget();
         checkpoints::store(holder);
         // What was taken over may go on.
@@ -202,20 +207,24 @@ pub fn succeed(
     let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
     monitor.learn(Capabilities::new(handover.old_grants));
     monitor.learn(Capabilities::new(handover.grants));
-    let parts = Parts::new(config, redirects, lines.events, monitor).map_err(cant)?;
-    let hooks = parts.hooks.adopt(handover.hooks, &mut fds);
-    hooks.map_err(cant)?;
-    parts.keeper.succeed(handover.config);
-    parts.succeed(core, killed);
-    let sockets = parts.reopen(&address.socket, control, handover.given, restricted);
-    let restarts = handover.restarts.saturating_add((!killed).into());
     let place = Place {
         address,
         lock,
         watch,
+        config_file,
+        restarts: handover.restarts.saturating_add((!killed).into()),
+        sandbox,
+        monitor,
     };
-    let main = parts.finish(config_file, place, sockets, sandbox, restarts)?;
-    serve(main, |holder| {
+    let assembled = assemble(place, config, redirects, lines.events);
+    let (main, servers) = assembled.map_err(cant)?;
+    let holder = &main.holder;
+    let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
+    hooks.map_err(cant)?;
+    holder.keeper.succeed(handover.config);
+    holder.succeed(core, killed);
+    let control = holder.reopen(control, handover.given, restricted)?;
+    serve(main, servers, control, |holder| {
         checkpoints::store(holder);
         // Only now is it of no more use.
         checkpoints.iter().chain([&state]).for_each(memfd::discard);
@@ -230,18 +239,33 @@ fn core_of(checkpoints: &[File]) -> Result<CoreState, Failure> {
 
 /// Serves until the end, and ends well. `answers` is called when it answers for the first time.
 fn serve(
-    (mut main, sockets): (MainThread, Sockets),
+    mut main: MainThread,
+    servers: Servers,
+    control: Listener,
     answers: impl FnOnce(&Arc<Holder>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let holder = main.holder.clone();
+    holder.engine.with(|core, cx| core.publish(cx));
+    let sites = holder.redirects.with(|it| it.sites()).map_err(cant)?;
     if let Err(error) = holder.keeper.begin(&holder.engine) {
         log::warn!("the state is lost should the token holder be killed: {error}");
     }
     checkpoints::guard(&holder);
-    let threads = [
-        serve_clients(&holder, sockets.control, sockets.clients).map_err(cant)?,
-        serve_browsers(&holder, sockets.sites, sockets.pages, sockets.browsers).map_err(cant)?,
-    ];
+    let Servers {
+        clients,
+        browsers,
+        pages,
+    } = servers;
+    let answering = Control::new(Clients::new(holder.clone()));
+    let limits = control::limits(limits::descriptors());
+    let endpoint = Endpoint(holder.engine.clone());
+    let clients = spawn(&holder, "control", "control socket", move || {
+        serve::run(vec![control], answering, limits, clients)
+    });
+    let browsers = spawn(&holder, "redirect", "redirect listener", move || {
+        redirect::run(sites, endpoint, pages, browsers)
+    });
+    let threads = [clients.map_err(cant)?, browsers.map_err(cant)?];
     // Check once: changes before the watch began raise no event.
     main.first_look().map_err(cant)?;
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
@@ -284,54 +308,24 @@ fn serve(
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
 }
 
-fn serve_clients(
+/// Has a thread of this name serve. A server without one of its listeners ends, and saves what it has.
+fn spawn(
     holder: &Arc<Holder>,
-    listener: UnixListener,
-    inbox: serve::Inbox,
+    name: &str,
+    what: &'static str,
+    serve: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let listener = Listener::unix(listener)?;
-    let control = Control::new(Clients::new(holder.clone()));
-    let theirs = holder.clone();
-    let limits = control::limits(limits::descriptors());
-    spawn("control", move || {
-        let outcome = guard::job("the control socket's thread", || {
-            serve::run(vec![listener], control, limits, inbox)
-        });
-        ended(&theirs, "control socket", outcome);
-    })
-}
-
-fn serve_browsers(
-    holder: &Arc<Holder>,
-    sites: Vec<Site>,
-    pages: Arc<redirect::Pages>,
-    inbox: serve::Inbox,
-) -> io::Result<JoinHandle<()>> {
-    let endpoint = Endpoint(holder.engine.clone());
-    let theirs = holder.clone();
-    spawn("redirect", move || {
-        let outcome = guard::job("the redirect listener's thread", || {
-            redirect::run(sites, endpoint, pages, inbox)
-        });
-        ended(&theirs, "redirect listener", outcome);
-    })
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let holder = holder.clone();
     let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
-    thread.spawn(work)
-}
-
-/// A server without one of its listeners ends, and saves what it has; `None` is a panic.
-fn ended(holder: &Holder, what: &str, outcome: Option<io::Result<()>>) {
-    match outcome {
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
-            log::error!("the {what} has ended: {error}");
-            holder.stop();
+    thread.spawn(move || {
+        match guard::job(&format!("the {what}'s thread"), serve) {
+            Some(Ok(())) => return,
+            Some(Err(error)) => log::error!("the {what} has ended: {error}"),
+            // The panic is in the log.
+            None => {}
         }
-        None => holder.stop(),
-    }
+        holder.stop();
+    })
 }
 
 /// Leaves state and sockets with the service manager; nothing is served any more. What can't be

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 use std::{cell::Cell, io, os::fd::AsFd, sync::mpsc::sync_channel};
 
-use super::main_thread::{MainThread, Rest};
+use super::main_thread::MainThread;
 use super::trial::{describe, try_program};
 use super::{handover::NewConfig, jobs, life::LifeRequest, state::Holder};
 use crate::core::Core;
@@ -92,7 +92,7 @@ fn wait_until(
             return Ok(false);
         }
         // Clients must find the socket meanwhile, too.
-        main.turn_and_serve(Rest::WatchingAtMost(left))?;
+        main.turn_and_serve(Some(left))?;
         if main.holder.is_stopping() {
             return Err(io::Error::other("it ends"));
         }

@@ -26,6 +26,8 @@ pub struct Holder {
     pub files: Arc<TokenFiles>,
     /// The clients of the control socket and of the restricted ones.
     pub clients: Remote,
+    /// The browsers at the redirect listeners.
+    pub browsers: Remote,
     /// The control socket.
     pub socket: ControlSocket,
     /// The restricted sockets.
