@@ -98,17 +98,21 @@ pub fn address() -> Result<Address, Failure> {
     }
 }
 
-/// The same for a client. One that cron started knows no runtime directory: where no socket is, it
-/// looks in the usual one, too.
+/// The same for a client, which looks at the [`usual`] place where no socket is.
 pub fn client_address() -> Result<Address, Failure> {
     let address = address()?;
-    let known = address.named || absolute("XDG_RUNTIME_DIR").is_some();
-    if known || address.socket.exists() {
-        return Ok(address);
+    match usual(&address) {
+        Some(usual) if !address.socket.exists() && usual.socket.exists() => Ok(usual),
+        _ => Ok(address),
     }
-    let usual = Address::in_dir(format!("/run/user/{}/pizauth", Uid::effective()).into());
-    let usual = Some(usual).filter(|usual| usual.socket.exists());
-    Ok(usual.unwrap_or(address))
+}
+
+/// Where the socket of most users is, for a client that knows no runtime directory, such as one that
+/// cron(8) started.
+pub fn usual(address: &Address) -> Option<Address> {
+    let known = address.named || absolute("XDG_RUNTIME_DIR").is_some();
+    let dir = format!("/run/user/{}/pizauth", Uid::effective());
+    (!known).then(|| Address::in_dir(dir.into()))
 }
 
 impl Address {

@@ -444,7 +444,7 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
         input.truncate(have.saturating_add(count));
         if count == 0 {
             // Whole, or the server has hung up: what has come by then says which.
-            return parse_reply(std::mem::take(input));
+            return parse_reply(input);
         }
     }
 }
@@ -512,7 +512,7 @@ impl<S: Read + Write> Replies<S> {
         };
         let rest = self.input.split_off(length);
         let reply = std::mem::replace(&mut self.input, rest);
-        parse_reply(SecretBytes::new(reply)).map(Some)
+        parse_reply(&mut SecretBytes::new(reply)).map(Some)
     }
 
     /// How long the first reply is, head and body, once all of it is here.
@@ -525,12 +525,12 @@ impl<S: Read + Write> Replies<S> {
     }
 }
 
-/// The body of a whole reply, which `input` is.
+/// The body of a whole reply, which `input` is; it stays what it is when that fails.
 ///
 /// # Errors
 /// The server's own, or why this is no reply.
-pub fn parse_reply(mut input: SecretBytes) -> Result<SecretBytes, Failure> {
-    let (code, length, body) = match split_head(&input) {
+pub fn parse_reply(input: &mut SecretBytes) -> Result<SecretBytes, Failure> {
+    let (code, length, body) = match split_head(input) {
         Ok(Some(head)) => head,
         Ok(None) => return Err(Failure::new(Exit::NoServer, HUNG_UP)),
         Err(why) => return Err(trouble(&why)),
@@ -542,7 +542,7 @@ pub fn parse_reply(mut input: SecretBytes) -> Result<SecretBytes, Failure> {
     match code {
         "0" => {
             input.drain(..start);
-            Ok(input)
+            Ok(std::mem::take(input))
         }
         code => {
             let exit = code.parse().map_or(Exit::Other, Exit::from_code);
@@ -789,14 +789,17 @@ mod tests {
     fn replies_come_back_and_a_short_one_is_an_error() {
         let token = Reply::Token(Arc::new(Secret::new("t0ken".into())));
         let bytes = encode_reply(&token);
-        let whole = SecretBytes::new(bytes.to_vec());
-        assert_eq!(parse_reply(whole).unwrap().as_slice(), b"t0ken");
+        let mut whole = SecretBytes::new(bytes.to_vec());
+        assert_eq!(parse_reply(&mut whole).unwrap().as_slice(), b"t0ken");
         for end in 0..bytes.len() {
-            let failure = parse_reply(SecretBytes::new(bytes[..end].to_vec())).unwrap_err();
+            let mut cut = SecretBytes::new(bytes[..end].to_vec());
+            let failure = parse_reply(&mut cut).unwrap_err();
             assert_eq!(failure.exit, Exit::NoServer);
+            // So that one can tell what else it is.
+            assert_eq!(cut.as_slice(), &bytes[..end]);
         }
         let failure = Failure::new(Exit::TryLater, "what").hint("do this");
-        let bytes = encode_reply(&Reply::Failure(failure.clone()));
-        assert_eq!(parse_reply(bytes).unwrap_err(), failure);
+        let mut bytes = encode_reply(&Reply::Failure(failure.clone()));
+        assert_eq!(parse_reply(&mut bytes).unwrap_err(), failure);
     }
 }

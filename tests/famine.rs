@@ -372,8 +372,9 @@ fn a_full_disk_costs_nothing_that_is_held() {
     }
 }
 
-/// What service managers and containers take from the tree of files: /proc, and writing where programs
-/// are (ProtectSystem=full, systemd.exec(5)).
+/// What service managers and containers take from the tree of files, as systemd.exec(5) has it: /proc,
+/// writing where programs are (ProtectSystem=full) or anywhere but at home (strict), what others have in
+/// /tmp (PrivateTmp), and other users (PrivateUsers).
 #[test]
 fn a_tree_with_less_in_it_is_enough() {
     if !can("a_tree_with_less_in_it_is_enough", "unshare") {
@@ -383,6 +384,12 @@ fn a_tree_with_less_in_it_is_enough() {
     for mounts in [
         "mount -t tmpfs none /proc",
         "for dir in /usr /etc; do mount --bind $dir $dir && mount -o remount,bind,ro $dir; done",
+        "mount --bind ${HOME%/*} ${HOME%/*} && mount -o remount,bind,ro / && ! touch /usr/new 2>/dev/null",
+        "both=\"${HOME%/*} ${0%/*}\"; mount -t tmpfs none /mnt && \
+         for dir in $both; do mkdir -p /mnt$dir && mount --bind $dir /mnt$dir; done && \
+         mount -t tmpfs none /tmp && mount -t tmpfs none /var/tmp && \
+         for dir in $both; do mkdir -p $dir && mount --bind /mnt$dir $dir; done",
+        "exec unshare --user --map-root-user \"$0\" \"$@\"",
     ] {
         let directory = tempfile::tempdir().expect("a directory");
         let mut daemon = apart(directory.path(), mounts, &provider.account("work"));
@@ -394,6 +401,55 @@ fn a_tree_with_less_in_it_is_enough() {
         assert_eq!(daemon.token("work"), token, "{mounts}");
         daemon.shutdown();
     }
+}
+
+/// Whoever is started by cron(8) knows no runtime directory; the server is in the usual one.
+#[test]
+fn a_client_that_cron_starts_finds_the_server() {
+    if !can("a_client_that_cron_starts_finds_the_server", "unshare") {
+        return;
+    }
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let runtime_dir = daemon.path("run");
+    let binary = std::env::var("PIZAUTH_UNDER_TEST")
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_pizauth").into());
+    let script = "mount -t tmpfs none /run && mkdir -p /run/user/$(id -u) && \
+                  mount --bind \"$0\" /run/user/$(id -u) && exec \"$@\"";
+    let mut cron = Command::new("unshare");
+    cron.args(["-m", "/bin/sh", "-c", script]);
+    cron.arg(&runtime_dir).args([&*binary, "show", "work"]);
+    let environment = [
+        ("PATH", "/usr/bin:/bin"),
+        ("HOME", "/"),
+        ("SHELL", "/bin/sh"),
+    ];
+    let output = cron.env_clear().envs(environment).output().expect("to run");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "at-1\n",
+        "{output:?}"
+    );
+    // Where there is none either, it says where it looked.
+    let mut nowhere = Command::new("unshare");
+    nowhere.args([
+        "-m",
+        "/bin/sh",
+        "-c",
+        "mount -t tmpfs none /run && exec \"$@\"",
+        "sh",
+    ]);
+    nowhere
+        .args([&*binary, "show", "work"])
+        .env_clear()
+        .envs(environment);
+    let output = nowhere.output().expect("to run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    let uid = nix::unistd::Uid::current();
+    assert!(said.contains(&format!("/run/user/{uid}/pizauth")), "{said}");
 }
 
 /// Another file system over the runtime directory hides the socket from everybody: there is one in it

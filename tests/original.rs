@@ -328,6 +328,27 @@ fn restore_waits_for_a_server_that_is_just_starting() {
     }
 }
 
+/// A service manager may be quicker than the daemon that it ends.
+#[test]
+fn restore_outlives_a_server_that_is_just_ending() {
+    let (provider, mut daemon, original) = switched();
+    let dump = original.dump();
+    drop(original);
+    fs::remove_file(daemon.socket_path()).unwrap();
+    let dying = UnixListener::bind(daemon.socket_path()).unwrap();
+    let mut restoring = daemon.spawn(&["restore"]);
+    restoring.feed(&dump);
+    // It has read all, and dies.
+    let mut client = dying.accept().unwrap().0;
+    client.read_exact(&mut vec![0; dump.len()]).unwrap();
+    fs::remove_file(daemon.socket_path()).unwrap();
+    drop((client, dying));
+    daemon.start();
+    restoring.finish().ok();
+    assert_eq!(daemon.token("work"), "old-1");
+    assert!(provider.requests(TOKEN).is_empty());
+}
+
 #[test]
 fn restart_takes_the_originals_place_with_its_tokens() {
     let (provider, mut daemon, original) = switched();

@@ -296,7 +296,10 @@ fn connect() -> Result<UnixStream, Failure> {
                         format!("there is no {}: begin with `pizauth setup`", file.display())
                     }
                 };
-                let hint = format!("{start}; it isn't at {place}");
+                let usual = paths::usual(&address).filter(|it| it.socket != address.socket);
+                let usual =
+                    usual.map_or(String::new(), |it| format!(" or {}", it.socket.display()));
+                let hint = format!("{start}; it isn't at {place}{usual}");
                 Err(no_server(ABSENT).hint(hint))
             }
             ErrorKind::WouldBlock => Err(wire::silence()),

@@ -13,7 +13,8 @@ use crate::{
     wire::{self, Request},
 };
 
-/// How long to wait for a server that has been started at the same moment, as units do it.
+/// How long to wait for a server that has been started at the same moment, as units do it, perhaps
+/// in the place of one that is just ending.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often to look meanwhile.
@@ -32,9 +33,15 @@ pub(super) fn run() -> Result<(), Failure> {
     let give_up = Instant::now() + START_TIMEOUT;
     loop {
         match ask(&request) {
-            Err(failure) if failure.what == ABSENT && Instant::now() < give_up => {}
+            Err(failure) if is_change(&failure) && Instant::now() < give_up => {}
             outcome => return outcome.map(drop),
         }
         thread::sleep(START_POLL);
     }
+}
+
+/// Whether nothing listens yet, or somebody just doesn't any more. Nothing is restored twice: what is
+/// held by then is as new.
+fn is_change(failure: &Failure) -> bool {
+    [ABSENT, wire::HUNG_UP].contains(&&*failure.what)
 }

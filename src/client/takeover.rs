@@ -34,7 +34,7 @@ const END_POLL: Duration = Duration::from_millis(20);
 const SUPERVISORS: [(&str, &str); 5] = [
     ("dinit", "dinitctl restart pizauth"),
     ("runsv", "sv restart pizauth"),
-    ("s6-supervise", "s6-svc -r SERVICE"),
+    ("s6-supervise", "s6-svc -wr -r SERVICE"),
     ("supervise-daemo", "rc-service pizauth restart"),
     ("supervisord", "supervisorctl restart pizauth"),
 ];

@@ -200,7 +200,8 @@ fn answer(state: &mut State, asked: &[u8]) -> Vec<u8> {
         ("revoke", None) => unknown(&about),
         ("shutdown", _) => String::new(),
         ("status", _) => status(&state.accounts),
-        (command, _) => format!("error:Unknown command '{command}'"),
+        // Which of its words it repeats is its own business: here none of a first line's end.
+        (command, _) => format!("error:Unknown command '{}'", command.trim()),
     };
     text.into_bytes()
 }
