@@ -14,7 +14,7 @@ use crate::{
 
 /// How many descriptors clients leave to the redirect port, providers, commands and files, if there
 /// are twice as many.
-const OTHER_DESCRIPTORS: usize = 512;
+const OTHER_DESCRIPTORS: usize = 1024;
 
 /// What the sockets may cost a server with so many descriptors: connections for a machine full of
 /// mail programs that all start at once, a dump to restore, and five seconds for what takes a

@@ -4,7 +4,7 @@
 //! A connection sends a request, gets a reply and is closed; or it is parked until another thread
 //! answers it through a [`Remote`]. Nobody else pays for a silent, slow or hostile peer: every
 //! wait has an absolute deadline, every buffer a bound, and each listener a share of its own: when
-//! that is full, the connection that has been silent longest leaves, or the one that has waited longest.
+//! that is full, the first of the connections leaves that are still asking, or of those that wait.
 
 mod connection;
 mod poller;
@@ -62,7 +62,7 @@ impl ConnId {
 /// How many connections may have come in by a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    /// Those that aren't parked; one more, and the one silent longest is dropped for it.
+    /// Those that aren't parked; one more, and the first of them is dropped for it.
     pub connections: usize,
     /// Those that are parked; one more, and the first of them gets [`Unparked::Crowded`].
     pub parked: usize,
@@ -586,7 +586,7 @@ impl<S: Service> Server<S> {
                 self.evict(index);
             }
             let by = self.now.checked_add(self.limits.read_timeout);
-            let mut connection = Connection::new(id, index, socket, transport, conn, self.now, by);
+            let mut connection = Connection::new(id, index, socket, transport, conn, by);
             // The request is often here already: it is answered without a look at what is ready.
             let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);
             self.settle(connection, fate);
@@ -595,13 +595,22 @@ impl<S: Service> Server<S> {
 
     /// Drops the connection of a listener whose loss hurts least; `false` without one to drop.
     fn evict(&mut self, listener: usize) -> bool {
-        let victim = self.crowds.get(&listener).and_then(Crowd::least);
-        let Some(connection) = victim.and_then(|id| self.connections.remove(&id)) else {
-            return false;
-        };
-        log::debug!("too many connections: the one that was silent longest is dropped");
-        self.let_go(connection);
-        true
+        loop {
+            let victim = self.crowds.get(&listener).and_then(Crowd::least);
+            let Some(mut connection) = victim.and_then(|id| self.connections.remove(&id)) else {
+                return false;
+            };
+            // Its request may have arrived since it was looked at.
+            let before = connection.worth();
+            let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);
+            if fate == Fate::Keep && connection.worth() != before {
+                self.settle(connection, fate);
+                continue;
+            }
+            log::debug!("too many connections: the first of them is dropped");
+            self.let_go(connection);
+            return true;
+        }
     }
 
     /// Out of descriptors: frees one, or takes one connection off the backlog and closes it.

@@ -1,12 +1,17 @@
 //! What a client may take before anything is known of it: a restricted socket's clients never take
 //! the user's own place, descriptors or memory, and hear no more than they are meant to.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use url::{Position, Url};
+
 use crate::faults::starved;
 use crate::support::PATIENCE;
+use crate::support::browser;
 use crate::support::daemon::Daemon;
 use crate::support::provider::{Provider, Scripted};
 use crate::support::wait;
@@ -220,5 +225,47 @@ fn a_restricted_socket_tells_nobody_how_to_sign_in() {
             verb != "status" || said.contains("\"sign_in\":\"pending\""),
             "{said}"
         );
+    }
+}
+
+/// Between a browser's connection and its request others come, and go on saying something.
+#[test]
+fn no_flood_drops_a_callback() {
+    let provider = Provider::start();
+    let names: Vec<String> = (0..30).map(|number| format!("work{number}")).collect();
+    let accounts: Vec<_> = names.iter().map(|name| provider.account(name)).collect();
+    let mut daemon = Daemon::new(&accounts.concat());
+    daemon.start();
+    let mut flood: VecDeque<TcpStream> = VecDeque::new();
+    for name in &names {
+        let callback = browser::callback_of(&daemon.authorization_url(name));
+        let callback = Url::parse(&callback).unwrap();
+        let connect = || {
+            let port = callback.port().unwrap();
+            let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream
+        };
+        let get = |mut stream: TcpStream, target: &str| {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).unwrap();
+            said
+        };
+        let browser = connect();
+        flood.extend((0..80).map(|_| connect()));
+        for stream in &mut flood {
+            // Those that were dropped already can't.
+            let _ = stream.write_all(b"G");
+        }
+        // All of that has been seen when this is answered, and then come a few more.
+        get(connect(), "/nothing");
+        flood.extend((0..4).map(|_| connect()));
+        get(connect(), "/nothing");
+        flood.drain(..flood.len() - 80);
+        let said = get(browser, &callback[Position::BeforePath..]);
+        assert!(said.starts_with("HTTP/1.1 303 "), "{name}: {said}");
+        daemon.token(name);
     }
 }

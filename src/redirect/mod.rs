@@ -22,23 +22,24 @@ pub use page::SignInPage;
 pub use pages::Pages;
 pub use tls::Identity;
 
-/// How many browsers one loopback address may have, and all others together: what keeps one of them
-/// busy keeps nobody from the other.
-const SHARE: Share = Share {
-    connections: 64,
-    parked: 32,
-};
-
-/// What a stranger on the loopback interface may cost us. A browser opens a handful of connections
-/// and needs milliseconds, so all of these are generous.
-const LIMITS: Limits = Limits {
-    first: SHARE,
-    others: SHARE,
-    // The two more are an empty line that may come first.
-    max_input: http::MAX_HEAD + http::MAX_BODY + 2,
-    read_timeout: Duration::from_secs(10),
-    write_timeout: Duration::from_secs(10),
-};
+/// What strangers on the loopback interface may cost a server with so many descriptors. One address
+/// has as much as all others together: what keeps one of them busy keeps nobody from the other. The
+/// first connections make way in a crowd, so as many are kept as come in while a browser says what it
+/// wants: it needs milliseconds, unless the machine is busy.
+fn limits(descriptors: usize) -> Limits {
+    let share = Share {
+        connections: (descriptors / 16).clamp(8, 256),
+        parked: 32,
+    };
+    Limits {
+        first: share,
+        others: share,
+        // The two more are an empty line that may come first.
+        max_input: http::MAX_HEAD + http::MAX_BODY + 2,
+        read_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(10),
+    }
+}
 
 /// How long a browser waits for the exchange: a little longer than a request to a token endpoint
 /// may take.
@@ -112,7 +113,7 @@ pub trait CallbackHandler {
     fn left(&mut self, _id: ConnId) {}
 }
 
-/// Serves these ports until [`serve::Remote::stop`].
+/// Serves these ports until [`serve::Remote::stop`], in a process that may have so many `descriptors`.
 ///
 /// # Errors
 /// When a socket can't be made non-blocking, and those of [`serve::run`].
@@ -121,8 +122,10 @@ pub fn run(
     endpoint: impl CallbackHandler,
     pages: Arc<Pages>,
     inbox: Inbox,
+    descriptors: usize,
 ) -> io::Result<()> {
-    run_with(LIMITS, WAIT_TIMEOUT, sites, endpoint, pages, inbox)
+    let limits = limits(descriptors);
+    run_with(limits, WAIT_TIMEOUT, sites, endpoint, pages, inbox)
 }
 
 fn run_with(

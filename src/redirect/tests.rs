@@ -13,6 +13,9 @@ use crate::serve::{Remote, remote};
 /// How long a test waits for what must happen before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The descriptors of an ordinary server.
+const MANY: usize = 8192;
+
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length";
 
 /// A scripted endpoint with the paths `/` and `/cb`; its answer is in the parameters.
@@ -77,7 +80,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        Self::start_with(LIMITS, WAIT_TIMEOUT)
+        Self::start_with(limits(MANY), WAIT_TIMEOUT)
     }
 
     fn start_with(limits: Limits, wait_timeout: Duration) -> Self {
@@ -498,18 +501,22 @@ fn waiting_browsers_get_the_outcome() {
 #[test]
 fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     let wait = "GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let hurried = Server::start_with(LIMITS, Duration::from_millis(1));
+    let hurried = Server::start_with(limits(MANY), Duration::from_millis(1));
     for (state, reason) in [("wait", false), ("stuck", true)] {
         let request = format!("GET /?state={state} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         let page = hurried.follow(hurried.say(&request));
         assert_eq!(status(&page), "202");
         assert_eq!(page.contains("no route to host"), reason, "{page}");
     }
+    let share = Share {
+        parked: 0,
+        ..limits(MANY).first
+    };
     let crowded = Server::start_with(
         Limits {
-            first: Share { parked: 0, ..SHARE },
-            others: Share { parked: 0, ..SHARE },
-            ..LIMITS
+            first: share,
+            others: share,
+            ..limits(MANY)
         },
         WAIT_TIMEOUT,
     );

@@ -43,8 +43,9 @@ pub(super) struct Filed {
     pub worth: Option<Option<Worth>>,
 }
 
-/// What the loss of a connection would cost: by its kind, then by when a byte last went either way.
-pub(super) type Worth = (u8, Instant);
+/// What the loss of a connection would cost, by its kind. It doesn't depend on what the peer says: who
+/// keeps saying a little would outlive those who are about to say all.
+pub(super) type Worth = u8;
 
 enum Phase {
     /// The request is arriving.
@@ -78,8 +79,6 @@ pub(super) struct Connection<C> {
     written: usize,
     /// When the output must be gone; `Some` while there is any.
     write_by: Option<Instant>,
-    /// When a byte last went either way.
-    stirred: Instant,
     /// The peer sends no more.
     ended: bool,
     /// All that had arrived was read.
@@ -102,7 +101,6 @@ impl<C> Connection<C> {
         socket: Socket,
         transport: Option<Box<dyn Transport>>,
         conn: C,
-        now: Instant,
         by: Option<Instant>,
     ) -> Self {
         Connection {
@@ -117,7 +115,6 @@ impl<C> Connection<C> {
             output: Vec::new(),
             written: 0,
             write_by: None,
-            stirred: now,
             ended: false,
             drained: false,
             excess: false,
@@ -144,13 +141,12 @@ impl<C> Connection<C> {
     /// What the loss of this connection would cost, unless it is parked; the least is dropped when
     /// there are too many.
     pub(super) fn worth(&self) -> Option<Worth> {
-        let class = match self.phase {
-            Phase::Lingering { .. } => 0,
-            Phase::Reading { .. } => 1,
-            Phase::Replying => 2,
-            Phase::Parked { .. } => return None,
-        };
-        Some((class, self.stirred))
+        match self.phase {
+            Phase::Lingering { .. } => Some(0),
+            Phase::Reading { .. } => Some(1),
+            Phase::Replying => Some(2),
+            Phase::Parked { .. } => None,
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -269,7 +265,6 @@ impl<C> Connection<C> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
                 Err(error) => return self.abandon(turn, &error),
             };
-            self.stirred = turn.now;
             let (service, conn) = (&mut *turn.service, &mut self.conn);
             let (input, ended) = (&mut self.input, self.ended);
             let next = guarded(|| service.received(conn, input, ended)).unwrap_or(Next::Close);
@@ -355,7 +350,7 @@ impl<C> Connection<C> {
 
     /// Writes what can be written; a reply's last byte ends the conversation.
     fn flush<S>(&mut self, turn: &mut Turn<S>) -> Fate {
-        match self.write_all(turn.now) {
+        match self.write_all() {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
             Err(_) => return Fate::Drop,
@@ -371,7 +366,7 @@ impl<C> Connection<C> {
         }
     }
 
-    fn write_all(&mut self, now: Instant) -> io::Result<()> {
+    fn write_all(&mut self) -> io::Result<()> {
         while let Some(rest) = self
             .output
             .get(self.written..)
@@ -382,7 +377,6 @@ impl<C> Connection<C> {
                 Some(transport) => transport.write(&self.socket, rest)?,
             };
             self.written += written;
-            self.stirred = now;
         }
         self.transport
             .as_mut()

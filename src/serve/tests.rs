@@ -20,6 +20,8 @@ enum Event {
 /// A line in, an answer out.
 struct Echo {
     events: Sender<Event>,
+    /// Ends a `block`.
+    release: Receiver<()>,
 }
 
 impl Service for Echo {
@@ -46,6 +48,11 @@ impl Service for Echo {
                     "soon" => Next::Park(Some(Duration::from_millis(1))),
                     _ => Next::Stream(b"first,".to_vec()),
                 }
+            }
+            "block" => {
+                let _ = self.events.send(Event::Parked(*id));
+                let _ = self.release.recv_timeout(PATIENCE);
+                Next::Close
             }
             "big" => Next::Reply(vec![b'x'; 8 << 20]),
             "panic" => panic!("on purpose"),
@@ -85,6 +92,7 @@ struct Server {
     port: u16,
     remote: Remote,
     events: Receiver<Event>,
+    release: Sender<()>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -97,13 +105,18 @@ impl Server {
         let listeners = vec![Listener::unix(unix).unwrap(), Listener::tcp(tcp).unwrap()];
         let (sender, events) = mpsc::channel();
         let (remote, inbox) = remote().unwrap();
-        let service = Echo { events: sender };
+        let (release, released) = mpsc::channel();
+        let service = Echo {
+            events: sender,
+            release: released,
+        };
         let thread = std::thread::spawn(move || run(listeners, service, limits, inbox));
         Server {
             directory,
             port,
             remote,
             events,
+            release,
             thread: Some(thread),
         }
     }
@@ -249,12 +262,60 @@ fn silent_clients_cost_nobody_anything() {
         assert_eq!(ask(server.unix(), &format!("{round}\n")), round.to_string());
     }
     let last = silent.pop().unwrap();
-    assert_eq!(
-        rest(silent.remove(0)),
-        "",
-        "the one silent longest had to go"
-    );
+    assert_eq!(rest(silent.remove(0)), "", "the first had to go");
     assert_eq!(ask(last, "late\n"), "late");
+}
+
+/// However often others say a little, they outlive nobody who came after them.
+#[test]
+fn who_keeps_saying_a_little_gains_nothing_by_it() {
+    let server = Server::start(Limits {
+        first: share(4, 8),
+        ..LIMITS
+    });
+    // What was there before this was answered has been seen.
+    let settle = || assert_eq!(ask(server.tcp(), "x\n"), "x");
+    let mut crowd: Vec<_> = (0..4).map(|_| server.unix()).collect();
+    for number in 0..20 {
+        let late = server.unix();
+        settle();
+        for stream in &mut crowd {
+            // Whoever was dropped already can't say it.
+            let _ = stream.write_all(b"x");
+        }
+        settle();
+        crowd.push(server.unix());
+        crowd.remove(0);
+        settle();
+        assert_eq!(ask(late, &format!("{number}\n")), number.to_string());
+    }
+}
+
+/// A request that has arrived is answered, though its connection's place was wanted before that was
+/// seen.
+#[test]
+fn a_request_that_has_arrived_is_answered_in_any_crowd() {
+    let server = Server::start(Limits {
+        first: share(2, 8),
+        ..LIMITS
+    });
+    let mut browser = server.unix();
+    assert_eq!(ask(server.unix(), "x\n"), "x");
+    let block = |mut stream: Box<dyn Write>| {
+        stream.write_all(b"block\n").unwrap();
+        stream
+    };
+    let first = block(Box::new(server.tcp()));
+    server.parked();
+    // All of these are accepted in one go.
+    let second = block(Box::new(server.unix()));
+    let crowd: Vec<_> = (0..10).map(|_| server.unix()).collect();
+    server.release.send(()).unwrap();
+    server.parked();
+    browser.write_all(b"hello\n").unwrap();
+    server.release.send(()).unwrap();
+    assert_eq!(rest(browser), "hello");
+    drop((first, second, crowd));
 }
 
 #[test]

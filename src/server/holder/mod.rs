@@ -263,7 +263,7 @@ fn serve(
         serve::run(vec![control], answering, limits, clients)
     });
     let browsers = spawn(&holder, "redirect", "redirect listener", move || {
-        redirect::run(sites, endpoint, pages, browsers)
+        redirect::run(sites, endpoint, pages, browsers, limits::descriptors())
     });
     let threads = [clients.map_err(cant)?, browsers.map_err(cant)?];
     // Check once: changes before the watch began raise no event.

@@ -30,8 +30,11 @@ impl redirect::CallbackHandler for Endpoint {
 
     fn has_path(&self, scheme: Scheme, path: &str) -> bool {
         // Some browsers and providers add or drop the last slash.
-        let bare = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
-        self.any_redirect(scheme, |uri| bare(uri.path()) == bare(path))
+        let bare = path.strip_suffix('/').unwrap_or(path);
+        self.any_redirect(scheme, |uri| {
+            let known = uri.path();
+            known.strip_suffix('/').unwrap_or(known) == bare
+        })
     }
 
     fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply {
