@@ -63,6 +63,8 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
         }),
         refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
         refresh_origins: None,
+        refresh_ends: None,
+        other_user: None,
         obtained,
         original: false,
     });

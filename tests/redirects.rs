@@ -305,6 +305,11 @@ fn row_89_tokens_of_another_user_are_named() {
                 daemon.run(&["refresh", "work"]).ok();
                 daemon.eventually(&["show", "work"], |output| output.stdout == "new\n");
                 assert!(daemon.run(&["status"]).ok().contains(&said));
+                // So it is after a restart, and where a dump was restored.
+                daemon.run(&["restart"]).ok();
+                assert!(daemon.run(&["status"]).ok().contains(&said));
+                daemon.restart();
+                assert!(daemon.run(&["status"]).ok().contains(&said));
             }
             None => {
                 assert!(!page.text().contains("Warning"), "{claims}");

@@ -478,7 +478,8 @@ impl Account {
         let due = match phase {
             Phase::Waiting => match &grant.access {
                 Some(access) => {
-                    schedule::refresh_at(&self.policy, grant.obtained.instant, access.expires)
+                    let (obtained, ends) = (grant.obtained.instant, self.refresh_ends());
+                    schedule::refresh_at(&self.policy, obtained, access.expires, ends)
                 }
                 None => Instant::from_millis(0),
             },
@@ -489,19 +490,28 @@ impl Account {
                 failed,
                 jitter,
                 wanted: false,
-            } => failed.after(self.retry_delay(trouble, *jitter)),
+            } => failed.after(self.retry_delay(trouble, *failed, *jitter)),
             Phase::InFlight { .. } | Phase::Probing { .. } | Phase::Rejected { .. } => return None,
         };
         let wanted = matches!(phase, Phase::Wanted | Phase::Failing { wanted: true, .. });
         Some(due.max(self.earliest_request(common, wanted)))
     }
 
-    /// How long to wait after the last of these failures.
-    fn retry_delay(&self, trouble: &Trouble, jitter: u8) -> Duration {
-        match trouble.stopped {
+    /// How long to wait after the last of these failures: no longer than half of what is left of the
+    /// refresh token's life.
+    fn retry_delay(&self, trouble: &Trouble, failed: Instant, jitter: u8) -> Duration {
+        let delay = match trouble.stopped {
             Some(_) => schedule::shortened(schedule::STOPPED_RETRY, jitter),
             None => schedule::retry_delay(&self.policy, trouble.failures, jitter),
-        }
+        };
+        let left = self.refresh_ends().map(|at| at.since(failed));
+        let left = left.filter(|left| !left.is_zero());
+        left.map_or(delay, |left| delay.min(left.checked_div(2).unwrap_or(left)))
+    }
+
+    /// When the refresh token ends, if it does.
+    fn refresh_ends(&self) -> Option<Instant> {
+        self.state.grant.as_ref()?.renewal.as_ref()?.ends
     }
 
     fn sign_in_due(&self, config: &Config) -> Option<Instant> {
@@ -556,7 +566,10 @@ impl Account {
             (None, Some(issuer)) => (common.issuers.not_before(issuer), None),
             (None, None) => (None, None),
         };
-        schedule::earliest(self.state.last_request, pause, asked)
+        let renewal = self.state.grant.as_ref().and_then(|it| it.renewal.as_ref());
+        let usable = renewal.and_then(|it| it.usable);
+        let earliest = schedule::earliest(self.state.last_request, pause, asked);
+        earliest.max(usable.unwrap_or(earliest))
     }
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {

@@ -73,6 +73,12 @@ pub struct Saved {
     /// other. A dump without is as it was before there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_origins: Option<Arc<[String]>>,
+    /// When the refresh token ends, if the provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_ends: Option<Wall>,
+    /// Who has signed in, if that is somebody else than the config's login_hint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_user: Option<String>,
     /// When the tokens were asked for.
     pub obtained: Wall,
     /// It is out of a dump of the [`original`].
@@ -318,6 +324,8 @@ mod tests {
                 }),
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
                 refresh_origins: None,
+                refresh_ends: Some(Wall::from_millis(3_000)),
+                other_user: Some("other@a.example".into()),
                 obtained: Wall::from_millis(1_000),
                 original: false,
             }],

@@ -1,13 +1,13 @@
 //! The tokens that an account holds, and how they are renewed. Handovers carry these types as they
 //! are; dumps carry the access token with its life on the wall clock.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{attempt::AttemptId, plain};
 use crate::{
-    oauth::token::{Cause, Refusal},
+    oauth::token::{self, Cause, Refusal},
     secret::Secret,
     time::{Instant, Now, Wall},
 };
@@ -28,6 +28,44 @@ pub(super) struct Grant {
     /// Who has signed in, if that is somebody else than the config's login_hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_user: Option<String>,
+    /// Their times as they were loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<LoadedTimes>,
+}
+
+impl Grant {
+    /// Tells the times of loaded tokens by the wall clock, also anew when that was set; how far it is
+    /// behind the time when they were asked for. Tokens from the future were asked for before the
+    /// clock was set back: they live no longer for that.
+    pub fn tell_times(&mut self, now: Now) -> Duration {
+        let Some(times) = self.loaded else {
+            return Duration::ZERO;
+        };
+        let asked = now.instant_at(times.obtained);
+        let instant = asked.min(now.instant);
+        let behind = asked.since(instant);
+        let at = |wall: Wall| now.instant_at(wall).before(behind);
+        let wall = now.wall_at(instant);
+        self.obtained = Now { instant, wall };
+        if let Some(access) = &mut self.access {
+            let before = access.expires.filter(|_| !behind.is_zero());
+            let expires = times.expires.map(at);
+            access.expires = expires.map(|at| at.min(before.unwrap_or(at)));
+        }
+        if let Some(renewal) = &mut self.renewal {
+            renewal.tell_start(now.wall.after(behind), now.instant, false);
+            renewal.ends = times.ends.map(at).or(renewal.ends);
+        }
+        behind
+    }
+}
+
+/// The times of loaded tokens, on the wall clock: that may have been wrong when they were loaded.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct LoadedTimes {
+    pub obtained: Wall,
+    pub expires: Option<Wall>,
+    pub ends: Option<Wall>,
 }
 
 /// An access token with its life, on the clock `T`.
@@ -55,6 +93,7 @@ impl Grant {
             renewal: Some(Renewal::without_refresh_token()),
             obtained,
             other_user: None,
+            loaded: None,
         }
     }
 
@@ -70,8 +109,16 @@ impl Renewal {
         Renewal {
             refresh_token: None,
             origins: None,
+            ends: None,
+            usable: None,
             phase: Phase::Waiting,
         }
+    }
+
+    /// Reads from the refresh token, which may be fresh, from when on it can be used.
+    pub fn tell_start(&mut self, wall: Wall, now: Instant, fresh: bool) {
+        let span = (self.refresh_token.as_ref()).and_then(|it| token::usable_in(it, fresh, wall));
+        self.usable = span.map(|span| now.after(span));
     }
 }
 
@@ -95,6 +142,12 @@ pub(super) struct Renewal {
     pub refresh_token: Option<Arc<Secret>>,
     /// Where it may be sent.
     pub origins: Origins,
+    /// When it ends, if the provider said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Instant>,
+    /// From when on it can be used, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usable: Option<Instant>,
     pub phase: Phase,
 }
 

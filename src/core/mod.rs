@@ -101,7 +101,13 @@ pub struct Core {
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
     commands: StateCommands,
+    /// How far the wall clock was ahead of the other when it was last set, in milliseconds.
+    wall_ahead: Option<i64>,
 }
+
+/// By how much the clocks must have moved apart for the wall clock to have been set, in milliseconds:
+/// more than is corrected little by little in a long sleep.
+const MIN_CLOCK_STEP: u64 = 10_000;
 
 impl Core {
     /// Every account of `config`, without tokens.
@@ -116,6 +122,22 @@ impl Core {
             deadlines: BTreeSet::new(),
             common: Common::new(config, ports),
             commands: StateCommands::default(),
+            wall_ahead: None,
+        }
+    }
+
+    /// Compares the clocks, before every event: when the wall clock was set, what was told by it is
+    /// told anew.
+    pub fn compare_clocks(&mut self, cx: &mut Cx) {
+        let instant = i64::try_from(cx.now.instant.millis()).unwrap_or(i64::MAX);
+        let ahead = cx.now.wall.millis().saturating_sub(instant);
+        let before = *self.wall_ahead.get_or_insert(ahead);
+        if ahead.abs_diff(before) >= MIN_CLOCK_STEP {
+            self.wall_ahead = Some(ahead);
+            for account in self.accounts.values_mut() {
+                account.clock_set(&mut Env::new(cx, &mut self.common));
+            }
+            self.end_for_all(cx);
         }
     }
 

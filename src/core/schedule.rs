@@ -131,16 +131,24 @@ pub fn earliest(
 }
 
 /// When a healthy token wants to be refreshed: before it expires, but not in the first half of
-/// its life, and at least every `refresh_at_least`.
-pub fn refresh_at(policy: &Policy, obtained: Instant, expires: Option<Instant>) -> Instant {
+/// its life, and at least every `refresh_at_least`. Where the refresh token `ends`, a quarter of its
+/// life is kept in hand.
+pub fn refresh_at(
+    policy: &Policy,
+    obtained: Instant,
+    expires: Option<Instant>,
+    ends: Option<Instant>,
+) -> Instant {
+    let share = |end: Instant, part| end.since(obtained).checked_div(part).unwrap_or_default();
+    let reserve = |end| policy.refresh_before_expiry.min(share(end, 2));
     let by_age = obtained.after(policy.refresh_at_least);
-    match expires {
-        Some(expires) => {
-            let half_life = expires.since(obtained).checked_div(2).unwrap_or_default();
-            by_age.min(expires.before(policy.refresh_before_expiry.min(half_life)))
-        }
-        None => by_age,
-    }
+    let by_life = expires.map(|at| at.before(reserve(at)));
+    // A provider that doesn't keep its word is asked no more often for that.
+    let ends = ends.filter(|at| *at > obtained);
+    let by_end = ends.map(|at| at.before(reserve(at).max(share(at, 4))));
+    by_age
+        .min(by_life.unwrap_or(by_age))
+        .min(by_end.unwrap_or(by_age))
 }
 
 /// How long to wait after the `failures`-th failed refresh in a row (from 1): `refresh_retry`,
@@ -194,7 +202,25 @@ mod tests {
             (None, 5400),
         ] {
             let expires = life.map(|life| at(1000 + life));
-            assert_eq!(refresh_at(&policy(), at(1000), expires), at(1000 + due));
+            let refresh_at = refresh_at(&policy(), at(1000), expires, None);
+            assert_eq!(refresh_at, at(1000 + due));
+        }
+    }
+
+    #[test]
+    fn a_quarter_of_the_refresh_tokens_life_is_kept_in_hand() {
+        for (life, end, due) in [
+            (120, Some(40), 20),
+            (3600, Some(1800), 1350),
+            (3600, Some(400), 300),
+            (3600, Some(86_400), 3510),
+            (3600, Some(0), 3510),
+            (3600, None, 3510),
+            (60, Some(86_400), 30),
+        ] {
+            let end = end.map(|end| at(1000 + end));
+            let refresh_at = refresh_at(&policy(), at(1000), Some(at(1000 + life)), end);
+            assert_eq!(refresh_at, at(1000 + due));
         }
     }
 

@@ -531,13 +531,161 @@ fn a_clock_that_was_set_back_makes_no_dump_newer_and_no_token_older() {
         .before(std::time::Duration::from_secs(365 * 86_400));
     assert_eq!(bench.restore(old), 0);
     assert_eq!(bench.show("work"), "token access2");
-    // Where nothing is held it is taken, but for no longer than its life.
+    // Where nothing is held it is taken, but for no longer than its life, and renewed at once.
     let mut other = one();
     other.now = bench.now;
     assert_eq!(other.restore(fresh), 1);
-    assert_eq!(other.condition("work"), "valid, scheduled; next in 3510s");
+    assert_eq!(other.condition("work"), "valid, scheduled; next in 0s");
     other.pass(3600);
     assert_eq!(other.show("work"), "refreshing");
+}
+
+/// A machine without a battery starts with the clock of its shutdown, eight hours ago: once it is set
+/// right, the tokens are as old as they are.
+// Covers: 88, clocks
+#[test]
+fn loaded_tokens_age_with_a_clock_that_is_set() {
+    let hours = |n: u64| std::time::Duration::from_secs(n * 3600);
+    for (life, after) in [
+        (3600, "expired, scheduled; next in 0s"),
+        (36_000, "valid, scheduled; next in 0s"),
+    ] {
+        let mut bench = signed_in(life);
+        bench.pass(600);
+        let dump = bench.dump();
+        let mut other = one();
+        other.now = bench.now;
+        assert_eq!(other.restore(dump), 1);
+        let condition = other.condition("work");
+        assert!(
+            condition.starts_with("valid, scheduled; next in "),
+            "{condition}"
+        );
+        assert_eq!(other.show("work"), "token access1");
+        // Little by little is no step.
+        other.now.wall = other.now.wall.after(std::time::Duration::from_secs(9));
+        assert_eq!(other.show("work"), "token access1");
+        assert_eq!(other.condition("work"), condition);
+        other.now.wall = other.now.wall.after(hours(8));
+        other.feed(|_, _| ());
+        assert_eq!(other.condition("work"), after);
+        let (secs, effects) = other.deadline();
+        assert_eq!((secs, effects.len()), (0, 1), "{effects:?}");
+        other.outcome("work", &tokens(2, 3600));
+        // Those of a reply have their times from the other clock.
+        other.now.wall = other.now.wall.after(hours(8));
+        assert_eq!(other.show("work"), "token access2");
+        // Back again: what has died isn't alive for that.
+        let dump = other.dump();
+        let mut third = one();
+        third.now = other.now;
+        third.restore(dump);
+        third.pass(3500);
+        third.now.wall = third.now.wall.before(hours(8));
+        assert_eq!(third.show("work"), "token access2");
+        third.pass(100);
+        assert_eq!(third.show("work"), "refreshing");
+    }
+}
+
+/// Row 80: a refresh token that can't be used yet. Rows 81 and 82: one that ends.
+// Covers: 80, 81, 82
+#[test]
+fn a_refresh_token_is_used_in_its_time() {
+    let jwt = |claims: &str| {
+        use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+        format!(
+            "eyJhbGciOiJub25lIn0.{}.c2ln",
+            URL_SAFE_NO_PAD.encode(claims)
+        )
+    };
+    let now = 1_750_000_000;
+    let nbf = |at: i64| jwt(&format!(r#"{{"nbf":{at}}}"#));
+    for (expires_in, refresh_token, more, due) in [
+        (120, "rt".to_owned(), "", 60),
+        (120, "rt".into(), r#","refresh_token_expires_in":40"#, 20),
+        (120, "rt".into(), r#","refresh_expires_in":"40""#, 20),
+        (120, "rt".into(), r#","refresh_token_timeout":40"#, 20),
+        (
+            120,
+            "rt".into(),
+            r#","authorization_expires_in":40,"refresh_expires_in":90"#,
+            20,
+        ),
+        (3600, "rt".into(), r#","refresh_expires_in":1800"#, 1350),
+        (3600, "rt".into(), r#","refresh_expires_in":0"#, 3510),
+        (
+            3600,
+            "rt".into(),
+            r#","refresh_expires_in":"0","refresh_token_timeout":7776000"#,
+            3510,
+        ),
+        (3600, "rt".into(), r#","refresh_expires_in":-1"#, 3510),
+        (120, nbf(now + 90), "", 90),
+        // What it says of itself needs no clock.
+        (120, jwt(r#"{"iat":1000,"nbf":1100}"#), "", 100),
+        (120, nbf(now - 90), "", 60),
+        (120, nbf(now + 90_000), "", 60),
+        (120, "a.!.c".into(), "", 60),
+    ] {
+        let mut bench = one();
+        bench.show("work");
+        bench.code();
+        bench.effects();
+        let text = format!(
+            r#"{{"access_token":"a","token_type":"Bearer","expires_in":{expires_in},
+                "refresh_token":"{refresh_token}"{more}}}"#
+        );
+        bench.outcome("work", &reply(200, &text));
+        bench.effects();
+        let wanted = format!("valid, scheduled; next in {due}s");
+        assert_eq!(bench.condition("work"), wanted, "{text}");
+        // A dump and a restart keep it.
+        let dump = bench.dump();
+        let ends = dump.grants[0].refresh_ends;
+        let said = !more.is_empty() && !more.ends_with(":0") && !more.ends_with("-1");
+        assert_eq!(ends.is_some(), said, "{text}");
+        let mut other = one();
+        other.now = bench.now;
+        other.restore(dump);
+        if !refresh_token.contains('.') {
+            assert_eq!(other.condition("work"), wanted, "{text}");
+        }
+        // Somebody asks in vain before its time.
+        if due > 60 && refresh_token.contains('.') {
+            bench.pass(30);
+            assert_eq!(
+                bench.refresh("work"),
+                format!("refreshing in {}s", due - 30)
+            );
+        }
+    }
+}
+
+/// Retries don't outlast the refresh token, and a reply that says nothing of its end changes nothing.
+#[test]
+fn retries_come_before_the_refresh_tokens_end() {
+    let mut bench = one();
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    let text = r#"{"access_token":"a","token_type":"Bearer","expires_in":120,"refresh_token":"r",
+        "refresh_expires_in":404}"#;
+    bench.outcome("work", &reply(200, text));
+    bench.deadline();
+    let mut left = 344;
+    for wait in [40, 80, 112, 56, 28] {
+        bench.outcome("work", &not_sent());
+        assert_eq!(bench.deadline().0, wait);
+        left -= wait;
+    }
+    bench.outcome("work", &access_only(2, 3600));
+    bench.effects();
+    // What is left of the old one's life counts.
+    assert_eq!(
+        bench.condition("work"),
+        format!("valid, scheduled; next in {}s", left / 2)
+    );
 }
 
 /// Nobody knows whether tokens from the future are newer: what works without a person stays.

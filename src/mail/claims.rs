@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{oauth::command, secret::Secret, text::sanitize};
+use crate::{oauth::token::claims, secret::Secret, text::sanitize};
 
 /// The claims that explain a refusal, made safe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Claims {
 impl Claims {
     /// Reads a token's; `None` when it isn't a JWT.
     pub fn of(token: &Secret) -> Option<Self> {
-        let claims = command::claims(token)?;
+        let claims = claims(token.expose())?;
         let text = |name: &str| claims.get(name)?.as_str().map(sanitize);
         let number = |name: &str| claims.get(name)?.as_i64();
         let scopes = ["scp", "scope"].iter().find_map(|name| claims.get(name));

@@ -1,12 +1,11 @@
 //! What `token_cmd` prints: a token on a line, or JSON as the programs print it that have tokens of
 //! their own (`pizauth show -f json`, az, gcloud, the exec plugins of kubectl).
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{
     lifetime,
-    reply::{clamp, seconds},
+    reply::{claims, clamp, seconds},
     token::{Cause, Refusal, Tokens, Verdict, is_bearer},
     words,
 };
@@ -101,7 +100,7 @@ fn read(bytes: Vec<u8>, wall: Wall) -> Result<Tokens, Unusable> {
         let what = "a token with characters that no token may have";
         return Err((what.into(), None));
     }
-    let expires = || claims(&token)?.get("exp")?.as_f64();
+    let expires = || claims(token.expose())?.get("exp")?.as_f64();
     let life = life.or_else(|| Some(expires()? - wall.secs() as f64));
     if life.is_some_and(|life| life < 1.0) {
         return Err(("a token that has expired".into(), Some(EXPIRED)));
@@ -111,6 +110,7 @@ fn read(bytes: Vec<u8>, wall: Wall) -> Result<Tokens, Unusable> {
         refresh_token: None,
         no_refresh_token: None,
         expires_in: life.and_then(clamp),
+        refresh_life: None,
         scopes,
         users: Vec::new(),
         warnings: Vec::new(),
@@ -168,16 +168,10 @@ fn read_object(text: &str, wall: Wall) -> Result<Printed, Unusable> {
     Err(("JSON without a token".into(), Some(ONE)))
 }
 
-/// What a token says about itself, when it happens to be a JWT (RFC 7519).
-pub fn claims(token: &Secret) -> Option<Value> {
-    let mut parts = token.expose().split('.');
-    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&payload).ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
     use super::*;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT.

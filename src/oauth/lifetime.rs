@@ -1,4 +1,5 @@
-//! How long an access token lives (RFC 6749, 5.1), however the provider spells it.
+//! How long an access token lives (RFC 6749, 5.1), however the provider spells it, and in what time
+//! a refresh token can be used.
 
 use std::time::Duration;
 
@@ -6,10 +7,43 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    reply::{Members, clamp, seconds},
+    reply::{Members, claims, clamp, seconds},
     words,
 };
-use crate::time::Wall;
+use crate::{secret::Secret, time::Wall};
+
+/// What says how long a refresh token lives, or the authorization behind it
+/// (draft-ietf-oauth-refresh-token-expiration; Keycloak; Zoom's and Salesforce's kin).
+const REFRESH_LIVES: [&str; 4] = [
+    "authorization_expires_in",
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "refresh_token_timeout",
+];
+
+/// How long a refresh token's word that it can't be used yet is believed: such tokens come into force
+/// as the access token expires, and more is a clock out of order.
+const MAX_NOT_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the refresh token lives, by the shortest word on it; [`Duration::MAX`] for ever, which
+/// they call 0.
+pub(super) fn refresh_life(members: &Members) -> Option<Duration> {
+    let life = |name| {
+        let secs = seconds(members.value(name)?).filter(|secs| *secs >= 0.0)?;
+        Some(clamp(secs).unwrap_or(Duration::MAX))
+    };
+    REFRESH_LIVES.into_iter().filter_map(life).min()
+}
+
+/// In what time a refresh token that is a JWT can be used (`nbf`, RFC 7519, 4.1.5). It counts from
+/// `iat` if the token is `fresh`, which needs no clock of ours.
+pub fn usable_in(refresh_token: &Secret, fresh: bool, now: Wall) -> Option<Duration> {
+    let claims = claims(refresh_token.expose())?;
+    let claim = |name: &str| claims.get(name)?.as_f64();
+    let issued = claim("iat").filter(|_| fresh);
+    let span = clamp(claim("nbf")? - issued.unwrap_or(now.secs() as f64))?;
+    (span <= MAX_NOT_BEFORE).then_some(span)
+}
 
 /// From where on `expires` counts seconds since 1970 rather than from now: a life of 31 years is
 /// none, and 2001 is over.

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use url::form_urlencoded;
@@ -19,9 +20,10 @@ const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
 /// look.
 const MEMBERS: &str = "\
-    access_token device_code error error_description error_subtype error_uri errors expires \
-    expires_at expires_in expires_in_sec expires_on ext_expires_in id_token interval message \
-    refresh_token scope suberror token_type user_code verification_uri \
+    access_token authorization_expires_in device_code error error_description error_subtype \
+    error_uri errors expires expires_at expires_in expires_in_sec expires_on ext_expires_in id_token \
+    interval message refresh_expires_in refresh_token refresh_token_expires_in \
+    refresh_token_timeout scope suberror token_type user_code verification_uri \
     verification_uri_complete verification_url verification_url_complete";
 
 /// Those that are secrets.
@@ -179,6 +181,15 @@ impl Members {
         }
         Some(error)
     }
+}
+
+/// What a token says about itself, when it happens to be a JWT (RFC 7519). The signature is not looked
+/// at: nothing but hints come of it.
+pub fn claims(token: &str) -> Option<Value> {
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&payload).ok()
 }
 
 /// A number, or a string that is one.

@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{civil::DateTime, tz::Offset};
 use serde_json::Value;
 use url::{Url, form_urlencoded};
@@ -10,7 +9,7 @@ use url::{Url, form_urlencoded};
 use super::{
     client::{Credentials, Endpoint, Field},
     hints::{self, Class},
-    lifetime::lifetime,
+    lifetime::{lifetime, refresh_life},
     message::authority,
     reply::{Members, ProviderError, Unreadable},
     words,
@@ -18,7 +17,9 @@ use super::{
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
 
 pub use super::{
+    lifetime::usable_in,
     message::{MAX_BODY_BYTES, Outcome, Refusal, Reply, Request},
+    reply::claims,
     words::CUT,
 };
 
@@ -95,6 +96,8 @@ pub struct Tokens {
     /// How long the access token lives, from when the request was sent; `None` when the provider
     /// didn't say anything usable.
     pub expires_in: Option<Duration>,
+    /// How long the refresh token lives, when the reply said; [`Duration::MAX`] for ever.
+    pub refresh_life: Option<Duration>,
     /// The scopes granted, when the reply said (RFC 6749, 3.3); safe to show.
     pub scopes: Option<Vec<String>>,
     /// What an id_token calls who has signed in; safe to show.
@@ -106,12 +109,7 @@ pub struct Tokens {
 /// What an id_token's claims call the user. TLS vouches for it (OpenID Connect Core, 3.1.3.7), and
 /// nothing but a remark depends on it.
 fn users(id_token: &str) -> Vec<String> {
-    let payload = id_token.split('.').nth(1).unwrap_or_default();
-    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('='));
-    let claims: Value = payload
-        .ok()
-        .and_then(|payload| serde_json::from_slice(&payload).ok())
-        .unwrap_or_default();
+    let claims = claims(id_token).unwrap_or_default();
     let texts = ["email", "preferred_username", "upn"].map(|name| claims.get(name)?.as_str());
     let texts = texts.into_iter().flatten().map(words::foreign);
     texts.filter(|text| !text.is_empty()).collect()
@@ -451,6 +449,7 @@ impl Case<'_> {
             refresh_token,
             no_refresh_token,
             expires_in,
+            refresh_life: refresh_life(&members),
             scopes: members.value("scope").and_then(granted_scopes),
             users: members.text("id_token").map(users).unwrap_or_default(),
             warnings,

@@ -554,6 +554,8 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/command.rs",
                 "what a command has printed, and what a token says of itself",
             ),
+            ("src/oauth/lifetime.rs", "what a token says of itself"),
+            ("src/mail/claims.rs", "what a token says of itself"),
             ("src/oauth/sasl.rs", "the token in a SASL response"),
         ],
     },

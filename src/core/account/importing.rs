@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Account, Grant, Phase, Renewal};
+use super::{Account, Grant, Renewal};
 use crate::{
     core::{Waiter, env::Env},
     oauth::token::Refusal,
@@ -50,10 +50,11 @@ impl Account {
             renewal: Some(Renewal {
                 refresh_token: Some(Arc::new(refresh_token)),
                 origins: endpoints.origins.clone(),
-                phase: Phase::Waiting,
+                ..Renewal::without_refresh_token()
             }),
             obtained: env.now,
             other_user: None,
+            loaded: None,
         });
         self.refresh_waiters.push(waiter);
         let _ = self.refresh(env);

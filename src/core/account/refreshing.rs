@@ -1,6 +1,6 @@
 //! Refreshing: when one starts, what its outcome means, and the tokens that it yields.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use log::Level;
 
@@ -169,7 +169,7 @@ impl Account {
 
     /// One more failure, and when the next try is.
     fn say_failing(&self, env: &mut Env, trouble: &mut Trouble, jitter: u8) {
-        let delay = self.retry_delay(trouble, jitter);
+        let delay = self.retry_delay(trouble, env.now.instant, jitter);
         let earliest = self.earliest_request(env.common, false);
         let delay = delay.max(earliest.since(env.now.instant));
         let message = format!(
@@ -254,7 +254,16 @@ impl Account {
             true => self.other_user().map(str::to_owned),
             false => self.other_than_hint(tokens.users),
         };
-        let renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
+        let fresh = refresh_token.is_some();
+        let mut renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
+        if let Some(renewal) = &mut renewal {
+            if fresh {
+                renewal.tell_start(env.now.wall, env.now.instant, true);
+            }
+            if let Some(life) = tokens.refresh_life {
+                renewal.ends = (life != Duration::MAX).then(|| sent.after(life));
+            }
+        }
         self.hold(Grant {
             access: Some(Access {
                 token: Arc::new(tokens.access_token),
@@ -268,6 +277,7 @@ impl Account {
                 wall: env.now.wall_at(sent),
             },
             other_user,
+            loaded: None,
         });
     }
 
@@ -303,7 +313,7 @@ impl Account {
             return Some(Renewal {
                 refresh_token: Some(refresh_token),
                 origins,
-                phase: Phase::Waiting,
+                ..Renewal::without_refresh_token()
             });
         }
         let renewal = self.state.grant.take().and_then(|it| it.renewal);

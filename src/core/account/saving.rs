@@ -1,12 +1,13 @@
 //! An account into a dump and back.
 
-use super::{Account, Grant};
+use super::{Account, Grant, Phase, token_file::TokenFileState};
 use crate::{
     core::{
         dump::{Saved, original},
         env::Env,
+        grant::LoadedTimes,
     },
-    time::Now,
+    time::{Instant, Now},
     view::Happening,
 };
 
@@ -15,15 +16,32 @@ impl Account {
     pub fn saved(&self, now: Now) -> Option<Saved> {
         let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
         let renewal = grant.renewal.as_ref();
+        // Loaded tokens are saved with the times that they came with.
+        let loaded = grant.loaded;
+        let expires = |at| loaded.and_then(|it| it.expires).unwrap_or(now.wall_at(at));
+        let ends = loaded.and_then(|it| it.ends);
+        let obtained = loaded.map(|it| it.obtained);
         Some(Saved {
             account: self.name.clone(),
             registration: self.registration.clone(),
-            access: self.access().map(|it| it.on_clock(|at| now.wall_at(at))),
+            access: self.access().map(|it| it.on_clock(expires)),
             refresh_token: renewal.and_then(|it| it.refresh_token.clone()),
             refresh_origins: renewal.and_then(|it| it.origins.clone()),
-            obtained: now.wall_at(grant.obtained.instant),
+            refresh_ends: ends.or_else(|| Some(now.wall_at(renewal?.ends?))),
+            other_user: grant.other_user.clone(),
+            obtained: obtained.unwrap_or(now.wall_at(grant.obtained.instant)),
             original: false,
         })
+    }
+
+    /// The wall clock was set: what was told by it is told anew, in the token file as well.
+    pub fn clock_set(&mut self, env: &mut Env) {
+        if let Some(grant) = self.state.grant.as_mut().filter(|it| it.loaded.is_some()) {
+            grant.tell_times(env.now);
+            self.bring_for_waiting(env);
+        }
+        self.published = TokenFileState::Unknown;
+        self.publish(env);
     }
 
     /// Takes `saved` if it is of this registration and newer than what is held.
@@ -35,29 +53,36 @@ impl Account {
             return false;
         }
         let asked = env.now.instant_at(saved.obtained);
-        // Tokens from the future were asked for before the clock was set back: they live no longer
-        // for that, and can't be compared with the tokens held.
-        let obtained = asked.min(env.now.instant);
-        let ahead = asked.since(obtained);
         if let Some(grant) = self.state.grant.as_ref().filter(|it| it.has_tokens()) {
+            // Tokens from the future can't be compared with the tokens held.
+            let future = asked > env.now.instant;
             let newer = grant.obtained.instant >= asked;
-            if newer || (!ahead.is_zero() && self.is_live(env.now.instant)) {
+            if newer || (future && self.is_live(env.now.instant)) {
                 return false;
             }
         }
         env.tokens_changed();
-        let refresh_token = saved.refresh_token;
-        let renewal = self.succeed(refresh_token.map(|token| (token, saved.refresh_origins)));
         let access = saved.access.as_ref();
-        self.hold(Grant {
-            access: access.map(|it| it.on_clock(|at| env.now.instant_at(at).before(ahead))),
-            renewal,
-            obtained: Now {
-                instant: obtained,
-                wall: env.now.wall_at(obtained),
-            },
-            other_user: None,
-        });
+        let times = LoadedTimes {
+            obtained: saved.obtained,
+            expires: access.and_then(|it| it.expires),
+            ends: saved.refresh_ends,
+        };
+        let refresh_token = saved.refresh_token;
+        let renewal = refresh_token.map(|token| (token, saved.refresh_origins));
+        let mut grant = Grant {
+            access: access.map(|it| it.on_clock(|_| Instant::from_millis(u64::MAX))),
+            renewal: self.succeed(renewal),
+            obtained: env.now,
+            other_user: saved.other_user,
+            loaded: Some(times),
+        };
+        let behind = grant.tell_times(env.now);
+        self.hold(grant);
+        if let (false, Some(phase @ Phase::Waiting)) = (behind.is_zero(), self.phase_mut()) {
+            // The clock is wrong, so nobody knows how old they are.
+            *phase = Phase::Wanted;
+        }
         self.state.bind(self.registration.mark());
         let expires = self.expires(env.now);
         env.news(&self.name, Happening::TokenRestored { expires });

@@ -161,6 +161,8 @@ impl<'a> Fields<'a> {
             }),
             refresh_token,
             refresh_origins: None,
+            refresh_ends: None,
+            other_user: None,
             obtained,
             original: true,
         }))

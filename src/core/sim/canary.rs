@@ -92,11 +92,13 @@ pub enum Canary {
     StopForGood,
     /// `refresh` succeeds and does nothing while the provider wants to be left alone.
     IdleRefresh,
+    /// Nobody notices that the wall clock is set.
+    OldTimes,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 28] = [
+    pub const ALL: [(Canary, Invariant); 29] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -125,6 +127,7 @@ impl Canary {
         (Canary::StalePrint, Invariant::Kept),
         (Canary::StopForGood, Invariant::Liveness),
         (Canary::IdleRefresh, Invariant::Liveness),
+        (Canary::OldTimes, Invariant::Kept),
     ];
 }
 
@@ -176,6 +179,12 @@ impl Sut {
             _ => outcome,
         };
         self.core.save_outcome(cx, attempt, outcome);
+    }
+
+    pub fn compare_clocks(&mut self, cx: &mut Cx) {
+        if !self.has(Canary::OldTimes) {
+            self.core.compare_clocks(cx);
+        }
     }
 
     pub fn start(&mut self, cx: &mut Cx) {

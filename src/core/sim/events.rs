@@ -14,7 +14,7 @@ use super::{
         CLIENTS, DEVICE_ONLY, EVENT, GLOBALS, ISSUERS, LOAD, MARK, NAMES, Origin, SAVE, Setup,
         host, index_of,
     },
-    state::{ClientSecret, Device, Doing, Held, Renewal, Said, Shadow, SignIn},
+    state::{ClientSecret, Device, Doing, Held, Loaded, Renewal, Said, Shadow, SignIn},
     world::World,
 };
 use crate::{
@@ -575,7 +575,6 @@ impl World {
         }
         let now = self.now;
         let asked = now.instant_at(saved.obtained);
-        let obtained = asked.min(now.instant);
         let shadow = &mut self.state.shadows[account];
         let live = shadow.valid(now.instant).is_some()
             || (shadow.can_renew() && shadow.renewal != Renewal::Rejected);
@@ -584,14 +583,21 @@ impl World {
             return Ok(false);
         }
         let old = shadow.refresh_token();
-        let expires = |at: Instant| at.min(obtained.after(at.since(asked)));
         let life = saved.access.as_ref().and_then(|access| access.expires);
         shadow.succeed(refresh);
         shadow.held = Some(Held {
-            access: access.map(|tag| (tag, life.map(|at| expires(now.instant_at(at))))),
+            access: access.map(|tag| (tag, life.map(|_| Instant::from_millis(u64::MAX)))),
             refresh: refresh.or(old),
-            obtained,
+            obtained: now.instant,
+            loaded: Some(Loaded {
+                obtained: saved.obtained,
+                expires: life,
+            }),
         });
+        shadow.tell_times(now);
+        // The clock is wrong, so nobody knows how old they are.
+        let renews = shadow.can_renew() && shadow.renewal == Renewal::Idle;
+        shadow.wanted |= asked > now.instant && renews;
         shadow.begun |= shadow.unattended;
         if shadow.unattended && shadow.valid(now.instant).is_some() {
             self.watchers_settle(account, true, said);
@@ -627,7 +633,8 @@ impl World {
             Kill::Crash(pick) => self.restore(pick.into()),
             Kill::Handover => {
                 self.restore(0)?;
-                let same = |(old, new): (&Shadow, &Shadow)| old.held == new.held;
+                let dumped = |it: &Shadow| it.held.as_ref().map(|held| held.dumped(self.now));
+                let same = |(old, new): (&Shadow, &Shadow)| dumped(old) == dumped(new);
                 must(
                     !in_step || before.iter().zip(&self.state.shadows).all(same),
                     Invariant::Restore,

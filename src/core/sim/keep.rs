@@ -6,7 +6,7 @@ use super::{
     promise::{Check, Invariant, Violation, fail, must},
     provider::read_tag,
     setup::{LOAD, MARK, NAMES, SAVE, index_of},
-    state::{Doing, Said, Work},
+    state::{Doing, Held, Said, Work},
     world::World,
 };
 use crate::{
@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(300);
 impl World {
     /// A daemon starts: it loads what was saved before it answers.
     pub fn start(&mut self, how: u8) -> Check {
-        self.state.keeping.held = self.state.held();
+        self.state.keeping.held = self.state.lasting();
         self.state.keeping.starting = true;
         self.feed(|sut, cx| sut.start(cx));
         self.expect(Said::default())?;
@@ -35,7 +35,7 @@ impl World {
 
     /// A change of what is held is to be saved.
     pub fn notice_changes(&mut self) {
-        let held = self.state.held();
+        let held = self.state.lasting();
         if held != self.state.keeping.held && self.setup.has(SAVE) {
             (self.state.keeping.unsaved, self.state.keeping.failed) = (true, None);
         }
@@ -151,7 +151,7 @@ impl World {
                 }
             }
             // It needn't be saved again.
-            self.state.keeping.held = self.state.held();
+            self.state.keeping.held = self.state.lasting();
             self.state.keeping.unsaved = before;
         } else {
             said = self.keeping_failed();
@@ -194,14 +194,16 @@ impl World {
         }
         let text = "a token file is left behind";
         must(self.state.files.is_empty(), Invariant::Published, text)?;
-        let before = self.state.held();
+        let now = self.now;
+        let dumped = |held: &Option<Held>| held.as_ref().map(|held| held.dumped(now));
+        let before: Vec<_> = self.state.held().iter().map(dumped).collect();
         // Without tokens there is no last save.
         let holds = before.iter().any(Option::is_some);
         let same = holds && self.setup.has(SAVE) && self.setup.has(LOAD);
         self.renew();
         self.start(0)?;
         must(
-            !same || before == self.state.held(),
+            !same || before.into_iter().eq(self.state.held().iter().map(dumped)),
             Invariant::Keeping,
             "what was held at the end isn't there at the start",
         )

@@ -509,6 +509,7 @@ impl World {
         let wake = self.sut.poll_timeout(self.now);
         for view in &views {
             let account = index_of(&view.account)?;
+            self.look_at_times(account, view)?;
             self.look_at_sign_in(account, view, wake)?;
             self.look_at_renewal(account, view, wake)?;
         }
@@ -542,14 +543,31 @@ impl World {
     }
 
     pub fn same(&self, saved: &Saved, held: &Held) -> bool {
-        let wall = |at: Instant| self.now.wall_at(at);
-        let access = held
-            .access
-            .map(|(tag, expires)| (Some(tag), expires.map(wall)));
+        let (access, refresh, obtained) = held.dumped(self.now);
         let shown = saved.access.as_ref();
-        shown.map(|access| (tag(&access.token), access.expires)) == access
-            && saved.refresh_token.as_deref().map(tag) == held.refresh.map(Some)
-            && saved.obtained == wall(held.obtained)
+        shown.map(|it| (tag(&it.token), it.expires)) == access.map(|(tag, at)| (Some(tag), at))
+            && saved.refresh_token.as_deref().map(tag) == refresh.map(Some)
+            && saved.obtained == obtained
+    }
+
+    /// How old the token is, and how long it lives, is told as the clocks say by now.
+    fn look_at_times(&self, account: usize, view: &AccountView) -> Check {
+        let shadow = &self.state.shadows[account];
+        let told = view
+            .access
+            .as_ref()
+            .map(|it| (it.valid, it.obtained, it.expires));
+        let wall = |at| self.now.wall_at(at);
+        let known = shadow.held.as_ref().and_then(|held| {
+            let (_, expires) = held.access?;
+            let valid = shadow.valid(self.now.instant).is_some();
+            Some((valid, wall(held.obtained), expires.map(wall)))
+        });
+        must(
+            told == known,
+            Invariant::Kept,
+            "a token's times aren't what they are",
+        )
     }
 
     fn look_at_sign_in(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {

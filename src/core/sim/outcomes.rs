@@ -264,6 +264,7 @@ impl World {
             access: Some((access, expiry(flight.sent, life))),
             refresh: refresh.or(old),
             obtained: flight.sent,
+            loaded: None,
         });
     }
 

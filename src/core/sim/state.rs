@@ -13,7 +13,7 @@ use super::{
 use crate::{
     core::{AttemptId, Waiter},
     secret::Secret,
-    time::Instant,
+    time::{Instant, Now, Wall},
 };
 
 /// All of it, for the daemon that now runs.
@@ -35,6 +35,8 @@ pub struct State {
     pub pauses: [[BTreeMap<usize, Instant>; PLACES as usize]; ISSUERS as usize],
     pub spent: VecDeque<(String, bool)>,
     pub last_attempt: u64,
+    /// How far the wall clock was ahead when it was last found to be set.
+    pub wall_ahead: i64,
 }
 
 impl State {
@@ -53,6 +55,7 @@ impl State {
             pauses: Default::default(),
             spent: VecDeque::new(),
             last_attempt: 0,
+            wall_ahead: 0,
         }
     }
 
@@ -77,6 +80,12 @@ impl State {
         usize::from(pick) % self.shadows.len()
     }
 
+    /// The same without what a clock that is set changes.
+    pub fn lasting(&self) -> Vec<Option<Held>> {
+        let held = self.held().into_iter();
+        held.map(|held| held.map(Held::lasting)).collect()
+    }
+
     /// What is held of each account.
     pub fn held(&self) -> Vec<Option<Held>> {
         let held = self.shadows.iter().map(|shadow| shadow.held.clone());
@@ -90,6 +99,44 @@ pub struct Held {
     pub access: Option<(Tag, Option<Instant>)>,
     pub refresh: Option<Tag>,
     pub obtained: Instant,
+    pub loaded: Option<Loaded>,
+}
+
+/// What a dump has of it.
+pub type Dumped = (Option<(Tag, Option<Wall>)>, Option<Tag>, Wall);
+
+impl Held {
+    /// What a dump has of it.
+    pub fn dumped(&self, now: Now) -> Dumped {
+        let wall = |at| now.wall_at(at);
+        let expires = |at| match self.loaded {
+            Some(loaded) => loaded.expires,
+            None => Some(wall(at)),
+        };
+        let access = (self.access).map(|(tag, at)| (tag, at.and_then(expires)));
+        let obtained = self.loaded.map(|it| it.obtained);
+        (
+            access,
+            self.refresh,
+            obtained.unwrap_or(wall(self.obtained)),
+        )
+    }
+
+    /// The same without what a clock that is set changes.
+    pub fn lasting(mut self) -> Held {
+        if self.loaded.is_some() {
+            self.access = self.access.map(|(tag, _)| (tag, None));
+            self.obtained = Instant::from_millis(0);
+        }
+        self
+    }
+}
+
+/// The times of tokens that were loaded, on the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Loaded {
+    pub obtained: Wall,
+    pub expires: Option<Wall>,
 }
 
 /// Where an account's renewal must stand.
@@ -268,6 +315,27 @@ impl Shadow {
     pub fn valid(&self, now: Instant) -> Option<Tag> {
         let (token, expires) = self.held.as_ref()?.access?;
         expires.is_none_or(|at| now < at).then_some(token)
+    }
+
+    /// What is told by the wall clock is told anew.
+    pub fn tell_times(&mut self, now: Now) {
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        let Some(loaded) = held.loaded else {
+            return;
+        };
+        let asked = now.instant_at(loaded.obtained);
+        held.obtained = asked.min(now.instant);
+        let Some((_, Some(expires))) = &mut held.access else {
+            return;
+        };
+        let told = loaded.expires.map_or(*expires, |at| now.instant_at(at));
+        *expires = match asked > now.instant {
+            // Of tokens from the future only how long they live is known.
+            true => now.instant.after(told.since(asked)).min(*expires),
+            false => told,
+        };
     }
 
     /// Whether the config is believed to be wrong.

@@ -10,12 +10,15 @@ use super::{
     issuer::{Found, Issuer},
     promise::{Check, Invariant, fail},
     provider::Fault,
-    state::{Doing, Flight},
+    state::{Doing, Flight, Said},
     world::World,
 };
 
 /// How long the shell lets a request take.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// By how much the wall clock must be off to have been set, in milliseconds.
+const STEP: u64 = 10_000;
 
 impl World {
     /// Lets `action` happen, and looks at everything after it.
@@ -67,6 +70,7 @@ impl World {
                     true => self.now.wall.before(span),
                     false => self.now.wall.after(span),
                 };
+                self.clock_set()?;
                 self.look(Doing::Other)
             }
             Action::Tick => self.tick(),
@@ -95,6 +99,19 @@ impl World {
     pub fn forward(&mut self, span: Duration) {
         self.now.instant = self.now.instant.after(span);
         self.now.wall = self.now.wall.after(span);
+    }
+
+    /// The wall clock was set, and the daemon wakes up.
+    fn clock_set(&mut self) -> Check {
+        let ahead = self.wall_ahead();
+        if ahead.abs_diff(self.state.wall_ahead) >= STEP {
+            self.state.wall_ahead = ahead;
+            for shadow in &mut self.state.shadows {
+                shadow.tell_times(self.now);
+            }
+        }
+        self.feed(|_, _| ());
+        self.expect(Said::default())
     }
 
     /// Time passes, and the daemon meets each of its deadlines.

@@ -98,6 +98,7 @@ impl World {
             provider: Provider::default(),
             people: People::default(),
         };
+        world.state.wall_ahead = world.wall_ahead();
         world.notice_unattended();
         world.start(0).expect("a start");
         world
@@ -180,13 +181,20 @@ impl World {
             now: self.now,
             entropy: &mut self.entropy,
         };
+        self.sut.compare_clocks(&mut cx);
         event(&mut self.sut, &mut cx)
+    }
+
+    /// How far the wall clock is ahead of the other, in milliseconds.
+    pub fn wall_ahead(&self) -> i64 {
+        self.now.wall.millis() - self.now.instant.millis() as i64
     }
 
     /// Another daemon takes the place of this one.
     pub fn renew(&mut self) {
         self.sut = Sut::new(self.setup.config(), PORTS, self.canary);
         self.state.renew();
+        self.state.wall_ahead = self.wall_ahead();
         self.notice_unattended();
         self.people.renew();
         self.forget_documents(false);

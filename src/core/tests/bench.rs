@@ -100,6 +100,7 @@ impl Bench {
             now: self.now,
             entropy: &mut self.entropy,
         };
+        self.core.compare_clocks(&mut cx);
         event(&mut self.core, &mut cx)
     }
 
@@ -289,6 +290,8 @@ impl Bench {
                 }),
                 refresh_token: refresh_token.map(secret),
                 refresh_origins: None,
+                refresh_ends: None,
+                other_user: None,
                 obtained,
                 original: false,
             }],

@@ -1,6 +1,6 @@
 //! What is stored, or handed to another program, keeps its layout or gets another version.
 
-use std::{env, fs, path::Path};
+use std::{env, fs, path::Path, time::Duration};
 
 use super::bench::{
     Bench, HOOKS, access_only, busy, invalid_client, invalid_grant, lost, not_sent, reply, tokens,
@@ -131,8 +131,22 @@ fn discoveries(bench: &mut Bench) {
 
 #[test]
 fn a_handover_keeps_its_layout_or_gets_another_version() {
-    let bench = everything();
+    let mut bench = everything();
+    // A refresh token that says from when on it can be used, and of which the provider has said when
+    // it ends.
+    let mut dump = bench.saved(
+        "over",
+        Some("e30.eyJuYmYiOjE3NTAwMDA5MDB9.c2ln"),
+        bench.now.instant,
+    );
+    dump.grants[0].refresh_ends = Some(bench.now.wall.after(Duration::from_secs(86_400)));
+    dump.grants[0].other_user = Some("other@over.example".into());
+    assert_eq!(bench.restore(dump), 1);
+    bench.effects();
     let text = serde_json::to_string_pretty(&bench.core.state(bench.now)).unwrap();
+    for member in ["ends", "loaded", "other_user", "usable"] {
+        assert!(text.contains(&format!("\"{member}\": ")), "no {member}");
+    }
     for variant in [
         "Code",
         "Discovering",

@@ -88,6 +88,7 @@ impl Engine {
             // A restart, a load or a save waits for the end of what is under way.
             let waits = |core: &Core| (core.is_held() && core.awaits_reply(), core.is_keeping());
             let before = (core.poll_timeout(), waits(core));
+            core.compare_clocks(&mut cx);
             let value = event(core, &mut cx);
             let mut parcel = Parcel::of(core);
             let ticket = (!parcel.is_empty()).then(|| {

@@ -165,7 +165,8 @@ impl MainThread {
             PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
         ];
-        fds.extend((self.timer.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let timers = self.timer.fds().into_iter().flatten();
+        fds.extend(timers.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
         let mut timeout = match limit {
             Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),

@@ -1,5 +1,5 @@
 //! What wakes the main thread when the core's next deadline has come, also when the machine slept
-//! through it.
+//! through it, and when the wall clock was set.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -23,7 +23,12 @@ mod sys {
     pub struct Timer {
         timer: TimerFd,
         state: State,
+        /// Readable when the wall clock was set, or never; not every kernel can tell.
+        wall: Option<TimerFd>,
     }
+
+    /// A time on the wall clock that nobody lives to see: the year 2242.
+    const NEVER: Duration = Duration::from_secs(1 << 33);
 
     /// What the descriptor is known to do.
     #[derive(PartialEq)]
@@ -38,7 +43,12 @@ mod sys {
         /// Not armed.
         pub fn new() -> io::Result<Self> {
             let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+            let wall = TimerFd::new(ClockId::CLOCK_REALTIME, flags)?;
+            let never = Expiration::OneShot(TimeSpec::from(NEVER));
+            let when_set = TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+            let told = wall.set(never, TimerSetTimeFlags::TFD_TIMER_ABSTIME | when_set);
             Ok(Timer {
+                wall: told.ok().map(|()| wall),
                 timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
                 state: State::Armed(None),
             })
@@ -66,11 +76,15 @@ mod sys {
         /// It has fired, or will not be asked about this deadline again.
         pub fn clear(&mut self) {
             self.state = State::Spent;
+            let _ = self.wall.as_ref().map(TimerFd::wait);
         }
 
-        /// Readable when the deadline has come.
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            Some(self.timer.as_fd())
+        /// Readable when the deadline has come, and when the wall clock was set.
+        pub fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+            [
+                Some(self.timer.as_fd()),
+                self.wall.as_ref().map(AsFd::as_fd),
+            ]
         }
 
         /// How long poll(2) may sleep at most.
@@ -111,9 +125,9 @@ mod sys {
         /// Nothing is kept.
         pub fn clear(&mut self) {}
 
-        /// There is no descriptor.
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            None
+        /// There are no descriptors.
+        pub fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+            [None, None]
         }
 
         /// How long poll(2) may sleep at most.
@@ -143,11 +157,13 @@ mod tests {
         let mut timer = Timer::new().unwrap();
         // False also where there is no descriptor.
         let readable = |timer: &Timer, timeout| {
-            let fd = timer.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            fd.is_some_and(|fd| poll(&mut [fd], timeout).unwrap() > 0)
+            let fds = timer.fds().into_iter().flatten();
+            let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            !fds.is_empty() && poll(&mut fds, timeout).unwrap() > 0
         };
         timer.arm(Some(clock::now().instant)).unwrap();
-        assert_eq!(readable(&timer, PollTimeout::MAX), timer.fd().is_some());
+        let some = timer.fds().iter().any(Option::is_some);
+        assert_eq!(readable(&timer, PollTimeout::MAX), some);
         timer.clear();
         timer.arm(None).unwrap();
         assert!(!readable(&timer, PollTimeout::ZERO));
