@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -81,8 +82,9 @@ fn parrot(form: &str) -> String {
     )
 }
 
-/// A code, its verifier and the client's secret come back in the endpoint's own words, and are in none
-/// of those that anybody sees.
+/// A code, its verifier, a refresh token and the client's secret come back in the endpoint's own words,
+/// and are in none of those that anybody sees.
+// Covers: 99
 #[test]
 fn a_provider_that_repeats_them_gives_nothing_away() {
     const SECRET: &str = "t0p/s3cr+t~x";
@@ -91,7 +93,25 @@ fn a_provider_that_repeats_them_gives_nothing_away() {
     let record = daemon.record("errors");
     let hook = record.option("error_notify_cmd", &["PIZAUTH_MSG"]);
     let account = provider.account_with("work", &format!("client_secret = \"{SECRET}\";"));
-    let account = account.replace(&provider.token_uri(), &endpoint(parrot));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sent = seen.clone();
+    let answer = move |form: &str| {
+        let fields = form_urlencoded::parse(form.as_bytes());
+        let is_secret = |name: &str| ["code", "code_verifier", "refresh_token"].contains(&name);
+        let fields = fields.filter(|(name, _)| is_secret(name));
+        let mut sent = sent.lock().unwrap();
+        sent.extend(fields.map(|(_, value)| value.into_owned()));
+        // Of the first two codes and all else only the second code is good.
+        match sent.len() {
+            4 => reply(
+                "200 OK",
+                &serde_json::json!({"access_token": "at", "token_type": "bearer",
+                    "refresh_token": "r3fr/e+sh~tok=en%2F"}),
+            ),
+            _ => parrot(form),
+        }
+    };
+    let account = account.replace(&provider.token_uri(), &endpoint(answer));
     daemon.write_config(&(hook + &account));
     daemon.start_with(&["-vvv"]);
     let url = daemon.authorization_url("work");
@@ -109,7 +129,18 @@ fn a_provider_that_repeats_them_gives_nothing_away() {
     let shown = daemon.run(&["show", "work"]).failed(77).to_owned();
     let status = daemon.run(&["status"]).ok().to_owned();
     let json = daemon.run(&["status", "-j"]).ok().to_owned();
-    let code = "c0de~of+37/chars-and_no.more-than-that-code-";
+    daemon.sign_in("work");
+    let refresh = daemon.run(&["refresh", "work"]).ok().to_owned();
+    let told_again = record.wait_lines(3).concat();
+    assert!(told_again.contains("invalid_grant: no"), "{told_again}");
+    let later = daemon.run(&["status", "-j"]).ok().to_owned();
+    let mut secrets = seen.lock().unwrap().clone();
+    assert_eq!(
+        secrets.len(),
+        5,
+        "two codes, their verifiers, a refresh token"
+    );
+    secrets.extend([SECRET.to_owned(), state]);
     for text in [
         first.text(),
         page.text(),
@@ -117,12 +148,15 @@ fn a_provider_that_repeats_them_gives_nothing_away() {
         shown,
         status,
         json,
+        refresh,
+        told_again,
+        later,
         daemon.shutdown(),
     ] {
-        for secret in [code, SECRET, &state] {
+        for secret in &secrets {
             let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
             let base64 = BASE64_STANDARD.encode(format!("x{secret}"));
-            let forms = [secret, &encoded.to_lowercase(), &base64[4..]];
+            let forms = [&**secret, &encoded.to_lowercase(), &base64[4..]];
             for form in forms {
                 for at in 0..form.len() - 7 {
                     let piece = &form[at..at + 8];
@@ -133,7 +167,8 @@ fn a_provider_that_repeats_them_gives_nothing_away() {
     }
 }
 
-/// A reply that nobody has asked for is nobody's.
+/// A reply that nobody has asked for is nobody's, whether it comes with another or a little later.
+// Covers: 97
 #[test]
 fn an_unasked_reply_is_no_other_accounts_token() {
     let provider = Provider::start();
@@ -161,7 +196,10 @@ fn an_unasked_reply_is_no_other_accounts_token() {
                 let mut before = String::new();
                 while let Some(body) = body(&mut stream) {
                     let answer = token(&body);
-                    let _ = stream.write_all((before + &answer).as_bytes());
+                    let _ = stream.write_all((before + &answer + &answer).as_bytes());
+                    // why: so that it comes after what a client has read by then
+                    thread::sleep(Duration::from_millis(20));
+                    let _ = stream.write_all(answer.as_bytes());
                     before = answer;
                 }
             });
