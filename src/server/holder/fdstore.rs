@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state};
 use super::{control_socket::SocketFile, helpers::MonitorClient};
-use crate::core::{CoreState, Ports, STATE_VERSION, dump};
+use crate::core::{CoreState, Ports, STATE_VERSION};
 use crate::server::base::activation::{InheritedFd, listener};
 use crate::server::base::pipe::{PipeReader, pipe};
 use crate::server::ipc::memfd;
@@ -253,12 +253,9 @@ impl Drop for Predecessor {
     }
 }
 
-/// How large a state may be, in bytes: what a dump may have, and as much again beside it.
-const MAX_STATE_BYTES: u64 = 2 * dump::MAX_DUMP_BYTES as u64;
-
 /// The state in one of the two pieces of memory; one of them is empty.
 fn state(file: &File) -> Result<Option<StoredState>, String> {
-    memfd::check(file, MAX_STATE_BYTES)?;
+    memfd::check(file, memfd::MAX_STATE_BYTES)?;
     memfd::last_checkpoint(MAGIC, STATE_VERSION, std::slice::from_ref(file))
 }
 

@@ -270,6 +270,7 @@ impl Reading {
         };
         let missing = missing.saturating_sub(into.len()).min(PIECE);
         let before = into.len();
+        (into.try_reserve(missing)).map_err(|_| ErrorKind::OutOfMemory)?;
         into.resize(before.saturating_add(missing), 0);
         let room = into.get_mut(before..).unwrap_or_default();
         let received = descriptors::receive(stream, room, now);

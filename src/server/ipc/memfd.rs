@@ -10,6 +10,10 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+/// How large a state may be, in bytes: what a dump may have, and as much again beside it. Nothing that
+/// one process leaves makes another one take more memory.
+pub const MAX_STATE_BYTES: u64 = 128 << 20;
+
 /// How much is wiped at a time, in bytes.
 const PIECE: usize = 64 << 10;
 
@@ -34,7 +38,8 @@ pub fn read<T: DeserializeOwned>(
     file: &mut impl Read,
 ) -> Result<T, String> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)
+    file.take(MAX_STATE_BYTES)
+        .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     parse(kind, known, &bytes)
 }
@@ -142,26 +147,39 @@ pub fn last_checkpoint<T: DeserializeOwned>(
     known: u32,
     files: &[File],
 ) -> Result<Option<T>, String> {
-    let whole = files.iter().filter_map(whole_checkpoint);
-    let last = whole.max_by_key(|(count, _)| *count);
+    let mut last: Option<(u64, Vec<u8>)> = None;
+    for file in files {
+        let newer = |it: &(u64, Vec<u8>)| last.as_ref().is_none_or(|(count, _)| it.0 > *count);
+        last = whole_checkpoint(file)?.filter(newer).or(last);
+    }
     last.map(|(_, body)| parse(kind, known, &body)).transpose()
 }
 
 /// The number and the bytes of what is there, if all of it is.
-fn whole_checkpoint(file: &File) -> Option<(u64, Vec<u8>)> {
+fn whole_checkpoint(file: &File) -> Result<Option<(u64, Vec<u8>)>, String> {
+    let Some((head, count, length)) = head_at(file) else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    // Without the memory for it another try may do, and an older one won't.
+    body.try_reserve_exact(length)
+        .map_err(|error| error.to_string())?;
+    body.resize(length, 0);
+    let whole = file.read_exact_at(&mut body, HEAD as u64).is_ok()
+        && head == head_of(count, length as u64, &body);
+    Ok(whole.then_some((count, body)))
+}
+
+/// The head of what is there, with its number and its length, if there can be so much.
+fn head_at(file: &File) -> Option<([u8; HEAD], u64, usize)> {
     let mut head = [0; HEAD];
     file.read_exact_at(&mut head, 0).ok()?;
     let (count, rest) = head.split_first_chunk::<8>()?;
     let (length, _) = rest.split_first_chunk::<8>()?;
     let (count, length) = (u64::from_le_bytes(*count), u64::from_le_bytes(*length));
-    // The memory that there is bounds what is asked for.
     let there = file.metadata().ok()?.len().checked_sub(HEAD as u64)?;
-    if length == 0 || length > there {
-        return None;
-    }
-    let mut body = vec![0; usize::try_from(length).ok()?];
-    file.read_exact_at(&mut body, HEAD as u64).ok()?;
-    (head == head_of(count, length, &body)).then_some((count, body))
+    let possible = length > 0 && length <= there.min(MAX_STATE_BYTES);
+    Some((head, count, usize::try_from(length).ok()?)).filter(|_| possible)
 }
 
 /// Overwrites all of it, for everybody who has it open.
@@ -298,6 +316,19 @@ mod tests {
         file.rewind().unwrap();
         file.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, vec![0; length as usize]);
+    }
+
+    /// As whoever runs code in a token holder may leave it.
+    #[test]
+    fn a_length_that_is_claimed_takes_no_memory() {
+        let Ok(file) = sys::create() else {
+            // A system without it.
+            return;
+        };
+        let length = 1_u64 << 46;
+        file.set_len(length + HEAD as u64).unwrap();
+        file.write_all_at(&head_of(1, length, b""), 0).unwrap();
+        assert_eq!(last_checkpoint::<u32>("kind ", 1, &[file]), Ok(None));
     }
 
     #[test]
