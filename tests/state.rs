@@ -241,6 +241,42 @@ fn a_script_that_is_missing_or_no_program_is_found_by_check() {
     }
 }
 
+/// A script that knows how to `try` is tried, as the ones in examples/persistence do; no other is run.
+#[test]
+fn what_a_script_can_try_is_tried_by_check() {
+    let provider = Provider::start();
+    let daemon = daemon("");
+    let script = daemon.path("home/keep.sh");
+    let body = |more: &str| format!("#!/bin/sh\necho \"$@\" >>ran\ncase $1 in\n{more}esac\n");
+    let write = |text: &str| {
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, PermissionsExt::from_mode(0o700)).unwrap();
+    };
+    let failing = "try)\n  echo \"no key for $2\" >&2\n  exit 2\n  ;;\n";
+    for (save, more, warning, ran) in [
+        ("~/keep.sh save", "try) ;;\n", "", ""),
+        ("~/keep.sh save", "try)\n  ;;\n", "", "try\n"),
+        (
+            "~/keep.sh save a/b",
+            failing,
+            "WARN - `state_save_cmd` can't keep the tokens: no key for a/b\n",
+            "try a/b\n",
+        ),
+        ("~/keep.sh saves", failing, "", ""),
+        ("~/keep.sh save >x", failing, "", ""),
+        ("cd / && ~/keep.sh save", failing, "", ""),
+        ("~/keep.sh", failing, "", ""),
+    ] {
+        write(&body(more));
+        daemon.write_config(&(option("state_save_cmd", save) + &provider.account("work")));
+        let checked = daemon.run(&["check"]);
+        assert_eq!((checked.status, &*checked.stderr), (0, warning), "{save}");
+        let found = fs::read_to_string(daemon.path("ran")).unwrap_or_default();
+        assert_eq!(found, ran, "{save}");
+        let _ = fs::remove_file(daemon.path("ran"));
+    }
+}
+
 #[test]
 fn a_signal_has_the_last_save_tried_again() {
     let provider = Provider::start();

@@ -39,6 +39,10 @@ pub fn check(options: &CheckOptions) -> Result<(), Failure> {
             ));
         }
     }
+    let own = config.state_save_cmd.as_deref().and_then(own_trial);
+    if let Some(Err(why)) = own.map(|trial| tried(&trial)) {
+        warnings.push(format!("`state_save_cmd` can't keep the tokens: {why}"));
+    }
     for warning in &warnings {
         // With stderr closed the warning is lost.
         let _ = io::stderr().write_all(format!("WARN - {warning}\n").as_bytes());
@@ -78,6 +82,16 @@ fn hook(line: &str) -> Option<String> {
     Some(format!("`{option}_cmd` can't run {word}: {error}{help}"))
 }
 
+/// What tries a command that saves by a script which can do that, as those in examples/persistence.
+fn own_trial(save: &str) -> Option<String> {
+    let path = script(save)?;
+    let place = save.strip_prefix(path)?.strip_prefix(" save")?;
+    let is_place = place.is_empty() || place.strip_prefix(' ').is_some_and(is_plain);
+    let text = fs::read_to_string(paths::expand(path)?).ok()?;
+    let knows = is_place && text.lines().any(|line| line.trim() == "try)");
+    knows.then(|| format!("{path} try{place}"))
+}
+
 /// Runs a command that should succeed, or says why it doesn't.
 fn tried(command: &str) -> Result<(), String> {
     let output = Command::new("/bin/sh")
@@ -97,9 +111,14 @@ fn tried(command: &str) -> Result<(), String> {
 /// The script that a command runs, if it says so by a path and nothing else: the shell has the rest.
 fn script(command: &str) -> Option<&str> {
     let first = command.split_whitespace().next()?;
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~+".contains(&byte);
     let named = first.starts_with('/') || first.starts_with("~/");
-    (named && first.bytes().all(plain)).then_some(first)
+    (named && is_plain(first)).then_some(first)
+}
+
+/// Whether no shell sees more than a word in it.
+fn is_plain(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~+".contains(&byte);
+    word.bytes().all(plain)
 }
 
 fn unusable(path: &str) -> io::Result<()> {
