@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use super::engine::{Engine, Executor};
 use super::{
-    checkpoints::StateKeeper, clients, hooks::Hooks, provider::Provider, redirects::Settle,
+    checkpoints::StateKeeper, clients, engine::Engine, hooks::Hooks, provider::Provider, redirects,
     token_files::TokenFiles,
 };
-use crate::{alarm::Alarm, core::Effect, serve::Remote, view::News};
+use crate::{alarm::Alarm, core::Effect, redirect::Pages, serve::Remote};
 
 /// The shells, each of which has a queue of its own.
 pub struct Effects {
@@ -17,18 +16,21 @@ pub struct Effects {
     pub hooks: Arc<Hooks>,
     /// Writes token files.
     pub files: Arc<TokenFiles>,
-    /// Tells the browser that waits for the end of a sign-in.
-    pub settle: Settle,
+    /// The browsers that wait for the end of a sign-in.
+    pub browsers: Remote,
+    /// What they are shown.
+    pub pages: Arc<Pages>,
     /// The clients of the control socket.
     pub clients: Remote,
-    /// Rings when there is something for the hook runner.
+    /// Rings when there is something for the hook runner, or the next deadline has changed.
     pub alarm: Arc<Alarm>,
     /// Keeps the state for a successor.
     pub keeper: Arc<StateKeeper>,
 }
 
-impl Executor for Effects {
-    fn perform(&self, engine: &Arc<Engine>, effect: Effect) {
+impl Effects {
+    /// Does what an effect says, or has it done: what it takes time for is another thread's.
+    pub fn perform(&self, engine: &Arc<Engine>, effect: Effect) {
         match effect {
             Effect::Request {
                 account,
@@ -46,7 +48,8 @@ impl Executor for Effects {
                 // nothing.
                 let user = engine.with(|core, _| core.other_user(&account));
                 for waiter in waiters {
-                    (self.settle)(waiter, &account, &result, user.as_deref());
+                    let (pages, user) = (&self.pages, user.as_deref());
+                    redirects::settle(&self.browsers, pages, waiter, &account, &result, user);
                     clients::settle(&self.clients, waiter, what, &account, &result);
                 }
             }
@@ -78,13 +81,5 @@ impl Executor for Effects {
                 self.alarm.ring();
             }
         }
-    }
-
-    fn publish(&self, news: &[News]) {
-        clients::publish(&self.clients, news);
-    }
-
-    fn keeper(&self) -> &Arc<StateKeeper> {
-        &self.keeper
     }
 }

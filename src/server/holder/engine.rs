@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{checkpoints::StateKeeper, fdstore::StoredState, outbox::Outbox};
+use super::{clients, effects::Effects, fdstore::StoredState, outbox::Outbox};
 use crate::{
-    alarm::Alarm,
     core::{Core, Cx, Effect, Entropy},
     lock::Lock,
     server::base::clock,
@@ -13,25 +12,11 @@ use crate::{
     view::News,
 };
 
-/// The shells that do what the core says.
-pub trait Executor: Send + Sync {
-    /// Does what an effect says, or has it done: what it takes time for is another thread's.
-    fn perform(&self, engine: &Arc<Engine>, effect: Effect);
-
-    /// Tells those who watch.
-    fn publish(&self, news: &[News]);
-
-    /// Where the state is kept.
-    fn keeper(&self) -> &Arc<StateKeeper>;
-}
-
 /// The core, and who does what it says.
 pub struct Engine {
     core: Lock<Core>,
     outbox: Outbox<Parcel>,
-    executor: Box<dyn Executor>,
-    /// Rings when the next deadline has changed.
-    alarm: Arc<Alarm>,
+    effects: Effects,
 }
 
 /// What follows from one event.
@@ -68,12 +53,11 @@ impl Entropy for Random {
 
 impl Engine {
     /// Puts the parts together.
-    pub fn new(core: Core, executor: Box<dyn Executor>, alarm: Arc<Alarm>) -> Arc<Self> {
+    pub fn new(core: Core, effects: Effects) -> Arc<Self> {
         Arc::new(Engine {
             core: Lock::new(core),
             outbox: Outbox::default(),
-            executor,
-            alarm,
+            effects,
         })
     }
 
@@ -92,30 +76,30 @@ impl Engine {
             let value = event(core, &mut cx);
             let mut parcel = Parcel::of(core);
             let ticket = (!parcel.is_empty()).then(|| {
-                parcel.state = self.executor.keeper().capture(core, cx.now);
+                parcel.state = self.effects.keeper.capture(core, cx.now);
                 self.outbox.put(parcel)
             });
             (value, ticket, before != (core.poll_timeout(), waits(core)))
         });
         if let Some(ticket) = ticket {
             self.outbox.deliver(ticket, |parcel| self.deliver(parcel));
-            self.executor.keeper().catch_up(self);
+            self.effects.keeper.catch_up(self);
         }
         if changed {
-            self.alarm.ring();
+            self.effects.alarm.ring();
         }
         value
     }
 
     fn deliver(self: &Arc<Self>, parcel: Parcel) {
         if let Some(state) = &parcel.state {
-            self.executor.keeper().write(state);
+            self.effects.keeper.write(state);
         }
         for effect in parcel.effects {
-            self.executor.perform(self, effect);
+            self.effects.perform(self, effect);
         }
         if !parcel.news.is_empty() {
-            self.executor.publish(&parcel.news);
+            clients::publish(&self.effects.clients, &parcel.news);
         }
     }
 

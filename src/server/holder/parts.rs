@@ -13,7 +13,7 @@ use super::sandbox::Sandbox;
 use super::state::{Holder, RestartProgress};
 use super::{
     effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
-    provider::Provider, redirects, restricted::RestrictedSockets, socket_watch::SocketWatch,
+    provider::Provider, restricted::RestrictedSockets, socket_watch::SocketWatch,
     token_files::TokenFiles,
 };
 use crate::config::{Config, RestrictedSocket};
@@ -83,14 +83,15 @@ pub fn assemble(
         provider: Arc::new(Provider::new(monitor.clone())),
         hooks: hooks.clone(),
         files: files.clone(),
-        settle: redirects::settle(browsers.clone(), pages.clone()),
+        browsers: browsers.clone(),
+        pages: pages.clone(),
         clients: clients.clone(),
         alarm: alarm.clone(),
         keeper: keeper.clone(),
     };
     let core = Core::new(config, redirects.ports);
     let holder = Holder {
-        engine: Engine::new(core, Box::new(effects), alarm.clone()),
+        engine: Engine::new(core, effects),
         socket: ControlSocket::new(address, monitor.clone(), lock),
         restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
         monitor,

@@ -16,10 +16,6 @@ use crate::{
 /// The token holder as the redirection endpoint sees it.
 pub struct Endpoint(pub Arc<Engine>);
 
-/// Tells the browser that waits for the end of a sign-in, and who has signed in, if that is another
-/// user than was expected.
-pub type Settle = Box<dyn Fn(Waiter, &str, &Result<(), Refusal>, Option<&str>) + Send + Sync>;
-
 impl redirect::CallbackHandler for Endpoint {
     fn has_host(&self, scheme: Scheme, host: &str) -> bool {
         self.any_redirect(scheme, |uri| {
@@ -103,21 +99,27 @@ fn scheme(scheme: Scheme) -> &'static str {
     }
 }
 
-/// Shows the end of a sign-in to the browsers that wait for it.
-pub fn settle(remote: Remote, pages: Arc<Pages>) -> Settle {
-    Box::new(move |Waiter(number), account, result, user| {
-        let account = account.to_owned();
-        let outcome = match result {
-            Ok(()) => SignInPage::Authorised {
-                account,
-                warning: user.map(view::other_user),
-            },
-            Err(Refusal { text, hint }) => SignInPage::Refused {
-                account,
-                reason: text.clone(),
-                hint: hint.clone(),
-            },
-        };
-        remote.send(ConnId::from_number(number), pages.reply(&outcome), true);
-    })
+/// Shows the end of a sign-in to a browser that waits for it, and who has signed in, if that is
+/// another user than was expected.
+pub fn settle(
+    remote: &Remote,
+    pages: &Pages,
+    Waiter(number): Waiter,
+    account: &str,
+    result: &Result<(), Refusal>,
+    user: Option<&str>,
+) {
+    let account = account.to_owned();
+    let outcome = match result {
+        Ok(()) => SignInPage::Authorised {
+            account,
+            warning: user.map(view::other_user),
+        },
+        Err(Refusal { text, hint }) => SignInPage::Refused {
+            account,
+            reason: text.clone(),
+            hint: hint.clone(),
+        },
+    };
+    remote.send(ConnId::from_number(number), pages.reply(&outcome), true);
 }
