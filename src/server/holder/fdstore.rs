@@ -8,12 +8,11 @@
 //! for a server that doesn't come.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::{env, fs::File, sync::Arc};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,6 @@ use super::redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_s
 use super::{control_socket::SocketFile, helpers::MonitorClient};
 use crate::core::{CoreState, Ports, STATE_VERSION};
 use crate::server::base::activation::{InheritedFd, listener};
-use crate::server::base::pipe::{PipeReader, pipe};
 use crate::server::ipc::memfd;
 use crate::{config::RestrictedSocket, paths, redirect::Identity};
 
@@ -34,10 +32,6 @@ const SOCKET: &str = "pizauth-socket";
 
 /// What the state starts with.
 pub const MAGIC: &str = "pizauth state ";
-
-/// How long the manager may take to hear what it is told, in milliseconds; it takes microseconds,
-/// and the end of the session must not wait for one that hangs.
-const BARRIER_TIMEOUT_MILLIS: u16 = 2_000;
 
 /// What a server leaves behind.
 #[derive(Serialize, Deserialize)]
@@ -91,7 +85,7 @@ fn capacity() -> usize {
 }
 
 /// Has the manager keep these, the most important first: the checkpoints, into which the state is
-/// written from then on, and the sockets. Returns when it has heard.
+/// written from then on, and the sockets.
 ///
 /// # Errors
 /// When it can't be told; what it has by then is of no use to anybody.
@@ -103,31 +97,17 @@ pub fn put(
     if checkpoints.is_empty() {
         return Err(io::Error::other("there is no memory for it"));
     }
-    let outcome = put_all(monitor, checkpoints, sockets).and_then(|()| barrier(monitor));
+    let room = capacity().saturating_sub(checkpoints.len());
+    let states = checkpoints.iter().map(|file| (STATE, file.as_fd()));
+    let sockets = sockets.iter().map(|socket| (SOCKET, socket.as_fd()));
+    let outcome = states.chain(sockets.take(room)).try_for_each(|(name, fd)| {
+        // Whether it can be read from or written to is no reason to close it.
+        monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
+    });
     if outcome.is_err() {
         remove(monitor);
     }
     outcome
-}
-
-fn put_all(
-    monitor: &MonitorClient,
-    checkpoints: &[File],
-    sockets: &[Arc<UnixListener>],
-) -> io::Result<()> {
-    for file in checkpoints {
-        store(monitor, STATE, file.as_fd())?;
-    }
-    let left = capacity().saturating_sub(checkpoints.len());
-    for socket in sockets.iter().take(left) {
-        store(monitor, SOCKET, socket.as_fd())?;
-    }
-    Ok(())
-}
-
-fn store(monitor: &MonitorClient, name: &str, fd: BorrowedFd) -> io::Result<()> {
-    // Whether it can be read from or written to is no reason to close it.
-    monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
 }
 
 /// Takes all away that the manager has.
@@ -144,23 +124,7 @@ fn remove_named(monitor: &MonitorClient, names: &[&str]) {
     }
 }
 
-/// Returns when the manager has dealt with all that it was told before.
-fn barrier(monitor: &MonitorClient) -> io::Result<()> {
-    let (ours, theirs) = pipe()?;
-    monitor.notify("BARRIER=1\n".into(), &[theirs.as_fd()])?;
-    drop(theirs);
-    wait_for_hangup(&ours)
-}
-
-fn wait_for_hangup(pipe: &PipeReader) -> io::Result<()> {
-    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::from(BARRIER_TIMEOUT_MILLIS))? {
-        0 => Err(io::Error::other("it doesn't answer")),
-        _ => Ok(()),
-    }
-}
-
-/// What a predecessor has predecessor.
+/// What a predecessor has left.
 pub struct Predecessor {
     monitor: Arc<MonitorClient>,
     states: Vec<File>,

@@ -36,8 +36,7 @@ use crate::{cli::TAKE_OVER, error::Exit};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.
-const KNOWN: [&str; 9] = [
-    "BARRIER=1",
+const KNOWN: [&str; 8] = [
     "FDNAME=pizauth-",
     "FDPOLL=0",
     "FDSTORE=1",
