@@ -5,6 +5,9 @@ pub mod activation;
 pub mod clock;
 pub mod config_file;
 pub mod descriptors;
+#[cfg(debug_assertions)]
+#[path = "tests/drills.rs"]
+pub mod drills;
 pub mod error;
 pub mod fork;
 pub mod guard;

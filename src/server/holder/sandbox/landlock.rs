@@ -9,7 +9,6 @@ use landlock::{
 use nix::sys::prctl;
 
 use super::done;
-use crate::server::base::guard;
 
 /// As `info` shows it.
 pub const NAME: &str = "landlock";
@@ -63,7 +62,8 @@ fn restrict() -> Result<RulesetStatus, RulesetError> {
     if let Ok(fd) = PathFd::new("/dev/null") {
         rules = rules.add_rule(PathBeneath::new(fd, read | AccessFs::WriteFile))?;
     }
-    if let Some(fd) = guard::drills().and_then(|dir| PathFd::new(dir).ok()) {
+    #[cfg(debug_assertions)]
+    if let Some(fd) = crate::server::base::drills::dir().and_then(|dir| PathFd::new(dir).ok()) {
         rules = rules.add_rule(PathBeneath::new(fd, AccessFs::RemoveFile))?;
     }
     Ok(rules.restrict_self()?.ruleset)

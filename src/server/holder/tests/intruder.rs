@@ -1,5 +1,5 @@
 //! In a build for tests: what code would try that an intruder has smuggled into the holder. The holder
-//! runs it when a file of this name lies in the drills' directory (guard.rs), and logs what came of
+//! runs it when a file of this name lies in the drills' directory (drills.rs), and logs what came of
 //! it.
 
 use std::os::fd::AsFd;
@@ -12,13 +12,13 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
 use super::state::Holder;
-use crate::server::base::{guard, runtime_files};
+use crate::server::base::{drills, runtime_files};
 use crate::server::ipc::{capability::Capability, helper_messages::HelperKind};
 use crate::{error::Failure, secret::Secret};
 
 /// Tries, if there is an order to.
 pub fn visit(holder: &Arc<Holder>) {
-    let Some(drills) = guard::drills() else {
+    let Some(drills) = drills::dir() else {
         return;
     };
     if fs::remove_file(drills.join("intruder")).is_err() {
@@ -41,7 +41,7 @@ pub fn visit(holder: &Arc<Holder>) {
 
 /// Stays when the holder is to end, if there is an order to.
 pub fn stay() {
-    let order = guard::drills().map(|drills| drills.join("stay"));
+    let order = drills::dir().map(|drills| drills.join("stay"));
     if order.is_some_and(|order| order.exists()) {
         loop {
             thread::park();
