@@ -1,9 +1,11 @@
 //! What a failed command says, and the only place that knows exit codes.
 
-use std::fmt;
+use std::{fmt, io};
+
+use serde::{Deserialize, Serialize};
 
 /// Why a command failed, as its exit code tells it (sysexits.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Anything that has no code of its own.
     Other,
@@ -53,7 +55,7 @@ impl Exit {
 }
 
 /// A command that didn't do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The thing and the cause, on one line (a config error has its source lines below).
     pub what: String,
@@ -104,6 +106,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::new(Exit::Other, error.to_string())
+    }
+}
 
 #[cfg(test)]
 mod tests {

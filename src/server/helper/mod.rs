@@ -22,7 +22,7 @@ use crate::server::base::runtime_files::{self, FileId};
 use crate::server::base::{activation::listener, config_file, error::other};
 use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
 use crate::server::ipc::helper_messages::{
-    HelperContext, HelperError, HelperKind, HelperOutcome, HelperReply, HelperRequest, ReplyLine,
+    HelperContext, HelperKind, HelperOutcome, HelperReply, HelperRequest, ReplyLine,
 };
 use crate::server::ipc::line::Message;
 use crate::{error::Failure, paths};
@@ -38,7 +38,7 @@ pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::
             return Err(io::Error::other("another helper does that"));
         }
         #[cfg(debug_assertions)]
-        crate::server::base::guard::hang(&format!("{kind:?}"));
+        crate::server::base::drills::hang(&format!("{kind:?}"));
         let Done { reply, fd } = match perform(&context, body, fds.pop()) {
             Ok(done) => done,
             Err(error) => {
@@ -79,7 +79,7 @@ fn perform(
     context: &HelperContext,
     request: HelperRequest,
     brought: Option<OwnedFd>,
-) -> Result<Done, HelperError> {
+) -> Result<Done, Failure> {
     let token_file = |path, capability| {
         let path = place_of(context, TOKEN_FILE, path, capability)?;
         match fs::metadata(&path) {
@@ -162,14 +162,14 @@ fn opened(file: File) -> Done {
 }
 
 /// The process that took the lock away may have started another server.
-fn listen_control(path: &Path) -> Result<Done, HelperError> {
+fn listen_control(path: &Path) -> Result<Done, Failure> {
     if runtime_files::answers(path) {
         return Ok(HelperReply::Taken.into());
     }
     listen(path)
 }
 
-fn listen(path: &Path) -> Result<Done, HelperError> {
+fn listen(path: &Path) -> Result<Done, Failure> {
     let (listener, id) = runtime_files::listen(path)?;
     Ok(Done {
         reply: HelperReply::Listening(id),

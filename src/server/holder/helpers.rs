@@ -12,9 +12,7 @@ use nix::poll::{PollTimeout, poll};
 use crate::server::base::config_file::{self, ConfigText};
 use crate::server::base::{error::other, runtime_files::FileId};
 use crate::server::ipc::capability::{Capabilities, Capability, SOCKET};
-use crate::server::ipc::helper_messages::{
-    HelperKind, HelperOutcome, HelperReply, HelperRequest, RequestLine,
-};
+use crate::server::ipc::helper_messages::{HelperKind, HelperReply, HelperRequest, RequestLine};
 use crate::server::ipc::line::{Line, MAX_FDS, Message};
 use crate::server::ipc::monitor_messages::{MonitorReply, MonitorRequest};
 use crate::{config::Config, error::Failure, lock::Lock, secret::Secret, time::humane};
@@ -284,7 +282,7 @@ impl Helper {
         let mut file = File::from(self.open(&request(HelperRequest::Write))?);
         let outcome = file.write_all(content.expose().as_bytes());
         let outcome = outcome
-            .map_err(|error| other(&error.to_string()))
+            .map_err(Failure::from)
             .and_then(|()| self.ask(&request(HelperRequest::Replace), None).map(drop));
         if outcome.is_err() {
             // The error that matters is known.
@@ -351,10 +349,7 @@ impl Helper {
 
     fn hear(&mut self, request: &HelperRequest) -> Result<(HelperReply, Option<OwnedFd>), Failure> {
         match self.line.recv() {
-            Ok(Some(Message { body, mut fds })) => {
-                let outcome: HelperOutcome = body;
-                Ok((outcome?, fds.pop()))
-            }
+            Ok(Some(Message { body, mut fds })) => body.map(|reply| (reply, fds.pop())),
             Ok(None) => Err(self.broken(request, &ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(self.broken(request, &error)),
         }

@@ -1,7 +1,7 @@
 //! What a helper can do, and what it answers. Each helper is of one kind, which has a quota and a
 //! deadline of its own: configurations that hang must not keep a name from being looked up.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::{
     line::Line,
 };
 use crate::{
-    error::{Exit, Failure},
+    error::Failure,
     server::base::{config_file::ConfigText, runtime_files::FileId},
 };
 
@@ -139,41 +139,8 @@ pub enum HelperReply {
     Tried(String),
 }
 
-/// Why a request wasn't granted.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct HelperError {
-    /// What went wrong.
-    pub what: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl From<Failure> for HelperError {
-    fn from(failure: Failure) -> Self {
-        HelperError {
-            what: failure.what,
-            hint: failure.hint,
-        }
-    }
-}
-
-impl From<io::Error> for HelperError {
-    fn from(error: io::Error) -> Self {
-        HelperError {
-            what: error.to_string(),
-            hint: None,
-        }
-    }
-}
-
-impl From<HelperError> for Failure {
-    fn from(error: HelperError) -> Self {
-        Failure::new(Exit::Other, error.what).with_hint(error.hint)
-    }
-}
-
-/// A reply on its way.
-pub type HelperOutcome = Result<HelperReply, HelperError>;
+/// A reply on its way, or why the request wasn't granted.
+pub type HelperOutcome = Result<HelperReply, Failure>;
 
 /// The holder's end of a line to a helper.
 pub type RequestLine = Line<HelperRequest, HelperOutcome>;

@@ -13,8 +13,10 @@ use nix::unistd::Pid;
 
 pub use self::orphans::adopt as adopt_orphans;
 use super::timeout;
-use crate::server::base::{fork::fork_child, handlers, limits, pipe::PipeReader, signals};
-use crate::server::ipc::helper_messages::{HelperContext, HelperError, HelperKind, ReplyLine};
+use crate::server::base::{
+    error::other, fork::fork_child, handlers, limits, pipe::PipeReader, signals,
+};
+use crate::server::ipc::helper_messages::{HelperContext, HelperKind, ReplyLine};
 use crate::server::ipc::monitor_messages::{MonitorEvent, StartOptions};
 use crate::server::ipc::{capability::Key, line::Line};
 
@@ -155,9 +157,8 @@ impl Children {
                 deadline: Instant::now().checked_add(kind.deadline().saturating_add(KILL_AFTER)),
             }),
             Err(what) => {
-                let error = HelperError { what, hint: None };
                 // The monitor waits for no other process.
-                let _ = ReplyLine::new(line).send_now(&Err(error), &[]);
+                let _ = ReplyLine::new(line).send_now(&Err(other(&what)), &[]);
             }
         }
     }
@@ -325,10 +326,7 @@ mod tests {
         line.set_nonblocking(true).unwrap();
         while (&line).write(&[0; 1024]).is_ok() {}
         line.set_nonblocking(false).unwrap();
-        let error = HelperError {
-            what: "full".into(),
-            hint: None,
-        };
-        assert!(ReplyLine::new(line).send_now(&Err(error), &[]).is_err());
+        let outcome = Err(other("full"));
+        assert!(ReplyLine::new(line).send_now(&outcome, &[]).is_err());
     }
 }
