@@ -182,24 +182,10 @@ impl Transport for Tls {
         if !self.begun {
             self.begin(socket)?;
         }
-        loop {
-            match self.tls.reader().read(buffer) {
-                Ok(read) => return Ok(read),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // An end without close_notify; what is missing shows in the request.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
-                Err(error) => return Err(error),
-            }
-            if self.tls.read_tls(&mut Stream(socket))? == 0 {
-                return Ok(0);
-            }
-            let progress = self.tls.process_new_packets();
-            // The handshake's next flight, or an alert. What doesn't fit now is flushed later.
-            match self.flush(socket) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
-            progress.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        match rustls::Stream::new(&mut self.tls, &mut Plain(socket)).read(buffer) {
+            // An end without close_notify; what is missing shows in the request.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+            outcome => outcome,
         }
     }
 
@@ -214,7 +200,7 @@ impl Transport for Tls {
             self.refusal.drain(..written);
         }
         while self.begun && self.tls.wants_write() {
-            self.tls.write_tls(&mut Stream(socket))?;
+            self.tls.write_tls(&mut Plain(socket))?;
         }
         Ok(())
     }
@@ -232,15 +218,15 @@ impl Transport for Tls {
 }
 
 /// A socket as rustls wants it.
-struct Stream<'a>(&'a Socket);
+struct Plain<'a>(&'a Socket);
 
-impl Read for Stream<'_> {
+impl Read for Plain<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.recv(buffer)
     }
 }
 
-impl Write for Stream<'_> {
+impl Write for Plain<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.send(bytes)
     }
