@@ -13,21 +13,8 @@ use crate::{
     sys,
 };
 
-#[cfg(all(
-    target_os = "linux",
-    any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "riscv64"
-    )
-))]
-#[path = "seccomp.rs"]
-mod calls;
-#[cfg(target_os = "openbsd")]
-#[path = "pledge.rs"]
-mod calls;
-#[cfg(not(any(
-    target_os = "openbsd",
+#[cfg_attr(target_os = "openbsd", path = "pledge.rs")]
+#[cfg_attr(
     all(
         target_os = "linux",
         any(
@@ -35,15 +22,12 @@ mod calls;
             target_arch = "aarch64",
             target_arch = "riscv64"
         )
-    )
-)))]
-#[path = "no_calls.rs"]
+    ),
+    path = "seccomp.rs"
+)]
 mod calls;
-#[cfg(target_os = "linux")]
-#[path = "landlock.rs"]
-mod system;
-#[cfg(not(target_os = "linux"))]
-#[path = "unveil.rs"]
+#[cfg_attr(target_os = "linux", path = "landlock.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "unveil.rs")]
 mod system;
 
 #[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
