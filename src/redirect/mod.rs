@@ -10,9 +10,9 @@ mod pages;
 mod tests;
 mod tls;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, net::TcpListener};
 
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
@@ -64,6 +64,23 @@ pub struct Site {
     pub bound: Bound,
     /// Its certificate: with one it is https, without one http.
     pub identity: Option<Arc<Identity>>,
+}
+
+impl Site {
+    /// The same once more, with descriptors of its own.
+    ///
+    /// # Errors
+    /// When the process has none left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let sockets = self.bound.sockets.iter().map(TcpListener::try_clone);
+        Ok(Site {
+            bound: Bound {
+                sockets: sockets.collect::<io::Result<_>>()?,
+                port: self.bound.port,
+            },
+            identity: self.identity.clone(),
+        })
+    }
 }
 
 /// An authorization response, as it arrived. It has no `Debug`, since it holds secrets.

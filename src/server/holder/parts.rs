@@ -89,7 +89,7 @@ pub fn assemble(
         alarm: alarm.clone(),
         keeper: keeper.clone(),
     };
-    let core = Core::new(config, redirects.ports);
+    let core = Core::new(config, redirect_info.ports);
     let holder = Holder {
         engine: Engine::new(core, effects),
         socket: ControlSocket::new(address, monitor.clone(), lock),

@@ -12,21 +12,7 @@ use crate::server::ipc::slots::{Slot, SlotReader, SlotWriter};
 use crate::{core::Ports, error::Failure};
 
 /// All of them.
-#[derive(Default)]
-pub struct RedirectPorts {
-    /// The ports' numbers.
-    pub ports: Ports,
-    /// What the https listener shows to browsers.
-    pub identity: Option<Arc<Identity>>,
-    sockets: Vec<PortSockets>,
-}
-
-/// The sockets of one port, and the certificate with which it is https.
-struct PortSockets {
-    port: u16,
-    sockets: Vec<Arc<TcpListener>>,
-    identity: Option<Arc<Identity>>,
-}
+pub struct RedirectPorts(Vec<Site>);
 
 /// The listeners of one port, for a successor.
 #[derive(Serialize, Deserialize)]
@@ -64,19 +50,22 @@ impl RedirectPorts {
         before: Ports,
         identity: Option<Identity>,
     ) -> Result<Self, Failure> {
-        let mut ports = RedirectPorts::default();
+        let mut sites = Vec::new();
         if let Listen::On { host, port } = &config.http_listen {
-            let bound = bind("http_listen", host, *port, before.http)?;
-            ports.add(bound.port, bound.sockets, None);
+            sites.push(Site {
+                bound: bind("http_listen", host, *port, before.http)?,
+                identity: None,
+            });
         }
         if let Listen::On { host, port } = &config.https_listen {
             let bound = bind("https_listen", host, *port, before.https)?;
             let identity = identity.map_or_else(|| Identity::generate(&https_hosts(config)), Ok);
             let identity =
                 identity.map_err(|error| other(&format!("can't make a certificate: {error}")))?;
-            ports.add(bound.port, bound.sockets, Some(Arc::new(identity)));
+            let identity = Some(Arc::new(identity));
+            sites.push(Site { bound, identity });
         }
-        Ok(ports)
+        Ok(RedirectPorts(sites))
     }
 
     /// Those of a predecessor.
@@ -84,29 +73,17 @@ impl RedirectPorts {
     /// # Errors
     /// When a socket is missing, or the certificate makes no sense.
     pub fn adopt(states: Vec<PortState>, fds: &mut SlotReader) -> io::Result<Self> {
-        let mut ports = RedirectPorts::default();
-        for state in states {
+        let sites = states.into_iter().map(|state| {
             let identity = state.identity()?.map(Arc::new);
             let sockets = state.sockets.into_iter();
             let sockets = sockets.map(|slot| fds.take(slot).map(TcpListener::from));
-            let sockets = sockets.collect::<io::Result<_>>()?;
-            ports.add(state.port, sockets, identity);
-        }
-        Ok(ports)
-    }
-
-    fn add(&mut self, port: u16, sockets: Vec<TcpListener>, identity: Option<Arc<Identity>>) {
-        if identity.is_some() {
-            self.ports.https = Some(port);
-            self.identity.clone_from(&identity);
-        } else {
-            self.ports.http = Some(port);
-        }
-        self.sockets.push(PortSockets {
-            port,
-            sockets: sockets.into_iter().map(Arc::new).collect(),
-            identity,
+            let bound = Bound {
+                sockets: sockets.collect::<io::Result<_>>()?,
+                port: state.port,
+            };
+            Ok(Site { bound, identity })
         });
+        sites.collect::<io::Result<_>>().map(RedirectPorts)
     }
 
     /// The same sockets once more, to be served.
@@ -114,36 +91,26 @@ impl RedirectPorts {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn sites(&self) -> io::Result<Vec<Site>> {
-        let ports = self.sockets.iter();
-        ports
-            .map(|it| {
-                let sockets = it.sockets.iter().map(|socket| socket.try_clone());
-                Ok(Site {
-                    bound: Bound {
-                        sockets: sockets.collect::<io::Result<_>>()?,
-                        port: it.port,
-                    },
-                    identity: it.identity.clone(),
-                })
-            })
-            .collect()
+        self.0.iter().map(Site::try_clone).collect()
     }
 
     /// What a successor needs; the sockets go along.
-    pub fn state(&self, fds: &mut SlotWriter) -> Vec<PortState> {
-        let ports = self.sockets.iter();
-        ports
-            .map(|it| PortState {
-                port: it.port,
-                sockets: it.sockets.iter().map(|it| fds.put(it.clone())).collect(),
-                identity: it.identity.as_deref().map(identity_state),
-            })
-            .collect()
+    ///
+    /// # Errors
+    /// As [`RedirectPorts::sites`].
+    pub fn state(&self, fds: &mut SlotWriter) -> io::Result<Vec<PortState>> {
+        let sites = self.sites()?.into_iter();
+        let states = sites.map(|Site { bound, identity }| PortState {
+            port: bound.port,
+            sockets: bound.sockets.into_iter().map(|it| fds.put(it)).collect(),
+            identity: identity.as_deref().map(identity_state),
+        });
+        Ok(states.collect())
     }
 
     /// Lets the ports go.
     pub fn release(&mut self) {
-        self.sockets.clear();
+        self.0.clear();
     }
 }
 
@@ -170,9 +137,17 @@ pub struct RedirectInfo {
 impl RedirectInfo {
     /// Of these, as this configuration has them.
     pub fn of(redirects: &RedirectPorts, config: &Config) -> Self {
+        let RedirectPorts(sites) = redirects;
+        let port = |secure| {
+            let site = sites.iter().find(|it| it.identity.is_some() == secure);
+            site.map(|it| it.bound.port)
+        };
         RedirectInfo {
-            ports: redirects.ports,
-            identity: redirects.identity.clone(),
+            ports: Ports {
+                http: port(false),
+                https: port(true),
+            },
+            identity: sites.iter().find_map(|it| it.identity.clone()),
             listeners: listeners(config),
         }
     }

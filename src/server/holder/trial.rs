@@ -93,7 +93,7 @@ pub fn describe_sockets(
         lock: fds.put(lock),
         control: fds.put(control),
         given,
-        redirects: holder.redirects.with(|redirects| redirects.state(fds)),
+        redirects: holder.redirects.with(|redirects| redirects.state(fds))?,
         restricted: restricted
             .map(|(path, socket)| (path, fds.put(socket)))
             .collect(),
