@@ -75,6 +75,15 @@ impl Failure {
         }
     }
 
+    /// The inverse of [`Exit::code`] and of the failure's text.
+    pub fn parse(code: &str, text: &str) -> Self {
+        let exit = code.parse().map_or(Exit::Other, Exit::from_code);
+        match text.split_once("\nhint: ") {
+            Some((what, hint)) => Failure::new(exit, what).hint(hint),
+            None => Failure::new(exit, text),
+        }
+    }
+
     /// The thing, the cause and the hint on one line, for a log: source lines are left out.
     pub fn one_line(&self) -> String {
         let what = self.what.lines().next().unwrap_or_default();

@@ -416,9 +416,21 @@ pub fn send(stream: &mut impl Write, request: &Request) -> Result<(), Failure> {
         })
 }
 
-/// Reads a reply's body, and no further: to wait for the server to hang up costs another turn. What
-/// has come stays in `input` when it fails, so that after a silence one can go on.
+/// Reads the only reply's body, and no further: to wait for the server to hang up costs another turn.
+/// What has come stays in `input` when it fails, so that after a silence one can go on.
 pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<SecretBytes, Failure> {
+    let body = receive_next(stream, input)?;
+    match input.is_empty() {
+        true => Ok(body),
+        false => Err(trouble("its answer is incomplete")),
+    }
+}
+
+/// The same for a reply that others may follow: what has come of them stays in `input`.
+pub fn receive_next(
+    stream: &mut impl Read,
+    input: &mut SecretBytes,
+) -> Result<SecretBytes, Failure> {
     loop {
         let missing = missing(input).map_err(|why| trouble(&why))?;
         let have = input.len();
@@ -444,7 +456,13 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
         input.truncate(have.saturating_add(count));
         if count == 0 {
             // Whole, or the server has hung up: what has come by then says which.
-            return parse_reply(input);
+            let head = split_head(input).ok().flatten();
+            let beyond = head.map_or(0, |(_, length, body)| body.len().saturating_sub(length));
+            let end = input.len().saturating_sub(beyond);
+            let rest = SecretBytes::new(input.split_off(end));
+            let body = parse_reply(input)?;
+            *input = rest;
+            return Ok(body);
         }
     }
 }
@@ -467,64 +485,6 @@ fn missing(input: &[u8]) -> Result<usize, String> {
     })
 }
 
-/// Sends `request` and reads the replies that follow, one at a time.
-pub struct Replies<S> {
-    stream: S,
-    input: Vec<u8>,
-}
-
-impl<S: Read + Write> Replies<S> {
-    /// Sends `request`.
-    pub fn to(mut stream: S, request: &Request) -> Result<Self, Failure> {
-        let sent = stream.write_all(&encode_request(request));
-        sent.map_err(|error| trouble(&error.to_string()))?;
-        Ok(Replies {
-            stream,
-            input: Vec::new(),
-        })
-    }
-
-    /// Where they come from.
-    pub fn stream(&self) -> &S {
-        &self.stream
-    }
-
-    /// Reads what has arrived; waits when nothing has.
-    pub fn read(&mut self) -> Result<(), Failure> {
-        let mut piece = [0; 4096];
-        let count = loop {
-            match self.stream.read(&mut piece) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome.map_err(|error| trouble(&error.to_string()))?,
-            }
-        };
-        if count == 0 {
-            return Err(trouble("it has gone"));
-        }
-        self.input.extend(piece.iter().take(count));
-        Ok(())
-    }
-
-    /// The body of the next reply that is here as a whole.
-    pub fn next_body(&mut self) -> Result<Option<SecretBytes>, Failure> {
-        let Some(length) = self.whole()? else {
-            return Ok(None);
-        };
-        let rest = self.input.split_off(length);
-        let reply = std::mem::replace(&mut self.input, rest);
-        parse_reply(&mut SecretBytes::new(reply)).map(Some)
-    }
-
-    /// How long the first reply is, head and body, once all of it is here.
-    fn whole(&self) -> Result<Option<usize>, Failure> {
-        let head = split_head(&self.input).map_err(|why| trouble(&why))?;
-        Ok(head.and_then(|(_, length, rest)| {
-            let head = self.input.len().saturating_sub(rest.len());
-            (rest.len() >= length).then_some(head.saturating_add(length))
-        }))
-    }
-}
-
 /// The body of a whole reply, which `input` is; it stays what it is when that fails.
 ///
 /// # Errors
@@ -544,14 +504,7 @@ pub fn parse_reply(input: &mut SecretBytes) -> Result<SecretBytes, Failure> {
             input.drain(..start);
             Ok(std::mem::take(input))
         }
-        code => {
-            let exit = code.parse().map_or(Exit::Other, Exit::from_code);
-            let text = String::from_utf8_lossy(body);
-            Err(match text.split_once("\nhint: ") {
-                Some((what, hint)) => Failure::new(exit, what).hint(hint),
-                None => Failure::new(exit, text),
-            })
-        }
+        code => Err(Failure::parse(code, &String::from_utf8_lossy(body))),
     }
 }
 
@@ -727,23 +680,12 @@ mod tests {
         let end = Failure::new(Exit::NoServer, "gone");
         row.extend_from_slice(&encode_reply(&Reply::Failure(end.clone())));
         for cut in 1..row.len() {
-            let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-            let mut replies = Replies::to(ours, &Request::Watch).unwrap();
-            let mut heard = Vec::new();
-            for piece in [&row[..cut], &row[cut..]] {
-                theirs.write_all(piece).unwrap();
-                replies.read().unwrap();
-                loop {
-                    match replies.next_body() {
-                        Ok(Some(body)) => heard.push(Ok(body.to_vec())),
-                        Ok(None) => break,
-                        Err(failure) => {
-                            heard.push(Err(failure));
-                            break;
-                        }
-                    }
-                }
-            }
+            let mut replies = row[..cut].chain(&row[cut..]);
+            let mut input = SecretBytes::default();
+            let heard = [(); 3].map(|()| {
+                let body = receive_next(&mut replies, &mut input);
+                body.map(|body| body.to_vec())
+            });
             let row = [Ok(b"one".to_vec()), Ok(Vec::new()), Err(end.clone())];
             assert_eq!(heard, row, "cut at {cut}");
         }

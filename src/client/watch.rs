@@ -4,8 +4,10 @@ use jiff::tz::TimeZone;
 
 use super::status::{moment, now};
 use super::{ask, connect, is_restarting, print, read, wait_for};
-use crate::wire::{Replies, Request};
-use crate::{error::Failure, report::Event, text, time::humane};
+use crate::error::{Exit, Failure};
+use crate::secret::SecretBytes;
+use crate::wire::{self, Request};
+use crate::{report::Event, text, time::humane};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     loop {
@@ -20,19 +22,25 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
 fn watch(json: bool) -> Result<(), Failure> {
     // An older server would never say a word.
     ask(&Request::Info)?;
-    let mut replies = Replies::to(connect()?, &Request::Watch)?;
+    let mut stream = connect()?;
+    wire::send(&mut stream, &Request::Watch)?;
     let zone = TimeZone::system();
-    while wait_for(replies.stream()) {
-        replies.read()?;
-        while let Some(body) = replies.next_body()? {
-            let line = match json {
-                true => [&body[..], b"\n"].concat(),
-                false => told(&body, &zone)?.into_bytes(),
-            };
-            match print(&line) {
-                Err(_) if !wait_for(replies.stream()) => return Ok(()),
-                outcome => outcome?,
+    let mut input = SecretBytes::default();
+    while !input.is_empty() || wait_for(&stream) {
+        let body = match wire::receive_next(&mut stream, &mut input) {
+            Err(failure) if failure.what == wire::HUNG_UP => {
+                let what = "trouble with the server: it has gone";
+                return Err(Failure::new(Exit::NoServer, what));
             }
+            outcome => outcome?,
+        };
+        let line = match json {
+            true => [&body[..], b"\n"].concat(),
+            false => told(&body, &zone)?.into_bytes(),
+        };
+        match print(&line) {
+            Err(_) if !wait_for(&stream) => return Ok(()),
+            outcome => outcome?,
         }
     }
     Ok(())

@@ -92,13 +92,7 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     }
     let said = String::from_utf8_lossy(&said);
     match said.split_once(' ') {
-        Some((code, text)) if read.is_ok() => {
-            let exit = code.parse().map_or(Exit::Other, Exit::from_code);
-            Err(match text.split_once("\nhint: ") {
-                Some((what, hint)) => Failure::new(exit, what).hint(hint),
-                None => Failure::new(exit, text),
-            })
-        }
+        Some((code, text)) if read.is_ok() => Err(Failure::parse(code, text)),
         _ => Err(Failure::new(
             Exit::Other,
             "the server ended while it was starting",
