@@ -11,8 +11,6 @@ mod revocations;
 mod saving;
 mod signing_in;
 mod token_file;
-#[cfg(test)]
-mod under_way;
 mod viewing;
 mod waiting;
 
@@ -44,9 +42,6 @@ use crate::{
     time::Instant,
     view::ReasonView,
 };
-
-#[cfg(test)]
-pub use under_way::UnderWay;
 
 /// Whether a reminder may still wait for a code to remind of.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -593,4 +588,4 @@ fn reason(refusal: &Refusal) -> ReasonView {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

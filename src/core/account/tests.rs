@@ -1,5 +1,7 @@
 //! What a row of failures makes of an account, through the core's own events.
 
+mod under_way;
+
 use std::time::Duration;
 
 use crate::{
@@ -11,6 +13,8 @@ use crate::{
     },
     time::{Instant, Now, Wall},
 };
+
+pub use under_way::UnderWay;
 
 const CONFIG: &str = r#"
 account "work" {

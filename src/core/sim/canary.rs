@@ -19,7 +19,7 @@ use crate::{
     core::{
         AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports, Progress, Show,
         ShowAnswer, ShowRequest, Waiter,
-        account::UnderWay,
+        account::tests::UnderWay,
         dump::{self, Dump, Saved},
         env::Common,
     },

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         AttemptId, Effect, Ended, Waiter,
-        account::UnderWay,
+        account::tests::UnderWay,
         dump::Saved,
         schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, STOPPED_RETRY},
     },

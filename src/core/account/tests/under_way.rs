@@ -1,7 +1,9 @@
 //! What an account says is under way, for the simulator: it must agree with what is.
 
-use super::{Account, Operation, SignIn};
-use crate::core::attempt::{AttemptId, Waiter};
+use crate::core::{
+    account::{Account, Operation, SignIn},
+    attempt::{AttemptId, Waiter},
+};
 
 /// The operations in flight, and the sign-in that waits for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
