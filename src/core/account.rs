@@ -28,7 +28,7 @@ use super::{
     answer::{Progress, Show, ShowRequest, SignInWait},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
-    effect::{Effect, Ended, TokenEvent},
+    effect::{Effect, TokenEvent},
     env::{Common, Env},
     grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
     revoking::Revocation,
@@ -68,6 +68,10 @@ pub(super) struct Account {
     state: AccountState,
     /// Who waits for a token.
     waiting: BTreeMap<Waiter, ShowRequest>,
+    /// Who waits for the end of the sign-in under way.
+    sign_in_waiters: Vec<Waiter>,
+    /// Who waits for the ways to sign in: for the code, or for the issuer's endpoints.
+    code_waiters: Vec<Waiter>,
     /// Who waits for the outcome of a refresh that stands for a sign-in: nobody has to sign in, or
     /// has elsewhere.
     refresh_waiters: Vec<Waiter>,
@@ -163,6 +167,8 @@ impl Account {
             configured,
             state: AccountState::default(),
             waiting: BTreeMap::new(),
+            sign_in_waiters: Vec::new(),
+            code_waiters: Vec::new(),
             refresh_waiters: Vec::new(),
             filed: None,
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    attempt::{AttemptId, Dispatch, Waiter},
+    attempt::{AttemptId, Dispatch},
     plain, schedule,
 };
 use crate::{
@@ -32,12 +32,6 @@ pub(super) struct Discovering {
     pub since: Now,
     /// Whether the user has been notified that it fails.
     pub told: bool,
-    /// Who waits for the end of the sign-in.
-    #[serde(skip)]
-    pub waiters: Vec<Waiter>,
-    /// Who waits for the ways to sign in.
-    #[serde(skip)]
-    pub code_waiters: Vec<Waiter>,
 }
 
 /// A sign-in that waits for the user, by one channel or several: the first to finish wins.
@@ -54,11 +48,6 @@ pub(super) struct Pending {
     pub device: Device,
     pub since: Now,
     pub reminded: Option<Now>,
-    #[serde(skip)]
-    pub waiters: Vec<Waiter>,
-    /// Who waits for the code that is being asked for.
-    #[serde(skip)]
-    pub code_waiters: Vec<Waiter>,
 }
 
 /// An authorization request, completed by a redirect or a paste of it.
@@ -82,8 +71,6 @@ pub(super) struct Exchanging {
     #[serde(with = "plain")]
     pub code: Arc<Secret>,
     pub since: Now,
-    #[serde(skip)]
-    pub waiters: Vec<Waiter>,
     /// When it is sent again: nothing of the last request was sent, so the code is still good.
     pub dispatch: Dispatch,
     /// Why the last try failed.
@@ -170,17 +157,6 @@ impl SignIn {
                 asking @ Device::Asking(_) => *asking = Device::Wanted,
                 Device::None | Device::Wanted | Device::Over { .. } => {}
             },
-        }
-    }
-}
-
-impl Discovering {
-    pub fn new(since: Now) -> Self {
-        Discovering {
-            since,
-            told: false,
-            waiters: Vec::new(),
-            code_waiters: Vec::new(),
         }
     }
 }

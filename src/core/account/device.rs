@@ -9,7 +9,6 @@ use super::{Account, Code, Device, Endpoints, Env, Pending, Reminder, SignIn};
 use crate::{
     core::{
         attempt::{AttemptId, Dispatch},
-        effect::Ended,
         schedule,
     },
     oauth::{
@@ -119,7 +118,7 @@ impl Account {
                     authorization.device_code.bind(self.registration.mark());
                     pending.device = Device::Code(Box::new(Code::new(authorization, sent)));
                 }
-                self.settle_code(env);
+                self.settle_code(env, Ok(()));
                 self.remind(env, Reminder::WithWhatThereIs);
             }
             Err((refusal, passes)) => {
@@ -129,14 +128,6 @@ impl Account {
                 }
                 self.device_over(env, passes, Some(refusal));
             }
-        }
-    }
-
-    /// Answers the clients that wait for the code: it is there, or there is none.
-    fn settle_code(&mut self, env: &mut Env) {
-        if let SignIn::Pending(pending) = &mut self.state.sign_in {
-            let waiters = std::mem::take(&mut pending.code_waiters);
-            self.settle(env, Ended::Code, waiters, Ok(()));
         }
     }
 
@@ -275,7 +266,7 @@ impl Account {
         let other = pending.browser.is_some();
         let asked = pending.device.is_to_come();
         pending.device = Device::Over { again };
-        self.settle_code(env);
+        self.settle_code(env, Ok(()));
         match (other, refusal) {
             (true, refusal) => {
                 if let Some(refusal) = refusal {

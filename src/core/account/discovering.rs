@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Discovering, Ended, Env, SignIn};
+use super::{Account, Discovering, Env, SignIn};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
@@ -11,7 +11,10 @@ use crate::{
 impl Account {
     /// Has the sign-in wait for the endpoints.
     pub(super) fn discover_first(&mut self, env: &mut Env) {
-        self.state.sign_in = SignIn::Discovering(Discovering::new(env.now));
+        self.state.sign_in = SignIn::Discovering(Discovering {
+            since: env.now,
+            told: false,
+        });
         let message = "authorisation needed; asking the issuer for its endpoints";
         env.log(Level::Info, &self.name, message);
         self.discover_for_sign_in(env);
@@ -19,25 +22,16 @@ impl Account {
 
     /// The endpoints are known: begins the sign-in that has waited for them.
     pub(super) fn begin_discovered(&mut self, env: &mut Env) {
-        if self.location.known().is_none() {
+        if self.location.known().is_none() || !self.sign_in_waits_for_endpoints() {
             return;
         }
-        match std::mem::take(&mut self.state.sign_in) {
-            SignIn::Discovering(discovering) => {
-                self.begin_sign_in(env);
-                let SignIn::Pending(pending) = &mut self.state.sign_in else {
-                    return;
-                };
-                pending.waiters = discovering.waiters;
-                if pending.device.is_to_come() {
-                    pending.code_waiters = discovering.code_waiters;
-                } else {
-                    self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
-                }
-            }
-            other @ (SignIn::None | SignIn::Pending(_) | SignIn::Exchanging(_)) => {
-                self.state.sign_in = other;
-            }
+        self.begin_sign_in(env);
+        let pending = match &self.state.sign_in {
+            SignIn::Pending(pending) => Some(pending),
+            SignIn::None | SignIn::Discovering(_) | SignIn::Exchanging(_) => None,
+        };
+        if !pending.is_some_and(|pending| pending.device.is_to_come()) {
+            self.settle_code(env, Ok(()));
         }
     }
 
@@ -54,12 +48,11 @@ impl Account {
             let span = env.now.instant.since(failed.since.instant);
             span >= TROUBLE_NOTICE_AFTER || failed.answered && failed.failures >= MAX_UNEXPLAINED
         });
-        let waiters = std::mem::take(&mut discovering.code_waiters);
         if lasts && !discovering.told {
             discovering.told = true;
             env.error(&self.name, format!("can't sign in: {}", refusal.line()));
         }
-        self.settle(env, Ended::Code, waiters, Err(refusal.clone()));
+        self.settle_code(env, Err(refusal.clone()));
     }
 
     /// Whether an authorization response with this `iss` is the provider's (RFC 9207, 2.4).

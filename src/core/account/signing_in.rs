@@ -6,8 +6,8 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Device, Discovering, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
-    SignInWait, reason,
+    Account, Browser, Device, Exchanging, Pending, Phase, Progress, Reminder, SignIn, SignInWait,
+    reason,
 };
 use crate::{
     core::{
@@ -96,22 +96,18 @@ impl Account {
         let trouble = self.discovery_trouble(env);
         let asking = self.is_issuer_asked(env);
         let paste = self.awaits_paste();
-        Ok(match &mut self.state.sign_in {
+        Ok(match &self.state.sign_in {
             SignIn::None => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
-            SignIn::Discovering(Discovering { code_waiters, .. }) => match trouble {
+            SignIn::Discovering(_) => match trouble {
                 Some(refusal) if hurry || !asking => return Err(refusal),
                 Some(_) | None => {
-                    code_waiters.push(waiter);
+                    self.code_waiters.push(waiter);
                     SignInStart::AskingForCode
                 }
             },
-            SignIn::Pending(Pending {
-                device,
-                code_waiters,
-                ..
-            }) if device.is_to_come() => {
-                code_waiters.push(waiter);
+            SignIn::Pending(pending) if pending.device.is_to_come() => {
+                self.code_waiters.push(waiter);
                 SignInStart::AskingForCode
             }
             SignIn::Pending(pending) => SignInStart::Open {
@@ -131,12 +127,10 @@ impl Account {
         if !self.registration.source.is_person() {
             return self.wait_for_refresh(env, waiter);
         }
-        match &mut self.state.sign_in {
-            SignIn::None => return self.state.failed.clone().map_or(Ok(SignInWait::No), Err),
-            SignIn::Discovering(discovering) => discovering.waiters.push(waiter),
-            SignIn::Pending(pending) => pending.waiters.push(waiter),
-            SignIn::Exchanging(exchanging) => exchanging.waiters.push(waiter),
+        if matches!(self.state.sign_in, SignIn::None) {
+            return self.state.failed.clone().map_or(Ok(SignInWait::No), Err);
         }
+        self.sign_in_waiters.push(waiter);
         Ok(SignInWait::Yes)
     }
 
@@ -161,25 +155,26 @@ impl Account {
         self.settle(env, Ended::SignIn, waiters, result);
     }
 
+    /// The sign-in under way is over.
+    fn settle_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        let waiters = std::mem::take(&mut self.sign_in_waiters);
+        self.settle(env, Ended::SignIn, waiters, result);
+    }
+
+    /// The ways to sign in are known, or why they aren't.
+    pub(super) fn settle_code(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        let waiters = std::mem::take(&mut self.code_waiters);
+        self.settle(env, Ended::Code, waiters, result);
+    }
+
     /// A client that waited for the sign-in has left.
     pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
-        self.refresh_waiters.retain(|it| *it != waiter);
-        match &mut self.state.sign_in {
-            SignIn::None => {}
-            SignIn::Discovering(Discovering {
-                waiters,
-                code_waiters,
-                ..
-            })
-            | SignIn::Pending(Pending {
-                waiters,
-                code_waiters,
-                ..
-            }) => {
-                waiters.retain(|it| *it != waiter);
-                code_waiters.retain(|it| *it != waiter);
-            }
-            SignIn::Exchanging(exchanging) => exchanging.waiters.retain(|it| *it != waiter),
+        for waiters in [
+            &mut self.sign_in_waiters,
+            &mut self.code_waiters,
+            &mut self.refresh_waiters,
+        ] {
+            waiters.retain(|it| *it != waiter);
         }
     }
 
@@ -215,8 +210,6 @@ impl Account {
             },
             since: env.now,
             reminded: None,
-            waiters: Vec::new(),
-            code_waiters: Vec::new(),
         });
         env.log(Level::Info, &self.name, "authorisation needed");
         env.news(&self.name, Happening::AuthorisationPending);
@@ -296,12 +289,7 @@ impl Account {
     /// Whether a response at this address is of the server that was asked, as far as its place tells.
     /// A code that was copied has none.
     fn check_arrival(&self, at: Option<&Url>) -> Result<(), &'static str> {
-        let browser = match &self.state.sign_in {
-            SignIn::Pending(pending) => pending.browser.as_ref(),
-            SignIn::Exchanging(exchanging) => Some(&exchanging.browser),
-            SignIn::None | SignIn::Discovering(_) => None,
-        };
-        match browser.zip(at) {
+        match self.browser().zip(at) {
             Some((browser, at)) if !authorization::is_redirect(&browser.redirect_uri, at) => {
                 Err("an authorization response that arrived elsewhere was ignored")
             }
@@ -325,26 +313,24 @@ impl Account {
             return CallbackAnswer::OtherProvider { account };
         }
         match std::mem::take(&mut self.state.sign_in) {
-            SignIn::Exchanging(mut exchanging) => {
-                exchanging.waiters.push(waiter);
-                self.state.sign_in = SignIn::Exchanging(exchanging);
+            exchanging @ SignIn::Exchanging(_) => {
+                self.state.sign_in = exchanging;
+                self.sign_in_waiters.push(waiter);
                 CallbackAnswer::Wait { account }
             }
             SignIn::Pending(Pending {
                 attempt,
                 browser: Some(browser),
-                mut waiters,
-                code_waiters,
                 ..
             }) => {
                 env.emit(Effect::NotifyEnd { attempt });
                 self.state.failed = None;
-                self.settle(env, Ended::Code, code_waiters, Ok(()));
+                self.settle_code(env, Ok(()));
                 match result {
                     CallbackResult::Code(code) => {
                         code.bind(self.registration.mark());
-                        waiters.push(waiter);
-                        self.begin_exchange(env, browser, Arc::new(code), waiters);
+                        self.sign_in_waiters.push(waiter);
+                        self.begin_exchange(env, browser, Arc::new(code));
                         CallbackAnswer::Wait { account }
                     }
                     CallbackResult::Error {
@@ -358,7 +344,7 @@ impl Account {
                             .with_scopes(refusal, &error)
                             .with_consent_address(&self.registration);
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
-                        self.settle(env, Ended::SignIn, waiters, Err(refusal.clone()));
+                        self.settle_sign_in(env, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
                         CallbackAnswer::Refused { account, refusal }
                     }
@@ -372,19 +358,12 @@ impl Account {
         }
     }
 
-    fn begin_exchange(
-        &mut self,
-        env: &mut Env,
-        browser: Browser,
-        code: Arc<Secret>,
-        waiters: Vec<Waiter>,
-    ) {
+    fn begin_exchange(&mut self, env: &mut Env, browser: Browser, code: Arc<Secret>) {
         let attempt = env.attempt();
         self.state.sign_in = SignIn::Exchanging(Exchanging {
             browser,
             code,
             since: env.now,
-            waiters,
             dispatch: if env.common.held {
                 Dispatch::At(env.now.instant)
             } else {
@@ -495,23 +474,14 @@ impl Account {
             self.state.failed = None;
         }
         match sign_in {
-            SignIn::None => {}
-            SignIn::Discovering(discovering) => {
-                self.settle(env, Ended::Code, discovering.code_waiters, Ok(()));
-                self.settle(env, Ended::SignIn, discovering.waiters, result);
-            }
-            SignIn::Pending(pending) => {
-                env.emit(Effect::NotifyEnd {
-                    attempt: pending.attempt,
-                });
-                self.settle(env, Ended::Code, pending.code_waiters, Ok(()));
-                self.settle(env, Ended::SignIn, pending.waiters, result);
-            }
+            SignIn::None | SignIn::Discovering(_) => {}
+            SignIn::Pending(Pending { attempt, .. }) => env.emit(Effect::NotifyEnd { attempt }),
             SignIn::Exchanging(exchanging) => {
                 env.spend(exchanging.browser.state, &self.name, result.clone());
-                self.settle(env, Ended::SignIn, exchanging.waiters, result);
             }
         }
+        self.settle_code(env, Ok(()));
+        self.settle_sign_in(env, result);
     }
 
     /// Answers the clients that wait.
