@@ -219,7 +219,7 @@ impl Account {
     /// Whether a request of it is with the shell; what waits for an endpoint hasn't been sent.
     pub fn awaits_reply(&self) -> bool {
         let mut in_flight = self.in_flight();
-        in_flight.any(|(attempt, _)| !self.location.keeps_waiting(attempt))
+        in_flight.any(|(attempt, _)| !self.location.waiting.contains(&attempt))
     }
 
     /// Whether it has tokens.

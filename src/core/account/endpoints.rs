@@ -39,12 +39,10 @@ pub(in crate::core) struct Endpoints {
 /// The endpoints of one account, as far as they are known.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) enum Location {
-    Known(Arc<Endpoints>),
-    Unknown {
-        /// The requests that can't be made without them.
-        waiting: Vec<AttemptId>,
-    },
+pub(super) struct Location {
+    known: Option<Arc<Endpoints>>,
+    /// The requests that can't be made without them.
+    pub waiting: Vec<AttemptId>,
 }
 
 /// The optional endpoints that the config has, which aren't part of the registration.
@@ -155,34 +153,14 @@ fn is_among(origins: &Origins, uri: &Url) -> bool {
 
 impl Location {
     pub fn new(registration: &Registration, configured: &OptionalEndpoints) -> Self {
-        match Endpoints::configured(registration, configured) {
-            Some(endpoints) => Location::Known(Arc::new(endpoints)),
-            None => Location::Unknown {
-                waiting: Vec::new(),
-            },
+        Location {
+            known: Endpoints::configured(registration, configured).map(Arc::new),
+            waiting: Vec::new(),
         }
     }
 
     pub fn known(&self) -> Option<&Arc<Endpoints>> {
-        match self {
-            Location::Known(endpoints) => Some(endpoints),
-            Location::Unknown { .. } => None,
-        }
-    }
-
-    /// Whether `attempt` hasn't been made for want of an endpoint.
-    pub fn keeps_waiting(&self, attempt: AttemptId) -> bool {
-        match self {
-            Location::Known(_) => false,
-            Location::Unknown { waiting } => waiting.contains(&attempt),
-        }
-    }
-
-    fn take_waiting(&mut self) -> Vec<AttemptId> {
-        match self {
-            Location::Known(_) => Vec::new(),
-            Location::Unknown { waiting } => std::mem::take(waiting),
-        }
+        self.known.as_ref()
     }
 }
 
@@ -199,10 +177,9 @@ impl Account {
         let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata);
         let endpoints = Arc::new(endpoints);
         // Before the tokens are looked at, whose origins they are to have.
-        let waiting = self.location.take_waiting();
-        self.location = Location::Known(endpoints.clone());
+        self.location.known = Some(endpoints.clone());
         self.keep_tokens_from_strangers(env);
-        for attempt in waiting {
+        for attempt in std::mem::take(&mut self.location.waiting) {
             self.send(env, attempt);
         }
         self.begin_discovered(env);
@@ -219,10 +196,9 @@ impl Account {
             return Some(endpoints);
         }
         let issuer = self.registration.discovers()?.clone();
-        if let Err(refusal) = env.want_metadata(&issuer) {
-            self.not_sent(env, attempt, refusal);
-        } else if let Location::Unknown { waiting } = &mut self.location {
-            waiting.push(attempt);
+        match env.want_metadata(&issuer) {
+            Ok(()) => self.location.waiting.push(attempt),
+            Err(refusal) => self.not_sent(env, attempt, refusal),
         }
         None
     }
@@ -251,11 +227,7 @@ impl Account {
 
     /// Whether anything can't go on without its endpoints.
     pub(in crate::core) fn waits_for_endpoints(&self) -> bool {
-        let requests = match &self.location {
-            Location::Known(_) => false,
-            Location::Unknown { waiting } => !waiting.is_empty(),
-        };
-        requests || self.sign_in_waits_for_endpoints()
+        !self.location.waiting.is_empty() || self.sign_in_waits_for_endpoints()
     }
 
     /// Whether a sign-in waits for the authorization endpoint.
@@ -272,7 +244,7 @@ impl Account {
         let Some(refusal) = self.discovery_trouble(env) else {
             return;
         };
-        for attempt in self.location.take_waiting() {
+        for attempt in std::mem::take(&mut self.location.waiting) {
             self.not_sent(env, attempt, refusal.clone());
         }
         if self.sign_in_waits_for_endpoints() {
@@ -283,11 +255,8 @@ impl Account {
     /// The config names other optional endpoints.
     pub(super) fn relocate(&mut self, env: &mut Env, configured: OptionalEndpoints) {
         self.configured = configured;
-        let waiting = self.location.take_waiting();
-        self.location = Location::new(&self.registration, &self.configured);
-        if let Location::Unknown { waiting: again } = &mut self.location {
-            *again = waiting;
-        }
+        self.location.known =
+            Endpoints::configured(&self.registration, &self.configured).map(Arc::new);
         let _ = self.locate(env);
     }
 
