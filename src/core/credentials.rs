@@ -42,38 +42,33 @@ impl Credentials {
         }
     }
 
-    /// What proves the client in a request, or `None`: then `request` waits for [`Self::answered`].
-    /// `usual` is how to prove it where the config doesn't say.
-    pub fn get(
-        &mut self,
-        env: &mut Env,
-        account: &Arc<str>,
-        request: AttemptId,
-        usual: ClientAuth,
-    ) -> Option<client::Credentials<'_>> {
-        if let ClientSecret::Command(command) = &self.client.secret {
-            match &mut self.fetched {
-                SecretState::Secret(_) => {}
-                SecretState::Asking { waiting, .. } => {
-                    waiting.push(request);
-                    return None;
-                }
-                SecretState::Nothing => {
-                    let attempt = env.attempt();
-                    self.fetched = SecretState::Asking {
-                        attempt,
-                        waiting: vec![request],
-                    };
-                    env.emit(Effect::FetchSecret {
-                        account: account.clone(),
-                        attempt,
-                        command: command.clone(),
-                    });
-                    return None;
-                }
+    /// Whether `request` has to wait for the secret, until [`Self::answered`].
+    pub fn keep_waiting(&mut self, env: &mut Env, account: &Arc<str>, request: AttemptId) -> bool {
+        let ClientSecret::Command(command) = &self.client.secret else {
+            return false;
+        };
+        match &mut self.fetched {
+            SecretState::Secret(_) => return false,
+            SecretState::Asking { waiting, .. } => waiting.push(request),
+            SecretState::Nothing => {
+                let attempt = env.attempt();
+                self.fetched = SecretState::Asking {
+                    attempt,
+                    waiting: vec![request],
+                };
+                env.emit(Effect::FetchSecret {
+                    account: account.clone(),
+                    attempt,
+                    command: command.clone(),
+                });
             }
         }
-        Some(client::Credentials {
+        true
+    }
+
+    /// What proves the client in a request; `usual` is how, where the config doesn't say.
+    pub fn proof(&self, usual: ClientAuth) -> client::Credentials<'_> {
+        client::Credentials {
             auth: self.client.auth.unwrap_or(usual),
             secret: match (&self.client.secret, &self.fetched) {
                 (ClientSecret::Given(secret), _)
@@ -82,7 +77,7 @@ impl Credentials {
             },
             headers: &self.client.headers,
             under: self.under,
-        })
+        }
     }
 
     /// The command has ended: with the secret, or without. Returns the requests that waited.

@@ -2,13 +2,13 @@
 
 use log::Level;
 
-use super::{Account, Endpoints, Operation, Phase, SignIn};
+use super::{Account, Endpoints, Exchanging, Operation, Phase, SignIn};
 use crate::{
     config::TokenSource,
     core::{AttemptId, Effect, env::Env},
     oauth::{
         command::{self, CommandFailure},
-        revocation,
+        device, revocation,
         token::{self, Cause, GrantType, Outcome, Refusal, Request, Verdict},
     },
     secret::Secret,
@@ -27,69 +27,102 @@ impl Account {
                 command: command.clone(),
             });
         }
-        if self.locate_for(env, attempt).is_none() {
+        let Some(endpoints) = self.locate_for(env, attempt) else {
+            return;
+        };
+        let Some(operation) = self.operation(attempt) else {
+            return;
+        };
+        // A reload may have taken the endpoint away, and an issuer may name another.
+        if operation == Operation::Code && endpoints.device_auth_uri.is_none() {
+            return self.device_over(env, true, None);
+        }
+        if let Some(refusal) = self.no_revocation(&endpoints, attempt) {
+            let verdict = revocation::Verdict::Refused(refusal);
+            return self.revocation_outcome(env, attempt, verdict);
+        }
+        if self.credentials.keep_waiting(env, &self.name, attempt) {
             return;
         }
-        match self.operation(attempt) {
-            Some(Operation::Exchange | Operation::Refresh) => self.send_token_request(env, attempt),
-            Some(Operation::Code) => self.send_device_request(env, attempt),
-            Some(Operation::Poll) => self.send_poll(env, attempt),
-            Some(Operation::Revocation) => self.send_revocation(env, attempt),
-            None => {}
+        let Some(request) = self.request(&endpoints, operation, attempt) else {
+            return;
+        };
+        match operation {
+            Operation::Exchange | Operation::Refresh => {
+                self.state.last_request = Some(env.now.instant);
+            }
+            Operation::Code => self.state.last_device_request = Some(env.now.instant),
+            Operation::Poll | Operation::Revocation => {}
         }
+        self.emit_request(env, operation, attempt, request);
     }
 
-    fn send_token_request(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(endpoints) = self.location.known().cloned() else {
-            return;
-        };
-        let usual = endpoints.client_auth();
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
-            return;
-        };
-        let endpoint = endpoints.at(&endpoints.token_uri);
-        let renewal = self.state.grant.as_ref().and_then(|it| it.renewal.as_ref());
-        let request = match (&self.state.sign_in, renewal) {
-            (SignIn::Exchanging(exchanging), _) if exchanging.dispatch.is(attempt) => {
-                token::exchange_request(
-                    endpoint,
-                    &self.registration,
-                    &credentials,
-                    &exchanging.code,
-                    &exchanging.browser.verifier,
-                    &exchanging.browser.redirect_uri,
-                )
+    /// The request of an operation in flight.
+    fn request(
+        &self,
+        endpoints: &Endpoints,
+        operation: Operation,
+        attempt: AttemptId,
+    ) -> Option<Request> {
+        let ours = &self.registration;
+        let credentials = &self.credentials.proof(endpoints.client_auth());
+        let token_uri = endpoints.at(&endpoints.token_uri);
+        Some(match operation {
+            Operation::Exchange => {
+                let SignIn::Exchanging(Exchanging { code, browser, .. }) = &self.state.sign_in
+                else {
+                    return None;
+                };
+                let (verifier, redirect_uri) = (&browser.verifier, &browser.redirect_uri);
+                token::exchange_request(token_uri, ours, credentials, code, verifier, redirect_uri)
             }
-            (_, Some(renewal)) => match &renewal.refresh_token {
-                Some(refresh_token) => token::refresh_request(
-                    endpoint,
-                    &self.registration,
-                    &credentials,
-                    refresh_token,
-                ),
-                None => token::client_request(endpoint, &self.registration, &credentials),
-            },
-            (_, None) => return,
-        };
-        self.state.last_request = Some(env.now.instant);
-        self.emit_request(env, attempt, request);
+            Operation::Refresh => {
+                match &self.state.grant.as_ref()?.renewal.as_ref()?.refresh_token {
+                    Some(token) => token::refresh_request(token_uri, ours, credentials, token),
+                    None => token::client_request(token_uri, ours, credentials),
+                }
+            }
+            Operation::Code => {
+                let endpoint = endpoints.at(endpoints.device_auth_uri.as_ref()?);
+                device::authorization_request(endpoint, ours, credentials)
+            }
+            Operation::Poll => {
+                let SignIn::Pending(pending) = &self.state.sign_in else {
+                    return None;
+                };
+                let device_code = &pending.device.code()?.device_code;
+                device::poll_request(token_uri, ours, credentials, device_code)
+            }
+            Operation::Revocation => {
+                let revocation = self.revocation(attempt)?;
+                let endpoint = endpoints.at(endpoints.revocation_for(revocation.origins())?);
+                let (kind, token) = revocation.token();
+                revocation::request(endpoint, &ours.client_id, credentials, kind, token)
+            }
+        })
     }
 
     /// Has a request sent, with what else its answer may not repeat, and how urgent it is.
-    pub(super) fn emit_request(&self, env: &mut Env, attempt: AttemptId, mut request: Request) {
+    fn emit_request(
+        &self,
+        env: &mut Env,
+        operation: Operation,
+        attempt: AttemptId,
+        mut request: Request,
+    ) {
         let grant = self.state.grant.as_ref();
         let access = grant.and_then(|it| it.access.as_ref());
         let renewal = grant.and_then(|it| it.renewal.as_ref());
         (request.known).extend(access.map(|it| it.token.clone()));
         (request.known).extend(renewal.and_then(|it| it.refresh_token.clone()));
         (request.known).extend(self.browser().map(|it| it.state.clone()));
-        request.due = match self.operation(attempt) {
-            Some(Operation::Refresh) => match access {
+        request.due = match operation {
+            Operation::Refresh => match access {
                 Some(access) => Some(access.expires.unwrap_or(Instant::from_millis(u64::MAX))),
                 None => Some(env.now.instant),
             },
-            Some(Operation::Revocation) => Some(env.now.instant),
-            Some(Operation::Exchange | Operation::Code | Operation::Poll) | None => None,
+            Operation::Revocation => Some(env.now.instant),
+            Operation::Exchange | Operation::Code | Operation::Poll => None,
         };
         env.emit(Effect::Request {
             account: self.name.clone(),
@@ -157,19 +190,12 @@ impl Account {
             // Every request went to an endpoint that was known, and none is forgotten.
             return;
         };
-        let operation = self.operation(attempt);
-        if let Some(Operation::Exchange | Operation::Refresh) = operation {
-            // It may have waited for a worker since it was made.
-            self.state.last_request = self.state.last_request.max(Some(sent));
-        }
-        match operation {
-            Some(Operation::Exchange) => {
-                let grant_type = GrantType::AuthorizationCode;
-                let verdict = self.judge(env, &endpoints, grant_type, outcome);
-                self.conclude(env, attempt, sent, verdict);
-            }
-            Some(Operation::Refresh) => {
+        match self.operation(attempt) {
+            Some(operation @ (Operation::Exchange | Operation::Refresh)) => {
+                // It may have waited for a worker since it was made.
+                self.state.last_request = self.state.last_request.max(Some(sent));
                 let grant_type = match &self.registration.source {
+                    _ if operation == Operation::Exchange => GrantType::AuthorizationCode,
                     TokenSource::Person => GrantType::RefreshToken,
                     TokenSource::ClientCredentials | TokenSource::Command(_) => {
                         GrantType::ClientCredentials

@@ -58,49 +58,6 @@ impl Account {
         }
     }
 
-    /// Makes the request for a code.
-    pub(super) fn send_device_request(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(endpoints) = self.location.known().cloned() else {
-            return;
-        };
-        let Some(endpoint) = &endpoints.device_auth_uri else {
-            // A reload took it away while the client secret was fetched.
-            return self.device_over(env, true, None);
-        };
-        let usual = endpoints.client_auth();
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
-            return;
-        };
-        let request =
-            device::authorization_request(endpoints.at(endpoint), &self.registration, &credentials);
-        self.state.last_device_request = Some(env.now.instant);
-        self.emit_request(env, attempt, request);
-    }
-
-    /// Makes the request that asks whether the code was entered.
-    pub(super) fn send_poll(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(endpoints) = self.location.known().cloned() else {
-            return;
-        };
-        let usual = endpoints.client_auth();
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
-            return;
-        };
-        let SignIn::Pending(Pending { device, .. }) = &self.state.sign_in else {
-            return;
-        };
-        let Some(code) = device.code().filter(|code| code.dispatch.is(attempt)) else {
-            return;
-        };
-        let request = device::poll_request(
-            endpoints.at(&endpoints.token_uri),
-            &self.registration,
-            &credentials,
-            &code.device_code,
-        );
-        self.emit_request(env, attempt, request);
-    }
-
     /// The provider has answered the request for a code.
     pub(super) fn device_started(
         &mut self,

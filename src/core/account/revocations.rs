@@ -1,7 +1,6 @@
 //! Telling the provider of tokens that are no longer wanted (RFC 7009).
 
 use log::Level;
-use url::Url;
 
 use super::{Account, Endpoints, Grant};
 use crate::{
@@ -48,34 +47,29 @@ impl Account {
         }
     }
 
-    pub(super) fn send_revocation(&mut self, env: &mut Env, attempt: AttemptId) {
-        let Some(endpoints) = self.location.known().cloned() else {
-            return;
-        };
-        let Some(revocation) = self
-            .state
-            .revocations
-            .iter()
-            .find(|it| it.dispatch().is(attempt))
-        else {
-            return;
-        };
-        let Some(endpoint) = endpoints.revocation_for(revocation.origins()) else {
-            let verdict = match &endpoints.revocation_uri {
-                None => revocation::Verdict::Refused(no_revocation()),
-                Some(uri) => revocation::Verdict::Refused(revoked_elsewhere(uri)),
-            };
-            return self.revocation_outcome(env, attempt, verdict);
-        };
-        let usual = endpoints.client_auth();
-        let Some(credentials) = self.credentials.get(env, &self.name, attempt, usual) else {
-            return;
-        };
-        let (token_type, token) = revocation.token();
-        let client_id = &self.registration.client_id;
-        let at = endpoints.at(endpoint);
-        let request = revocation::request(at, client_id, &credentials, token_type, token);
-        self.emit_request(env, attempt, request);
+    /// The revocation whose request is `attempt`.
+    pub(super) fn revocation(&self, attempt: AttemptId) -> Option<&Revocation> {
+        let mut all = self.state.revocations.iter();
+        all.find(|it| it.dispatch().is(attempt))
+    }
+
+    /// Why the revocation whose request is `attempt` has nowhere to go, if it hasn't.
+    pub(super) fn no_revocation(
+        &self,
+        endpoints: &Endpoints,
+        attempt: AttemptId,
+    ) -> Option<Refusal> {
+        let origins = self.revocation(attempt)?.origins();
+        match &endpoints.revocation_uri {
+            None => Some(Refusal::new(
+                "there is no revocation endpoint, or none any more",
+            )),
+            Some(_) if endpoints.revocation_for(origins).is_some() => None,
+            Some(uri) => Some(Refusal::new(format!(
+                "the issuer now names the revocation endpoint {uri}, of another origin than when you \
+                 signed in; the tokens are not sent there"
+            ))),
+        }
     }
 
     pub(super) fn revocation_answered(
@@ -99,12 +93,8 @@ impl Account {
         attempt: AttemptId,
         verdict: revocation::Verdict,
     ) {
-        let Some(at) = self
-            .state
-            .revocations
-            .iter()
-            .position(|it| it.dispatch().is(attempt))
-        else {
+        let mut all = self.state.revocations.iter();
+        let Some(at) = all.position(|it| it.dispatch().is(attempt)) else {
             return;
         };
         let next = env.attempt();
@@ -150,17 +140,4 @@ impl Account {
             result,
         });
     }
-}
-
-/// Why a revocation has nowhere to go.
-fn no_revocation() -> Refusal {
-    Refusal::new("there is no revocation endpoint, or none any more")
-}
-
-/// Why a token isn't sent to be revoked.
-fn revoked_elsewhere(uri: &Url) -> Refusal {
-    Refusal::new(format!(
-        "the issuer now names the revocation endpoint {uri}, of another origin than when you \
-         signed in; the tokens are not sent there"
-    ))
 }
