@@ -1,6 +1,8 @@
 //! What the user can do about an error, and the few errors whose number says more than their
 //! name. Everything here comes from the providers' documentation and from watching them.
 
+use std::str::Split;
+
 use url::Url;
 
 use super::message::Refusal;
@@ -32,28 +34,47 @@ pub(super) struct Aadsts {
 /// A loop of requests was noticed: this one wants to be left alone for minutes.
 pub(super) const AADSTS_LOOP: u32 = 50196;
 
-const MFA: &str = "a second factor is wanted: sign in again and confirm it";
-const PASSWORD: &str = "the password was changed or has expired: sign in again";
-const ADMIN: &str = "an administrator of the organisation has to allow this program";
-const INTERNAL: &str = "the client is for members of its own organisation: sign in with an account of \
-                        it, or make the client external where it is registered";
-
 /// The numbers worth knowing: what they mean for the tokens, and what to do about them; one kind a line.
 const AADSTS: &str = include_str!("aadsts.txt");
 
+/// Error codes, and what to do about them: in an authorization response (`callback`), from the token
+/// endpoint when a sign-in is needed (`login`) or the configuration is wrong (`config`), there as
+/// Google's `error_subtype` or Microsoft's `suberror` (`subtype`), from Google alone (`google`), and
+/// beside a description that names the client secret (`secret`). One kind a line.
+const CODES: &str = include_str!("codes.txt");
+
+/// The lines of a table: the word at the start, what follows it, and the hint.
+fn rows(
+    table: &'static str,
+) -> impl Iterator<Item = (&'static str, Split<'static, char>, &'static str)> {
+    table.lines().filter_map(|line| {
+        let (head, hint) = line.split_once(": ")?;
+        let (kind, about) = head.split_once(' ')?;
+        Some((kind, about.split(' '), hint))
+    })
+}
+
 /// Each line of [`AADSTS`].
 fn known() -> impl Iterator<Item = (Class, impl Iterator<Item = u32> + Clone, &'static str)> {
-    AADSTS.lines().filter_map(|line| {
-        let (head, hint) = line.split_once(": ")?;
-        let (class, numbers) = head.split_once(' ')?;
+    rows(AADSTS).map(|(class, numbers, hint)| {
         let class = match class {
             "login" => Class::Login,
             "transient" => Class::Transient,
             _ => Class::Config,
         };
-        let numbers = numbers.split(' ').filter_map(|number| number.parse().ok());
-        Some((class, numbers, hint))
+        let numbers = numbers.filter_map(|number| number.parse().ok());
+        (class, numbers, hint)
     })
+}
+
+/// What [`CODES`] has for a code at this place.
+fn of_code(place: &str, code: &str) -> Option<&'static str> {
+    let is_it = |places: &str, mut codes: Split<char>| {
+        places.split('+').any(|it| it == place) && codes.any(|it| it == code)
+    };
+    let mut rows = rows(CODES);
+    let (_, _, hint) = rows.find(|(places, codes, _)| is_it(places, codes.clone()))?;
+    Some(hint)
 }
 
 /// What Microsoft's number in a description, if there is one that is known, means.
@@ -119,31 +140,13 @@ pub(super) fn for_login(
     if let Some(known) = aadsts(description) {
         return Some(known.hint);
     }
-    let rapt = |text: &str| text.contains("invalid_rapt") || text.contains("rapt_required");
-    if rapt(code) || rapt(subtype) || rapt(description) {
-        return Some(
-            "the Workspace session policy of the administrator limits how long a sign-in lasts, \
-             so this will recur: sign in again",
-        );
+    let is_rapt = |text: &&str| text.contains("invalid_rapt") || text.contains("rapt_required");
+    if [code, subtype, description].iter().any(is_rapt) {
+        return of_code("login", "invalid_rapt");
     }
-    match subtype {
-        "basic_action" | "additional_action" => return Some(MFA),
-        "user_password_expired" => return Some(PASSWORD),
-        "consent_required" => return Some("sign in again and accept what is asked"),
-        _ => {}
-    }
-    match code {
-        "admin_policy_enforced" => return Some(ADMIN),
-        "org_internal" => return Some(INTERNAL),
-        _ => {}
-    }
-    if code == "invalid_grant" && is_google(endpoint) {
-        return Some(
-            "if Google ends the sign-in every 7 days, the consent screen is in testing: publish \
-             the app; changing the password ends it too",
-        );
-    }
-    None
+    of_code("subtype", subtype)
+        .or_else(|| of_code("login", code))
+        .or_else(|| of_code("google", code).filter(|_| is_google(endpoint)))
 }
 
 /// What to do when the token endpoint, answering with this status, finds fault with the client.
@@ -166,44 +169,14 @@ pub(super) fn for_callback(code: &str, description: &str) -> Option<&'static str
     if let Some(known) = aadsts(description) {
         return Some(known.hint);
     }
-    match code.to_ascii_lowercase().as_str() {
-        "access_denied" => Some("you refused or closed the consent page"),
-        "temporarily_unavailable" | "server_error" => Some("try again later"),
-        "unsupported_response_type" => Some("check auth_uri: it refuses authorisation codes"),
-        "admin_policy_enforced" => Some(ADMIN),
-        "org_internal" => Some(INTERNAL),
-        "login_required" | "interaction_required" | "consent_required" => {
-            Some("take prompt=none out of auth_uri_fields")
-        }
-        code => for_code(code, description),
-    }
+    let code = code.to_ascii_lowercase();
+    of_code("callback", &code).or_else(|| for_code(&code, description))
 }
 
 /// What an error code alone says, on either endpoint.
 fn for_code(code: &str, description: &str) -> Option<&'static str> {
-    Some(match code {
-        "invalid_client" | "invalid_client_secret" | "incorrect_client_credentials" => {
-            "check client_id and client_secret; some providers (Google is one) want a secret even \
-             from desktop programs"
-        }
-        "invalid_request" if description.contains("client_secret") => {
-            "set client_secret: this provider wants one even from desktop programs"
-        }
-        "deleted_client" | "disabled_client" => "register a new client and set its client_id",
-        "unauthorized_client" => "check what the client's registration allows",
-        "invalid_scope" => "check scopes: the provider doesn't know one, or doesn't allow it",
-        "invalid_target" => "add the provider's resource to auth_uri_fields, or correct it",
-        "invalid_resource" => "the resource in scopes isn't known in this tenant",
-        "redirect_uri_mismatch" | "invalid_redirect_uri" => {
-            "register this redirect_uri with the client, exactly as configured"
-        }
-        "unsupported_grant_type" => "check token_uri, and which grants the registration allows",
-        "use_dpop_nonce" | "invalid_dpop_proof" => {
-            "the provider binds tokens to a key (DPoP), which mail programs can't use: register \
-             the client without it"
-        }
-        _ => return None,
-    })
+    let of_secret = of_code("secret", code).filter(|_| description.contains("client_secret"));
+    of_secret.or_else(|| of_code("config", code))
 }
 
 /// What to do when a proxy or portal seems to have answered in the provider's place.
@@ -297,7 +270,8 @@ mod tests {
 
     #[test]
     fn hints_are_short_and_plain() {
-        let hints = known().map(|(_, _, hint)| hint);
+        let hints = rows(AADSTS).chain(rows(CODES)).map(|(_, _, hint)| hint);
+        assert_eq!(rows(CODES).count(), CODES.lines().count());
         for hint in hints.chain([PORTAL]) {
             assert!(hint.len() < 200, "{hint}");
             assert!(!hint.ends_with('.') && !hint.contains("  "), "{hint}");
