@@ -20,8 +20,8 @@ pub fn provider_document(data: &[u8]) {
     let known = match metadata::parse(data, ISSUER) {
         Ok(known) => known,
         Err(fault) => {
-            assert_line(&fault.to_string());
-            assert_line(fault.hint());
+            assert_line(&fault.text);
+            assert_line(fault.hint);
             bare()
         }
     };

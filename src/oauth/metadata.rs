@@ -2,8 +2,6 @@
 //! document is, and what it may say. Unknown members are ignored; nothing in it is believed that
 //! isn't checked here.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
@@ -79,67 +77,47 @@ impl Metadata {
 
 /// Why a document isn't the metadata that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It is longer than a reply may be.
-    TooLong,
-    /// There is nothing.
-    Empty,
-    /// It is HTML.
-    WebPage,
-    /// It is no JSON object, or a broken one.
-    Foreign,
-    /// It is another issuer's (RFC 8414, 3.3).
-    OtherIssuer {
-        /// Whose it says that it is.
-        found: String,
-        /// Whose was asked for.
-        wanted: String,
-    },
-    /// It lacks this, or has it in a shape that it can't have.
-    Lacks(&'static str),
-    /// It has this endpoint, which can't be used.
-    Unusable(&'static str, &'static str),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::TooLong => f.write_str("a document of more than 1 MiB"),
-            Fault::Empty => f.write_str("an empty document"),
-            Fault::WebPage => f.write_str("a web page instead of JSON"),
-            Fault::Foreign => f.write_str("something that is not a JSON object"),
-            Fault::OtherIssuer { found, wanted } => {
-                let (found, wanted) = (sanitize(found), sanitize(wanted));
-                write!(f, "the document of the issuer {found}, not of {wanted}")
-            }
-            Fault::Lacks(member) => write!(f, "a document without a usable {member}"),
-            Fault::Unusable(member, why) => write!(f, "a document whose {member} {why}"),
-        }
-    }
+pub struct Fault {
+    /// What there is instead; safe to show.
+    pub text: String,
+    /// What the user can do about it.
+    pub hint: &'static str,
 }
 
 impl Fault {
-    /// What the user can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Fault::WebPage => {
-                "the network may want a sign-in of its own: open any web page to see; else check \
-                 the issuer"
-            }
-            Fault::OtherIssuer { found, .. } if found.contains('{') => {
+    fn new(text: impl Into<String>, hint: &'static str) -> Self {
+        let text = text.into();
+        Fault { text, hint }
+    }
+
+    /// It lacks this, or has it in a shape that it can't have.
+    fn lacks(member: &str) -> Self {
+        Fault::new(format!("a document without a usable {member}"), TELL)
+    }
+
+    /// It is another issuer's (RFC 8414, 3.3).
+    fn other_issuer(found: &str, wanted: &str) -> Self {
+        let hint = match found.contains('{') {
+            true => {
                 "this provider's documents are templates: use the issuer of your own tenant, or \
                  auth_uri and token_uri instead"
             }
-            Fault::OtherIssuer { .. } => {
-                "the issuer must be as the provider writes it; when that is yours, use it"
-            }
-            Fault::TooLong | Fault::Empty | Fault::Foreign => CHECK_ISSUER,
-            Fault::Lacks(_) | Fault::Unusable(..) => {
-                "tell the provider; auth_uri and token_uri work without its document"
-            }
-        }
+            false => "the issuer must be as the provider writes it; when that is yours, use it",
+        };
+        let (found, wanted) = (sanitize(found), sanitize(wanted));
+        Fault::new(
+            format!("the document of the issuer {found}, not of {wanted}"),
+            hint,
+        )
     }
 }
+
+/// What to do about a document that nobody can use.
+const TELL: &str = "tell the provider; auth_uri and token_uri work without its document";
+
+/// What to do about a web page in its place.
+const WEB_PAGE: &str = "the network may want a sign-in of its own: open any web page to see; else check the \
+                        issuer";
 
 /// What to do when there is no document.
 const CHECK_ISSUER: &str = "check the issuer; not every provider has such a document: auth_uri and \
@@ -234,8 +212,8 @@ pub fn judge(issuer: &str, url: &Url, outcome: &Outcome) -> Result<Metadata, Mis
         }
         Outcome::Reply(reply) => match reply.status {
             200 => parse(&reply.body, issuer).map_err(|fault| {
-                let text = format!("{host} has {fault}");
-                miss(MissKind::Wrong, text, Some(fault.hint()))
+                let text = format!("{host} has {}", fault.text);
+                miss(MissKind::Wrong, text, Some(fault.hint))
             }),
             status @ (404 | 410) => {
                 let text = format!("{host} answered {status}");
@@ -280,17 +258,16 @@ struct Document {
 /// What is wrong with it.
 pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     let document = read(body)?;
-    let found = text(document.issuer.as_ref()).ok_or(Fault::Lacks("issuer"))?;
+    let found = text(document.issuer.as_ref()).ok_or_else(|| Fault::lacks("issuer"))?;
     if !is_same_issuer(&found, issuer) {
-        let wanted = issuer.to_owned();
-        return Err(Fault::OtherIssuer { found, wanted });
+        return Err(Fault::other_issuer(&found, issuer));
     }
     // A remote issuer must not make us ask what listens on this machine.
     let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
     let mut warnings = Vec::new();
     let mut optional = |name: &'static str, value: Option<&Value>| {
         endpoint(name, value, local).unwrap_or_else(|fault| {
-            warnings.push(format!("{} has {fault}", sanitize(issuer)));
+            warnings.push(format!("{} has {}", sanitize(issuer), fault.text));
             None
         })
     };
@@ -304,7 +281,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     let name = "authorization_endpoint";
     let authorization_endpoint = endpoint(name, document.authorization_endpoint.as_ref(), local)?;
     if authorization_endpoint.is_none() && device_authorization_endpoint.is_none() {
-        return Err(Fault::Lacks(name));
+        return Err(Fault::lacks(name));
     }
     let name = "token_endpoint";
     let token_endpoint = endpoint(name, document.token_endpoint.as_ref(), local)?;
@@ -318,7 +295,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     Ok(Metadata {
         issuer: found,
         authorization_endpoint,
-        token_endpoint: token_endpoint.ok_or(Fault::Lacks(name))?,
+        token_endpoint: token_endpoint.ok_or_else(|| Fault::lacks(name))?,
         device_authorization_endpoint,
         revocation_endpoint,
         registration_endpoint,
@@ -332,15 +309,16 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
 
 fn read(body: &[u8]) -> Result<Document, Fault> {
     if body.len() > MAX_BODY_BYTES {
-        return Err(Fault::TooLong);
+        return Err(Fault::new("a document of more than 1 MiB", CHECK_ISSUER));
     }
-    let text = std::str::from_utf8(body).map_err(|_| Fault::Foreign)?;
+    let foreign = || Fault::new("something that is not a JSON object", CHECK_ISSUER);
+    let text = std::str::from_utf8(body).map_err(|_| foreign())?;
     let text = text.trim_start_matches('\u{feff}').trim();
     match text.as_bytes().first() {
-        None => Err(Fault::Empty),
-        Some(b'<') => Err(Fault::WebPage),
-        Some(b'{') => serde_json::from_str(text).map_err(|_| Fault::Foreign),
-        Some(_) => Err(Fault::Foreign),
+        None => Err(Fault::new("an empty document", CHECK_ISSUER)),
+        Some(b'<') => Err(Fault::new("a web page instead of JSON", WEB_PAGE)),
+        Some(b'{') => serde_json::from_str(text).map_err(|_| foreign()),
+        Some(_) => Err(foreign()),
     }
 }
 
@@ -358,15 +336,16 @@ fn texts(value: Option<&Value>) -> Option<Vec<String>> {
 
 /// An endpoint that may be used; `None` when there is none.
 fn endpoint(name: &'static str, value: Option<&Value>, local: bool) -> Result<Option<Url>, Fault> {
+    let unusable = |why| Fault::new(format!("a document whose {name} {why}"), TELL);
     let text = match value {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => text,
-        Some(_) => return Err(Fault::Unusable(name, "is no string")),
+        Some(_) => return Err(unusable("is no string")),
     };
-    let url = Url::parse(text).map_err(|_| Fault::Unusable(name, "is no URL"))?;
+    let url = Url::parse(text).map_err(|_| unusable("is no URL"))?;
     match check(&url, local) {
         Ok(()) => Ok(Some(url)),
-        Err(why) => Err(Fault::Unusable(name, why)),
+        Err(why) => Err(unusable(why)),
     }
 }
 

@@ -15,7 +15,7 @@ fn document(more: &str) -> String {
 fn why(body: &str) -> String {
     match parse(body.as_bytes(), ISSUER) {
         Ok(_) => "good".into(),
-        Err(fault) => fault.to_string(),
+        Err(fault) => fault.text,
     }
 }
 
@@ -168,7 +168,8 @@ fn a_document_that_will_not_do_says_why() {
     }
     let huge = document("") + &" ".repeat(MAX_BODY_BYTES);
     assert_eq!(why(&huge), "a document of more than 1 MiB");
-    assert_eq!(parse(b"{\"issuer\":\"\xff\"}", ISSUER), Err(Fault::Foreign));
+    let fault = parse(b"{\"issuer\":\"\xff\"}", ISSUER).unwrap_err();
+    assert_eq!(fault.text, "something that is not a JSON object");
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn misses_say_what_happened_and_how_much_that_means() {
 fn a_template_of_an_issuer_has_a_hint_of_its_own() {
     let hint = |found: &str| {
         let body = document("").replace("\"https://op.example\"", &format!("\"{found}\""));
-        parse(body.as_bytes(), ISSUER).unwrap_err().hint()
+        parse(body.as_bytes(), ISSUER).unwrap_err().hint
     };
     assert!(hint("https://op.example/{tenantid}/v2.0").contains("your own tenant"));
     assert!(hint("https://op.example/t").contains("as the provider writes it"));
