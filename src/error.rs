@@ -8,49 +8,45 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// Anything that has no code of its own.
-    Other,
+    Other = 1,
     /// EX_USAGE: the command line is wrong.
-    Usage,
+    Usage = 64,
     /// EX_NOUSER: no such account.
-    NoAccount,
+    NoAccount = 67,
     /// EX_UNAVAILABLE: no server answers.
-    NoServer,
+    NoServer = 69,
     /// EX_PROTOCOL: a mail server to which one can't sign in with a token.
-    Protocol,
+    Protocol = 76,
     /// EX_TEMPFAIL: try again later (network trouble, a refresh under way, a wait that ran out).
-    TryLater,
+    TryLater = 75,
     /// EX_NOPERM: somebody has to sign in.
-    AuthorisationNeeded,
+    AuthorisationNeeded = 77,
     /// EX_CONFIG: the configuration is wrong.
-    Config,
+    Config = 78,
 }
 
 impl Exit {
-    const TABLE: [(Exit, u8); 8] = [
-        (Exit::Other, 1),
-        (Exit::Usage, 64),
-        (Exit::NoAccount, 67),
-        (Exit::NoServer, 69),
-        (Exit::TryLater, 75),
-        (Exit::Protocol, 76),
-        (Exit::AuthorisationNeeded, 77),
-        (Exit::Config, 78),
+    /// All there are.
+    const ALL: [Exit; 8] = [
+        Exit::Other,
+        Exit::Usage,
+        Exit::NoAccount,
+        Exit::NoServer,
+        Exit::Protocol,
+        Exit::TryLater,
+        Exit::AuthorisationNeeded,
+        Exit::Config,
     ];
 
     /// The process's exit status.
     pub fn code(self) -> u8 {
-        Self::TABLE
-            .iter()
-            .find(|(exit, _)| *exit == self)
-            .map_or(1, |(_, code)| *code)
+        self as u8
     }
 
     /// The inverse of [`Exit::code`]; a code that nobody knows is [`Exit::Other`].
     pub fn from_code(code: u8) -> Self {
-        Self::TABLE
-            .iter()
-            .find(|(_, known)| *known == code)
-            .map_or(Exit::Other, |(exit, _)| *exit)
+        let mut all = Self::ALL.into_iter();
+        all.find(|exit| exit.code() == code).unwrap_or(Exit::Other)
     }
 }
 
@@ -128,7 +124,16 @@ mod tests {
 
     #[test]
     fn codes_and_reasons_are_one_to_one() {
-        for (exit, code) in Exit::TABLE {
+        for (exit, code) in [
+            (Exit::Other, 1),
+            (Exit::Usage, 64),
+            (Exit::NoAccount, 67),
+            (Exit::NoServer, 69),
+            (Exit::TryLater, 75),
+            (Exit::Protocol, 76),
+            (Exit::AuthorisationNeeded, 77),
+            (Exit::Config, 78),
+        ] {
             assert_eq!(exit.code(), code);
             assert_eq!(Exit::from_code(code), exit);
         }
