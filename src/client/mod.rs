@@ -112,38 +112,44 @@ fn account(options: &AccountOptions) -> AccountArgs {
 /// asks must not.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long the server may wait for others before it answers.
-fn waits(request: &Request) -> Duration {
-    Duration::from_secs(match request {
+/// How a request is asked: how long the server may wait for others before it answers, in seconds; whether
+/// a server that is restarting gives way to the next one, since it has done nothing, or the same again
+/// changes nothing (`show` and those who wait count their own time); and whether one that was killed
+/// does, since it has done nothing that must not be done twice.
+fn manners(request: &Request) -> (u64, bool, bool) {
+    match request {
         Request::Show(args) => match (args.wait_secs, args.min_valid_secs) {
-            (Some(seconds), _) => seconds,
+            (Some(seconds), _) => (seconds, false, true),
             // For one refresh.
-            (None, Some(_)) => 30,
-            (None, None) => 0,
+            (None, Some(_)) => (30, false, true),
+            (None, None) => (0, false, true),
         },
+        Request::Info | Request::Status => (0, false, true),
+        Request::Refresh(_) => (0, false, false),
+        Request::Shutdown => (0, true, false),
         // For the provider.
-        Request::Import(_) | Request::Redirect(_) | Request::Revoke(_) => 60,
+        Request::Import(_) | Request::Redirect(_) | Request::Revoke(_) => (60, false, false),
         // For the program that is to take over, for a command, and for what is large.
-        Request::Restart
-        | Request::Save
-        | Request::Dump
-        | Request::Restore(_)
-        | Request::Reload => 60,
+        Request::Restart | Request::Save | Request::Restore(_) | Request::Reload => {
+            (60, true, false)
+        }
+        Request::Dump => (60, true, true),
         // For the user; those who ask it see that they wait.
-        Request::Auth(_) | Request::Await(_) | Request::Watch => u64::MAX,
-        Request::Info | Request::Refresh(_) | Request::Shutdown | Request::Status => 0,
-    })
+        Request::Auth(_) | Request::Await(_) | Request::Watch => (u64::MAX, false, false),
+    }
 }
 
 /// One request and its reply's body.
 fn ask(request: &Request) -> Result<SecretBytes, Failure> {
+    let (waits_secs, is_repeatable, is_harmless) = manners(request);
+    let timeout = Duration::from_secs(waits_secs).checked_add(ANSWER_TIMEOUT);
     let mut hung_up = false;
     loop {
-        match ask_once(request) {
+        match ask_once(request, timeout) {
             // The next server is there already, and answers in a moment.
-            Err(failure) if is_restarting(&failure) && is_repeatable(request) => {}
+            Err(failure) if is_restarting(&failure) && is_repeatable => {}
             // One that was killed has answered nobody, and has a successor.
-            Err(failure) if failure.what == wire::HUNG_UP && is_harmless(request) && !hung_up => {
+            Err(failure) if failure.what == wire::HUNG_UP && is_harmless && !hung_up => {
                 hung_up = true;
             }
             outcome => return outcome,
@@ -151,29 +157,7 @@ fn ask(request: &Request) -> Result<SecretBytes, Failure> {
     }
 }
 
-/// Whether a server that has read this, and no more, has done nothing that must not be done twice.
-fn is_harmless(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Show(_) | Request::Status | Request::Info | Request::Dump
-    )
-}
-
-/// Whether asking the next server for the same is right: nothing has been done, or the same again
-/// changes nothing. `show` and those who wait count their own time.
-fn is_repeatable(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Dump
-            | Request::Restore(_)
-            | Request::Reload
-            | Request::Restart
-            | Request::Save
-            | Request::Shutdown
-    )
-}
-
-fn ask_once(request: &Request) -> Result<SecretBytes, Failure> {
+fn ask_once(request: &Request, timeout: Option<Duration>) -> Result<SecretBytes, Failure> {
     let mut server = connect()?;
     // Without one, it merely waits longer.
     let _ = server.set_read_timeout(Some(older::SILENCE_TIMEOUT));
@@ -181,7 +165,6 @@ fn ask_once(request: &Request) -> Result<SecretBytes, Failure> {
     let mut heard = SecretBytes::default();
     match wire::receive(&mut server, &mut heard) {
         Err(failure) if wire::is_silence(&failure) => {
-            let timeout = waits(request).checked_add(ANSWER_TIMEOUT);
             older::settle(server, request, heard, timeout)
         }
         outcome => outcome,
