@@ -148,7 +148,7 @@ impl<'a> Attempt<'a> {
 pub(super) fn exit(refusal: &MailRefusal) -> Exit {
     match &refusal.verdict {
         _ if refusal.is_passing() => Exit::TryLater,
-        MailVerdict::Refused { .. } | MailVerdict::NoMailbox { .. } => Exit::AuthorisationNeeded,
+        MailVerdict::Refused { .. } | MailVerdict::NoMailbox(_) => Exit::AuthorisationNeeded,
         MailVerdict::NoUser => Exit::Usage,
         _ => Exit::Protocol,
     }

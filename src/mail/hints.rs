@@ -58,8 +58,8 @@ pub struct Case<'a> {
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
     match case.verdict {
-        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly { .. } => Vec::new(),
-        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable { .. } => {
+        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly(_) => Vec::new(),
+        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable(_) => {
             vec![
                 "the server is in trouble, and says nothing about the token: try again later"
                     .into(),
@@ -71,7 +71,7 @@ pub fn of(case: &Case) -> Vec<String> {
             text,
             ..
         } => refused(case, *mechanism, challenge.as_ref(), text),
-        MailVerdict::NoMailbox { .. } => vec![match case.user {
+        MailVerdict::NoMailbox(_) => vec![match case.user {
             Some(user) => format!(
                 "the token is somebody's, but perhaps not that of `{user}`: name the mailbox of \
                  whoever signed in with `--user`, or sign in as that user"
@@ -84,12 +84,12 @@ pub fn of(case: &Case) -> Vec<String> {
                                  account's `auth_uri_fields`"
                 .into(),
         ],
-        MailVerdict::NoTls { .. } => {
+        MailVerdict::NoTls(_) => {
             vec!["a token is sent without TLS to a loopback address only; many servers have TLS from the \
                   start on another port: imaps://, pop3s://, smtps://"
                 .into()]
         }
-        MailVerdict::Nonsense { .. } => {
+        MailVerdict::Nonsense(_) => {
             vec!["does the URL's scheme fit the port? imap, pop3 and smtp begin without TLS, imaps, pop3s \
                   and smtps with it".into()]
         }

@@ -11,15 +11,15 @@ pub const COMMANDS: Commands = Commands {
     // Some servers accept any token, and refuse it only here.
     mailbox: Some("a1 EXAMINE INBOX"),
     farewell: "a9 LOGOUT",
+    read,
+    // RFC 5530, 3.
+    is_passing: |text| text.contains("[UNAVAILABLE]"),
 };
 
 /// Commands are sent one at a time, so one tag does for all.
 const TAG: &str = "a1";
 
-/// In a refusal that says nothing about the token (RFC 5530, 3).
-pub const PASSING: &str = "[UNAVAILABLE]";
-
-pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
+fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     if let Some(rest) = line.strip_prefix('+') {
         return Reply::Continue(rest.trim_start().into());
     }
@@ -115,7 +115,7 @@ mod tests {
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
             ],
         );
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
         let offer = ("* CAPABILITY AUTH=OAUTHBEARER", MailStep::Read);
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
         imap(plain, &[hello(), offer, (LISTED, none(""))]);
@@ -199,9 +199,7 @@ mod tests {
             passing: true,
         });
         let no = |text| refused(Mechanism::Xoauth2, None, text);
-        let mailbox = MailStep::End(MailVerdict::NoMailbox {
-            text: "not connected".into(),
-        });
+        let mailbox = MailStep::End(MailVerdict::NoMailbox("not connected".into()));
         for rest in [
             vec![("a1 BAD what?", no("what?"))],
             vec![
@@ -246,8 +244,8 @@ mod tests {
                 (LISTED, not_offered),
             ],
         );
-        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
-        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
+        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable(text.into()));
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense(text.into()));
         imap(SECURE, &[("* BYE too many", busy("too many"))]);
         imap(SECURE, &[("* PREAUTH hi", odd("* PREAUTH hi"))]);
         imap(SECURE, &[("220 mail ESMTP", odd("220 mail ESMTP"))]);

@@ -12,6 +12,8 @@ pub const COMMANDS: Commands = Commands {
     auth: "CAP REQ :sasl\r\nAUTHENTICATE",
     mailbox: None,
     farewell: "QUIT",
+    read,
+    is_passing: |_| false,
 };
 
 /// How much of a response fits on a line, in bytes; one that ends with a full line is followed by an
@@ -33,7 +35,7 @@ pub fn respond(response: &str) -> String {
     }
 }
 
-pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
+fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     let Some((command, params)) = parse(line) else {
         return Reply::Nonsense;
     };
@@ -160,7 +162,7 @@ mod tests {
             (":s CAP * LS :sasl", send(AUTH)),
             (":s CAP * NAK :sasl", nak),
         ]);
-        let bye = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
+        let bye = |text: &str| MailStep::End(MailVerdict::Unavailable(text.into()));
         irc(vec![("ERROR :Closing Link \u{7}", bye("Closing Link"))]);
         for line in [
             "* OK IMAP4rev1",
@@ -172,9 +174,7 @@ mod tests {
             "@y",
             "@y :x ",
         ] {
-            let odd = MailStep::End(MailVerdict::Nonsense {
-                text: line.trim_end().into(),
-            });
+            let odd = MailStep::End(MailVerdict::Nonsense(line.trim_end().into()));
             irc(vec![(line, odd)]);
         }
     }

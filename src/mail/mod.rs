@@ -93,11 +93,8 @@ pub enum MailStep {
 pub enum MailVerdict {
     /// The token was accepted and, where there is one, the mailbox can be opened.
     SignedIn(Mechanism),
-    /// The token was accepted, but the mailbox can't be opened.
-    NoMailbox {
-        /// Why.
-        text: String,
-    },
+    /// The token was accepted, but the mailbox can't be opened, for this reason.
+    NoMailbox(String),
     /// The token was refused.
     Refused {
         /// How it was sent.
@@ -118,35 +115,23 @@ pub enum MailVerdict {
     },
     /// Only XOAUTH2 is offered, and it needs a user.
     NoUser,
-    /// TLS is needed and isn't offered.
-    NoTls {
-        /// What the server says to that.
-        text: String,
-    },
-    /// The server doesn't want to talk now.
-    Unavailable {
-        /// Why.
-        text: String,
-    },
-    /// What the server says isn't this protocol.
-    Nonsense {
-        /// Its line.
-        text: String,
-    },
+    /// TLS is needed and isn't offered; this is what the server says to that, if it was asked.
+    NoTls(String),
+    /// The server doesn't want to talk now, for this reason.
+    Unavailable(String),
+    /// The server's line isn't this protocol.
+    Nonsense(String),
     /// The server closed the connection.
     HungUp,
-    /// The server says too much, or at the wrong time.
-    Unruly {
-        /// What it does.
-        what: &'static str,
-    },
+    /// The server says too much, or at the wrong time: what it does.
+    Unruly(&'static str),
 }
 
 impl fmt::Display for MailVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             MailVerdict::SignedIn(mechanism) => write!(f, "signed in with {}", mechanism.name()),
-            MailVerdict::NoMailbox { text } => {
+            MailVerdict::NoMailbox(text) => {
                 write!(f, "signed in, but the mailbox can't be opened: {text}")
             }
             MailVerdict::Refused {
@@ -169,12 +154,12 @@ impl fmt::Display for MailVerdict {
                 write!(f, "offers neither OAUTHBEARER nor XOAUTH2, but {offered}")
             }
             MailVerdict::NoUser => f.write_str("offers XOAUTH2 alone, which needs a user"),
-            MailVerdict::NoTls { text } if text.is_empty() => f.write_str("offers no TLS"),
-            MailVerdict::NoTls { text } => write!(f, "has no TLS now: {text}"),
-            MailVerdict::Unavailable { text } => write!(f, "doesn't want to talk: {text}"),
-            MailVerdict::Nonsense { text } => write!(f, "says what isn't expected: {text}"),
+            MailVerdict::NoTls(text) if text.is_empty() => f.write_str("offers no TLS"),
+            MailVerdict::NoTls(text) => write!(f, "has no TLS now: {text}"),
+            MailVerdict::Unavailable(text) => write!(f, "doesn't want to talk: {text}"),
+            MailVerdict::Nonsense(text) => write!(f, "says what isn't expected: {text}"),
             MailVerdict::HungUp => f.write_str("hung up"),
-            MailVerdict::Unruly { what } => f.write_str(what),
+            MailVerdict::Unruly(what) => f.write_str(what),
         }
     }
 }
@@ -229,6 +214,10 @@ struct Commands {
     /// What shows that the mailbox can be opened.
     mailbox: Option<&'static str>,
     farewell: &'static str,
+    /// How a line is read, beside those that were heard before.
+    read: fn(&State, &str, &mut Vec<String>) -> Reply,
+    /// Whether a refusal says nothing about the token.
+    is_passing: fn(&str) -> bool,
 }
 
 impl Protocol {
@@ -238,6 +227,14 @@ impl Protocol {
             Protocol::Pop3 => pop3::COMMANDS,
             Protocol::Smtp => smtp::COMMANDS,
             Protocol::Irc => irc::COMMANDS,
+        }
+    }
+
+    /// The lines that carry a response.
+    fn respond(self, response: &str) -> String {
+        match self {
+            Protocol::Irc => irc::respond(response),
+            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => format!("{response}\r\n"),
         }
     }
 }
@@ -276,12 +273,7 @@ impl Dialogue {
 
     /// The server has said `line`, which has no line end.
     pub fn line(&mut self, line: &str) -> MailStep {
-        let read = match self.protocol {
-            Protocol::Imap => imap::read,
-            Protocol::Pop3 => pop3::read,
-            Protocol::Smtp => smtp::read,
-            Protocol::Irc => irc::read,
-        };
+        let read = self.protocol.commands().read;
         match read(&self.state, line, &mut self.heard) {
             Reply::Part => MailStep::Read,
             Reply::Good => self.good(line),
@@ -331,16 +323,12 @@ impl Dialogue {
     fn bad(&mut self, text: &str) -> MailStep {
         match &mut self.state {
             State::Greeting | State::Capabilities | State::Session(_) => unavailable(text),
-            State::StartTls => MailStep::End(MailVerdict::NoTls {
-                text: sanitize(text),
-            }),
+            State::StartTls => MailStep::End(MailVerdict::NoTls(sanitize(text))),
             State::Auth(mechanism) => refused(self.protocol, *mechanism, None, text),
             State::Responded(mechanism, challenge) => {
                 refused(self.protocol, *mechanism, challenge.take(), text)
             }
-            State::Mailbox(_) => MailStep::End(MailVerdict::NoMailbox {
-                text: sanitize(text),
-            }),
+            State::Mailbox(_) => MailStep::End(MailVerdict::NoMailbox(sanitize(text))),
         }
     }
 
@@ -352,11 +340,8 @@ impl Dialogue {
             }
             State::Responded(mechanism, _) => {
                 self.state = State::Responded(mechanism, Challenge::decode(text));
-                let resignation = mechanism.resignation();
-                MailStep::Send(match self.protocol {
-                    Protocol::Irc => irc::respond(resignation).trim_end().into(),
-                    Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => resignation.into(),
-                })
+                let lines = self.protocol.respond(mechanism.resignation());
+                MailStep::Send(lines.trim_end().into())
             }
             _ => nonsense(line),
         }
@@ -385,10 +370,16 @@ impl Dialogue {
             .filter(|name| !name.is_empty())
             .map(str::to_owned)
             .collect();
-        match ask_for(self.situation, has_tls, &offered, has("LOGINDISABLED")) {
+        let disabled = has("LOGINDISABLED");
+        // TLS comes before the token, which never leaves the machine without it.
+        match (self.situation.secure, has_tls, self.situation.loopback) {
+            (false, true, _) => return self.send(commands.tls, State::StartTls),
+            (false, false, false) => return MailStep::End(MailVerdict::NoTls(String::new())),
+            (true, ..) | (false, false, true) => {}
+        }
+        match choose(&offered, self.situation.has_user, disabled) {
             Err(verdict) => MailStep::End(verdict),
-            Ok(Ask::Tls) => self.send(commands.tls, State::StartTls),
-            Ok(Ask::SignIn(mechanism)) => {
+            Ok(mechanism) => {
                 let command = format!("{} {}", commands.auth, mechanism.name());
                 self.send(&command, State::Auth(mechanism))
             }
@@ -426,43 +417,12 @@ fn refused(
     text: &str,
 ) -> MailStep {
     let text = sanitize(text);
-    let passing = match protocol {
-        Protocol::Imap => text.contains(imap::PASSING),
-        Protocol::Pop3 => pop3::PASSING.iter().any(|code| text.contains(code)),
-        // 4yz: try again later (RFC 5321, 4.2.1).
-        Protocol::Smtp => text.starts_with('4'),
-        Protocol::Irc => false,
-    };
     MailStep::End(MailVerdict::Refused {
         mechanism,
         challenge,
+        passing: (protocol.commands().is_passing)(&text),
         text,
-        passing,
     })
-}
-
-/// What a server that has told what it can do is to be asked for next.
-enum Ask {
-    Tls,
-    SignIn(Mechanism),
-}
-
-/// TLS comes before the token, which never leaves the machine without it.
-fn ask_for(
-    situation: Situation,
-    has_tls: bool,
-    mechanisms: &[String],
-    disabled: bool,
-) -> Result<Ask, MailVerdict> {
-    match (situation.secure, has_tls, situation.loopback) {
-        (false, true, _) => Ok(Ask::Tls),
-        (false, false, false) => Err(MailVerdict::NoTls {
-            text: String::new(),
-        }),
-        (true, ..) | (false, false, true) => {
-            choose(mechanisms, situation.has_user, disabled).map(Ask::SignIn)
-        }
-    }
 }
 
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
@@ -486,15 +446,11 @@ fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanis
 }
 
 fn nonsense(line: &str) -> MailStep {
-    MailStep::End(MailVerdict::Nonsense {
-        text: sanitize(line),
-    })
+    MailStep::End(MailVerdict::Nonsense(sanitize(line)))
 }
 
 fn unavailable(text: &str) -> MailStep {
-    MailStep::End(MailVerdict::Unavailable {
-        text: sanitize(text),
-    })
+    MailStep::End(MailVerdict::Unavailable(sanitize(text)))
 }
 
 /// `line` without `start`, in letters of any case.

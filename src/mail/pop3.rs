@@ -9,12 +9,15 @@ pub const COMMANDS: Commands = Commands {
     auth: "AUTH",
     mailbox: Some("STAT"),
     farewell: "QUIT",
+    read,
+    // RFC 2449, 8.1; RFC 3206, 4.
+    is_passing: |text| {
+        let codes = ["[SYS/TEMP]", "[IN-USE]", "[LOGIN-DELAY]"];
+        codes.iter().any(|code| text.contains(code))
+    },
 };
 
-/// Refusals that say nothing about the token (RFC 2449, 8.1; RFC 3206, 4).
-pub const PASSING: &[&str] = &["[SYS/TEMP]", "[IN-USE]", "[LOGIN-DELAY]"];
-
-pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
+fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     let listing = matches!(state, State::Capabilities);
     if listing && (!heard.is_empty() || line.starts_with("+OK")) {
         // The list begins after the line that announces it.
@@ -99,7 +102,7 @@ mod tests {
                 ),
             ],
         );
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
         pop3(
             plain,
             &[("+OK ready", send("CAPA")), ("-ERR what?", none(""))],
@@ -154,20 +157,16 @@ mod tests {
                 ("+OK in", send("STAT")),
                 (
                     "-ERR locked",
-                    MailStep::End(MailVerdict::NoMailbox {
-                        text: "locked".into(),
-                    }),
+                    MailStep::End(MailVerdict::NoMailbox("locked".into())),
                 ),
             ],
         ] {
             let lines: Vec<_> = signing_in().into_iter().chain(rest).collect();
             pop3(SECURE, &lines);
         }
-        let busy = MailStep::End(MailVerdict::Unavailable {
-            text: "busy".into(),
-        });
+        let busy = MailStep::End(MailVerdict::Unavailable("busy".into()));
         pop3(SECURE, &[("-ERR busy", busy)]);
-        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense(text.into()));
         pop3(SECURE, &[("* OK IMAP", odd("* OK IMAP"))]);
         pop3(SECURE, &[("+ now", odd("+ now"))]);
     }

@@ -1,7 +1,6 @@
 //! A sign-in with its token: bytes of the server go in, bytes for it come out. All that it keeps is
 //! bounded, and none of what it tells has the token in it.
 
-use super::irc;
 use super::{Dialogue, Goal, MailStep, MailVerdict, Mechanism, Protocol, Server, Situation, Tls};
 use crate::{
     oauth::sasl,
@@ -62,7 +61,7 @@ impl MailRefusal {
         matches!(
             self.verdict,
             MailVerdict::Refused { passing: true, .. }
-                | MailVerdict::Unavailable { .. }
+                | MailVerdict::Unavailable(_)
                 | MailVerdict::HungUp
         )
     }
@@ -72,7 +71,7 @@ impl MailRefusal {
 pub struct SignIn {
     protocol: Protocol,
     dialogue: Dialogue,
-    token: Secret,
+    scrubber: Scrubber,
     responses: [(Mechanism, Option<Secret>); 2],
     /// What was received and isn't used.
     input: Vec<u8>,
@@ -105,12 +104,16 @@ impl SignIn {
         let (host, port) = (Some(server.host.as_str()), Some(server.port));
         let oauthbearer = sasl::oauthbearer(user, host, port, &token).ok();
         let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), &token).ok();
+        let mut scrubber = Scrubber::default();
+        for secret in [Some(&token), oauthbearer.as_ref(), xoauth2.as_ref()] {
+            secret.inspect(|secret| scrubber.add(secret.expose()));
+        }
         let mut dialogue = Dialogue::new(server.protocol, situation, goal);
         SignIn {
             protocol: server.protocol,
             step: Some(dialogue.start()),
             dialogue,
-            token,
+            scrubber,
             responses: [
                 (Mechanism::Oauthbearer, oauthbearer),
                 (Mechanism::Xoauth2, xoauth2),
@@ -180,7 +183,7 @@ impl SignIn {
                 None => match self.line() {
                     Ok(None) => return Action::Read,
                     Ok(Some(line)) => self.dialogue.line(&line),
-                    Err(what) => MailStep::End(MailVerdict::Unruly { what }),
+                    Err(what) => MailStep::End(MailVerdict::Unruly(what)),
                 },
             };
             return match step {
@@ -194,7 +197,7 @@ impl SignIn {
                 MailStep::StartTls => {
                     let what = "says something before TLS has begun, which somebody else may have \
                                 sent";
-                    Action::Refused(self.refusal(MailVerdict::Unruly { what }))
+                    Action::Refused(self.refusal(MailVerdict::Unruly(what)))
                 }
                 MailStep::End(MailVerdict::SignedIn(mechanism)) => {
                     self.mechanism = Some(mechanism);
@@ -215,12 +218,7 @@ impl SignIn {
         let Some((_, Some(response))) = response else {
             return Action::Refused(self.refusal(MailVerdict::NoUser));
         };
-        let lines = match self.protocol {
-            Protocol::Irc => irc::respond(response.expose()),
-            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => {
-                response.expose().to_owned() + "\r\n"
-            }
-        };
+        let lines = self.protocol.respond(response.expose());
         Action::Send(SecretBytes::new(lines.into_bytes()))
     }
 
@@ -264,13 +262,7 @@ impl SignIn {
 
     /// `text` without the token.
     pub fn scrub(&self, text: &str) -> String {
-        let responses = self.responses.iter();
-        let responses = responses.filter_map(|(_, response)| response.as_ref());
-        let mut scrubber = Scrubber::default();
-        for secret in responses.chain([&self.token]) {
-            scrubber.add(secret.expose());
-        }
-        scrubber.scrub(text, TOKEN)
+        self.scrubber.scrub(text, TOKEN)
     }
 }
 

@@ -10,9 +10,12 @@ pub const COMMANDS: Commands = Commands {
     auth: "AUTH",
     mailbox: None,
     farewell: "QUIT",
+    read,
+    // 4yz: try again later (RFC 5321, 4.2.1).
+    is_passing: |text| text.starts_with('4'),
 };
 
-pub fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
+fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
     let (code, rest) = line.split_at_checked(3).unwrap_or((line, ""));
     let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
     let (Ok(code), true) = (code.parse::<u16>(), is_code) else {
@@ -88,7 +91,7 @@ mod tests {
                 ("250-AUTH XOAUTH2", MailStep::Read),
             ]
         };
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls { text: text.into() });
+        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
         let asked = || ("250 starttls", send("STARTTLS"));
         for rest in [
             vec![
@@ -151,9 +154,7 @@ mod tests {
             ],
             vec![(
                 "250 fine",
-                MailStep::End(MailVerdict::Nonsense {
-                    text: "250 fine".into(),
-                }),
+                MailStep::End(MailVerdict::Nonsense("250 fine".into())),
             )],
         ] {
             let lines: Vec<_> = signing_in().into_iter().chain(rest).collect();
@@ -163,11 +164,11 @@ mod tests {
 
     #[test]
     fn what_isnt_a_reply_is_told() {
-        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense { text: text.into() });
+        let odd = |text: &str| MailStep::End(MailVerdict::Nonsense(text.into()));
         for line in ["* OK IMAP", "22", "2200 x", "220x", "", "ü20 x", "+20 x"] {
             smtp(SECURE, &[(line, odd(line))]);
         }
-        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable { text: text.into() });
+        let busy = |text: &str| MailStep::End(MailVerdict::Unavailable(text.into()));
         smtp(SECURE, &[("421 busy", busy("421 busy"))]);
         smtp(
             SECURE,
