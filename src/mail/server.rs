@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 /// The language of a server.
@@ -92,19 +93,15 @@ impl Server {
         if url.password().is_some() {
             return Err("it has a password".into());
         }
-        let user = decoded(url.username());
-        if user
-            .as_ref()
-            .is_none_or(|user| user.contains(char::is_control))
-        {
-            return Err("its user has characters that no user has".into());
-        }
+        let user = percent_decode_str(url.username()).decode_utf8().ok();
+        let user = user.filter(|user| !user.contains(char::is_control));
+        let user = user.ok_or("its user has characters that no user has")?;
         Ok(Server {
             protocol,
             tls,
             host,
             port: url.port().unwrap_or(port),
-            user: user.filter(|user| !user.is_empty()),
+            user: Some(user.into_owned()).filter(|user| !user.is_empty()),
         })
     }
 }
@@ -112,28 +109,6 @@ impl Server {
 fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     !name.is_empty() && name.chars().all(fits)
-}
-
-/// Undoes RFC 3986, 2.1; `None` when that isn't UTF-8.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let mut ahead = rest.clone();
-        let pair = (byte == b'%')
-            .then(|| Some(digit(ahead.next()?)? * 16 + digit(ahead.next()?)?))
-            .flatten()
-            .and_then(|value| u8::try_from(value).ok());
-        match pair {
-            Some(value) => {
-                bytes.push(value);
-                rest = ahead;
-            }
-            None => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 impl Server {
