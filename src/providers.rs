@@ -170,11 +170,14 @@ impl Provider {
 
     /// The one whose mail server has this name.
     pub fn of_server(host: &str) -> Option<&'static Provider> {
-        let is = |url: &&'static str| url.split("://").nth(1) == Some(host);
-        PROVIDERS.iter().find(|provider| {
-            let servers = [provider.imap, provider.pop3, provider.smtp];
-            servers.iter().flatten().any(is)
-        })
+        PROVIDERS.iter().find(|provider| provider.has_server(host))
+    }
+
+    /// Whether a mail server of its own has this name.
+    pub fn has_server(&self, host: &str) -> bool {
+        let servers = [self.imap, self.pop3, self.smtp].into_iter().flatten();
+        let mut hosts = servers.filter_map(|url| url.split("://").nth(1));
+        hosts.any(|it| it == host)
     }
 
     /// The domains of its mail addresses, and of the servers that take its mail.

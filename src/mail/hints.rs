@@ -57,61 +57,50 @@ pub struct Case<'a> {
 
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
-    match case.verdict {
-        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly(_) => Vec::new(),
-        MailVerdict::Refused { passing: true, .. } | MailVerdict::Unavailable(_) => {
-            vec![
-                "the server is in trouble, and says nothing about the token: try again later"
-                    .into(),
-            ]
+    let hint = match case.verdict {
+        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly(_) => {
+            return Vec::new();
         }
         MailVerdict::Refused {
+            passing: false,
             mechanism,
             challenge,
             text,
-            ..
-        } => refused(case, *mechanism, challenge.as_ref(), text),
-        MailVerdict::NoMailbox(_) => vec![match case.user {
-            Some(user) => format!(
-                "the token is somebody's, but perhaps not that of `{user}`: name the mailbox of \
-                 whoever signed in with `--user`, or sign in as that user"
-            ),
-            None => "name the mailbox with `--user`".into(),
-        }],
-        MailVerdict::NotOffered { disabled, .. } => not_offered(case, *disabled),
-        MailVerdict::NoUser => vec![
-            "name the mailbox with `--user`, or with `login_hint` in the \
-                                 account's `auth_uri_fields`"
-                .into(),
-        ],
+        } => return refused(case, *mechanism, challenge.as_ref(), text),
+        MailVerdict::Refused { .. } | MailVerdict::Unavailable(_) => {
+            "the server is in trouble, and says nothing about the token: try again later"
+        }
+        MailVerdict::NoMailbox(_) => match case.user {
+            Some(user) => {
+                return vec![format!(
+                    "the token is somebody's, but perhaps not that of `{user}`: name the mailbox of \
+                     whoever signed in with `--user`, or sign in as that user"
+                )];
+            }
+            None => "name the mailbox with `--user`",
+        },
+        MailVerdict::NotOffered { disabled: true, .. } => {
+            "the server allows no sign-in on this connection (LOGINDISABLED): try imaps://"
+        }
+        MailVerdict::NotOffered { .. } => match (case.server.protocol, case.server.port) {
+            (Protocol::Smtp, 25) => {
+                "port 25 is for mail between servers: try smtps:// or smtp:// with port 587"
+            }
+            _ => "the administrator of the server has to set it up, or it has no OAuth2 at all",
+        },
+        MailVerdict::NoUser => {
+            "name the mailbox with `--user`, or with `login_hint` in the account's `auth_uri_fields`"
+        }
         MailVerdict::NoTls(_) => {
-            vec!["a token is sent without TLS to a loopback address only; many servers have TLS from the \
-                  start on another port: imaps://, pop3s://, smtps://"
-                .into()]
+            "a token is sent without TLS to a loopback address only; many servers have TLS from the \
+             start on another port: imaps://, pop3s://, smtps://"
         }
         MailVerdict::Nonsense(_) => {
-            vec!["does the URL's scheme fit the port? imap, pop3 and smtp begin without TLS, imaps, pop3s \
-                  and smtps with it".into()]
+            "does the URL's scheme fit the port? imap, pop3 and smtp begin without TLS, imaps, pop3s \
+             and smtps with it"
         }
-    }
-}
-
-fn not_offered(case: &Case, disabled: bool) -> Vec<String> {
-    if disabled {
-        return vec![
-            "the server allows no sign-in on this connection (LOGINDISABLED): try imaps://".into(),
-        ];
-    }
-    match case.server.protocol {
-        Protocol::Smtp if case.server.port == 25 => {
-            vec![
-                "port 25 is for mail between servers: try smtps:// or smtp:// with port 587".into(),
-            ]
-        }
-        _ => vec![
-            "the administrator of the server has to set it up, or it has no OAuth2 at all".into(),
-        ],
-    }
+    };
+    vec![hint.to_owned()]
 }
 
 fn refused(
@@ -210,10 +199,7 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
         Protocol::Smtp => Purpose::Smtp,
         Protocol::Irc => Purpose::Other,
     };
-    let known = case
-        .token
-        .provider
-        .filter(|provider| is_theirs(provider, case.server));
+    let known = (case.token.provider).filter(|it| it.has_server(&case.server.host));
     let wanted = known.and_then(|provider| provider.scope_for(purpose));
     let wanted = wanted.map(str::to_owned).or_else(|| {
         let scope = challenge?.scope.as_ref()?;
@@ -233,14 +219,6 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
         "the server wants the scope {wanted}, and the token has {has}: add it to the account's `scopes`, \
          and sign in again"
     ))
-}
-
-fn is_theirs(provider: &Provider, server: &Server) -> bool {
-    [provider.imap, provider.pop3, provider.smtp]
-        .into_iter()
-        .flatten()
-        .filter_map(|url| Server::parse(url).ok())
-        .any(|known| known.host == server.host)
 }
 
 /// The mail programs that this machine has, as far as they have limits.
