@@ -13,6 +13,7 @@ use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
 use serde_json::json;
+use url::Url;
 
 use crate::support::browser;
 use crate::support::daemon::Daemon;
@@ -1429,6 +1430,46 @@ fn row_94_an_administrator_has_to_approve() {
     assert_eq!(page.status(), 403);
     let hint = "administrator&#39;s approval: ask for it on the page";
     assert!(page.text().contains(hint), "{}", page.text());
+}
+
+/// Row 94: the administrator's address is on the page, in the error, in `status` and in `status -j`.
+/// Nothing is sent to Microsoft: the browser is back before.
+// Covers: 94
+#[test]
+fn row_94_the_administrators_address_is_everywhere() {
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("errors");
+    let notify = record.option("error_notify_cmd", &["PIZAUTH_MSG"]);
+    daemon.write_config(&format!(
+        r#"{notify}account "work" {{
+            auth_uri = "https://login.microsoftonline.com/common/oauth2/v2.0/authorize";
+            token_uri = "https://login.microsoftonline.com/common/oauth2/v2.0/token";
+            client_id = "c 1"; scopes = ["offline_access", "https://outlook.office.com/SMTP.Send"];
+        }}"#
+    ));
+    daemon.start();
+    let url = Url::parse(&daemon.authorization_url("work")).unwrap();
+    let field = |wanted: &str| {
+        let mut pairs = url.query_pairs();
+        let value = pairs.find_map(|(name, value)| (name == wanted).then_some(value));
+        value.unwrap().into_owned()
+    };
+    let page = browser::get(&format!(
+        "{}?error=access_denied&error_description=AADSTS90094:+ask+somebody&state={}",
+        field("redirect_uri"),
+        field("state")
+    ));
+    let told = record.wait_lines(1).concat();
+    let shown = daemon.run(&["show", "work"]).failed(77).to_owned();
+    let status = daemon.run(&["status"]).ok().to_owned();
+    let json = daemon.run(&["status", "-j"]).ok().to_owned();
+    let address = "https://login.microsoftonline.com/organizations/v2.0/adminconsent?client_id=c+1&scope=\
+                   offline_access+https%3A%2F%2Foutlook.office.com%2FSMTP.Send&redirect_uri=";
+    for text in [told, shown, status, json] {
+        assert!(text.contains(address), "{text}");
+    }
+    let address = address.replace('&', "&amp;");
+    assert!(page.text().contains(&address), "{}", page.text());
 }
 
 /// Row 69: the same response twice.

@@ -312,11 +312,15 @@ impl Registration {
         self.issuer.as_ref().filter(|_| !complete)
     }
 
-    /// The host of the token endpoint as configured or, without, of the issuer.
-    pub fn provider_host(&self) -> Option<String> {
+    /// An address of the provider's: the token endpoint as configured or, without, the issuer.
+    pub fn provider(&self) -> Option<Arc<Url>> {
         let issuer = || Url::parse(self.issuer.as_ref()?).ok().map(Arc::new);
-        let uri = self.token_uri.clone().or_else(issuer)?;
-        uri.host_str().map(str::to_owned)
+        self.token_uri.clone().or_else(issuer)
+    }
+
+    /// Its host.
+    pub fn provider_host(&self) -> Option<String> {
+        self.provider()?.host_str().map(str::to_owned)
     }
 }
 

@@ -297,7 +297,7 @@ impl Failure<'_> {
             _ if look_alike(c).is_some() => look_alike(c).map(|(_, hint)| hint),
             '#' => Some("a comment starts with `//`"),
             '/' => Some("a comment starts with `//` and ends with its line"),
-            '\'' | '\u{2018}'..='\u{201f}' | '`' => Some("strings stand in double quotes: \"…\""),
+            '\'' | '`' => Some(STRINGS),
             _ => None,
         };
         self.source
@@ -323,13 +323,21 @@ impl Failure<'_> {
         let line = rest.lines().next().unwrap_or_default();
         let span = Span::new(at, at + line.trim_end().len());
         let error = self.source.error(span, what);
-        if line.contains("\\\"") {
-            error.hint(r#"`\"` is a quote inside a string; a backslash is `\\`"#)
-        } else {
-            error
-        }
+        let inside = r#"`\"` is a quote inside a string; a backslash is `\\`"#;
+        let slips = [
+            ("\\\"", inside),
+            (
+                "\u{201d}",
+                "a curly quote ends no string: type \" in its place",
+            ),
+        ];
+        let slip = slips.iter().find(|(slip, _)| line.contains(slip));
+        error.maybe_hint(slip.map(|(_, hint)| (*hint).into()))
     }
 }
+
+/// What a string looks like.
+const STRINGS: &str = "strings stand in double quotes: \"…\"";
 
 /// A character that can't be seen, or can't be told from one that may stand in a configuration, as
 /// web pages and word processors put it there: its name, and what to do.
@@ -343,6 +351,7 @@ fn look_alike(c: char) -> Option<(&'static str, &'static str)> {
         '\u{ad}' | '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => {
             ("invisible character", "delete it, or type the line anew")
         }
+        '\u{2018}'..='\u{201f}' => ("curly quote", STRINGS),
         '\u{37e}' => ("Greek question mark", "type a semicolon in its place"),
         _ => return None,
     })

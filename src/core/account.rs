@@ -491,7 +491,11 @@ impl Account {
                 failed,
                 jitter,
                 wanted: false,
-            } => failed.after(self.retry_delay(trouble, *failed, *jitter)),
+            } => {
+                let due = failed.after(self.retry_delay(trouble, *failed, *jitter));
+                let last = self.state.last_request.unwrap_or(*failed);
+                due.min(schedule::after_change(common.network_changed, last).unwrap_or(due))
+            }
             Phase::InFlight { .. } | Phase::Probing { .. } | Phase::Rejected { .. } => return None,
         };
         let wanted = matches!(phase, Phase::Wanted | Phase::Failing { wanted: true, .. });

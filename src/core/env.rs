@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     oauth::token::Refusal,
     secret::Secret,
-    time::Now,
+    time::{Instant, Now},
     view::{Happening, News},
 };
 
@@ -43,6 +43,10 @@ pub(super) struct Common {
     pub held: bool,
     /// Whether what a dump would hold has changed since the last look.
     pub tokens_changed: bool,
+    /// When the network has changed last.
+    pub network_changed: Option<Instant>,
+    /// Whether something may have failed since then that a change of the network may mend.
+    pub heeds_network: bool,
 }
 
 impl Common {
@@ -56,6 +60,8 @@ impl Common {
             output: Output::default(),
             held: false,
             tokens_changed: false,
+            network_changed: None,
+            heeds_network: true,
         }
     }
 }

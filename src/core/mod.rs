@@ -141,6 +141,18 @@ impl Core {
         }
     }
 
+    /// The network has changed: what fails is tried again in a moment.
+    pub fn network_changed(&mut self, cx: &mut Cx) {
+        self.common.network_changed = Some(cx.now.instant);
+        self.common.heeds_network = false;
+        self.end_for_all(cx);
+    }
+
+    /// Whether [`Core::network_changed`] would be of use.
+    pub fn heeds_network(&self) -> bool {
+        self.common.heeds_network
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Arc<Config> {
         &self.common.config

@@ -21,6 +21,10 @@ pub const MAX_RETRY_DELAY: Duration = Duration::from_secs(10 * 60);
 /// look every minute don't become a flood.
 pub const MIN_ASK_GAP: Duration = Duration::from_secs(60);
 
+/// How long to wait after a change of the network: an address comes before its routes, and name servers
+/// after both.
+pub const NETWORK_SETTLE: Duration = Duration::from_secs(2);
+
 /// How long an account that has stopped waits for its next try: seldom enough to be no burden if the
 /// configuration is wrong, often enough to notice the same day that the provider was.
 pub const STOPPED_RETRY: Duration = Duration::from_secs(60 * 60);
@@ -149,6 +153,12 @@ pub fn refresh_at(
     by_age
         .min(by_life.unwrap_or(by_age))
         .min(by_end.unwrap_or(by_age))
+}
+
+/// When to try again what has failed, where the network has changed since the `last` request.
+pub fn after_change(changed: Option<Instant>, last: Instant) -> Option<Instant> {
+    let changed = changed.filter(|at| *at > last)?;
+    Some(changed.after(NETWORK_SETTLE).max(last.after(MIN_ASK_GAP)))
 }
 
 /// How long to wait after the `failures`-th failed refresh in a row (from 1): `refresh_retry`,

@@ -688,6 +688,54 @@ fn retries_come_before_the_refresh_tokens_end() {
     );
 }
 
+/// A laptop that wakes up where there is a network tries at once what has failed elsewhere, and what has
+/// stopped.
+#[test]
+fn a_change_of_the_network_is_a_reason_to_try_again() {
+    for (outcome, tries) in [(not_sent(), 6), (invalid_client(), 1)] {
+        let mut bench = one();
+        bench.feed(|core, cx| core.network_changed(cx));
+        bench.show("work");
+        bench.code();
+        bench.effects();
+        bench.outcome("work", &tokens(1, 3600));
+        bench.deadline();
+        // What fails is about to be tried again in any case.
+        bench.outcome("work", &outcome);
+        assert!(bench.core.heeds_network());
+        for _ in 1..tries {
+            bench.deadline();
+            bench.outcome("work", &outcome);
+        }
+        bench.effects();
+        bench.pass(10);
+        let before = bench.condition("work");
+        bench.feed(|core, cx| core.network_changed(cx));
+        assert!(!bench.core.heeds_network());
+        if tries > 1 {
+            assert!(before.ends_with("next in 590s"), "{before}");
+            assert!(bench.condition("work").ends_with("next in 50s"));
+        }
+        bench.pass(70);
+        bench.feed(|core, cx| core.tick(cx));
+        bench.effects();
+        bench.outcome("work", &outcome);
+        assert!(bench.core.heeds_network());
+        // Long after the last try it takes a moment.
+        bench.effects();
+        bench.pass(100);
+        bench.feed(|core, cx| core.network_changed(cx));
+        if tries > 1 {
+            assert!(bench.condition("work").ends_with("next in 2s"));
+        }
+        let (_, effects) = bench.deadline();
+        assert_eq!(effects.len(), 1, "{effects:?}");
+        bench.outcome("work", &tokens(2, 3600));
+        bench.feed(|core, cx| core.network_changed(cx));
+        assert_eq!(bench.condition("work"), "valid, scheduled; next in 3510s");
+    }
+}
+
 /// Nobody knows whether tokens from the future are newer: what works without a person stays.
 #[test]
 fn a_dump_from_the_future_replaces_only_what_does_not_work() {

@@ -109,9 +109,9 @@ impl Refusal {
 /// Where an administrator can allow the program, if that is what the refusal wants. The page is that
 /// of all organisations; it wants each scope by its name.
 fn consent_address(refusal: &str, registration: &Registration) -> Option<Url> {
-    let endpoint = (registration.token_uri.as_ref()).or(registration.auth_uri.as_ref())?;
+    let endpoint = registration.provider()?;
     let wanted = aadsts(refusal).is_some_and(|known| CONSENT.contains(&known.number));
-    let work = wanted && is_host(endpoint, &["microsoftonline.com", "microsoftonline.us"]);
+    let work = wanted && is_host(&endpoint, &["microsoftonline.com", "microsoftonline.us"]);
     let personal = endpoint.path().starts_with("/consumers/");
     let mut address = endpoint
         .join("/organizations/v2.0/adminconsent")
@@ -357,5 +357,10 @@ mod tests {
             let found = consent_address(text, &registration(token_uri));
             assert_eq!(found.as_ref().map(Url::as_str), expected, "{text}");
         }
+        let mut discovering = registration(common);
+        discovering.token_uri = None;
+        discovering.issuer = Some("https://login.microsoftonline.com/common/v2.0".into());
+        let found = consent_address("access_denied: AADSTS90095: wait", &discovering);
+        assert_eq!(found.as_ref().map(Url::as_str), Some(address));
     }
 }

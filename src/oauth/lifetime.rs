@@ -14,12 +14,8 @@ use crate::{secret::Secret, time::Wall};
 
 /// What says how long a refresh token lives, or the authorization behind it
 /// (draft-ietf-oauth-refresh-token-expiration; Keycloak; Zoom's and Salesforce's kin).
-const REFRESH_LIVES: [&str; 4] = [
-    "authorization_expires_in",
-    "refresh_expires_in",
-    "refresh_token_expires_in",
-    "refresh_token_timeout",
-];
+const REFRESH_LIVES: &str = "authorization_expires_in refresh_expires_in refresh_token_expires_in \
+                             refresh_token_timeout";
 
 /// How long a refresh token's word that it can't be used yet is believed: such tokens come into force
 /// as the access token expires, and more is a clock out of order.
@@ -32,7 +28,7 @@ pub(super) fn refresh_life(members: &Members) -> Option<Duration> {
         let secs = seconds(members.value(name)?).filter(|secs| *secs >= 0.0)?;
         Some(clamp(secs).unwrap_or(Duration::MAX))
     };
-    REFRESH_LIVES.into_iter().filter_map(life).min()
+    REFRESH_LIVES.split(' ').filter_map(life).min()
 }
 
 /// In what time a refresh token that is a JWT can be used (`nbf`, RFC 7519, 4.1.5). It counts from

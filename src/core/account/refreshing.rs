@@ -159,6 +159,7 @@ impl Account {
             None => self.answer_impatient(env, &trouble.refusal),
             Some(_) => self.answer_parked(env, &trouble.refusal),
         }
+        env.common.heeds_network = true;
         self.set_phase(Phase::Failing {
             trouble,
             failed: env.now.instant,

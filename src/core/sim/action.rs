@@ -115,6 +115,8 @@ pub enum Action {
     Suspend(u32),
     /// The wall clock is set so many seconds ahead or back.
     SetClock(i32),
+    /// The system tells that the network has changed.
+    Network,
     /// A tick that nobody asked for.
     Tick,
     Reload(u8, Change),
@@ -185,7 +187,8 @@ pub fn next(rng: &mut Rng, world: &World) -> Action {
         44 => Action::Enter(rng.next() as u8, !rng.one_in(4)),
         45..63 => time(rng),
         63..75 => Action::Deadline,
-        75..77 => Action::Tick,
+        75 => Action::Network,
+        76 => Action::Tick,
         77..83 => Action::Reload(account, change(rng)),
         83..87 => Action::Dump,
         87..91 => Action::Restore(rng.next() as u8),

@@ -94,11 +94,13 @@ pub enum Canary {
     IdleRefresh,
     /// Nobody notices that the wall clock is set.
     OldTimes,
+    /// Nobody notices that the network has changed.
+    DeafToNetwork,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 29] = [
+    pub const ALL: [(Canary, Invariant); 30] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -128,6 +130,7 @@ impl Canary {
         (Canary::StopForGood, Invariant::Liveness),
         (Canary::IdleRefresh, Invariant::Liveness),
         (Canary::OldTimes, Invariant::Kept),
+        (Canary::DeafToNetwork, Invariant::Liveness),
     ];
 }
 
@@ -184,6 +187,12 @@ impl Sut {
     pub fn compare_clocks(&mut self, cx: &mut Cx) {
         if !self.has(Canary::OldTimes) {
             self.core.compare_clocks(cx);
+        }
+    }
+
+    pub fn network_changed(&mut self, cx: &mut Cx) {
+        if !self.has(Canary::DeafToNetwork) {
+            self.core.network_changed(cx);
         }
     }
 

@@ -67,6 +67,7 @@ impl World {
         let json = serde_json::to_vec(&self.sut.core.state(now)).unwrap_or_default();
         self.sut = self.sut.successor(self.config());
         self.state.wall_ahead = self.wall_ahead();
+        self.state.network = None;
         for account in 0..self.state.shadows.len() {
             self.carried(account);
         }

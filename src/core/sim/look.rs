@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    promise::{Check, FLOOR, Invariant, fail, must},
+    promise::{ASKED, Check, FLOOR, Invariant, fail, must},
     provider::{Asks, Form, Minted, read_tag},
     setup::{MARK, NAMES, NOTIFY, device_endpoint, endpoint, index_of, revocation_endpoint},
     state::{ClientSecret, Device, Doing, Flight, Held, Renewal, Said, SignIn},
@@ -14,7 +14,7 @@ use crate::{
         AttemptId, Effect, Ended, Waiter,
         account::tests::UnderWay,
         dump::Saved,
-        schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, STOPPED_RETRY},
+        schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, NETWORK_SETTLE, STOPPED_RETRY},
     },
     oauth::token::Request,
     secret::Secret,
@@ -699,6 +699,19 @@ impl World {
             }
             (None, None) => self.now.instant,
         };
+        // After a change of the network, what fails is tried a moment later.
+        let last = shadow
+            .last_request
+            .or(shadow.trouble.as_ref().map(|it| it.last));
+        let network = self
+            .state
+            .network
+            .filter(|at| Some(*at) > last && shadow.trouble.is_some());
+        let soon = network.map(|at| {
+            at.after(NETWORK_SETTLE)
+                .max(last.unwrap_or(at).after(ASKED))
+        });
+        let wish = wish.min(soon.unwrap_or(wish));
         wish.max(self.now.instant)
             .max(self.earliest(account, shadow.wanted))
     }

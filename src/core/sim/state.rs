@@ -37,6 +37,8 @@ pub struct State {
     pub last_attempt: u64,
     /// How far the wall clock was ahead when it was last found to be set.
     pub wall_ahead: i64,
+    /// When the network has changed, as far as this daemon knows.
+    pub network: Option<Instant>,
 }
 
 impl State {
@@ -56,6 +58,7 @@ impl State {
             spent: VecDeque::new(),
             last_attempt: 0,
             wall_ahead: 0,
+            network: None,
         }
     }
 

@@ -73,6 +73,7 @@ impl World {
                 self.clock_set()?;
                 self.look(Doing::Other)
             }
+            Action::Network => self.network(),
             Action::Tick => self.tick(),
             Action::Reload(pick, change) => self.reload(self.state.account(pick), change),
             Action::Dump => self.dump(),
@@ -112,6 +113,14 @@ impl World {
         }
         self.feed(|_, _| ());
         self.expect(Said::default())
+    }
+
+    /// The network has changed.
+    fn network(&mut self) -> Check {
+        self.state.network = Some(self.now.instant);
+        self.feed(|sut, cx| sut.network_changed(cx));
+        self.expect(Said::default())?;
+        self.look(Doing::Other)
     }
 
     /// Time passes, and the daemon meets each of its deadlines.

@@ -8,7 +8,6 @@ use crate::{
     core::{Core, Cx, Effect, Entropy},
     lock::Lock,
     server::base::clock,
-    time::Instant,
     view::News,
 };
 
@@ -101,10 +100,5 @@ impl Engine {
         if !parcel.news.is_empty() {
             clients::publish(&self.effects.clients, &parcel.news);
         }
-    }
-
-    /// When the core wants to be ticked next.
-    pub fn deadline(self: &Arc<Self>) -> Option<Instant> {
-        self.with(|core, _| core.poll_timeout())
     }
 }

@@ -12,8 +12,8 @@ use nix::{
 };
 
 use super::{
-    checkpoints, control_socket::Found, jobs, life::LifeRequest, socket_watch::SocketWatch,
-    state::Holder, timer::Timer,
+    checkpoints, control_socket::Found, jobs, life::LifeRequest, network_watch::NetworkWatch,
+    socket_watch::SocketWatch, state::Holder, timer::Timer,
 };
 use crate::server::base::error::{cant, other};
 use crate::server::base::guard;
@@ -57,6 +57,7 @@ pub struct MainThread {
     /// The core's deadline.
     timer: Timer,
     watch: SocketWatch,
+    network: NetworkWatch,
     /// A look at the control socket that is under way.
     looking: Option<Receiver<Found>>,
 }
@@ -66,12 +67,13 @@ impl MainThread {
     ///
     /// # Errors
     /// When the process has no descriptor left.
-    pub fn new(holder: Arc<Holder>, watch: SocketWatch) -> io::Result<Self> {
+    pub fn new(holder: Arc<Holder>, watch: SocketWatch, network: NetworkWatch) -> io::Result<Self> {
         Ok(MainThread {
             holder,
             signals: SignalWatch::watch()?,
             timer: Timer::new()?,
             watch,
+            network,
             looking: None,
         })
     }
@@ -159,14 +161,20 @@ impl MainThread {
             alarm,
             ..
         } = &*self.holder;
-        self.timer.arm(engine.deadline())?;
+        let (deadline, heeds) = engine.with(|core, _| (core.poll_timeout(), core.heeds_network()));
+        self.timer.arm(deadline)?;
         let sockets = hooks.sockets();
         let mut fds = vec![
             PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
         ];
         let timers = self.timer.fds().into_iter().flatten();
-        fds.extend(timers.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let network = self.network.fd().filter(|_| heeds);
+        fds.extend(
+            timers
+                .chain(network)
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
         let mut timeout = match limit {
             Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
@@ -188,7 +196,13 @@ impl MainThread {
         }
         alarm.clear();
         self.timer.clear();
-        engine.with(|core, cx| core.tick(cx));
+        let changed = heeds && self.network.changed();
+        engine.with(|core, cx| {
+            if changed {
+                core.network_changed(cx);
+            }
+            core.tick(cx);
+        });
         hooks.exchange(engine);
         Ok(self.signals())
     }

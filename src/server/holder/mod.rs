@@ -30,6 +30,7 @@ mod intruder;
 mod jobs;
 mod life;
 mod main_thread;
+mod network_watch;
 mod outbox;
 mod parts;
 mod provider;
@@ -61,7 +62,8 @@ use self::parts::{Place, Servers, assemble};
 use self::state::{Holder, STACK};
 use self::{
     clients::Clients, handover::Succession, helpers::MonitorClient, main_thread::MainThread,
-    redirect_ports::RedirectPorts, redirects::Endpoint, socket_watch::SocketWatch,
+    network_watch::NetworkWatch, redirect_ports::RedirectPorts, redirects::Endpoint,
+    socket_watch::SocketWatch,
 };
 use crate::control::{self, Control};
 use crate::core::{Core, CoreState};
@@ -109,6 +111,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let heir = beginning.heir;
     let lock = (!heir).then(|| runtime_files::lock(&address)).transpose()?;
     let watch = SocketWatch::new(&address.socket);
+    let network = NetworkWatch::new();
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let bind = || {
@@ -132,6 +135,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         address,
         lock,
         watch,
+        network,
         config_file,
         restarts: 0,
         sandbox,
@@ -187,6 +191,7 @@ pub fn succeed(
     let mut sandbox = sandbox::harden();
     let address = paths::address()?;
     let watch = SocketWatch::new(&address.socket);
+    let network = NetworkWatch::new();
     // What comes from a holder may be an intruder's.
     sandbox.confine(&address.socket);
     sandbox.deny_calls();
@@ -211,6 +216,7 @@ pub fn succeed(
         address,
         lock,
         watch,
+        network,
         config_file,
         restarts: handover.restarts.saturating_add((!killed).into()),
         sandbox,

@@ -8,6 +8,7 @@ use nix::fcntl::Flock;
 use super::checkpoints::StateKeeper;
 use super::control_socket::{self, ControlSocket, SocketFile};
 use super::main_thread::MainThread;
+use super::network_watch::NetworkWatch;
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::sandbox::Sandbox;
 use super::state::{Holder, RestartProgress};
@@ -33,6 +34,8 @@ pub struct Place {
     pub lock: Flock<File>,
     /// Watches the socket; made before the process gives up looking at mounts.
     pub watch: SocketWatch,
+    /// Watches the network; made before the process gives up system calls.
+    pub network: NetworkWatch,
     /// The configuration's file.
     pub config_file: PathBuf,
     /// How often it was restarted in place.
@@ -67,6 +70,7 @@ pub fn assemble(
         address,
         lock,
         watch,
+        network,
         config_file,
         restarts,
         sandbox,
@@ -115,7 +119,7 @@ pub fn assemble(
         browsers: browser_inbox,
         pages,
     };
-    Ok((MainThread::new(Arc::new(holder), watch)?, servers))
+    Ok((MainThread::new(Arc::new(holder), watch, network)?, servers))
 }
 
 impl Holder {
