@@ -468,6 +468,7 @@ mod tests {
     #[test]
     fn an_account_is_reported_as_the_manual_says() {
         let view = AccountView {
+            user: None,
             other_user: None,
             account: "work".into(),
             access: Some(AccessView {
@@ -540,6 +541,7 @@ mod tests {
             (access(false), Some(RenewalView::UnderWay), "none"),
         ] {
             let view = AccountView {
+                user: None,
                 other_user: None,
                 account: "work".into(),
                 access,
@@ -565,6 +567,7 @@ mod tests {
     #[test]
     fn tokens_that_are_lost_and_codes_that_are_stuck_come_with_the_reason() {
         let view = AccountView {
+            user: None,
             other_user: None,
             account: "work".into(),
             access: None,

@@ -20,6 +20,8 @@ pub struct AccountView {
     pub lost: Option<ReasonView>,
     /// How far a sign-in is.
     pub sign_in: SignInView,
+    /// Who has signed in, as the last id_token says.
+    pub user: Option<String>,
     /// Whose tokens these are, if they are somebody else's than the config's login_hint.
     pub other_user: Option<String>,
     /// Whether its endpoints are asked over a network without TLS (`allow_http`).
@@ -175,6 +177,9 @@ pub enum SignInStart {
         /// The authorization request's URI, for a browser. It has the state, which is nobody
         /// else's business.
         browser_uri: Option<String>,
+        /// A short address on this machine that leads there, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        short_uri: Option<String>,
         /// The code to enter.
         device: Option<DeviceView>,
         /// Whether the address of the last page, or the code on it, is to be pasted.

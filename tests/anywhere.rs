@@ -628,16 +628,25 @@ fn auth_shows_every_way_waits_and_ends_with_the_state() {
     for running in [&first, &second] {
         running.stderr.wait_line("work: waiting for the sign-in");
     }
-    let url = browser::url_in(&first.stdout.text());
+    let short = browser::url_in(&first.stdout.text());
+    let url = daemon.authorization_url("work");
     let page = provider.url(DEVICE);
     let ways = format!(
-        "Sign in with a browser on this machine:\n  {url}\n\
-         If it runs elsewhere, paste the address that it ends at into `pizauth redirect`.\n\
+        "Sign in with a browser on this machine:\n  {short}\n\
+         If it runs elsewhere, open\n  {url}\nand paste the address that it ends at here while \
+         this waits, or into `pizauth redirect`.\n\
          Or on any device: open\n  {page}\nand enter the code\n  USER-1\n"
     );
     assert_eq!(first.stdout.text(), ways);
     assert!(second.stdout.text().starts_with(&ways));
-    assert_eq!(browser::visit(&url).status(), 200);
+    assert!(
+        short.starts_with("http://localhost:") && short.len() < 50,
+        "{short}"
+    );
+    let page = browser::visit(&short);
+    assert_eq!((page.status(), page.hops[1].as_str()), (200, &*url));
+    // The address is of that request alone.
+    assert_eq!(browser::get(&short).status(), 404);
     for running in [first, second] {
         let output = running.finish();
         assert_eq!(output.status, 0, "{output:?}");
@@ -682,10 +691,11 @@ fn auth_that_is_interrupted_leaves_the_request_pending() {
     waiting.signal(Signal::SIGINT);
     let output = waiting.finish();
     assert_eq!(output.status, 130);
-    let url = browser::url_in(&output.stdout);
+    let short = browser::url_in(&output.stdout);
     let ways = daemon.run(&["auth", "--no-wait", "work"]);
     assert_eq!(ways.ok(), output.stdout);
-    assert_eq!(daemon.authorization_url("work"), url);
+    let url = daemon.authorization_url("work");
+    assert_eq!(browser::get(&short).header("Location"), Some(&*url));
     assert_eq!(browser::visit(&url).status(), 200);
     assert_eq!(daemon.token("work"), "at-1");
 }
@@ -695,17 +705,66 @@ fn auth_opens_the_address_with_the_desktops_own_command() {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));
     let record = daemon.record("opened");
-    let bin = daemon.path("bin");
-    std::fs::create_dir(&bin).unwrap();
-    for name in ["xdg-open", "open"] {
-        let script = format!("#!/bin/sh\nURL=$1; {}\n", record.command(&["URL"]));
-        std::fs::write(bin.join(name), script).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(bin.join(name), mode).unwrap();
-    }
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    daemon.env("PATH", &path);
+    let opener = format!("URL=$1; {}", record.command(&["URL"]));
+    let write = openers(&mut daemon);
+    write(&opener);
     daemon.start();
     let output = daemon.run(&["auth", "-on", "work"]);
     assert_eq!(record.wait_lines(1), [browser::url_in(output.ok())]);
+    assert_eq!(output.stderr, "");
+    write("exit 3");
+    let failed = daemon.run(&["auth", "-on", "work"]);
+    assert_eq!(failed.stdout, output.stdout);
+    assert!(
+        failed
+            .stderr
+            .contains("open failed (exit status: 3): open the address yourself\n"),
+        "{failed:?}"
+    );
+}
+
+/// Puts programs that open addresses into the daemon's PATH; what they do is to be given.
+fn openers(daemon: &mut Daemon) -> impl Fn(&str) + use<> {
+    let bin = daemon.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    daemon.env("PATH", &path);
+    move |script| {
+        for name in ["xdg-open", "open"] {
+            std::fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(bin.join(name), mode).unwrap();
+        }
+    }
+}
+
+/// While it waits, its standard input takes what a browser elsewhere ended at, with and without an end
+/// of line; what is none is remarked upon.
+#[test]
+fn auth_takes_a_pasted_address_while_it_waits() {
+    let provider = Provider::start();
+    let daemon = started(&provider.account("work"));
+    for token in ["at-1", "at-2"] {
+        let mut waiting = daemon.spawn(&["auth", "work"]);
+        waiting.stderr.wait_line("waiting for the sign-in");
+        waiting.say("\nhttps://example.com/nothing");
+        waiting.stderr.wait_line("no authorization response in it");
+        let shown = waiting.stdout.text();
+        let long = shown
+            .split_whitespace()
+            .filter(|it| it.starts_with("http"))
+            .nth(1);
+        let back = browser::callback_of(long.expect("an address"));
+        match token {
+            "at-1" => waiting.say(&back),
+            _ => waiting.feed(back.as_bytes()),
+        }
+        let output = waiting.finish();
+        assert_eq!(output.status, 0, "{output:?}");
+        assert!(
+            output.stdout.contains("\nwork: Active access token"),
+            "{output:?}"
+        );
+        assert_eq!(daemon.token("work"), token);
+    }
 }

@@ -208,7 +208,7 @@ fn it_works_without_home_shell_and_xdg_variables() {
     daemon.start_forked();
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: No access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth auth work`\n"
     );
     daemon.shutdown();
 
@@ -560,7 +560,7 @@ fn a_configuration_given_by_a_relative_path_is_found_again() {
     assert_eq!(daemon.run(&["reload"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "play: No access token; sign in with `pizauth show play`\n"
+        "play: No access token; sign in with `pizauth auth play`\n"
     );
     daemon.run(&["shutdown"]).ok();
     daemon.wait_end();

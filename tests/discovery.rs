@@ -81,7 +81,7 @@ fn an_issuer_a_client_and_scopes_are_all_that_an_account_needs() {
     let issuer = provider.url("");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: No access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth auth work`\n"
     );
     assert_eq!(
         status(&daemon)["discovery"],

@@ -3,7 +3,10 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::support::browser;
@@ -11,6 +14,7 @@ use crate::support::daemon::Daemon;
 use crate::support::http::Pairs;
 use crate::support::issuer::challenge_of;
 use crate::support::provider::{AUTHORIZE, Gate, Provider, Scripted, TOKEN};
+use crate::support::wait::until;
 
 fn one_account(options: &str) -> (Provider, Daemon) {
     let provider = Provider::start();
@@ -382,7 +386,7 @@ fn why_the_last_sign_in_failed_is_told_until_the_next() {
     let words = "access_denied: not you (you refused or closed the consent page)";
     let failed = format!(
         "work: No access token; the last authorisation failed: {words}; \
-         try again with `pizauth show work`\n"
+         try again with `pizauth auth work`\n"
     );
     assert_eq!(status, failed);
     for _ in 0..2 {
@@ -415,7 +419,7 @@ fn a_changed_registration_says_so_and_how_to_sign_in() {
     assert_eq!(
         daemon.run(&["status"]).ok(),
         "my work: No access token: the account's registration was changed in the config; \
-         sign in with `pizauth show 'my work'`\n"
+         sign in with `pizauth auth 'my work'`\n"
     );
     let json = daemon.run(&["status", "-j"]).ok().to_owned();
     assert!(json.contains("\"sign_in\":\"none\""), "{json}");
@@ -497,6 +501,106 @@ fn stale_states_and_stray_requests() {
     assert_eq!(browser::get(&new).status(), 200);
     assert!(browser::get(&new).text().contains("It already was"));
     assert_eq!(provider.requests(TOKEN).len(), 1);
+}
+
+/// A browser isn't left before an empty window: within a second it sees what is waited for, within
+/// five that no answer comes, and in the end, at the same address, what came of it.
+#[test]
+fn a_page_that_waits_says_for_what() {
+    let (provider, daemon) = one_account("");
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::gated(&gate));
+    let back = Url::parse(&browser::callback_of(&daemon.authorization_url("work"))).unwrap();
+    let once = |url: &Url| browser::request_once("GET", url, &Pairs::default(), b"").unwrap();
+    let begun = Instant::now();
+    let sent_on = once(&back);
+    assert_eq!(sent_on.status(), 303);
+    let url = back.join(sent_on.header("Location").unwrap()).unwrap();
+    let page = once(&url);
+    assert_eq!((page.status(), page.header("Refresh")), (202, Some("2")));
+    let waits = "Your part is done. pizauth is asking <strong>127.0.0.1</strong> for the tokens";
+    assert!(page.text().contains(waits), "{}", page.text());
+    assert!(!page.text().contains("Reason:"), "{}", page.text());
+    until("the page to give a reason", || {
+        let text = once(&url).text();
+        text.contains("there is no answer yet").then_some(())
+    });
+    assert!(begun.elapsed() > Duration::from_secs(2));
+    assert!(!once(&url).text().contains("client-of-work"));
+    gate.open();
+    until("the outcome", || (once(&url).status() == 200).then_some(()));
+    assert!(once(&url).text().contains("Account “work” is authorised"));
+}
+
+/// The page says whose mailbox it is and for how long, and that there will be no refresh.
+#[test]
+fn a_page_says_whose_tokens_came_and_for_how_long() {
+    let (provider, daemon) = one_account("");
+    let claims = URL_SAFE_NO_PAD.encode(r#"{"preferred_username":"you@x.example"}"#);
+    let mut tokens = json!({ "access_token": "at", "token_type": "bearer", "expires_in": 3600,
+        "refresh_token": "rt", "id_token": format!("e30.{claims}.sig") });
+    let sign_in = |tokens: &Value| {
+        provider.script(TOKEN, Scripted::json(200, tokens));
+        let auth = daemon.run(&["auth", "-n", "work"]);
+        browser::visit(&browser::url_in(auth.ok())).text()
+    };
+    let page = sign_in(&tokens);
+    assert!(
+        page.contains("<p>Signed in as you@x.example.</p>"),
+        "{page}"
+    );
+    let (_, valid) = page
+        .split_once("The access token is valid for 1h, until ")
+        .expect("a time");
+    assert!(
+        valid[16..].starts_with(":") && valid[19..].starts_with(" UTC. pizauth refreshes it"),
+        "{page}"
+    );
+    daemon.run(&["revoke", "work"]).ok();
+    tokens.as_object_mut().unwrap().remove("refresh_token");
+    tokens.as_object_mut().unwrap().remove("id_token");
+    let page = sign_in(&tokens);
+    assert!(
+        page.contains(" UTC. No refresh token came, so you have to sign in again then."),
+        "{page}"
+    );
+    assert!(!page.contains("Signed in as"), "{page}");
+}
+
+/// The page of a failed sign-in leads to another one, of which nobody else is told.
+#[test]
+fn a_failed_sign_in_can_be_tried_again_in_the_browser() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let record = daemon.record("asked");
+    let notify = record.option("auth_notify_cmd", &["PIZAUTH_URL"]);
+    daemon.write_config(&format!("{notify}{}", provider.account("work")));
+    daemon.start();
+    let first = daemon.authorization_url("work");
+    provider.script(AUTHORIZE, Scripted::Error("access_denied", "no"));
+    let failed = browser::visit(&first);
+    assert_eq!(failed.status(), 403);
+    let again = |page: &browser::Page| {
+        let text = page.text();
+        let (_, token) = text
+            .split_once("name=\"token\" value=\"")
+            .expect("a button");
+        let token = token.split('"').next().unwrap_or_default();
+        let url = page.url.join("/pizauth/again").unwrap();
+        let page = browser::post(url.as_str(), &[("token", token)].into());
+        let uri = page.header("Refresh")?.strip_prefix("0; url=")?.to_owned();
+        Some(uri)
+    };
+    let second = again(&failed).expect("another sign-in");
+    assert_ne!(second, first);
+    assert_eq!(again(&failed), None, "once");
+    // Loaded again, the page has a button for the sign-in that is pending now.
+    let reloaded = browser::get(failed.hops[1].as_str());
+    assert_eq!(again(&reloaded), Some(second.clone()));
+    assert_eq!(daemon.authorization_url("work"), second);
+    assert_eq!(browser::visit(&second).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+    assert_eq!(record.wait_lines(1), [first]);
 }
 
 /// What is dangerous to a terminal, a log or a page.

@@ -609,7 +609,7 @@ fn a_hook_may_call_pizauth() {
     let status = daemon.record("status").wait_lines(1);
     assert_eq!(
         status,
-        ["work: No access token; sign in with `pizauth show work`"]
+        ["work: No access token; sign in with `pizauth auth work`"]
     );
     let url = daemon.authorization_url("work");
     let told = daemon.record("urls").wait_lines(1);
@@ -746,7 +746,7 @@ fn transient_error_if_cmd_with_another_status_invalidates_the_token() {
     let status = daemon.run(&["status"]).ok().to_owned();
     let words = "; refreshing given up ";
     assert!(status.contains(words), "{status}");
-    let words = ", sign in again with `pizauth refresh work`: transient_error_if_cmd took this for \
+    let words = ", sign in again with `pizauth auth work`: transient_error_if_cmd took this for \
                  final: ";
     assert!(status.contains(words), "{status}");
     browser::visit(&daemon.authorization_url("work"));

@@ -421,7 +421,7 @@ fn revoke_forgets_the_tokens_and_cancels_a_pending_request() {
     assert_eq!(daemon.run(&["revoke", "work"]).ok(), "");
     assert_eq!(
         daemon.run(&["status"]).ok(),
-        "work: No access token; sign in with `pizauth show work`\n"
+        "work: No access token; sign in with `pizauth auth work`\n"
     );
     let late = browser::visit(&first);
     assert_ne!(late.status(), 200, "{late:?}");

@@ -1,36 +1,51 @@
 //! `pizauth auth`: start a sign-in or join one, show every way to complete it, and wait for the end.
 
-use std::{
-    os::{fd::AsFd, unix::net::UnixStream},
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::os::{fd::AsFd, unix::net::UnixStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs::File, io};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use wait_timeout::ChildExt;
 
 use super::patience::Patience;
-use super::{ask, connect, may_colour, print, qr, status, stderr_is_live, tell};
+use super::{ask, complain, connect, is_terminal, may_colour, print, qr, status, stderr_is_live};
+use super::{redirect, tell};
 use crate::view::{DeviceView, PASTE, SignInStart};
 use crate::wire::{self, AuthArgs, Request};
-use crate::{cli::AuthOptions, error::Failure, secret::SecretBytes, text::sanitize, time::humane};
+use crate::{cli::AuthOptions, error::Exit, error::Failure, secret::SecretBytes};
+use crate::{text::sanitize, time::humane};
 
 /// How often to ask while the endpoints or the code are being asked for: the server answers when
 /// they are there, or has waited in vain.
 const MAX_ASKS: u32 = 4;
 
+/// How long to watch whether the desktop's command fails: one that works may run on as the browser.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often the line of progress is drawn anew, in milliseconds.
 const TICK_MILLIS: u16 = 1000;
 
-pub(super) fn run(options: &AuthOptions) -> Result<(), Failure> {
+/// Signs in. With `listens`, an address may be pasted on stdin meanwhile.
+pub(super) fn run(options: &AuthOptions, listens: bool) -> Result<(), Failure> {
     let is_open = match start(options)? {
         SignInStart::Open {
             browser_uri,
+            short_uri,
             device,
             paste,
         } => {
-            let addresses = Addresses::new(browser_uri.as_deref(), device.as_ref(), paste);
-            print(addresses.text(options.qr).as_bytes())?;
-            if options.open {
+            let has_browser = is_terminal() && has_desktop();
+            let addresses = Addresses::new(
+                browser_uri.as_deref(),
+                short_uri.as_deref(),
+                device.as_ref(),
+                paste,
+            );
+            let all = options.qr || !has_browser;
+            print(addresses.text(all, options.qr).as_bytes())?;
+            if options.open || has_browser && !options.no_wait {
                 open(addresses.here);
             }
             true
@@ -40,7 +55,7 @@ pub(super) fn run(options: &AuthOptions) -> Result<(), Failure> {
     match (is_open, options.no_wait) {
         (true, true) => return Ok(()),
         (false, true) => {}
-        (_, false) => wait(&options.account)?,
+        (_, false) => wait(&options.account, listens)?,
     }
     status::run_one(&options.account)
 }
@@ -66,6 +81,8 @@ fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
 /// Where to sign in.
 struct Addresses<'a> {
     browser: Option<&'a str>,
+    /// The same for a browser on this machine.
+    short: Option<&'a str>,
     device: Option<&'a DeviceView>,
     /// Whether what the browser ends with is to be pasted.
     paste: bool,
@@ -76,32 +93,45 @@ struct Addresses<'a> {
 }
 
 impl<'a> Addresses<'a> {
-    fn new(browser: Option<&'a str>, device: Option<&'a DeviceView>, paste: bool) -> Self {
+    fn new(
+        browser: Option<&'a str>,
+        short: Option<&'a str>,
+        device: Option<&'a DeviceView>,
+        paste: bool,
+    ) -> Self {
         let code = device.map(|device| {
             let complete = device.verification_uri_complete.as_deref();
             complete.unwrap_or(&device.verification_uri)
         });
         Addresses {
             browser,
+            short,
             device,
             paste,
-            here: browser.or(code).unwrap_or_default(),
+            here: short.or(browser).or(code).unwrap_or_default(),
             elsewhere: code.or(browser).unwrap_or_default(),
         }
     }
 
-    /// Every way to complete the sign-in.
-    fn text(&self, with_qr: bool) -> String {
+    /// Every way to complete the sign-in; a browser elsewhere is one only if it is `all`.
+    fn text(&self, all: bool, with_qr: bool) -> String {
         let mut text = String::new();
         if let Some(uri) = self.browser {
-            let uri = line(uri);
+            let (uri, here) = (line(uri), line(self.here));
             text.push_str(&match self.paste {
                 true => format!("Sign in with a browser; {PASTE}:\n  {uri}\n"),
-                false => format!(
-                    "Sign in with a browser on this machine:\n  {uri}\n\
-                     If it runs elsewhere, paste the address that it ends at into `pizauth redirect`.\n"
-                ),
+                false => format!("Sign in with a browser on this machine:\n  {here}\n"),
             });
+            if all && !self.paste {
+                let there = match self.short {
+                    Some(_) => format!(", open\n  {uri}\nand"),
+                    None => ",".into(),
+                };
+                text.push_str(&format!(
+                    "If it runs elsewhere{there} paste the address that it ends at here while this \
+                     waits, or into `pizauth redirect`.\n"
+                ));
+            }
         }
         if let Some(device) = self.device {
             text.push_str(&format!(
@@ -116,13 +146,29 @@ impl<'a> Addresses<'a> {
         }
         if with_qr {
             let coloured = may_colour();
-            match qr::draw(self.elsewhere, coloured) {
-                Some(drawn) => text.push_str(&drawn),
-                None => text.push_str("(the address is too long for a QR code)\n"),
-            }
+            text.push_str(&match qr::draw(self.elsewhere, coloured) {
+                Some((drawn, side)) => missing_room(side).unwrap_or(drawn),
+                None => "(the address is too long for a QR code)\n".into(),
+            });
         }
         text
     }
+}
+
+/// What to do if the terminal, if stdout is one, is too small for a QR code of so many modules.
+fn missing_room(side: usize) -> Option<String> {
+    let tty = File::open("/dev/tty").ok().filter(|_| is_terminal())?;
+    let size = Command::new("stty").arg("size").stdin(tty).output().ok()?;
+    let size = String::from_utf8(size.stdout).ok()?;
+    let (lines, columns) = size.trim().split_once(' ')?;
+    let needed = side.div_ceil(2);
+    let fits = columns.parse::<usize>().ok()? >= side && lines.parse::<usize>().ok()? > needed;
+    (!fits).then(|| {
+        format!(
+            "(the QR code needs {side} columns and {needed} lines, and this terminal has {columns} \
+             and {lines}: make its font smaller, or send the address above to the phone)\n"
+        )
+    })
 }
 
 /// An address or a code, which must stay in one piece and can't be cut: the server has made sure
@@ -142,6 +188,13 @@ fn is_web(uri: &str) -> bool {
     })
 }
 
+/// Whether there is a desktop, and not that of a machine from which this one is used.
+pub(super) fn has_desktop() -> bool {
+    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let shown = ["DISPLAY", "WAYLAND_DISPLAY"].into_iter().any(is_set);
+    (shown || cfg!(target_os = "macos")) && !is_set("SSH_CONNECTION")
+}
+
 /// Has the desktop open an address. That it can't is a remark: the address is on the screen.
 pub(super) fn open(uri: &str) {
     if !is_web(uri) {
@@ -158,13 +211,22 @@ pub(super) fn open(uri: &str) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    if let Err(error) = started {
-        tell(&format!("can't start {OPENER}: {error}\n"));
-    }
+    let ended = started.and_then(|mut child| child.wait_timeout(OPEN_TIMEOUT));
+    let why = match ended {
+        Ok(Some(status)) if !status.success() => status.to_string(),
+        Ok(_) => return,
+        Err(error) => error.to_string(),
+    };
+    tell(&format!(
+        "{OPENER} failed ({why}): open the address yourself\n"
+    ));
 }
 
 /// Waits for the end of the sign-in, and shows that it does.
-fn wait(account: &str) -> Result<(), Failure> {
+fn wait(account: &str, listens: bool) -> Result<(), Failure> {
+    let mut pasted = listens.then(Vec::new);
+    // In the background, reading a terminal fails then, and stops nothing.
+    let _ = SigSet::from(Signal::SIGTTIN).thread_block();
     let since = Instant::now();
     let live = stderr_is_live();
     if !live {
@@ -179,7 +241,7 @@ fn wait(account: &str) -> Result<(), Failure> {
         });
         wire::send(&mut server, &request)?;
         let mut patience = Patience::new();
-        while !is_readable(&server) {
+        while !is_readable(&server, &mut pasted, account) {
             patience.look()?;
             if live {
                 let waited = humane(since.elapsed());
@@ -199,14 +261,51 @@ fn wait(account: &str) -> Result<(), Failure> {
     }
 }
 
-/// Waits for an answer for a second.
-fn is_readable(server: &UnixStream) -> bool {
-    let mut fds = [PollFd::new(server.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::from(TICK_MILLIS)) {
-        Ok(ready) => ready > 0,
-        // Reading tells what is wrong.
+/// Waits for an answer for a second, and hands on what is pasted meanwhile.
+fn is_readable(server: &UnixStream, pasted: &mut Option<Vec<u8>>, account: &str) -> bool {
+    let stdin = io::stdin();
+    let mut fds = vec![PollFd::new(server.as_fd(), PollFlags::POLLIN)];
+    if pasted.is_some() {
+        fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+    }
+    // Reading tells what is wrong.
+    let ready = poll(&mut fds, PollTimeout::from(TICK_MILLIS));
+    let is_ready = |fd: &PollFd| fd.any().unwrap_or(true);
+    if fds.get(1).is_some_and(is_ready) {
+        take_pasted(pasted, account);
+    }
+    match ready {
+        Ok(_) => fds.first().is_some_and(is_ready),
         Err(errno) => errno != nix::errno::Errno::EINTR,
     }
+}
+
+/// Reads what stdin has, and completes the sign-in with the lines that are whole. `None` when there
+/// is no more.
+fn take_pasted(pasted: &mut Option<Vec<u8>>, account: &str) {
+    let mut input = pasted.take().unwrap_or_default();
+    let mut piece = vec![0; 4096];
+    let count = nix::unistd::read(io::stdin(), &mut piece).unwrap_or(0);
+    input.extend(piece.iter().take(count));
+    let end = match count {
+        0 => input.len(),
+        _ => input
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1),
+    };
+    let rest = input.split_off(end);
+    for line in input.split(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(line);
+        let outcome =
+            (!line.trim().is_empty()).then(|| redirect(Some(&line), Some(account.to_owned())));
+        match outcome {
+            // That is what is waited for.
+            Some(Err(failure)) if failure.exit != Exit::AuthorisationNeeded => complain(&failure),
+            Some(_) | None => {}
+        }
+    }
+    *pasted = (count > 0 && rest.len() < wire::MAX_REQUEST_BYTES).then_some(rest);
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ const QUIET_ZONE: usize = 4;
 
 /// `text` as lines of half blocks, two rows of modules each; `None` when it is too long for any
 /// code. Dark modules are ink. With `coloured`, each line says that ink is black and paper white,
-/// whatever the terminal's colours are.
-pub(super) fn draw(text: &str, coloured: bool) -> Option<String> {
+/// whatever the terminal's colours are. Beside it, how many modules are in a line.
+pub(super) fn draw(text: &str, coloured: bool) -> Option<(String, usize)> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
     let width = code.width();
     let side = width + 2 * QUIET_ZONE;
@@ -34,7 +34,7 @@ pub(super) fn draw(text: &str, coloured: bool) -> Option<String> {
         }));
         drawn.push_str(after);
     }
-    Some(drawn)
+    Some((drawn, side))
 }
 
 #[cfg(test)]
@@ -46,7 +46,8 @@ mod tests {
         let long = format!("https://login.example/auth?state={}", "x1".repeat(400));
         for text in ["https://login.example/device?user_code=ABCD-EFGH", &long] {
             for coloured in [false, true] {
-                let drawn = draw(text, coloured).unwrap();
+                let (drawn, side) = draw(text, coloured).unwrap();
+                assert_eq!(drawn.lines().count(), side.div_ceil(2));
                 assert_eq!(decode(&drawn), text);
             }
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{ask, may_colour, older, print, read, tell};
+use super::{ask, is_terminal, may_colour, older, print, read, tell};
 use crate::report::{AccountReport, DiscoveryReport, Status};
 use crate::text::{sanitize, shell_word};
 use crate::time::{Wall, humane};
@@ -49,18 +49,26 @@ fn show(body: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), Failure> {
     let zone = TimeZone::system();
     let colour = may_colour();
     let accounts = status.accounts.iter();
-    let lines: String = accounts
-        .filter(|account| wanted(&account.account))
-        .map(|account| {
-            let name = sanitize(&account.account);
-            let state = line(account, now, &zone);
-            if colour {
-                format!("{name}: \x1b[{}m{state}\x1b[0m\n", paint(account))
-            } else {
-                format!("{name}: {state}\n")
-            }
-        })
-        .collect();
+    let accounts: Vec<_> = accounts.filter(|it| wanted(&it.account)).collect();
+    let names = accounts
+        .iter()
+        .map(|it| format!("{}:", sanitize(&it.account)));
+    let names: Vec<String> = names.collect();
+    // People get a table, scripts a line an account.
+    let width = names.iter().map(|name| name.chars().count()).max();
+    let width = width.filter(|_| is_terminal()).unwrap_or_default();
+    let between = match width {
+        0 => "; ".into(),
+        _ => format!("\n{:width$} ", ""),
+    };
+    let lines = names.iter().zip(accounts).map(|(name, account)| {
+        let state = line(account, now, &zone, &between);
+        match colour {
+            true => format!("{name:<width$} \x1b[{}m{state}\x1b[0m\n", paint(account)),
+            false => format!("{name:<width$} {state}\n"),
+        }
+    });
+    let lines: String = lines.collect();
     print(lines.as_bytes())?;
     if let Some(error) = &status.state_error {
         tell(&format!("WARN - {}\n", sanitize(error)));
@@ -82,8 +90,8 @@ fn paint(account: &AccountReport) -> u8 {
     }
 }
 
-/// What there is to say of one account.
-fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
+/// What there is to say of one account; what is put `between` keeps it apart.
+fn line(account: &AccountReport, now: Wall, zone: &TimeZone, between: &str) -> String {
     // Without tokens the refresh's error says what has become of them.
     let lost = account.refresh_error.is_some() && account.refresh == "none";
     let mut parts = vec![match account.obtained {
@@ -101,7 +109,7 @@ fn line(account: &AccountReport, now: Wall, zone: &TimeZone) -> String {
     if account.plain_http {
         parts.push("others can read its tokens on the way (allow_http)".into());
     }
-    parts.join("; ")
+    parts.join(between)
 }
 
 /// How a state starts is what scripts look for.
@@ -132,7 +140,7 @@ fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
             Some("no refresh token: sign in again when it expires".into())
         }
         "impossible" => Some(format!(
-            "no refresh token: sign in again with `pizauth show {name}`"
+            "no refresh token: sign in again with `pizauth auth {name}`"
         )),
         "on_request" => Some(format!("`pizauth show {name}` obtains one")),
         "scheduled" if !account.valid => Some(format!("refresh due {}", ahead(next, now))),
@@ -145,7 +153,7 @@ fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
             why()
         )),
         "rejected" => Some(format!(
-            "refreshing given up {}, sign in again with `pizauth refresh {name}`: {}",
+            "refreshing given up {}, sign in again with `pizauth auth {name}`: {}",
             ago(since, now),
             why()
         )),
@@ -180,11 +188,11 @@ fn signing_in(account: &AccountReport, name: &str, now: Wall) -> Option<String> 
             Some(if has_tokens {
                 failed
             } else {
-                format!("{failed}; try again with `pizauth show {name}`")
+                format!("{failed}; try again with `pizauth auth {name}`")
             })
         }
         _ if has_tokens => None,
-        _ => Some(format!("sign in with `pizauth show {name}`")),
+        _ => Some(format!("sign in with `pizauth auth {name}`")),
     }
 }
 
@@ -315,6 +323,7 @@ mod tests {
 
     fn view(access: Option<(bool, Option<Wall>)>, renewal: Option<RenewalView>) -> AccountView {
         AccountView {
+            user: None,
             other_user: None,
             account: "work".into(),
             access: access.map(|(valid, expires)| AccessView {
@@ -346,7 +355,10 @@ mod tests {
 
     #[track_caller]
     fn says(view: &AccountView, text: &str) {
-        assert_eq!(line(&report::account(view), NOW, &TimeZone::UTC), text);
+        assert_eq!(
+            line(&report::account(view), NOW, &TimeZone::UTC, "; "),
+            text
+        );
     }
 
     #[test]
@@ -407,7 +419,7 @@ mod tests {
                     since: past(60),
                     reason: reason(Some("sign in")),
                 },
-                "refreshing given up 1m ago, sign in again with `pizauth refresh work`: \
+                "refreshing given up 1m ago, sign in again with `pizauth auth work`: \
                  invalid_grant: gone (sign in)",
             ),
             (
@@ -425,7 +437,7 @@ mod tests {
         let over = view(Some((false, Some(past(60)))), Some(RenewalView::Impossible));
         says(
             &over,
-            "Access token expired (1m ago); no refresh token: sign in again with `pizauth show work`",
+            "Access token expired (1m ago); no refresh token: sign in again with `pizauth auth work`",
         );
     }
 
@@ -458,14 +470,14 @@ mod tests {
         for (sign_in, text) in [
             (
                 SignInView::None { failed: None },
-                "sign in with `pizauth show work`",
+                "sign in with `pizauth auth work`",
             ),
             (
                 SignInView::None {
                     failed: Some(reason(None)),
                 },
                 "the last authorisation failed: invalid_grant: gone; \
-                 try again with `pizauth show work`",
+                 try again with `pizauth auth work`",
             ),
             (pending(NOW, None), "authorisation pending"),
             (
@@ -519,7 +531,7 @@ mod tests {
         };
         says(
             &plain,
-            "Active access token (valid for 1m, until 12:01:00); sign in with `pizauth show work`; \
+            "Active access token (valid for 1m, until 12:01:00); sign in with `pizauth auth work`; \
              others can read its tokens on the way (allow_http)",
         );
     }
@@ -527,6 +539,7 @@ mod tests {
     #[test]
     fn lost_tokens_are_explained_and_names_can_be_typed() {
         let lost = AccountView {
+            user: None,
             other_user: None,
             account: "my work".into(),
             lost: Some(reason(None)),
@@ -534,7 +547,7 @@ mod tests {
         };
         says(
             &lost,
-            "No access token: invalid_grant: gone; sign in with `pizauth show 'my work'`",
+            "No access token: invalid_grant: gone; sign in with `pizauth auth 'my work'`",
         );
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Account {
     /// Who waits for the outcome of a refresh that stands for a sign-in: nobody has to sign in, or
     /// has elsewhere.
     refresh_waiters: Vec<Waiter>,
+    /// Who has signed in, as the last id_token says.
+    user: Option<String>,
     /// The deadline under which the core has filed this account.
     pub filed: Option<Instant>,
 }
@@ -170,6 +172,7 @@ impl Account {
             sign_in_waiters: Vec::new(),
             code_waiters: Vec::new(),
             refresh_waiters: Vec::new(),
+            user: None,
             filed: None,
         }
     }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cx, Entropy, Ports, attempt::AttemptId, discovery::Issuers, effect::Effect, output::Output,
-    plain, schedule::Pauses,
+    plain, schedule::Pauses, sign_in::Browser,
 };
 use crate::{
-    config::Config,
+    config::{Config, Listen},
     oauth::token::Refusal,
     secret::Secret,
     time::{Instant, Now},
@@ -50,6 +50,19 @@ pub(super) struct Common {
 }
 
 impl Common {
+    /// An address on this machine that leads to the one that a browser is to open, if the http
+    /// listener can be reached as `localhost`.
+    pub fn short_uri(&self, browser: &Browser) -> Option<String> {
+        let (Listen::On { host, .. }, Some(port)) = (&self.config.http_listen, self.ports.http)
+        else {
+            return None;
+        };
+        let local = ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
+        let host = host.trim_matches(['[', ']']);
+        let name = || browser.short_name();
+        (local.contains(&host)).then(|| format!("http://localhost:{port}/{}", name()))
+    }
+
     pub fn new(config: Config, ports: Ports) -> Self {
         Common {
             config: Arc::new(config),

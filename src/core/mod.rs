@@ -377,10 +377,31 @@ impl Core {
         answer.unwrap_or(CallbackAnswer::Stale)
     }
 
-    /// Whose tokens an account has, if they are somebody else's than the config's login_hint.
-    pub fn other_user(&self, name: &str) -> Option<String> {
-        let account = self.accounts.get(name)?;
-        account.other_user().map(str::to_owned)
+    /// Where the browser goes that has opened the short address with this name of a pending sign-in.
+    /// Looks at every one, so that the time taken says nothing about their names.
+    pub fn sign_in_at(&self, name: &Secret) -> Option<String> {
+        let browsers = self.accounts.values().filter_map(|it| it.pending_browser());
+        browsers.fold(None, |found, browser| {
+            match Secret::new(browser.short_name()) == *name {
+                true => Some(browser.uri.clone()),
+                false => found,
+            }
+        })
+    }
+
+    /// Where a browser that has just seen a sign-in to this account fail can go for another one.
+    pub fn sign_in_again(&mut self, cx: &mut Cx, name: &str) -> Option<String> {
+        self.on(cx, name, Account::sign_in_again).flatten()
+    }
+
+    /// Who gives the account its tokens: the host of its token endpoint, or its issuer's.
+    pub fn provider_host(&self, name: &str) -> Option<String> {
+        self.accounts.get(name)?.registration().provider_host()
+    }
+
+    /// One account.
+    pub fn view(&self, name: &str, now: Now) -> Option<AccountView> {
+        Some(self.accounts.get(name)?.view(now, &self.common))
     }
 
     /// An authorization code without a state, that the user has copied from the last page, or whose

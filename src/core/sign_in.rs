@@ -9,7 +9,7 @@ use super::{
     plain, schedule,
 };
 use crate::{
-    oauth::{device::Authorization, token::Refusal},
+    oauth::{authorization, device::Authorization, token::Refusal},
     secret::Secret,
     time::{Instant, Now},
     view::DeviceView,
@@ -158,6 +158,15 @@ impl SignIn {
                 Device::None | Device::Wanted | Device::Over { .. } => {}
             },
         }
+    }
+}
+
+impl Browser {
+    /// What the short address of this request ends with: 132 bits that only who knows the state knows,
+    /// and that tell nothing of it.
+    pub fn short_name(&self) -> String {
+        let hash = authorization::code_challenge(&self.uri);
+        hash.chars().take(22).collect()
     }
 }
 

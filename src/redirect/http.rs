@@ -42,6 +42,8 @@ impl StatusLine {
     pub const ACCEPTED: StatusLine = StatusLine("202 Accepted");
     /// 204
     pub const NO_CONTENT: StatusLine = StatusLine("204 No Content");
+    /// 302
+    pub const FOUND: StatusLine = StatusLine("302 Found");
     /// 303
     pub const SEE_OTHER: StatusLine = StatusLine("303 See Other");
     /// 400
@@ -80,8 +82,22 @@ pub struct HttpRequest<'a> {
     pub query: &'a str,
     /// The authority that is asked: the absolute target's, else the Host field's.
     pub host: &'a str,
+    /// The Origin field (RFC 6454): of which site's page the request is.
+    pub origin: Option<&'a str>,
+    /// The Sec-Fetch-Site field (Fetch Metadata): how that site is related to this one.
+    pub site: Option<&'a str>,
     /// A POST's form; empty for every other method.
     pub body: &'a str,
+}
+
+impl HttpRequest<'_> {
+    /// Whether a page of ours can have sent it, as far as the browser says. Our pages name no
+    /// referrer, and so their forms no origin either (Fetch, 3.2).
+    pub fn is_same_origin(&self, scheme: &str) -> bool {
+        let ours = format!("{scheme}://{}", self.host);
+        let is_ours = |origin: &str| origin == "null" || origin.eq_ignore_ascii_case(&ours);
+        self.site.is_none_or(|site| site == "same-origin") && self.origin.is_none_or(is_ours)
+    }
 }
 
 /// Reads one request, and remembers how far it has looked so that a request that dribbles in costs
@@ -200,6 +216,8 @@ fn parse_head(head: &[u8]) -> Result<(HttpRequest<'_>, usize), StatusLine> {
             path,
             query,
             host,
+            origin: fields.origin,
+            site: fields.site,
             body: "",
         },
         length,
@@ -268,6 +286,8 @@ fn strip_scheme(target: &str) -> Option<&str> {
 #[derive(Default)]
 struct Fields<'a> {
     host: Option<&'a str>,
+    origin: Option<&'a str>,
+    site: Option<&'a str>,
     length: Option<usize>,
     media_type: Option<&'a str>,
     chunked: bool,
@@ -302,8 +322,14 @@ impl<'a> Fields<'a> {
                 .is_none()
                 .then_some(());
         }
-        if name.eq_ignore_ascii_case(b"content-type") {
-            self.media_type = Some(std::str::from_utf8(value).ok()?);
+        for (known, field) in [
+            ("content-type", &mut self.media_type),
+            ("origin", &mut self.origin),
+            ("sec-fetch-site", &mut self.site),
+        ] {
+            if name.eq_ignore_ascii_case(known.as_bytes()) {
+                *field = Some(std::str::from_utf8(value).ok()?);
+            }
         }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.chunked = true;
@@ -384,9 +410,9 @@ const FIELDS: &str = "Content-Type: text/html; charset=utf-8\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n\
     Connection: close\r\n";
 
-/// What a page may load and do: be styled.
+/// What a page may load and do: be styled, and ask us for another sign-in.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'";
+    form-action 'self'; frame-ancestors 'none'";
 
 /// A reply with a page; for HEAD without it (`bare`), but with its length.
 pub fn reply(status: StatusLine, page: &str, bare: bool) -> Vec<u8> {
@@ -394,6 +420,8 @@ pub fn reply(status: StatusLine, page: &str, bare: bool) -> Vec<u8> {
         StatusLine::NO_CONTENT | StatusLine::METHOD_NOT_ALLOWED => {
             "Allow: GET, HEAD, POST, OPTIONS\r\n"
         }
+        // Not done yet: the browser is to look again.
+        StatusLine::ACCEPTED => "Refresh: 2\r\n",
         _ => "",
     };
     write(status, page, bare, more, POLICY)
@@ -409,6 +437,18 @@ pub fn reply_with_script(page: &str, hash: &str, bare: bool) -> Vec<u8> {
 pub fn see_other(path: &str) -> Vec<u8> {
     let location = format!("Location: {path}\r\n");
     write(StatusLine::SEE_OTHER, "", false, &location, POLICY)
+}
+
+/// Sends a browser on to a page elsewhere.
+pub fn found(uri: &str, bare: bool) -> Vec<u8> {
+    let location = format!("Location: {uri}\r\n");
+    write(StatusLine::FOUND, "", bare, &location, POLICY)
+}
+
+/// Sends a browser on to a page elsewhere after a form, which our policy doesn't let a redirect do.
+pub fn refresh(page: &str, uri: &str) -> Vec<u8> {
+    let refresh = format!("Refresh: 0; url={uri}\r\n");
+    write(StatusLine::OK, page, false, &refresh, POLICY)
 }
 
 fn write(status: StatusLine, page: &str, bare: bool, more: &str, policy: &str) -> Vec<u8> {

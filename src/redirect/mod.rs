@@ -41,9 +41,11 @@ fn limits(descriptors: usize) -> Limits {
     }
 }
 
-/// How long a browser waits for the exchange: a little longer than a request to a token endpoint
-/// may take.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long a browser waits for the exchange before it gets a page that says what it waits for.
+const WAIT_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// How long the name of a short address is, in characters.
+const SHORT_LENGTH: usize = 22;
 
 /// A fatal alert (RFC 8446 6: protocol_version) for a peer that greets the http port with TLS: a
 /// browser that tries https first falls back at once.
@@ -56,6 +58,16 @@ pub enum Scheme {
     Http,
     /// Over TLS.
     Https,
+}
+
+impl Scheme {
+    /// As it stands in a URI.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
 }
 
 /// A port to serve.
@@ -100,10 +112,10 @@ pub struct RawCallback<'a> {
 pub enum BrowserReply {
     /// This page, now.
     Page(SignInPage),
-    /// The outcome, once it is known: [`Pages::reply`], sent to the connection through
+    /// The outcome, once it is known: [`Pages::promise`], sent to the connection through
     /// [`serve::Remote::send`] as its last bytes.
     Wait {
-        /// Whose sign-in it is, for the page that the browser gets if it takes too long.
+        /// Whose sign-in it is, for the page that the browser gets meanwhile.
         account: String,
     },
 }
@@ -120,11 +132,15 @@ pub trait CallbackHandler {
     /// A browser has brought parameters of an authorization response to such a path.
     fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply;
 
-    /// What has gone wrong so far with the sign-in to `account` that a browser waits for, if anything
-    /// has.
-    fn trouble(&self, _account: &str) -> Option<String> {
-        None
-    }
+    /// Who is to give the tokens for the sign-in to `account` that a browser waits for, and what has
+    /// gone wrong so far.
+    fn awaited(&self, account: &str) -> (Option<String>, Option<String>);
+
+    /// Where the browser goes that has asked for the short address with this name.
+    fn sign_in_at(&self, name: &str) -> Option<String>;
+
+    /// Where the browser goes that is to try the sign-in to `account` again.
+    fn sign_in_again(&mut self, account: &str) -> Option<String>;
 
     /// A connection that was told to wait is gone, answered or not.
     fn left(&mut self, _id: ConnId) {}
@@ -240,15 +256,15 @@ impl<E: CallbackHandler> Service for Redirects<E> {
     }
 
     fn unparked(&mut self, conn: &mut Conn, why: Unparked) -> Vec<u8> {
-        let account = conn.waiting.clone().unwrap_or_default();
-        self.pages.reply(&match why {
+        match why {
             // In a crowd too the sign-in goes on, and only the page can't wait for it.
-            Unparked::Deadline | Unparked::Crowded => SignInPage::TimedOut {
-                reason: self.endpoint.trouble(&account),
-                account,
-            },
-            Unparked::Draining | Unparked::Stopping => SignInPage::Stopping,
-        })
+            Unparked::Deadline | Unparked::Crowded => {
+                let account = conn.waiting.clone().unwrap_or_default();
+                self.pages
+                    .promise(conn.id, &SignInPage::Waiting { account })
+            }
+            Unparked::Draining | Unparked::Stopping => self.pages.reply(&SignInPage::Stopping),
+        }
     }
 
     fn closed(&mut self, conn: Conn) {
@@ -269,6 +285,15 @@ impl<E: CallbackHandler> Redirects<E> {
             log::debug!("a redirect connection asks for another host");
             return Some(refuse(StatusLine::MISDIRECTED_REQUEST, bare));
         };
+        let name = request.path.strip_prefix('/').unwrap_or_default();
+        let asked = matches!(request.method, Method::Get | Method::Head);
+        let short = name.len() == SHORT_LENGTH && request.query.is_empty() && asked;
+        if let Some(uri) = short.then(|| self.endpoint.sign_in_at(name)).flatten() {
+            return Some(http::found(&uri, bare));
+        }
+        if request.method == Method::Post && request.path == pages::AGAIN {
+            return Some(self.again(request, scheme));
+        }
         let params = match request.method {
             Method::Other => return Some(refuse(StatusLine::METHOD_NOT_ALLOWED, false)),
             Method::Options => return Some(http::reply(StatusLine::NO_CONTENT, "", true)),
@@ -298,11 +323,26 @@ impl<E: CallbackHandler> Redirects<E> {
     /// For who brings nothing: the page that a browser was sent on to, or the one at a redirect's
     /// path, if this is a `known` one.
     fn page(&self, known: bool, path: &str, bare: bool) -> Vec<u8> {
-        match self.pages.at(path) {
+        let waiting = |account: &str, waited| {
+            let (host, trouble) = self.endpoint.awaited(account);
+            page::waiting(account, host.as_deref(), trouble.as_deref(), waited)
+        };
+        match self.pages.at(path, waiting) {
             Some((status, page)) => http::reply(status, &page, bare),
             None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
             None if self.pages.had(path) => http::reply(StatusLine::NOT_FOUND, &page::gone(), bare),
             None => refuse(StatusLine::NOT_FOUND, bare),
+        }
+    }
+
+    /// The page of a failed sign-in asks for another one.
+    fn again(&mut self, request: &HttpRequest, scheme: Scheme) -> Vec<u8> {
+        let token = request.body.strip_prefix("token=");
+        let token = token.filter(|_| request.is_same_origin(scheme.name()));
+        let account = token.and_then(|token| self.pages.take_again(token));
+        match account.and_then(|account| self.endpoint.sign_in_again(&account)) {
+            Some(uri) => http::refresh(&page::going_on(), &uri),
+            None => self.pages.reply(&SignInPage::Stale),
         }
     }
 

@@ -1,8 +1,10 @@
 //! What the browser shows. Pure; everything foreign is escaped.
 
+use std::time::Duration;
+
 use crate::text::{escape_html, sanitize, shell_word};
 
-use super::http::StatusLine;
+use super::{http::StatusLine, pages::AGAIN};
 
 /// The page that says what became of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +13,8 @@ pub enum SignInPage {
     Authorised {
         /// The account's name.
         account: String,
-        /// What the user should know of these tokens.
-        warning: Option<String>,
+        /// What the user should know of them.
+        remarks: Vec<String>,
     },
     /// There are no tokens, and this sign-in can't be completed any more.
     Refused {
@@ -23,13 +25,6 @@ pub enum SignInPage {
         /// What the user can do about it.
         hint: Option<String>,
     },
-    /// The page was loaded again after the sign-in had ended.
-    Already {
-        /// The account's name.
-        account: String,
-        /// Why it was refused; `None` when it was authorised.
-        refused: Option<String>,
-    },
     /// The callback names another issuer (RFC 9207) and was ignored: the sign-in is still pending.
     OtherProvider {
         /// The account's name.
@@ -37,75 +32,64 @@ pub enum SignInPage {
     },
     /// Nothing waits for this callback. The page says no more than that.
     Stale,
-    /// There are no tokens yet; the daemon goes on without the browser.
-    TimedOut {
+    /// There are no tokens yet: [`waiting`].
+    Waiting {
         /// The account's name.
         account: String,
-        /// What has gone wrong so far; `None` when the token endpoint just hasn't answered.
-        reason: Option<String>,
     },
     /// The daemon is being stopped before the sign-in was completed.
     Stopping,
 }
 
-/// The page about an outcome, and the status to send it with.
-pub fn of(page: &SignInPage) -> (StatusLine, String) {
+/// The page about an outcome, and the status to send it with. One of a failed sign-in asks for
+/// another one with `again`.
+pub fn of(page: &SignInPage, again: Option<&str>) -> (StatusLine, String) {
     match page {
-        SignInPage::Authorised { account, warning } => {
-            let warning = warning.as_deref().map(safe);
-            let warning = warning.map(|text| format!("<strong>Warning:</strong> {text}."));
-            (StatusLine::OK, authorised(account, warning.as_deref()))
+        SignInPage::Authorised { account, remarks } => {
+            (StatusLine::OK, authorised(account, remarks))
         }
-        SignInPage::Already {
-            account,
-            refused: None,
-        } => (StatusLine::OK, authorised(account, Some(ALREADY))),
         SignInPage::Refused {
             account,
             reason,
             hint,
         } => (
             StatusLine::FORBIDDEN,
-            refused(account, reason, hint.as_deref()),
+            refused(account, reason, hint.as_deref(), again),
         ),
-        SignInPage::Already {
-            account,
-            refused: Some(reason),
-        } => (StatusLine::OK, refused(account, reason, None)),
         SignInPage::OtherProvider { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
         SignInPage::Stale => (StatusLine::NOT_FOUND, stale()),
-        SignInPage::TimedOut { account, reason } => {
-            (StatusLine::ACCEPTED, timed_out(account, reason.as_deref()))
+        SignInPage::Waiting { account } => {
+            let page = waiting(account, None, None, Duration::ZERO);
+            (StatusLine::ACCEPTED, page)
         }
         SignInPage::Stopping => (StatusLine::SERVICE_UNAVAILABLE, stopping()),
     }
 }
 
-/// For a page that is loaded again.
-const ALREADY: &str = "It already was, so nothing has changed.";
-
-/// `remark` is HTML already.
-fn authorised(account: &str, remark: Option<&str>) -> String {
+fn authorised(account: &str, remarks: &[String]) -> String {
     let title = format!("Account {} is authorised", quoted(account));
-    let close = "You can close this window.";
-    let paragraphs = remark.into_iter().chain([close]);
-    render(Tone::Good, &title, &paragraphs.collect::<Vec<_>>())
+    let close = "You can close this window.".to_owned();
+    let paragraphs: Vec<String> = remarks.iter().map(|it| safe(it)).chain([close]).collect();
+    let paragraphs: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
+    render(Tone::Good, &title, &paragraphs)
 }
 
-fn refused(account: &str, reason: &str, hint: Option<&str>) -> String {
+fn refused(account: &str, reason: &str, hint: Option<&str>, again: Option<&str>) -> String {
     let title = format!("Account {} was not authorised", quoted(account));
     let reason = format!("<strong>Reason:</strong> {}", safe(reason));
-    let again = format!(
-        "To try again, run <code>pizauth refresh {}</code>, or let your mail program ask for a token.",
+    let button = again.map(|token| {
+        format!(
+            "<form method=\"post\" action=\"{AGAIN}\"><input type=\"hidden\" name=\"token\" \
+             value=\"{token}\"><button>Try again</button></form>"
+        )
+    });
+    let command = format!(
+        "In a terminal, <code>pizauth auth {}</code> does the same.",
         safe(&shell_word(account))
     );
     let hint = hint.map(|hint| format!("<strong>Hint:</strong> {}", safe(hint)));
-    let paragraphs = [Some(&reason), hint.as_ref(), Some(&again)];
-    let paragraphs: Vec<&str> = paragraphs
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let paragraphs = [Some(reason), hint, button, Some(command)];
+    let paragraphs: Vec<&str> = paragraphs.iter().flatten().map(String::as_str).collect();
     render(Tone::Bad, &title, &paragraphs)
 }
 
@@ -128,18 +112,41 @@ fn stale() -> String {
     render(Tone::Neutral, "This link is no longer valid", &paragraphs)
 }
 
-fn timed_out(account: &str, reason: Option<&str>) -> String {
+/// For a browser that has brought a code for which there are no tokens yet, after `waited`: what
+/// `host` is asked for, and the `trouble` so far. It is loaded again and again ([`http::reply`]).
+///
+/// [`http::reply`]: super::http::reply
+pub fn waiting(
+    account: &str,
+    host: Option<&str>,
+    trouble: Option<&str>,
+    waited: Duration,
+) -> String {
     let title = format!("Account {} is still being authorised", quoted(account));
-    let outcome =
-        "You can close this window and run <code>pizauth status</code> to see the outcome.";
-    let Some(reason) = reason else {
-        let waiting = "Your part is done. The provider has not answered yet; pizauth keeps at it.";
-        return render(Tone::Neutral, &title, &[waiting, outcome]);
+    let host = host.map_or_else(|| "the provider".into(), safe);
+    let asked = format!(
+        "Your part is done. pizauth is asking <strong>{host}</strong> for the tokens. This page \
+         will show the outcome."
+    );
+    let trying = "pizauth goes on trying for ten minutes. You can close this window and run \
+                  <code>pizauth status</code> to see the outcome.";
+    let reason = match trouble {
+        Some(trouble) => format!("<strong>Reason:</strong> {}", safe(trouble)),
+        None if waited >= SLOW_AFTER => {
+            "<strong>Reason:</strong> there is no answer yet. Can this machine reach it?".into()
+        }
+        None => return render(Tone::Neutral, &title, &[&asked]),
     };
-    let trying =
-        "Your part is done, but pizauth has no tokens yet. It goes on trying for ten minutes.";
-    let reason = format!("<strong>Reason:</strong> {}", safe(reason));
-    render(Tone::Neutral, &title, &[trying, &reason, outcome])
+    render(Tone::Neutral, &title, &[&asked, &reason, trying])
+}
+
+/// After what time a page says that the provider is slow; it is looked at every two seconds.
+const SLOW_AFTER: Duration = Duration::from_secs(2);
+
+/// For a browser that is on its way to another sign-in.
+pub fn going_on() -> String {
+    let paragraph = "If nothing happens, run <code>pizauth auth</code> in a terminal.";
+    render(Tone::Neutral, "Going on to the provider", &[paragraph])
 }
 
 fn stopping() -> String {
@@ -151,7 +158,7 @@ fn stopping() -> String {
 /// For a page that isn't kept any more: it was there for the browser that had just signed in.
 pub fn gone() -> String {
     let paragraphs = [
-        "It told how a sign-in ended, for a while.",
+        "It showed how a sign-in ended. Such pages are kept for ten minutes.",
         "<code>pizauth status</code> shows how your accounts stand.",
     ];
     render(Tone::Neutral, "This page is no longer there", &paragraphs)
@@ -232,8 +239,10 @@ color:var(--ink);font:1.0625rem/1.55 system-ui,sans-serif}\
 main{width:100%;max-width:36rem;padding:2rem;background:var(--card);border:1px solid var(--line);\
 border-top:.3rem solid var(--tone);border-radius:.6rem;overflow-wrap:anywhere}\
 h1{margin:0 0 1rem;font-size:1.45rem;line-height:1.25;color:var(--tone)}\
-p{margin:.75rem 0 0}\
+p,form{margin:.75rem 0 0}\
 footer{margin-top:1.75rem;color:var(--quiet);font-size:.875rem}\
+button{font:inherit;padding:.5rem 1.1rem;border:1px solid var(--tone);border-radius:.4rem;\
+background:var(--tone);color:var(--card);cursor:pointer}\
 code{font:.92em ui-monospace,monospace;padding:.1em .35em;border-radius:.3em;background:var(--paper)}";
 
 /// One page. `title` and `paragraphs` are HTML already.
@@ -245,7 +254,10 @@ fn render(tone: Tone, title: &str, paragraphs: &[&str]) -> String {
     };
     let text: String = paragraphs
         .iter()
-        .map(|html| format!("<p>{html}</p>\n"))
+        .map(|html| match html.starts_with("<form") {
+            true => format!("{html}\n"),
+            false => format!("<p>{html}</p>\n"),
+        })
         .collect();
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -267,7 +279,7 @@ mod tests {
         let outcomes = [
             SignInPage::Authorised {
                 account: account(),
-                warning: Some(reason()),
+                remarks: vec![reason(), reason()],
             },
             SignInPage::Refused {
                 account: account(),
@@ -279,26 +291,16 @@ mod tests {
                 reason: reason(),
                 hint: None,
             },
-            SignInPage::Already {
-                account: account(),
-                refused: None,
-            },
-            SignInPage::Already {
-                account: account(),
-                refused: Some(reason()),
-            },
+            SignInPage::OtherProvider { account: account() },
             SignInPage::Stale,
-            SignInPage::TimedOut {
-                account: account(),
-                reason: None,
-            },
-            SignInPage::TimedOut {
-                account: account(),
-                reason: Some(reason()),
-            },
+            SignInPage::Waiting { account: account() },
             SignInPage::Stopping,
         ];
-        let mut pages: Vec<String> = outcomes.iter().map(|known| of(known).1).collect();
+        let pages = outcomes.iter().map(|known| of(known, Some("token")).1);
+        let mut pages: Vec<String> = pages.collect();
+        let host = Some("login.example");
+        let slow = waiting(&account(), host, Some(&reason()), SLOW_AFTER);
+        pages.extend([slow, going_on()]);
         pages.extend([gone(), refusal(StatusLine::NOT_FOUND), use_https()]);
         pages
     }
@@ -316,6 +318,8 @@ mod tests {
             ] {
                 assert_eq!(page.matches(part).count(), 1, "{part} in {page}");
             }
+            // Not what runs a script, which the last of these is to find.
+            let page = page.replace(" action=\"/pizauth/again\"", "");
             for part in [
                 "<script",
                 "<b>",
@@ -331,7 +335,7 @@ mod tests {
             assert!(!page.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
             for tag in [
                 "html", "head", "title", "style", "body", "main", "h1", "p", "code", "footer",
-                "strong",
+                "strong", "form", "button",
             ] {
                 let opened = page.matches(&format!("<{tag}>")).count()
                     + page.matches(&format!("<{tag} ")).count();
@@ -360,40 +364,53 @@ mod tests {
 
     #[test]
     fn pages_say_what_happened_and_what_to_do() {
-        let (status, page) = of(&SignInPage::Authorised {
+        let outcome = SignInPage::Authorised {
             account: "work".into(),
-            warning: None,
-        });
+            remarks: vec!["Signed in as you@example.com.".into()],
+        };
+        let (status, page) = of(&outcome, None);
         assert_eq!(status, StatusLine::OK);
-        assert!(
-            page.contains("Account “work” is authorised") && page.contains("close this window")
-        );
-        let (status, page) = of(&SignInPage::Refused {
+        for part in [
+            "Account “work” is authorised",
+            "close this window",
+            "<p>Signed in as you@example.com.</p>",
+        ] {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        let outcome = SignInPage::Refused {
             account: "work".into(),
             reason: "access_denied: no".into(),
             hint: Some("ask the administrator".into()),
-        });
+        };
+        let (status, page) = of(&outcome, Some("TOKEN"));
         assert_eq!(status, StatusLine::FORBIDDEN);
         for part in [
             "was not authorised",
             "access_denied: no",
             "<strong>Hint:</strong> ask the administrator",
-            "pizauth refresh work",
+            "pizauth auth work",
+            "<form method=\"post\" action=\"/pizauth/again\">",
+            "value=\"TOKEN\"",
         ] {
             assert!(page.contains(part), "{part}");
         }
-        for reason in [None, Some("no route to host".to_owned())] {
-            let account = "work".into();
-            let (status, page) = of(&SignInPage::TimedOut {
-                account,
-                reason: reason.clone(),
-            });
-            assert_eq!(status, StatusLine::ACCEPTED);
-            assert!(page.contains("Your part is done") && page.contains("pizauth status"));
-            assert_eq!(
-                page.contains("<strong>Reason:</strong> no route to host"),
-                reason.is_some()
+        let (none, long) = (Duration::ZERO, SLOW_AFTER);
+        for (trouble, waited, reason) in [
+            (None, none, None),
+            (None, long, Some("there is no answer yet")),
+            (Some("no route to host"), none, Some("no route to host")),
+        ] {
+            let page = waiting("work", Some("login.example"), trouble, waited);
+            assert!(page.contains("Your part is done") && page.contains("login.example"));
+            let said = page
+                .split_once("<strong>Reason:</strong> ")
+                .map(|(_, said)| said);
+            assert_eq!(said.is_some(), reason.is_some(), "{page}");
+            assert!(
+                said.unwrap_or_default()
+                    .starts_with(reason.unwrap_or_default())
             );
+            assert_eq!(page.contains("pizauth status"), reason.is_some());
         }
     }
 }

@@ -7,9 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::http::{self, StatusLine};
 use super::page::{self, SignInPage};
+use crate::serve::ConnId;
 
 /// Below which path the pages are.
 const ROOT: &str = "/pizauth/";
+
+/// Where the pages of failed sign-ins ask for another one.
+pub const AGAIN: &str = "/pizauth/again";
 
 /// The page for those whose link is no longer valid. It tells nothing, so it needs no name that
 /// nobody can guess; and however many ask for it, nothing is kept of them.
@@ -31,7 +35,11 @@ pub struct Pages {
 struct Kept {
     name: String,
     outcome: SignInPage,
-    until: Instant,
+    since: Instant,
+    /// The connection that it was promised to, if that had to wait.
+    promised: Option<ConnId>,
+    /// What the page asks with for another sign-in, once.
+    again: Option<String>,
 }
 
 impl Pages {
@@ -49,32 +57,54 @@ impl Pages {
             SignInPage::Stale => http::see_other(&format!("{ROOT}{STALE}")),
             // No server will be there to ask.
             SignInPage::Stopping => {
-                let (status, page) = page::of(outcome);
+                let (status, page) = page::of(outcome, None);
                 http::reply(status, &page, false)
             }
             SignInPage::Authorised { .. }
             | SignInPage::Refused { .. }
-            | SignInPage::Already { .. }
             | SignInPage::OtherProvider { .. }
-            | SignInPage::TimedOut { .. } => {
-                let name = self.keep(outcome.clone(), Instant::now());
-                http::see_other(&format!("{ROOT}{name}"))
-            }
+            | SignInPage::Waiting { .. } => self.keep(outcome.clone(), None),
         }
     }
 
-    /// The page at this path, if there is one.
-    pub fn at(&self, path: &str) -> Option<(StatusLine, String)> {
+    /// The whole reply to a callback that this connection has brought: the outcome, or `Waiting` for
+    /// it. Whichever comes first, the page has the outcome in the end.
+    pub fn promise(&self, id: ConnId, outcome: &SignInPage) -> Vec<u8> {
+        self.keep(outcome.clone(), Some(id))
+    }
+
+    /// The page at this path, if there is one; `waiting` makes one about an account whose outcome has
+    /// been waited for so long.
+    pub fn at(
+        &self,
+        path: &str,
+        waiting: impl Fn(&str, Duration) -> String,
+    ) -> Option<(StatusLine, String)> {
         let name = path.strip_prefix(ROOT)?;
         if name == STALE {
-            return Some(page::of(&SignInPage::Stale));
+            return Some(page::of(&SignInPage::Stale, None));
         }
-        let now = Instant::now();
         let kept = self.lock();
-        let found = kept
-            .iter()
-            .find(|kept| kept.name == name && kept.until > now);
-        found.map(|kept| page::of(&kept.outcome))
+        let mut kept = kept.iter().filter(|kept| kept.since.elapsed() < LIFE);
+        let kept = kept.find(|kept| kept.name == name)?;
+        Some(match &kept.outcome {
+            SignInPage::Waiting { account } => {
+                (StatusLine::ACCEPTED, waiting(account, kept.since.elapsed()))
+            }
+            outcome => page::of(outcome, kept.again.as_deref()),
+        })
+    }
+
+    /// The account whose failed sign-in was shown with this token. It counts once.
+    pub fn take_again(&self, token: &str) -> Option<String> {
+        let mut kept = self.lock();
+        let mut kept = kept.iter_mut().filter(|kept| kept.since.elapsed() < LIFE);
+        let kept = kept.find(|kept| kept.again.as_deref() == Some(token))?;
+        kept.again = None;
+        match &kept.outcome {
+            SignInPage::Refused { account, .. } => Some(account.clone()),
+            _ => None,
+        }
     }
 
     /// Whether there can have been one.
@@ -82,18 +112,27 @@ impl Pages {
         path.starts_with(ROOT)
     }
 
-    /// Returns the name by which the page is found.
-    fn keep(&self, outcome: SignInPage, now: Instant) -> String {
-        let name = (self.name)();
-        let mut kept = self.lock();
-        kept.retain(|kept| kept.until > now);
-        kept.truncate(MAX_KEPT - 1);
-        kept.push_front(Kept {
-            name: name.clone(),
-            outcome,
-            until: now + LIFE,
-        });
-        name
+    /// Sends a browser to the page with this outcome.
+    fn keep(&self, outcome: SignInPage, promised: Option<ConnId>) -> Vec<u8> {
+        let mut all = self.lock();
+        let before = (all.iter()).position(|kept| promised.is_some() && kept.promised == promised);
+        let before = before.and_then(|at| all.remove(at));
+        all.retain(|kept| kept.since.elapsed() < LIFE);
+        all.truncate(MAX_KEPT - 1);
+        let kept = match (before, outcome) {
+            // The outcome was faster.
+            (Some(before), SignInPage::Waiting { .. }) => before,
+            (before, outcome) => Kept {
+                name: before.map_or_else(self.name, |before| before.name),
+                again: matches!(outcome, SignInPage::Refused { .. }).then(self.name),
+                outcome,
+                since: Instant::now(),
+                promised,
+            },
+        };
+        let reply = http::see_other(&format!("{ROOT}{}", kept.name));
+        all.push_front(kept);
+        reply
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Kept>> {

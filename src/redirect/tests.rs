@@ -50,19 +50,43 @@ impl CallbackHandler for Script {
             "stuck" => BrowserReply::Wait {
                 account: "stuck".into(),
             },
-            _ => BrowserReply::Page(SignInPage::Authorised {
-                account,
-                warning: None,
-            }),
+            "failed" => BrowserReply::Page(refused()),
+            _ => BrowserReply::Page(authorised()),
         }
     }
 
-    fn trouble(&self, account: &str) -> Option<String> {
-        (account == "stuck").then(|| "no route to host".into())
+    fn awaited(&self, account: &str) -> (Option<String>, Option<String>) {
+        let trouble = (account == "stuck").then(|| "no route to host".into());
+        (Some("login.example".into()), trouble)
+    }
+
+    fn sign_in_at(&self, name: &str) -> Option<String> {
+        (name == SHORT).then(|| "https://login.example/?long".into())
+    }
+
+    fn sign_in_again(&mut self, account: &str) -> Option<String> {
+        (account == "work").then(|| "https://login.example/?again".into())
     }
 
     fn left(&mut self, id: ConnId) {
         let _ = self.left.send(id);
+    }
+}
+
+const SHORT: &str = "abcDEF-_0123456789abcd";
+
+fn authorised() -> SignInPage {
+    SignInPage::Authorised {
+        account: "work".into(),
+        remarks: Vec::new(),
+    }
+}
+
+fn refused() -> SignInPage {
+    SignInPage::Refused {
+        account: "work".into(),
+        reason: "denied".into(),
+        hint: None,
     }
 }
 
@@ -123,6 +147,10 @@ impl Server {
 
     fn connect(&self) -> TcpStream {
         patient(TcpStream::connect((Ipv4Addr::LOCALHOST, self.http)).unwrap())
+    }
+
+    fn settle(&self, id: ConnId, outcome: &SignInPage) {
+        self.remote.send(id, self.pages.promise(id, outcome), true);
     }
 
     /// The status code of the page that the browser ends on, and the endpoint's call, if there was
@@ -345,7 +373,7 @@ fn every_reply_is_guarded() {
             );
         }
         let policy = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
-            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+            base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
         let found = head
             .split("\r\n")
             .find_map(|line| line.strip_prefix(policy));
@@ -486,12 +514,7 @@ fn waiting_browsers_get_the_outcome() {
         .write_all(b"GET /?state=wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
     let (id, _) = server.calls.recv_timeout(PATIENCE).unwrap();
-    let outcome = SignInPage::Refused {
-        account: "work".into(),
-        reason: "denied".into(),
-        hint: None,
-    };
-    server.remote.send(id, server.pages.reply(&outcome), true);
+    server.settle(id, &refused());
     let reply = server.follow(rest(stream));
     assert_eq!(status(&reply), "403");
     assert!(reply.contains("denied"));
@@ -504,9 +527,22 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     let hurried = Server::start_with(limits(MANY), Duration::from_millis(1));
     for (state, reason) in [("wait", false), ("stuck", true)] {
         let request = format!("GET /?state={state} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let page = hurried.follow(hurried.say(&request));
+        let sent_on = hurried.say(&request);
+        let page = hurried.follow(sent_on.clone());
         assert_eq!(status(&page), "202");
+        assert!(page.contains("Refresh: 2\r\n") && page.contains("login.example"));
         assert_eq!(page.contains("no route to host"), reason, "{page}");
+        // The same page has the outcome, once there is one, and for good.
+        let (id, _) = hurried.calls.recv_timeout(PATIENCE).unwrap();
+        hurried.settle(id, &authorised());
+        hurried.pages.promise(
+            id,
+            &SignInPage::Waiting {
+                account: "work".into(),
+            },
+        );
+        let page = hurried.follow(sent_on);
+        assert!(page.contains("is authorised") && !page.contains("Refresh:"));
     }
     let share = Share {
         parked: 0,
@@ -527,6 +563,81 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     server.calls.recv_timeout(PATIENCE).unwrap();
     server.remote.stop();
     assert_eq!(status(&rest(stream)), "503");
+}
+
+#[test]
+fn a_short_address_leads_on_and_tells_strangers_nothing() {
+    let server = Server::start();
+    for (target, code) in [
+        (format!("/{SHORT}"), "302"),
+        (format!("/{SHORT}?"), "302"),
+        (format!("/{SHORT}x"), "404"),
+        (format!("/{SHORT}/"), "404"),
+        (format!("/{SHORT}?a=b"), "404"),
+        (format!("/{}", SHORT.to_lowercase()), "404"),
+        ("/abcDEF-_0123456789abcX".to_owned(), "404"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let reply = server.say(&request);
+            assert_eq!(status(&reply), code, "{request}");
+            let location = reply.contains("Location: https://login.example/?long\r\n");
+            assert_eq!(location, code == "302", "{reply}");
+            assert!(reply.contains("Cache-Control: no-store\r\n"), "{reply}");
+            assert!(
+                reply.contains("Referrer-Policy: no-referrer\r\n"),
+                "{reply}"
+            );
+        }
+        let other = format!("GET {target} HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        assert_eq!(status(&server.say(&other)), "421");
+    }
+    assert!(server.calls.try_recv().is_err());
+}
+
+/// The page of a failed sign-in, and its alone, can ask for another one, once.
+#[test]
+fn a_failed_sign_in_can_be_tried_again_from_its_own_page_alone() {
+    let server = Server::start();
+    let token = || {
+        let page = server.say("GET /?state=failed HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let page = server.follow(page);
+        assert_eq!(status(&page), "403");
+        let (_, token) = page.split_once("name=\"token\" value=\"").expect("a form");
+        token.split('"').next().unwrap().to_owned()
+    };
+    let ask = |fields: &str, body: &str| {
+        let length = body.len();
+        server.say(&format!(
+            "POST /pizauth/again HTTP/1.1\r\nHost: localhost\r\n{fields}{FORM}: {length}\r\n\r\n{body}"
+        ))
+    };
+    let leads_on = |reply: &str| reply.contains("Refresh: 0; url=https://login.example/?again\r\n");
+    let first = token();
+    for fields in [
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: none\r\n",
+        "Origin: https://evil.example\r\n",
+        "Origin: http://localhost:1\r\n",
+        "Origin: https://localhost\r\n",
+    ] {
+        let reply = ask(fields, &format!("token={first}"));
+        assert!(!leads_on(&reply), "{fields}");
+        assert!(reply.contains("Location: /pizauth/stale\r\n"), "{reply}");
+    }
+    for body in ["", "token=", "token=x", &format!("x={first}"), &first] {
+        assert!(!leads_on(&ask("", body)), "{body}");
+    }
+    let get = format!("GET /pizauth/again?token={first} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(status(&server.say(&get)), "404");
+    // None of these has used it up.
+    assert!(leads_on(&ask("", &format!("token={first}"))));
+    assert!(!leads_on(&ask("", &format!("token={first}"))));
+    let own = "Origin: null\r\nSec-Fetch-Site: same-origin\r\n";
+    assert!(leads_on(&ask(own, &format!("token={}", token()))));
+    let named = "Origin: http://localhost\r\n";
+    assert!(leads_on(&ask(named, &format!("token={}", token()))));
 }
 
 #[test]
@@ -613,11 +724,7 @@ fn https_waits_too_and_takes_its_request_in_pieces() {
     stream.write_all(body.as_bytes()).unwrap();
     let (id, call) = server.calls.recv_timeout(PATIENCE).unwrap();
     assert!(call.ends_with("yy&state=wait"));
-    let outcome = SignInPage::Authorised {
-        warning: None,
-        account: "work".into(),
-    };
-    server.remote.send(id, server.pages.reply(&outcome), true);
+    server.settle(id, &authorised());
     assert!(server.follow(rest(&mut stream)).contains("is authorised"));
 }
 

@@ -13,6 +13,7 @@ use url::{Position, Url};
 
 use super::PATIENCE;
 use super::http::{Pairs, Response, read_response, write_request};
+use super::wait::try_until;
 
 /// How many redirects the browser follows: a sign-in has one, a wandering provider a few more.
 const MAX_HOPS: usize = 10;
@@ -131,7 +132,21 @@ pub fn url_in(text: &str) -> String {
         .to_owned()
 }
 
+/// Sends a request; a page that shows the outcome later is looked at until it does.
 fn request(method: &str, url: &Url, headers: &Pairs, body: &[u8]) -> io::Result<Page> {
+    let mut last = None;
+    try_until(|| {
+        let page = last.insert(request_once(method, url, headers, body));
+        let waits = page
+            .as_ref()
+            .is_ok_and(|page| page.status() == 202 && page.header("Refresh").is_some());
+        (!waits).then_some(())
+    });
+    last.expect("a request")
+}
+
+/// Sends a request, and takes what comes.
+pub fn request_once(method: &str, url: &Url, headers: &Pairs, body: &[u8]) -> io::Result<Page> {
     let host = url
         .host_str()
         .ok_or_else(|| invalid("URL without a host"))?;

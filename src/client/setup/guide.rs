@@ -41,11 +41,12 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
         serve,
     )?;
     step("Sign in now?", || {
-        auth::run(&AuthOptions {
+        let options = AuthOptions {
             account: account.clone(),
-            open: has_desktop(),
             ..AuthOptions::default()
-        })
+        };
+        // What a pipe has are the answers.
+        auth::run(&options, io::stdin().is_terminal())
     })?;
     step("Test the mail servers?", || {
         test::run(&TestOptions {
@@ -318,7 +319,7 @@ fn client(plan: &Plan) -> Result<Option<Secret>, Failure> {
             }
         }
     }
-    if let Some(page) = plan.page.filter(|_| has_desktop()) {
+    if let Some(page) = plan.page.filter(|_| auth::has_desktop()) {
         if agrees(&format!("Open {page} in the browser?"))? {
             auth::open(page);
         }
@@ -360,7 +361,7 @@ fn keeper(old: &Old) -> Result<Option<&'static str>, Failure> {
 
 /// The option for notifications, where there is a desktop.
 fn notification(old: &Old) -> Result<&'static str, Failure> {
-    let can = has_desktop() && is_installed("notify-send");
+    let can = auth::has_desktop() && is_installed("notify-send");
     let is_set = old.has(|it| it.auth_notify_cmd.is_some());
     let wanted = can && !is_set && agrees("Show a notification when you have to sign in?")?;
     Ok(if wanted { NOTIFY } else { "" })
@@ -424,11 +425,6 @@ fn ran(command: &mut Command) -> Result<(), Failure> {
         Ok(status) => Err(failed(&format!("{name} failed: {status}"))),
         Err(error) => Err(failed(&format!("can't run {name}: {error}"))),
     }
-}
-
-fn has_desktop() -> bool {
-    let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-    cfg!(target_os = "macos") || is_set("DISPLAY") || is_set("WAYLAND_DISPLAY")
 }
 
 fn failed(what: &str) -> Failure {

@@ -251,6 +251,7 @@ impl Account {
         }
         let origins = self.location.known().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
+        self.user = tokens.users.first().cloned();
         let other_user = match tokens.users.is_empty() {
             true => self.other_user().map(str::to_owned),
             false => self.other_than_hint(tokens.users),

@@ -6,8 +6,8 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Device, Exchanging, Pending, Phase, Progress, Reminder, SignIn, SignInWait,
-    reason,
+    Account, Browser, Device, Endpoints, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
+    SignInWait, reason,
 };
 use crate::{
     core::{
@@ -22,7 +22,7 @@ use crate::{
         token::{Refusal, Tokens, Verdict},
     },
     secret::Secret,
-    time::Instant,
+    time::{Instant, Now},
     view::{self, Happening, SignInStart},
 };
 
@@ -112,6 +112,7 @@ impl Account {
             }
             SignIn::Pending(pending) => SignInStart::Open {
                 browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
+                short_uri: (pending.browser.as_ref()).and_then(|it| env.common.short_uri(it)),
                 device: pending.device.view(env.now),
                 paste,
             },
@@ -182,6 +183,29 @@ impl Account {
         let Some(endpoints) = self.locate(env) else {
             return self.discover_first(env);
         };
+        self.open_request(env, &endpoints, None);
+        self.remind(env, Reminder::WithCode);
+    }
+
+    /// Where a browser that has just seen a sign-in fail can go for another one. Nobody else is
+    /// asked to complete that one before the next reminder is due.
+    pub fn sign_in_again(&mut self, env: &mut Env) -> Option<String> {
+        if matches!(self.state.sign_in, SignIn::None) && self.registration.source.is_person() {
+            let endpoints = self.locate(env)?;
+            self.open_request(env, &endpoints, Some(env.now));
+        }
+        self.pending_browser().map(|browser| browser.uri.clone())
+    }
+
+    /// The authorization request that is pending.
+    pub fn pending_browser(&self) -> Option<&Browser> {
+        match &self.state.sign_in {
+            SignIn::Pending(pending) => pending.browser.as_ref(),
+            SignIn::None | SignIn::Discovering(_) | SignIn::Exchanging(_) => None,
+        }
+    }
+
+    fn open_request(&mut self, env: &mut Env, endpoints: &Endpoints, reminded: Option<Now>) {
         let browser = endpoints.auth_uri.as_ref().map(|endpoint| {
             let state = Arc::new(authorization::token_text(&env.bytes32()));
             let verifier = Arc::new(authorization::token_text(&env.bytes32()));
@@ -209,11 +233,10 @@ impl Account {
                 None => Device::None,
             },
             since: env.now,
-            reminded: None,
+            reminded,
         });
         env.log(Level::Info, &self.name, "authorisation needed");
         env.news(&self.name, Happening::AuthorisationPending);
-        self.remind(env, Reminder::WithCode);
     }
 
     pub(super) fn remind(&mut self, env: &mut Env, reminder: Reminder) {

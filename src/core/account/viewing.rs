@@ -28,6 +28,7 @@ impl Account {
             },
             lost: self.state.lost.as_ref().map(reason),
             sign_in: self.sign_in_view(now),
+            user: self.user.clone(),
             other_user: self.other_user().map(str::to_owned),
             plain: {
                 let uris = [&self.registration.auth_uri, &self.registration.token_uri];

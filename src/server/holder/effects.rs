@@ -46,10 +46,10 @@ impl Effects {
             } => {
                 // A number is a browser's or a client's; the server that doesn't know it does
                 // nothing.
-                let user = engine.with(|core, _| core.other_user(&account));
+                let view = engine.with(|core, cx| core.view(&account, cx.now));
                 for waiter in waiters {
-                    let (pages, user) = (&self.pages, user.as_deref());
-                    redirects::settle(&self.browsers, pages, waiter, &account, &result, user);
+                    let (pages, view) = (&self.pages, view.as_ref());
+                    redirects::settle(&self.browsers, pages, waiter, &account, &result, view);
                     clients::settle(&self.clients, waiter, what, &account, &result);
                 }
             }

@@ -9,8 +9,11 @@ use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
     redirect::{self, BrowserReply, Pages, RawCallback, Scheme, SignInPage},
+    report::rfc3339,
+    secret::Secret,
     serve::{ConnId, Remote},
-    view,
+    time::humane,
+    view::{self, AccountView, RenewalView},
 };
 
 /// The token holder as the redirection endpoint sees it.
@@ -42,7 +45,7 @@ impl redirect::CallbackHandler for Endpoint {
             }
         };
         log::debug!("a browser brings an authorization response");
-        let (scheme, host, path) = (scheme(callback.scheme), callback.host, callback.path);
+        let (scheme, host, path) = (callback.scheme.name(), callback.host, callback.path);
         let Ok(at) = Url::parse(&format!("{scheme}://{host}{path}")) else {
             return BrowserReply::Page(SignInPage::Stale);
         };
@@ -53,16 +56,16 @@ impl redirect::CallbackHandler for Endpoint {
                 account: account.to_string(),
             },
             CallbackAnswer::Refused { account, refusal } => {
-                BrowserReply::Page(SignInPage::Refused {
-                    account: account.to_string(),
-                    reason: refusal.text,
-                    hint: refusal.hint,
-                })
+                BrowserReply::Page(failed(account.to_string(), &refusal))
             }
             CallbackAnswer::Already { account, result } => {
-                BrowserReply::Page(SignInPage::Already {
-                    account: account.to_string(),
-                    refused: result.err().map(|refusal| refusal.text),
+                let account = account.to_string();
+                BrowserReply::Page(match result {
+                    Ok(()) => SignInPage::Authorised {
+                        account,
+                        remarks: vec!["It already was, so nothing has changed.".into()],
+                    },
+                    Err(refusal) => failed(account, &refusal),
                 })
             }
             CallbackAnswer::OtherProvider { account } => {
@@ -74,52 +77,83 @@ impl redirect::CallbackHandler for Endpoint {
         }
     }
 
-    fn trouble(&self, account: &str) -> Option<String> {
-        self.0
-            .with(|core, _| core.exchange_trouble(account).map(Refusal::line))
+    fn awaited(&self, account: &str) -> (Option<String>, Option<String>) {
+        self.0.with(|core, _| {
+            let trouble = core.exchange_trouble(account).map(Refusal::line);
+            (core.provider_host(account), trouble)
+        })
+    }
+
+    fn sign_in_at(&self, name: &str) -> Option<String> {
+        let name = Secret::new(name.to_owned());
+        self.0.with(|core, _| core.sign_in_at(&name))
+    }
+
+    fn sign_in_again(&mut self, account: &str) -> Option<String> {
+        self.0.with(|core, cx| core.sign_in_again(cx, account))
     }
 }
 
 impl Endpoint {
     fn any_redirect(&self, scheme: Scheme, matches: impl Fn(&Url) -> bool) -> bool {
-        let scheme = self::scheme(scheme);
         let config = self.0.with(|core, _| core.config().clone());
         config.accounts.iter().any(|account| {
             let uri = &account.registration.redirect_uri;
-            account.pasted_redirect.is_none() && uri.scheme() == scheme && matches(uri)
+            account.pasted_redirect.is_none() && uri.scheme() == scheme.name() && matches(uri)
         })
     }
 }
 
-/// The scheme as it stands in a URI.
-fn scheme(scheme: Scheme) -> &'static str {
-    match scheme {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
+fn failed(account: String, refusal: &Refusal) -> SignInPage {
+    SignInPage::Refused {
+        account,
+        reason: refusal.text.clone(),
+        hint: refusal.hint.clone(),
     }
 }
 
-/// Shows the end of a sign-in to a browser that waits for it, and who has signed in, if that is
-/// another user than was expected.
+/// What the user should know of tokens that have just come.
+fn remarks(view: &AccountView) -> Vec<String> {
+    let expires = view.access.as_ref().and_then(|access| {
+        let expires = access.expires?;
+        let span = humane(expires.since(access.obtained));
+        let until = rfc3339(expires).replace('T', " ").replace('Z', " UTC");
+        Some(format!("for {span}, until {until}"))
+    });
+    let expires = expires.unwrap_or_else(|| "until the provider ends it".into());
+    let renewal = match view.renewal {
+        Some(RenewalView::Impossible) => {
+            "No refresh token came, so you have to sign in again then."
+        }
+        _ => "pizauth refreshes it by itself.",
+    };
+    let user = view
+        .user
+        .as_ref()
+        .map(|user| format!("Signed in as {user}."));
+    let valid = format!("The access token is valid {expires}. {renewal}");
+    let other = view.other_user.as_deref().map(view::other_user);
+    let warning = other.map(|other| format!("Warning: {other}."));
+    [user, Some(valid), warning].into_iter().flatten().collect()
+}
+
+/// Shows the end of a sign-in to a browser that waits for it.
 pub fn settle(
     remote: &Remote,
     pages: &Pages,
     Waiter(number): Waiter,
     account: &str,
     result: &Result<(), Refusal>,
-    user: Option<&str>,
+    view: Option<&AccountView>,
 ) {
     let account = account.to_owned();
     let outcome = match result {
         Ok(()) => SignInPage::Authorised {
             account,
-            warning: user.map(view::other_user),
+            remarks: view.map(remarks).unwrap_or_default(),
         },
-        Err(Refusal { text, hint }) => SignInPage::Refused {
-            account,
-            reason: text.clone(),
-            hint: hint.clone(),
-        },
+        Err(refusal) => failed(account, refusal),
     };
-    remote.send(ConnId::from_number(number), pages.reply(&outcome), true);
+    let id = ConnId::from_number(number);
+    remote.send(id, pages.promise(id, &outcome), true);
 }

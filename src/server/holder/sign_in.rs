@@ -149,12 +149,12 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
                 "this address comes from another provider than that of `{account}`, or doesn't say \
                  from which; `redirect_uri` and issuer must be that account's"
             );
-            let hint = "nothing was changed; sign in at the provider that `pizauth show` names";
+            let hint = "nothing was changed; sign in at the address that `pizauth auth` shows";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
         }
         CallbackAnswer::Stale => {
             let what = "nobody waits for this address: it is old, or was altered on the way";
-            let hint = "`pizauth show <account>` says which URL to open now";
+            let hint = "`pizauth auth <account>` says which address to open now";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
         }
     }
