@@ -11,7 +11,7 @@ use std::{
 
 use pizauth::{
     core::STATE_VERSION,
-    server::fuzzing::{HookOrder, Key, take_over, would_run},
+    server::fuzzing::{HookOrder, Key, stored, take_over, would_run},
 };
 
 fn corpus() -> PathBuf {
@@ -66,6 +66,12 @@ fn what_should_be_accepted_is() {
         let body = fs::read(corpus().join("handover").join(seed)).unwrap();
         let outcome = take_over(&[head.as_bytes(), &body].concat());
         assert_eq!(outcome.err().map(|it| it.what), None, "{seed}");
+    }
+    let head = format!("pizauth state {STATE_VERSION}\n");
+    for seed in names(&corpus().join("stored_state")) {
+        let body = fs::read(corpus().join("stored_state").join(&seed)).unwrap();
+        let outcome = stored(&[head.as_bytes(), &body].concat(), true);
+        assert!(outcome.unwrap().is_some(), "{seed}");
     }
     let order = fs::read(corpus().join("hook_order/run")).unwrap();
     let HookOrder::Run(job) = serde_json::from_slice(&order[1..]).unwrap() else {

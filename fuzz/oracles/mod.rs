@@ -25,7 +25,7 @@ use pizauth::{
     time::Wall,
     wire::{self, Received},
 };
-pub use rooms::{handover, hook_order, peer_line};
+pub use rooms::{handover, hook_order, peer_line, stored_state};
 pub use steps::step_sequence;
 
 /// Names a target as the directory of its corpus does.
@@ -45,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("provider_document", provider_document),
     ("redirect_query", redirect_query),
     ("step_sequence", step_sequence),
+    ("stored_state", stored_state),
     ("token_response", token_response),
 ];
 

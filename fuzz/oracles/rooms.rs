@@ -8,9 +8,11 @@ use std::{
 };
 
 use pizauth::{
+    config,
     core::{Core, CoreState, Cx, Entropy, Ports, STATE_VERSION},
     server::fuzzing::{
-        HookOrder, Key, Line, MAX_BYTES, Next, OrderLine, VARIABLES, send, take_over, would_run,
+        HookOrder, Key, Line, MAX_BYTES, Next, OrderLine, VARIABLES, send, stored, take_over,
+        would_run,
     },
     time::{Instant, Now, Wall},
 };
@@ -210,7 +212,32 @@ fn taken_over(bytes: &[u8]) {
     let prefix = &bytes[..bytes.len() - json.len()];
     let (again, ..) = take_over(&[prefix, &written].concat()).expect("to read it again");
     assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), first);
-    let mut core = Core::new(config, Ports::default());
+    goes_on(Core::new(config, Ports::default()), state);
+}
+
+/// Whatever a token holder has left in the memory from which another one goes on, or a service
+/// manager has kept: as the memory itself, and as what its head vouches for.
+pub fn stored_state(data: &[u8]) {
+    let _ = stored(data, false);
+    let version = STATE_VERSION.to_string();
+    let named = [b"pizauth state ", version.as_bytes(), b"\n", data].concat();
+    for bytes in [data, &named] {
+        let Ok(Some((written, ports, state))) = stored(bytes, true) else {
+            continue;
+        };
+        let head = bytes.len() - bytes.splitn(2, |byte| *byte == b'\n').nth(1).unwrap().len();
+        let again = stored(&[&bytes[..head], &written].concat(), true);
+        let (again, ..) = again.unwrap().expect("to read it again");
+        assert_eq!(again, written);
+        let seed: Value =
+            serde_json::from_slice(include_bytes!("../corpus/handover/everything")).unwrap();
+        let config = config::parse("x", seed["config"]["text"].as_str().unwrap()).unwrap();
+        goes_on(Core::new(config, ports), state);
+    }
+}
+
+/// What a core does first with such a state.
+fn goes_on(mut core: Core, state: CoreState) {
     let names: Vec<_> = core
         .config()
         .accounts

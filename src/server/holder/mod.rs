@@ -17,7 +17,7 @@ mod clients;
 mod control_socket;
 mod effects;
 mod engine;
-mod fdstore;
+pub mod fdstore;
 pub(super) mod handover;
 mod helpers;
 mod hook_outcomes;

@@ -123,7 +123,8 @@ impl Checkpoints {
     }
 }
 
-fn head_of(count: u64, length: u64, body: &[u8]) -> [u8; HEAD] {
+/// The head of a checkpoint.
+pub fn head_of(count: u64, length: u64, body: &[u8]) -> [u8; HEAD] {
     let [count, length] = [count, length].map(u64::to_le_bytes);
     let digest = Sha256::new()
         .chain_update(count)

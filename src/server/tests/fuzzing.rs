@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    os::{fd::BorrowedFd, unix::net::UnixStream},
+    os::{
+        fd::BorrowedFd,
+        unix::{fs::FileExt, net::UnixStream},
+    },
     path::Path,
 };
 
@@ -15,11 +18,14 @@ pub use super::ipc::{
 };
 use super::{
     base::error::other,
+    holder::fdstore::{MAGIC, StoredState},
     holder::handover::{self, Handover, Succession},
     ipc::line::send_some,
+    ipc::memfd::{Checkpoints, head_of, last_checkpoint},
     runner,
 };
-use crate::{config::Config, core::CoreState, error::Failure};
+use crate::core::{CoreState, Ports, STATE_VERSION};
+use crate::{config::Config, error::Failure};
 
 /// Sends what a peer of a line might send, and never waits.
 ///
@@ -41,6 +47,27 @@ pub fn take_over(state: &[u8]) -> Result<(Vec<u8>, Config, CoreState), Failure> 
         .core
         .ok_or_else(|| other("the core is in checkpoints"))?;
     Ok((written, config, core))
+}
+
+/// What a token holder goes on from that finds these bytes in a checkpoint, behind the head that a
+/// `whole` one has, and before that, what it would write again.
+///
+/// # Errors
+/// Why it can't go on from them.
+pub fn stored(bytes: &[u8], whole: bool) -> Result<Option<(Vec<u8>, Ports, CoreState)>, String> {
+    let head = whole.then(|| head_of(1, bytes.len() as u64, bytes));
+    let head = head.as_ref().map_or(&[][..], |head| head);
+    let memory = Checkpoints::create().map_err(|error| error.to_string())?;
+    let [file, _] = memory.files();
+    file.write_all_at(&[head, bytes].concat(), 0)
+        .map_err(|error| error.to_string())?;
+    let state = last_checkpoint::<StoredState>(MAGIC, STATE_VERSION, memory.files())?;
+    Ok(state.map(|state| {
+        let written = serde_json::to_vec(&state).unwrap_or_default();
+        // Whatever the certificate is.
+        let _ = state.identity();
+        (written, state.ports(), state.core)
+    }))
 }
 
 /// Whether the hook runner would run this.
