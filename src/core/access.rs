@@ -46,6 +46,10 @@ pub fn judge(rules: &RestrictedSocket, verb: &str, account: Option<&str>) -> Res
 #[cfg(test)]
 mod tests {
     use super::{Allowed::*, Denial::*, *};
+    use crate::time::Wall;
+    use crate::view::{
+        AccessView, DeviceView, DiscoveryState, DiscoveryView, ReasonView, RenewalView,
+    };
 
     #[test]
     fn every_request_meets_every_rule() {
@@ -82,5 +86,96 @@ mod tests {
             );
         }
         assert!(sees(&rules(&[]), "work") && !sees(&rules(&[Show]), "club"));
+    }
+
+    /// All that there is of an account.
+    fn whole(sign_in: SignInView) -> AccountView {
+        let reason = ReasonView {
+            text: "no".into(),
+            hint: Some("yes".into()),
+        };
+        AccountView {
+            account: "work".into(),
+            access: Some(AccessView {
+                valid: true,
+                obtained: Wall::from_millis(1),
+                expires: Some(Wall::from_millis(2)),
+            }),
+            renewal: Some(RenewalView::Failing {
+                since: Wall::from_millis(1),
+                failures: 1,
+                at: Wall::from_millis(3),
+                reason: reason.clone(),
+            }),
+            lost: Some(reason),
+            sign_in,
+            other_user: Some("other".into()),
+            plain: true,
+            discovery: Some(DiscoveryView {
+                issuer: "https://i.example".into(),
+                state: DiscoveryState::NotYet,
+            }),
+        }
+    }
+
+    /// A new field doesn't compile here before somebody has said whether it signs somebody in.
+    #[test]
+    fn of_every_field_it_is_said_whether_it_signs_somebody_in() {
+        let since = Wall::from_millis(1);
+        let reason = || {
+            Some(ReasonView {
+                text: "no".into(),
+                hint: None,
+            })
+        };
+        for sign_in in [
+            SignInView::None { failed: reason() },
+            SignInView::Discovering { since },
+            SignInView::Pending {
+                since,
+                reminded: Some(since),
+                failed: reason(),
+                device: Some(DeviceView {
+                    user_code: "USER-1".into(),
+                    verification_uri: "https://v.example".into(),
+                    verification_uri_complete: None,
+                    expires: since,
+                }),
+                paste: true,
+            },
+            SignInView::Exchanging {
+                since,
+                trouble: reason(),
+            },
+        ] {
+            let mut wanted = whole(sign_in);
+            let shown = without_sign_in(wanted.clone());
+            let AccountView {
+                account: _,
+                access: _,
+                renewal: _,
+                lost: _,
+                sign_in,
+                other_user: _,
+                plain: _,
+                discovery: _,
+            } = &mut wanted;
+            match sign_in {
+                SignInView::None { failed: _ }
+                | SignInView::Discovering { since: _ }
+                | SignInView::Exchanging {
+                    since: _,
+                    trouble: _,
+                } => {}
+                SignInView::Pending {
+                    since: _,
+                    reminded: _,
+                    failed: _,
+                    device,
+                    paste: _,
+                } => *device = None,
+            }
+            assert_eq!(shown, wanted);
+        }
     }
 }

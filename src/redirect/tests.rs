@@ -545,7 +545,7 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
         assert!(page.contains("is authorised") && !page.contains("Refresh:"));
     }
     let share = Share {
-        parked: 0,
+        parked: 2,
         ..limits(MANY).first
     };
     let crowded = Server::start_with(
@@ -556,7 +556,25 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
         },
         WAIT_TIMEOUT,
     );
-    assert_eq!(crowded.ask(wait).0, "202");
+    let waiting = [(); 4].map(|()| {
+        let mut stream = crowded.connect();
+        stream.write_all(wait.as_bytes()).unwrap();
+        (crowded.calls.recv_timeout(PATIENCE).unwrap().0, stream)
+    });
+    // The first make way for the others, and their sign-ins go on.
+    let [(_, first), (_, second), third, fourth] = waiting;
+    for stream in [first, second] {
+        assert_eq!(status(&crowded.follow(rest(stream))), "202");
+    }
+    for (id, stream) in [third, fourth] {
+        let outcome = SignInPage::Authorised {
+            account: "work".into(),
+            warning: None,
+        };
+        let reply = crowded.pages.reply(&outcome);
+        crowded.remote.send(id, reply, true);
+        assert_eq!(status(&crowded.follow(rest(stream))), "200");
+    }
     let server = Server::start();
     let mut stream = server.connect();
     stream.write_all(wait.as_bytes()).unwrap();
