@@ -569,7 +569,7 @@ fn a_wait_that_is_too_long_or_too_crowded_ends_with_a_page() {
     for (id, stream) in [third, fourth] {
         let outcome = SignInPage::Authorised {
             account: "work".into(),
-            warning: None,
+            remarks: Vec::new(),
         };
         let reply = crowded.pages.reply(&outcome);
         crowded.remote.send(id, reply, true);
