@@ -178,7 +178,7 @@ impl Agents {
     pub fn metadata(&self, issuer: &str) -> Result<Metadata, Miss> {
         let mut missed: Option<Miss> = None;
         for url in metadata::well_known(issuer) {
-            match metadata::judge(issuer, &url, &self.get(&url)) {
+            match metadata::judge(issuer, &url, &self.get(&url), []) {
                 Ok(metadata) => return Ok(metadata),
                 Err(miss) => missed = Some(miss.worse(missed)),
             }

@@ -83,16 +83,14 @@ fn bare() -> Metadata {
 }
 
 fn endpoints(known: &Metadata) -> impl Iterator<Item = &Url> {
-    let optional = [
+    let all = [
         &known.authorization_endpoint,
+        &known.token_endpoint,
         &known.device_authorization_endpoint,
         &known.revocation_endpoint,
         &known.registration_endpoint,
     ];
-    optional
-        .into_iter()
-        .flatten()
-        .chain([&known.token_endpoint])
+    all.into_iter().flatten()
 }
 
 fn assert_usable(uri: &Url) {

@@ -15,6 +15,7 @@ use super::{
     schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP, doubled},
 };
 use crate::{
+    config::Registration,
     oauth::{
         metadata::{self, Metadata, Miss, MissKind},
         token::{Outcome, Refusal},
@@ -142,6 +143,12 @@ impl Issuers {
             .collect()
     }
 
+    /// What is known of `issuer` isn't enough: it is asked again.
+    pub fn forget(&mut self, issuer: &str) {
+        self.entries.remove(issuer);
+        self.changed = true;
+    }
+
     /// Nothing waits for `issuer` any more.
     pub fn rest(&mut self, issuer: &str) {
         match self.entries.get_mut(issuer) {
@@ -207,12 +214,13 @@ impl Issuers {
     }
 
     /// Takes what came back for an [`Effect::Discover`]. Returns the issuer if its request is over.
-    pub fn answered(
+    pub fn answered<'a>(
         &mut self,
         now: Now,
         output: &mut Output,
         attempt: AttemptId,
         outcome: &Outcome,
+        accounts: impl FnOnce(&Arc<str>) -> Vec<&'a Registration>,
     ) -> Option<Arc<str>> {
         let asked =
             |entry: &Entry| matches!(entry, Entry::Asking { attempt: id, .. } if *id == attempt);
@@ -229,7 +237,7 @@ impl Issuers {
         };
         self.changed = true;
         let (issuer, trouble) = (issuer.clone(), trouble.take());
-        *entry = match metadata::judge(&issuer, url, outcome) {
+        *entry = match metadata::judge(&issuer, url, outcome, accounts(&issuer)) {
             Ok(metadata) => {
                 for warning in &metadata.warnings {
                     output.log(Level::Warn, &issuer, warning.clone());

@@ -480,7 +480,9 @@ impl Core {
         let Common {
             issuers, output, ..
         } = &mut self.common;
-        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome) {
+        let all = self.accounts.values().map(|it| &**it.registration());
+        let of = |issuer: &_| all.filter(|it| it.discovers() == Some(issuer)).collect();
+        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, of) {
             for account in self.accounts.values_mut() {
                 if account.registration().discovers() == Some(&issuer) {
                     let mut env = Env::new(cx, &mut self.common);

@@ -11,7 +11,7 @@ use super::{
     words::foreign,
 };
 use crate::{
-    config::{ClientAuth, is_loopback},
+    config::{ClientAuth, Registration, is_loopback},
     text::sanitize,
 };
 
@@ -33,7 +33,7 @@ pub struct Metadata {
     /// Where the user's browser goes.
     pub authorization_endpoint: Option<Url>,
     /// Where codes and refresh tokens go.
-    pub token_endpoint: Url,
+    pub token_endpoint: Option<Url>,
     /// Where device codes come from (RFC 8628, 4).
     pub device_authorization_endpoint: Option<Url>,
     /// Where tokens are revoked (RFC 7009).
@@ -72,6 +72,22 @@ impl Metadata {
         let more = if some.len() < all.len() { " …" } else { "" };
         let list = sanitize(&some.join(" "));
         Some(format!("the provider lists these scopes: {list}{more}"))
+    }
+}
+
+/// Whether `metadata` has what the configuration of an account leaves to it.
+///
+/// # Errors
+/// What it lacks.
+pub fn serves(metadata: &Metadata, account: &Registration) -> Result<(), Fault> {
+    let begins = &metadata.authorization_endpoint;
+    let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
+    if account.token_uri.is_none() && metadata.token_endpoint.is_none() {
+        Err(Fault::lacks("token_endpoint"))
+    } else if account.auth_uri.is_none() && account.source.is_person() && !begins {
+        Err(Fault::lacks("authorization_endpoint"))
+    } else {
+        Ok(())
     }
 }
 
@@ -194,11 +210,16 @@ pub fn is_same_issuer(one: &str, other: &str) -> bool {
     bare(one) == bare(other)
 }
 
-/// The metadata in what came back from `url`, one of [`well_known`].
+/// The metadata in what came back from `url`, one of [`well_known`], if it is enough for `accounts`.
 ///
 /// # Errors
 /// Why there is none.
-pub fn judge(issuer: &str, url: &Url, outcome: &Outcome) -> Result<Metadata, Miss> {
+pub fn judge<'a>(
+    issuer: &str,
+    url: &Url,
+    outcome: &Outcome,
+    accounts: impl IntoIterator<Item = &'a Registration>,
+) -> Result<Metadata, Miss> {
     let host = authority(url);
     let miss = |kind, text: String, hint| Miss { text, hint, kind };
     match outcome {
@@ -211,10 +232,17 @@ pub fn judge(issuer: &str, url: &Url, outcome: &Outcome) -> Result<Metadata, Mis
             Err(miss(MissKind::Unreachable, text, None))
         }
         Outcome::Reply(reply) => match reply.status {
-            200 => parse(&reply.body, issuer).map_err(|fault| {
-                let text = format!("{host} has {}", fault.text);
-                miss(MissKind::Wrong, text, Some(fault.hint))
-            }),
+            200 => {
+                let metadata = parse(&reply.body, issuer).and_then(|metadata| {
+                    let mut accounts = accounts.into_iter();
+                    accounts.try_for_each(|it| serves(&metadata, it))?;
+                    Ok(metadata)
+                });
+                metadata.map_err(|fault| {
+                    let text = format!("{host} has {}", fault.text);
+                    miss(MissKind::Wrong, text, Some(fault.hint))
+                })
+            }
             status @ (404 | 410) => {
                 let text = format!("{host} answered {status}");
                 Err(miss(MissKind::Absent, text, Some(CHECK_ISSUER)))
@@ -278,13 +306,9 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
         optional("revocation_endpoint", document.revocation_endpoint.as_ref());
     let registration = document.registration_endpoint.as_ref();
     let registration_endpoint = optional("registration_endpoint", registration);
-    let name = "authorization_endpoint";
-    let authorization_endpoint = endpoint(name, document.authorization_endpoint.as_ref(), local)?;
-    if authorization_endpoint.is_none() && device_authorization_endpoint.is_none() {
-        return Err(Fault::lacks(name));
-    }
-    let name = "token_endpoint";
-    let token_endpoint = endpoint(name, document.token_endpoint.as_ref(), local)?;
+    let authorization = document.authorization_endpoint.as_ref();
+    let authorization_endpoint = endpoint("authorization_endpoint", authorization, local)?;
+    let token_endpoint = endpoint("token_endpoint", document.token_endpoint.as_ref(), local)?;
     let challenges = texts(document.code_challenge_methods_supported.as_ref());
     if challenges.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
         let what = "doesn't list S256 among its code_challenge_methods; it is used all the same";
@@ -295,7 +319,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     Ok(Metadata {
         issuer: found,
         authorization_endpoint,
-        token_endpoint: token_endpoint.ok_or_else(|| Fault::lacks(name))?,
+        token_endpoint,
         device_authorization_endpoint,
         revocation_endpoint,
         registration_endpoint,

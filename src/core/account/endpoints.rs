@@ -13,7 +13,7 @@ use crate::{
         discovery::Entry,
         env::{Common, Env},
     },
-    oauth::{client::Endpoint, metadata::Metadata, token::Refusal},
+    oauth::{client::Endpoint, metadata, metadata::Metadata, token::Refusal},
     secret::Mark,
     time::Now,
     view::{DiscoveryState, DiscoveryView},
@@ -109,23 +109,18 @@ impl Endpoints {
         registration: &Registration,
         configured: &OptionalEndpoints,
         metadata: &Arc<Metadata>,
-    ) -> Self {
+    ) -> Option<Self> {
         let said = metadata.as_ref();
         let or = |ours: &Option<Arc<Url>>, theirs: &Option<Url>| {
             let theirs = || theirs.clone().map(Arc::new);
             ours.clone().or_else(theirs)
         };
-        let token_uri = registration.token_uri.clone();
-        let token_uri = token_uri.unwrap_or_else(|| Arc::new(said.token_endpoint.clone()));
         let device = &said.device_authorization_endpoint;
         let revocation_uri = or(&configured.revocation_uri, &said.revocation_endpoint);
-        let named = [
-            Some(&said.token_endpoint),
-            said.revocation_endpoint.as_ref(),
-        ];
-        let mut origins: Vec<String> = named.into_iter().flatten().map(origin).collect();
+        let named = said.token_endpoint.iter().chain(&said.revocation_endpoint);
+        let mut origins: Vec<String> = named.map(origin).collect();
         origins.dedup();
-        Endpoints {
+        Some(Endpoints {
             auth_uri: or(&registration.auth_uri, &said.authorization_endpoint),
             device_auth_uri: or(&configured.device_auth_uri, device),
             metadata: Some(metadata.clone()),
@@ -133,9 +128,9 @@ impl Endpoints {
             under: registration.mark(),
             token_discovered: registration.token_uri.is_none(),
             revocation_discovered: configured.revocation_uri.is_none(),
-            token_uri,
+            token_uri: or(&registration.token_uri, &said.token_endpoint)?,
             revocation_uri,
-        }
+        })
     }
 }
 
@@ -174,7 +169,12 @@ impl Account {
         let Some(Entry::Known(metadata)) = env.common.issuers.get(issuer) else {
             return None;
         };
-        let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata);
+        if metadata::serves(metadata, &self.registration).is_err() {
+            // It was enough for others.
+            env.common.issuers.forget(issuer);
+            return None;
+        }
+        let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata)?;
         let endpoints = Arc::new(endpoints);
         // Before the tokens are looked at, whose origins they are to have.
         self.location.known = Some(endpoints.clone());

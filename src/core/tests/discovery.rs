@@ -179,6 +179,42 @@ fn what_the_config_says_counts_more() {
     assert!(effects[1].contains(" https://b.example/t "), "{effects:?}");
 }
 
+/// A document without a token endpoint is enough for who has one of another place; who comes later and
+/// has none has the issuer asked again.
+#[test]
+fn a_document_need_not_have_what_the_config_says() {
+    let options = r#"token_uri = "https://b.example/t";"#;
+    let mut bench = Bench::new(found(&["work"], options));
+    bench.log = false;
+    bench.show("work");
+    bench.effects();
+    let without = says(r#""authorization_endpoint":"https://a.example/auth""#);
+    bench.discovered(&without);
+    bench.show("work");
+    bench.effects();
+    bench.code();
+    let effects = bench.effects();
+    assert!(effects[1].contains(" https://b.example/t "), "{effects:?}");
+    bench.outcome("work", &tokens(1, 3600));
+    bench.effects();
+    let mut both = found(&["work"], options);
+    both.accounts.extend(found(&["other"], "").accounts);
+    bench.feed(|core, cx| core.reload(cx, both));
+    bench.effects();
+    assert_eq!(bench.show("other"), "discovering");
+    assert_eq!(bench.effects(), [format!("discover/4 {INSERTED}")]);
+    bench.discovered(&without);
+    bench.effects();
+    bench.discovered(&nothing());
+    let why = "discovering: no endpoints from https://a.example: a.example has a document \
+               without a usable token_endpoint";
+    assert_eq!(bench.show("other"), why);
+    // The one that is served goes on.
+    assert_eq!(bench.show("work"), "token access1");
+    bench.effects();
+    assert_eq!(bench.refresh("work"), "refreshing");
+}
+
 #[test]
 fn nothing_is_asked_when_the_config_says_all_that_is_needed() {
     let options = r#"auth_uri = "https://b.example/a"; token_uri = "https://b.example/t";"#;

@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::oauth::token::Reply;
+use crate::{config, oauth::token::Reply};
 
 const ISSUER: &str = "https://op.example";
 
@@ -12,10 +14,51 @@ fn document(more: &str) -> String {
     )
 }
 
+/// The registration of an account with these addresses and the issuer.
+fn account(addresses: &str) -> Arc<Registration> {
+    let text = format!(
+        r#"account "a" {{ issuer = "{ISSUER}"; client_id = "c"; scopes = ["s"]; {addresses} }}"#
+    );
+    let config = config::parse("test.conf", &text).expect("a config");
+    config.accounts[0].registration.clone()
+}
+
 fn why(body: &str) -> String {
-    match parse(body.as_bytes(), ISSUER) {
-        Ok(_) => "good".into(),
+    let served = parse(body.as_bytes(), ISSUER).and_then(|it| serves(&it, &account("")));
+    match served {
+        Ok(()) => "good".into(),
         Err(fault) => fault.text,
+    }
+}
+
+/// What the configuration has needn't be in the document.
+#[test]
+fn what_is_overridden_is_not_missed() {
+    const TOKEN: &str = r#""token_endpoint":"https://op.example/token""#;
+    const AUTH: &str = r#""authorization_endpoint":"https://op.example/auth""#;
+    const DEVICE: &str = r#""device_authorization_endpoint":"https://op.example/device""#;
+    let lacks = |name: &str| format!("op.example has a document without a usable {name}");
+    let (no_token, no_auth) = (lacks("token_endpoint"), lacks("authorization_endpoint"));
+    let url = Url::parse("https://op.example/.well-known/x").unwrap();
+    for (addresses, members, wanted) in [
+        ("", TOKEN, Some(&no_auth)),
+        ("", AUTH, Some(&no_token)),
+        ("", &format!("{TOKEN},{DEVICE}"), None),
+        ("auth_uri = \"https://a.example/\";", TOKEN, None),
+        ("auth_uri = \"https://a.example/\";", AUTH, Some(&no_token)),
+        ("token_uri = \"https://a.example/\";", AUTH, None),
+        ("token_uri = \"https://a.example/\";", TOKEN, Some(&no_auth)),
+        (
+            "client_secret = \"s\"; grant = \"client_credentials\";",
+            TOKEN,
+            None,
+        ),
+    ] {
+        let document = format!(r#"{{"issuer":"{ISSUER}",{members}}}"#);
+        let account = account(addresses);
+        let judged = judge(ISSUER, &url, &reply(200, &document), [&*account]);
+        let missed = judged.err().map(|miss| miss.text);
+        assert_eq!(missed.as_ref(), wanted, "{addresses} {members}");
     }
 }
 
@@ -206,7 +249,7 @@ fn all_that_is_of_use_is_read() {
     let wanted = Metadata {
         issuer: ISSUER.into(),
         authorization_endpoint: url("https://op.example/auth"),
-        token_endpoint: url("https://op.example/token").unwrap(),
+        token_endpoint: url("https://op.example/token"),
         device_authorization_endpoint: url("https://op.example/device"),
         revocation_endpoint: url("https://api.example/revoke"),
         registration_endpoint: url("https://op.example/register"),
@@ -323,10 +366,10 @@ fn misses_say_what_happened_and_how_much_that_means() {
             "op.example:8443: the reply was lost: timeout",
         ),
     ] {
-        let miss = judge(ISSUER, &url, &outcome).unwrap_err();
+        let miss = judge(ISSUER, &url, &outcome, []).unwrap_err();
         assert_eq!((miss.kind, miss.text.as_str()), (kind, text));
     }
-    let good = judge(ISSUER, &url, &reply(200, &document("")));
+    let good = judge(ISSUER, &url, &reply(200, &document("")), []);
     assert_eq!(good.map(|it| it.issuer), Ok(ISSUER.into()));
 }
 
