@@ -62,17 +62,12 @@ impl Account {
 
     /// Who waits goes on waiting for the account's successor, which has another registration.
     pub fn hand_over(&mut self, env: &mut Env, successor: Option<&mut Account>) {
-        let waiting = std::mem::take(&mut self.waiting);
         match successor {
             Some(successor) => {
-                successor.waiting = waiting;
+                successor.waiting = std::mem::take(&mut self.waiting);
                 successor.bring_for_waiting(env);
             }
-            None => {
-                for (_, waiting) in waiting {
-                    self.answer(env, waiting, ShowAnswer::Gone);
-                }
-            }
+            None => self.answer_waiting(env, |_, _, _| Some(ShowAnswer::Gone)),
         }
     }
 
@@ -81,15 +76,14 @@ impl Account {
     /// There is a new token: the clients that wait get it, or learn that none will last longer.
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
         self.settle_refresh(env, Ok(()));
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            let answer = match self.hand_out(env.now, waiting.min_valid) {
+        self.answer_waiting(env, |account, env, request| {
+            Some(match account.hand_out(env.now, request.min_valid) {
                 Some(handed) => ShowAnswer::Token(handed),
                 None => ShowAnswer::ShortLived {
-                    lifetime: self.lifetime().unwrap_or_default(),
+                    lifetime: account.lifetime().unwrap_or_default(),
                 },
-            };
-            self.answer(env, waiting, answer);
-        }
+            })
+        });
     }
 
     /// Tokens were restored, or an account starts anew: the clients that wait get a token that
@@ -98,30 +92,17 @@ impl Account {
         if self.valid_access(env.now.instant).is_some() {
             self.settle_refresh(env, Ok(()));
         }
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            if let Some(answer) = self.ask_for_token(env, waiting.clone()) {
-                self.answer(env, waiting, answer);
-            }
-        }
+        self.answer_waiting(env, |account, env, request| {
+            account.ask_for_token(env, request.clone())
+        });
     }
 
     /// A sign-in is needed. The clients that wait for a token wait for it.
     pub(super) fn ask_for_waiting(&mut self, env: &mut Env) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            let progress = self.ask(env);
-            match waiting.patience {
-                Patience::Token => {
-                    self.waiting.insert(waiting.waiter, waiting);
-                }
-                Patience::Refresh | Patience::None => {
-                    let answer = self.lacking(env, Show::Coming(progress));
-                    self.answer(env, waiting, answer);
-                }
-            }
-        }
+        self.answer_waiting(env, |account, env, request| {
+            let show = Show::Coming(account.ask(env));
+            (request.patience != Patience::Token).then(|| account.lacking(env, show))
+        });
     }
 
     /// A refresh has failed in a way that may pass: clients that wait for just one are answered.
@@ -130,36 +111,42 @@ impl Account {
         let again = || "it is tried again".into();
         told.hint.get_or_insert_with(again);
         self.settle_refresh(env, Err(told));
-        let all = std::mem::take(&mut self.waiting);
-        for (waiter, waiting) in all {
-            match waiting.patience {
-                Patience::Token => {
-                    self.waiting.insert(waiter, waiting);
-                }
-                Patience::Refresh | Patience::None => {
-                    let trouble = Some(refusal.clone());
-                    let show = Show::Coming(Progress::Refreshing { trouble });
-                    let answer = self.lacking(env, show);
-                    self.answer(env, waiting, answer);
-                }
-            }
-        }
+        self.answer_waiting(env, |account, env, request| {
+            let trouble = Some(refusal.clone());
+            let show = Show::Coming(Progress::Refreshing { trouble });
+            (request.patience != Patience::Token).then(|| account.lacking(env, show))
+        });
     }
 
     /// The sign-in has ended without a token.
     pub(super) fn answer_failed(&mut self, env: &mut Env, refusal: &Refusal) {
         self.settle_refresh(env, Err(refusal.clone()));
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            self.answer(env, waiting, ShowAnswer::Failed(refusal.clone()));
-        }
+        self.answer_waiting(env, |_, _, _| Some(ShowAnswer::Failed(refusal.clone())));
     }
 
     /// The configuration is wrong: waiting longer is of no use to anyone.
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
         self.settle_refresh(env, Err(refusal.clone()));
-        for (_, waiting) in std::mem::take(&mut self.waiting) {
-            let answer = self.lacking(env, Show::Parked(refusal.clone()));
-            self.answer(env, waiting, answer);
+        self.answer_waiting(env, |account, env, _| {
+            Some(account.lacking(env, Show::Parked(refusal.clone())))
+        });
+    }
+
+    /// Answers the clients that wait; those for whom there is no answer go on waiting.
+    fn answer_waiting(
+        &mut self,
+        env: &mut Env,
+        answer: impl Fn(&mut Account, &mut Env, &ShowRequest) -> Option<ShowAnswer>,
+    ) {
+        for (waiter, request) in std::mem::take(&mut self.waiting) {
+            match answer(self, env, &request) {
+                Some(answer) => env.emit(Effect::Answer {
+                    request,
+                    account: self.name.clone(),
+                    answer,
+                }),
+                None => drop(self.waiting.insert(waiter, request)),
+            }
         }
     }
 
@@ -178,14 +165,6 @@ impl Account {
     /// When the access token expires, as far as is known.
     pub(super) fn expires(&self, now: Now) -> Option<Wall> {
         Some(now.wall_at(self.access_expires()?))
-    }
-
-    fn answer(&self, env: &mut Env, request: ShowRequest, answer: ShowAnswer) {
-        env.emit(Effect::Answer {
-            request,
-            account: self.name.clone(),
-            answer,
-        });
     }
 
     /// Why there is no token that will do: one that is merely too short says so.
