@@ -7,19 +7,7 @@ use crate::time::Instant;
 /// Names one operation in flight, and nothing else. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct AttemptId(pub(super) u64);
-
-impl AttemptId {
-    /// As a number, for a successor of this process.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The attempt that a predecessor gave this number.
-    pub fn from_number(number: u64) -> Self {
-        AttemptId(number)
-    }
-}
+pub struct AttemptId(pub u64);
 
 /// A client that waits for an end or a token; means something only to the shell that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

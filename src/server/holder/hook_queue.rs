@@ -201,7 +201,7 @@ mod tests {
         let owner = JobOwner {
             kind,
             account: "work".into(),
-            attempt: attempt.map(AttemptId::from_number),
+            attempt: attempt.map(AttemptId),
             input: None,
             output: None,
         };
@@ -263,7 +263,7 @@ mod tests {
         }
         assert_eq!(begin(&mut queues).len(), 64);
         queues.begun(1);
-        let mut ended = queues.end(AttemptId::from_number(1));
+        let mut ended = queues.end(AttemptId(1));
         ended.sort_unstable();
         assert_eq!(ended, (1..=63).step_by(2).collect::<Vec<_>>());
         // Those don't come back, and 65 isn't begun.
@@ -286,10 +286,7 @@ mod tests {
         assert_eq!(numbers(queues.lose(RUNNER)), [0_u64; 0]);
         assert_eq!(begin(&mut queues), [1]);
         queues.begun(1);
-        assert_eq!(
-            queues.ended(1).unwrap().attempt,
-            Some(AttemptId::from_number(1))
-        );
+        assert_eq!(queues.ended(1).unwrap().attempt, Some(AttemptId(1)));
         assert_eq!(begin(&mut queues), [2]);
     }
 
