@@ -10,6 +10,7 @@ use url::{Url, form_urlencoded};
 use crate::{
     config::Header,
     secret::{Mark, Scrubber, Secret, SecretBytes},
+    text::sanitize,
     time::{Instant, Wall},
 };
 
@@ -90,6 +91,17 @@ pub enum Outcome {
     NotSent(String),
     /// The request may have arrived, but no whole reply came back: why, without its secrets.
     Lost(String),
+}
+
+impl Outcome {
+    /// The reply, or what has happened instead on the way to `host` and back.
+    pub(super) fn reply(&self, host: &str) -> Result<&Reply, String> {
+        match self {
+            Outcome::Reply(reply) => Ok(reply),
+            Outcome::NotSent(why) => Err(format!("{host}: {}", sanitize(why))),
+            Outcome::Lost(why) => Err(format!("{host}: the reply was lost: {}", sanitize(why))),
+        }
+    }
 }
 
 /// An HTTP reply.

@@ -222,45 +222,34 @@ pub fn judge<'a>(
 ) -> Result<Metadata, Miss> {
     let host = authority(url);
     let miss = |kind, text: String, hint| Miss { text, hint, kind };
-    match outcome {
-        Outcome::NotSent(why) => {
-            let text = format!("{host}: {}", sanitize(why));
-            Err(miss(MissKind::Unreachable, text, None))
+    let reply = outcome.reply(&host);
+    let reply = reply.map_err(|text| miss(MissKind::Unreachable, text, None))?;
+    match reply.status {
+        200 => {
+            let metadata = parse(&reply.body, issuer).and_then(|metadata| {
+                let mut accounts = accounts.into_iter();
+                accounts.try_for_each(|it| serves(&metadata, it))?;
+                Ok(metadata)
+            });
+            metadata.map_err(|fault| {
+                let text = format!("{host} has {}", fault.text);
+                miss(MissKind::Wrong, text, Some(fault.hint))
+            })
         }
-        Outcome::Lost(why) => {
-            let text = format!("{host}: the reply was lost: {}", sanitize(why));
-            Err(miss(MissKind::Unreachable, text, None))
+        status @ (404 | 410) => {
+            let text = format!("{host} answered {status}");
+            Err(miss(MissKind::Absent, text, Some(CHECK_ISSUER)))
         }
-        Outcome::Reply(reply) => match reply.status {
-            200 => {
-                let metadata = parse(&reply.body, issuer).and_then(|metadata| {
-                    let mut accounts = accounts.into_iter();
-                    accounts.try_for_each(|it| serves(&metadata, it))?;
-                    Ok(metadata)
-                });
-                metadata.map_err(|fault| {
-                    let text = format!("{host} has {}", fault.text);
-                    miss(MissKind::Wrong, text, Some(fault.hint))
-                })
-            }
-            status @ (404 | 410) => {
-                let text = format!("{host} answered {status}");
-                Err(miss(MissKind::Absent, text, Some(CHECK_ISSUER)))
-            }
-            status @ 300..=399 => {
-                let to = reply.location.as_deref().unwrap_or("nowhere");
-                let text = format!(
-                    "{host} answered {status}, with another address: {}",
-                    foreign(to)
-                );
-                Err(miss(MissKind::Wrong, text, Some(CHECK_ISSUER)))
-            }
-            status => {
-                let text = format!("{host} answered {status}");
-                let hint = (400..=499).contains(&status).then_some(CHECK_ISSUER);
-                Err(miss(MissKind::Wrong, text, hint))
-            }
-        },
+        status @ 300..=399 => {
+            let to = foreign(reply.location.as_deref().unwrap_or("nowhere"));
+            let text = format!("{host} answered {status}, with another address: {to}");
+            Err(miss(MissKind::Wrong, text, Some(CHECK_ISSUER)))
+        }
+        status => {
+            let text = format!("{host} answered {status}");
+            let hint = (400..=499).contains(&status).then_some(CHECK_ISSUER);
+            Err(miss(MissKind::Wrong, text, hint))
+        }
     }
 }
 

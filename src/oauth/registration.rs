@@ -111,19 +111,13 @@ pub fn offers_device_codes(metadata: &Metadata) -> bool {
 /// Why there is no client.
 pub fn judge(endpoint: &Url, outcome: &Outcome) -> Result<Registered, Refused> {
     let host = authority(endpoint);
-    match outcome {
-        Outcome::NotSent(why) => Err(Refused::Passing(format!("{host}: {}", sanitize(why)))),
-        Outcome::Lost(why) => {
-            let text = format!("{host}: the reply was lost: {}", sanitize(why));
-            Err(Refused::Passing(text))
-        }
-        Outcome::Reply(reply) => match reply.status {
-            200..=299 => read(&reply.body).map_err(|why| {
-                let text = format!("{host} registered a client, but its answer {why}");
-                Refused::Other(text)
-            }),
-            status => Err(refused(&host, status, reply)),
-        },
+    let reply = outcome.reply(&host).map_err(Refused::Passing)?;
+    match reply.status {
+        200..=299 => read(&reply.body).map_err(|why| {
+            let text = format!("{host} registered a client, but its answer {why}");
+            Refused::Other(text)
+        }),
+        status => Err(refused(&host, status, reply)),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     token::parse_retry_after,
     words,
 };
-use crate::{secret::Secret, text::sanitize, time::Wall};
+use crate::{secret::Secret, time::Wall};
 
 /// Which of its tokens the provider is asked to revoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,23 +74,19 @@ pub fn judge(endpoint: &Url, outcome: &Outcome, wall: Wall) -> Verdict {
         refusal: Refusal::new(text),
         retry_after,
     };
-    match outcome {
-        Outcome::NotSent(why) => later(format!("{host}: {}", sanitize(why)), None),
-        Outcome::Lost(why) => later(
-            format!("{host}: the reply was lost: {}", sanitize(why)),
-            None,
-        ),
-        Outcome::Reply(reply) => match reply.status {
-            200..=299 => Verdict::Done,
-            status @ (300..=399 | 407 | 408 | 425 | 429 | 500..=599) => later(
-                format!("{host} answered {status}"),
-                reply
-                    .retry_after
-                    .as_deref()
-                    .and_then(|value| parse_retry_after(value, reply.date.unwrap_or(wall))),
-            ),
-            status => refused(&host, status, reply),
-        },
+    let reply = match outcome.reply(&host) {
+        Ok(reply) => reply,
+        Err(text) => return later(text, None),
+    };
+    match reply.status {
+        200..=299 => Verdict::Done,
+        status @ (300..=399 | 407 | 408 | 425 | 429 | 500..=599) => {
+            let now = reply.date.unwrap_or(wall);
+            let retry_after = reply.retry_after.as_deref();
+            let retry_after = retry_after.and_then(|value| parse_retry_after(value, now));
+            later(format!("{host} answered {status}"), retry_after)
+        }
+        status => refused(&host, status, reply),
     }
 }
 
