@@ -123,23 +123,20 @@ pub fn parse_span(text: &str) -> Option<Duration> {
 pub fn humane(span: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
     let mut rest = span.as_secs();
-    let mut words = Vec::new();
-    for (size, unit) in UNITS {
+    let counts = UNITS.map(|(size, unit)| {
         let count = rest / size;
         rest %= size;
-        if count > 0 {
-            words.push(format!("{count}{unit}"));
-        } else if !words.is_empty() {
-            break;
-        }
-        if words.len() == 2 {
-            break;
-        }
+        (count, unit)
+    });
+    let counts = counts.iter().skip_while(|(count, _)| *count == 0).take(2);
+    let counts = counts.take_while(|(count, _)| *count > 0);
+    let words: Vec<String> = counts
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    match words.is_empty() {
+        true => "0s".into(),
+        false => words.join(" "),
     }
-    if words.is_empty() {
-        return "0s".into();
-    }
-    words.join(" ")
 }
 
 #[cfg(test)]
