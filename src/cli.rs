@@ -115,32 +115,30 @@ pub struct DumpOptions {
     pub force: bool,
 }
 
-/// What verbs about one account take.
+/// What verbs about one account take, each of them a part of this.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AccountOptions {
     /// The account's name.
     pub account: String,
     /// `-u`: leave the URL out of errors.
     pub no_url: bool,
+    /// `-w`: wait at most so long for a token, a sign-in included.
+    pub wait: Option<Duration>,
+    /// `-m`: only a token that is valid so long.
+    pub min_valid: Option<Duration>,
+    /// `--user`: the mailbox, or the user's name for git.
+    pub user: Option<String>,
 }
 
 /// What `git-credential` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GitCredentialOptions {
-    /// The account's name.
-    pub account: String,
+    /// Whose token, and how.
+    pub token: AccountOptions,
     /// What git wants: `get`, `store`, `erase`, or a word of a later version.
     pub operation: String,
     /// `-b`: an `Authorization: Bearer` header, where git can send one.
     pub bearer: bool,
-    /// `-u`: leave the URL out of errors.
-    pub no_url: bool,
-    /// `-w`: wait at most so long for a token.
-    pub wait: Option<Duration>,
-    /// `-m`: only a token that is valid so long.
-    pub min_valid: Option<Duration>,
-    /// `--user`: the user's name for git, whatever git says.
-    pub user: Option<String>,
 }
 
 /// What `auth` takes.
@@ -159,14 +157,8 @@ pub struct AuthOptions {
 /// What `show` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ShowOptions {
-    /// The account's name.
-    pub account: String,
-    /// `-u`: leave the URL out of errors.
-    pub no_url: bool,
-    /// `-w`: wait at most so long for a token.
-    pub wait: Option<Duration>,
-    /// `-m`: only a token that is valid so long.
-    pub min_valid: Option<Duration>,
+    /// Whose token, and how.
+    pub token: AccountOptions,
     /// `-f`, `--user`, `--host`, `--port`: what the token is to look like.
     pub form: Form,
 }
@@ -189,14 +181,10 @@ pub struct SetupOptions {
 /// What `test` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TestOptions {
-    /// The account's name.
-    pub account: String,
-    /// `-u`: leave the URL out of errors.
-    pub no_url: bool,
+    /// Whose token, and how.
+    pub token: AccountOptions,
     /// `-v`: show the dialogue.
     pub verbose: bool,
-    /// `--user`: the mailbox.
-    pub user: Option<String>,
     /// The servers; the provider's own, when there are none.
     pub urls: Vec<String>,
 }
@@ -204,14 +192,10 @@ pub struct TestOptions {
 /// What `tunnel` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TunnelOptions {
-    /// The account's name.
-    pub account: String,
+    /// Whose token, and how.
+    pub token: AccountOptions,
     /// The server.
     pub url: String,
-    /// `-w`: how long to wait for a token, somebody's sign-in included.
-    pub wait: Option<Duration>,
-    /// `--user`: the mailbox.
-    pub user: Option<String>,
 }
 
 /// What `register` takes.

@@ -252,6 +252,9 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
     let account = AccountOptions {
         account: given.operand(0).unwrap_or_default(),
         no_url: given.has("no-url"),
+        wait: given.read("wait", &SPAN)?,
+        min_valid: given.read("min-valid", &SPAN)?,
+        user: given.read("user", &TEXT)?,
     };
     Ok(match name {
         "auth" => Verb::Auth(AuthOptions {
@@ -268,7 +271,11 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             force: given.has("force"),
             file: given.value("output").map(PathBuf::from),
         }),
-        "git-credential" => Verb::GitCredential(git_credential(&given, account)?),
+        "git-credential" => Verb::GitCredential(GitCredentialOptions {
+            token: account,
+            operation: given.operand(1).unwrap_or_default(),
+            bearer: given.has("bearer"),
+        }),
         "import" => Verb::Import(account.account),
         "info" => Verb::Info { json, config },
         "redirect" => Verb::Redirect {
@@ -294,28 +301,17 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
         "shutdown" => Verb::Shutdown(given.has("force")),
         "status" => Verb::Status { json },
         "test" => Verb::Test(TestOptions {
-            account: account.account,
-            no_url: account.no_url,
+            token: account,
             verbose: given.has("verbose"),
-            user: given.read("user", &TEXT)?,
             urls: given.operands.into_iter().skip(1).collect(),
         }),
-        "tunnel" => Verb::Tunnel(tunnel(&given, account)?),
+        "tunnel" => Verb::Tunnel(TunnelOptions {
+            token: account,
+            url: given.operand(1).unwrap_or_default(),
+        }),
         "watch" => Verb::Watch { json },
         // A row of the table without a line above; tests.rs looks for one.
         _ => return Err(super::ELSEWHERE.into()),
-    })
-}
-
-fn git_credential(given: &Given, account: AccountOptions) -> Result<GitCredentialOptions, String> {
-    Ok(GitCredentialOptions {
-        account: account.account,
-        operation: given.operand(1).unwrap_or_default(),
-        bearer: given.has("bearer"),
-        no_url: account.no_url,
-        wait: given.read("wait", &SPAN)?,
-        min_valid: given.read("min-valid", &SPAN)?,
-        user: given.read("user", &TEXT)?,
     })
 }
 
@@ -341,10 +337,10 @@ fn setup(given: &Given, account: AccountOptions) -> Result<SetupOptions, String>
     })
 }
 
-fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
+fn show(given: &Given, mut token: AccountOptions) -> Result<ShowOptions, String> {
     let form = Form {
         format: given.read("format", &FORMAT)?.unwrap_or_default(),
-        user: given.read("user", &TEXT)?,
+        user: token.user.take(),
         host: given.read("host", &TEXT)?,
         port: given.read("port", &PORT)?,
     };
@@ -356,22 +352,7 @@ fn show(given: &Given, account: AccountOptions) -> Result<ShowOptions, String> {
     if server && form.format != Format::Oauthbearer {
         return Err("`--host` and `--port` are for the format oauthbearer".into());
     }
-    Ok(ShowOptions {
-        account: account.account,
-        no_url: account.no_url,
-        wait: given.read("wait", &SPAN)?,
-        min_valid: given.read("min-valid", &SPAN)?,
-        form,
-    })
-}
-
-fn tunnel(given: &Given, account: AccountOptions) -> Result<TunnelOptions, String> {
-    Ok(TunnelOptions {
-        account: account.account,
-        url: given.operand(1).unwrap_or_default(),
-        wait: given.read("wait", &SPAN)?,
-        user: given.read("user", &TEXT)?,
-    })
+    Ok(ShowOptions { token, form })
 }
 
 fn usage(spec: Option<&Spec>, why: &str) -> Failure {

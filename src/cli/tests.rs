@@ -14,13 +14,13 @@ fn account(no_url: bool) -> AccountOptions {
     AccountOptions {
         account: "work".into(),
         no_url,
+        ..AccountOptions::default()
     }
 }
 
 fn show_work(no_url: bool) -> ShowOptions {
     ShowOptions {
-        account: "work".into(),
-        no_url,
+        token: account(no_url),
         ..ShowOptions::default()
     }
 }
@@ -48,13 +48,14 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "git-credential -b -w 5s --user me work get -m1m",
             Verb::GitCredential(GitCredentialOptions {
-                account: "work".into(),
+                token: AccountOptions {
+                    wait: Some(Duration::from_secs(5)),
+                    min_valid: Some(Duration::from_secs(60)),
+                    user: Some("me".into()),
+                    ..account(false)
+                },
                 operation: "get".into(),
                 bearer: true,
-                no_url: false,
-                wait: Some(Duration::from_secs(5)),
-                min_valid: Some(Duration::from_secs(60)),
-                user: Some("me".into()),
             }),
         ),
         (
@@ -102,22 +103,27 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "show -w 30s -m10m -f oauthbearer --user me --host=h --port 993 work",
             Verb::Show(ShowOptions {
-                wait: Some(Duration::from_secs(30)),
-                min_valid: Some(Duration::from_secs(600)),
+                token: AccountOptions {
+                    wait: Some(Duration::from_secs(30)),
+                    min_valid: Some(Duration::from_secs(600)),
+                    ..account(false)
+                },
                 form: Form {
                     format: Format::Oauthbearer,
                     user: Some("me".into()),
                     host: Some("h".into()),
                     port: Some(993),
                 },
-                ..show_work(false)
             }),
         ),
         (
             "show --wait 1 --wait=45 work",
             Verb::Show(ShowOptions {
-                wait: Some(Duration::from_secs(45)),
-                ..show_work(false)
+                token: AccountOptions {
+                    wait: Some(Duration::from_secs(45)),
+                    ..account(false)
+                },
+                ..ShowOptions::default()
             }),
         ),
         ("check", Verb::Check(CheckOptions::default())),
@@ -155,20 +161,23 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "test work --user me -v imaps://a smtp://b",
             Verb::Test(TestOptions {
-                account: "work".into(),
-                no_url: false,
+                token: AccountOptions {
+                    user: Some("me".into()),
+                    ..account(false)
+                },
                 verbose: true,
-                user: Some("me".into()),
                 urls: vec!["imaps://a".into(), "smtp://b".into()],
             }),
         ),
         (
             "tunnel -w 5m --user me work imaps://a",
             Verb::Tunnel(TunnelOptions {
-                account: "work".into(),
+                token: AccountOptions {
+                    wait: Some(Duration::from_secs(300)),
+                    user: Some("me".into()),
+                    ..account(false)
+                },
                 url: "imaps://a".into(),
-                wait: Some(Duration::from_secs(300)),
-                user: Some("me".into()),
             }),
         ),
         ("watch", Verb::Watch { json: false }),

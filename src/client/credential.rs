@@ -4,14 +4,14 @@
 use std::io::{self, Read};
 
 use super::{
-    print, say,
+    account, print, say,
     token::{self, Held},
 };
 use crate::{
     cli::GitCredentialOptions,
     error::{Exit, Failure},
     secret::{Secret, SecretBytes},
-    wire::{AccountArgs, Request, ShowArgs},
+    wire::{Request, ShowArgs},
 };
 
 /// How much git may say, in bytes: a URL, a user and a token fit many times.
@@ -52,13 +52,7 @@ fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Fai
         let what = "git wants to send the token without TLS";
         return Err(Failure::new(Exit::Other, what).hint("use https in the URL"));
     }
-    let held = token::fetch_to_use(ShowArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-        wait_secs: options.wait.map(|span| span.as_secs()),
-        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
-        ..ShowArgs::default()
-    })?;
+    let held = token::fetch_to_use(token::args(&options.token))?;
     Ok(answer(options, asked, &held))
 }
 
@@ -66,9 +60,9 @@ fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Fai
 /// would get, too, it is replaced.
 fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
     let present = token::fetch(ShowArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-        ..ShowArgs::default()
+        wait_secs: None,
+        min_valid_secs: None,
+        ..token::args(&options.token)
     });
     let present = match present {
         // It is being replaced already.
@@ -78,10 +72,7 @@ fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
     if asked.secret.as_ref().is_some_and(|it| *it != present.token) {
         return Ok(());
     }
-    say(Request::Refresh(AccountArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-    }))
+    say(Request::Refresh(account(&options.token)))
 }
 
 /// What git says about the credential.
@@ -176,13 +167,14 @@ fn user<'a>(
         true => Some(FORGE_USER),
         false => held.login_hint.as_deref(),
     };
-    let user = options.user.as_deref().or(asked.username.as_deref());
+    let user = options.token.user.as_deref().or(asked.username.as_deref());
     user.or(own.filter(|own| !own.contains(char::is_control)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::AccountOptions;
 
     fn held() -> Held {
         Held {
@@ -203,7 +195,10 @@ mod tests {
     fn the_answer_names_the_user_the_life_and_the_token() {
         let plain = GitCredentialOptions::default();
         let named = GitCredentialOptions {
-            user: Some("x-token-auth".into()),
+            token: AccountOptions {
+                user: Some("x-token-auth".into()),
+                ..AccountOptions::default()
+            },
             ..GitCredentialOptions::default()
         };
         let rest = "password_expiry_utc=1800000000\npassword=at=1\n";

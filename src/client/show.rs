@@ -8,16 +8,17 @@ use crate::{cli::ShowOptions, error::Failure};
 
 pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     // Whoever doesn't wait needs no clock, and the pages that it takes to read it.
-    let began = options.wait.map(|_| Instant::now());
+    let ShowOptions { token, form } = options;
+    let began = token.wait.map(|_| Instant::now());
     let waited = || began.map_or(Duration::ZERO, |began| began.elapsed());
     let left = |span: Duration| span.saturating_sub(waited()).as_secs_f64().ceil() as u64;
     let mut line = loop {
         let outcome = ask(&Request::Show(ShowArgs {
-            account: options.account.clone(),
-            no_url: options.no_url,
-            wait_secs: options.wait.map(left),
-            min_valid_secs: options.min_valid.map(|span| span.as_secs()),
-            form: options.form.clone(),
+            account: token.account.clone(),
+            no_url: token.no_url,
+            wait_secs: token.wait.map(left),
+            min_valid_secs: token.min_valid.map(|span| span.as_secs()),
+            form: form.clone(),
         }));
         match outcome {
             // The next server is there already, and answers in a moment.

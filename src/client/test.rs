@@ -15,17 +15,13 @@ use super::{
 use crate::error::{Exit, Failure};
 use crate::mail::hints::{self, Case, Programs, TokenFacts};
 use crate::mail::{Claims, Goal, Mechanism, Server, SignIn};
-use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane, wire::ShowArgs};
+use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane};
 
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let named = options.urls.iter().map(|url| server(url));
     let named = named.collect::<Result<Vec<Server>, Failure>>()?;
-    let held = token::fetch_to_use(ShowArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-        ..ShowArgs::default()
-    })?;
-    let user = options.user.as_deref().or(held.login_hint.as_deref());
+    let held = token::fetch_to_use(token::args(&options.token))?;
+    let user = options.token.user.as_deref().or(held.login_hint.as_deref());
     let host = held.provider.as_deref();
     let provider = host.and_then(|host| Provider::at(host, user));
     let servers = if named.is_empty() {
@@ -40,13 +36,13 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
         provider,
     };
     let now = now();
-    print(headline(&options.account, &held, &token, now).as_bytes())?;
+    print(headline(&options.token.account, &held, &token, now).as_bytes())?;
     let tls = dial::tls()?;
     let mut failed = Vec::new();
     for server in &servers {
         let trial = Trial {
             server,
-            user: server.user(options.user.as_deref(), held.login_hint.as_deref()),
+            user: server.user(options.token.user.as_deref(), held.login_hint.as_deref()),
             held: &held,
             token: &token,
             tls: &tls,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::{ask, read};
 use crate::{
+    cli::AccountOptions,
     error::{Exit, Failure},
     form::{Form, Format},
     secret::Secret,
@@ -34,6 +35,17 @@ pub(super) struct Held {
 
 fn secret<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
     String::deserialize(d).map(Secret::new)
+}
+
+/// What is to be asked for, as the command line has it.
+pub(super) fn args(options: &AccountOptions) -> ShowArgs {
+    ShowArgs {
+        account: options.account.clone(),
+        no_url: options.no_url,
+        wait_secs: options.wait.map(|span| span.as_secs()),
+        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
+        ..ShowArgs::default()
+    }
 }
 
 /// Asks for a token that lasts for a while, and waits for a refresh if that takes one. If nobody has

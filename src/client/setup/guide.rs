@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::plan::{Endpoints, Plan};
 use super::programs;
-use crate::cli::{AuthOptions, RegisterOptions, SetupOptions, TestOptions};
+use crate::cli::{AccountOptions, AuthOptions, RegisterOptions, SetupOptions, TestOptions};
 use crate::client::programs::is_installed;
 use crate::client::{auth, connect, dump, print, register, say, test};
 use crate::config::{self, Account, Config, quoted};
@@ -50,7 +50,10 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
     })?;
     step("Test the mail servers?", || {
         test::run(&TestOptions {
-            account: account.clone(),
+            token: AccountOptions {
+                account: account.clone(),
+                ..AccountOptions::default()
+            },
             urls: plan.urls(),
             ..TestOptions::default()
         })

@@ -14,7 +14,6 @@ use crate::{
     cli::TunnelOptions,
     error::{Exit, Failure},
     mail::{Front, Goal, Server, Session, refuse},
-    wire::ShowArgs,
 };
 
 pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
@@ -37,13 +36,9 @@ fn sign_in(
     options: &TunnelOptions,
     server: &Server,
 ) -> Result<(dial::Connection, Session), Failure> {
-    let held = token::fetch_to_use(ShowArgs {
-        account: options.account.clone(),
-        wait_secs: options.wait.map(|span| span.as_secs()),
-        ..ShowArgs::default()
-    })?;
+    let held = token::fetch_to_use(token::args(&options.token))?;
     let tls = dial::tls()?;
-    let user = server.user(options.user.as_deref(), held.login_hint.as_deref());
+    let user = server.user(options.token.user.as_deref(), held.login_hint.as_deref());
     let attempt = Attempt::open(server, &tls, user, &held.token, Goal::Session);
     let mut attempt = attempt.map_err(|failure| of(server, failure))?;
     let outcome = attempt
