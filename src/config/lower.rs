@@ -99,8 +99,8 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
     config.sockets = socket::sockets(source, &sockets, &config.accounts)?;
     warnings.append(&mut lowering.warnings);
     config.warnings = in_file_order(source, warnings);
-    config.http_listen = listeners.http;
-    config.https_listen = listeners.https;
+    let Listeners([(_, http, _), (_, https, _)]) = listeners;
+    (config.http_listen, config.https_listen) = (http, https);
     Ok(config)
 }
 
@@ -152,13 +152,8 @@ fn in_file_order(source: &Source, mut warnings: Vec<Warning>) -> Vec<String> {
     lines
 }
 
-/// Both listeners, and where the file speaks of them.
-struct Listeners {
-    http: Listen,
-    https: Listen,
-    http_span: Option<Span>,
-    https_span: Option<Span>,
-}
+/// Both listeners: the option for http and the one for https, what they say, and where the file does.
+struct Listeners([(&'static str, Listen, Option<Span>); 2]);
 
 impl Listeners {
     fn new(globals: &Section, blocks: &[&Block]) -> Result<Self, ConfigError> {
@@ -168,47 +163,41 @@ impl Listeners {
                 section.registered_listener(option)
             })
         };
-        let span = |name| globals.value(name).map(|value| value.span);
-        let listeners = Listeners {
-            http: globals.listen("http_listen", registered)?,
-            https: globals.listen("https_listen", registered)?,
-            http_span: span("http_listen"),
-            https_span: span("https_listen"),
+        let listener = |name| {
+            let span = globals.value(name).map(|value| value.span);
+            Ok((name, globals.listen(name, registered)?, span))
         };
-        let spans = [listeners.http_span, listeners.https_span];
-        let later = spans.into_iter().flatten().max_by_key(|span| span.start());
-        match (&listeners.http, &listeners.https, later) {
+        let both = [listener("http_listen")?, listener("https_listen")?];
+        let [(_, http, http_span), (_, https, https_span)] = &both;
+        let spans = [http_span, https_span].into_iter().flatten();
+        let later = spans.max_by_key(|span| span.start());
+        match (http, https, later) {
             (Listen::None, Listen::None, Some(later)) => {
                 let what = "`http_listen` and `https_listen` can't both be `none`";
-                Err(globals.source.error(later, what))
+                Err(globals.source.error(*later, what))
             }
             (http @ Listen::On { port, .. }, https, Some(later)) if http == https && *port > 0 => {
                 let what = "`http_listen` and `https_listen` can't share one port";
-                Err(globals.source.error(later, what))
+                Err(globals.source.error(*later, what))
             }
-            _ => Ok(listeners),
+            _ => Ok(Listeners(both)),
         }
     }
 
     /// The listener for redirects to `uri`, and the option that it is set by.
     fn of(&self, uri: &Url) -> (&'static str, &Listen) {
-        match uri.scheme() {
-            "https" => ("https_listen", &self.https),
-            _ => ("http_listen", &self.http),
-        }
+        let [http, https] = &self.0;
+        let (option, listen, _) = if uri.scheme() == "https" { https } else { http };
+        (option, listen)
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let listeners = [
-            ("http_listen", &self.http, self.http_span),
-            ("https_listen", &self.https, self.https_span),
-        ];
         let mut warnings = Vec::new();
-        for (name, listen, span) in listeners {
+        for (name, listen, span) in &self.0 {
             match (listen, span) {
                 (Listen::On { host, .. }, Some(span)) if !value::is_loopback_host(host) => {
                     let what = format!("`{name}` can be reached from other machines");
-                    warnings.push((span, what));
+                    warnings.push((*span, what));
                 }
                 _ => {}
             }
