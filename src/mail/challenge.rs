@@ -61,22 +61,16 @@ impl Challenge {
 impl fmt::Display for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
-            ("status", &self.status),
-            ("scope", &self.scope),
-            ("configuration", &self.configuration),
+            ("status ", &self.status),
+            ("scope ", &self.scope),
+            ("configuration ", &self.configuration),
             ("", &self.text),
         ];
-        let mut gap = "";
-        for (name, value) in parts {
-            if let Some(value) = value {
-                let between = if name.is_empty() { "" } else { " " };
-                write!(f, "{gap}{name}{between}{value}")?;
-                gap = ", ";
-            }
-        }
-        match gap {
+        let parts = parts.into_iter();
+        let parts = parts.filter_map(|(name, value)| Some(format!("{name}{}", value.as_ref()?)));
+        match parts.collect::<Vec<_>>().join(", ").as_str() {
             "" => f.write_str("no reason"),
-            _ => Ok(()),
+            reason => f.write_str(reason),
         }
     }
 }
