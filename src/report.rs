@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     time::Wall,
     view::{
-        AccountView, DeviceView, DiscoveryState, DiscoveryView, Happening, News, ReasonView,
+        AccountView, DeviceView, DiscoveryState, DiscoveryView, Happening, News, Refusal,
         RenewalView, SignInView,
     },
 };
@@ -286,7 +286,7 @@ fn needs(view: &AccountView) -> &'static str {
 }
 
 fn put_renewal(account: &mut AccountReport, renewal: &RenewalView) {
-    let mut put = |word: &str, at: Option<Wall>, since: Option<Wall>, why: Option<&ReasonView>| {
+    let mut put = |word: &str, at: Option<Wall>, since: Option<Wall>, why: Option<&Refusal>| {
         account.refresh = word.into();
         account.refresh_at = at;
         account.refresh_since = since;
@@ -317,7 +317,7 @@ fn put_renewal(account: &mut AccountReport, renewal: &RenewalView) {
 }
 
 fn put_sign_in(account: &mut AccountReport, sign_in: &SignInView) {
-    let mut put = |word: &str, since: Option<Wall>, why: Option<&ReasonView>| {
+    let mut put = |word: &str, since: Option<Wall>, why: Option<&Refusal>| {
         account.sign_in = word.into();
         account.sign_in_since = since;
         account.sign_in_error = why.map(|why| why.text.clone());
@@ -356,7 +356,7 @@ pub fn event(news: &News) -> Event {
         expires: *expires,
         ..bare(news.at, word)
     };
-    let because = |word, reason: &ReasonView| Event {
+    let because = |word, reason: &Refusal| Event {
         error: Some(reason.text.clone()),
         hint: reason.hint.clone(),
         ..bare(news.at, word)
@@ -458,8 +458,8 @@ mod tests {
 
     const AT: Wall = Wall::from_millis(1_700_000_000_999);
 
-    fn reason() -> ReasonView {
-        ReasonView {
+    fn reason() -> Refusal {
+        Refusal {
             text: "it said no".into(),
             hint: Some("ask again".into()),
         }

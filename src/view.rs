@@ -17,7 +17,7 @@ pub struct AccountView {
     /// What is known about refreshing it; `None` when no tokens are held.
     pub renewal: Option<RenewalView>,
     /// Why no tokens are held any more, unless the user has ended them.
-    pub lost: Option<ReasonView>,
+    pub lost: Option<Refusal>,
     /// How far a sign-in is.
     pub sign_in: SignInView,
     /// Who has signed in, as the last id_token says.
@@ -66,7 +66,7 @@ pub enum DiscoveryState {
         /// When it is asked again; `None` when that waits until it is needed.
         at: Option<Wall>,
         /// Why the last time failed.
-        reason: ReasonView,
+        reason: Refusal,
     },
 }
 
@@ -81,13 +81,32 @@ pub struct AccessView {
     pub expires: Option<Wall>,
 }
 
-/// Why something didn't work, in the provider's words, and what can be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReasonView {
-    /// The provider's words, made safe.
+/// Why something didn't work, in the provider's words, and what can be done. Safe to show: no secret, no
+/// control characters, one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The provider's own words, or what happened on the way.
     pub text: String,
-    /// What the user can do.
+    /// What the user can do about it.
     pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal in these words, without a hint.
+    pub fn new(text: impl Into<String>) -> Self {
+        Refusal {
+            text: text.into(),
+            hint: None,
+        }
+    }
+
+    /// The refusal and its hint as one line.
+    pub fn line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.text),
+            None => self.text.clone(),
+        }
+    }
 }
 
 /// How the access token will be replaced.
@@ -113,14 +132,14 @@ pub enum RenewalView {
         /// When the next is due.
         at: Wall,
         /// Why the last failed.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// The provider refused, or `transient_error_if_cmd` decided so: a new sign-in is needed.
     Rejected {
         /// When.
         since: Wall,
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// The configuration is wrong, as far as the provider says.
     Parked {
@@ -129,7 +148,7 @@ pub enum RenewalView {
         /// When it is tried again.
         at: Wall,
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
 }
 
@@ -139,7 +158,7 @@ pub enum SignInView {
     /// There is none.
     None {
         /// Why the last try ended without tokens.
-        failed: Option<ReasonView>,
+        failed: Option<Refusal>,
     },
     /// One is wanted, but the endpoints aren't known yet.
     Discovering {
@@ -153,7 +172,7 @@ pub enum SignInView {
         /// When the user was last asked.
         reminded: Option<Wall>,
         /// Why the one before it ended without tokens.
-        failed: Option<ReasonView>,
+        failed: Option<Refusal>,
         /// The code to enter, if there is one.
         device: Option<DeviceView>,
         /// Whether the address of the last page, or the code on it, is to be pasted.
@@ -164,7 +183,7 @@ pub enum SignInView {
         /// Since when.
         since: Wall,
         /// Why that has failed so far, if it has.
-        trouble: Option<ReasonView>,
+        trouble: Option<Refusal>,
     },
 }
 
@@ -294,17 +313,17 @@ pub enum Happening {
     /// A sign-in ended without tokens.
     AuthorisationFailed {
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// A sign-in was given up because of what the user did here.
     AuthorisationCancelled {
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// The provider has refused the refresh token: a new sign-in is needed.
     AuthorisationNeeded {
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// A refresh has failed in a way that may pass.
     RefreshFailing {
@@ -313,14 +332,14 @@ pub enum Happening {
         /// When the next is due.
         at: Wall,
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// A refresh has succeeded after some that had failed.
     RefreshRecovered,
     /// The configuration keeps the token from being refreshed.
     RefreshStopped {
         /// Why.
-        reason: ReasonView,
+        reason: Refusal,
     },
     /// The configuration was read again.
     Reloaded,

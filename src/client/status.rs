@@ -307,7 +307,7 @@ mod tests {
     use super::*;
     use crate::{
         report,
-        view::{AccessView, AccountView, ReasonView, RenewalView, SignInView},
+        view::{AccessView, AccountView, Refusal, RenewalView, SignInView},
     };
 
     /// 2026-11-22 12:00:00 UTC.
@@ -339,8 +339,8 @@ mod tests {
         }
     }
 
-    fn reason(hint: Option<&str>) -> ReasonView {
-        ReasonView {
+    fn reason(hint: Option<&str>) -> Refusal {
+        Refusal {
             text: "invalid_grant: gone".into(),
             hint: hint.map(str::to_owned),
         }

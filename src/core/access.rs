@@ -48,7 +48,7 @@ mod tests {
     use super::{Allowed::*, Denial::*, *};
     use crate::time::Wall;
     use crate::view::{
-        AccessView, DeviceView, DiscoveryState, DiscoveryView, ReasonView, RenewalView,
+        AccessView, DeviceView, DiscoveryState, DiscoveryView, Refusal, RenewalView,
     };
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
 
     /// All that there is of an account.
     fn whole(sign_in: SignInView) -> AccountView {
-        let reason = ReasonView {
+        let reason = Refusal {
             text: "no".into(),
             hint: Some("yes".into()),
         };
@@ -124,7 +124,7 @@ mod tests {
     fn of_every_field_it_is_said_whether_it_signs_somebody_in() {
         let since = Wall::from_millis(1);
         let reason = || {
-            Some(ReasonView {
+            Some(Refusal {
                 text: "no".into(),
                 hint: None,
             })

@@ -40,7 +40,6 @@ use crate::{
     oauth::token::Refusal,
     secret::{Mark, Secret},
     time::Instant,
-    view::ReasonView,
 };
 
 /// Whether a reminder may still wait for a code to remind of.
@@ -590,13 +589,6 @@ impl Account {
                 event,
             });
         }
-    }
-}
-
-fn reason(refusal: &Refusal) -> ReasonView {
-    ReasonView {
-        text: refusal.text.clone(),
-        hint: refusal.hint.clone(),
     }
 }
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
 use url::{Url, form_urlencoded};
 
 use crate::{
@@ -13,6 +12,8 @@ use crate::{
     text::sanitize,
     time::{Instant, Wall},
 };
+
+pub use crate::view::Refusal;
 
 /// How long a reply may be, in bytes: a hundred times the longest known, and no burden.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -121,34 +122,6 @@ pub struct Reply {
     pub body: SecretBytes,
     /// What none of its texts may repeat: [`Request::secrets`].
     pub sent: Scrubber,
-}
-
-/// Why the provider, or the way to it, didn't give tokens. Safe to show: no secret, no control
-/// characters, one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The provider's own words, or what happened on the way.
-    pub text: String,
-    /// What the user can do about it.
-    pub hint: Option<String>,
-}
-
-impl Refusal {
-    /// A refusal in these words, without a hint.
-    pub fn new(text: impl Into<String>) -> Self {
-        Refusal {
-            text: text.into(),
-            hint: None,
-        }
-    }
-
-    /// The refusal and its hint as one line.
-    pub fn line(&self) -> String {
-        match &self.hint {
-            Some(hint) => format!("{} ({hint})", self.text),
-            None => self.text.clone(),
-        }
-    }
 }
 
 /// Host, and port unless it is the scheme's own.

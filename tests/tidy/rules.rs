@@ -22,7 +22,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("report", &["time", "view"]),
     // Pure: texts and numbers in, texts and numbers out.
     ("config", &["providers", "secret", "text", "time"]),
-    ("oauth", &["config", "secret", "text", "time"]),
+    ("oauth", &["config", "secret", "text", "time", "view"]),
     ("providers", &[]),
     ("mail", &["oauth", "providers", "secret", "text", "time"]),
     (

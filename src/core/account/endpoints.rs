@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Account, Origins, Phase, SignIn, reason};
+use super::{Account, Origins, Phase, SignIn};
 use crate::{
     config::{self, ClientAuth, Registration},
     core::{
@@ -300,7 +300,7 @@ impl Account {
                 since: failed.since.wall,
                 failures: failed.failures,
                 at: failed.due().map(|at| now.wall_at(at.max(now.instant))),
-                reason: reason(&failed.refusal),
+                reason: failed.refusal.clone(),
             },
             (None, Some(Entry::Wanted { .. } | Entry::Asking { .. })) => DiscoveryState::UnderWay,
             (None, Some(Entry::Known(_)) | None) => DiscoveryState::NotYet,

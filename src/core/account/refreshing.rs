@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use log::Level;
 
-use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble, reason};
+use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble};
 use crate::{
     core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
     oauth::token::{Cause, Refusal, Tokens, Verdict},
@@ -192,7 +192,7 @@ impl Account {
             Happening::RefreshFailing {
                 failures: trouble.failures,
                 at: env.now.wall_at(env.now.instant.after(delay)),
-                reason: reason(&trouble.refusal),
+                reason: trouble.refusal.clone(),
             },
         );
     }
@@ -203,7 +203,7 @@ impl Account {
         (trouble.stopped, trouble.told) = (Some(env.now.wall), true);
         let message = format!("refreshing has stopped: {}", trouble.refusal.line());
         env.error(&self.name, message);
-        let reason = reason(&trouble.refusal);
+        let reason = trouble.refusal.clone();
         env.news(&self.name, Happening::RefreshStopped { reason });
     }
 
@@ -226,7 +226,7 @@ impl Account {
             &self.name,
             format!("authorisation needed again: {}", refusal.line()),
         );
-        let reason = reason(&refusal);
+        let reason = refusal.clone();
         env.news(&self.name, Happening::AuthorisationNeeded { reason });
         self.set_phase(Phase::Rejected {
             refusal,

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Account, Browser, Device, Endpoints, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
-    SignInWait, reason,
+    SignInWait,
 };
 use crate::{
     core::{
@@ -546,7 +546,7 @@ impl Account {
     /// Ends a sign-in that may be under way, because of what the user did here.
     pub(super) fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
         if !matches!(self.state.sign_in, SignIn::None) {
-            let reason = reason(&why);
+            let reason = why.clone();
             env.news(&self.name, Happening::AuthorisationCancelled { reason });
         }
         self.end_sign_in(env, Err(why));
@@ -557,7 +557,7 @@ impl Account {
             &self.name,
             format!("authorisation failed: {}", refusal.line()),
         );
-        let reason = reason(&refusal);
+        let reason = refusal.clone();
         env.news(&self.name, Happening::AuthorisationFailed { reason });
         // Those who wait for a refresh go on waiting for it.
         if self.needs_person() {

@@ -1,6 +1,6 @@
 //! An account as `status` tells of it.
 
-use super::{Account, Phase, SignIn, reason};
+use super::{Account, Phase, SignIn};
 use crate::{
     config::is_plain,
     core::env::Common,
@@ -26,7 +26,7 @@ impl Account {
                 None if !self.registration.source.is_person() => Some(RenewalView::OnRequest),
                 grant => grant.map(|_| self.renewal_view(now, common)),
             },
-            lost: self.state.lost.as_ref().map(reason),
+            lost: self.state.lost.clone(),
             sign_in: self.sign_in_view(now),
             user: self.user.clone(),
             other_user: self.other_user().map(str::to_owned),
@@ -52,23 +52,23 @@ impl Account {
                     since: trouble.since.wall,
                     failures: trouble.failures,
                     at,
-                    reason: reason(&trouble.refusal),
+                    reason: trouble.refusal.clone(),
                 },
                 Some(since) => RenewalView::Parked {
                     since,
                     at,
-                    reason: reason(&trouble.refusal),
+                    reason: trouble.refusal.clone(),
                 },
             },
             Phase::Rejected { refusal, since } => RenewalView::Rejected {
                 since: *since,
-                reason: reason(refusal),
+                reason: refusal.clone(),
             },
         }
     }
 
     fn sign_in_view(&self, now: Now) -> SignInView {
-        let failed = self.state.failed.as_ref().map(reason);
+        let failed = self.state.failed.clone();
         match &self.state.sign_in {
             SignIn::None => SignInView::None { failed },
             SignIn::Discovering(discovering) => SignInView::Discovering {
@@ -83,7 +83,7 @@ impl Account {
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,
-                trouble: exchanging.trouble.as_ref().map(reason),
+                trouble: exchanging.trouble.clone(),
             },
         }
     }
