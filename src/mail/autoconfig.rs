@@ -2,6 +2,8 @@
 //! something here (draft-ietf-mailmaint-autoconfig). It comes from a foreign web server, so
 //! nothing in it is believed that isn't checked.
 
+use std::collections::HashMap;
+
 use url::Url;
 
 use super::{Protocol, Server, Tls};
@@ -39,7 +41,7 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
     }
     let mut found = Autoconfig::default();
     let mut path: Vec<&str> = Vec::new();
-    let mut server = Parts::default();
+    let mut parts = Parts::new();
     let mut seen = false;
     for (tag, content) in tags(text) {
         match tag {
@@ -50,7 +52,8 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
                 }
                 seen |= path == ["clientConfig"];
                 if matches!(name, "incomingServer" | "outgoingServer") {
-                    server = Parts::of(attributes);
+                    let kind = kind(attributes).unwrap_or_default();
+                    parts = Parts::from([("@type", kind.to_owned())]);
                 }
                 match path[..] {
                     [
@@ -59,7 +62,7 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
                         "incomingServer" | "outgoingServer",
                         name,
                     ] => {
-                        server.set(name, &unescape(content));
+                        parts.insert(name, unescape(content));
                     }
                     ["clientConfig", "oAuth2", name] => oauth(&mut found, name, &unescape(content)),
                     _ => {}
@@ -70,7 +73,7 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
                     return None;
                 }
                 if matches!(name, "incomingServer" | "outgoingServer") {
-                    keep(&mut found, std::mem::take(&mut server));
+                    keep(&mut found, &std::mem::take(&mut parts));
                 }
             }
         }
@@ -94,55 +97,36 @@ fn oauth(found: &mut Autoconfig, name: &str, value: &str) {
     }
 }
 
-/// What a server's element says.
-#[derive(Default)]
-struct Parts {
-    kind: String,
-    host: String,
-    port: Option<u16>,
-    socket: String,
+/// What a server's element says, by the names of the elements in it, and under `@type` its own type.
+type Parts<'a> = HashMap<&'a str, String>;
+
+/// The type of a server, which its element has as an attribute.
+fn kind(attributes: &str) -> Option<&str> {
+    let (_, rest) = attributes.split_once("type=")?;
+    rest.get(1..)?.split(['"', '\'']).next()
 }
 
-impl Parts {
-    fn of(attributes: &str) -> Self {
-        let kind = attributes.split_once("type=").map(|(_, rest)| rest);
-        let quoted = kind.and_then(|rest| rest.get(1..)?.split(['"', '\'']).next());
-        Parts {
-            kind: quoted.unwrap_or_default().to_owned(),
-            ..Parts::default()
-        }
-    }
-
-    fn set(&mut self, name: &str, value: &str) {
-        let value = value.trim();
-        match name {
-            "hostname" => value.clone_into(&mut self.host),
-            "port" => self.port = value.parse().ok(),
-            "socketType" => value.clone_into(&mut self.socket),
-            _ => {}
-        }
-    }
-
-    /// As a server that may be given a token.
-    fn server(&self) -> Option<Server> {
-        let tls = match self.socket.as_str() {
-            "SSL" => Tls::AtOnce,
-            "STARTTLS" => Tls::OnDemand,
-            _ => return None,
-        };
-        let protocol = match self.kind.as_str() {
-            "imap" => Protocol::Imap,
-            "pop3" => Protocol::Pop3,
-            "smtp" => Protocol::Smtp,
-            _ => return None,
-        };
-        Server::new(protocol, tls, &self.host, self.port)
-    }
+/// As a server that may be given a token.
+fn server(parts: &Parts) -> Option<Server> {
+    let part = |name: &str| parts.get(name).map(|part| part.trim());
+    let tls = match part("socketType")? {
+        "SSL" => Tls::AtOnce,
+        "STARTTLS" => Tls::OnDemand,
+        _ => return None,
+    };
+    let protocol = match part("@type")? {
+        "imap" => Protocol::Imap,
+        "pop3" => Protocol::Pop3,
+        "smtp" => Protocol::Smtp,
+        _ => return None,
+    };
+    let port = part("port").and_then(|port| port.parse().ok());
+    Server::new(protocol, tls, part("hostname")?, port)
 }
 
 /// The first of each kind is the one that the domain prefers.
-fn keep(found: &mut Autoconfig, parts: Parts) {
-    let Some(server) = parts.server() else {
+fn keep(found: &mut Autoconfig, parts: &Parts) {
+    let Some(server) = server(parts) else {
         return;
     };
     let place = match server.protocol {
