@@ -6,8 +6,14 @@ use log::Level;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cx, Entropy, Ports, attempt::AttemptId, discovery::Issuers, effect::Effect, output::Output,
-    plain, schedule::Pauses, sign_in::Browser,
+    Cx, Entropy, Ports,
+    attempt::{AttemptId, Waiter},
+    discovery::Issuers,
+    effect::{Effect, Ended},
+    output::Output,
+    plain,
+    schedule::Pauses,
+    sign_in::Browser,
 };
 use crate::{
     config::{Config, Listen},
@@ -149,6 +155,24 @@ impl<'a> Env<'a> {
             command,
             message,
         });
+    }
+
+    /// Answers the clients that have waited for this, if there are any.
+    pub fn settle(
+        &mut self,
+        account: &Arc<str>,
+        what: Ended,
+        waiters: Vec<Waiter>,
+        result: Result<(), Refusal>,
+    ) {
+        if !waiters.is_empty() {
+            self.emit(Effect::Settled {
+                what,
+                waiters,
+                account: account.clone(),
+                result,
+            });
+        }
     }
 
     /// Remembers how the sign-in with this state ended.

@@ -335,14 +335,8 @@ impl Core {
 
     fn settle_savers(&mut self, cx: &mut Cx, result: Result<(), Refusal>) {
         let waiters = std::mem::take(&mut self.commands.waiters);
-        if !waiters.is_empty() {
-            Env::new(cx, &mut self.common).emit(Effect::Settled {
-                what: Ended::Saving,
-                waiters,
-                account: ALL.into(),
-                result,
-            });
-        }
+        let mut env = Env::new(cx, &mut self.common);
+        env.settle(&ALL.into(), Ended::Saving, waiters, result);
     }
 
     fn holds_tokens(&self) -> bool {

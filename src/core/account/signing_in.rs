@@ -153,19 +153,19 @@ impl Account {
     /// What stands for a sign-in where nobody has to sign in is over.
     pub(super) fn settle_refresh(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         let waiters = std::mem::take(&mut self.refresh_waiters);
-        self.settle(env, Ended::SignIn, waiters, result);
+        env.settle(&self.name, Ended::SignIn, waiters, result);
     }
 
     /// The sign-in under way is over.
     fn settle_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         let waiters = std::mem::take(&mut self.sign_in_waiters);
-        self.settle(env, Ended::SignIn, waiters, result);
+        env.settle(&self.name, Ended::SignIn, waiters, result);
     }
 
     /// The ways to sign in are known, or why they aren't.
     pub(super) fn settle_code(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         let waiters = std::mem::take(&mut self.code_waiters);
-        self.settle(env, Ended::Code, waiters, result);
+        env.settle(&self.name, Ended::Code, waiters, result);
     }
 
     /// A client that waited for the sign-in has left.
@@ -505,24 +505,6 @@ impl Account {
         }
         self.settle_code(env, Ok(()));
         self.settle_sign_in(env, result);
-    }
-
-    /// Answers the clients that wait.
-    pub(super) fn settle(
-        &self,
-        env: &mut Env,
-        what: Ended,
-        waiters: Vec<Waiter>,
-        result: Result<(), Refusal>,
-    ) {
-        if !waiters.is_empty() {
-            env.emit(Effect::Settled {
-                what,
-                waiters,
-                account: self.name.clone(),
-                result,
-            });
-        }
     }
 
     /// Remembers how the pending sign-in ended for a browser that comes late.
