@@ -103,7 +103,7 @@ impl<'a> Attempt<'a> {
         token: &Secret,
         goal: Goal,
     ) -> Result<Self, Failure> {
-        let mut connection = Connection::open(&server.host, server.port)?;
+        let mut connection = Connection::open(&server.host, server.port, SESSION_TIMEOUT)?;
         if server.tls == Tls::AtOnce {
             connection.secure(&server.host, config)?;
         }
@@ -155,12 +155,8 @@ pub(super) fn exit(refusal: &MailRefusal) -> Exit {
 }
 
 impl Connection {
-    /// Connects to the first address of `host` that answers.
-    fn open(host: &str, port: u16) -> Result<Self, Failure> {
-        Connection::open_for(host, port, SESSION_TIMEOUT)
-    }
-
-    fn open_for(host: &str, port: u16, time: Duration) -> Result<Self, Failure> {
+    /// Connects to the first address of `host` that answers; all is to be done within this `time`.
+    fn open(host: &str, port: u16, time: Duration) -> Result<Self, Failure> {
         let deadline = Instant::now() + time;
         let mut last = None;
         for address in look_up(host, port)? {
@@ -305,7 +301,7 @@ mod tests {
     fn a_server_that_keeps_silent_is_left_when_the_time_is_over() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let open = || Connection::open_for("127.0.0.1", port, Duration::from_millis(50)).unwrap();
+        let open = || Connection::open("127.0.0.1", port, Duration::from_millis(50)).unwrap();
         let failure = open().receive(&mut [0]).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(told, (Exit::TryLater, "says no more: it takes too long"));
@@ -316,7 +312,7 @@ mod tests {
             (Exit::TryLater, "TLS doesn't come about: it takes too long")
         );
         // Its own time is over before anything is sent.
-        let mut late = Connection::open_for("127.0.0.1", port, Duration::from_millis(1)).unwrap();
+        let mut late = Connection::open("127.0.0.1", port, Duration::from_millis(1)).unwrap();
         let _ = late.receive(&mut [0]);
         let failure = late.send(b"x").unwrap_err();
         assert_eq!(failure.what, "doesn't listen any more: it takes too long");
@@ -324,7 +320,9 @@ mod tests {
 
     #[test]
     fn a_name_that_nobody_has_is_told() {
-        let failure = Connection::open("nobody.invalid", 1).err().unwrap();
+        let failure = Connection::open("nobody.invalid", 1, SESSION_TIMEOUT)
+            .err()
+            .unwrap();
         assert_eq!(failure.exit, Exit::TryLater);
         assert!(failure.what.starts_with("can't be found: "), "{failure}");
     }
