@@ -154,4 +154,5 @@ serving=''
 if [ -e "$dir/events" ]; then
     printf 'What a hook had heard meanwhile: %s\n' "$(tr '\n' ' ' <"$dir/events")"
 fi
-say 'That was all. Now for your own account: README.md'
+say 'That was all. Now for your own account:'
+printf '  %s\n' 'make && sudo make install' 'pizauth setup' 'pizauth show <account>'

@@ -192,25 +192,28 @@ pub enum SignInView {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum SignInStart {
     /// It waits for the user, by at least one of these ways.
-    Open {
-        /// The authorization request's URI, for a browser. It has the state, which is nobody
-        /// else's business.
-        browser_uri: Option<String>,
-        /// A short address on this machine that leads there, if there is one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        short_uri: Option<String>,
-        /// The code to enter.
-        device: Option<DeviceView>,
-        /// Whether the address of the last page, or the code on it, is to be pasted.
-        #[serde(default)]
-        paste: bool,
-    },
+    Open(SignInWays),
     /// The code is being asked for.
     AskingForCode,
     /// The user is back and the code is being exchanged.
     Exchanging,
     /// It has ended.
     Over,
+}
+
+/// How to complete a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInWays {
+    /// The authorization request's URI, for a browser. It has the state, which is secret.
+    pub browser_uri: Option<String>,
+    /// A short address on this machine that leads there, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_uri: Option<String>,
+    /// The code to enter.
+    pub device: Option<DeviceView>,
+    /// Whether the address of the last page, or the code on it, is to be pasted.
+    #[serde(default)]
+    pub paste: bool,
 }
 
 /// What to say of tokens that are this user's, when another one was to sign in.

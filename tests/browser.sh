@@ -75,7 +75,7 @@ browse() {
 
 # The page at $2 must say $3; its screenshots are called $1.
 page() {
-    browse "$2" --virtual-time-budget=2000 --dump-dom >"$dir/page"
+    browse "$2" --virtual-time-budget=9000 --dump-dom >"$dir/page"
     grep -q -e "$3" "$dir/page" || die "$1: the page doesn't say: $3"
     printf '%s: %s\n' "$1" "$3"
     shoot "$1" "$2"

@@ -56,21 +56,46 @@ pub(super) fn help(spec: &Spec) -> String {
     text
 }
 
+/// The commands by what they are for.
+const GROUPS: [(&str, &str); 4] = [
+    ("Start here", "setup auth test"),
+    ("Every day", "show status refresh redirect revoke watch"),
+    (
+        "For programs and scripts",
+        "git-credential tunnel dump restore import",
+    ),
+    (
+        "Administration",
+        "server check info register reload restart shutdown",
+    ),
+];
+
+/// What is shown below them.
+const EXAMPLES: &str = "
+Examples:
+  pizauth setup you@example.com   from your address to a mailbox, step by step
+  pizauth show work               what a mail program runs to get a token
+
+`pizauth <command> --help` says more, and so do pizauth(1) and pizauth.conf(5).
+";
+
 pub(super) fn overview() -> String {
-    let mut text = String::from("usage: pizauth <command>\n\n");
-    for spec in VERBS {
-        let options = if spec.options.is_empty() {
-            ""
-        } else {
-            " [options]"
-        };
-        let line = format!("{}{options}{}", spec.name, operands(spec));
-        text.push_str(&row(&line, 28, spec.summary));
+    let mut text = String::from("usage: pizauth <command>\n");
+    for (title, names) in GROUPS {
+        text.push_str(&format!("\n{title}:\n"));
+        for spec in names
+            .split(' ')
+            .flat_map(|name| VERBS.iter().find(|spec| spec.name == name))
+        {
+            let options = match spec.options {
+                [] => "",
+                _ => " [options]",
+            };
+            let line = format!("{}{options}{}", spec.name, operands(spec));
+            text.push_str(&row(&line, 28, spec.summary));
+        }
     }
-    text.push_str(
-        "\n`pizauth <command> --help` tells more; so do pizauth(1) and pizauth.conf(5).\n",
-    );
-    text
+    text + EXAMPLES
 }
 
 pub(super) fn version() -> String {

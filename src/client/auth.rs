@@ -12,7 +12,7 @@ use wait_timeout::ChildExt;
 use super::patience::Patience;
 use super::{ask, complain, connect, is_terminal, may_colour, print, qr, status, stderr_is_live};
 use super::{redirect, tell};
-use crate::view::{DeviceView, PASTE, SignInStart};
+use crate::view::{PASTE, SignInStart, SignInWays};
 use crate::wire::{self, AuthArgs, Request};
 use crate::{cli::AuthOptions, error::Exit, error::Failure, secret::SecretBytes};
 use crate::{text::sanitize, time::humane};
@@ -30,23 +30,12 @@ const TICK_MILLIS: u16 = 1000;
 /// Signs in. With `listens`, an address may be pasted on stdin meanwhile.
 pub(super) fn run(options: &AuthOptions, listens: bool) -> Result<(), Failure> {
     let is_open = match start(options)? {
-        SignInStart::Open {
-            browser_uri,
-            short_uri,
-            device,
-            paste,
-        } => {
+        SignInStart::Open(ways) => {
             let has_browser = is_terminal() && has_desktop();
-            let addresses = Addresses::new(
-                browser_uri.as_deref(),
-                short_uri.as_deref(),
-                device.as_ref(),
-                paste,
-            );
             let all = options.qr || !has_browser;
-            print(addresses.text(all, options.qr).as_bytes())?;
+            print(text(&ways, all, options.qr).as_bytes())?;
             if options.open || has_browser && !options.no_wait {
-                open(addresses.here);
+                open(here(&ways));
             }
             true
         }
@@ -78,81 +67,61 @@ fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
     Ok(start)
 }
 
-/// Where to sign in.
-struct Addresses<'a> {
-    browser: Option<&'a str>,
-    /// The same for a browser on this machine.
-    short: Option<&'a str>,
-    device: Option<&'a DeviceView>,
-    /// Whether what the browser ends with is to be pasted.
-    paste: bool,
-    /// The one to open in a browser on this machine.
-    here: &'a str,
-    /// The one to open on a phone.
-    elsewhere: &'a str,
+/// The address to open in a browser on this machine.
+fn here(ways: &SignInWays) -> &str {
+    let browser = ways.short_uri.as_ref().or(ways.browser_uri.as_ref());
+    browser.map_or_else(|| elsewhere(ways), String::as_str)
 }
 
-impl<'a> Addresses<'a> {
-    fn new(
-        browser: Option<&'a str>,
-        short: Option<&'a str>,
-        device: Option<&'a DeviceView>,
-        paste: bool,
-    ) -> Self {
-        let code = device.map(|device| {
-            let complete = device.verification_uri_complete.as_deref();
-            complete.unwrap_or(&device.verification_uri)
-        });
-        Addresses {
-            browser,
-            short,
-            device,
-            paste,
-            here: short.or(browser).or(code).unwrap_or_default(),
-            elsewhere: code.or(browser).unwrap_or_default(),
-        }
-    }
+/// The one to open on a phone.
+fn elsewhere(ways: &SignInWays) -> &str {
+    let code = ways.device.as_ref().map(|device| {
+        let complete = device.verification_uri_complete.as_ref();
+        complete.unwrap_or(&device.verification_uri)
+    });
+    code.or(ways.browser_uri.as_ref())
+        .map_or("", String::as_str)
+}
 
-    /// Every way to complete the sign-in; a browser elsewhere is one only if it is `all`.
-    fn text(&self, all: bool, with_qr: bool) -> String {
-        let mut text = String::new();
-        if let Some(uri) = self.browser {
-            let (uri, here) = (line(uri), line(self.here));
-            text.push_str(&match self.paste {
-                true => format!("Sign in with a browser; {PASTE}:\n  {uri}\n"),
-                false => format!("Sign in with a browser on this machine:\n  {here}\n"),
-            });
-            if all && !self.paste {
-                let there = match self.short {
-                    Some(_) => format!(", open\n  {uri}\nand"),
-                    None => ",".into(),
-                };
-                text.push_str(&format!(
-                    "If it runs elsewhere{there} paste the address that it ends at here while this \
-                     waits, or into `pizauth redirect`.\n"
-                ));
-            }
-        }
-        if let Some(device) = self.device {
+/// Every way to complete the sign-in; a browser elsewhere is one only if it is `all`.
+fn text(ways: &SignInWays, all: bool, with_qr: bool) -> String {
+    let mut text = String::new();
+    if let Some(uri) = &ways.browser_uri {
+        let (uri, here) = (line(uri), line(here(ways)));
+        text.push_str(&match ways.paste {
+            true => format!("Sign in with a browser; {PASTE}:\n  {uri}\n"),
+            false => format!("Sign in with a browser on this machine:\n  {here}\n"),
+        });
+        if all && !ways.paste {
+            let there = match ways.short_uri {
+                Some(_) => format!(", open\n  {uri}\nand"),
+                None => ",".into(),
+            };
             text.push_str(&format!(
-                "{} on any device: open\n  {}\nand enter the code\n  {}\n",
-                match self.browser {
-                    Some(_) => "Or",
-                    None => "Sign in",
-                },
-                line(&device.verification_uri),
-                line(&device.user_code)
+                "If it runs elsewhere{there} paste the address that it ends at here while this \
+                 waits, or into `pizauth redirect`.\n"
             ));
         }
-        if with_qr {
-            let coloured = may_colour();
-            text.push_str(&match qr::draw(self.elsewhere, coloured) {
-                Some((drawn, side)) => missing_room(side).unwrap_or(drawn),
-                None => "(the address is too long for a QR code)\n".into(),
-            });
-        }
-        text
     }
+    if let Some(device) = &ways.device {
+        text.push_str(&format!(
+            "{} on any device: open\n  {}\nand enter the code\n  {}\n",
+            match ways.browser_uri {
+                Some(_) => "Or",
+                None => "Sign in",
+            },
+            line(&device.verification_uri),
+            line(&device.user_code)
+        ));
+    }
+    if with_qr {
+        let coloured = may_colour();
+        text.push_str(&match qr::draw(elsewhere(ways), coloured) {
+            Some((drawn, side)) => missing_room(side).unwrap_or(drawn),
+            None => "(the address is too long for a QR code)\n".into(),
+        });
+    }
+    text
 }
 
 /// What to do if the terminal, if stdout is one, is too small for a QR code of so many modules.

@@ -14,7 +14,12 @@ use self::bench::{
     tokens,
 };
 use super::{AttemptId, Waiter, dump::Dump, schedule::MIN_REQUEST_GAP};
-use crate::{config::parse, oauth::token::Outcome, time::Instant, view::SignInStart};
+use crate::{
+    config::parse,
+    oauth::token::Outcome,
+    time::Instant,
+    view::{SignInStart, SignInWays},
+};
 
 /// One account, all hooks but the probe.
 fn one() -> Bench {
@@ -322,7 +327,7 @@ fn the_latest_reason_counts() {
     bench.effects();
     bench.outcome("work", &tokens(2, 3600));
     let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, Waiter(9)));
-    let Some(Ok(SignInStart::Open { browser_uri, .. })) = start else {
+    let Some(Ok(SignInStart::Open(SignInWays { browser_uri, .. }))) = start else {
         panic!("{start:?}");
     };
     bench.state = bench::state_of(&browser_uri.expect("an address"));

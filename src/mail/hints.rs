@@ -113,6 +113,14 @@ fn refused(
     hints.extend(clocks(case));
     hints.extend(other_user(case));
     hints.extend(scope(case, challenge));
+    if text.contains("5.7.30") {
+        hints.push(
+            "the server takes no passwords for sending any more, and took this for one: is the scope \
+             https://outlook.office.com/SMTP.Send among those of the token? The administrator can \
+             say whether \"Authenticated SMTP\" is allowed with OAuth2"
+                .into(),
+        );
+    }
     if text.contains("SmtpClientAuthentication is disabled") {
         hints.push(
             "sending with a password or token is switched off for this mailbox or organisation: the \
@@ -311,6 +319,7 @@ mod tests {
                 }),
             )
         };
+        let basic = "550 5.7.30 Basic authentication is not supported for Client Submission.";
         let disabled = "535 5.7.139 SmtpClientAuthentication is disabled for the Tenant.";
         let (imap, smtp) = ("imaps://m.example", "smtp://smtp.office365.com");
         let late = "220 m.example ready at Sun, 22 Nov 2026 05:10:00 +0000";
@@ -361,6 +370,13 @@ mod tests {
                 "",
                 nobody,
                 "the server wants the scope mail, and the token has none that is known",
+            ),
+            (
+                smtp,
+                &refusal(basic, None),
+                "",
+                microsoft(&["https://outlook.office365.com/SMTP.Send"]),
+                "the server takes no passwords for sending any more",
             ),
             (
                 smtp,

@@ -23,7 +23,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{self, Happening, SignInStart},
+    view::{self, Happening, SignInStart, SignInWays},
 };
 
 impl Account {
@@ -110,12 +110,12 @@ impl Account {
                 self.code_waiters.push(waiter);
                 SignInStart::AskingForCode
             }
-            SignIn::Pending(pending) => SignInStart::Open {
+            SignIn::Pending(pending) => SignInStart::Open(SignInWays {
                 browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
                 short_uri: (pending.browser.as_ref()).and_then(|it| env.common.short_uri(it)),
                 device: pending.device.view(env.now),
                 paste,
-            },
+            }),
         })
     }
 

@@ -15,7 +15,7 @@ use crate::{
     },
     form::Form,
     time::Instant,
-    view::SignInStart,
+    view::{SignInStart, SignInWays},
 };
 
 /// How many wait at once: more only take longer.
@@ -244,11 +244,11 @@ impl World {
                 must(asking, Invariant::SignIn, "no code is asked for")?;
                 shadow.code_watchers.push(waiter);
             }
-            Some(Ok(SignInStart::Open {
+            Some(Ok(SignInStart::Open(SignInWays {
                 browser_uri,
                 device,
                 ..
-            })) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
+            }))) => self.asked(account, browser_uri.as_deref(), device.as_ref())?,
         }
         self.look(Doing::Other)
     }

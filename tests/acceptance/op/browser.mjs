@@ -94,6 +94,10 @@ try {
         console.log(sentTo);
     } else {
         await walk(page);
+        // The page shows the outcome by itself.
+        while ((await page.title()).includes('still being authorised')) {
+            await page.waitForNavigation({ waitUntil: 'load' });
+        }
         if (options.shot) await page.screenshot({ path: options.shot });
         console.log(await page.innerText('body'));
     }
