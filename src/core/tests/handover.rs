@@ -148,6 +148,15 @@ fn a_token_file_that_has_moved_is_removed_where_it_was() {
 }
 
 #[test]
+fn what_has_expired_leaves_its_file_while_a_restart_waits() {
+    let mut bench = bench();
+    bench.feed(|core, _| core.hold());
+    let gone = ["home", "work"].map(|name| format!("no token file {name} /old/{name}"));
+    assert_eq!(bench.deadline(), (3600, gone.into()));
+    assert_eq!(bench.core.poll_timeout(), None);
+}
+
+#[test]
 fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     let config = || of(&["club", "home", "work"], "a.example", "/old/");
     let (mut next, _) = succeeded(config());
