@@ -325,9 +325,11 @@ fn a_token_file_takes_no_other_files_place() {
             "home/.local/state/pizauth/tokens.age",
             "the saved state",
         ),
+        ("real/token", "home/mine.age", "the saved state"),
     ] {
         fs::create_dir_all(daemon.path("run/pizauth")).unwrap();
-        daemon.write_config(&(account("a", first) + &account("b", second)));
+        let state = "state = \"age:~/mine.age\";\n".to_owned();
+        daemon.write_config(&(state + &account("a", first) + &account("b", second)));
         for command in [&["check"][..], &["server", "-d"]] {
             let refused = daemon.run(command);
             assert!(refused.status != 0, "{second}: {refused:?}");

@@ -200,12 +200,11 @@ impl Core {
             }
             self.tick_issuers(cx);
         } else {
-            let due = |it: &&Arc<str>| {
-                let account = self.accounts.get(*it);
-                let due = account.and_then(|account| account.token_file_due());
-                due.is_some_and(|at| at <= cx.now.instant)
-            };
-            let due: Vec<_> = self.accounts.keys().filter(due).cloned().collect();
+            let now = cx.now.instant;
+            let due =
+                |(_, it): &(_, &Box<Account>)| it.token_file_due().is_some_and(|at| at <= now);
+            let due = self.accounts.iter().filter(due);
+            let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
             for name in due {
                 self.transit(cx, &name, |_, _| ());
             }

@@ -10,7 +10,8 @@ use super::error::other;
 use super::runtime_files::{FileId, id_of};
 use crate::{config::Config, error::Failure, paths};
 
-/// What the scripts in examples/persistence save to, below the user's directory for state.
+/// What the scripts in examples/persistence save to, below the user's directory for state, unless
+/// they are told another place.
 const SAVED: [&str; 3] = ["tokens.age", "tokens.cred", "tokens.gpg"];
 
 /// What two paths have in common that name the same file.
@@ -79,18 +80,17 @@ fn others(config: &Config, config_file: &Path) -> Vec<(PathBuf, &'static str)> {
     let sockets = sockets.filter_map(|socket| paths::expand(&socket.path));
     others.extend(sockets.map(|path| (path, "a restricted socket")));
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-    if let Some(state) = env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(home)
-    {
-        for name in SAVED {
-            let path = state.join("pizauth").join(name);
-            others.push((
-                path.with_file_name(format!("{name}.new")),
-                "the saved state",
-            ));
-            others.push((path, "the saved state"));
-        }
+    let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.or_else(home).unwrap_or_default().join("pizauth");
+    let commands = [&config.state_save_cmd, &config.state_load_cmd];
+    let words = commands.into_iter().flatten();
+    let words = words.flat_map(|command| command.split(|c: char| " \n'\"<>;|&()".contains(c)));
+    let named = words.filter(|word| word.starts_with('/') || word.starts_with("~/"));
+    let saved = SAVED.map(|name| state.join(name)).into_iter();
+    for path in saved.chain(named.filter_map(paths::expand)) {
+        let mut new = path.clone().into_os_string();
+        new.push(".new");
+        others.extend([path, new.into()].map(|path| (path, "the saved state")));
     }
     others
 }
@@ -160,8 +160,17 @@ mod tests {
             ("real/token", "real/hard", Some("the configuration")),
             ("real/token", "link/soft", Some("the configuration")),
             ("real/token", "link/socket", Some("a restricted socket")),
+            ("real/token", "link/saved", Some("the saved state")),
+            ("real/token", "link/own.new", Some("the saved state")),
+            ("real/token", "link/loaded", Some("the saved state")),
         ] {
-            let text = account("a", a) + &account("b", b) + &socket;
+            let real = dir.path().join("real");
+            let real = real.display();
+            let commands = format!(
+                "state_save_cmd = \"x.sh save {real}/own && tee {real}/x >{real}/saved\";\n\
+                 state_load_cmd = \"cat <'{real}/loaded'\";\n"
+            );
+            let text = commands + &account("a", a) + &account("b", b) + &socket;
             let config = crate::config::parse("x", &text).unwrap();
             let refused = check(&config, &at("real/config"));
             let found = refused.err().map(|failure| failure.what);
