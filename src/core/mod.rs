@@ -201,9 +201,9 @@ impl Core {
             self.tick_issuers(cx);
         } else {
             let now = cx.now.instant;
-            let due =
-                |(_, it): &(_, &Box<Account>)| it.token_file_due().is_some_and(|at| at <= now);
-            let due = self.accounts.iter().filter(due);
+            let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+            let due = self.accounts.iter();
+            let due = due.filter(|(_, account)| is_due(account.token_file_due()));
             let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
             for name in due {
                 self.transit(cx, &name, |_, _| ());
