@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::replies::{failure, json};
-use super::sign_in::{self, Answered, FinalReply};
+use super::replies::{being_completed, failure, json};
+use super::sign_in::{self, Answered, Later};
 use super::{life::LifeRequest, show, state::Holder, verbs};
 use crate::control::{self, Answer, Handler};
 use crate::core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter};
@@ -27,8 +27,8 @@ const CROWDED: &str = "too many clients are waiting";
 pub struct Clients {
     holder: Arc<Holder>,
     waiting: HashMap<ConnId, Asking>,
-    /// Those that wait for an end, for whose, and what they hear if it doesn't come.
-    later: HashMap<ConnId, (Option<String>, FinalReply)>,
+    /// Those that wait for an end.
+    later: HashMap<ConnId, Later>,
 }
 
 /// What a client that waits wants.
@@ -50,12 +50,9 @@ impl Clients {
     fn answered(&mut self, id: ConnId, answered: Answered) -> Answer {
         match answered {
             Answered::Now(reply) => Answer::Reply(reply),
-            Answered::Later {
-                limit,
-                account,
-                final_reply,
-            } => {
-                self.later.insert(id, (account, final_reply));
+            Answered::Later(later) => {
+                let limit = later.limit;
+                self.later.insert(id, later);
                 Answer::Wait(limit)
             }
         }
@@ -141,10 +138,17 @@ impl Handler for Clients {
         let later = ours.then(|| self.later.remove(&id)).flatten();
         match later {
             // It asks the successor again.
-            Some((_, FinalReply::Job)) if why == Unparked::Draining => return restarting(),
-            Some((account, final_reply)) => {
-                self.forget(id, account.as_deref());
-                return final_reply.reply(&self.holder.engine);
+            Some(Later { account: None, .. }) if why == Unparked::Draining => return restarting(),
+            Some(later) => {
+                let account = later.account.as_deref();
+                self.forget(id, account);
+                return later.in_vain.unwrap_or_else(|| {
+                    let engine = &self.holder.engine;
+                    being_completed(engine.with(|core, _| {
+                        let trouble = core.exchange_trouble(account.unwrap_or_default());
+                        trouble.cloned()
+                    }))
+                });
             }
             None => {}
         }
@@ -172,8 +176,8 @@ impl Handler for Clients {
     }
 
     fn left(&mut self, id: ConnId) {
-        if let Some((account, _)) = self.later.remove(&id) {
-            self.forget(id, account.as_deref());
+        if let Some(later) = self.later.remove(&id) {
+            self.forget(id, later.account.as_deref());
         }
         if let Some(asking) = self.waiting.remove(&id) {
             self.forget(id, Some(&asking.account));

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     engine::Engine,
-    replies::{being_completed, failure, json, no_account, refused},
+    replies::{failure, json, no_account, refused},
 };
 use crate::core::{CallbackAnswer, Ended, SignInWait, Waiter};
 use crate::error::{Exit, Failure};
@@ -38,59 +38,37 @@ pub enum Answered {
     /// This, now.
     Now(Reply),
     /// What [`settled`] or a job says, once it is called.
-    Later {
-        /// In so long at most.
-        limit: Duration,
-        /// The account whose end it waits for.
-        account: Option<String>,
-        /// What it hears if nothing else comes.
-        final_reply: FinalReply,
-    },
+    Later(Later),
 }
 
-/// What a client hears that has waited in vain.
-pub enum FinalReply {
-    /// This.
-    These(Reply),
-    /// Why the code of this account couldn't be exchanged yet.
-    Completing(String),
-    /// That a job takes too long.
-    Job,
-}
-
-impl FinalReply {
-    /// The reply.
-    pub fn reply(self, engine: &Arc<Engine>) -> Reply {
-        match self {
-            FinalReply::These(reply) => reply,
-            FinalReply::Completing(account) => {
-                let trouble = engine.with(|core, _| core.exchange_trouble(&account).cloned());
-                being_completed(trouble)
-            }
-            FinalReply::Job => failure(
-                Exit::TryLater,
-                "it takes too long; the log says what it does",
-            ),
-        }
-    }
+/// What a client waits for.
+pub struct Later {
+    /// For so long at most.
+    pub limit: Duration,
+    /// The account whose end it is; none for a job.
+    pub account: Option<String>,
+    /// What the client hears that has waited in vain; if nothing, why the account's code couldn't be
+    /// exchanged yet.
+    pub in_vain: Option<Reply>,
 }
 
 impl Answered {
     /// The reply of a job that has begun.
     pub fn by_job() -> Self {
-        Answered::Later {
+        let late = "it takes too long; the log says what it does";
+        Answered::Later(Later {
             limit: JOB_WAIT,
             account: None,
-            final_reply: FinalReply::Job,
-        }
+            in_vain: Some(failure(Exit::TryLater, late)),
+        })
     }
 
-    fn later(limit: Duration, account: &str, final_reply: FinalReply) -> Self {
-        Answered::Later {
+    fn later(limit: Duration, account: &str, in_vain: Option<Reply>) -> Self {
+        Answered::Later(Later {
             limit,
             account: Some(account.to_owned()),
-            final_reply,
-        }
+            in_vain,
+        })
     }
 }
 
@@ -137,11 +115,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
         }
     };
     match answer {
-        CallbackAnswer::Wait { account } => Answered::later(
-            EXCHANGE_WAIT,
-            &account,
-            FinalReply::Completing(account.to_string()),
-        ),
+        CallbackAnswer::Wait { account } => Answered::later(EXCHANGE_WAIT, &account, None),
         CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
         CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherProvider { account } => {
@@ -206,7 +180,7 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
     match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, waiter)) {
         None => no_account(account).into(),
         Some(Ok(start @ SignInStart::AskingForCode)) => {
-            Answered::later(CODE_WAIT, account, FinalReply::These(json(&start)))
+            Answered::later(CODE_WAIT, account, Some(json(&start)))
         }
         Some(Ok(start)) => json(&start).into(),
         Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
@@ -225,8 +199,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> Answered {
         Some(Ok(())) => {
             let what = format!("{account}: no refresh has proved the token yet");
             let late = Failure::new(Exit::TryLater, what).hint("`pizauth status` says how it goes");
-            let final_reply = FinalReply::These(Reply::Failure(late));
-            Answered::later(EXCHANGE_WAIT, &account, final_reply)
+            Answered::later(EXCHANGE_WAIT, &account, Some(Reply::Failure(late)))
         }
         Some(Err(refusal)) => {
             refused(Exit::Other, &format!("{account}: not imported"), refusal).into()
@@ -240,8 +213,8 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Answ
     match engine.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
         None => no_account(account).into(),
         Some(Ok(SignInWait::Yes)) => {
-            let final_reply = Reply::text(wire::STILL_PENDING.into());
-            Answered::later(SIGN_IN_WAIT, account, FinalReply::These(final_reply))
+            let pending = Reply::text(wire::STILL_PENDING.into());
+            Answered::later(SIGN_IN_WAIT, account, Some(pending))
         }
         Some(Ok(SignInWait::No)) => signed_in(account, &Ok(())).into(),
         Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
@@ -260,8 +233,8 @@ pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> Answered {
         Some(false) => Reply::done().into(),
         Some(true) => {
             let note = "the provider hasn't answered yet; the server goes on asking it\n";
-            let final_reply = FinalReply::These(Reply::text(note.into()));
-            Answered::later(REVOCATION_WAIT, &args.account, final_reply)
+            let note = Some(Reply::text(note.into()));
+            Answered::later(REVOCATION_WAIT, &args.account, note)
         }
     }
 }
