@@ -75,8 +75,8 @@ struct State {
     losses: u32,
     /// The line on which the monitor tells of runners, unless it is gone.
     events: Option<Line<(), MonitorEvent>>,
-    /// Ends that no runner will tell of.
-    lost: Vec<(HookReport, JobOwner)>,
+    /// Jobs that have ended, which the core isn't told of yet.
+    ended: Vec<(HookReport, JobOwner)>,
 }
 
 /// A line to a runner.
@@ -395,13 +395,18 @@ impl State {
     fn enqueue(&mut self, job: HookJob, owner: JobOwner) {
         let id = job.id;
         if self.runner.is_none() && self.events.is_none() {
-            return self.lost.push((HookReport::silent(id, no_runner()), owner));
+            return self.end(id, no_runner(), owner);
         }
         if let Err(owner) = self.queues.enqueue(job, owner) {
             let end = HookEnd::NotStarted("too many are waiting".into());
-            self.lost.push((HookReport::silent(id, end), owner));
+            self.end(id, end, owner);
         }
         self.begin_waiting();
+    }
+
+    /// An end that no runner will tell of.
+    fn end(&mut self, id: u64, end: HookEnd, owner: JobOwner) {
+        self.ended.push((HookReport::silent(id, end), owner));
     }
 
     /// Whichever runner has the job ends it; to the others its number means nothing.
@@ -429,43 +434,38 @@ impl State {
                 let end = HookEnd::NotStarted(error.to_string());
                 let owner = self.queues.ended(id);
                 let report = HookReport::silent(id, end);
-                self.lost.extend(owner.map(|owner| (report, owner)));
+                self.ended.extend(owner.map(|owner| (report, owner)));
             }
         }
     }
 
     /// Writes and reads what can be without waiting; returns the jobs that have ended.
     fn exchange(&mut self) -> Vec<(HookReport, JobOwner)> {
-        let mut ended = Vec::new();
         if let Some(runner) = self.runner.take() {
-            self.runner = self.hear(runner, &mut ended);
+            self.runner = self.hear(runner);
         }
         for runner in std::mem::take(&mut self.retiring) {
-            let runner = self.hear(runner, &mut ended);
+            let runner = self.hear(runner);
             // Its line's end is its own.
             let busy = runner.filter(|runner| self.queues.has_jobs_of(runner.process));
             self.retiring.extend(busy);
         }
-        self.hear_monitor(&mut ended);
+        self.hear_monitor();
         if self.runner.is_none() && self.events.is_none() {
-            let jobs = self.queues.give_up().into_iter();
-            ended.extend(jobs.map(|(id, owner)| (HookReport::silent(id, no_runner()), owner)));
+            for (id, owner) in self.queues.give_up() {
+                self.end(id, no_runner(), owner);
+            }
         }
         self.begin_waiting();
         if let Some(runner) = &mut self.runner {
             // An error shows again at the next turn's read, which the line's end brings about.
             let _ = runner.line.flush();
         }
-        ended.append(&mut self.lost);
-        ended
+        std::mem::take(&mut self.ended)
     }
 
     /// Returns the runner unless it is gone; what it has said before still counts.
-    fn hear(
-        &mut self,
-        mut runner: Runner,
-        ended: &mut Vec<(HookReport, JobOwner)>,
-    ) -> Option<Runner> {
+    fn hear(&mut self, mut runner: Runner) -> Option<Runner> {
         let flushed = runner.line.flush();
         loop {
             match runner.line.try_recv() {
@@ -473,7 +473,7 @@ impl State {
                     HookEvent::Begun(id) => self.queues.begun(id),
                     HookEvent::Ended(report) => {
                         let owner = self.queues.ended(report.id);
-                        ended.extend(owner.map(|owner| (report, owner)));
+                        self.ended.extend(owner.map(|owner| (report, owner)));
                     }
                 },
                 Ok(Next::Nothing) if flushed.is_ok() => return Some(runner),
@@ -484,21 +484,22 @@ impl State {
                 }
             }
         }
-        self.lose(&runner, ended);
+        self.lose(&runner);
         None
     }
 
-    fn lose(&mut self, runner: &Runner, ended: &mut Vec<(HookReport, JobOwner)>) {
+    fn lose(&mut self, runner: &Runner) {
         self.losses = self.losses.saturating_add(1);
         if self.events.is_some() {
             log::error!("the hook runner was killed; another one takes its place");
         }
-        let lost = self.queues.lose(runner.process).into_iter();
-        ended.extend(lost.map(|(id, owner)| (HookReport::silent(id, HookEnd::Lost), owner)));
+        for (id, owner) in self.queues.lose(runner.process) {
+            self.end(id, HookEnd::Lost, owner);
+        }
     }
 
     /// Hears of a new runner, or of the monitor's end.
-    fn hear_monitor(&mut self, ended: &mut Vec<(HookReport, JobOwner)>) {
+    fn hear_monitor(&mut self) {
         while let Some(events) = &mut self.events {
             match events.try_recv() {
                 Ok(Next::Message(Message { body, mut fds })) => {
@@ -508,8 +509,8 @@ impl State {
                     };
                     // Its end, and what it said before, may not have been heard yet.
                     if let Some(before) = self.runner.take() {
-                        if let Some(before) = self.hear(before, ended) {
-                            self.lose(&before, ended);
+                        if let Some(before) = self.hear(before) {
+                            self.lose(&before);
                         }
                     }
                     let line = HookLine::new(fd.into());
