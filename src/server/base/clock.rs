@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::poll::PollTimeout;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::time::{Instant, Now, Wall};
@@ -28,6 +29,11 @@ pub fn now() -> Now {
 /// How long it is from now to `at`; zero when it has passed.
 pub fn until(at: Instant) -> Duration {
     at.since(now().instant)
+}
+
+/// So long as poll(2) has it, rounded up, so that nothing is woken a moment too early.
+pub fn poll_timeout(left: Duration) -> PollTimeout {
+    PollTimeout::try_from(left.saturating_add(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX)
 }
 
 /// A clock's reading; the two clocks used here exist wherever this compiles.

@@ -9,6 +9,8 @@ use std::{cell::Cell, fs::File};
 
 use nix::poll::PollTimeout;
 
+use crate::server::base::clock;
+
 /// How long a change is left alone before it is looked at: who removes a directory file by file
 /// must not find a new file in it.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -59,11 +61,7 @@ impl SocketWatch {
         let Some(due) = self.due else {
             return timeout;
         };
-        // A millisecond more than is left, so that it isn't woken too early.
-        let left = due
-            .saturating_duration_since(Instant::now())
-            .saturating_add(Duration::from_millis(1));
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let left = clock::poll_timeout(due.saturating_duration_since(Instant::now()));
         // As poll(2) has them: a negative one is none.
         let (others, ours) = (i32::from(timeout), i32::from(left));
         match others < 0 || ours < others {

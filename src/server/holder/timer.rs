@@ -134,10 +134,7 @@ mod sys {
         pub fn timeout(&self) -> PollTimeout {
             match self.armed {
                 None => PollTimeout::NONE,
-                Some(at) => {
-                    let span = clock::until(at).saturating_add(Duration::from_millis(1));
-                    PollTimeout::try_from(span.min(MAX_NAP)).unwrap_or(PollTimeout::MAX)
-                }
+                Some(at) => clock::poll_timeout(clock::until(at).min(MAX_NAP)),
             }
         }
     }

@@ -12,9 +12,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 pub use self::orphans::adopt as adopt_orphans;
-use super::timeout;
 use crate::server::base::{
-    error::other, fork::fork_child, handlers, limits, pipe::PipeReader, signals,
+    clock, error::other, fork::fork_child, handlers, limits, pipe::PipeReader, signals,
 };
 use crate::server::ipc::helper_messages::{HelperContext, HelperKind, ReplyLine};
 use crate::server::ipc::monitor_messages::{MonitorEvent, StartOptions};
@@ -254,7 +253,7 @@ impl Children {
                 return;
             }
             let mut fds = [PollFd::new(self.ended.fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout(left)) {
+            match poll(&mut fds, clock::poll_timeout(left)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return,
             }

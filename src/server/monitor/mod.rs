@@ -169,7 +169,7 @@ impl Monitor {
     fn wait(&self, now: Instant) -> io::Result<()> {
         let pause = match self.children.next_deadline() {
             None => PollTimeout::NONE,
-            Some(at) => timeout(at.saturating_duration_since(now)),
+            Some(at) => clock::poll_timeout(at.saturating_duration_since(now)),
         };
         let mut fds = [
             PollFd::new(self.lines.requests.as_fd(), PollFlags::POLLIN),
@@ -300,12 +300,6 @@ fn execute(words: &[CString]) -> io::Error {
         Some(Err(errno)) => errno.into(),
         _ => io::Error::other("there is no program"),
     }
-}
-
-/// As poll(2) has it; rounded up, so that nothing is done a moment too early.
-fn timeout(pause: Duration) -> PollTimeout {
-    let pause = pause.saturating_add(Duration::from_millis(1));
-    PollTimeout::try_from(pause).unwrap_or(PollTimeout::MAX)
 }
 
 fn as_fds(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {

@@ -18,7 +18,7 @@ use std::{
         },
     },
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::{
@@ -31,7 +31,7 @@ use nix::{
 
 use crate::server::{
     base::{
-        activation, log,
+        activation, clock, log,
         pipe::{PipeReader, pipe},
         signals::{self, Children},
     },
@@ -151,10 +151,7 @@ impl Runner {
         fds.extend(pipes.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         let deadline = self.running.iter().filter_map(|hook| hook.deadline).min();
         let timeout = deadline.map_or(PollTimeout::NONE, |at| {
-            // Rounded up, so that it isn't woken a moment too early.
-            let left = at.saturating_duration_since(Instant::now());
-            let left = left.saturating_add(Duration::from_millis(1));
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            clock::poll_timeout(at.saturating_duration_since(Instant::now()))
         });
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => Ok(()),
@@ -364,6 +361,8 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::server::ipc::hook_messages::HookKind;
 
