@@ -8,6 +8,7 @@
 
 pub mod error;
 pub mod form;
+pub mod hook;
 pub mod lock;
 pub mod secret;
 #[allow(clippy::arithmetic_side_effects)]

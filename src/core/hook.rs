@@ -1,5 +1,7 @@
 //! What the end of a hook means.
 
+use crate::hook::HookEnd;
+
 /// What a hook is run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookPurpose {
@@ -12,23 +14,6 @@ pub enum HookPurpose {
     /// For what it prints or keeps, which the core waits for: `client_secret_cmd`, `token_cmd`,
     /// `state_load_cmd`, `state_save_cmd`.
     Answer,
-}
-
-/// How a hook ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookStatus<'a> {
-    /// By itself, with this status.
-    Exit(i32),
-    /// The server ended it: nothing needs it any more.
-    Stopped,
-    /// By this signal.
-    Signal(i32),
-    /// It was killed at its deadline.
-    TimedOut,
-    /// It couldn't be started, for this reason.
-    NotStarted(&'a str),
-    /// The process that ran it has gone, and nothing is known of it.
-    Lost,
 }
 
 /// What follows from a hook's end.
@@ -44,20 +29,20 @@ pub struct HookConclusion {
 }
 
 /// Draws the conclusions from the end of a hook.
-pub fn conclude(purpose: HookPurpose, end: HookStatus) -> HookConclusion {
+pub fn conclude(purpose: HookPurpose, end: &HookEnd) -> HookConclusion {
     let trouble = match end {
-        HookStatus::Exit(0) | HookStatus::Stopped => None,
-        HookStatus::Exit(status) => Some(format!("exited with status {status}")),
-        HookStatus::Signal(signal) => Some(format!("was ended by signal {signal}")),
-        HookStatus::TimedOut => Some("took too long and was killed".into()),
-        HookStatus::NotStarted(why) => Some(format!("couldn't be started: {why}")),
-        HookStatus::Lost => Some("was lost with the hook runner, which was killed".into()),
+        HookEnd::Exit(0) | HookEnd::Ended => None,
+        HookEnd::Exit(status) => Some(format!("exited with status {status}")),
+        HookEnd::Signal(signal) => Some(format!("was ended by signal {signal}")),
+        HookEnd::TimedOut => Some("took too long and was killed".into()),
+        HookEnd::NotStarted(why) => Some(format!("couldn't be started: {why}")),
+        HookEnd::Lost => Some("was lost with the hook runner, which was killed".into()),
     };
     let is_usual = match purpose {
         HookPurpose::Action => false,
         // One that waits for a click until the next one is due has done its work.
-        HookPurpose::Reminder => end == HookStatus::TimedOut,
-        HookPurpose::Probe => matches!(end, HookStatus::Exit(_)),
+        HookPurpose::Reminder => *end == HookEnd::TimedOut,
+        HookPurpose::Probe => matches!(end, HookEnd::Exit(_)),
         HookPurpose::Answer => true,
     };
     HookConclusion {
@@ -65,14 +50,14 @@ pub fn conclude(purpose: HookPurpose, end: HookStatus) -> HookConclusion {
         trouble,
         transient: matches!(
             end,
-            HookStatus::Exit(0) | HookStatus::Lost | HookStatus::NotStarted(_)
+            HookEnd::Exit(0) | HookEnd::Lost | HookEnd::NotStarted(_)
         ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HookPurpose::*, HookStatus::*, *};
+    use super::{HookEnd::*, HookPurpose::*, *};
 
     #[test]
     fn every_end_of_every_hook() {
@@ -93,7 +78,7 @@ mod tests {
                 [true, true, false, false],
                 false,
             ),
-            (Stopped, None, [false, false, false, false], false),
+            (Ended, None, [false, false, false, false], false),
             (
                 Signal(9),
                 Some("was ended by signal 9"),
@@ -102,7 +87,7 @@ mod tests {
             ),
             (TimedOut, Some(killed), [true, false, true, false], false),
             (
-                NotStarted("no shell"),
+                NotStarted("no shell".into()),
                 Some("couldn't be started: no shell"),
                 [true, true, true, false],
                 true,
@@ -120,7 +105,7 @@ mod tests {
                     logs,
                     transient,
                 };
-                assert_eq!(conclude(purpose, end), expected, "{purpose:?} {end:?}");
+                assert_eq!(conclude(purpose, &end), expected, "{purpose:?} {end:?}");
             }
         }
     }

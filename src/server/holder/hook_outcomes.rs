@@ -14,7 +14,7 @@ use super::{
     hook_queue::{JobOwner, Output},
 };
 use crate::{
-    core::hook::{self, HookPurpose, HookStatus},
+    core::hook::{self, HookPurpose},
     lock::Lock,
     oauth::command::CommandFailure,
     secret::Secret,
@@ -59,18 +59,6 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
     }
 }
 
-/// How it ended, in the core's terms.
-fn in_core_terms(end: &HookEnd) -> HookStatus<'_> {
-    match end {
-        HookEnd::Exit(status) => HookStatus::Exit(*status),
-        HookEnd::Ended => HookStatus::Stopped,
-        HookEnd::Signal(signal) => HookStatus::Signal(*signal),
-        HookEnd::TimedOut => HookStatus::TimedOut,
-        HookEnd::NotStarted(why) => HookStatus::NotStarted(why),
-        HookEnd::Lost => HookStatus::Lost,
-    }
-}
-
 fn purpose_of(kind: HookKind) -> HookPurpose {
     match kind {
         HookKind::Notify => HookPurpose::Reminder,
@@ -89,7 +77,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     } else {
         format!(": {stderr}")
     };
-    let conclusion = hook::conclude(purpose_of(kind), in_core_terms(&report.end));
+    let conclusion = hook::conclude(purpose_of(kind), &report.end);
     let trouble = conclusion
         .trouble
         .map(|how| format!("{option} {how}{said}"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{capability::Capability, line::Line};
+pub use crate::hook::HookEnd;
 
 /// The variables that commands are told something by. Others mean something to shells and programs,
 /// pizauth itself among them.
@@ -145,23 +146,6 @@ impl HookReport {
             stderr: String::new(),
         }
     }
-}
-
-/// How a hook ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HookEnd {
-    /// With this exit status.
-    Exit(i32),
-    /// By this signal.
-    Signal(i32),
-    /// It was killed at its limit.
-    TimedOut,
-    /// It was ended by [`HookOrder::End`].
-    Ended,
-    /// It couldn't be started.
-    NotStarted(String),
-    /// The runner was killed, and it with the runner.
-    Lost,
 }
 
 /// The holder's end of a line to the runner.
