@@ -85,47 +85,86 @@ pub const UNKNOWN: &str = "unknown request: is the client newer than the server?
 /// Why a restricted socket answers nothing of what it doesn't know at all.
 pub const NOT_ALLOWED: &str = "this socket doesn't allow that";
 
-/// Every verb that there is, as [`Request::verb`] has them.
-const VERBS: [&str; 16] = [
-    "auth", "await", "dump", "import", "info", "redirect", "refresh", "reload", "restart",
-    "restore", "revoke", "save", "show", "shutdown", "status", "watch",
-];
+/// Declares what a client may ask: each request with its name on the wire (the command that sends it
+/// has the same, if there is one) and, if it has any, its arguments, which are a JSON object.
+macro_rules! requests {
+    ($($(#[$doc:meta])* $verb:literal => $name:ident $(($args:ident: $type:ty))?;)*) => {
+        /// What a client asks.
+        #[derive(Debug, PartialEq, Eq)]
+        pub enum Request {
+            $($(#[$doc])* $name $(($type))?,)*
+            /// Take over this dump.
+            Restore(SecretBytes),
+        }
 
-/// What a client asks.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Request {
+        /// The name of every request.
+        const VERBS: &[&str] = &[RESTORE, $($verb),*];
+
+        impl Request {
+            /// As it is called on the wire.
+            pub fn verb(&self) -> &'static str {
+                match self {
+                    Request::Restore(_) => RESTORE,
+                    $(Request::$name { .. } => $verb,)*
+                }
+            }
+
+            fn of(verb: &str, body: &[u8]) -> Result<Self, String> {
+                match verb {
+                    RESTORE => Ok(Request::Restore(SecretBytes::new(body.to_vec()))),
+                    $($verb => Ok(Request::$name $((args::<$type>(verb, body)?))?),)*
+                    _ => Err(UNKNOWN.into()),
+                }
+            }
+        }
+
+        /// The request as bytes.
+        pub fn encode_request(request: &Request) -> SecretBytes {
+            match request {
+                Request::Restore(dump) => frame(RESTORE, dump),
+                $(Request::$name $(($args))? => {
+                    let json: Option<SecretBytes> = [$(json($args))?].into_iter().next();
+                    frame($verb, &json.unwrap_or_default())
+                })*
+            }
+        }
+    };
+}
+
+/// The name of the request whose body isn't JSON.
+const RESTORE: &str = "restore";
+
+requests! {
     /// Start a sign-in or join one; the reply is a [`crate::view::SignInStart`].
-    Auth(AuthArgs),
+    "auth" => Auth(args: AuthArgs);
     /// Wait for the end of the sign-in.
-    Await(AuthArgs),
+    "await" => Await(args: AuthArgs);
     /// Every token, sealed.
-    Dump,
+    "dump" => Dump;
     /// A refresh token of another program.
-    Import(ImportArgs),
+    "import" => Import(args: ImportArgs);
     /// What this server is, as JSON.
-    Info,
+    "info" => Info;
     /// An authorization response, pasted.
-    Redirect(RedirectArgs),
+    "redirect" => Redirect(args: RedirectArgs);
     /// A new token now.
-    Refresh(AccountArgs),
+    "refresh" => Refresh(args: AccountArgs);
     /// Read the config again.
-    Reload,
+    "reload" => Reload;
     /// Become the program that is there now.
-    Restart,
-    /// Take over this dump.
-    Restore(SecretBytes),
+    "restart" => Restart;
     /// Forget an account's tokens.
-    Revoke(RevokeArgs),
+    "revoke" => Revoke(args: RevokeArgs);
     /// Have `state_save_cmd` save the state now.
-    Save,
+    "save" => Save;
     /// The access token.
-    Show(ShowArgs),
+    "show" => Show(args: ShowArgs);
     /// End the server.
-    Shutdown,
+    "shutdown" => Shutdown;
     /// Every account, as JSON.
-    Status,
+    "status" => Status;
     /// What happens from now on, each as JSON.
-    Watch,
+    "watch" => Watch;
 }
 
 /// The arguments of a verb about one account.
@@ -259,9 +298,9 @@ pub fn request_head(input: &[u8]) -> Result<Option<(&'static str, usize)>, Strin
     let Some((verb, length, _)) = split_head(input)? else {
         return Ok(None);
     };
-    let verb = (VERBS.into_iter().find(|known| *known == verb)).ok_or(UNKNOWN)?;
+    let verb = (VERBS.iter().copied().find(|known| *known == verb)).ok_or(UNKNOWN)?;
     let limit = match verb {
-        "restore" => MAX_RESTORE_BYTES,
+        RESTORE => MAX_RESTORE_BYTES,
         _ => MAX_REQUEST_BYTES,
     };
     if length > limit {
@@ -301,84 +340,15 @@ pub fn parse_request(input: &[u8]) -> Received {
     let body = split_head(input).ok().flatten().map(|(_, _, body)| body);
     match body.and_then(|body| body.get(..length)) {
         None => Received::Part,
-        Some(body) => match request(verb, body) {
+        Some(body) => match Request::of(verb, body) {
             Ok(request) => Received::Whole(request),
             Err(why) => Received::Bad(why),
         },
     }
 }
 
-fn request(verb: &str, body: &[u8]) -> Result<Request, String> {
-    let account = || args(verb, body);
-    match verb {
-        "auth" => args(verb, body).map(Request::Auth),
-        "await" => args(verb, body).map(Request::Await),
-        "dump" => Ok(Request::Dump),
-        "import" => args(verb, body).map(Request::Import),
-        "info" => Ok(Request::Info),
-        "redirect" => args(verb, body).map(Request::Redirect),
-        "refresh" => account().map(Request::Refresh),
-        "reload" => Ok(Request::Reload),
-        "restart" => Ok(Request::Restart),
-        "restore" => Ok(Request::Restore(SecretBytes::new(body.to_vec()))),
-        "revoke" => args(verb, body).map(Request::Revoke),
-        "save" => Ok(Request::Save),
-        "show" => args(verb, body).map(Request::Show),
-        "shutdown" => Ok(Request::Shutdown),
-        "status" => Ok(Request::Status),
-        "watch" => Ok(Request::Watch),
-        _ => Err(UNKNOWN.into()),
-    }
-}
-
 fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("bad arguments of `{verb}`: {error}"))
-}
-
-impl Request {
-    /// As it is called on the wire; the command that sends it has the same name, if there is one.
-    pub fn verb(&self) -> &'static str {
-        match self {
-            Request::Auth(_) => "auth",
-            Request::Await(_) => "await",
-            Request::Dump => "dump",
-            Request::Import(_) => "import",
-            Request::Info => "info",
-            Request::Redirect(_) => "redirect",
-            Request::Refresh(_) => "refresh",
-            Request::Reload => "reload",
-            Request::Restart => "restart",
-            Request::Restore(_) => "restore",
-            Request::Revoke(_) => "revoke",
-            Request::Save => "save",
-            Request::Show(_) => "show",
-            Request::Shutdown => "shutdown",
-            Request::Status => "status",
-            Request::Watch => "watch",
-        }
-    }
-}
-
-/// The request as bytes.
-pub fn encode_request(request: &Request) -> SecretBytes {
-    let verb = request.verb();
-    match request {
-        Request::Auth(args) | Request::Await(args) => frame(verb, &json(args)),
-        Request::Import(args) => frame(verb, &json(args)),
-        Request::Redirect(args) => frame(verb, &json(args)),
-        Request::Refresh(args) => frame(verb, &json(args)),
-        Request::Restore(dump) => frame(verb, dump),
-        Request::Revoke(args) => frame(verb, &json(args)),
-        Request::Show(args) => frame(verb, &json(args)),
-        Request::Dump
-        | Request::Info
-        | Request::Reload
-        | Request::Restart
-        | Request::Save
-        | Request::Shutdown
-        | Request::Status
-        | Request::Watch => frame(verb, b""),
-    }
 }
 
 fn json(args: &impl Serialize) -> SecretBytes {
