@@ -322,17 +322,7 @@ fn no_core() {
         .find_map(|line| line.strip_prefix("Max core file size"));
     let values: Vec<&str> = line.unwrap().split_whitespace().take(2).collect();
     assert_eq!(values, ["0", "0"]);
-    let abort = nix::sys::signal::Signal::SIGABRT;
-    let mut victim = pid(&daemon);
-    nix::sys::signal::kill(victim, abort).unwrap();
-    wait::until("its successor", || {
-        // It may be asked just as it ends.
-        let info = daemon.run(&["info", "-j"]);
-        let info: serde_json::Value = serde_json::from_str(&info.stdout).ok()?;
-        let holder = info["server_info"]["token_holder"].as_i64()?;
-        let successor = nix::unistd::Pid::from_raw(i32::try_from(holder).unwrap());
-        (successor != victim).then(|| victim = successor)
-    });
+    daemon.kill_holder(nix::sys::signal::Signal::SIGABRT);
     daemon.shutdown();
     let files = fs::read_dir(daemon.path("")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());

@@ -1,5 +1,6 @@
 //! `pizauth restart`: another program goes on with everything, or the old one does.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
@@ -37,8 +38,8 @@ fn identity(daemon: &Daemon) -> Vec<serde_json::Value> {
     .into()
 }
 
-#[test]
-fn everything_goes_on() {
+/// However a token holder `ends`, so many times and once more, the next one goes on with everything.
+pub fn goes_on_after(times: usize, ends: impl Fn(&Daemon)) {
     let provider = Provider::start();
     let accounts = provider.account("work") + &provider.account("home");
     let door = "socket \"~/door\" { accounts = [\"work\"]; }\n";
@@ -48,24 +49,45 @@ fn everything_goes_on() {
     let token = daemon.token("work");
     let url = daemon.authorization_url("home");
     let before = identity(&daemon);
-    for restarts in 1..=3 {
-        daemon.run(&["restart"]).ok();
-        assert_eq!(info(&daemon)["restarts"], restarts);
+    let first = daemon.holder();
+    for _ in 0..times {
+        ends(&daemon);
         assert_eq!(daemon.token("work"), token);
         // The request that was pending is pending still, at the same port.
         assert_eq!(daemon.authorization_url("home"), url);
         assert_eq!(identity(&daemon), before);
     }
     assert_eq!(browser::visit(&url).status(), 200);
-    daemon.token("home");
+    let other = daemon.token("home");
     assert_eq!(provider.requests(TOKEN).len(), 2);
-    assert!(std::os::unix::net::UnixStream::connect(daemon.path("home/door")).is_ok());
+    // What has changed since counts the next time.
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 3);
+    let newer = wait::until("a new token", || {
+        let newer = daemon.token("work");
+        (newer != token).then_some(newer)
+    });
+    ends(&daemon);
+    assert_eq!(daemon.token("work"), newer);
+    assert_eq!(daemon.token("home"), other);
+    assert!(UnixStream::connect(daemon.path("home/door")).is_ok());
+    wait::until("the end of the first", || gone(first));
     // It is still the one server, and ends as one does.
     daemon.run(&["server"]).failed(1);
     daemon.run(&["reload"]).ok();
     daemon.shutdown();
     assert!(!daemon.socket_path().exists());
     assert!(!daemon.path("home/door").exists());
+}
+
+#[test]
+fn everything_goes_on() {
+    let restarts = Cell::new(0);
+    goes_on_after(3, |daemon| {
+        daemon.run(&["restart"]).ok();
+        restarts.set(restarts.get() + 1);
+        assert_eq!(info(daemon)["restarts"], restarts.get());
+    });
 }
 
 #[cfg(target_os = "linux")]

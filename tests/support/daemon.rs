@@ -299,6 +299,21 @@ impl Daemon {
         self.process("token_holder").expect("who holds the tokens")
     }
 
+    /// Has a signal kill the process that holds the tokens, and waits for the next one.
+    #[track_caller]
+    pub fn kill_holder(&self, signal: Signal) {
+        let victim = self.holder();
+        kill(victim, signal).unwrap();
+        wait::until("another token holder", || {
+            // It may be asked just as it ends.
+            let info = self.run(&["info", "-j"]);
+            let info: serde_json::Value = serde_json::from_str(&info.stdout).ok()?;
+            let holder = info["server_info"]["token_holder"].as_i64()?;
+            let holder = Pid::from_raw(i32::try_from(holder).unwrap());
+            (holder != victim).then_some(())
+        });
+    }
+
     /// What the daemon has logged until now; only in the foreground.
     pub fn log(&self) -> Capture {
         match &self.running {
