@@ -1,6 +1,6 @@
 //! What a failed command says, and the only place that knows exit codes.
 
-use std::{fmt, io};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -111,12 +111,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::new(Exit::Other, error.to_string())
-    }
-}
 
 #[cfg(test)]
 mod tests {

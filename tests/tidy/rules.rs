@@ -796,7 +796,7 @@ pub fn large_files(files: &[File]) -> Vec<String> {
 }
 
 /// Names that several public types share, each with the reason why it may: a list to shrink.
-pub const SHARED_NAMES: [(&str, &str); 12] = [
+pub const SHARED_NAMES: [(&str, &str); 11] = [
     ("Children", "a process's own, and the monitor's"),
     (
         "Client",
@@ -825,7 +825,6 @@ pub const SHARED_NAMES: [(&str, &str); 12] = [
     ),
     ("Reply", "HTTP's, and the control socket's"),
     ("Request", "HTTP's, and the control socket's"),
-    ("Sockets", "those of hooks, and those of the holder"),
     (
         "Verdict",
         "the token endpoint's, the revocation endpoint's and the server's life's",

@@ -13,3 +13,9 @@ pub fn cant(error: io::Error) -> Failure {
 pub fn other(what: &str) -> Failure {
     Failure::new(Exit::Other, what)
 }
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        other(&error.to_string())
+    }
+}

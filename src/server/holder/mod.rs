@@ -97,9 +97,7 @@ pub struct Beginning {
 /// # Errors
 /// Why there is none, or why it has ended.
 pub fn run(beginning: Beginning) -> Result<(), Failure> {
-    let Beginning {
-        lines, config_file, ..
-    } = beginning;
+    let (lines, config_file, heir) = (beginning.lines, beginning.config_file, beginning.heir);
     let mut sandbox = sandbox::harden();
     let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
     let (mut left, others) = fdstore::split(&monitor, beginning.inherited);
@@ -108,18 +106,12 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let address = paths::address()?;
     address.prepare_all()?;
     // An heir takes the lock when clients can ask it.
-    let heir = beginning.heir;
     let lock = (!heir).then(|| runtime_files::lock(&address)).transpose()?;
     let watch = SocketWatch::new(&address.socket);
     let network = NetworkWatch::new();
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
-    let bind = || {
-        let state = state.as_ref();
-        let (ports, identity) =
-            state.map_or_else(Default::default, |it| (it.ports(), it.identity()));
-        RedirectPorts::bind(&config, ports, identity)
-    };
+    let bind = || RedirectPorts::bind(&config, state.as_ref());
     let (redirects, dump) = inheritance::bind(heir, bind)?;
     let lock = lock.map_or_else(|| runtime_files::lock(&address), Ok)?;
     let given = activation::control_socket(others, &address.socket)?;
@@ -141,8 +133,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         sandbox,
         monitor,
     };
-    let assembled = assemble(place, config, redirects, lines.events);
-    let (mut main, servers) = assembled.map_err(cant)?;
+    let (mut main, servers) = assemble(place, config, redirects, lines.events)?;
     let holder = main.holder.clone();
     holder.keeper.learn(text);
     if let Some(state) = state {
@@ -222,8 +213,7 @@ pub fn succeed(
         sandbox,
         monitor,
     };
-    let assembled = assemble(place, config, redirects, lines.events);
-    let (main, servers) = assembled.map_err(cant)?;
+    let (main, servers) = assemble(place, config, redirects, lines.events)?;
     let holder = &main.holder;
     let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
@@ -252,26 +242,11 @@ fn serve(
 ) -> Result<(), Failure> {
     let holder = main.holder.clone();
     holder.engine.with(|core, cx| core.publish(cx));
-    let sites = holder.redirects.with(|it| it.sites()).map_err(cant)?;
     if let Err(error) = holder.keeper.begin(&holder.engine) {
         log::warn!("the state is lost should the token holder be killed: {error}");
     }
     checkpoints::guard(&holder);
-    let Servers {
-        clients,
-        browsers,
-        pages,
-    } = servers;
-    let answering = Control::new(Clients::new(holder.clone()));
-    let limits = control::limits(limits::descriptors());
-    let endpoint = Endpoint(holder.engine.clone());
-    let clients = spawn(&holder, "control", "control socket", move || {
-        serve::run(vec![control], answering, limits, clients)
-    });
-    let browsers = spawn(&holder, "redirect", "redirect listener", move || {
-        redirect::run(sites, endpoint, pages, browsers, limits::descriptors())
-    });
-    let threads = [clients.map_err(cant)?, browsers.map_err(cant)?];
+    let threads = start(&holder, servers, control).map_err(cant)?;
     // Check once: changes before the watch began raise no event.
     main.first_look().map_err(cant)?;
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
@@ -312,6 +287,30 @@ fn serve(
     holder.socket.release();
     main.close();
     outcome.map_err(|error| other(&format!("the server has ended: {error}")))
+}
+
+/// Starts the threads of both servers.
+fn start(
+    holder: &Arc<Holder>,
+    servers: Servers,
+    control: Listener,
+) -> io::Result<[JoinHandle<()>; 2]> {
+    let sites = holder.redirects.with(|it| it.sites())?;
+    let Servers {
+        clients,
+        browsers,
+        pages,
+    } = servers;
+    let answering = Control::new(Clients::new(holder.clone()));
+    let limits = control::limits(limits::descriptors());
+    let endpoint = Endpoint(holder.engine.clone());
+    let clients = spawn(holder, "control", "control socket", move || {
+        serve::run(vec![control], answering, limits, clients)
+    });
+    let browsers = spawn(holder, "redirect", "redirect listener", move || {
+        redirect::run(sites, endpoint, pages, browsers, limits::descriptors())
+    });
+    Ok([clients?, browsers?])
 }
 
 /// Has a thread of this name serve. A server without one of its listeners ends, and saves what it has.

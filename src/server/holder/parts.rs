@@ -1,7 +1,7 @@
 //! What a holder is made of, before it answers.
 
 use std::path::PathBuf;
-use std::{fs::File, io, os::unix::net::UnixListener, sync::Arc};
+use std::{fs::File, os::unix::net::UnixListener, sync::Arc};
 
 use nix::fcntl::Flock;
 
@@ -65,19 +65,11 @@ pub fn assemble(
     config: Config,
     redirects: RedirectPorts,
     events: Line<(), MonitorEvent>,
-) -> io::Result<(MainThread, Servers)> {
-    let Place {
-        address,
-        lock,
-        watch,
-        network,
-        config_file,
-        restarts,
-        sandbox,
-        monitor,
-    } = place;
-    let alarm = Arc::new(Alarm::new()?);
-    let ((clients, client_inbox), (browsers, browser_inbox)) = (serve::remote()?, serve::remote()?);
+) -> Result<(MainThread, Servers), Failure> {
+    let monitor = place.monitor;
+    let alarm = Arc::new(Alarm::new().map_err(cant)?);
+    let (clients, client_inbox) = serve::remote().map_err(cant)?;
+    let (browsers, browser_inbox) = serve::remote().map_err(cant)?;
     let pages = Pages::new(clock::name);
     let hooks = Arc::new(Hooks::new(events, monitor.clone()));
     let files = Arc::new(TokenFiles::new(monitor.clone()));
@@ -93,10 +85,9 @@ pub fn assemble(
         alarm: alarm.clone(),
         keeper: keeper.clone(),
     };
-    let core = Core::new(config, redirect_info.ports);
     let holder = Holder {
-        engine: Engine::new(core, effects),
-        socket: ControlSocket::new(address, monitor.clone(), lock),
+        engine: Engine::new(Core::new(config, redirect_info.ports), effects),
+        socket: ControlSocket::new(place.address, monitor.clone(), place.lock),
         restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
         monitor,
         hooks,
@@ -106,9 +97,9 @@ pub fn assemble(
         redirects: Lock::new(redirects),
         redirect_info,
         keeper,
-        config_file,
-        restarts,
-        sandbox,
+        config_file: place.config_file,
+        restarts: place.restarts,
+        sandbox: place.sandbox,
         life: Lock::new(Life::new()),
         restart: Lock::new(RestartProgress::default()),
         requests: Lock::new(0),
@@ -119,7 +110,8 @@ pub fn assemble(
         browsers: browser_inbox,
         pages,
     };
-    Ok((MainThread::new(Arc::new(holder), watch, network)?, servers))
+    let main = MainThread::new(Arc::new(holder), place.watch, place.network);
+    Ok((main.map_err(cant)?, servers))
 }
 
 impl Holder {

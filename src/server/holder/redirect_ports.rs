@@ -5,6 +5,7 @@ use std::{io, net::TcpListener, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::fdstore::StoredState;
 use crate::config::{Config, Listen};
 use crate::redirect::{self, Bound, Identity, Site};
 use crate::server::base::error::other;
@@ -45,11 +46,9 @@ impl RedirectPorts {
     ///
     /// # Errors
     /// When a port is taken.
-    pub fn bind(
-        config: &Config,
-        before: Ports,
-        identity: Option<Identity>,
-    ) -> Result<Self, Failure> {
+    pub fn bind(config: &Config, before: Option<&StoredState>) -> Result<Self, Failure> {
+        let (before, identity) =
+            before.map_or_else(Default::default, |it| (it.ports(), it.identity()));
         let mut sites = Vec::new();
         if let Listen::On { host, port } = &config.http_listen {
             sites.push(Site {
