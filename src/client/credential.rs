@@ -1,10 +1,8 @@
 //! `pizauth git-credential`: a credential helper as git-credential(1) and gitcredentials(7) describe
 //! it. git writes attributes to stdin, a line each, and reads some from stdout.
 
-use std::io::{self, Read};
-
 use super::{
-    account, print, say,
+    account, input, print, say,
     token::{self, Held},
 };
 use crate::{
@@ -15,7 +13,7 @@ use crate::{
 };
 
 /// How much git may say, in bytes: a URL, a user and a token fit many times.
-const MAX_INPUT_BYTES: u64 = 64 << 10;
+const MAX_INPUT_BYTES: usize = 64 << 10;
 
 /// The user that GitLab wants beside a token; other forges take any name.
 const FORGE_USER: &str = "oauth2";
@@ -25,7 +23,7 @@ const FORGE_USER: &str = "oauth2";
 const QUIT: &[u8] = b"quit=1\n";
 
 pub(super) fn run(options: &GitCredentialOptions) -> Result<(), Failure> {
-    let asked = Asked::parse(&input()?);
+    let asked = Asked::parse(&input(MAX_INPUT_BYTES, "hear git")?);
     match options.operation.as_str() {
         "get" => match get(options, &asked) {
             Ok(answer) => print(&answer),
@@ -38,13 +36,6 @@ pub(super) fn run(options: &GitCredentialOptions) -> Result<(), Failure> {
         // The server has the token; and what a later git wants is to be ignored in silence.
         _ => Ok(()),
     }
-}
-
-fn input() -> Result<SecretBytes, Failure> {
-    let mut bytes = SecretBytes::default();
-    let read = io::stdin().take(MAX_INPUT_BYTES).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::new(Exit::Other, format!("can't hear git: {error}")))?;
-    Ok(bytes)
 }
 
 fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Failure> {

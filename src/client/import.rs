@@ -1,22 +1,16 @@
 //! `pizauth import`: hands a refresh token that another program has obtained to the server.
 
-use std::io::{self, Read};
-
 use serde_json::Value;
 
-use super::{ask, print, tell};
+use super::{ask, input, print, tell};
 use crate::{
     error::{Exit, Failure},
-    secret::{Secret, SecretBytes},
+    secret::Secret,
     wire::{self, ImportArgs, Request},
 };
 
 pub(super) fn run(account: &str) -> Result<(), Failure> {
-    let mut input = SecretBytes::default();
-    io::stdin()
-        .take(wire::MAX_REQUEST_BYTES as u64 / 2)
-        .read_to_end(&mut input)
-        .map_err(|error| Failure::new(Exit::Other, format!("can't read the token: {error}")))?;
+    let input = input(wire::MAX_REQUEST_BYTES / 2, "read the token")?;
     let body = ask(&Request::Import(ImportArgs {
         account: account.to_owned(),
         refresh_token: refresh_token(&input)?,

@@ -257,6 +257,14 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
     Ok(line)
 }
 
+/// What stdin has, up to so many bytes; `what` is done with it, as in "read the dump".
+fn input(limit: usize, what: &str) -> Result<SecretBytes, Failure> {
+    let mut input = SecretBytes::default();
+    let read = io::stdin().take(limit as u64).read_to_end(&mut input);
+    read.map_err(|error| Failure::new(Exit::Other, format!("can't {what}: {error}")))?;
+    Ok(input)
+}
+
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
     let address = paths::client_address()?;

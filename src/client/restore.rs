@@ -1,15 +1,13 @@
 //! `pizauth restore`: hands the dump on stdin to the server.
 
 use std::{
-    io::{self, Read},
     thread,
     time::{Duration, Instant},
 };
 
-use super::{ABSENT, ask};
+use super::{ABSENT, ask, input};
 use crate::{
     error::{Exit, Failure},
-    secret::SecretBytes,
     wire::{self, Request},
 };
 
@@ -21,11 +19,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 const START_POLL: Duration = Duration::from_millis(50);
 
 pub(super) fn run() -> Result<(), Failure> {
-    let mut dump = SecretBytes::default();
-    io::stdin()
-        .take(wire::MAX_RESTORE_BYTES as u64 + 1)
-        .read_to_end(&mut dump)
-        .map_err(|error| Failure::new(Exit::Other, format!("can't read the dump: {error}")))?;
+    let dump = input(wire::MAX_RESTORE_BYTES + 1, "read the dump")?;
     if dump.len() > wire::MAX_RESTORE_BYTES {
         return Err(Failure::new(Exit::Other, "the dump is too large"));
     }
