@@ -25,16 +25,9 @@ pub struct ConfigError {
     line: usize,
     column: usize,
     message: String,
-    /// None for an error about the whole file.
-    excerpt: Option<Box<Excerpt>>,
+    /// A line of the file, made safe, and the carets below it; none for an error about the whole file.
+    excerpt: Option<String>,
     hint: Option<String>,
-}
-
-/// A line of the file, made safe, and the carets below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Excerpt {
-    line: String,
-    carets: String,
 }
 
 impl ConfigError {
@@ -77,7 +70,7 @@ impl ConfigError {
     /// Place and cause, then the line of the file and the carets below it; without the hint.
     pub fn report(&self) -> String {
         match &self.excerpt {
-            Some(excerpt) => format!("{}\n{}\n{}", self.what(), excerpt.line, excerpt.carets),
+            Some(excerpt) => format!("{}\n{excerpt}", self.what()),
             None => self.what(),
         }
     }
@@ -159,7 +152,7 @@ impl<'a> Source<'a> {
         ConfigError {
             line: self.line(span),
             column: column + 1,
-            excerpt: excerpt(&self.masked(line), column, width).map(Box::new),
+            excerpt: excerpt(&self.masked(line), column, width),
             ..ConfigError::of_file(self.file, message)
         }
     }
@@ -206,7 +199,7 @@ fn harmless(c: char) -> char {
 }
 
 /// The shown part of a line and its carets: `width` of them (at least one) from `column` (from 0).
-fn excerpt(line: &[char], column: usize, width: usize) -> Option<Excerpt> {
+fn excerpt(line: &[char], column: usize, width: usize) -> Option<String> {
     let len = line.iter().rposition(|c| *c != ' ' && *c != NEUTRAL)? + 1;
     let start = if len > MAX_LINE_CHARS {
         // Some of what stands before the culprit, the rest for itself and what follows.
@@ -226,10 +219,7 @@ fn excerpt(line: &[char], column: usize, width: usize) -> Option<Excerpt> {
         shown.push('…');
     }
     carets.push_str(&"^".repeat(width.min(end.saturating_sub(column)).max(1)));
-    Some(Excerpt {
-        line: shown,
-        carets,
-    })
+    Some(format!("{shown}\n{carets}"))
 }
 
 #[cfg(test)]
