@@ -133,13 +133,9 @@ impl<'a> Env<'a> {
 
     /// Has `issuer` asked for its metadata; see [`Issuers::want`].
     pub fn want_metadata(&mut self, issuer: &Arc<str>) -> Result<(), Refusal> {
-        let Common {
-            issuers,
-            held,
-            output,
-            ..
-        } = &mut *self.common;
-        issuers.want(issuer, self.now.instant, *held, output)
+        let (now, common) = (self.now.instant, &mut *self.common);
+        let issuers = &mut common.issuers;
+        issuers.want(issuer, now, common.held, &mut common.output)
     }
 
     /// What a dump would hold of an account has changed.

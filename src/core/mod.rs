@@ -476,9 +476,7 @@ impl Core {
 
     /// What came back for an [`Effect::Discover`].
     pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
-        let Common {
-            issuers, output, ..
-        } = &mut self.common;
+        let (issuers, output) = (&mut self.common.issuers, &mut self.common.output);
         let all = self.accounts.values().map(|it| &**it.registration());
         let of = |issuer: &_| all.filter(|it| it.discovers() == Some(issuer)).collect();
         if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, of) {

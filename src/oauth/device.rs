@@ -145,17 +145,12 @@ pub fn judge_authorization(
 }
 
 /// Some providers allow a part of the scopes only to clients that have a browser.
-fn refused(refusal: Refusal) -> Refusal {
+fn refused(mut refusal: Refusal) -> Refusal {
     if refusal.text.starts_with("invalid_scope") {
-        Refusal {
-            hint: Some(
-                "this provider doesn't allow these scopes with a device code: use auth_uri".into(),
-            ),
-            ..refusal
-        }
-    } else {
-        refusal
+        let hint = "this provider doesn't allow these scopes with a device code: use auth_uri";
+        refusal.hint = Some(hint.into());
     }
+    refusal
 }
 
 fn read(members: &mut Members) -> Result<Authorization, &'static str> {

@@ -78,15 +78,12 @@ impl Account {
     }
 
     /// A refusal of the scopes, with those that the provider says it has.
-    pub(super) fn with_scopes(&self, refusal: Refusal, error: &str) -> Refusal {
+    pub(super) fn with_scopes(&self, mut refusal: Refusal, error: &str) -> Refusal {
         let metadata = self.location.known().and_then(|it| it.metadata.as_ref());
         let listed = metadata.and_then(|metadata| metadata.listed_scopes());
-        match listed.filter(|_| error == "invalid_scope") {
-            Some(listed) => Refusal {
-                hint: Some(listed),
-                ..refusal
-            },
-            None => refusal,
+        if let Some(listed) = listed.filter(|_| error == "invalid_scope") {
+            refusal.hint = Some(listed);
         }
+        refusal
     }
 }
