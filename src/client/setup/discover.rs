@@ -3,22 +3,30 @@
 
 use url::Url;
 
-use super::plan::{self, Endpoints, Plan};
+use super::plan::{Endpoints, Plan};
 use crate::mail::autoconfig::{self, Autoconfig};
 use crate::oauth::metadata::{Metadata, Miss};
 use crate::oauth::token::Outcome;
-use crate::providers::{Provider, Purpose};
+use crate::providers::Provider;
 use crate::{client::register::with_scheme, http::Agents, text::sanitize};
 
 /// How often one is sent on to another address, as big domains do from the bare name to `www`.
 const MAX_REDIRECTS: usize = 3;
 
-/// The scopes to ask for, of those that a server lists: mail's (draft-ietf-mailmaint-oauth-public),
-/// and a refresh token's.
-const SCOPES: [(&str, Purpose); 3] = [
-    ("urn:ietf:params:oauth:scope:mail", Purpose::Mail),
-    ("openid", Purpose::Other),
-    ("offline_access", Purpose::Offline),
+/// The scope of mail (draft-ietf-mailmaint-oauth-public).
+const MAIL: &str = "urn:ietf:params:oauth:scope:mail";
+
+/// The scope of the user's name, which is what a mail server asks for where mail has no scope.
+const NAME: &str = "openid";
+
+/// The scopes to ask for, of those that a server lists, and what each is for.
+const SCOPES: [(&str, &str); 3] = [
+    (MAIL, "Reading and sending."),
+    (NAME, ""),
+    (
+        "offline_access",
+        "A refresh token, so that nobody has to sign in again.",
+    ),
 ];
 
 /// What a mail domain says.
@@ -100,13 +108,13 @@ const ASK: &str = "Ask the provider for one, for a native application with the r
 
 fn of_issuer(found: Metadata) -> Plan {
     let lists = found.scopes.unwrap_or_default();
-    let is_listed = |(scope, _): &&(&str, Purpose)| lists.iter().any(|it| it == scope);
-    let mut scopes: Vec<_> = SCOPES.iter().filter(is_listed).collect();
-    // Where mail has no scope, the user's name is what a mail server asks for.
-    if scopes.iter().any(|(_, purpose)| *purpose == Purpose::Mail) {
-        scopes.retain(|(_, purpose)| *purpose != Purpose::Other);
-    }
-    let names = scopes.iter().map(|(scope, _)| (*scope).to_owned());
+    let is_listed = |name: &str| lists.iter().any(|it| it == name);
+    let is_wanted = |name: &str| is_listed(name) && (name != NAME || !is_listed(MAIL));
+    let scopes = SCOPES.into_iter().filter(|(name, _)| is_wanted(name));
+    let scopes: Vec<_> = scopes
+        .map(|(name, about)| (name.to_owned(), about))
+        .collect();
+    let names = scopes.iter().map(|(name, _)| name.clone());
     let registers = found.registration_endpoint.is_some();
     Plan {
         registers: registers.then(|| (found.issuer.clone(), names.collect())),
@@ -116,7 +124,7 @@ fn of_issuer(found: Metadata) -> Plan {
             vec![ASK.into()]
         },
         endpoints: Endpoints::Issuer(found.issuer),
-        scopes: plan::scopes(scopes.into_iter()),
+        scopes,
         redirect_uri: REDIRECT_URI,
         ..Plan::default()
     }

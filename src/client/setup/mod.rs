@@ -65,11 +65,9 @@ fn no_program(name: &str) -> Failure {
 
 /// What there is to say about an address, a provider or an issuer; the latter two can have a user.
 fn plan(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
-    let user = user.map(|user| match address(user) {
-        Some(_) => Ok(user),
-        None => Err(no_address(user)),
-    });
-    let user = user.transpose()?;
+    if let Some(user) = user.filter(|user| address(user).is_none()) {
+        return Err(no_address(user));
+    }
     if let Some(provider) = Provider::named(target) {
         return Ok(Plan::of(provider, user));
     }

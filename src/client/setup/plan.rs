@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::mail::Server;
-use crate::providers::{Provider, Purpose, SecretUse};
+use crate::providers::{Provider, SecretUse};
 use crate::{config, secret::Secret, text::sanitize};
 
 /// What stands where only the user knows.
@@ -267,25 +267,6 @@ impl Plan {
 
 const INDENT: &str = "    ";
 const INNER: &str = "        ";
-
-/// These scopes, with what each is for.
-pub(super) fn scopes<'a>(
-    scopes: impl Iterator<Item = &'a (&'a str, Purpose)>,
-) -> Vec<(String, &'static str)> {
-    let with_words = scopes.map(|(scope, purpose)| ((*scope).to_owned(), about(*purpose)));
-    with_words.collect()
-}
-
-fn about(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Imap => "Reading by IMAP.",
-        Purpose::Pop3 => "Reading by POP3.",
-        Purpose::Smtp => "Sending.",
-        Purpose::Mail => "Reading and sending.",
-        Purpose::Offline => "A refresh token, so that nobody has to sign in again.",
-        Purpose::Other => "",
-    }
-}
 
 fn option(text: &mut String, indent: &str, name: &str, value: &str) {
     let _ = writeln!(text, "{indent}{name} = {value};");
