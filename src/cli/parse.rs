@@ -249,20 +249,7 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
 fn verb(name: &str, given: Given) -> Result<Verb, String> {
     let json = given.has("json");
     let config = given.value("config").map(PathBuf::from);
-    let account = AccountOptions {
-        account: given.operand(0).unwrap_or_default(),
-        no_url: given.has("no-url"),
-        wait: given.read("wait", &SPAN)?,
-        min_valid: given.read("min-valid", &SPAN)?,
-        user: given.read("user", &TEXT)?,
-    };
     Ok(match name {
-        "auth" => Verb::Auth(AuthOptions {
-            account: account.account,
-            open: given.has("open"),
-            qr: given.has("qr"),
-            no_wait: given.has("no-wait"),
-        }),
         "check" => Verb::Check(CheckOptions {
             config,
             show: given.has("show"),
@@ -271,45 +258,65 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
             force: given.has("force"),
             file: given.value("output").map(PathBuf::from),
         }),
-        "git-credential" => Verb::GitCredential(GitCredentialOptions {
-            token: account,
-            operation: given.operand(1).unwrap_or_default(),
-            bearer: given.has("bearer"),
-        }),
-        "import" => Verb::Import(account.account),
         "info" => Verb::Info { json, config },
         "redirect" => Verb::Redirect {
             address: given.operand(0),
             account: given.read("account", &TEXT)?,
         },
-        "refresh" => Verb::Refresh(account),
         "register" => Verb::Register(register(&given)?),
         "reload" => Verb::Reload,
         "restart" => Verb::Restart,
         "restore" => Verb::Restore,
-        "revoke" => Verb::Revoke {
-            account: account.account,
-            local: given.has("local"),
-        },
         "server" => Verb::Server(ServerOptions {
             foreground: given.has("debug"),
             verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
             config,
         }),
-        "setup" => Verb::Setup(setup(&given, account)?),
-        "show" => Verb::Show(show(&given, account)?),
+        "setup" => Verb::Setup(setup(&given)?),
         "shutdown" => Verb::Shutdown(given.has("force")),
         "status" => Verb::Status { json },
+        "watch" => Verb::Watch { json },
+        _ => return about_account(name, given),
+    })
+}
+
+/// A verb whose first operand is an account.
+fn about_account(name: &str, given: Given) -> Result<Verb, String> {
+    let token = AccountOptions {
+        account: given.operand(0).unwrap_or_default(),
+        no_url: given.has("no-url"),
+        wait: given.read("wait", &SPAN)?,
+        min_valid: given.read("min-valid", &SPAN)?,
+        user: given.read("user", &TEXT)?,
+    };
+    Ok(match name {
+        "auth" => Verb::Auth(AuthOptions {
+            account: token.account,
+            open: given.has("open"),
+            qr: given.has("qr"),
+            no_wait: given.has("no-wait"),
+        }),
+        "git-credential" => Verb::GitCredential(GitCredentialOptions {
+            token,
+            operation: given.operand(1).unwrap_or_default(),
+            bearer: given.has("bearer"),
+        }),
+        "import" => Verb::Import(token.account),
+        "refresh" => Verb::Refresh(token),
+        "revoke" => Verb::Revoke {
+            account: token.account,
+            local: given.has("local"),
+        },
+        "show" => Verb::Show(show(&given, token)?),
         "test" => Verb::Test(TestOptions {
-            token: account,
+            token,
             verbose: given.has("verbose"),
             urls: given.operands.into_iter().skip(1).collect(),
         }),
         "tunnel" => Verb::Tunnel(TunnelOptions {
-            token: account,
+            token,
             url: given.operand(1).unwrap_or_default(),
         }),
-        "watch" => Verb::Watch { json },
         // A row of the table without a line above; tests.rs looks for one.
         _ => return Err(super::ELSEWHERE.into()),
     })
@@ -324,10 +331,10 @@ fn register(given: &Given) -> Result<RegisterOptions, String> {
     })
 }
 
-fn setup(given: &Given, account: AccountOptions) -> Result<SetupOptions, String> {
+fn setup(given: &Given) -> Result<SetupOptions, String> {
     let clients = given.values("client");
     Ok(SetupOptions {
-        target: account.account,
+        target: given.operand(0).unwrap_or_default(),
         user: given.operand(1),
         name: given.read("name", &NAME)?,
         print: given.read("print", &TEXT)?,
