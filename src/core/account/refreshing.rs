@@ -258,7 +258,8 @@ impl Account {
         };
         let fresh = refresh_token.is_some();
         let mut renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
-        if let Some(renewal) = &mut renewal {
+        // Who signs in for itself keeps no refresh token.
+        if let Some(renewal) = renewal.as_mut().filter(|it| it.refresh_token.is_some()) {
             if fresh {
                 renewal.tell_start(env.now.wall, env.now.instant, true);
             }
