@@ -122,9 +122,9 @@ pub struct AccountOptions {
     pub account: String,
     /// `-u`: leave the URL out of errors.
     pub no_url: bool,
-    /// `-w`: wait at most so long for a token, a sign-in included.
+    /// `-w`: wait at most this long for a token, a sign-in included.
     pub wait: Option<Duration>,
-    /// `-m`: only a token that is valid so long.
+    /// `-m`: only a token that is valid this long.
     pub min_valid: Option<Duration>,
     /// `--user`: the mailbox, or the user's name for git.
     pub user: Option<String>,

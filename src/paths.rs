@@ -245,7 +245,7 @@ fn check_runtime_dir(dir: &Path, user: Uid) -> Result<(), Failure> {
         Err(_) => "it can't be looked at",
         Ok(found) if found.is_symlink() => "it is a symbolic link",
         Ok(found) if !found.is_dir() => "it is no directory",
-        Ok(found) if found.uid() != user.as_raw() => "it belongs to somebody else",
+        Ok(found) if found.uid() != user.as_raw() => "it belongs to another user",
         Ok(found) if found.mode() & 0o077 != 0 => "others may enter it (its mode should be 0700)",
         Ok(_) => return dir.parent().map_or(Ok(()), |it| check_around(it, user)),
     };
@@ -257,7 +257,7 @@ fn check_around(dir: &Path, user: Uid) -> Result<(), Failure> {
     let why = match fs::metadata(dir) {
         Err(_) => "it can't be looked at",
         Ok(found) if found.uid() != user.as_raw() && found.uid() != 0 => {
-            "it belongs to somebody else"
+            "it belongs to another user"
         }
         Ok(found) if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 => {
             "others can replace what is in it (its mode should be 0700)"

@@ -146,7 +146,9 @@ fn a_pasted_address_completes_the_sign_in_once() {
     ] {
         let output = daemon.run(&["redirect", &stale]);
         assert!(
-            output.failed(1).contains("nobody waits for this address"),
+            output
+                .failed(1)
+                .contains("no sign-in waits for this address"),
             "{output:?}"
         );
     }
@@ -462,7 +464,7 @@ fn a_refused_code_ends_the_sign_in_and_says_so() {
     shown_code(&daemon);
     enter(&provider, "user_code=USER-1&deny=1");
     let line = daemon.log().wait_line("authorisation failed");
-    let words = "whoever entered the code has refused (access_denied: the user said no)";
+    let words = "the person who entered the code refused (access_denied: the user said no)";
     assert!(line.contains(words), "{line}");
     let status = daemon.run(&["status"]);
     assert!(status.ok().contains(words), "{status:?}");
@@ -509,7 +511,7 @@ fn polling_slows_down_backs_off_and_goes_on() {
     enter(&provider, "user_code=USER-1");
     // The reply with the tokens is lost, and the provider gives them only once.
     let line = daemon.log().wait_line("authorisation failed");
-    let words = "somebody has agreed, but the provider's reply was lost (invalid_grant";
+    let words = "the sign-in was agreed to, but the provider's reply was lost (invalid_grant";
     assert!(line.contains(words), "{line}");
     assert!(line.contains("sign in again"), "{line}");
 }
@@ -541,10 +543,10 @@ fn every_way_to_say_not_yet() {
 fn every_way_to_say_no() {
     let provider = Provider::start();
     let cases = [
-        ("access_denied", "whoever entered the code has refused"),
+        ("access_denied", "the person who entered the code refused"),
         (
             "authorization_declined",
-            "whoever entered the code has refused",
+            "the person who entered the code refused",
         ),
         (
             "expired_token",
@@ -674,7 +676,7 @@ fn auth_signs_in_anew_with_a_code_and_tells_of_a_refusal() {
     enter(&provider, "user_code=USER-2&deny=1");
     let output = waiting.finish();
     assert_eq!(output.status, 77, "{output:?}");
-    let words = "ERROR - work: authorisation failed: whoever entered the code has refused \
+    let words = "ERROR - work: authorisation failed: the person who entered the code refused \
                  (access_denied: the user said no)\n";
     assert!(output.stderr.ends_with(words), "{output:?}");
     // The token that was there stays.

@@ -300,7 +300,7 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
         fs::create_dir(&dir).unwrap();
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
         std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
-        both(&refused("it belongs to somebody else"));
+        both(&refused("it belongs to another user"));
         fs::remove_dir(&dir).unwrap();
     }
 
@@ -319,7 +319,7 @@ fn a_runtime_directory_that_others_could_enter_is_refused() {
     fs::set_permissions(&run, PermissionsExt::from_mode(0o700)).unwrap();
     if Uid::effective().is_root() {
         std::os::unix::fs::chown(&run, Some(65_534), None).unwrap();
-        both(&refused("it belongs to somebody else"));
+        both(&refused("it belongs to another user"));
         std::os::unix::fs::chown(&run, Some(0), None).unwrap();
     }
 
@@ -378,7 +378,7 @@ fn the_client_trusts_no_socket_in_a_directory_that_others_could_enter() {
 
     if Uid::effective().is_root() {
         std::os::unix::fs::chown(&dir, Some(65_534), None).unwrap();
-        refused(&daemon, "it belongs to somebody else");
+        refused(&daemon, "it belongs to another user");
         std::os::unix::fs::chown(&dir, Some(0), None).unwrap();
     }
 

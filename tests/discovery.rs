@@ -57,7 +57,7 @@ fn an_issuer_that_has_failed_keeps_nobody_waiting() {
     let daemon = started(&config);
     // The first has to ask the issuer.
     let said = daemon.run(&["auth", "-n", "work"]).failed(75).to_owned();
-    let words = "ERROR - work: nobody can sign in yet: no endpoints from http://127.0.0.1:";
+    let words = "ERROR - work: signing in isn't possible yet: no endpoints from http://127.0.0.1:";
     assert!(said.starts_with(words), "{said}");
     // It isn't asked again for ten seconds, which is longer than this takes.
     let before = Instant::now();
@@ -286,7 +286,7 @@ fn a_dead_issuer_is_never_fatal_and_the_sign_in_begins_when_it_is_back() {
     let said = daemon.run(&["auth", "work"]);
     assert!(
         said.failed(75)
-            .contains("work: nobody can sign in yet: no endpoints from"),
+            .contains("work: signing in isn't possible yet: no endpoints from"),
         "{said:?}"
     );
     let provider = dormant.wake();

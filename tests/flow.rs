@@ -587,6 +587,11 @@ fn a_failed_sign_in_can_be_tried_again_in_the_browser() {
             .expect("a button");
         let token = token.split('"').next().unwrap_or_default();
         let url = page.url.join("/pizauth/again").unwrap();
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        let elsewhere = [form, ("Sec-Fetch-Site", "cross-site")].into();
+        let body = format!("token={token}");
+        let forged = browser::send("POST", url.as_str(), &elsewhere, body.as_bytes());
+        assert_eq!((forged.status(), forged.header("Refresh")), (404, None));
         let page = browser::post(url.as_str(), &[("token", token)].into());
         let uri = page.header("Refresh")?.strip_prefix("0; url=")?.to_owned();
         Some(uri)

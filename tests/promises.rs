@@ -225,7 +225,7 @@ fn another_users_server() {
     fs::set_permissions(daemon.socket_path(), PermissionsExt::from_mode(0o777)).unwrap();
     assert_eq!(
         daemon.run(&["show", "work"]).failed(69),
-        "ERROR - the socket's server runs as somebody else\n"
+        "ERROR - the socket's server runs as another user\n"
     );
     let (mut heard, mut said) = (listener.accept().unwrap().0, Vec::new());
     heard.read_to_end(&mut said).unwrap();

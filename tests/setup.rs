@@ -701,6 +701,25 @@ fn the_guide_writes_an_account_and_a_second_one_beside_it() {
     assert_eq!(daemon.run(&["check"]).ok(), "");
 }
 
+/// A unit that is installed is what starts the server, now and from then on.
+#[test]
+fn the_guide_enables_the_unit_that_is_installed() {
+    let daemon = nothing();
+    fs::remove_file(daemon.config_path()).unwrap();
+    let (called, program) = (daemon.path("called"), daemon.path("bin/systemctl"));
+    let script = format!("#!/bin/sh\necho \"$@\" >'{}'\n", called.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "y", "n", "n", "n"];
+    let output = guided(&daemon, &[], &answers);
+    assert_eq!(output.status, 0, "{output:?}");
+    let said = "Enabled pizauth.service. `loginctl enable-linger` keeps it without a login.";
+    assert!(output.stdout.contains(said), "{output:?}");
+    let asked = fs::read_to_string(called).unwrap();
+    assert_eq!(asked, "--user --quiet enable --now pizauth.service\n");
+    daemon.run(&["status"]).failed(69);
+}
+
 #[test]
 fn the_guide_leaves_nothing_half_written() {
     let answers = ["me@gmail.com", "id-1", "hush-1", "y", "n", "n", "n", "n"];

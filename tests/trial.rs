@@ -245,7 +245,7 @@ fn every_failure_is_told_in_its_own_way() {
             ),
             77,
             "SERVER: signed in, but the mailbox can't be opened: User is authenticated but not connected.\n  \
-             hint: the token is somebody's, but perhaps not that of `me@example.com`",
+             hint: the token is valid, but perhaps not for `me@example.com`",
         ),
         (
             "imaps",
@@ -338,7 +338,7 @@ fn what_comes_before_tls_is_not_taken_for_what_comes_after() {
     assert_eq!(status, 76);
     assert_eq!(
         told,
-        "SERVER: says something before TLS has begun, which somebody else may have sent\n\
+        "SERVER: says something before TLS has begun, which another machine may have sent\n\
          ERROR - the sign-in failed\n"
     );
 }

@@ -78,13 +78,13 @@ macro_rules! verbs {
 
 const NO_URL: Opt = opt!("no-url" 'u': "leave the authorisation URL out of errors");
 const JSON: Opt = opt!("json" 'j': "as JSON");
-const MIN_VALID: Opt = opt!("min-valid" 'm' <"time">: "only a token that is valid so long");
-const WAIT: Opt = opt!("wait" 'w' <"time">: "wait at most so long for a token");
+const MIN_VALID: Opt = opt!("min-valid" 'm' <"time">: "only a token that is valid this long");
+const WAIT: Opt = opt!("wait" 'w' <"time">: "wait at most this long for a token");
 const CONFIG: Opt = opt!("config" 'c' <"file">: "read this configuration");
 
 /// Every verb, in the order of the alphabet.
 pub const VERBS: &[Spec] = verbs! {
-    "auth" "account": "sign in: show every way to, and wait for the end"
+    "auth" "account": "sign in, and wait for the result"
         ["open" 'o': "open the address in the desktop's browser"]
         ["qr" 'q': "draw a QR code for a phone"]
         ["no-wait" 'n': "don't wait for the end"];
@@ -93,13 +93,13 @@ pub const VERBS: &[Spec] = verbs! {
         ["show" 's': "print each account as it is understood, without its secrets"];
     "dump": "write the state, tokens included, to stdout or a file"
         ["force" 'f': "write to a terminal, too"]
-        ["output" 'o' <"file">: "write this file, all of it or nothing, for your eyes only"];
+        ["output" 'o' <"file">: "write this file, which only you can read"];
     "git-credential" "account operation": "be a credential helper of git"
         [NO_URL]
         ["bearer" 'b': "over https, a header `Authorization: Bearer`"]
         [MIN_VALID]
         [WAIT]
-        ["user" <"name">: "the user's name, whatever git says"];
+        ["user" <"name">: "the user's name, in place of git's"];
     "import" "account": "take over a refresh token of another program, from stdin";
     "info": "show paths, version and ports"
         [JSON]
@@ -108,11 +108,11 @@ pub const VERBS: &[Spec] = verbs! {
         ["account" 'a' <"account">: "whose sign-in it is, for a code without an address"];
     "refresh" "account": "obtain a new access token now" [NO_URL];
     "register" "issuer": "have a provider register a client, and print its account"
-        ["name" 'n' <"account">: "call the account so; else after the provider's host"]
-        ["scope" 's' <"scope">: "what the tokens shall be good for; once for each"]
-        ["token-cmd" 't' <"command">: "prints the token that the provider wants first"];
+        ["name" 'n' <"account">: "account name (default: the provider's host)"]
+        ["scope" 's' <"scope">: "a scope to ask for; may be repeated"]
+        ["token-cmd" 't' <"command">: "prints the initial access token"];
     "reload": "read the configuration again";
-    "restart": "let a new version of the program go on with everything";
+    "restart": "hand everything over to a new version of the program";
     "restore": "read state from stdin, as dump wrote it";
     "revoke" "account": "forget the tokens of an account, cancel its authorisation"
         ["local" 'l': "don't tell the provider"];
@@ -121,7 +121,7 @@ pub const VERBS: &[Spec] = verbs! {
         ["debug" 'd': "stay in the foreground, log to stderr"]
         ["verbose" 'v': "log more; up to four times"];
     "setup" "[address] [user]": "guide from an address to a mailbox; or print a configuration"
-        ["name" 'n' <"account">: "call the account so; else after the provider"]
+        ["name" 'n' <"account">: "account name (default: the provider's)"]
         ["print" 'p' <"what">: "print the configuration (config), or what a program needs, and nothing else"]
         ["client" 'c' <"program">: "for this mail program; or all, or none"];
     "show" "account": "print the access token of an account"
@@ -133,7 +133,7 @@ pub const VERBS: &[Spec] = verbs! {
         ["host" <"name">: "the mail server, for oauthbearer"]
         ["port" <"number">: "the mail server's port, for oauthbearer"];
     "shutdown": "stop the server"
-        ["force" 'f': "also if the tokens can't be saved"];
+        ["force" 'f': "even if the tokens can't be saved"];
     "status": "show the state of every account" [JSON];
     "test" "account [url...]": "sign in at mail servers, and say what is wrong"
         [NO_URL]

@@ -167,7 +167,7 @@ pub(super) fn has_desktop() -> bool {
 /// Has the desktop open an address. That it can't is a remark: the address is on the screen.
 pub(super) fn open(uri: &str) {
     if !is_web(uri) {
-        return tell("the address isn't opened: it is none of the web\n");
+        return tell("the address isn't opened: it isn't a web address\n");
     }
     const OPENER: &str = if cfg!(target_os = "macos") {
         "open"

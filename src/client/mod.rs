@@ -274,7 +274,7 @@ fn connect() -> Result<UnixStream, Failure> {
             address.check(user)?;
             match peer(&stream).map(|peer| peer.uid) {
                 Some(uid) if uid == user => Ok(stream),
-                _ => Err(no_server("the socket's server runs as somebody else")),
+                _ => Err(no_server("the socket's server runs as another user")),
             }
         }
         Err(error) => match error.kind() {

@@ -55,7 +55,7 @@ impl TokenSource {
                 TokenSource::ClientCredentials,
                 "client_credentials",
                 OF_SIGN_INS,
-                "nobody signs in to this account: name its endpoint by `token_uri` or `issuer`",
+                "this account needs no sign-in: name its endpoint by `token_uri` or `issuer`",
             ),
             (None, None | Some("authorization_code")) => return Ok(TokenSource::Person),
             (None, Some(other)) => {

@@ -73,8 +73,8 @@ pub fn of(case: &Case) -> Vec<String> {
         MailVerdict::NoMailbox(_) => match case.user {
             Some(user) => {
                 return vec![format!(
-                    "the token is somebody's, but perhaps not that of `{user}`: name the mailbox of \
-                     whoever signed in with `--user`, or sign in as that user"
+                    "the token is valid, but perhaps not for `{user}`: name the mailbox \
+                     that signed in with `--user`, or sign in as that user"
                 )];
             }
             None => "name the mailbox with `--user`",

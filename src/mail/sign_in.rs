@@ -195,7 +195,7 @@ impl SignIn {
                 MailStep::Respond(mechanism) => self.respond(mechanism),
                 MailStep::StartTls if self.input.is_empty() => Action::StartTls,
                 MailStep::StartTls => {
-                    let what = "says something before TLS has begun, which somebody else may have \
+                    let what = "says something before TLS has begun, which another machine may have \
                                 sent";
                     Action::Refused(self.refusal(MailVerdict::Unruly(what)))
                 }
@@ -346,7 +346,7 @@ mod tests {
             ("* BYE busy\r\n", "doesn't want to talk: busy", true),
             (
                 &format!("{hello}{early}"),
-                "says something before TLS has begun, which somebody else may have sent",
+                "says something before TLS has begun, which another machine may have sent",
                 false,
             ),
         ] {

@@ -236,10 +236,10 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
             Some("sign in again for a new one"),
         )),
         "access_denied" | "authorization_declined" => {
-            Poll::Denied(said("whoever entered the code has refused", None))
+            Poll::Denied(said("the person who entered the code refused", None))
         }
         "invalid_grant" if lost => Poll::Failed(said(
-            "somebody has agreed, but the provider's reply was lost",
+            "the sign-in was agreed to, but the provider's reply was lost",
             Some("sign in again"),
         )),
         "bad_verification_code" | "incorrect_device_code" => {
@@ -414,12 +414,12 @@ mod tests {
             (
                 reply(400, r#"{"error":"authorization_declined"}"#),
                 false,
-                "denied: whoever entered the code has refused (authorization_declined)".into(),
+                "denied: the person who entered the code refused (authorization_declined)".into(),
             ),
             (
                 reply(400, r#"{"error":"access_denied","error_description":"no"}"#),
                 false,
-                "denied: whoever entered the code has refused (access_denied: no)".into(),
+                "denied: the person who entered the code refused (access_denied: no)".into(),
             ),
             (
                 reply(400, r#"{"error":"bad_verification_code"}"#),
@@ -429,7 +429,7 @@ mod tests {
             (
                 reply(400, r#"{"error":"invalid_grant"}"#),
                 true,
-                "failed: somebody has agreed, but the provider's reply was lost (invalid_grant) \
+                "failed: the sign-in was agreed to, but the provider's reply was lost (invalid_grant) \
                  [sign in again]"
                     .into(),
             ),

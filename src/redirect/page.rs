@@ -97,8 +97,8 @@ fn other_issuer(account: &str) -> String {
     let title = format!("Account {} was not authorised", quoted(account));
     let paragraphs = [
         "<strong>Warning:</strong> this answer comes from another provider than the one that was \
-         asked, or doesn't say whose it is, so it was ignored. Somebody may be trying to mix up your \
-         accounts.",
+         asked, or doesn't say whose it is, so it was ignored. Another site may be trying to mix up \
+         your accounts.",
         "The sign-in is still pending: open the address that pizauth gave you again.",
     ];
     render(Tone::Bad, &title, &paragraphs)

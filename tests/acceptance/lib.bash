@@ -15,7 +15,7 @@ me=${JOURNEY,,}@example.com
 
 unset DISPLAY WAYLAND_DISPLAY MAIL EMAIL PIZAUTH_SOCK PIZAUTH_ACCOUNT CURL_CA_BUNDLE SSL_CERT_DIR
 HOME=$WORLD/journeys/$JOURNEY/home
-mkdir -p "$HOME/.config" "$HOME/Maildir"/{cur,new,tmp}
+mkdir -p "$HOME/.config"
 # A socket's path has little room.
 XDG_RUNTIME_DIR=$(mktemp -d "$WORLD/run.XXXXXX")
 export HOME XDG_RUNTIME_DIR XDG_CONFIG_HOME=$HOME/.config XDG_STATE_HOME=$HOME/.local/state
@@ -166,9 +166,10 @@ sign_in() {
 }
 
 # A file of examples/clients as it is published, but for the names of account, user, servers and
-# pizauth's own path.
+# pizauth's own path. What it says to run first is run.
 example() {
     local file=$1 provider=${2:-here} user=${3:-$me}
+    sh -c "$(sed -n 's/^#   \(mkdir -p .*\)/\1/p' "$examples/clients/$file")"
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
         -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \

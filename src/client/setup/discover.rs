@@ -25,7 +25,7 @@ const SCOPES: [(&str, &str); 3] = [
     (NAME, ""),
     (
         "offline_access",
-        "A refresh token, so that nobody has to sign in again.",
+        "A refresh token, so that you needn't sign in again.",
     ),
 ];
 

@@ -27,7 +27,7 @@ impl Account {
         };
         if !self.registration.source.is_person() {
             return refuse(
-                "nobody signs in to this account",
+                "this account needs no sign-in",
                 "`pizauth show` obtains its tokens",
             );
         }

@@ -127,7 +127,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
         }
         CallbackAnswer::Stale => {
-            let what = "nobody waits for this address: it is old, or was altered on the way";
+            let what = "no sign-in waits for this address: it is old, or was altered on the way";
             let hint = "`pizauth auth <account>` says which address to open now";
             Reply::Failure(Failure::new(Exit::Other, what).hint(hint)).into()
         }
@@ -252,7 +252,7 @@ fn revoked(result: &Result<(), Refusal>) -> Reply {
 
 /// Where to sign in isn't known, and why.
 fn nobody_can_yet(account: &str, refusal: &Refusal) -> Reply {
-    let what = format!("{account}: nobody can sign in yet");
+    let what = format!("{account}: signing in isn't possible yet");
     refused(Exit::TryLater, &what, refusal.clone())
 }
 

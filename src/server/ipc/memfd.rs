@@ -215,7 +215,7 @@ pub fn check(file: &File, max_bytes: u64) -> Result<(), String> {
         return Err("it is no sealed memory".into());
     }
     if found.uid() != nix::unistd::geteuid().as_raw() {
-        return Err("it is somebody else's".into());
+        return Err("it belongs to another program".into());
     }
     if found.len() > max_bytes {
         return Err("it is too large".into());

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../lib.bash"
 needs mbsync tmux age
 
-rm -r .config Maildir
+rmdir .config
 mkdir bin
 # A desktop whose browser has somebody in front of it.
 cat >bin/xdg-open <<END
@@ -58,7 +58,6 @@ says '^http://localhost:[0-9]*/[A-Za-z0-9_-]*$' short
 screen_shows 'signed in' || die 'the test of the mail server says nothing'
 
 say 'the mail program, as its example says'
-mkdir Maildir
 example mbsync/mbsyncrc >.mbsyncrc
 enter 'mbsync --all'
 await 30 has_mail Maildir 'a mail from before'

@@ -55,7 +55,7 @@ browse "$me" "$(url_of denied)" --deny
 status=0
 wait "$auth" || status=$?
 [ "$status" -eq 77 ] || die "auth ends with $status: $(cat auth-denied)"
-says 'whoever entered the code has refused (access_denied' auth-denied
+says 'the person who entered the code refused (access_denied' auth-denied
 
 say 'expired'
 status=0

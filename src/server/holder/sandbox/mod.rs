@@ -95,7 +95,7 @@ impl Sandbox {
     ) {
         let outcome = match self.deadly.then(|| fork::survives(|| drop(give_up()))) {
             Some(Ok(false)) => Err("a filter of system calls would kill the server".into()),
-            Some(Err(errno)) => Err(format!("nobody could try it: {}", described(errno))),
+            Some(Err(errno)) => Err(format!("it could not be tried: {}", described(errno))),
             Some(Ok(true)) | None => give_up(),
         };
         match outcome {
