@@ -96,11 +96,13 @@ pub enum Canary {
     OldTimes,
     /// Nobody notices that the network has changed.
     DeafToNetwork,
+    /// That a refresh token ends is not read.
+    IgnoreEnd,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 30] = [
+    pub const ALL: [(Canary, Invariant); 31] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -125,12 +127,13 @@ impl Canary {
         (Canary::ForgetAtRestart, Invariant::Handover),
         (Canary::BelieveAnybody, Invariant::Origin),
         (Canary::TrustMoved, Invariant::Origin),
-        (Canary::OrphanClient, Invariant::Liveness),
+        (Canary::OrphanClient, Invariant::Kept),
         (Canary::StalePrint, Invariant::Kept),
-        (Canary::StopForGood, Invariant::Liveness),
+        (Canary::StopForGood, Invariant::Keeping),
         (Canary::IdleRefresh, Invariant::Liveness),
         (Canary::OldTimes, Invariant::Kept),
         (Canary::DeafToNetwork, Invariant::Liveness),
+        (Canary::IgnoreEnd, Invariant::SignIn),
     ];
 }
 
@@ -429,6 +432,7 @@ impl Sut {
             return;
         }
         let lost = Outcome::Lost("lost".into());
+        let told;
         let mut outcome = outcome;
         match (self.canary, outcome) {
             (Some(Canary::DiscardSignIn), Outcome::Reply(reply))
@@ -438,6 +442,10 @@ impl Sut {
             }
             (Some(Canary::Panic), Outcome::Reply(reply)) if reply.retry_after.is_some() => {
                 panic!("planted");
+            }
+            (Some(Canary::IgnoreEnd), Outcome::Reply(reply)) if reply.status == 200 => {
+                told = endless(&reply.body);
+                outcome = &told;
             }
             _ => {}
         }
@@ -570,6 +578,23 @@ impl Sut {
         }
         self.core.restore(cx, dump)
     }
+}
+
+/// The same without a word on when the refresh token ends.
+fn endless(body: &[u8]) -> Outcome {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for member in [
+        "refresh_expires_in",
+        "refresh_token_expires_in",
+        "refresh_token_timeout",
+    ] {
+        text = text.replace(&format!("\"{member}\""), "\"x\"");
+    }
+    Outcome::Reply(Reply {
+        status: 200,
+        body: text.into_bytes().into(),
+        ..Reply::default()
+    })
 }
 
 /// Whether a reply has tokens that can be used.

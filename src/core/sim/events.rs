@@ -584,6 +584,7 @@ impl World {
         }
         let old = shadow.refresh_token();
         let life = saved.access.as_ref().and_then(|access| access.expires);
+        let before = shadow.held.clone();
         shadow.succeed(refresh);
         shadow.held = Some(Held {
             access: access.map(|tag| (tag, life.map(|_| Instant::from_millis(u64::MAX)))),
@@ -592,7 +593,10 @@ impl World {
             loaded: Some(Loaded {
                 obtained: saved.obtained,
                 expires: life,
+                ends: saved.refresh_ends,
             }),
+            ends: before.filter(|_| refresh.is_none()).and_then(|it| it.ends),
+            usable: None,
         });
         shadow.tell_times(now);
         // The clock is wrong, so nobody knows how old they are.

@@ -546,7 +546,8 @@ impl World {
         let (access, refresh, obtained) = held.dumped(self.now);
         let shown = saved.access.as_ref();
         shown.map(|it| (tag(&it.token), it.expires)) == access.map(|(tag, at)| (Some(tag), at))
-            && saved.refresh_token.as_deref().map(tag) == refresh.map(Some)
+            && saved.refresh_token.as_deref().map(tag) == refresh.0.map(Some)
+            && saved.refresh_ends == refresh.1
             && saved.obtained == obtained
     }
 
@@ -686,11 +687,23 @@ impl World {
         let wish = match (&shadow.trouble, &shadow.held) {
             _ if shadow.wanted => self.now.instant,
             (Some(trouble), _) if trouble.stopped => trouble.last.after(STOPPED_RETRY),
-            (Some(trouble), _) => trouble
-                .last
-                .after(MAX_RETRY_DELAY.max(policy.refresh_retry)),
+            (Some(trouble), held) => {
+                let ends = held.as_ref().and_then(|held| held.ends);
+                let left = ends
+                    .map(|at| at.since(trouble.last))
+                    .filter(|left| !left.is_zero());
+                let delay = MAX_RETRY_DELAY.max(policy.refresh_retry);
+                trouble
+                    .last
+                    .after(left.map_or(delay, |left| delay.min(left / 2)))
+            }
             (None, Some(held)) => {
                 let by_age = held.obtained.after(policy.refresh_at_least);
+                // A quarter of the refresh token's life is kept in hand.
+                let life = held.ends.map(|at| at.since(held.obtained));
+                let life = life.filter(|life| !life.is_zero());
+                let by_end = life.and_then(|life| Some(held.ends?.before(life / 4)));
+                let by_age = by_age.min(by_end.unwrap_or(by_age));
                 match held.access {
                     None => self.now.instant,
                     Some((_, None)) => by_age,

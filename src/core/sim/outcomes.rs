@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     people::Wait,
     promise::Check,
-    provider::{Asks, Class, Decision, Fault, expiry},
+    provider::{Asks, Class, Decision, Fault, expiry, refresh_life, waits},
     setup::{COMMAND, EVENT, NAMES, Origin, PROBE},
     state::{Device, Doing, Flight, Held, Renewal, Said, SignIn, Trouble},
     world::World,
@@ -252,9 +252,20 @@ impl World {
         else {
             return;
         };
+        let now = self.now.instant;
         let shadow = &mut self.state.shadows[flight.account];
         let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken && !shadow.unattended);
         let old = shadow.refresh_token();
+        // With the old refresh token, what is known of it stays.
+        let (mut ends, mut usable) = match &shadow.held {
+            Some(held) if refresh.is_none() => (held.ends, held.usable),
+            Some(_) | None => (None, None),
+        };
+        if let Some(tag) = refresh {
+            let life = refresh_life(tag).filter(|life| *life > 0);
+            ends = life.and_then(|_| expiry(flight.sent, life));
+            usable = waits(tag).and_then(|_| expiry(now, waits(tag)));
+        }
         shadow.pause = None;
         if shadow.renewal == Renewal::InFlight(flight.attempt) {
             (shadow.renewal, shadow.works) = (Renewal::Idle, true);
@@ -265,6 +276,8 @@ impl World {
             refresh: refresh.or(old),
             obtained: flight.sent,
             loaded: None,
+            ends,
+            usable,
         });
     }
 

@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
 use super::{
     issuer::Issuer,
     promise::{Invariant, Violation, ensure},
@@ -223,8 +225,15 @@ impl Provider {
             Kind::Device => "device",
         };
         let generation = minted.generation;
+        let claims = match waits(tag) {
+            Some(secs) if minted.kind == Kind::Refresh => {
+                let claims = format!("{{\"iat\":1000,\"nbf\":{}}}", 1000 + secs);
+                format!("-.{}.", URL_SAFE_NO_PAD.encode(claims))
+            }
+            Some(_) | None => String::new(),
+        };
         format!(
-            "{MARK}{tag}-{kind}-iss{issuer}.acct{account}.client{client}.place{place}.gen{generation}"
+            "{MARK}{tag}-{kind}{claims}-iss{issuer}.acct{account}.client{client}.place{place}.gen{generation}"
         )
     }
 
@@ -824,6 +833,13 @@ impl Fault {
                 ",\"refresh_token\":\"{}\"",
                 provider.text(refresh)
             ));
+            if let Some(life) = refresh_life(refresh) {
+                body.push_str(&match refresh / 8 % 3 {
+                    0 => format!(",\"refresh_expires_in\":{life}"),
+                    1 => format!(",\"refresh_token_expires_in\":\"{life}\""),
+                    _ => format!(",\"refresh_token_timeout\":{life}"),
+                });
+            }
         }
         if self != Fault::Truncated {
             body.push('}');
@@ -847,6 +863,26 @@ fn reply(status: u16, retry_after: Option<&str>, body: &str) -> Outcome {
         body: body.as_bytes().to_vec().into(),
         ..Reply::default()
     })
+}
+
+/// How long a refresh token lives in seconds, as the issuer says: 0 for ever, `None` where it says
+/// nothing. No issuer keeps its word: what is tested is that the core believes it.
+pub fn refresh_life(tag: Tag) -> Option<u32> {
+    [
+        None,
+        Some(0),
+        None,
+        Some(90),
+        Some(1800),
+        None,
+        Some(7200),
+        None,
+    ][tag % 8]
+}
+
+/// After how many seconds a refresh token can be used, as it says itself.
+pub fn waits(tag: Tag) -> Option<u32> {
+    (tag % 9 == 4).then_some(45)
 }
 
 /// When a token of `life` seconds expires that was asked for at `sent`.

@@ -103,10 +103,18 @@ pub struct Held {
     pub refresh: Option<Tag>,
     pub obtained: Instant,
     pub loaded: Option<Loaded>,
+    /// When the refresh token ends.
+    pub ends: Option<Instant>,
+    /// From when on it can be used.
+    pub usable: Option<Instant>,
 }
 
 /// What a dump has of it.
-pub type Dumped = (Option<(Tag, Option<Wall>)>, Option<Tag>, Wall);
+pub type Dumped = (
+    Option<(Tag, Option<Wall>)>,
+    (Option<Tag>, Option<Wall>),
+    Wall,
+);
 
 impl Held {
     /// What a dump has of it.
@@ -118,9 +126,11 @@ impl Held {
         };
         let access = (self.access).map(|(tag, at)| (tag, at.and_then(expires)));
         let obtained = self.loaded.map(|it| it.obtained);
+        let ends = self.loaded.and_then(|it| it.ends);
+        let ends = ends.or(self.ends.map(wall));
         (
             access,
-            self.refresh,
+            (self.refresh, ends),
             obtained.unwrap_or(wall(self.obtained)),
         )
     }
@@ -129,8 +139,9 @@ impl Held {
     pub fn lasting(mut self) -> Held {
         if self.loaded.is_some() {
             self.access = self.access.map(|(tag, _)| (tag, None));
-            self.obtained = Instant::from_millis(0);
+            (self.obtained, self.ends) = (Instant::from_millis(0), None);
         }
+        self.usable = None;
         self
     }
 }
@@ -140,6 +151,7 @@ impl Held {
 pub struct Loaded {
     pub obtained: Wall,
     pub expires: Option<Wall>,
+    pub ends: Option<Wall>,
 }
 
 /// Where an account's renewal must stand.
@@ -330,6 +342,9 @@ impl Shadow {
         };
         let asked = now.instant_at(loaded.obtained);
         held.obtained = asked.min(now.instant);
+        let behind = asked.since(held.obtained);
+        let ends = loaded.ends.map(|at| now.instant_at(at).before(behind));
+        (held.ends, held.usable) = (ends.or(held.ends), None);
         let Some((_, Some(expires))) = &mut held.access else {
             return;
         };

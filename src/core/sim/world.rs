@@ -145,10 +145,14 @@ impl World {
     pub fn earliest(&self, account: usize, wanted: bool) -> Instant {
         let shadow = &self.state.shadows[account];
         let gap = shadow.last_request.map(|at| at.after(FLOOR));
+        let usable = shadow.held.as_ref().and_then(|held| held.usable);
         let Origin { issuer, place, .. } = self.origin(account);
         if !self.is_located(account) {
             let pause = self.document_from(issuer);
-            return gap.max(pause).unwrap_or(Instant::from_millis(0));
+            return gap
+                .max(pause)
+                .max(usable)
+                .unwrap_or(Instant::from_millis(0));
         }
         let busy = &self.state.pauses[usize::from(issuer)][usize::from(place)];
         let mut busy: Vec<_> = busy.values().copied().collect();
@@ -164,7 +168,9 @@ impl World {
             let minute = shadow.last_request.map(|at| at.after(ASKED));
             pause = pause.min(minute.max(Some(expired)));
         }
-        gap.max(pause).unwrap_or(Instant::from_millis(0))
+        gap.max(pause)
+            .max(usable)
+            .unwrap_or(Instant::from_millis(0))
     }
 
     /// Whether somebody wants a refresh of `account` now.
