@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::support::daemon::Daemon;
+use super::support::daemon::{Daemon, children, gone};
 use super::support::hooks::{Record, option};
 use super::support::provider::Provider;
 use super::support::wait;
@@ -665,6 +666,69 @@ fn the_examples_keep_the_last_state_when_only_a_part_of_the_next_one_comes() {
         assert!(save(&whole[..5], None).status.success(), "{name}");
         assert_eq!(saved(), &whole[..5]);
     }
+}
+
+/// `killall -9` in the middle of a save of 2 MB: the example keeps what was saved before.
+#[test]
+fn a_server_that_is_killed_while_it_saves_costs_nothing_that_was_saved() {
+    if !has("age") {
+        return;
+    }
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let state = daemon.path("state");
+    daemon.env("XDG_STATE_HOME", state.to_str().unwrap());
+    prepare(
+        &daemon,
+        "mkdir -p home/.config && age-keygen -o home/.config/pizauth-age.key 2>/dev/null",
+    );
+    let script = example("age.sh");
+    let script = script.display();
+    // From when on there is a file, the command stands still in the middle of its input.
+    let save = format!(
+        "{{ if [ -e slow ]; then head -c 1000; echo $$ >pid; mv pid reading; \
+         until [ -e go ]; do sleep 0.05; done; fi; cat; }} | {script} save"
+    );
+    let commands =
+        option("state_save_cmd", &save) + &option("state_load_cmd", &format!("{script} load"));
+    daemon.write_config(&(commands + &provider.account("first") + &provider.account("second")));
+    daemon.start();
+    let long = "r".repeat(1_000_000);
+    provider.set(|settings| settings.token_extras = vec![("refresh_token".into(), long.into())]);
+    daemon.sign_in("first");
+    let token = daemon.token("first");
+    daemon.log().wait_line("the tokens have been saved");
+    let file = state.join("pizauth/tokens.age");
+    let good = fs::read(&file).unwrap();
+
+    // Now it is more than a pipe can hold at most.
+    fs::write(daemon.path("slow"), "").unwrap();
+    daemon.sign_in("second");
+    let reading = wait::until("the command to read", || {
+        fs::read_to_string(daemon.path("reading")).ok()
+    });
+    let command = Pid::from_raw(reading.trim().parse().unwrap());
+    // All at once: what is left of a server saves.
+    let mut processes = vec![daemon.pid().unwrap()];
+    processes.extend(children(processes[0]));
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for process in &processes {
+            kill(*process, signal).unwrap();
+        }
+    }
+    daemon.kill();
+    fs::write(daemon.path("go"), "").unwrap();
+    wait::until("the end of the command", || gone(command));
+    let saved = fs::read(&file).unwrap();
+    let lengths = (saved.len(), good.len());
+    assert!(saved == good, "another file was saved: {lengths:?}");
+
+    for name in ["slow", "go", "reading"] {
+        fs::remove_file(daemon.path(name)).unwrap();
+    }
+    let _ = fs::remove_dir_all(daemon.path("run/pizauth"));
+    daemon.start();
+    assert_eq!(daemon.token("first"), token);
 }
 
 #[test]
