@@ -284,7 +284,7 @@ fn a_state_that_makes_no_sense_is_not_used() {
         ("memory", "it is no sealed memory"),
         (
             "version",
-            "it is of version 999, and this program knows version 11",
+            "it is of version 999, and this program knows version 12",
         ),
     ] {
         manager.order("pause");

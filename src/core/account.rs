@@ -459,14 +459,16 @@ impl Account {
                 SignIn::Discovering(_) | SignIn::None => {}
             }
         }
-        for at in 0..self.state.revocations.len() {
-            let revocation = self.state.revocations.get_mut(at);
-            let due = revocation.filter(|it| it.dispatch().due().is_some_and(|at| at <= now));
-            if let Some(revocation) = due {
-                let attempt = env.attempt();
-                revocation.retry(attempt);
-                self.send(env, attempt);
-            }
+        // Each of them once: one that can't be sent takes another place among them.
+        for _ in 0..self.state.revocations.len() {
+            let mut all = self.state.revocations.iter_mut();
+            let is_due = |it: &&mut Revocation| it.dispatch().due().is_some_and(|at| at <= now);
+            let Some(revocation) = all.find(is_due) else {
+                break;
+            };
+            let attempt = env.attempt();
+            revocation.retry(attempt);
+            self.send(env, attempt);
         }
     }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Account, Browser, Device, Endpoints, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
-    SignInWait,
+    SignInWait, waiting::passing,
 };
 use crate::{
     core::{
@@ -141,7 +141,10 @@ impl Account {
         match self.phase() {
             Some(Phase::Failing {
                 trouble, wanted, ..
-            }) if !valid && !wanted => Err(trouble.refusal.clone()),
+            }) if !valid && !wanted => Err(match trouble.stopped {
+                None => passing(&trouble.refusal),
+                Some(_) => trouble.refusal.clone(),
+            }),
             Some(_) if !valid => {
                 self.refresh_waiters.push(waiter);
                 Ok(SignInWait::Yes)

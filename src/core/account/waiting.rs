@@ -107,10 +107,7 @@ impl Account {
 
     /// A refresh has failed in a way that may pass: clients that wait for just one are answered.
     pub(super) fn answer_impatient(&mut self, env: &mut Env, refusal: &Refusal) {
-        let mut told = refusal.clone();
-        let again = || "it is tried again".into();
-        told.hint.get_or_insert_with(again);
-        self.settle_refresh(env, Err(told));
+        self.settle_refresh(env, Err(passing(refusal)));
         self.answer_waiting(env, |account, env, request| {
             let trouble = Some(refusal.clone());
             let show = Show::Coming(Progress::Refreshing { trouble });
@@ -210,4 +207,11 @@ impl Account {
         let obtained = self.state.grant.as_ref()?.obtained;
         Some(self.access_expires()?.since(obtained.instant))
     }
+}
+
+/// Why what is tried again has failed.
+pub(super) fn passing(refusal: &Refusal) -> Refusal {
+    let mut told = refusal.clone();
+    told.hint.get_or_insert_with(|| "it is tried again".into());
+    told
 }

@@ -3,7 +3,10 @@
 use super::bench::{Bench, HOOKS, lost, not_sent, reply, tokens};
 use crate::{
     config,
-    core::{Core, CoreState, Ports, Waiter, dump::Dump},
+    core::{
+        Core, CoreState, Ports, Waiter,
+        dump::{self, Dump},
+    },
     oauth::token::Outcome,
     view::SignInStart,
 };
@@ -52,6 +55,29 @@ fn at(host: &str) -> Outcome {
 
 fn nothing() -> Outcome {
     reply(404, "")
+}
+
+/// Two revocations that wait for the issuer, and its answer doesn't come: both are tried again, and a
+/// tick leaves neither behind.
+#[test]
+fn revocations_that_nobody_can_send_are_all_put_off() {
+    let mut bench = signed_in();
+    let dump = bench.dump();
+    // A program that has just started knows no endpoints.
+    let mut bench = one();
+    for waiter in [1, 2] {
+        let dump = dump::open(&dump::seal(&dump, [0; 32])).expect("a dump");
+        assert_eq!(bench.restore(dump), 1);
+        bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(waiter)));
+        bench.effects();
+    }
+    bench.discovered(&lost());
+    bench.effects();
+    for _ in 0..2 {
+        bench.deadline();
+        let next = bench.core.poll_timeout();
+        assert!(next.is_none_or(|at| at > bench.now.instant), "{next:?}");
+    }
 }
 
 /// [`one`], signed in.
