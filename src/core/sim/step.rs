@@ -104,15 +104,23 @@ impl World {
 
     /// The wall clock was set, and the daemon wakes up.
     fn clock_set(&mut self) -> Check {
+        let mut said = Said::default();
         let ahead = self.wall_ahead();
         if ahead.abs_diff(self.state.wall_ahead) >= STEP {
             self.state.wall_ahead = ahead;
-            for shadow in &mut self.state.shadows {
+            for account in 0..self.state.shadows.len() {
+                let shadow = &mut self.state.shadows[account];
+                let loaded = shadow.held.as_ref().is_some_and(|it| it.loaded.is_some());
                 shadow.tell_times(self.now);
+                // What was taken for expired serves after all.
+                let valid = shadow.valid(self.now.instant).is_some();
+                if loaded && shadow.unattended && valid {
+                    self.watchers_settle(account, true, &mut said);
+                }
             }
         }
         self.feed(|_, _| ());
-        self.expect(Said::default())
+        self.expect(said)
     }
 
     /// The network has changed.
