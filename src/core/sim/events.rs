@@ -599,10 +599,10 @@ impl World {
             usable: None,
         });
         shadow.tell_times(now);
+        shadow.begun |= shadow.unattended;
         // The clock is wrong, so nobody knows how old they are.
         let renews = shadow.can_renew() && shadow.renewal == Renewal::Idle;
         shadow.wanted |= asked > now.instant && renews;
-        shadow.begun |= shadow.unattended;
         if shadow.unattended && shadow.valid(now.instant).is_some() {
             self.watchers_settle(account, true, said);
         }
