@@ -40,8 +40,9 @@ const HELD_UP: Duration = Duration::from_millis(2_500);
 /// median: a restart tries the next program beside the old one, for a moment.
 const MAX_GROWTH_KB: u64 = 2 * 1024;
 
-/// How many threads all its processes may ever have.
-const MAX_THREADS: u64 = 24;
+/// How many threads all its processes may ever have: 56 workers (24 refreshes at each of two hosts, and
+/// eight that are kept for sign-ins), and what else there is.
+const MAX_THREADS: u64 = 64;
 
 /// How many descriptors more it may have in the last quarter than it had in the second.
 const MAX_MORE_DESCRIPTORS: u64 = 16;
