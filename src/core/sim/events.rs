@@ -603,6 +603,8 @@ impl World {
         // The clock is wrong, so nobody knows how old they are.
         let renews = shadow.can_renew() && shadow.renewal == Renewal::Idle;
         shadow.wanted |= asked > now.instant && renews;
+        self.waiting_ask(account);
+        let shadow = &self.state.shadows[account];
         if shadow.unattended && shadow.valid(now.instant).is_some() {
             self.watchers_settle(account, true, said);
         }

@@ -248,3 +248,27 @@ fn restored_tokens_serve_those_who_wait_also_without_a_refresh() {
     ];
     holds(0, &trace.concat());
 }
+
+/// A client that waits while tokens are restored asks for better ones, and what it has asked for is
+/// done also when it leaves, though the provider wished for a pause.
+#[test]
+fn a_wish_that_was_made_at_a_restore_stays() {
+    let pause_of_ten_minutes = Fault::Scripted(31);
+    let for_a_token = 39;
+    holds(
+        0,
+        &[
+            Action::Show(BOTH),
+            Action::Secret(0, true),
+            Action::Reply(0, Fault::Honest, 99),
+            Action::Dump,
+            Action::Revoke(BOTH, false),
+            Action::Pass(774),
+            Action::Ask(BOTH, for_a_token),
+            Action::Reply(0, pause_of_ten_minutes, 179),
+            Action::Restore(0),
+            Action::Leave(0),
+            Action::Deadline,
+        ],
+    );
+}

@@ -117,6 +117,9 @@ impl World {
                 if loaded && shadow.unattended && valid {
                     self.watchers_settle(account, true, &mut said);
                 }
+                if loaded {
+                    self.waiting_ask(account);
+                }
             }
         }
         self.feed(|_, _| ());

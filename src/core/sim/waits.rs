@@ -204,6 +204,15 @@ impl World {
         Ok(())
     }
 
+    /// The tokens of `account` are others than before: those who wait and can't be served ask anew,
+    /// and what they have asked for stays wanted when they leave.
+    pub fn waiting_ask(&mut self, account: usize) {
+        let waits = (self.people.waits.values()).any(|wait| wait.account == account);
+        let shadow = &mut self.state.shadows[account];
+        let lacks = shadow.can_renew() && shadow.valid(self.now.instant).is_none();
+        shadow.wanted |= waits && lacks && shadow.renewal == Renewal::Idle;
+    }
+
     // ---- for a sign-in ------------------------------------------------------------------------
 
     /// `auth`.
