@@ -17,8 +17,6 @@ pub mod text;
 pub mod time;
 pub mod view;
 
-pub mod report;
-
 #[allow(clippy::arithmetic_side_effects)]
 pub mod config;
 #[allow(clippy::arithmetic_side_effects)]

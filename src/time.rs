@@ -39,7 +39,9 @@ impl Instant {
 
 /// A point on the wall clock, in milliseconds since 1970-01-01 UTC. Users and other machines see
 /// this one; it can jump, so nothing is scheduled by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Wall(i64);
 

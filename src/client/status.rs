@@ -5,12 +5,14 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{ask, is_terminal, may_colour, older, print, read, tell};
-use crate::report::{AccountReport, DiscoveryReport, Status};
 use crate::text::{sanitize, shell_word};
 use crate::time::{Wall, humane};
 use crate::{
     error::Failure,
-    view::{PASTE, other_user},
+    view::{
+        AccountView, DiscoveryState, DiscoveryView, Needs, PASTE, RenewalView, SignInView, Status,
+        other_user,
+    },
     wire::Request,
 };
 
@@ -82,24 +84,27 @@ pub(super) fn now() -> Wall {
 }
 
 /// Green is good, yellow passes by itself, red needs the user (ECMA-48, 8.3.117).
-fn paint(account: &AccountReport) -> u8 {
-    match account.needs.as_str() {
-        "none" if account.valid && account.refresh != "failing" => 32,
-        "none" => 33,
-        _ => 31,
+fn paint(account: &AccountView) -> u8 {
+    match (account.needs, &account.renewal) {
+        (Needs::None, RenewalView::Failing { .. }) => 33,
+        (Needs::None, _) if account.valid => 32,
+        (Needs::None, _) => 33,
+        (Needs::SignIn | Needs::Config, _) => 31,
     }
 }
 
 /// What there is to say of one account; what is put `between` keeps it apart.
-fn line(account: &AccountReport, now: Wall, zone: &TimeZone, between: &str) -> String {
-    // Without tokens the refresh's error says what has become of them.
-    let lost = account.refresh_error.is_some() && account.refresh == "none";
-    let mut parts = vec![match account.obtained {
-        Some(obtained) => token(account, obtained, now, zone),
-        None if account.sign_in == "pending" => "Access token pending authentication".into(),
-        None if lost => format!("No access token: {}", why_no_refresh(account)),
-        None => "No access token".into(),
-    }];
+fn line(account: &AccountView, now: Wall, zone: &TimeZone, between: &str) -> String {
+    let mut parts = vec![
+        match (account.obtained, &account.sign_in, &account.renewal) {
+            (Some(obtained), ..) => token(account, obtained, now, zone),
+            (None, SignInView::Pending { .. }, _) => "Access token pending authentication".into(),
+            (None, _, RenewalView::NoTokens { lost: Some(why) }) => {
+                format!("No access token: {}", why.line())
+            }
+            (None, ..) => "No access token".into(),
+        },
+    ];
     let name = shell_word(&sanitize(&account.account));
     parts.extend(renewed(account, &name, now));
     parts.extend(signing_in(account, &name, now));
@@ -113,7 +118,7 @@ fn line(account: &AccountReport, now: Wall, zone: &TimeZone, between: &str) -> S
 }
 
 /// How a state starts is what scripts look for.
-fn token(account: &AccountReport, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
+fn token(account: &AccountView, obtained: Wall, now: Wall, zone: &TimeZone) -> String {
     match (account.valid, account.expires) {
         (true, Some(at)) => format!(
             "Active access token (valid for {}, until {})",
@@ -129,134 +134,138 @@ fn token(account: &AccountReport, obtained: Wall, now: Wall, zone: &TimeZone) ->
     }
 }
 
-/// What is to be said about refreshing. `name` is the account's, for a shell. A word of a newer
-/// server says nothing.
-fn renewed(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
-    let next = account.refresh_at.unwrap_or(now);
-    let since = account.refresh_since.unwrap_or(now);
-    let why = || why_no_refresh(account);
-    match account.refresh.as_str() {
-        "impossible" if account.valid => {
-            Some("no refresh token: sign in again when it expires".into())
+/// What is to be said about refreshing. `name` is the account's, for a shell.
+fn renewed(account: &AccountView, name: &str, now: Wall) -> Option<String> {
+    Some(match &account.renewal {
+        RenewalView::Impossible if account.valid => {
+            "no refresh token: sign in again when it expires".into()
         }
-        "impossible" => Some(format!(
-            "no refresh token: sign in again with `pizauth auth {name}`"
-        )),
-        "on_request" => Some(format!("`pizauth show {name}` obtains one")),
-        "scheduled" if !account.valid => Some(format!("refresh due {}", ahead(next, now))),
-        "under_way" => Some("refresh under way".into()),
-        "failing" => Some(format!(
+        RenewalView::Impossible => {
+            format!("no refresh token: sign in again with `pizauth auth {name}`")
+        }
+        RenewalView::OnRequest => format!("`pizauth show {name}` obtains one"),
+        RenewalView::Scheduled { at } if !account.valid => {
+            format!("refresh due {}", ahead(*at, now))
+        }
+        RenewalView::UnderWay => "refresh under way".into(),
+        RenewalView::Failing {
+            at,
+            since,
+            failures,
+            reason,
+        } => format!(
             "refresh failing{} ({}, next {}): {}",
-            lasting(since, now),
-            attempts(account.refresh_failures.unwrap_or(1)),
-            ahead(next, now),
-            why()
-        )),
-        "rejected" => Some(format!(
+            lasting(*since, now),
+            attempts(*failures),
+            ahead(*at, now),
+            reason.line()
+        ),
+        RenewalView::Rejected { since, reason } => format!(
             "refreshing given up {}, sign in again with `pizauth auth {name}`: {}",
-            ago(since, now),
-            why()
-        )),
-        "stopped" => Some(format!(
+            ago(*since, now),
+            reason.line()
+        ),
+        RenewalView::Parked { since, reason, .. } => format!(
             "refreshing stopped {}, correct the configuration and run `pizauth reload`: {}",
-            ago(since, now),
-            why()
-        )),
-        _ => None,
-    }
+            ago(*since, now),
+            reason.line()
+        ),
+        RenewalView::NoTokens { .. } | RenewalView::Scheduled { .. } | RenewalView::Other => {
+            return None;
+        }
+    })
 }
 
 /// What is to be said about a sign-in. `name` is the account's, for a shell.
-fn signing_in(account: &AccountReport, name: &str, now: Wall) -> Option<String> {
-    let since = account.sign_in_since.unwrap_or(now);
-    let error = account.sign_in_error.as_deref();
-    let why = error.map(|error| why(error, account.sign_in_hint.as_deref()));
-    let has_tokens = account.refresh != "none";
-    match (account.sign_in.as_str(), why) {
-        ("discovering", _) => Some(format!(
+fn signing_in(account: &AccountView, name: &str, now: Wall) -> Option<String> {
+    let has_tokens = !matches!(account.renewal, RenewalView::NoTokens { .. });
+    Some(match &account.sign_in {
+        SignInView::Discovering { since } => format!(
             "authorisation wanted{}, but the endpoints aren't known",
-            lasting(since, now)
-        )),
-        ("pending", why) => Some(pending(account, since, why, now)),
-        ("completing", None) => Some("authorisation being completed".into()),
-        ("completing", Some(why)) => Some(format!(
-            "authorisation being completed{}, not yet possible: {why}",
-            lasting(since, now)
-        )),
-        ("failed", why) => {
-            let failed = format!("the last authorisation failed: {}", why.unwrap_or_default());
-            Some(if has_tokens {
-                failed
-            } else {
-                format!("{failed}; try again with `pizauth auth {name}`")
-            })
+            lasting(*since, now)
+        ),
+        SignInView::Pending {
+            since,
+            reminded,
+            device,
+            paste,
+            failed,
+        } => {
+            let mut pending = format!("authorisation pending{}", lasting(*since, now));
+            if let Some(at) = reminded {
+                pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
+            }
+            if let Some(device) = device {
+                pending.push_str(&format!(
+                    "; open {} and enter the code {} within {}",
+                    sanitize(&device.verification_uri),
+                    sanitize(&device.user_code),
+                    humane(device.expires.since(now))
+                ));
+            }
+            if *paste {
+                pending.push_str(&format!("; {PASTE}"));
+            }
+            if let Some(why) = failed {
+                pending.push_str(&format!("; the last one failed: {}", why.line()));
+            }
+            pending
         }
-        _ if has_tokens => None,
-        _ => Some(format!("sign in with `pizauth auth {name}`")),
-    }
-}
-
-fn pending(account: &AccountReport, since: Wall, why: Option<String>, now: Wall) -> String {
-    let mut pending = format!("authorisation pending{}", lasting(since, now));
-    if let Some(at) = account.sign_in_reminded {
-        pending.push_str(&format!(" (last reminder {})", ago(at, now)));
-    }
-    if let Some(device) = &account.sign_in_device {
-        pending.push_str(&format!(
-            "; open {} and enter the code {} within {}",
-            sanitize(&device.verification_uri),
-            sanitize(&device.user_code),
-            humane(device.expires.unwrap_or(now).since(now))
-        ));
-    }
-    if account.sign_in_paste {
-        pending.push_str(&format!("; {PASTE}"));
-    }
-    if let Some(why) = why {
-        pending.push_str(&format!("; the last one failed: {why}"));
-    }
-    pending
+        SignInView::Exchanging { trouble: None, .. } => "authorisation being completed".into(),
+        SignInView::Exchanging {
+            since,
+            trouble: Some(why),
+        } => format!(
+            "authorisation being completed{}, not yet possible: {}",
+            lasting(*since, now),
+            why.line()
+        ),
+        SignInView::Failed { reason } if has_tokens => {
+            format!("the last authorisation failed: {}", reason.line())
+        }
+        SignInView::Failed { reason } => format!(
+            "the last authorisation failed: {}; try again with `pizauth auth {name}`",
+            reason.line()
+        ),
+        SignInView::None | SignInView::Other if has_tokens => return None,
+        SignInView::None | SignInView::Other => format!("sign in with `pizauth auth {name}`"),
+    })
 }
 
 /// What the issuer has said, or why not.
-fn found(discovery: &DiscoveryReport, now: Wall) -> Option<String> {
+fn found(discovery: &DiscoveryView, now: Wall) -> Option<String> {
     let issuer = sanitize(&discovery.issuer);
-    match discovery.state.as_str() {
-        "under_way" => Some(format!("asking {issuer} for its endpoints")),
-        "done" => {
+    Some(match &discovery.state {
+        DiscoveryState::NotYet | DiscoveryState::Other => return None,
+        DiscoveryState::UnderWay => format!("asking {issuer} for its endpoints"),
+        DiscoveryState::Done {
+            auth_uri,
+            token_uri: _,
+            device_auth_uri,
+            revocation_uri,
+        } => {
             let found = [
-                ("browser", &discovery.auth_uri),
-                ("device code", &discovery.device_auth_uri),
-                ("revocation", &discovery.revocation_uri),
+                ("browser", auth_uri),
+                ("device code", device_auth_uri),
+                ("revocation", revocation_uri),
             ];
             let found = found.iter().filter(|(_, uri)| uri.is_some());
             let found: Vec<&str> = found.map(|(name, _)| *name).collect();
-            Some(format!("endpoints of {issuer}: {}", found.join(", ")))
+            format!("endpoints of {issuer}: {}", found.join(", "))
         }
-        "failed" => {
-            let next = match discovery.next {
-                Some(at) => format!("next {}", ahead(at, now)),
+        DiscoveryState::Failed {
+            since: _,
+            failures,
+            at,
+            reason,
+        } => {
+            let next = match at {
+                Some(at) => format!("next {}", ahead(*at, now)),
                 None => "next when needed".into(),
             };
-            let failures = attempts(discovery.failures.unwrap_or(1));
-            let error = discovery.error.as_deref().unwrap_or_default();
-            let why = why(error, discovery.hint.as_deref());
-            Some(format!("{why} ({failures}, {next})"))
+            format!("{} ({}, {next})", reason.line(), attempts(*failures))
         }
-        _ => None,
-    }
-}
-
-fn why_no_refresh(account: &AccountReport) -> String {
-    let error = account.refresh_error.as_deref().unwrap_or_default();
-    why(error, account.refresh_hint.as_deref())
-}
-
-fn why(error: &str, hint: Option<&str>) -> String {
-    match hint {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.into(),
-    }
+    })
 }
 
 fn attempts(count: u32) -> String {
@@ -305,13 +314,12 @@ pub(super) fn moment(at: Wall, now: Wall, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        report,
-        view::{AccessView, AccountView, Refusal, RenewalView, SignInView},
-    };
+    use crate::view::Refusal;
 
     /// 2026-11-22 12:00:00 UTC.
     const NOW: Wall = Wall::from_millis(1_795_348_800_000);
+
+    const NONE: RenewalView = RenewalView::NoTokens { lost: None };
 
     fn past(secs: u64) -> Wall {
         NOW.before(Duration::from_secs(secs))
@@ -321,21 +329,19 @@ mod tests {
         NOW.after(Duration::from_secs(secs))
     }
 
-    fn view(access: Option<(bool, Option<Wall>)>, renewal: Option<RenewalView>) -> AccountView {
+    fn view(access: Option<(bool, Option<Wall>)>, renewal: RenewalView) -> AccountView {
         AccountView {
+            account: "work".into(),
+            valid: access.is_some_and(|(valid, _)| valid),
+            needs: Needs::None,
+            plain_http: false,
+            obtained: access.map(|_| past(600)),
+            expires: access.and_then(|(_, expires)| expires),
+            renewal,
+            sign_in: SignInView::None,
             user: None,
             other_user: None,
-            account: "work".into(),
-            access: access.map(|(valid, expires)| AccessView {
-                valid,
-                obtained: past(600),
-                expires,
-            }),
-            renewal,
-            lost: None,
-            plain: false,
             discovery: None,
-            sign_in: SignInView::None { failed: None },
         }
     }
 
@@ -346,24 +352,14 @@ mod tests {
         }
     }
 
-    fn reported(
-        access: Option<(bool, Option<Wall>)>,
-        renewal: Option<RenewalView>,
-    ) -> AccountReport {
-        report::account(&view(access, renewal))
-    }
-
     #[track_caller]
     fn says(view: &AccountView, text: &str) {
-        assert_eq!(
-            line(&report::account(view), NOW, &TimeZone::UTC, "; "),
-            text
-        );
+        assert_eq!(line(view, NOW, &TimeZone::UTC, "; "), text);
     }
 
     #[test]
     fn a_token_is_described_by_what_is_left_of_it() {
-        let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
+        let scheduled = || RenewalView::Scheduled { at: future(60) };
         let soon = view(Some((true, Some(future(3_599)))), scheduled());
         says(
             &soon,
@@ -379,7 +375,7 @@ mod tests {
             &silent,
             "Active access token (valid until the provider says otherwise; obtained 11:50:00)",
         );
-        let over = view(Some((false, Some(past(5)))), Some(RenewalView::UnderWay));
+        let over = view(Some((false, Some(past(5)))), RenewalView::UnderWay);
         says(&over, "Access token expired (5s ago); refresh under way");
         let just = NOW.before(Duration::from_millis(400));
         let just = view(Some((false, Some(just))), scheduled());
@@ -432,9 +428,9 @@ mod tests {
                  `pizauth reload`: invalid_grant: gone",
             ),
         ] {
-            says(&view(valid, Some(renewal)), &format!("{start}; {text}"));
+            says(&view(valid, renewal), &format!("{start}; {text}"));
         }
-        let over = view(Some((false, Some(past(60)))), Some(RenewalView::Impossible));
+        let over = view(Some((false, Some(past(60)))), RenewalView::Impossible);
         says(
             &over,
             "Access token expired (1m ago); no refresh token: sign in again with `pizauth auth work`",
@@ -450,12 +446,18 @@ mod tests {
             at: NOW,
             reason: reason(None),
         };
-        let scheduled = || Some(RenewalView::Scheduled { at: future(60) });
-        assert_eq!(paint(&reported(valid, scheduled())), 32);
-        assert_eq!(paint(&reported(valid, Some(failing))), 33);
+        let scheduled = || RenewalView::Scheduled { at: future(60) };
+        assert_eq!(paint(&view(valid, scheduled())), 32);
+        assert_eq!(paint(&view(valid, failing)), 33);
         let expired = Some((false, Some(past(5))));
-        assert_eq!(paint(&reported(expired, scheduled())), 33);
-        assert_eq!(paint(&reported(None, None)), 31);
+        assert_eq!(paint(&view(expired, scheduled())), 33);
+        for needs in [Needs::SignIn, Needs::Config] {
+            let red = AccountView {
+                needs,
+                ..view(valid, scheduled())
+            };
+            assert_eq!(paint(&red), 31);
+        }
     }
 
     #[test]
@@ -468,13 +470,10 @@ mod tests {
             failed: None,
         };
         for (sign_in, text) in [
+            (SignInView::None, "sign in with `pizauth auth work`"),
             (
-                SignInView::None { failed: None },
-                "sign in with `pizauth auth work`",
-            ),
-            (
-                SignInView::None {
-                    failed: Some(reason(None)),
+                SignInView::Failed {
+                    reason: reason(None),
                 },
                 "the last authorisation failed: invalid_grant: gone; \
                  try again with `pizauth auth work`",
@@ -513,7 +512,7 @@ mod tests {
         ] {
             let view = AccountView {
                 sign_in,
-                ..view(None, None)
+                ..view(None, NONE)
             };
             let start = match view.sign_in {
                 SignInView::Pending { .. } => "Access token pending authentication",
@@ -526,8 +525,8 @@ mod tests {
     #[test]
     fn tokens_that_travel_in_clear_are_warned_of() {
         let plain = AccountView {
-            plain: true,
-            ..view(Some((true, Some(future(60)))), None)
+            plain_http: true,
+            ..view(Some((true, Some(future(60)))), NONE)
         };
         says(
             &plain,
@@ -539,11 +538,13 @@ mod tests {
     #[test]
     fn lost_tokens_are_explained_and_names_can_be_typed() {
         let lost = AccountView {
-            user: None,
-            other_user: None,
             account: "my work".into(),
-            lost: Some(reason(None)),
-            ..view(None, None)
+            ..view(
+                None,
+                RenewalView::NoTokens {
+                    lost: Some(reason(None)),
+                },
+            )
         };
         says(
             &lost,

@@ -7,7 +7,7 @@ use super::{ask, connect, is_restarting, print, read, wait_for};
 use crate::error::{Exit, Failure};
 use crate::secret::SecretBytes;
 use crate::wire::{self, Request};
-use crate::{report::Event, text, time::humane};
+use crate::{text, time::humane, view::News};
 
 pub(super) fn run(json: bool) -> Result<(), Failure> {
     loop {
@@ -48,9 +48,9 @@ fn watch(json: bool) -> Result<(), Failure> {
 
 /// An event for people.
 fn told(body: &[u8], zone: &TimeZone) -> Result<String, Failure> {
-    let event: Event = read(body)?;
+    let event: News<String> = read(body)?;
     let now = now();
-    let mut line = moment(event.time.unwrap_or(now), now, zone);
+    let mut line = moment(event.at, now, zone);
     line.push(' ');
     if let Some(account) = &event.account {
         line.push_str(&format!("{}: ", text::sanitize(account)));
@@ -64,11 +64,8 @@ fn told(body: &[u8], zone: &TimeZone) -> Result<String, Failure> {
         let next = humane(at.since(now));
         line.push_str(&format!(", {failures} in a row, next try in {next}"));
     }
-    if let Some(error) = &event.error {
-        line.push_str(&format!(": {}", text::sanitize(error)));
-    }
-    if let Some(hint) = &event.hint {
-        line.push_str(&format!(" ({})", text::sanitize(hint)));
+    if let Some(reason) = &event.reason {
+        line.push_str(&format!(": {}", text::sanitize(&reason.line())));
     }
     line.push('\n');
     Ok(line)

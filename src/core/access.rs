@@ -47,9 +47,7 @@ pub fn judge(rules: &RestrictedSocket, verb: &str, account: Option<&str>) -> Res
 mod tests {
     use super::{Allowed::*, Denial::*, *};
     use crate::time::Wall;
-    use crate::view::{
-        AccessView, DeviceView, DiscoveryState, DiscoveryView, Refusal, RenewalView,
-    };
+    use crate::view::{DeviceView, DiscoveryState, DiscoveryView, Needs, Refusal, RenewalView};
 
     #[test]
     fn every_request_meets_every_rule() {
@@ -96,22 +94,20 @@ mod tests {
         };
         AccountView {
             account: "work".into(),
-            access: Some(AccessView {
-                valid: true,
-                obtained: Wall::from_millis(1),
-                expires: Some(Wall::from_millis(2)),
-            }),
-            renewal: Some(RenewalView::Failing {
+            valid: true,
+            needs: Needs::SignIn,
+            plain_http: true,
+            obtained: Some(Wall::from_millis(1)),
+            expires: Some(Wall::from_millis(2)),
+            renewal: RenewalView::Failing {
                 since: Wall::from_millis(1),
                 failures: 1,
                 at: Wall::from_millis(3),
-                reason: reason.clone(),
-            }),
-            lost: Some(reason),
-            user: Some("me".into()),
+                reason,
+            },
             sign_in,
+            user: Some("me".into()),
             other_user: Some("other".into()),
-            plain: true,
             discovery: Some(DiscoveryView {
                 issuer: "https://i.example".into(),
                 state: DiscoveryState::NotYet,
@@ -123,19 +119,15 @@ mod tests {
     #[test]
     fn of_every_field_it_is_said_whether_it_signs_somebody_in() {
         let since = Wall::from_millis(1);
-        let reason = || {
-            Some(Refusal {
-                text: "no".into(),
-                hint: None,
-            })
-        };
+        let reason = || Refusal::new("no");
         for sign_in in [
-            SignInView::None { failed: reason() },
+            SignInView::None,
+            SignInView::Failed { reason: reason() },
             SignInView::Discovering { since },
             SignInView::Pending {
                 since,
                 reminded: Some(since),
-                failed: reason(),
+                failed: Some(reason()),
                 device: Some(DeviceView {
                     user_code: "USER-1".into(),
                     verification_uri: "https://v.example".into(),
@@ -146,24 +138,28 @@ mod tests {
             },
             SignInView::Exchanging {
                 since,
-                trouble: reason(),
+                trouble: Some(reason()),
             },
         ] {
             let mut wanted = whole(sign_in);
             let shown = without_sign_in(wanted.clone());
             let AccountView {
                 account: _,
-                access: _,
+                valid: _,
+                needs: _,
+                plain_http: _,
+                obtained: _,
+                expires: _,
                 renewal: _,
-                lost: _,
-                user: _,
                 sign_in,
+                user: _,
                 other_user: _,
-                plain: _,
                 discovery: _,
             } = &mut wanted;
             match sign_in {
-                SignInView::None { failed: _ }
+                SignInView::None
+                | SignInView::Other
+                | SignInView::Failed { reason: _ }
                 | SignInView::Discovering { since: _ }
                 | SignInView::Exchanging {
                     since: _,

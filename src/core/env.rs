@@ -20,7 +20,7 @@ use crate::{
     oauth::token::Refusal,
     secret::Secret,
     time::{Instant, Now},
-    view::{Happening, News},
+    view::News,
 };
 
 /// How many states of finished sign-ins are remembered, so that a reloaded page says "already
@@ -123,11 +123,11 @@ impl<'a> Env<'a> {
     }
 
     /// For `watch`.
-    pub fn news(&mut self, account: &Arc<str>, what: Happening) {
+    pub fn news(&mut self, account: &Arc<str>, news: impl Into<News>) {
         self.common.output.report(News {
             at: self.now.wall,
-            account: Some(account.clone()),
-            what,
+            account: Some(account.to_string()),
+            ..news.into()
         });
     }
 

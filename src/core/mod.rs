@@ -528,8 +528,7 @@ impl Core {
         }
         self.common.output.report(News {
             at: cx.now.wall,
-            account: None,
-            what: Happening::Reloaded,
+            ..Happening::Reloaded.into()
         });
         // After all removals, since a file may have gone from one account to another.
         self.publish(cx);

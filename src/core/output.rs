@@ -60,8 +60,7 @@ mod tests {
         for number in 0..=MAX_NEWS {
             output.report(News {
                 at: Wall::from_millis(number as i64),
-                account: None,
-                what: Happening::Reloaded,
+                ..Happening::Reloaded.into()
             });
         }
         let at = |news: Option<&News>| news.map(|news| news.at.millis());

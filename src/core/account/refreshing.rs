@@ -10,7 +10,7 @@ use crate::{
     oauth::token::{Cause, Refusal, Tokens, Verdict},
     secret::Secret,
     time::{Instant, Now},
-    view::Happening,
+    view::{Happening, News},
 };
 
 impl Account {
@@ -189,10 +189,10 @@ impl Account {
         }
         env.news(
             &self.name,
-            Happening::RefreshFailing {
-                failures: trouble.failures,
-                at: env.now.wall_at(env.now.instant.after(delay)),
-                reason: trouble.refusal.clone(),
+            News {
+                refresh_failures: Some(trouble.failures),
+                refresh_at: Some(env.now.wall_at(env.now.instant.after(delay))),
+                ..Happening::RefreshFailing.because(&trouble.refusal)
             },
         );
     }
@@ -203,8 +203,8 @@ impl Account {
         (trouble.stopped, trouble.told) = (Some(env.now.wall), true);
         let message = format!("refreshing has stopped: {}", trouble.refusal.line());
         env.error(&self.name, message);
-        let reason = trouble.refusal.clone();
-        env.news(&self.name, Happening::RefreshStopped { reason });
+        let news = Happening::RefreshStopped.because(&trouble.refusal);
+        env.news(&self.name, news);
     }
 
     pub(super) fn rejected(
@@ -226,8 +226,8 @@ impl Account {
             &self.name,
             format!("authorisation needed again: {}", refusal.line()),
         );
-        let reason = refusal.clone();
-        env.news(&self.name, Happening::AuthorisationNeeded { reason });
+        let news = Happening::AuthorisationNeeded.because(&refusal);
+        env.news(&self.name, news);
         self.set_phase(Phase::Rejected {
             refusal,
             since: env.now.wall,

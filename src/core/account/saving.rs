@@ -85,7 +85,7 @@ impl Account {
         }
         self.state.bind(self.registration.mark());
         let expires = self.expires(env.now);
-        env.news(&self.name, Happening::TokenRestored { expires });
+        env.news(&self.name, Happening::TokenRestored.until(expires));
         // The clients that wait get the new access token first, if it will do.
         let waiting = std::mem::take(&mut self.waiting);
         self.keep_tokens_from_strangers(env);

@@ -531,8 +531,7 @@ impl Account {
     /// Ends a sign-in that may be under way, because of what the user did here.
     pub(super) fn cancel_sign_in(&mut self, env: &mut Env, why: Refusal) {
         if !matches!(self.state.sign_in, SignIn::None) {
-            let reason = why.clone();
-            env.news(&self.name, Happening::AuthorisationCancelled { reason });
+            env.news(&self.name, Happening::AuthorisationCancelled.because(&why));
         }
         self.end_sign_in(env, Err(why));
     }
@@ -542,8 +541,8 @@ impl Account {
             &self.name,
             format!("authorisation failed: {}", refusal.line()),
         );
-        let reason = refusal.clone();
-        env.news(&self.name, Happening::AuthorisationFailed { reason });
+        let news = Happening::AuthorisationFailed.because(&refusal);
+        env.news(&self.name, news);
         // Those who wait for a refresh go on waiting for it.
         if self.needs_person() {
             self.answer_failed(env, &refusal);

@@ -150,13 +150,13 @@ impl Account {
     /// What became of a token, for `watch`.
     pub(super) fn token_news(&self, env: &mut Env, event: TokenEvent) {
         let expires = self.expires(env.now);
-        let happening = match event {
-            TokenEvent::New => Happening::TokenNew { expires },
-            TokenEvent::Refreshed => Happening::TokenRefreshed { expires },
-            TokenEvent::Invalidated => Happening::TokenInvalidated,
-            TokenEvent::Revoked => Happening::TokenRevoked,
+        let news = match event {
+            TokenEvent::New => Happening::TokenNew.until(expires),
+            TokenEvent::Refreshed => Happening::TokenRefreshed.until(expires),
+            TokenEvent::Invalidated => Happening::TokenInvalidated.into(),
+            TokenEvent::Revoked => Happening::TokenRevoked.into(),
         };
-        env.news(&self.name, happening);
+        env.news(&self.name, news);
     }
 
     /// When the access token expires, as far as is known.

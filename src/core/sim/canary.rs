@@ -326,12 +326,11 @@ impl Sut {
     }
 
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
-        let failing =
-            |view: &AccountView| matches!(view.renewal, Some(RenewalView::Failing { .. }));
+        let failing = |view: &AccountView| matches!(view.renewal, RenewalView::Failing { .. });
         if self.has(Canary::SwallowDeadline) && self.status(now).iter().any(failing) {
             return None;
         }
-        let stopped = |view: &AccountView| matches!(view.renewal, Some(RenewalView::Parked { .. }));
+        let stopped = |view: &AccountView| matches!(view.renewal, RenewalView::Parked { .. });
         if self.has(Canary::StopForGood) && self.status(now).iter().any(stopped) {
             return None;
         }

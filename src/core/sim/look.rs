@@ -555,9 +555,8 @@ impl World {
     fn look_at_times(&self, account: usize, view: &AccountView) -> Check {
         let shadow = &self.state.shadows[account];
         let told = view
-            .access
-            .as_ref()
-            .map(|it| (it.valid, it.obtained, it.expires));
+            .obtained
+            .map(|obtained| (view.valid, obtained, view.expires));
         let wall = |at| self.now.wall_at(at);
         let known = shadow.held.as_ref().and_then(|held| {
             let (_, expires) = held.access?;
@@ -574,7 +573,7 @@ impl World {
     fn look_at_sign_in(&self, account: usize, view: &AccountView, wake: Option<Instant>) -> Check {
         let shadow = &self.state.shadows[account];
         let due = match (&view.sign_in, &shadow.sign_in) {
-            (SignInView::None { .. }, SignIn::None)
+            (SignInView::None | SignInView::Failed { .. }, SignIn::None)
             | (SignInView::Discovering { .. }, SignIn::Discovering { .. }) => None,
             (
                 SignInView::Pending { .. },
@@ -599,10 +598,12 @@ impl World {
                 attempt.is_none().then_some(again)
             }
             (
-                SignInView::None { .. }
+                SignInView::None
+                | SignInView::Failed { .. }
                 | SignInView::Discovering { .. }
                 | SignInView::Pending { .. }
-                | SignInView::Exchanging { .. },
+                | SignInView::Exchanging { .. }
+                | SignInView::Other,
                 _,
             ) => {
                 let text = "a sign-in began or ended by itself";
@@ -622,20 +623,16 @@ impl World {
         let under_way = matches!(shadow.renewal, Renewal::InFlight(_) | Renewal::Probing(_));
         let renewable = shadow.can_renew();
         let at = match &view.renewal {
-            None if !renewable => return Ok(()),
-            Some(RenewalView::Impossible) if !renewable => return Ok(()),
-            Some(RenewalView::OnRequest) if shadow.unattended && !renewable => return Ok(()),
-            Some(RenewalView::UnderWay) if under_way => return Ok(()),
-            Some(RenewalView::Rejected { .. }) if shadow.renewal == Renewal::Rejected => {
+            RenewalView::NoTokens { .. } if !renewable => return Ok(()),
+            RenewalView::Impossible if !renewable => return Ok(()),
+            RenewalView::OnRequest if shadow.unattended && !renewable => return Ok(()),
+            RenewalView::UnderWay if under_way => return Ok(()),
+            RenewalView::Rejected { .. } if shadow.renewal == Renewal::Rejected => {
                 return Ok(());
             }
-            Some(RenewalView::Parked { at, .. }) if shadow.stopped() => at,
-            Some(RenewalView::Scheduled { at }) if shadow.trouble.is_none() => at,
-            Some(RenewalView::Failing { at, .. })
-                if shadow.trouble.is_some() && !shadow.stopped() =>
-            {
-                at
-            }
+            RenewalView::Parked { at, .. } if shadow.stopped() => at,
+            RenewalView::Scheduled { at } if shadow.trouble.is_none() => at,
+            RenewalView::Failing { at, .. } if shadow.trouble.is_some() && !shadow.stopped() => at,
             view => {
                 let text = format!("account {account} is at {view:?}, not {shadow:?}");
                 return fail(Invariant::Liveness, text);

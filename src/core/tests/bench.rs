@@ -409,32 +409,34 @@ fn settled(waiters: &[Waiter], account: &str, result: &Result<(), Refusal>) -> S
 }
 
 fn condition(view: &AccountView) -> String {
-    let access = match &view.access {
+    let access = match view.obtained {
         None => "no token",
-        Some(access) if access.valid => "valid",
+        Some(_) if view.valid => "valid",
         Some(_) => "expired",
     };
     let renewal = match &view.renewal {
-        None => "".into(),
-        Some(RenewalView::Impossible) => ", no refresh token".into(),
-        Some(RenewalView::OnRequest) => "on request".into(),
-        Some(RenewalView::Scheduled { .. }) => ", scheduled".into(),
-        Some(RenewalView::UnderWay) => ", under way".into(),
-        Some(RenewalView::Failing { failures, .. }) => format!(", failing {failures}"),
-        Some(RenewalView::Rejected { .. }) => ", rejected".into(),
-        Some(RenewalView::Parked { .. }) => ", parked".into(),
+        RenewalView::NoTokens { lost: None } => "".into(),
+        RenewalView::NoTokens { lost: Some(_) } => ", lost".into(),
+        RenewalView::Impossible => ", no refresh token".into(),
+        RenewalView::OnRequest => "on request".into(),
+        RenewalView::Scheduled { .. } => ", scheduled".into(),
+        RenewalView::UnderWay => ", under way".into(),
+        RenewalView::Failing { failures, .. } => format!(", failing {failures}"),
+        RenewalView::Rejected { .. } => ", rejected".into(),
+        RenewalView::Parked { .. } => ", parked".into(),
+        RenewalView::Other => ", unheard of".into(),
     };
-    let lost = if view.lost.is_some() { ", lost" } else { "" };
     let sign_in = match &view.sign_in {
-        SignInView::None { failed: None } => "",
-        SignInView::None { failed: Some(_) } => ", sign-in failed",
+        SignInView::None => "",
+        SignInView::Failed { .. } => ", sign-in failed",
         SignInView::Discovering { .. } => ", discovering",
         SignInView::Pending { failed: None, .. } => ", pending",
         SignInView::Pending { .. } => ", pending again",
         SignInView::Exchanging { trouble: None, .. } => ", exchanging",
         SignInView::Exchanging { .. } => ", exchanging in vain",
+        SignInView::Other => ", unheard of",
     };
-    format!("{access}{lost}{renewal}{sign_in}")
+    format!("{access}{renewal}{sign_in}")
 }
 
 /// A reply of the token endpoint.

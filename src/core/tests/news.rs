@@ -4,12 +4,18 @@ use super::bench::{
     Bench, HOOKS, access_only, config, invalid_client, invalid_grant, lost, tokens,
 };
 use super::{one, signed_in};
-use crate::report;
+use crate::view::News;
 
 /// Everything that has happened, a line each.
 fn news(bench: &mut Bench) -> Vec<String> {
     let line = |news| {
-        let event = report::event(&news);
+        let event: News<String> = {
+            let json = serde_json::to_string(&News {
+                account: None,
+                ..news
+            });
+            serde_json::from_str(&json.unwrap()).unwrap()
+        };
         let mut line = event.event;
         if let Some(expires) = event.expires {
             line += &format!(" until {}s", expires.since(bench.now.wall).as_secs());
@@ -19,8 +25,8 @@ fn news(bench: &mut Bench) -> Vec<String> {
             line += &format!(" {failures}, next in {wait}s");
         }
         line + &event
-            .error
-            .map_or_else(String::new, |why| format!(": {why}"))
+            .reason
+            .map_or_else(String::new, |why| format!(": {}", why.text))
     };
     let all = std::iter::from_fn(|| bench.core.next_news());
     all.map(line).collect()

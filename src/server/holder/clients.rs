@@ -10,7 +10,11 @@ use crate::core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter};
 use crate::error::{Exit, Failure};
 use crate::serve::{ConnId, Remote, Unparked};
 use crate::wire::{self, Reply, Request, ShowArgs};
-use crate::{oauth::token::Refusal, report, server::base::clock, view::News};
+use crate::{
+    oauth::token::Refusal,
+    server::base::clock,
+    view::{Happening, News},
+};
 
 /// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
 /// a slow provider needs, and what a mail program bears.
@@ -117,8 +121,10 @@ impl Handler for Clients {
             Request::Revoke(args) => sign_in::revoke(engine, id, &args),
             Request::Show(args) => return self.show(id, args),
             Request::Watch => {
-                let first = report::watching(clock::now().wall);
-                return Answer::Stream(json(&first));
+                return Answer::Stream(json(&News {
+                    at: clock::now().wall,
+                    ..Happening::Watching.into()
+                }));
             }
             Request::Dump => verbs::dump(holder, id),
             Request::Restore(bytes) => verbs::restore(holder, id, bytes),
@@ -223,7 +229,6 @@ pub fn settle(
 
 /// Tells those who watch, of all of it at once: a dump that is restored has news of every account.
 pub fn publish(remote: &Remote, news: &[News]) {
-    let rows = news.iter().map(report::event);
-    let rows = rows.map(|event| control::encode(&json(&event)));
+    let rows = news.iter().map(|news| control::encode(&json(news)));
     remote.publish(rows.collect::<Vec<_>>().concat());
 }

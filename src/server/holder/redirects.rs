@@ -9,11 +9,10 @@ use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
     redirect::{self, BrowserReply, Pages, RawCallback, Scheme, SignInPage},
-    report::rfc3339,
     secret::Secret,
     serve::{ConnId, Remote},
     time::humane,
-    view::{self, AccountView, RenewalView},
+    view::{self, AccountView, RenewalView, rfc3339},
 };
 
 /// The token holder as the redirection endpoint sees it.
@@ -114,17 +113,16 @@ fn failed(account: String, refusal: &Refusal) -> SignInPage {
 
 /// What the user should know of tokens that have just come.
 fn remarks(view: &AccountView) -> Vec<String> {
-    let expires = view.access.as_ref().and_then(|access| {
-        let expires = access.expires?;
-        let span = humane(expires.since(access.obtained));
-        let until = rfc3339(expires).replace('T', " ").replace('Z', " UTC");
-        Some(format!("for {span}, until {until}"))
-    });
-    let expires = expires.unwrap_or_else(|| "until the provider ends it".into());
-    let renewal = match view.renewal {
-        Some(RenewalView::Impossible) => {
-            "No refresh token came, so you have to sign in again then."
+    let expires = match (view.obtained, view.expires) {
+        (Some(obtained), Some(expires)) => {
+            let span = humane(expires.since(obtained));
+            let until = rfc3339(expires).replace('T', " ").replace('Z', " UTC");
+            format!("for {span}, until {until}")
         }
+        _ => "until the provider ends it".into(),
+    };
+    let renewal = match view.renewal {
+        RenewalView::Impossible => "No refresh token came, so you have to sign in again then.",
         _ => "pizauth refreshes it by itself.",
     };
     let user = view

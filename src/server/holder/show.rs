@@ -7,7 +7,9 @@ use serde::{Serialize, Serializer};
 use super::replies::{failure, no_account, not_yet, refused};
 use crate::core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest};
 use crate::error::{Exit, Failure};
-use crate::{form::Format, oauth::sasl, report, secret::SecretBytes, time::humane, wire::Reply};
+use crate::{
+    form::Format, oauth::sasl, secret::SecretBytes, time::humane, view::rfc3339, wire::Reply,
+};
 
 /// The line that answers an `ask`.
 pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
@@ -78,7 +80,7 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
         Format::Kubernetes => {
             let token = handed.token.expose();
             let status = ExecStatus {
-                expiration_timestamp: handed.expires.map(report::rfc3339),
+                expiration_timestamp: handed.expires.map(rfc3339),
                 token,
             };
             let credential = ExecCredential {
@@ -151,7 +153,7 @@ fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
     let line = Line {
         token: handed.token.expose(),
         token_type: "Bearer",
-        expiry: handed.expires.map(report::rfc3339),
+        expiry: handed.expires.map(rfc3339),
         expiry_unix: handed.expires.map(crate::time::Wall::secs),
         scopes: &handed.scopes,
         account,

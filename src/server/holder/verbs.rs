@@ -14,12 +14,11 @@ use super::{
 use crate::{
     core::{Progress, Waiter, dump},
     error::Exit,
-    report,
     secret::SecretBytes,
     serve::ConnId,
     server::base::guard,
     sys,
-    view::ServerInfo,
+    view::{STATUS_FORMAT_VERSION, ServerInfo, Status},
     wire::{AccountArgs, Reply},
 };
 
@@ -115,11 +114,12 @@ pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
 pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
     let views = engine.with(|core, cx| core.status(cx.now));
     let shown = views.into_iter().filter_map(|view| admitted.shown(view));
-    let mut status = report::status(&shown.collect::<Vec<_>>());
-    if matches!(admitted, Admitted::Fully) {
-        status.state_error = engine.with(|core, _| core.state_trouble().map(str::to_owned));
-    }
-    json(&status)
+    let trouble = || engine.with(|core, _| core.state_trouble().map(str::to_owned));
+    json(&Status {
+        status_format_version: STATUS_FORMAT_VERSION,
+        accounts: shown.collect(),
+        state_error: matches!(admitted, Admitted::Fully).then(trouble).flatten(),
+    })
 }
 
 /// Obtains a new token.
