@@ -70,6 +70,7 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
     });
     Dump {
         grants: grants.collect(),
+        changed: None,
     }
 }
 

@@ -301,16 +301,11 @@ fn a_state_that_is_older_than_the_last_tokens_is_told() {
     // What was saved is what there is.
     daemon.kill();
     daemon.start();
+    let note = note_of(&daemon);
     daemon.run(&["refresh", "work"]).ok();
     assert_eq!(errors.wait_lines(1), [UNSAVED]);
-    let lock = daemon.path("run/pizauth/pizauth.lock");
-    wait::until("the note", || {
-        let note = fs::read_to_string(&lock).unwrap();
-        note.trim()
-            .parse()
-            .ok()
-            .filter(|changes: &u32| *changes > 0)
-    });
+    // The server before it has noted that there is something newer.
+    wait::until("the note", || (note_of(&daemon) > note).then_some(()));
     daemon.kill();
     daemon.start();
     let told = &errors.wait_lines(2)[1];
@@ -320,6 +315,70 @@ fn a_state_that_is_older_than_the_last_tokens_is_told() {
     );
     // It is told once.
     fs::remove_file(daemon.path("full")).unwrap();
+    daemon.shutdown();
+    daemon.start();
+    daemon.token("work");
+    assert_eq!(errors.lines().len(), 2);
+}
+
+/// When tokens have changed, as the lock's file says.
+fn note_of(daemon: &Daemon) -> i64 {
+    let note = fs::read_to_string(daemon.path("run/pizauth/pizauth.lock")).unwrap();
+    note.trim().parse().unwrap()
+}
+
+/// A backup is put back, and all servers before that have saved what they had.
+#[test]
+fn a_state_that_was_put_back_is_told_before_a_refresh_token_is_spent() {
+    const OLDER: &str = "the saved tokens are older than the last ones: if a provider has replaced \
+                         a refresh token since, a new sign-in is needed";
+    let provider = Provider::start();
+    let mut daemon = daemon("");
+    let errors = daemon.record("errors");
+    daemon.write_config(
+        &(errors.option("error_notify_cmd", &["PIZAUTH_MSG"])
+            + &plain("tokens")
+            + &provider.account("work")),
+    );
+    let state = daemon.path("tokens");
+    daemon.start();
+    daemon.sign_in("work");
+    daemon.shutdown();
+    let backup = fs::read(&state).unwrap();
+    daemon.start();
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.restart();
+    daemon.shutdown();
+    // What the last one has left is the last.
+    daemon.start();
+    daemon.shutdown();
+    assert_eq!(errors.lines(), [""; 0]);
+
+    fs::write(&state, &backup).unwrap();
+    daemon.start();
+    assert_eq!(errors.wait_lines(1), [OLDER]);
+    daemon.log().wait_line("have been loaded");
+    let log = daemon.log().text();
+    let at = |words: &str| {
+        log.find(words)
+            .unwrap_or_else(|| panic!("no {words}: {log}"))
+    };
+    assert!(at("error_notify_cmd") < at("have been loaded"), "{log}");
+    let state_error = |daemon: &Daemon| -> serde_json::Value {
+        let json = daemon.run(&["status", "-j"]).ok().to_owned();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()["state_error"].take()
+    };
+    assert_eq!(daemon.run(&["status"]).stderr, format!("WARN - {OLDER}\n"));
+    assert_eq!(state_error(&daemon), OLDER);
+    // Another server that has only these says it again.
+    daemon.kill();
+    daemon.start();
+    assert_eq!(errors.wait_lines(2), [OLDER; 2]);
+    // What is newer than all is saved, and that is the end of it.
+    daemon.run(&["revoke", "--local", "work"]).ok();
+    daemon.log().wait_line("the tokens have been saved");
+    daemon.sign_in("work");
+    assert_eq!(state_error(&daemon), serde_json::Value::Null);
     daemon.shutdown();
     daemon.start();
     daemon.token("work");

@@ -37,11 +37,15 @@ pub const NONCE_BYTES: usize = aead::NONCE_LEN;
 const KEY: &[u8; 32] = b"known to all: this hides nothing";
 
 /// The tokens of some accounts at some time.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dump {
     /// One entry an account.
     pub grants: Vec<Saved>,
+    /// When tokens last changed, if that is known: two dumps can be told apart by it. A dump without
+    /// is as it was before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Wall>,
 }
 
 impl Dump {
@@ -51,7 +55,8 @@ impl Dump {
         let mut rest = self.grants.into_iter();
         std::iter::from_fn(move || {
             let grants: Vec<Saved> = rest.by_ref().take(size).collect();
-            (!grants.is_empty()).then_some(Dump { grants })
+            let changed = self.changed;
+            (!grants.is_empty()).then_some(Dump { grants, changed })
         })
     }
 }
@@ -277,13 +282,19 @@ fn is_as_written(dump: &Dump, plain: &[u8]) -> bool {
         None => false,
     };
     let mut again = SecretBytes::default();
-    let mut same = next(b"{\"grants\":[");
+    let around = serde_json::to_string(&Dump {
+        grants: Vec::new(),
+        changed: dump.changed,
+    });
+    let around = around.unwrap_or_default();
+    let (start, end) = around.split_once(']').unwrap_or_default();
+    let mut same = next(start.as_bytes());
     for (number, saved) in dump.grants.iter().enumerate() {
         again.clear();
         let written = serde_json::to_writer(&mut *again, saved).is_ok();
         same = same && written && (number == 0 || next(b",")) && next(&again);
     }
-    same && next(b"]}") && rest.is_empty()
+    same && next(b"]") && next(end.as_bytes()) && rest.is_empty()
 }
 
 fn header(version: u32) -> Vec<u8> {
@@ -329,6 +340,7 @@ mod tests {
                 obtained: Wall::from_millis(1_000),
                 original: false,
             }],
+            changed: Some(Wall::from_millis(4_000)),
         }
     }
 

@@ -61,7 +61,7 @@ impl Core {
     /// and those that are gone from the configuration end.
     pub fn adopt(&mut self, cx: &mut Cx, state: CoreState) {
         self.common.output.attempts = self.common.output.attempts.max(state.attempts);
-        self.commands = state.commands.inherited();
+        self.commands = state.commands.inherited(&self.commands);
         self.common.issuers = state.issuers;
         self.common.pauses = state.pauses;
         self.common.spent = state.spent;

@@ -495,7 +495,7 @@ impl Core {
     /// the others start anew.
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
         if config.state_save_cmd != self.common.config.state_save_cmd {
-            self.save_by_another();
+            self.save_by_another(cx);
         }
         let mut before = std::mem::take(&mut self.accounts);
         self.deadlines.clear();
@@ -561,7 +561,8 @@ impl Core {
         // Without a size hint, a vector that grows is copied and wiped again and again.
         let mut grants = Vec::with_capacity(self.accounts.len());
         grants.extend(self.accounts.values().filter_map(|it| it.saved(now)));
-        dump::Dump { grants }
+        let changed = self.last_change();
+        dump::Dump { grants, changed }
     }
 
     /// Takes over what `dump` has and is better than what is held: tokens of an account with the

@@ -11,7 +11,7 @@ use log::Level;
 use serde::{Deserialize, Serialize};
 
 use super::{Core, Cx, Ended, Waiter, attempt::AttemptId, dump, effect::Effect, env::Env};
-use crate::{config::Config, oauth::token::Refusal, time::Instant};
+use crate::{config::Config, oauth::token::Refusal, time::Instant, time::Wall};
 
 /// How long after a failure the next try follows, if no token changes meanwhile: often enough that
 /// a reboot seldom costs a login, seldom enough that a command that asks for a key is no plague.
@@ -19,6 +19,10 @@ const RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// The same when the server ends, and nobody minds how long that takes.
 const LAST_RETRY: Duration = Duration::from_secs(2);
+
+/// What is said of a saved state that lacks the last changes.
+const OLDER: &str = "the saved tokens are older than the last ones: if a provider has replaced a \
+                     refresh token since, a new sign-in is needed";
 
 /// Stands for the account where a message is about all of them.
 const ALL: &str = "all accounts";
@@ -49,12 +53,13 @@ pub(super) struct StateCommands {
     /// Who waits for the next save.
     #[serde(skip)]
     waiters: Vec<Waiter>,
-    /// How many changes no save has that has succeeded, and how many of them the one that runs has.
+    /// When tokens last changed. Each change has a later time than the one before, whatever the clock
+    /// says.
     #[serde(skip)]
-    unsaved: (u64, u64),
-    /// How many changes the server before this one couldn't save.
+    changed: Option<Wall>,
+    /// The same, as the server before this one has left it.
     #[serde(skip)]
-    lost: u64,
+    before: Option<Wall>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -95,17 +100,21 @@ impl StateCommands {
         }
     }
 
-    /// As a successor goes on with them.
-    pub fn inherited(mut self) -> Self {
-        self.unsaved.0 = u64::from(self.dirty);
-        self
+    /// As a successor goes on with them, which knows of the changes itself.
+    pub fn inherited(self, by: &Self) -> Self {
+        StateCommands {
+            changed: by.changed,
+            before: by.before,
+            ..self
+        }
     }
 
-    fn changed(&mut self) {
+    fn changed(&mut self, now: Wall) {
         self.dirty = true;
         self.current = false;
         self.retry_at = None;
-        self.unsaved.0 = self.unsaved.0.saturating_add(1);
+        let later = self.changed.map(|at| at.after(Duration::from_millis(1)));
+        self.changed = later.max(Some(now));
     }
 }
 
@@ -119,16 +128,14 @@ impl Core {
         }
     }
 
-    /// The server before this one has left so many changes that no save has.
-    pub fn inherit_unsaved(&mut self, changes: u64) {
-        self.commands.lost = changes;
+    /// When tokens last changed while a server before this one ran. To be called first.
+    pub fn know_last_change(&mut self, at: Option<Wall>) {
+        (self.commands.changed, self.commands.before) = (at, at);
     }
 
-    /// How many changes no save has that has succeeded.
-    pub fn unsaved(&self) -> u64 {
-        let saves = self.common.config.state_save_cmd.is_some();
-        let changes = self.commands.unsaved.0.saturating_add(self.commands.lost);
-        changes.saturating_mul(u64::from(saves))
+    /// When tokens last changed, which the next server is to know.
+    pub fn last_change(&self) -> Option<Wall> {
+        self.commands.changed
     }
 
     /// Why the state can't be saved, or what was saved can't be loaded.
@@ -208,31 +215,27 @@ impl Core {
     }
 
     fn loaded(&mut self, cx: &mut Cx, dump: Option<dump::Dump>) {
-        let dirty = self.commands.dirty;
+        let saved = dump.as_ref().map(|dump| dump.changed);
+        let is_older = saved.is_some_and(|at| at < self.commands.before);
+        let trouble = is_older.then(|| OLDER.to_owned());
+        if let Some(trouble) = &trouble {
+            Env::new(cx, &mut self.common).error(&ALL.into(), trouble.clone());
+        }
         let taken = dump.map_or(0, |dump| self.take_over(cx, dump));
         self.common.tokens_changed = false;
         // What has just been loaded needn't be saved again.
         let before = std::mem::take(&mut self.commands);
-        let lost = before.lost;
         self.commands = StateCommands {
             loaded: true,
-            dirty,
-            lost: 0,
-            trouble: None,
+            changed: before.changed.max(saved.flatten()),
+            trouble,
             told: false,
             work: Work::None,
             retry_at: None,
             ..before
         };
         let message = format!("the saved tokens of {taken} accounts have been loaded");
-        let mut env = Env::new(cx, &mut self.common);
-        env.log(Level::Info, &ALL.into(), message);
-        if lost > 0 {
-            let message = "the saved tokens are older than the last ones, which the server before \
-                           this one couldn't save: if a provider has replaced a refresh token \
-                           since, a new sign-in is needed";
-            env.error(&ALL.into(), message.into());
-        }
+        Env::new(cx, &mut self.common).log(Level::Info, &ALL.into(), message);
     }
 
     /// `state_save_cmd` ended; well, or for this reason not.
@@ -245,9 +248,6 @@ impl Core {
             Ok(()) => {
                 self.commands.told = false;
                 self.commands.trouble = None;
-                let (all, saved) = self.commands.unsaved;
-                self.commands.unsaved = (all.saturating_sub(saved), 0);
-                self.commands.lost = 0;
                 if !self.commands.dirty {
                     self.commands.current = !self.commands.waiters.is_empty();
                     self.settle_savers(cx, Ok(()));
@@ -267,7 +267,7 @@ impl Core {
     pub(super) fn keep(&mut self, cx: &mut Cx) {
         let changed = std::mem::take(&mut self.common.tokens_changed);
         if changed && self.common.config.state_save_cmd.is_some() {
-            self.commands.changed();
+            self.commands.changed(cx.now.wall);
         }
         if self.common.held && !self.commands.closing {
             return;
@@ -280,9 +280,9 @@ impl Core {
     }
 
     /// A reloaded configuration with another command to save by: it has nothing yet.
-    pub(super) fn save_by_another(&mut self) {
+    pub(super) fn save_by_another(&mut self, cx: &Cx) {
         if self.holds_tokens() {
-            self.commands.changed();
+            self.commands.changed(cx.now.wall);
         }
     }
 
@@ -311,7 +311,6 @@ impl Core {
         });
         self.commands.work = Work::Saving(attempt);
         self.commands.dirty = false;
-        self.commands.unsaved.1 = self.commands.unsaved.0;
     }
 
     /// The user is notified of the first failure of a row; all are logged.

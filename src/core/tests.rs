@@ -844,7 +844,7 @@ fn restore_ignores_what_is_not_of_the_same_registration() {
     other.now = bench.now;
     assert_eq!(other.restore(dump), 0);
     assert_eq!(other.condition("work"), "no token; no deadline");
-    assert_eq!(other.restore(Dump { grants: Vec::new() }), 0);
+    assert_eq!(other.restore(Dump::default()), 0);
 }
 
 /// What has never worked stops at once, and is told once; then it is tried every hour, when somebody

@@ -48,6 +48,7 @@ pub(super) fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     let grants = fields.list(Fields::account).ok_or(DumpError::Damaged)?;
     let dump = Dump {
         grants: grants.into_iter().flatten().collect(),
+        changed: None,
     };
     match fields.0.is_empty() && is_sound(&dump) {
         true => Ok(dump),

@@ -528,7 +528,13 @@ impl Sut {
             ..saved
         };
         let grants = vec![without];
-        self.core.restore(cx, Dump { grants });
+        self.core.restore(
+            cx,
+            Dump {
+                grants,
+                changed: None,
+            },
+        );
         self.discard();
     }
 
@@ -548,7 +554,7 @@ impl Sut {
         if !self.has(Canary::DumpForgets) {
             return bytes;
         }
-        let mut dump = dump::open(&bytes).unwrap_or(Dump { grants: Vec::new() });
+        let mut dump = dump::open(&bytes).unwrap_or_default();
         for saved in &mut dump.grants {
             saved.refresh_token = None;
         }

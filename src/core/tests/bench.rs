@@ -295,6 +295,7 @@ impl Bench {
                 obtained,
                 original: false,
             }],
+            changed: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{error::other, limits::END_TIMEOUT};
 use crate::paths::{self, Address};
+use crate::time::Wall;
 use crate::wire::{self, Request};
 use crate::{error::Failure, serve::lengthen_backlog};
 
@@ -90,22 +91,22 @@ pub fn open_lock(address: &Address) -> Result<fs::File, Failure> {
     file.map_err(|error| other(&format!("can't use the lock {}: {error}", path.display())))
 }
 
-/// How many changes of tokens the server that had this lock couldn't save: what a next one loads is
-/// older than what the providers know. (Where nothing was noted, that is none.)
-pub fn unsaved(lock: &fs::File) -> u64 {
+/// When tokens last changed while a server had this lock, if that was noted: a saved state of an
+/// earlier time isn't the last one.
+pub fn last_change(lock: &fs::File) -> Option<Wall> {
     let mut note = [0; NOTE_BYTES];
-    let read = lock.read_exact_at(&mut note, 0).ok();
-    let text = read.and_then(|()| std::str::from_utf8(&note).ok());
-    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    lock.read_exact_at(&mut note, 0).ok()?;
+    let millis = std::str::from_utf8(&note).ok()?.trim().parse().ok()?;
+    Some(Wall::from_millis(millis))
 }
 
 /// Notes it.
 ///
 /// # Errors
 /// When it can't be written.
-pub fn note_unsaved(lock: &fs::File, changes: u64) -> io::Result<()> {
-    let width = NOTE_BYTES - 1;
-    lock.write_all_at(format!("{changes:>width$}\n").as_bytes(), 0)
+pub fn note_change(lock: &fs::File, at: Wall) -> io::Result<()> {
+    let (width, millis) = (NOTE_BYTES - 1, at.millis());
+    lock.write_all_at(format!("{millis:>width$}\n").as_bytes(), 0)
 }
 
 /// How long such a note is, in bytes: the longest number and a newline. It never gets longer, for

@@ -13,7 +13,7 @@ use crate::serve::{Listener, Remote};
 use crate::server::base::error::other;
 use crate::server::base::runtime_files::{self, FileId, Unavailable, id_of};
 use crate::server::ipc::helper_messages::HelperKind;
-use crate::{control, error::Failure, lock::Lock, paths::Address};
+use crate::{control, error::Failure, lock::Lock, paths::Address, time::Wall};
 
 /// The server's lock and socket.
 pub struct ControlSocket {
@@ -30,8 +30,8 @@ struct State {
     file: Option<SocketFile>,
     /// Why the socket can't be made, as it was said last.
     complaint: String,
-    /// What [`ControlSocket::note_unsaved`] has written, or a predecessor.
-    noted: u64,
+    /// What [`ControlSocket::note_change`] has written, or a predecessor.
+    noted: Option<Wall>,
 }
 
 /// What came of a look at the socket.
@@ -50,7 +50,7 @@ pub enum Found {
 impl ControlSocket {
     /// The server with this lock is to listen at `address`.
     pub fn new(address: Address, monitor: Arc<MonitorClient>, lock: Flock<fs::File>) -> Self {
-        let noted = runtime_files::unsaved(&lock);
+        let noted = runtime_files::last_change(&lock);
         ControlSocket {
             address,
             monitor,
@@ -92,13 +92,15 @@ impl ControlSocket {
         })
     }
 
-    /// Writes into the lock's file how many changes no save has, for the next server.
-    pub fn note_unsaved(&self, changes: u64) {
+    /// Writes into the lock's file when tokens last changed, for the next server.
+    pub fn note_change(&self, changed: Option<Wall>) {
         let lock = self.state.with(|state| {
-            let noted = std::mem::replace(&mut state.noted, changes);
-            (noted != changes).then(|| state.lock.clone())
+            let noted = std::mem::replace(&mut state.noted, changed);
+            (noted != changed).then(|| state.lock.clone())
         });
-        if let Some(Err(error)) = lock.map(|lock| runtime_files::note_unsaved(&lock, changes)) {
+        let written = lock.zip(changed);
+        let written = written.map(|(lock, at)| runtime_files::note_change(&lock, at));
+        if let Some(Err(error)) = written {
             log::warn!("the lock can't be written to: {error}");
         }
     }
@@ -151,7 +153,7 @@ impl ControlSocket {
             let lock = Flock::lock(helper.lock_file()?, FlockArg::LockExclusiveNonblock)
                 .map_err(|_| Unavailable::Running)?;
             self.state.with(|state| {
-                (state.lock, state.noted) = (Arc::new(lock), 0);
+                (state.lock, state.noted) = (Arc::new(lock), None);
             });
             log::warn!("the lock was gone and has been made again");
         }

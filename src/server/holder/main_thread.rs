@@ -78,17 +78,14 @@ impl MainThread {
         })
     }
 
-    /// Takes over what `state_load_cmd` prints, which lacks so many changes of a server before this.
-    /// There is no socket yet: that command would wait for ever for an answer of this server.
+    /// Takes over what `state_load_cmd` prints. There is no socket yet: that command would wait for
+    /// ever for an answer of this server.
     ///
     /// # Errors
     /// When a signal ends it.
-    pub fn load(&mut self, unsaved: u64) -> Result<(), Failure> {
+    pub fn load(&mut self) -> Result<(), Failure> {
         let engine = self.holder.engine.clone();
-        engine.with(|core, cx| {
-            core.inherit_unsaved(unsaved);
-            core.start(cx);
-        });
+        engine.with(|core, cx| core.start(cx));
         while engine.with(|core, _| core.is_keeping()) {
             let signals = self.sleep_and_work(false, None).map_err(cant)?;
             if signals.contains(&ServerSignal::Stop) {
@@ -143,8 +140,8 @@ impl MainThread {
             let _ = poll(&mut fds, pause);
             Ok(Vec::new())
         });
-        let unsaved = self.holder.engine.with(|core, _| core.unsaved());
-        self.holder.socket.note_unsaved(unsaved);
+        let changed = self.holder.engine.with(|core, _| core.last_change());
+        self.holder.socket.note_change(changed);
         signals
     }
 

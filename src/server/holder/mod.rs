@@ -122,7 +122,6 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     sandbox.deny_calls();
     sandbox.tell();
 
-    let unsaved = runtime_files::unsaved(&lock);
     let place = Place {
         address,
         lock,
@@ -139,7 +138,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     if let Some(state) = state {
         holder.adopt(state.core);
     }
-    main.load(unsaved)?;
+    main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
     serve(main, servers, control, |holder| {

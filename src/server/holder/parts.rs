@@ -21,8 +21,8 @@ use crate::config::{Config, RestrictedSocket};
 use crate::core::{Core, CoreState};
 use crate::redirect::Pages;
 use crate::serve::{self, Inbox, Listener};
-use crate::server::base::clock;
 use crate::server::base::error::cant;
+use crate::server::base::{clock, runtime_files};
 use crate::server::ipc::{helper_messages::HelperKind, line::Line, monitor_messages::MonitorEvent};
 use crate::{alarm::Alarm, error::Failure, lock::Lock, paths::Address};
 
@@ -85,8 +85,10 @@ pub fn assemble(
         alarm: alarm.clone(),
         keeper: keeper.clone(),
     };
+    let mut core = Core::new(config, redirect_info.ports);
+    core.know_last_change(runtime_files::last_change(&place.lock));
     let holder = Holder {
-        engine: Engine::new(Core::new(config, redirect_info.ports), effects),
+        engine: Engine::new(core, effects),
         socket: ControlSocket::new(place.address, monitor.clone(), place.lock),
         restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
         monitor,
