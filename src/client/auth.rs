@@ -149,12 +149,8 @@ fn line(text: &str) -> String {
 /// Whether a browser opens it. A desktop has other programs for files and for other schemes, and some
 /// of those run what they are given.
 fn is_web(uri: &str) -> bool {
-    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
-    scheme.is_some_and(|it| {
-        ["http", "https"]
-            .iter()
-            .any(|web| it.eq_ignore_ascii_case(web))
-    })
+    let scheme = uri.split_once("://").map(|it| it.0.to_ascii_lowercase());
+    matches!(scheme.as_deref(), Some("http" | "https"))
 }
 
 /// Whether there is a desktop, and not that of a machine from which this one is used.

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use crate::error::Failure;
 use crate::{paths, secret::SecretBytes, wire};
@@ -18,6 +19,9 @@ const MAX_LOOK_AFTER: Duration = Duration::from_secs(60);
 /// How long a server may take for a client that asks nothing: with [`LOOK_AFTER`] and what comes
 /// before, a stopped one is given up after 15 seconds.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(9);
+
+/// How often to try again what nothing tells the time for.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Looks now and then whether a server that is being waited for still does anything.
 pub(super) struct Patience {
@@ -53,6 +57,15 @@ impl Patience {
     fn left(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
+}
+
+/// Times to try something: at once, and every 20 milliseconds for so long.
+pub(super) fn tries(limit: Duration) -> impl Iterator<Item = ()> {
+    let give_up = Instant::now() + limit;
+    iter::once(()).chain(iter::from_fn(move || {
+        thread::sleep(POLL);
+        (Instant::now() < give_up).then_some(())
+    }))
 }
 
 /// Goes on reading a reply of which `heard` is here already, for at most so long.

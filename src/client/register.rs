@@ -105,8 +105,8 @@ pub(super) fn with_scheme(issuer: &str) -> String {
     }
 }
 
-/// What the account is called when nobody says.
-fn host(issuer: &str) -> String {
+/// The host of an issuer.
+pub(super) fn host(issuer: &str) -> String {
     let url = Url::parse(issuer).ok();
     let host = url.as_ref().and_then(Url::host_str);
     host.unwrap_or("account").to_owned()

@@ -1,11 +1,8 @@
 //! `pizauth restore`: hands the dump on stdin to the server.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use super::{ABSENT, ask, input};
+use super::{ABSENT, ask, input, patience};
 use crate::{
     error::{Exit, Failure},
     wire::{self, Request},
@@ -15,23 +12,19 @@ use crate::{
 /// in the place of one that is just ending.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often to look meanwhile.
-const START_POLL: Duration = Duration::from_millis(50);
-
 pub(super) fn run() -> Result<(), Failure> {
     let dump = input(wire::MAX_RESTORE_BYTES + 1, "read the dump")?;
     if dump.len() > wire::MAX_RESTORE_BYTES {
         return Err(Failure::new(Exit::Other, "the dump is too large"));
     }
     let request = Request::Restore(dump);
-    let give_up = Instant::now() + START_TIMEOUT;
-    loop {
+    for () in patience::tries(START_TIMEOUT) {
         match ask(&request) {
-            Err(failure) if is_change(&failure) && Instant::now() < give_up => {}
+            Err(failure) if is_change(&failure) => {}
             outcome => return outcome.map(drop),
         }
-        thread::sleep(START_POLL);
     }
+    ask(&request).map(drop)
 }
 
 /// Whether nothing listens yet, or somebody just doesn't any more. Nothing is restored twice: what is

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ask, is_restarting, print};
+use super::{ask, is_restarting, print, token::args};
 use crate::wire::{Request, ShowArgs};
 use crate::{cli::ShowOptions, error::Failure};
 
@@ -14,11 +14,9 @@ pub(super) fn run(options: &ShowOptions) -> Result<(), Failure> {
     let left = |span: Duration| span.saturating_sub(waited()).as_secs_f64().ceil() as u64;
     let mut line = loop {
         let outcome = ask(&Request::Show(ShowArgs {
-            account: token.account.clone(),
-            no_url: token.no_url,
             wait_secs: token.wait.map(left),
-            min_valid_secs: token.min_valid.map(|span| span.as_secs()),
             form: form.clone(),
+            ..args(token)
         }));
         match outcome {
             // The next server is there already, and answers in a moment.

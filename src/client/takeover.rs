@@ -8,11 +8,10 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::{connect, dump, older, tell};
+use super::{connect, dump, older, patience, tell};
 use crate::{
     cli::{self, ServerOptions, Verb},
     error::{Exit, Failure},
@@ -25,9 +24,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the old one may take to end: it has nothing to wait for.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often to look meanwhile.
-const END_POLL: Duration = Duration::from_millis(20);
 
 /// Programs that start again what they have started, by the names that Linux shows (15 bytes at most,
 /// proc_pid_comm(5)), and how they do it.
@@ -142,14 +138,8 @@ fn manager(cgroup: &str, parent: &str, foreground: bool) -> Option<String> {
 /// Whether nothing listens any more where the old one did, within [`END_TIMEOUT`].
 fn has_ended() -> Result<bool, Failure> {
     let address = paths::client_address()?;
-    let give_up = Instant::now() + END_TIMEOUT;
-    while UnixStream::connect(&address.socket).is_ok() {
-        if Instant::now() >= give_up {
-            return Ok(false);
-        }
-        thread::sleep(END_POLL);
-    }
-    Ok(true)
+    let ended = || UnixStream::connect(&address.socket).is_err();
+    Ok(patience::tries(END_TIMEOUT).any(|()| ended()))
 }
 
 /// The new server, which has the tokens and waits for the old one's end.

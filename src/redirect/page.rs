@@ -70,8 +70,7 @@ fn authorised(account: &str, remarks: &[String]) -> String {
     let title = format!("Account {} is authorised", quoted(account));
     let close = "You can close this window.".to_owned();
     let paragraphs: Vec<String> = remarks.iter().map(|it| safe(it)).chain([close]).collect();
-    let paragraphs: Vec<&str> = paragraphs.iter().map(String::as_str).collect();
-    render(Tone::Good, &title, &paragraphs)
+    render(GOOD, &title, &paragraphs)
 }
 
 fn refused(account: &str, reason: &str, hint: Option<&str>, again: Option<&str>) -> String {
@@ -89,8 +88,8 @@ fn refused(account: &str, reason: &str, hint: Option<&str>, again: Option<&str>)
     );
     let hint = hint.map(|hint| format!("<strong>Hint:</strong> {}", safe(hint)));
     let paragraphs = [Some(reason), hint, button, Some(command)];
-    let paragraphs: Vec<&str> = paragraphs.iter().flatten().map(String::as_str).collect();
-    render(Tone::Bad, &title, &paragraphs)
+    let paragraphs: Vec<String> = paragraphs.into_iter().flatten().collect();
+    render(BAD, &title, &paragraphs)
 }
 
 fn other_issuer(account: &str) -> String {
@@ -101,7 +100,7 @@ fn other_issuer(account: &str) -> String {
          your accounts.",
         "The sign-in is still pending: open the address that pizauth gave you again.",
     ];
-    render(Tone::Bad, &title, &paragraphs)
+    render(BAD, &title, &paragraphs)
 }
 
 fn stale() -> String {
@@ -109,7 +108,7 @@ fn stale() -> String {
         "It may have been used before, or a newer request may have taken its place.",
         "<code>pizauth status</code> shows how your accounts stand.",
     ];
-    render(Tone::Neutral, "This link is no longer valid", &paragraphs)
+    render(NEUTRAL, "This link is no longer valid", &paragraphs)
 }
 
 /// For a browser that has brought a code for which there are no tokens yet, after `waited`: what
@@ -135,9 +134,9 @@ pub fn waiting(
         None if waited >= SLOW_AFTER => {
             "<strong>Reason:</strong> there is no answer yet. Can this machine reach it?".into()
         }
-        None => return render(Tone::Neutral, &title, &[&asked]),
+        None => return render(NEUTRAL, &title, &[&asked]),
     };
-    render(Tone::Neutral, &title, &[&asked, &reason, trying])
+    render(NEUTRAL, &title, &[&asked, &reason, trying])
 }
 
 /// After what time a page says that the provider is slow; it is looked at every two seconds.
@@ -146,13 +145,13 @@ const SLOW_AFTER: Duration = Duration::from_secs(2);
 /// For a browser that is on its way to another sign-in.
 pub fn going_on() -> String {
     let paragraph = "If nothing happens, run <code>pizauth auth</code> in a terminal.";
-    render(Tone::Neutral, "Going on to the provider", &[paragraph])
+    render(NEUTRAL, "Going on to the provider", &[paragraph])
 }
 
 fn stopping() -> String {
     let paragraph =
         "Start it again and run <code>pizauth status</code> to see how your accounts stand.";
-    render(Tone::Neutral, "pizauth is being stopped", &[paragraph])
+    render(NEUTRAL, "pizauth is being stopped", &[paragraph])
 }
 
 /// For a page that isn't kept any more: it was there for the browser that had just signed in.
@@ -161,7 +160,7 @@ pub fn gone() -> String {
         "It showed how a sign-in ended. Such pages are kept for ten minutes.",
         "<code>pizauth status</code> shows how your accounts stand.",
     ];
-    render(Tone::Neutral, "This page is no longer there", &paragraphs)
+    render(NEUTRAL, "This page is no longer there", &paragraphs)
 }
 
 /// Moves an authorization response from the address's fragment, which browsers keep to themselves,
@@ -185,32 +184,28 @@ pub fn idle() -> String {
         "To sign in, open the address that pizauth gave you.",
         &script,
     ];
-    render(Tone::Neutral, "pizauth is listening", &paragraphs)
+    render(NEUTRAL, "pizauth is listening", &paragraphs)
 }
 
 /// For a request that isn't served. It says nothing that the status doesn't, but what to do after a
 /// sign-in whose redirect has come under another name, as through a forwarded port.
 pub fn refusal(status: StatusLine) -> String {
     let phrase = status.0.split_once(' ').map_or("", |(_, phrase)| phrase);
-    let paragraphs = [
-        "pizauth does not serve this request.",
-        "If you have just signed in, copy the whole address of this page, run \
-         <code>pizauth redirect</code> and paste it there.",
-    ];
-    let count = if status == StatusLine::MISDIRECTED_REQUEST {
-        2
-    } else {
-        1
-    };
-    let paragraphs = paragraphs.get(..count).unwrap_or_default();
-    render(Tone::Neutral, phrase, paragraphs)
+    let mut paragraphs = vec!["pizauth does not serve this request."];
+    if status == StatusLine::MISDIRECTED_REQUEST {
+        paragraphs.push(
+            "If you have just signed in, copy the whole address of this page, run \
+             <code>pizauth redirect</code> and paste it there.",
+        );
+    }
+    render(NEUTRAL, phrase, &paragraphs)
 }
 
 /// For plain http on the port of https.
 pub fn use_https() -> String {
     let paragraph = "Change <code>http://</code> at the start of the address to <code>https://</code>, \
         and accept the certificate if its fingerprint is the one that <code>pizauth info</code> shows.";
-    render(Tone::Neutral, "This address needs https", &[paragraph])
+    render(NEUTRAL, "This address needs https", &[paragraph])
 }
 
 fn quoted(account: &str) -> String {
@@ -221,12 +216,10 @@ fn safe(foreign: &str) -> String {
     escape_html(&sanitize(foreign))
 }
 
-#[derive(Clone, Copy)]
-enum Tone {
-    Good,
-    Bad,
-    Neutral,
-}
+// The names of the colours below.
+const GOOD: &str = "good";
+const BAD: &str = "bad";
+const NEUTRAL: &str = "neutral";
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--paper:#f6f5f2;--card:#fff;--ink:#1d1d1f;--quiet:#5a5a62;--line:#dddbd5;\
@@ -246,14 +239,10 @@ background:var(--tone);color:var(--card);cursor:pointer}\
 code{font:.92em ui-monospace,monospace;padding:.1em .35em;border-radius:.3em;background:var(--paper)}";
 
 /// One page. `title` and `paragraphs` are HTML already.
-fn render(tone: Tone, title: &str, paragraphs: &[&str]) -> String {
-    let tone = match tone {
-        Tone::Good => "good",
-        Tone::Bad => "bad",
-        Tone::Neutral => "neutral",
-    };
+fn render(tone: &str, title: &str, paragraphs: &[impl AsRef<str>]) -> String {
     let text: String = paragraphs
         .iter()
+        .map(AsRef::as_ref)
         .map(|html| match html.starts_with("<form") {
             true => format!("{html}\n"),
             false => format!("<p>{html}</p>\n"),

@@ -435,14 +435,6 @@ pub const BANS: [Ban; 7] = [
                 "how long to wait for the server: the client has no core",
             ),
             (
-                "src/client/restore.rs",
-                "how long to wait for a server that starts: the client has no core",
-            ),
-            (
-                "src/client/takeover.rs",
-                "how long to wait for an older server's end: the client has no core",
-            ),
-            (
                 "src/server/holder/inheritance.rs",
                 "how long an older server's ports may take to get free",
             ),
@@ -633,16 +625,8 @@ pub const BANS: [Ban; 7] = [
                 "a lock of another process that is just ending: nothing tells when",
             ),
             (
-                "src/client/restart.rs",
-                "a server that becomes another program: nothing tells when",
-            ),
-            (
-                "src/client/restore.rs",
-                "a server that is just starting: nothing tells when",
-            ),
-            (
-                "src/client/takeover.rs",
-                "an older server that ends: nothing tells when",
+                "src/client/patience.rs",
+                "a server that starts, ends or becomes another program: nothing tells when",
             ),
         ],
     },

@@ -4,11 +4,12 @@
 use url::Url;
 
 use super::plan::{Endpoints, Plan};
+use crate::client::register::{host, with_scheme};
 use crate::mail::autoconfig::{self, Autoconfig};
 use crate::oauth::metadata::{Metadata, Miss};
 use crate::oauth::token::Outcome;
 use crate::providers::Provider;
-use crate::{client::register::with_scheme, http::Agents, text::sanitize};
+use crate::{http::Agents, text::sanitize};
 
 /// How often one is sent on to another address, as big domains do from the bare name to `www`.
 const MAX_REDIRECTS: usize = 3;
@@ -36,17 +37,16 @@ const SCOPES: [(&str, &str); 3] = [
 pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     let agents = Agents::new();
     let about = autoconfig(&agents, domain).unwrap_or_default();
-    let host = about.issuer.as_deref().map(host_of);
-    let known = host.and_then(|host| Provider::at(host, user));
+    let named = about.issuer.as_deref().map(with_scheme);
+    let known = (named.as_deref()).and_then(|issuer| Provider::at(&host(issuer), user));
     let servers = [&about.imap, &about.smtp, &about.pop3];
     let known = known.or_else(|| {
-        let mut servers = servers.iter().filter_map(|server| server.as_ref());
+        let mut servers = servers.into_iter().flatten();
         servers.find_map(|server| Provider::of_server(&server.host))
     });
     if let Some(provider) = known {
         return Ok(Plan::of(provider, user));
     }
-    let named = about.issuer.as_deref().map(with_scheme);
     let issuer = named.or_else(|| published(&agents, domain));
     let found = match issuer.map(|issuer| agents.metadata(&issuer)) {
         Some(Ok(found)) => Ok(found),
@@ -91,10 +91,10 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
 /// Why nothing is known of it.
 pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Result<Plan, Miss> {
     let found = Agents::new().metadata(issuer.as_str().trim_end_matches('/'))?;
-    let host = issuer.host_str().unwrap_or_default();
+    let title = host(issuer.as_str());
     Ok(Plan {
-        account: label(host),
-        title: host.to_owned(),
+        account: label(&title),
+        title,
         user: user.map(str::to_owned),
         ..of_issuer(found)
     })
@@ -140,11 +140,6 @@ fn label(domain: &str) -> String {
     let mut labels = domain.split('.').filter(|label| !COMMON.contains(label));
     let label = labels.next().unwrap_or("mail");
     label.chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
-fn host_of(issuer: &str) -> &str {
-    let bare = issuer.split_once("://").map_or(issuer, |(_, rest)| rest);
-    bare.split(['/', ':']).next().unwrap_or_default()
 }
 
 fn autoconfig(agents: &Agents, domain: &str) -> Option<Autoconfig> {

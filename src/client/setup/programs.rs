@@ -158,22 +158,18 @@ fn fill(example: &str, plan: &Plan, smtp_tls: &[(&str, &str)]) -> String {
     let mut text = word(example, "work", &plan.account)
         .replace(NOBODY, user)
         .replace(&NOBODY.replace('@', "%40"), &user.replace('@', "%40"));
-    if let Some(smtp) = &plan.smtp {
-        if smtp.tls == Tls::AtOnce {
-            for (later, at_once) in smtp_tls {
-                text = text.replace(later, at_once);
-            }
+    let tls_at_once = (plan.smtp.as_ref()).is_some_and(|it| it.tls == Tls::AtOnce);
+    for (later, at_once) in smtp_tls.iter().filter(|_| tls_at_once) {
+        text = text.replace(later, at_once);
+    }
+    for (server, port, host) in [
+        (&plan.smtp, "587", "smtp.example.com"),
+        (&plan.pop3, "995", "pop.example.com"),
+        (&plan.imap, "993", "imap.example.com"),
+    ] {
+        if let Some(server) = server {
+            text = word(&text, port, &server.port.to_string()).replace(host, &server.host);
         }
-        let port = smtp.port.to_string();
-        text = word(&text, "587", &port).replace("smtp.example.com", &smtp.host);
-    }
-    if let Some(pop3) = &plan.pop3 {
-        let port = pop3.port.to_string();
-        text = word(&text, "995", &port).replace("pop.example.com", &pop3.host);
-    }
-    if let Some(imap) = &plan.imap {
-        let port = imap.port.to_string();
-        text = word(&text, "993", &port).replace("imap.example.com", &imap.host);
     }
     text
 }
