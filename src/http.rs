@@ -4,6 +4,7 @@
 
 mod coding;
 mod connect;
+mod mail_exchangers;
 mod names;
 mod trust;
 
@@ -23,6 +24,7 @@ use self::{
     names::NotConnected,
 };
 pub use self::{
+    mail_exchangers::mail_exchangers,
     names::{LookUp, Names},
     trust::TlsFailure,
 };

@@ -163,7 +163,7 @@ impl Provider {
             .find(|it| is(it.name) || it.aliases.iter().any(|alias| is(alias)))
     }
 
-    /// The one with mail addresses in this domain.
+    /// The one with mail addresses in this domain, or with this host for incoming mail.
     pub fn of_domain(domain: &str) -> Option<&'static Provider> {
         PROVIDERS.iter().find(|provider| provider.serves(domain))
     }
@@ -190,11 +190,7 @@ impl Provider {
 
     /// Whether this domain is its own, or below one of its own.
     fn serves(&self, domain: &str) -> bool {
-        let domain = domain.to_ascii_lowercase();
-        self.domains().any(|own| {
-            let above = domain.strip_suffix(own);
-            above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-        })
+        self.domains().any(|own| is_within(domain, own))
     }
 
     /// The scope that is needed for `purpose`, or for all mail.
@@ -229,15 +225,23 @@ impl Provider {
     }
 }
 
-/// The name of a provider with mail addresses in this domain that knows no OAuth2 for mail, and what it
-/// takes instead.
+/// The name of a provider with mail addresses in this domain, or with this host for incoming mail, that
+/// knows no OAuth2 for mail programs, and what it takes instead.
 pub fn without_oauth(domain: &str) -> Option<(&'static str, &'static str)> {
     let mut lines = WITHOUT.lines().filter_map(|line| {
         let (name, rest) = line.split_once(": ")?;
         Some((name, rest.split_once(": ")?))
     });
-    let found = lines.find(|(_, (_, domains))| domains.split(' ').any(|it| it == domain));
+    let found =
+        lines.find(|(_, (_, domains))| domains.split(' ').any(|own| is_within(domain, own)));
     found.map(|(name, (instead, _))| (name, instead))
+}
+
+/// Whether `domain` is `own`, or below it.
+fn is_within(domain: &str, own: &str) -> bool {
+    let domain = domain.to_ascii_lowercase();
+    let below = domain.strip_suffix(own);
+    below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
 }
 
 /// Whether `scope` is among `scopes`. Of a URL the last part counts: Microsoft has more than one
@@ -302,11 +306,27 @@ mod tests {
             ("hotmail-com.olc.protection.outlook.com", Some("outlook")),
             ("aspmx.l.google.com", Some("google")),
             ("in1-smtp.messagingengine.com", Some("fastmail")),
+            ("work-example.a-v1.mx.microsoft", Some("microsoft")),
+            ("aspmx2.googlemail.com", Some("google")),
+            ("SMTP.Google.com", Some("google")),
+            ("mx.yandex.net", Some("yandex")),
+            ("emx.mail.ru", Some("mailru")),
             ("mta5.am0.yahoodns.net", Some("yahoo")),
             ("notgmail.com", None),
             ("example.com", None),
         ] {
             assert_eq!(name(Provider::of_domain(domain)), found, "{domain}");
+        }
+        for (domain, found) in [
+            ("icloud.com", Some("Apple iCloud")),
+            ("mx01.mail.icloud.com", Some("Apple iCloud")),
+            ("mx2.zoho.eu", Some("Zoho Mail")),
+            ("mail.protonmail.ch", Some("Proton")),
+            ("mx00.kundenserver.de", Some("1&1 and IONOS")),
+            ("notposteo.de", None),
+        ] {
+            let known = without_oauth(domain);
+            assert_eq!(known.map(|(name, _)| name), found, "{domain}");
         }
     }
 

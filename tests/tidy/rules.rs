@@ -474,6 +474,10 @@ pub const BANS: [Ban; 7] = [
                 "src/redirect/tls.rs",
                 "the key of the certificate for https redirects",
             ),
+            (
+                "src/http/mail_exchangers.rs",
+                "the id of a question to a name server, which the core never asks",
+            ),
         ],
     },
     Ban {

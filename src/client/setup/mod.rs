@@ -13,6 +13,7 @@ use std::io::{self, IsTerminal};
 use self::plan::Plan;
 use super::{is_terminal, print, register::unknown, tell};
 use crate::error::{Exit, Failure};
+use crate::http::mail_exchangers;
 use crate::providers::{PROVIDERS, Provider, without_oauth};
 use crate::{cli::SetupOptions, oauth::metadata::MissKind, paths, text::sanitize};
 
@@ -108,16 +109,17 @@ fn of_issuer(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
 }
 
 fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
-    if let Some(provider) = Provider::of_domain(domain) {
-        return Ok(Plan::of(provider, user));
-    }
     let domain = domain.to_ascii_lowercase();
-    if let Some((name, instead)) = without_oauth(&domain) {
-        let what = format!("{name} has no OAuth2 for mail programs");
-        return Err(Failure::new(Exit::Other, what).hint(format!("it takes {instead}")));
+    if let Some(plan) = of_provider(&domain, user) {
+        return plan;
     }
     if is_terminal() {
         tell(&format!("asking {domain} about its mail servers\n"));
+    }
+    // A provider takes the mail of its customers' own domains, too.
+    let mut hosts = mail_exchangers(&domain).into_iter();
+    if let Some(plan) = hosts.find_map(|host| of_provider(&host, user)) {
+        return plan;
     }
     discover::domain(&domain, user).map_err(|miss| {
         let failure = match miss.kind {
@@ -133,6 +135,18 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
             known()
         ))
     })
+}
+
+/// What the tables have for a domain, or for a host that takes mail.
+fn of_provider(domain: &str, user: Option<&str>) -> Option<Result<Plan, Failure>> {
+    if let Some(provider) = Provider::of_domain(domain) {
+        return Some(Ok(Plan::of(provider, user)));
+    }
+    let (name, instead) = without_oauth(domain)?;
+    let what = format!("{name} has no OAuth2 for mail programs");
+    Some(Err(
+        Failure::new(Exit::Other, what).hint(format!("it takes {instead}"))
+    ))
 }
 
 fn known() -> String {
