@@ -3,7 +3,7 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::{fork, log};
 
@@ -26,8 +26,7 @@ fn hang_up() -> ServerSignal {
 
 /// Keeps the signals that the server answers from its threads; to be called before there are any.
 pub fn block() -> io::Result<()> {
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&answered()), None)?;
-    Ok(())
+    Ok(answered().thread_block()?)
 }
 
 /// Those that ask something of the server.
@@ -36,15 +35,13 @@ pub const SERVER_SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal
 /// Lets these through, which come to a handler.
 pub fn unblock_server_signals() -> io::Result<()> {
     let signals: SigSet = SERVER_SIGNALS.into_iter().collect();
-    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
-    Ok(())
+    Ok(signals.thread_unblock()?)
 }
 
 /// Lets through what the monitor has blocked to watch its children: this process has its own.
 pub fn unblock_children() -> io::Result<()> {
     let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
-    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&signals), None)?;
-    Ok(())
+    Ok(signals.thread_unblock()?)
 }
 
 /// Does `work`, which starts a program, with no signal blocked: programs inherit that, and few of
@@ -133,7 +130,7 @@ mod sys {
         /// From now on, in this process.
         pub fn watch() -> io::Result<Self> {
             let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
-            sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)?;
+            signals.thread_block()?;
             open(&signals).map(Children)
         }
 

@@ -19,7 +19,7 @@ use std::{ffi::CString, io};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::MsgFlags;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::{errno::Errno, unistd::Pid};
@@ -284,7 +284,7 @@ impl Monitor {
             let mut passed = as_fds(kept);
             passed.push(key.as_fd());
             if reload {
-                raise(Signal::SIGHUP)?;
+                kill(Pid::this(), Signal::SIGHUP)?;
             }
             let failed = set_cloexec(&passed, false).map(|()| execute(&words));
             set_cloexec(&passed, true)?;
