@@ -56,17 +56,9 @@ const GRANT_TYPE_ERRORS: &str = "unauthorized_client unsupported_grant_type";
 
 /// What a status is called (RFC 9110, 15) and what else gateways say, as an error code would spell it:
 /// whoever answers so need not be the provider.
-const PHRASES: [&str; 9] = [
-    "bad_request",
-    "blocked",
-    "error",
-    "forbidden",
-    "method_not_allowed",
-    "not_found",
-    "request_blocked",
-    "true",
-    "unauthorized",
-];
+const PHRASES: &str = "bad_gateway bad_request blocked conflict error failed fault forbidden gateway_timeout gone \
+    maintenance method_not_allowed not_acceptable not_found not_implemented payment_required \
+    proxy_authentication_required request_blocked request_timeout throttled true unauthorized unavailable";
 
 /// The error codes of providers that don't look like one (Facebook).
 const ODD_ERRORS: &str = "oauthexception";
@@ -399,7 +391,7 @@ impl Case<'_> {
             Class::Login
         } else {
             match by_status(status, description) {
-                Class::Login if !is_code || PHRASES.contains(&code.as_str()) => Class::Vague,
+                Class::Login if !is_code || is_among(PHRASES) => Class::Vague,
                 class => class,
             }
         }

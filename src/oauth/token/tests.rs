@@ -1051,6 +1051,8 @@ fn rows_75_to_79_words_that_are_no_error_code() {
             "Bad Request",
         ),
         (77, 400, r#"{"error":true,"message":"no"}"#, "true: no"),
+        (77, 403, r#"{"error":"bad_gateway"}"#, "bad_gateway"),
+        (77, 401, r#"{"error":"maintenance"}"#, "maintenance"),
         (
             79,
             400,
