@@ -66,6 +66,9 @@ const SILENCE: &str = "the server doesn't answer";
 /// What a server does that was killed, or has no room.
 pub const HUNG_UP: &str = "trouble with the server: it hung up before it had answered";
 
+/// The same within an answer.
+pub const INCOMPLETE: &str = "trouble with the server: its answer is incomplete";
+
 /// Why a client that waits is sent away while another program takes the server's place: ask again.
 pub const RESTARTING: &str = "the server is just being restarted";
 
@@ -178,7 +181,7 @@ pub struct AccountArgs {
 }
 
 /// The arguments of `auth` and `await`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthArgs {
     /// The account's name.
     pub account: String,
@@ -188,6 +191,9 @@ pub struct AuthArgs {
     /// Don't wait for an issuer that has failed to say where to sign in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_wait: bool,
+    /// This client opens a browser: don't run `auth_notify_cmd` for this sign-in yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub opens: bool,
 }
 
 /// The arguments of `revoke`.
@@ -392,7 +398,7 @@ pub fn receive(stream: &mut impl Read, input: &mut SecretBytes) -> Result<Secret
     let body = receive_next(stream, input)?;
     match input.is_empty() {
         true => Ok(body),
-        false => Err(trouble("its answer is incomplete")),
+        false => Err(Failure::new(Exit::NoServer, INCOMPLETE)),
     }
 }
 
@@ -466,7 +472,7 @@ pub fn parse_reply(input: &mut SecretBytes) -> Result<SecretBytes, Failure> {
         Err(why) => return Err(trouble(&why)),
     };
     if body.len() != length {
-        return Err(trouble("its answer is incomplete"));
+        return Err(Failure::new(Exit::NoServer, INCOMPLETE));
     }
     let start = input.len().saturating_sub(length);
     match code {
@@ -538,6 +544,7 @@ mod tests {
             account: "work".into(),
             join: true,
             no_wait: true,
+            opens: false,
         };
         for request in [
             Request::Auth(auth.clone()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::support::browser;
+use super::support::command::Running;
 use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
 use super::support::http::{Pairs, Response};
@@ -768,5 +769,65 @@ fn auth_takes_a_pasted_address_while_it_waits() {
             "{output:?}"
         );
         assert_eq!(daemon.token("work"), token);
+    }
+}
+
+/// Who has just asked for a sign-in needs no notification, unless nothing else opens a browser.
+#[test]
+fn auth_that_opens_a_browser_runs_no_command_that_may_open_it_again() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let opened = daemon.record("opened");
+    let open = format!("URL=$1; {}", opened.command(&["URL"]));
+    openers(&mut daemon)(&open);
+    let hook = option("auth_notify_cmd", "xdg-open \"$PIZAUTH_URL\"");
+    daemon.write_config(&(hook + &provider.account("work") + &provider.account("home")));
+    daemon.start();
+    let short = browser::url_in(daemon.run(&["auth", "-on", "work"]).ok());
+    assert_eq!(opened.wait_lines(1), [short.as_str()]);
+    daemon.run(&["auth", "-n", "home"]).ok();
+    let home = daemon.authorization_url("home");
+    assert_eq!(opened.wait_lines(2), [short.as_str(), &home]);
+    // The one that is pending isn't forgotten.
+    daemon.run(&["refresh", "work"]);
+    assert_eq!(opened.lines().len(), 2);
+}
+
+/// A loop over names that runs `auth` keeps its names, from a file or a pipe.
+#[test]
+fn auth_leaves_a_shells_loop_its_input() {
+    let provider = Provider::start();
+    let daemon = started(&(provider.account("work") + &provider.account("home")));
+    std::fs::write(daemon.path("names"), "work\nhome\n").unwrap();
+    let pizauth = daemon.command(&["auth"]).get_program().to_owned();
+    let body = "while read -r name; do \"$0\" auth \"$name\"; echo \"end of $name\"; done";
+    for (number, script) in [
+        format!("{body} <names"),
+        format!("cat names | {{ sleep 0.2; {body}; }}"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut shell = daemon.command(&[]);
+        let env: Vec<_> = (shell.get_envs())
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        shell = daemon.neighbour("/bin/sh");
+        shell.arg("-c").arg(&script).arg(&pizauth);
+        shell.env_clear().envs(env);
+        let running = Running::start(&mut shell);
+        for name in ["work", "home"] {
+            running
+                .stderr
+                .wait_line(&format!("{name}: waiting for the sign-in"));
+            let visited = browser::visit(&daemon.authorization_url(name));
+            assert_eq!(visited.status(), 200, "{number}");
+            running.stdout.wait_line(&format!("end of {name}"));
+        }
+        let output = running.finish();
+        assert!(!output.stderr.contains("ERROR"), "{output:?}");
+        for name in ["work", "home"] {
+            daemon.run(&["revoke", "--local", name]).ok();
+        }
     }
 }

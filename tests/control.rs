@@ -282,23 +282,45 @@ fn another_users_process_is_not_heard() {
 
 /// What `show` makes of a server that answers `reply` and hangs up.
 fn shown(reply: &[u8]) -> Output {
+    answered(&["show", "work"], &[(SHOW, reply)])
+}
+
+/// What the client makes of a server that answers just these requests so, and hangs up each time.
+fn answered(args: &[&str], answers: &[(&[u8], &[u8])]) -> Output {
     let daemon = Daemon::new("");
     fs::create_dir(daemon.path("run/pizauth")).unwrap();
     fs::set_permissions(daemon.path("run/pizauth"), PermissionsExt::from_mode(0o700)).unwrap();
     let listener = UnixListener::bind(daemon.socket_path()).unwrap();
     thread::scope(|scope| {
         let server = scope.spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; SHOW.len()];
-            stream.read_exact(&mut request).unwrap();
-            assert_eq!(request, SHOW);
-            // The client may have heard enough.
-            let _ = stream.write_all(reply);
+            for (request, reply) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut said = vec![0; request.len()];
+                stream.read_exact(&mut said).unwrap();
+                assert_eq!(said, *request);
+                // The client may have heard enough.
+                let _ = stream.write_all(reply);
+            }
         });
-        let output = daemon.run(&["show", "work"]);
+        let output = daemon.run(args);
         server.join().unwrap();
         output
     })
+}
+
+/// A watcher that loses the server hears that, wherever in an event it was.
+#[test]
+fn a_watcher_hears_that_the_server_has_gone() {
+    let event = b"{\"event\":\"watching\"}";
+    let event = [format!("pizauth 1 0 {}\n", event.len()).as_bytes(), event].concat();
+    for end in 0..=event.len() {
+        let news = [&event[..], &event[..end]].concat();
+        let info = (&b"pizauth 1 info 0\n"[..], &b"pizauth 1 0 2\n{}"[..]);
+        let output = answered(&["watch", "-j"], &[info, (b"pizauth 1 watch 0\n", &news)]);
+        assert_eq!(output.status, 69, "{end}: {output:?}");
+        let gone = "ERROR - trouble with the server: it has gone\n";
+        assert_eq!(output.stderr, gone, "{end}");
+    }
 }
 
 #[test]

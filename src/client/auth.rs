@@ -3,14 +3,14 @@
 use std::os::{fd::AsFd, unix::net::UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, fs::File, io};
+use std::{env, fs::File, io, io::IsTerminal};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use wait_timeout::ChildExt;
 
-use super::patience::Patience;
 use super::{ask, complain, connect, is_terminal, may_colour, print, qr, status, stderr_is_live};
+use super::{patience::Patience, programs::is_installed};
 use super::{redirect, tell};
 use crate::view::{PASTE, SignInStart, SignInWays};
 use crate::wire::{self, AuthArgs, Request};
@@ -27,14 +27,22 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the line of progress is drawn anew, in milliseconds.
 const TICK_MILLIS: u16 = 1000;
 
+/// The desktop's command for opening an address.
+const OPENER: &str = if cfg!(target_os = "macos") {
+    "open"
+} else {
+    "xdg-open"
+};
+
 /// Signs in. With `listens`, an address may be pasted on stdin meanwhile.
 pub(super) fn run(options: &AuthOptions, listens: bool) -> Result<(), Failure> {
-    let is_open = match start(options)? {
+    let has_browser = is_terminal() && has_desktop() && is_installed(OPENER);
+    let opens = options.open || has_browser && !options.no_wait;
+    let is_open = match start(options, opens)? {
         SignInStart::Open(ways) => {
-            let has_browser = is_terminal() && has_desktop();
             let all = options.qr || !has_browser;
             print(text(&ways, all, options.qr).as_bytes())?;
-            if options.open || has_browser && !options.no_wait {
+            if opens {
                 open(here(&ways));
             }
             true
@@ -50,7 +58,7 @@ pub(super) fn run(options: &AuthOptions, listens: bool) -> Result<(), Failure> {
 }
 
 /// Starts or joins the sign-in, and waits for its code if there is to be one.
-fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
+fn start(options: &AuthOptions, opens: bool) -> Result<SignInStart, Failure> {
     let mut start = SignInStart::AskingForCode;
     for ask_count in 0..MAX_ASKS {
         let body = ask(&Request::Auth(AuthArgs {
@@ -58,6 +66,7 @@ fn start(options: &AuthOptions) -> Result<SignInStart, Failure> {
             // Once started, it must not be started again if it fails.
             join: ask_count > 0,
             no_wait: options.no_wait,
+            opens,
         }))?;
         start = super::read(&body)?;
         if start != SignInStart::AskingForCode {
@@ -165,11 +174,6 @@ pub(super) fn open(uri: &str) {
     if !is_web(uri) {
         return tell("the address isn't opened: it isn't a web address\n");
     }
-    const OPENER: &str = if cfg!(target_os = "macos") {
-        "open"
-    } else {
-        "xdg-open"
-    };
     let started = Command::new(OPENER)
         .arg(uri)
         .stdin(Stdio::null())
@@ -187,6 +191,14 @@ pub(super) fn open(uri: &str) {
     ));
 }
 
+/// Whether stdin is for addresses that are pasted: it is a terminal, or has nothing yet. What it has
+/// before anybody knows an address is for others, such as the shell's loop that this runs in.
+pub(super) fn listens() -> bool {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    stdin.is_terminal() || poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+}
+
 /// Waits for the end of the sign-in, and shows that it does.
 fn wait(account: &str, listens: bool) -> Result<(), Failure> {
     let mut pasted = listens.then(Vec::new);
@@ -202,7 +214,7 @@ fn wait(account: &str, listens: bool) -> Result<(), Failure> {
         let request = Request::Await(AuthArgs {
             account: account.to_owned(),
             join: true,
-            no_wait: false,
+            ..AuthArgs::default()
         });
         wire::send(&mut server, &request)?;
         let mut patience = Patience::new();
@@ -260,14 +272,12 @@ fn take_pasted(pasted: &mut Option<Vec<u8>>, account: &str) {
             .map_or(0, |at| at + 1),
     };
     let rest = input.split_off(end);
-    for line in input.split(|byte| *byte == b'\n') {
-        let line = String::from_utf8_lossy(line);
-        let outcome =
-            (!line.trim().is_empty()).then(|| redirect(Some(&line), Some(account.to_owned())));
-        match outcome {
+    let lines = String::from_utf8_lossy(&input);
+    for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+        match redirect(Some(line), Some(account.to_owned())) {
             // That is what is waited for.
-            Some(Err(failure)) if failure.exit != Exit::AuthorisationNeeded => complain(&failure),
-            Some(_) | None => {}
+            Err(failure) if failure.exit != Exit::AuthorisationNeeded => complain(&failure),
+            Err(_) | Ok(()) => {}
         }
     }
     *pasted = (count > 0 && rest.len() < wire::MAX_REQUEST_BYTES).then_some(rest);

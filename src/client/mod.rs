@@ -73,7 +73,7 @@ fn with_names(failure: Failure) -> Failure {
 #[inline(never)]
 fn run_seldom(verb: &Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Auth(options) => auth::run(options, true),
+        Verb::Auth(options) => auth::run(options, auth::listens()),
         Verb::Check(_)
         | Verb::Server(_)
         | Verb::Show(_)

@@ -28,7 +28,7 @@ fn watch(json: bool) -> Result<(), Failure> {
     let mut input = SecretBytes::default();
     while !input.is_empty() || wait_for(&stream) {
         let body = match wire::receive_next(&mut stream, &mut input) {
-            Err(failure) if failure.what == wire::HUNG_UP => {
+            Err(failure) if [wire::HUNG_UP, wire::INCOMPLETE].contains(&&*failure.what) => {
                 let what = "trouble with the server: it has gone";
                 return Err(Failure::new(Exit::NoServer, what));
             }

@@ -71,6 +71,9 @@ pub(super) struct Account {
     sign_in_waiters: Vec<Waiter>,
     /// Who waits for the ways to sign in: for the code, or for the issuer's endpoints.
     code_waiters: Vec<Waiter>,
+    /// A client of `auth` that waits for them will open a browser: the first notification is not
+    /// needed.
+    opens: bool,
     /// Who waits for the outcome of a refresh that stands for a sign-in: nobody has to sign in, or
     /// has elsewhere.
     refresh_waiters: Vec<Waiter>,
@@ -170,6 +173,7 @@ impl Account {
             waiting: BTreeMap::new(),
             sign_in_waiters: Vec::new(),
             code_waiters: Vec::new(),
+            opens: false,
             refresh_waiters: Vec::new(),
             user: None,
             filed: None,

@@ -266,10 +266,11 @@ impl Core {
         name: &str,
         join: bool,
         hurry: bool,
+        opens: bool,
         waiter: Waiter,
     ) -> Option<Result<SignInStart, Refusal>> {
         self.on(cx, name, |account, env| {
-            account.auth(env, join, hurry, waiter)
+            account.auth(env, join, hurry, opens, waiter)
         })
     }
 

@@ -326,7 +326,7 @@ fn the_latest_reason_counts() {
     bench.code();
     bench.effects();
     bench.outcome("work", &tokens(2, 3600));
-    let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, Waiter(9)));
+    let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, false, Waiter(9)));
     let Some(Ok(SignInStart::Open(SignInWays { browser_uri, .. }))) = start else {
         panic!("{start:?}");
     };

@@ -81,6 +81,7 @@ impl Account {
         env: &mut Env,
         join: bool,
         hurry: bool,
+        opens: bool,
         waiter: Waiter,
     ) -> Result<SignInStart, Refusal> {
         if !self.registration.source.is_person() {
@@ -91,6 +92,7 @@ impl Account {
         }
         if !join {
             // What there is to show is below.
+            self.opens = opens;
             let _ = self.ask(env);
         }
         let trouble = self.discovery_trouble(env);
@@ -110,12 +112,16 @@ impl Account {
                 self.code_waiters.push(waiter);
                 SignInStart::AskingForCode
             }
-            SignIn::Pending(pending) => SignInStart::Open(SignInWays {
-                browser_uri: pending.browser.as_ref().map(|browser| browser.uri.clone()),
-                short_uri: (pending.browser.as_ref()).and_then(|it| env.common.short_uri(it)),
-                device: pending.device.view(env.now),
-                paste,
-            }),
+            SignIn::Pending(pending) => {
+                self.opens = false;
+                let browser = pending.browser.as_ref();
+                SignInStart::Open(SignInWays {
+                    browser_uri: browser.map(|browser| browser.uri.clone()),
+                    short_uri: browser.and_then(|it| env.common.short_uri(it)),
+                    device: pending.device.view(env.now),
+                    paste,
+                })
+            }
         })
     }
 
@@ -167,6 +173,7 @@ impl Account {
 
     /// The ways to sign in are known, or why they aren't.
     pub(super) fn settle_code(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        self.opens &= result.is_ok();
         let waiters = std::mem::take(&mut self.code_waiters);
         env.settle(&self.name, Ended::Code, waiters, result);
     }
@@ -258,6 +265,9 @@ impl Account {
             return;
         };
         pending.reminded = Some(env.now);
+        if std::mem::take(&mut self.opens) {
+            return;
+        }
         let notify = Effect::Notify {
             account: self.name.clone(),
             attempt: pending.attempt,
@@ -495,6 +505,7 @@ impl Account {
 
     /// Ends the sign-in under way: its reminder, its state and all waits for it.
     pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
+        self.opens = false;
         let sign_in = std::mem::take(&mut self.state.sign_in);
         if !matches!(sign_in, SignIn::None) {
             self.state.failed = None;

@@ -219,7 +219,10 @@ impl World {
     pub fn auth(&mut self, account: usize, join: bool) -> Check {
         let waiter = self.people.waiter();
         self.people.begins = Some(account).filter(|_| !join);
-        let start = self.feed(|sut, cx| sut.core.auth(cx, NAMES[account], join, false, waiter));
+        let start = self.feed(|sut, cx| {
+            sut.core
+                .auth(cx, NAMES[account], join, false, false, waiter)
+        });
         if !join {
             self.begin(account);
             let shadow = &mut self.state.shadows[account];

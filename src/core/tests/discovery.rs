@@ -512,7 +512,7 @@ fn a_device_code_that_the_client_may_not_have_leaves_the_browser() {
 fn who_asks_how_to_sign_in_hears_it_or_why_not() {
     for good in [true, false] {
         let mut bench = one();
-        let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, Waiter(3)));
+        let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, false, Waiter(3)));
         assert_eq!(start, Some(Ok(SignInStart::AskingForCode)));
         let waits = bench.feed(|core, cx| core.wait_for_sign_in(cx, "work", Waiter(4)));
         assert!(waits.is_some_and(|it| it.is_ok()));
@@ -544,7 +544,7 @@ fn who_asks_how_to_sign_in_hears_it_or_why_not() {
 fn who_is_in_a_hurry_hears_at_once_why_the_issuer_says_nothing() {
     let mut bench = one();
     let auth = |bench: &mut Bench, hurry| {
-        let start = bench.feed(|core, cx| core.auth(cx, "work", false, hurry, Waiter(3)));
+        let start = bench.feed(|core, cx| core.auth(cx, "work", false, hurry, false, Waiter(3)));
         match start {
             Some(Ok(start)) => start == SignInStart::AskingForCode,
             Some(Err(refusal)) => {
@@ -633,5 +633,83 @@ fn the_client_proves_itself_as_the_issuer_wants_unless_it_is_configured() {
         assert_eq!(request.contains("client_secret=s"), body, "{request}");
         // With the header, the form doesn't repeat who asks.
         assert_eq!(!request.contains("client_id=id"), header, "{request}");
+    }
+}
+
+/// How often a user is notified of a sign-in that `auth` has begun, whose client `opens` a browser:
+/// at once, and at the next reminder.
+fn notified(opens: bool, answers: &[Outcome], code: bool, before: bool) -> [usize; 2] {
+    let mut bench = one();
+    let mut counts = [0; 2];
+    let count = |effects: &[String]| {
+        let notified = effects.iter().filter(|line| line.starts_with("notify "));
+        notified.count()
+    };
+    if before {
+        // What a mail program wants has been notified of already, or will be.
+        bench.show("work");
+        bench.effects();
+    }
+    bench.feed(|core, cx| core.auth(cx, "work", false, false, opens, Waiter(3)));
+    counts[0] += count(&bench.effects());
+    for answer in answers {
+        bench.discovered(answer);
+        counts[0] += count(&bench.effects());
+        bench.pass(10);
+        bench.feed(|core, cx| core.tick(cx));
+        bench.effects();
+    }
+    if code {
+        let code = r#"{"device_code":"dc","user_code":"UC","verification_uri":"https://a.example/",
+            "expires_in":3600,"interval":5}"#;
+        bench.outcome("work", &reply(200, code));
+        counts[0] += count(&bench.effects());
+    }
+    bench.pass(900);
+    bench.feed(|core, cx| core.tick(cx));
+    counts[1] = count(&bench.effects());
+    counts
+}
+
+#[test]
+fn a_client_that_opens_a_browser_needs_no_notification() {
+    let device = || {
+        says(
+            r#""authorization_endpoint":"https://a.example/auth",
+               "device_authorization_endpoint":"https://a.example/device",
+               "token_endpoint":"https://a.example/token""#,
+        )
+    };
+    for (opens, answers, code, before, wanted) in [
+        (false, &[document()][..], false, false, [1, 1]),
+        (true, &[document()], false, false, [0, 1]),
+        (false, &[device()], true, false, [1, 1]),
+        (true, &[device()], true, false, [0, 1]),
+        (true, &[document()], false, true, [0, 1]),
+        // By then the client is gone.
+        (true, &[lost(), document()], false, false, [1, 1]),
+    ] {
+        let told = notified(opens, answers, code, before);
+        assert_eq!(told, wanted, "{opens} {answers:?} {code} {before}");
+    }
+    // What was joined has been notified of, and so is the next one.
+    for ends in [false, true] {
+        let mut bench = one();
+        bench.show("work");
+        bench.effects();
+        bench.discovered(&document());
+        assert_eq!(bench.effects().len(), 1);
+        bench.feed(|core, cx| core.auth(cx, "work", false, false, true, Waiter(3)));
+        assert_eq!(bench.effects(), [""; 0]);
+        if ends {
+            bench.show("work");
+            bench.denied();
+            bench.effects();
+            bench.show("work");
+        } else {
+            bench.pass(900);
+            bench.feed(|core, cx| core.tick(cx));
+        }
+        assert_eq!(bench.effects().len(), 1, "{ends}");
     }
 }

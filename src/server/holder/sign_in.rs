@@ -176,8 +176,9 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
         account,
         join,
         no_wait,
+        opens,
     } = args;
-    match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, waiter)) {
+    match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, *opens, waiter)) {
         None => no_account(account).into(),
         Some(Ok(start @ SignInStart::AskingForCode)) => {
             Answered::later(CODE_WAIT, account, Some(json(&start)))
