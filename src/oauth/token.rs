@@ -56,9 +56,10 @@ const GRANT_TYPE_ERRORS: &str = "unauthorized_client unsupported_grant_type";
 
 /// What a status is called (RFC 9110, 15) and what else gateways say, as an error code would spell it:
 /// whoever answers so need not be the provider.
-const PHRASES: &str = "bad_gateway bad_request blocked conflict error failed fault forbidden gateway_timeout gone \
-    maintenance method_not_allowed not_acceptable not_found not_implemented payment_required \
-    proxy_authentication_required request_blocked request_timeout throttled true unauthorized unavailable";
+const PHRASES: &str = "bad_gateway bad_request blocked conflict error failed fault forbidden \
+    gateway_timeout gone maintenance method_not_allowed not_acceptable not_found not_implemented \
+    payment_required proxy_authentication_required request_blocked request_timeout throttled true \
+    unauthorized unavailable";
 
 /// The error codes of providers that don't look like one (Facebook).
 const ODD_ERRORS: &str = "oauthexception";
