@@ -4,6 +4,7 @@
 
 mod coding;
 mod connect;
+mod head;
 mod mail_exchangers;
 mod names;
 mod trust;
@@ -20,7 +21,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use self::{
-    connect::{Connect, Limits},
+    connect::{Connect, STEP_TIMEOUT},
     names::NotConnected,
 };
 pub use self::{
@@ -50,8 +51,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(21);
 /// resumed, so that another connection costs a round trip rather than a check of certificates.
 const MAX_IDLE_CONNECTIONS: usize = 0;
 
-/// How much of a reply a connection has room for at once, in bytes: the head must fit as a whole, with
-/// all the cookies of a proxy. (Of its lines ureq-proto takes 128.)
+/// How much of a reply a connection has room for at once, in bytes: any line of the head must fit, with
+/// all the cookies of a proxy, and so must those that are read.
 const READ_BUFFER: usize = 128 << 10;
 
 /// How much of a request a connection has room for at once, in bytes: a line of the head must fit as
@@ -73,23 +74,19 @@ pub struct Agents {
 }
 
 impl Default for Agents {
+    /// No connection is made yet.
     fn default() -> Self {
-        Agents::new()
+        Agents::asking(&Names::default())
     }
 }
 
 impl Agents {
-    /// No connection is made yet.
-    pub fn new() -> Self {
-        Agents::asking(&Names::default())
-    }
-
     /// The same, and names are looked up there.
     pub fn asking(names: &Names) -> Self {
-        Agents::build(names, Limits::default())
+        Agents::build(names, STEP_TIMEOUT)
     }
 
-    fn build(names: &Names, limits: Limits) -> Self {
+    fn build(names: &Names, step: Duration) -> Self {
         // The process's default; another library can't have set one, so the result says nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = |proxy| {
@@ -114,7 +111,7 @@ impl Agents {
                 .build()
         };
         let agent = |proxy| {
-            let connect = Connect::new(names.clone(), limits);
+            let connect = Connect::new(names.clone(), step);
             Agent::with_parts(config(proxy), connect, names.clone())
         };
         Agents {

@@ -233,19 +233,37 @@ fn an_address_that_was_cut_or_escaped_on_the_way_is_told_of_or_mended() {
     assert_eq!(provider.requests(TOKEN).len(), 1);
 }
 
-/// Row 93: what stands around the tokens costs no code.
+/// Row 93: what stands around the tokens costs no code and no refresh token.
 // Covers: 93
 #[test]
 fn row_93_a_reply_with_many_headers_is_read() {
     let provider = Provider::start();
     let daemon = started(&provider.account("work"));
-    let body = "{\"access_token\":\"at\",\"token_type\":\"bearer\",\"expires_in\":3600}";
-    let mut reply = Response::new(200, "application/json", body);
-    let cookies = (0..110).map(|n| ("Set-Cookie".to_owned(), format!("c{n}={}", "y".repeat(590))));
-    reply.headers.0.extend(cookies);
-    provider.script(TOKEN, Scripted::Reply(reply));
-    daemon.sign_in("work");
-    assert_eq!(daemon.token("work"), "at");
+    for (count, length) in [
+        (110, 590),
+        (129, 1),
+        (2000, 20),
+        (50, 4 << 10),
+        (1, 64 << 10),
+    ] {
+        let around = |token: &str| {
+            let body = json!({ "access_token": token, "token_type": "bearer", "expires_in": 3600,
+                "refresh_token": "rt" });
+            let mut reply = Response::new(200, "application/json", body.to_string());
+            let cookie = |n| format!("c{n}={}", "y".repeat(length));
+            let cookies = (0..count).map(|n| ("Set-Cookie".to_owned(), cookie(n)));
+            reply.headers.0.extend(cookies);
+            provider.script(TOKEN, Scripted::Reply(reply));
+        };
+        around("by-code");
+        daemon.sign_in("work");
+        assert_eq!(daemon.token("work"), "by-code");
+        around("by-refresh");
+        daemon.run(&["refresh", "work"]).ok();
+        daemon.eventually(&["show", "work"], |output| output.stdout == "by-refresh\n");
+        daemon.run(&["revoke", "work"]).ok();
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 10);
 }
 
 /// Row 89: who has signed in, where an id_token says it.

@@ -25,7 +25,7 @@ pub(super) fn run(options: &RegisterOptions) -> Result<(), Failure> {
 /// The account of a client that is registered now.
 pub(super) fn block(options: &RegisterOptions) -> Result<Secret, Failure> {
     let issuer = with_scheme(&options.issuer);
-    let agents = Agents::new();
+    let agents = Agents::default();
     let metadata = agents
         .metadata(&issuer)
         .map_err(|miss| unknown(&issuer, miss))?;

@@ -23,6 +23,7 @@ use ureq::{
 };
 
 use super::{
+    head::ShortHead,
     names::{Names, NotConnected},
     trust::TlsFailure,
 };
@@ -35,66 +36,34 @@ const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// RFC 8305, 5 recommends, so that a name with eight dead addresses costs less than a second.
 const NEXT_DELAY: Duration = Duration::from_millis(100);
 
-/// How long the steps of connecting may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Until one of all the addresses has taken the connection: three lost packets and their
-    /// repetitions.
-    pub(super) tcp: Duration,
-    /// Until TLS is agreed on with one address: as long, so that a second address gets its turn
-    /// within the time of a request.
-    pub(super) tls: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let step = Duration::from_secs(10);
-        Limits {
-            tcp: step,
-            tls: step,
-        }
-    }
-}
+/// How long a step of connecting may take, until one of all the addresses has taken the connection,
+/// and then until TLS is agreed on with it: three lost packets and their repetitions, so that a second
+/// address gets its turn within the time of a request.
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes connections for ureq.
 #[derive(Debug)]
 pub(super) struct Connect {
     names: Names,
-    limits: Limits,
-    http_proxy: ConnectProxyConnector,
-    socks: SocksConnector,
+    step: Duration,
     tls: RustlsConnector,
 }
 
 impl Connect {
-    /// Learns from failures for `names`.
-    pub(super) fn new(names: Names, limits: Limits) -> Self {
+    /// Learns from failures for `names`; a step takes `step` at most.
+    pub(super) fn new(names: Names, step: Duration) -> Self {
         Connect {
             names,
-            limits,
-            http_proxy: ConnectProxyConnector::default(),
-            socks: SocksConnector::default(),
+            step,
             tls: RustlsConnector::default(),
         }
     }
 
     fn to_provider(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
-        match self.through_proxy(details)? {
+        match through_proxy(details)? {
             Some(tunnel) => self.secure(details, tunnel, *details.timeout.after),
             None => self.directly(details),
         }
-    }
-
-    /// A connection by way of the proxy that the environment names, if there is one for this host.
-    fn through_proxy(
-        &self,
-        details: &ConnectionDetails,
-    ) -> Result<Option<Box<dyn Transport>>, Error> {
-        if let Some(tunnel) = Connector::<()>::connect(&self.socks, details, None)? {
-            return Ok(Some(Box::new(tunnel)));
-        }
-        let tunnel = Connector::<()>::connect(&self.http_proxy, details, None)?;
-        Ok(tunnel.map(|tunnel| Box::new(tunnel) as Box<dyn Transport>))
     }
 
     /// Tries one address after the other until one takes the connection and agrees on TLS.
@@ -104,7 +73,7 @@ impl Connect {
         let began = Instant::now();
         let left = || details.timeout.after.saturating_sub(began.elapsed());
         loop {
-            let (stream, address) = race(&addresses, self.limits.tcp.min(left()))?;
+            let (stream, address) = race(&addresses, self.step.min(left()))?;
             if let Some(first) = addresses.first() {
                 self.names.connected(*first, address);
             }
@@ -134,7 +103,7 @@ impl Connect {
             resolver: details.resolver,
             now: (details.current_time)(),
             timeout: NextTimeout {
-                after: self.limits.tls.min(left).into(),
+                after: self.step.min(left).into(),
                 ..details.timeout
             },
             current_time: details.current_time.clone(),
@@ -162,12 +131,23 @@ impl Connector<()> for Connect {
         _: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
         let connected = self.to_provider(details);
-        connected.map(Some).map_err(|error| match error {
+        let short = |inner| Some(ShortHead::new(inner).boxed());
+        connected.map(short).map_err(|error| match error {
             // The way to a proxy is connected to by this, too.
             Error::Other(why) if why.is::<NotConnected>() => Error::Other(why),
             error => NotConnected(words(&error)).into(),
         })
     }
+}
+
+/// A connection by way of the proxy that the environment names, if there is one for this host.
+fn through_proxy(details: &ConnectionDetails) -> Result<Option<Box<dyn Transport>>, Error> {
+    let socks = SocksConnector::default();
+    if let Some(tunnel) = Connector::<()>::connect(&socks, details, None)? {
+        return Ok(Some(tunnel.boxed()));
+    }
+    let tunnel = Connector::<()>::connect(&ConnectProxyConnector::default(), details, None)?;
+    Ok(tunnel.map(Transport::boxed))
 }
 
 /// Whether this address doesn't answer, though it has taken the connection.
@@ -346,11 +326,8 @@ impl Transport for Tcp {
         Ok(read > 0)
     }
 
-    /// Nothing may come from a server that isn't asked.
+    /// Never for another request: what a server sends unasked would be taken for the answer to that.
     fn is_open(&mut self) -> bool {
-        let mut byte = [0];
-        let silent = self.stream.set_nonblocking(true).is_ok()
-            && matches!(self.stream.read(&mut byte), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        silent && self.stream.set_nonblocking(false).is_ok()
+        false
     }
 }

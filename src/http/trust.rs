@@ -87,6 +87,7 @@ fn certificate(error: &CertificateError) -> TlsFailure {
             date(time)
         )
     };
+    let invalid = |why: String| plain(format!("the server's certificate is not valid: {why}"));
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => failure(
             "the server's certificate is from an unknown authority (self-signed, or a corporate proxy that \
@@ -116,14 +117,8 @@ fn certificate(error: &CertificateError) -> TlsFailure {
                 "the server needs one that isn't (CA:FALSE)",
             )
         }
-        CertificateError::Other(inner) => plain(format!(
-            "the server's certificate is not valid: {}",
-            spelt_out(&inner.0)
-        )),
-        other => plain(format!(
-            "the server's certificate is not valid: {}",
-            spelt_out(other)
-        )),
+        CertificateError::Other(inner) => invalid(spelt_out(&inner.0)),
+        other => invalid(spelt_out(other)),
     }
 }
 
@@ -168,16 +163,12 @@ fn unreadable() -> Option<String> {
     let unread = |error: io::Error| format!("can't be read: {error}");
     if let Some(file) = env::var_os("SSL_CERT_FILE") {
         let path = Path::new(&file);
-        match fs::read(path) {
-            Err(error) => return wrong("SSL_CERT_FILE", path, unread(error)),
-            Ok(text) if !has_certificate(&text) => {
-                return wrong(
-                    "SSL_CERT_FILE",
-                    path,
-                    "has no certificate in PEM form".into(),
-                );
-            }
-            Ok(_) => {}
+        let why = match fs::read(path) {
+            Err(error) => Some(unread(error)),
+            Ok(text) => (!has_certificate(&text)).then(|| "has no certificate in PEM form".into()),
+        };
+        if let Some(why) = why {
+            return wrong("SSL_CERT_FILE", path, why);
         }
     }
     let dirs: OsString = env::var_os("SSL_CERT_DIR")?;

@@ -35,7 +35,7 @@ const SCOPES: [(&str, &str); 3] = [
 /// # Errors
 /// Why that isn't enough for an account.
 pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
-    let agents = Agents::new();
+    let agents = Agents::default();
     let about = autoconfig(&agents, domain).unwrap_or_default();
     let named = about.issuer.as_deref().map(with_scheme);
     let known = (named.as_deref()).and_then(|issuer| Provider::at(&host(issuer), user));
@@ -90,7 +90,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
 /// # Errors
 /// Why nothing is known of it.
 pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Result<Plan, Miss> {
-    let found = Agents::new().metadata(issuer.as_str().trim_end_matches('/'))?;
+    let found = Agents::default().metadata(issuer.as_str().trim_end_matches('/'))?;
     let title = host(issuer.as_str());
     Ok(Plan {
         account: label(&title),
