@@ -32,7 +32,7 @@ pub use self::{
 use crate::{
     config::is_loopback,
     oauth::{
-        metadata::{self, Metadata, Miss, MissKind},
+        metadata::{self, Metadata, Miss, MissKind, Needs},
         token::{CUT, MAX_BODY_BYTES, Outcome, Reply, Request, parse_http_date},
     },
     secret::{Scrubber, Secret, SecretBytes},
@@ -170,14 +170,14 @@ impl Agents {
         outcome(post.send(json), sent)
     }
 
-    /// What an issuer says of itself, for a command that waits for it.
+    /// What an issuer says of itself, for a command that waits for it to write an account with it.
     ///
     /// # Errors
     /// Why there is nothing to be believed.
     pub fn metadata(&self, issuer: &str) -> Result<Metadata, Miss> {
         let mut missed: Option<Miss> = None;
         for url in metadata::well_known(issuer) {
-            match metadata::judge(issuer, &url, &self.get(&url), []) {
+            match metadata::judge(issuer, &url, &self.get(&url), [Needs::ALL]) {
                 Ok(metadata) => return Ok(metadata),
                 Err(miss) => missed = Some(miss.worse(missed)),
             }

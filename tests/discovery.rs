@@ -148,6 +148,46 @@ fn what_the_config_says_counts_more() {
     assert_eq!(provider.requests(TOKEN).len(), 0);
 }
 
+/// What the document has in its place may be unusable.
+#[test]
+fn what_the_config_says_is_not_looked_at_in_the_document() {
+    for odd in [
+        Value::Null,
+        json!(7),
+        json!("/x"),
+        json!("http://op.example/x"),
+    ] {
+        let provider = plain();
+        says(&provider, "token_endpoint", odd.clone());
+        says(&provider, "revocation_endpoint", odd.clone());
+        signed_in(
+            &provider,
+            &format!("token_uri = \"{}\";", provider.token_uri()),
+        );
+        let provider = plain();
+        says(&provider, "authorization_endpoint", odd.clone());
+        signed_in(
+            &provider,
+            &format!("auth_uri = \"{}\";", provider.auth_uri()),
+        );
+        let provider = Provider::start();
+        says(&provider, "authorization_endpoint", odd.clone());
+        says(&provider, "device_authorization_endpoint", odd.clone());
+        let uri = provider.url(DEVICE_AUTHORIZATION);
+        let options = format!("device_auth_uri = \"{uri}\";");
+        let daemon = started(&provider.issuer_account("work", &options));
+        let _ = daemon.run(&["show", "work"]);
+        daemon.eventually(&["status"], |output| output.stdout.contains("USER-1"));
+        // A client that signs in for itself needs neither.
+        let provider = plain();
+        says(&provider, "authorization_endpoint", odd);
+        let options = "client_secret = \"s\"; grant = \"client_credentials\";";
+        let daemon = started(&provider.issuer_account("work", options));
+        let _ = daemon.run(&["show", "-w", "20s", "work"]);
+        provider.wait_for(TOKEN, 1);
+    }
+}
+
 #[test]
 fn every_channel_that_the_issuer_names_is_offered() {
     let provider = Provider::start();

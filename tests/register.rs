@@ -170,6 +170,20 @@ fn what_can_not_be_is_an_error_that_says_what_to_do() {
         "ERROR - {issuer} has no registration_endpoint: programs can't register themselves\n{BY_HAND}"
     );
     assert_eq!(daemon.run(&["register", &issuer]).failed(1), words);
+    // The account would have nowhere to sign in.
+    let document = json!({ "issuer": issuer, "authorization_endpoint": provider.auth_uri(),
+        "registration_endpoint": provider.url(REGISTER), "token_endpoint": "/token" });
+    provider.script(METADATA, Scripted::json(200, &document));
+    let said = daemon.run(&["register", &issuer]);
+    assert_eq!(
+        said.failed(1),
+        format!(
+            "ERROR - nothing is known of {issuer}: 127.0.0.1:{} has a document whose token_endpoint is \
+             no URL\nhint: tell the provider; auth_uri and token_uri work without its document\n",
+            provider.port()
+        )
+    );
+    assert_eq!(provider.requests(REGISTER).len(), 0);
     provider.script(METADATA, Scripted::reply(404, "text/plain", ""));
     provider.script(OPENID, Scripted::reply(200, "text/html", "<html>"));
     let said = daemon.run(&["register", &issuer]);

@@ -15,9 +15,8 @@ use super::{
     schedule::{MAX_RETRY_DELAY, MIN_REQUEST_GAP, doubled},
 };
 use crate::{
-    config::Registration,
     oauth::{
-        metadata::{self, Metadata, Miss, MissKind},
+        metadata::{self, Metadata, Miss, MissKind, Needs},
         token::{Outcome, Refusal},
     },
     time::{Instant, Now},
@@ -214,13 +213,13 @@ impl Issuers {
     }
 
     /// Takes what came back for an [`Effect::Discover`]. Returns the issuer if its request is over.
-    pub fn answered<'a>(
+    pub fn answered(
         &mut self,
         now: Now,
         output: &mut Output,
         attempt: AttemptId,
         outcome: &Outcome,
-        accounts: impl FnOnce(&Arc<str>) -> Vec<&'a Registration>,
+        needs: impl FnOnce(&Arc<str>) -> Vec<Needs>,
     ) -> Option<Arc<str>> {
         let asked =
             |entry: &Entry| matches!(entry, Entry::Asking { attempt: id, .. } if *id == attempt);
@@ -237,7 +236,7 @@ impl Issuers {
         };
         self.changed = true;
         let (issuer, trouble) = (issuer.clone(), trouble.take());
-        *entry = match metadata::judge(&issuer, url, outcome, accounts(&issuer)) {
+        *entry = match metadata::judge(&issuer, url, outcome, needs(&issuer)) {
             Ok(metadata) => {
                 for warning in &metadata.warnings {
                     output.log(Level::Warn, &issuer, warning.clone());

@@ -478,9 +478,9 @@ impl Core {
     /// What came back for an [`Effect::Discover`].
     pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
         let (issuers, output) = (&mut self.common.issuers, &mut self.common.output);
-        let all = self.accounts.values().map(|it| &**it.registration());
-        let of = |issuer: &_| all.filter(|it| it.discovers() == Some(issuer)).collect();
-        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, of) {
+        let all = self.accounts.values();
+        let needs = |issuer: &_| all.filter_map(|it| it.needs(issuer)).collect();
+        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, needs) {
             for account in self.accounts.values_mut() {
                 if account.registration().discovers() == Some(&issuer) {
                     let mut env = Env::new(cx, &mut self.common);

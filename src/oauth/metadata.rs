@@ -11,7 +11,7 @@ use super::{
     words::foreign,
 };
 use crate::{
-    config::{ClientAuth, Registration, is_loopback},
+    config::{ClientAuth, is_loopback},
     text::sanitize,
 };
 
@@ -20,6 +20,9 @@ const MAX_VALUES: usize = 100;
 
 /// How many of the scopes are listed for people.
 const MAX_LISTED_SCOPES: usize = 20;
+
+/// How long an endpoint's address is at most, in bytes: more than servers have to take (RFC 9110, 4.1).
+const MAX_URL_BYTES: usize = 8 << 10;
 
 /// What a server that says nothing of it takes (RFC 8414, 2).
 const DEFAULT_AUTH_METHOD: &str = "client_secret_basic";
@@ -48,7 +51,7 @@ pub struct Metadata {
     pub grant_types: Option<Vec<String>>,
     /// The scopes, when it says which; they need not be all (RFC 8414, 2).
     pub scopes: Option<Vec<String>>,
-    /// Oddities worth one line in the log each; safe to show.
+    /// What the issuer has that is odd, worth one line in the log each; safe to show.
     pub warnings: Vec<String>,
 }
 
@@ -75,19 +78,41 @@ impl Metadata {
     }
 }
 
-/// Whether `metadata` has what the configuration of an account leaves to it.
-///
-/// # Errors
-/// What it lacks.
-pub fn serves(metadata: &Metadata, account: &Registration) -> Result<(), Fault> {
-    let begins = &metadata.authorization_endpoint;
-    let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
-    if account.token_uri.is_none() && metadata.token_endpoint.is_none() {
-        Err(Fault::lacks("token_endpoint"))
-    } else if account.auth_uri.is_none() && account.source.is_person() && !begins {
-        Err(Fault::lacks("authorization_endpoint"))
-    } else {
-        Ok(())
+/// What an account needs of a document, since its configuration doesn't have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Where codes and refresh tokens go.
+    pub token_uri: bool,
+    /// Where a sign-in begins.
+    pub beginning: bool,
+}
+
+impl Needs {
+    /// All of it, as an account that is yet to be written does.
+    pub const ALL: Needs = Needs {
+        token_uri: true,
+        beginning: true,
+    };
+
+    /// # Errors
+    /// What `metadata` lacks.
+    pub fn met_by(self, metadata: &Metadata) -> Result<(), Fault> {
+        let begins = &metadata.authorization_endpoint;
+        let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
+        let missing = match self {
+            Needs {
+                token_uri: true, ..
+            } if metadata.token_endpoint.is_none() => "token_endpoint",
+            Needs {
+                beginning: true, ..
+            } if !begins => "authorization_endpoint",
+            _ => return Ok(()),
+        };
+        let unusable = metadata
+            .warnings
+            .iter()
+            .find(|it| it.starts_with(&whose(missing)));
+        Err(unusable.map_or_else(|| Fault::lacks(missing), |it| Fault::new(it, TELL)))
     }
 }
 
@@ -126,6 +151,11 @@ impl Fault {
             hint,
         )
     }
+}
+
+/// How a warning about an endpoint begins.
+fn whose(member: &str) -> String {
+    format!("a document whose {member} ")
 }
 
 /// What to do about a document that nobody can use.
@@ -214,11 +244,11 @@ pub fn is_same_issuer(one: &str, other: &str) -> bool {
 ///
 /// # Errors
 /// Why there is none.
-pub fn judge<'a>(
+pub fn judge(
     issuer: &str,
     url: &Url,
     outcome: &Outcome,
-    accounts: impl IntoIterator<Item = &'a Registration>,
+    accounts: impl IntoIterator<Item = Needs>,
 ) -> Result<Metadata, Miss> {
     let host = authority(url);
     let miss = |kind, text: String, hint| Miss { text, hint, kind };
@@ -228,7 +258,7 @@ pub fn judge<'a>(
         200 => {
             let metadata = parse(&reply.body, issuer).and_then(|metadata| {
                 let mut accounts = accounts.into_iter();
-                accounts.try_for_each(|it| serves(&metadata, it))?;
+                accounts.try_for_each(|it| it.met_by(&metadata))?;
                 Ok(metadata)
             });
             metadata.map_err(|fault| {
@@ -282,36 +312,27 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     // A remote issuer must not make us ask what listens on this machine.
     let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
     let mut warnings = Vec::new();
-    let mut optional = |name: &'static str, value: Option<&Value>| {
-        endpoint(name, value, local).unwrap_or_else(|fault| {
-            warnings.push(format!("{} has {}", sanitize(issuer), fault.text));
-            None
-        })
-    };
-    let device = "device_authorization_endpoint";
-    let device_authorization_endpoint =
-        optional(device, document.device_authorization_endpoint.as_ref());
-    let revocation_endpoint =
-        optional("revocation_endpoint", document.revocation_endpoint.as_ref());
-    let registration = document.registration_endpoint.as_ref();
-    let registration_endpoint = optional("registration_endpoint", registration);
-    let authorization = document.authorization_endpoint.as_ref();
-    let authorization_endpoint = endpoint("authorization_endpoint", authorization, local)?;
-    let token_endpoint = endpoint("token_endpoint", document.token_endpoint.as_ref(), local)?;
     let challenges = texts(document.code_challenge_methods_supported.as_ref());
     if challenges.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
         let what = "doesn't list S256 among its code_challenge_methods; it is used all the same";
-        warnings.push(format!("{} {what}", sanitize(issuer)));
+        warnings.push(format!("a document that {what}"));
     }
     let methods = texts(document.token_endpoint_auth_methods_supported.as_ref());
     let iss = document.authorization_response_iss_parameter_supported;
+    let mut usable = |name, value: Option<Value>| {
+        let usable = endpoint(&value?, local);
+        usable.map_err(|why| warnings.push(whose(name) + why)).ok()
+    };
     Ok(Metadata {
         issuer: found,
-        authorization_endpoint,
-        token_endpoint,
-        device_authorization_endpoint,
-        revocation_endpoint,
-        registration_endpoint,
+        authorization_endpoint: usable("authorization_endpoint", document.authorization_endpoint),
+        token_endpoint: usable("token_endpoint", document.token_endpoint),
+        device_authorization_endpoint: usable(
+            "device_authorization_endpoint",
+            document.device_authorization_endpoint,
+        ),
+        revocation_endpoint: usable("revocation_endpoint", document.revocation_endpoint),
+        registration_endpoint: usable("registration_endpoint", document.registration_endpoint),
         iss_in_responses: matches!(iss, Some(Value::Bool(true))),
         auth_methods: methods.unwrap_or_else(|| vec![DEFAULT_AUTH_METHOD.into()]),
         grant_types: texts(document.grant_types_supported.as_ref()),
@@ -347,19 +368,14 @@ fn texts(value: Option<&Value>) -> Option<Vec<String>> {
     Some(texts.take(MAX_VALUES).map(sanitize).collect())
 }
 
-/// An endpoint that may be used; `None` when there is none.
-fn endpoint(name: &'static str, value: Option<&Value>, local: bool) -> Result<Option<Url>, Fault> {
-    let unusable = |why| Fault::new(format!("a document whose {name} {why}"), TELL);
-    let text = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(unusable("is no string")),
-    };
-    let url = Url::parse(text).map_err(|_| unusable("is no URL"))?;
-    match check(&url, local) {
-        Ok(()) => Ok(Some(url)),
-        Err(why) => Err(unusable(why)),
-    }
+/// An endpoint that may be used.
+///
+/// # Errors
+/// What is wrong with it.
+fn endpoint(value: &Value, local: bool) -> Result<Url, &'static str> {
+    let text = value.as_str().ok_or("is no string")?;
+    let url = Url::parse(text).map_err(|_| "is no URL")?;
+    check(&url, local).map(|()| url)
 }
 
 /// Whether a provider's URL may be asked: over TLS, or for a `local` provider on this machine, and
@@ -379,6 +395,9 @@ fn check(url: &Url, local: bool) -> Result<(), &'static str> {
     }
     if url.port() == Some(0) {
         return Err("has the port 0");
+    }
+    if url.as_str().len() > MAX_URL_BYTES {
+        return Err("is too long");
     }
     Ok(())
 }

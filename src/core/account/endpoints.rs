@@ -13,7 +13,11 @@ use crate::{
         discovery::Entry,
         env::{Common, Env},
     },
-    oauth::{client::Endpoint, metadata, metadata::Metadata, token::Refusal},
+    oauth::{
+        client::Endpoint,
+        metadata::{Metadata, Needs},
+        token::Refusal,
+    },
     secret::Mark,
     time::Now,
     view::{DiscoveryState, DiscoveryView},
@@ -169,7 +173,8 @@ impl Account {
         let Some(Entry::Known(metadata)) = env.common.issuers.get(issuer) else {
             return None;
         };
-        if metadata::serves(metadata, &self.registration).is_err() {
+        let needs = self.needs(issuer);
+        if needs.is_some_and(|needs| needs.met_by(metadata).is_err()) {
             // It was enough for others.
             env.common.issuers.forget(issuer);
             return None;
@@ -184,6 +189,16 @@ impl Account {
         }
         self.begin_discovered(env);
         Some(endpoints)
+    }
+
+    /// What it needs of the document of this issuer, if that is its own.
+    pub(in crate::core) fn needs(&self, issuer: &Arc<str>) -> Option<Needs> {
+        let ours = self.registration.as_ref();
+        let begins = ours.auth_uri.is_some() || self.configured.device_auth_uri.is_some();
+        (ours.discovers() == Some(issuer)).then(|| Needs {
+            token_uri: ours.token_uri.is_none(),
+            beginning: ours.source.is_person() && !begins,
+        })
     }
 
     /// The endpoints for `attempt`, which is sent again when they are known, or has failed.

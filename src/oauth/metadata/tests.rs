@@ -1,7 +1,5 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::{config, oauth::token::Reply};
+use crate::oauth::token::Reply;
 
 const ISSUER: &str = "https://op.example";
 
@@ -14,51 +12,112 @@ fn document(more: &str) -> String {
     )
 }
 
-/// The registration of an account with these addresses and the issuer.
-fn account(addresses: &str) -> Arc<Registration> {
-    let text = format!(
-        r#"account "a" {{ issuer = "{ISSUER}"; client_id = "c"; scopes = ["s"]; {addresses} }}"#
-    );
-    let config = config::parse("test.conf", &text).expect("a config");
-    config.accounts[0].registration.clone()
-}
-
 fn why(body: &str) -> String {
-    let served = parse(body.as_bytes(), ISSUER).and_then(|it| serves(&it, &account("")));
+    let served = parse(body.as_bytes(), ISSUER).and_then(|it| Needs::ALL.met_by(&it));
     match served {
         Ok(()) => "good".into(),
         Err(fault) => fault.text,
     }
 }
 
-/// What the configuration has needn't be in the document.
+/// What the configuration has needn't be in the document, and may be there in any shape; what
+/// it doesn't have is missed by its name, and by what is wrong with it.
 #[test]
 fn what_is_overridden_is_not_missed() {
-    const TOKEN: &str = r#""token_endpoint":"https://op.example/token""#;
-    const AUTH: &str = r#""authorization_endpoint":"https://op.example/auth""#;
-    const DEVICE: &str = r#""device_authorization_endpoint":"https://op.example/device""#;
-    let lacks = |name: &str| format!("op.example has a document without a usable {name}");
-    let (no_token, no_auth) = (lacks("token_endpoint"), lacks("authorization_endpoint"));
     let url = Url::parse("https://op.example/.well-known/x").unwrap();
-    for (addresses, members, wanted) in [
-        ("", TOKEN, Some(&no_auth)),
-        ("", AUTH, Some(&no_token)),
-        ("", &format!("{TOKEN},{DEVICE}"), None),
-        ("auth_uri = \"https://a.example/\";", TOKEN, None),
-        ("auth_uri = \"https://a.example/\";", AUTH, Some(&no_token)),
-        ("token_uri = \"https://a.example/\";", AUTH, None),
-        ("token_uri = \"https://a.example/\";", TOKEN, Some(&no_auth)),
+    let shapes = [
+        (None, None),
+        (Some("null".into()), None),
+        (Some("7".into()), Some("is no string")),
         (
-            "client_secret = \"s\"; grant = \"client_credentials\";",
-            TOKEN,
-            None,
+            Some("[\"https://op.example/x\"]".into()),
+            Some("is no string"),
         ),
+        (Some("{}".into()), Some("is no string")),
+        (Some("\"\"".into()), Some("is no URL")),
+        (Some("\"/x\"".into()), Some("is no URL")),
+        (Some("\"http://op.example/x\"".into()), Some("is not https")),
+        (Some("\"http://127.0.0.1/x\"".into()), Some("is not https")),
+        (
+            Some("\"https://op.example/x#y\"".into()),
+            Some("has a fragment"),
+        ),
+        (
+            Some("\"javascript:alert(1)\"".into()),
+            Some("is neither https nor http"),
+        ),
+        (
+            Some(format!("\"https://op.example/{}\"", "x".repeat(9000))),
+            Some("is too long"),
+        ),
+        (Some("\"https://op.example/x\"".into()), Some("")),
+    ];
+    let members = [
+        "authorization_endpoint",
+        "token_endpoint",
+        "device_authorization_endpoint",
+        "revocation_endpoint",
+        "registration_endpoint",
+    ];
+    for needs in [(true, true), (true, false), (false, true), (false, false)] {
+        for odd in members {
+            for (shape, wrong) in &shapes {
+                let document = members.iter().filter_map(|member| {
+                    let good = "\"https://op.example/good\"".to_owned();
+                    let value = match *member == odd {
+                        true => shape.clone(),
+                        // Else it would do in its place.
+                        false if *member == "device_authorization_endpoint" => None,
+                        false => Some(good),
+                    };
+                    Some(format!("\"{member}\":{}", value?))
+                });
+                let document: Vec<String> = document.collect();
+                let document = format!(r#"{{"issuer":"{ISSUER}",{}}}"#, document.join(","));
+                let (token_uri, beginning) = needs;
+                let needs = Needs {
+                    token_uri,
+                    beginning,
+                };
+                let judged = judge(ISSUER, &url, &reply(200, &document), [needs]);
+                let is_needed = match odd {
+                    "authorization_endpoint" => beginning,
+                    "token_endpoint" => token_uri,
+                    _ => false,
+                };
+                let missed = match wrong {
+                    Some("") => None,
+                    Some(wrong) => Some(format!("op.example has a document whose {odd} {wrong}")),
+                    None => Some(format!("op.example has a document without a usable {odd}")),
+                };
+                let said = judged.as_ref().err().map(|miss| miss.text.clone());
+                assert_eq!(said, missed.filter(|_| is_needed), "{document}");
+                if let Ok(metadata) = judged {
+                    let warned = wrong.filter(|wrong| !wrong.is_empty());
+                    let warned = warned.map(|wrong| format!("a document whose {odd} {wrong}"));
+                    assert_eq!(metadata.warnings, Vec::from_iter(warned), "{document}");
+                }
+            }
+        }
+    }
+}
+
+/// A sign-in may begin at either of them.
+#[test]
+fn a_device_code_is_a_beginning() {
+    let at = "\"https://op.example/x\"";
+    for (authorization, device, begins) in [
+        (at, at, true),
+        (at, "7", true),
+        ("\"http://op.example/x\"", at, true),
+        ("7", "7", false),
     ] {
-        let document = format!(r#"{{"issuer":"{ISSUER}",{members}}}"#);
-        let account = account(addresses);
-        let judged = judge(ISSUER, &url, &reply(200, &document), [&*account]);
-        let missed = judged.err().map(|miss| miss.text);
-        assert_eq!(missed.as_ref(), wanted, "{addresses} {members}");
+        let document = format!(
+            r#"{{"issuer":"{ISSUER}","token_endpoint":{at},
+                "authorization_endpoint":{authorization},
+                "device_authorization_endpoint":{device}}}"#
+        );
+        assert_eq!(why(&document) == "good", begins, "{document}");
     }
 }
 
@@ -228,8 +287,8 @@ fn only_a_provider_on_this_machine_has_endpoints_there_without_tls() {
         let body = document("");
         let body = body.replace("https://op.example/token", endpoint);
         let body = body.replace("\"https://op.example\"", &format!("\"{issuer}\""));
-        let parsed = parse(body.as_bytes(), issuer);
-        assert_eq!(parsed.is_ok(), good, "{issuer} {endpoint}");
+        let parsed = parse(body.as_bytes(), issuer).unwrap();
+        assert_eq!(parsed.token_endpoint.is_some(), good, "{issuer} {endpoint}");
     }
 }
 
@@ -269,6 +328,7 @@ fn what_is_odd_but_not_needed_is_left_out_with_a_remark() {
            "revocation_endpoint":false,"registration_endpoint":null,
            "authorization_response_iss_parameter_supported":"true",
            "token_endpoint_auth_methods_supported":"none",
+           "grant_types_supported":"authorization_code","claims_supported":{"a":[1e400]},
            "code_challenge_methods_supported":["plain"],
            "scopes_supported":{},"#,
     );
@@ -280,10 +340,10 @@ fn what_is_odd_but_not_needed_is_left_out_with_a_remark() {
     assert_eq!(
         metadata.warnings,
         [
-            "https://op.example has a document whose device_authorization_endpoint is not https",
-            "https://op.example has a document whose revocation_endpoint is no string",
-            "https://op.example doesn't list S256 among its code_challenge_methods; it is used \
-             all the same",
+            "a document that doesn't list S256 among its code_challenge_methods; it is used all the \
+             same",
+            "a document whose device_authorization_endpoint is not https",
+            "a document whose revocation_endpoint is no string",
         ]
     );
 }
