@@ -8,7 +8,7 @@ use ureq::{
     unversioned::transport::{Buffers, LazyBuffers, NextTimeout, Transport},
 };
 
-use super::{MAX_READ, READ_BUFFER};
+use super::{MAX_BODY_BYTES, READ_BUFFER};
 
 /// What ureq and [`super::read`] read, in lower case.
 const FIELDS: &str =
@@ -50,8 +50,8 @@ pub(super) struct ShortHead {
     inner: Box<dyn Transport>,
     head: LazyBuffers,
     next: Part,
-    /// How many bytes came before that.
-    before: u64,
+    /// How many bytes came before that. More than the longest body has is refused.
+    before: usize,
 }
 
 impl ShortHead {
@@ -70,7 +70,8 @@ impl ShortHead {
         let mut lines = from.input().split_inclusive(|byte| *byte == b'\n');
         let line = lines.next().unwrap_or_default();
         let room = self.head.input_append_buf().get_mut(..line.len());
-        let Some(room) = room.filter(|_| self.before < MAX_READ && line.len() < READ_BUFFER) else {
+        let Some(room) = room.filter(|_| self.before <= MAX_BODY_BYTES && line.len() < READ_BUFFER)
+        else {
             return Err(io::Error::other("the head of the reply is too long").into());
         };
         let end = if line.ends_with(b"\n") { line.len() } else { 0 };
@@ -78,7 +79,7 @@ impl ShortHead {
             room.copy_from_slice(line);
             self.head.input_appended(end);
         }
-        self.before += end as u64;
+        self.before = self.before.saturating_add(end);
         from.input_consume(end);
         Ok(end > 0)
     }
