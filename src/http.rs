@@ -32,7 +32,7 @@ pub use self::{
 use crate::{
     config::is_loopback,
     oauth::{
-        metadata::{self, Metadata, Miss, MissKind, Needs},
+        metadata::{self, Gaps, Metadata, Miss, MissKind},
         token::{CUT, MAX_BODY_BYTES, Outcome, Reply, Request, parse_http_date},
     },
     secret::{Scrubber, Secret, SecretBytes},
@@ -177,7 +177,7 @@ impl Agents {
     pub fn metadata(&self, issuer: &str) -> Result<Metadata, Miss> {
         let mut missed: Option<Miss> = None;
         for url in metadata::well_known(issuer) {
-            match metadata::judge(issuer, &url, &self.get(&url), [Needs::ALL]) {
+            match metadata::judge(issuer, &url, &self.get(&url), [Gaps::ALL]) {
                 Ok(metadata) => return Ok(metadata),
                 Err(miss) => missed = Some(miss.worse(missed)),
             }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     oauth::{
-        metadata::{self, Metadata, Miss, MissKind, Needs},
+        metadata::{self, Gaps, Metadata, Miss, MissKind},
         token::{Outcome, Refusal},
     },
     time::{Instant, Now},
@@ -219,7 +219,7 @@ impl Issuers {
         output: &mut Output,
         attempt: AttemptId,
         outcome: &Outcome,
-        needs: impl FnOnce(&Arc<str>) -> Vec<Needs>,
+        gaps: impl FnOnce(&Arc<str>) -> Vec<Gaps>,
     ) -> Option<Arc<str>> {
         let asked =
             |entry: &Entry| matches!(entry, Entry::Asking { attempt: id, .. } if *id == attempt);
@@ -236,7 +236,7 @@ impl Issuers {
         };
         self.changed = true;
         let (issuer, trouble) = (issuer.clone(), trouble.take());
-        *entry = match metadata::judge(&issuer, url, outcome, needs(&issuer)) {
+        *entry = match metadata::judge(&issuer, url, outcome, gaps(&issuer)) {
             Ok(metadata) => {
                 for warning in &metadata.warnings {
                     output.log(Level::Warn, &issuer, warning.clone());

@@ -479,8 +479,8 @@ impl Core {
     pub fn discovery_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: &Outcome) {
         let (issuers, output) = (&mut self.common.issuers, &mut self.common.output);
         let all = self.accounts.values();
-        let needs = |issuer: &_| all.filter_map(|it| it.needs(issuer)).collect();
-        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, needs) {
+        let gaps = |issuer: &_| all.filter_map(|it| it.gaps(issuer)).collect();
+        if let Some(issuer) = issuers.answered(cx.now, output, attempt, outcome, gaps) {
             for account in self.accounts.values_mut() {
                 if account.registration().discovers() == Some(&issuer) {
                     let mut env = Env::new(cx, &mut self.common);

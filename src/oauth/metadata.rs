@@ -80,30 +80,30 @@ impl Metadata {
 
 /// What an account needs of a document, since its configuration doesn't have it.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs {
+pub struct Gaps {
     /// Where codes and refresh tokens go.
     pub token_uri: bool,
     /// Where a sign-in begins.
     pub beginning: bool,
 }
 
-impl Needs {
+impl Gaps {
     /// All of it, as an account that is yet to be written does.
-    pub const ALL: Needs = Needs {
+    pub const ALL: Gaps = Gaps {
         token_uri: true,
         beginning: true,
     };
 
     /// # Errors
     /// What `metadata` lacks.
-    pub fn met_by(self, metadata: &Metadata) -> Result<(), Fault> {
+    pub fn filled_by(self, metadata: &Metadata) -> Result<(), Fault> {
         let begins = &metadata.authorization_endpoint;
         let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
         let missing = match self {
-            Needs {
+            Gaps {
                 token_uri: true, ..
             } if metadata.token_endpoint.is_none() => "token_endpoint",
-            Needs {
+            Gaps {
                 beginning: true, ..
             } if !begins => "authorization_endpoint",
             _ => return Ok(()),
@@ -248,7 +248,7 @@ pub fn judge(
     issuer: &str,
     url: &Url,
     outcome: &Outcome,
-    accounts: impl IntoIterator<Item = Needs>,
+    accounts: impl IntoIterator<Item = Gaps>,
 ) -> Result<Metadata, Miss> {
     let host = authority(url);
     let miss = |kind, text: String, hint| Miss { text, hint, kind };
@@ -258,7 +258,7 @@ pub fn judge(
         200 => {
             let metadata = parse(&reply.body, issuer).and_then(|metadata| {
                 let mut accounts = accounts.into_iter();
-                accounts.try_for_each(|it| it.met_by(&metadata))?;
+                accounts.try_for_each(|it| it.filled_by(&metadata))?;
                 Ok(metadata)
             });
             metadata.map_err(|fault| {

@@ -15,7 +15,7 @@ use crate::{
     },
     oauth::{
         client::Endpoint,
-        metadata::{Metadata, Needs},
+        metadata::{Gaps, Metadata},
         token::Refusal,
     },
     secret::Mark,
@@ -173,8 +173,8 @@ impl Account {
         let Some(Entry::Known(metadata)) = env.common.issuers.get(issuer) else {
             return None;
         };
-        let needs = self.needs(issuer);
-        if needs.is_some_and(|needs| needs.met_by(metadata).is_err()) {
+        let gaps = self.gaps(issuer);
+        if gaps.is_some_and(|gaps| gaps.filled_by(metadata).is_err()) {
             // It was enough for others.
             env.common.issuers.forget(issuer);
             return None;
@@ -191,11 +191,11 @@ impl Account {
         Some(endpoints)
     }
 
-    /// What it needs of the document of this issuer, if that is its own.
-    pub(in crate::core) fn needs(&self, issuer: &Arc<str>) -> Option<Needs> {
+    /// What it lacks that is to be in the document of this issuer, if that is its own.
+    pub(in crate::core) fn gaps(&self, issuer: &Arc<str>) -> Option<Gaps> {
         let ours = self.registration.as_ref();
         let begins = ours.auth_uri.is_some() || self.configured.device_auth_uri.is_some();
-        (ours.discovers() == Some(issuer)).then(|| Needs {
+        (ours.discovers() == Some(issuer)).then(|| Gaps {
             token_uri: ours.token_uri.is_none(),
             beginning: ours.source.is_person() && !begins,
         })

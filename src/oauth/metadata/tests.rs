@@ -13,7 +13,7 @@ fn document(more: &str) -> String {
 }
 
 fn why(body: &str) -> String {
-    let served = parse(body.as_bytes(), ISSUER).and_then(|it| Needs::ALL.met_by(&it));
+    let served = parse(body.as_bytes(), ISSUER).and_then(|it| Gaps::ALL.filled_by(&it));
     match served {
         Ok(()) => "good".into(),
         Err(fault) => fault.text,
@@ -59,7 +59,7 @@ fn what_is_overridden_is_not_missed() {
         "revocation_endpoint",
         "registration_endpoint",
     ];
-    for needs in [(true, true), (true, false), (false, true), (false, false)] {
+    for gaps in [(true, true), (true, false), (false, true), (false, false)] {
         for odd in members {
             for (shape, wrong) in &shapes {
                 let document = members.iter().filter_map(|member| {
@@ -74,12 +74,12 @@ fn what_is_overridden_is_not_missed() {
                 });
                 let document: Vec<String> = document.collect();
                 let document = format!(r#"{{"issuer":"{ISSUER}",{}}}"#, document.join(","));
-                let (token_uri, beginning) = needs;
-                let needs = Needs {
+                let (token_uri, beginning) = gaps;
+                let gaps = Gaps {
                     token_uri,
                     beginning,
                 };
-                let judged = judge(ISSUER, &url, &reply(200, &document), [needs]);
+                let judged = judge(ISSUER, &url, &reply(200, &document), [gaps]);
                 let is_needed = match odd {
                     "authorization_endpoint" => beginning,
                     "token_endpoint" => token_uri,
