@@ -21,7 +21,7 @@ use nix::unistd::{Pid, Uid};
 use crate::support::{
     browser,
     command::{Output, Running},
-    daemon::{Daemon, gone},
+    daemon::{Daemon, gone, wait_for_line, with_token_file},
     hooks::option,
     http::Pairs,
     provider::{Provider, Scripted, TOKEN},
@@ -893,22 +893,12 @@ fn slow_redirect_client() {
 }
 
 /// What can't be written costs what was to be written, and is said; what can be shown is shown, and
-/// what can be written again is. (A limit stands for the disk: it takes no mount to set.)
+/// what can be written again is.
 #[test]
 fn full_disk() {
     let provider = Provider::start();
-    let mut daemon = Daemon::new("");
-    let file = daemon.path("token");
-    let option = format!("token_file = \"{}\";", file.display());
-    daemon.write_config(&provider.account_with("work", &option));
-    daemon.start();
-    let limit = |daemon: &Daemon, bytes: &str| {
-        let mut command = Command::new("prlimit");
-        let process = pid(daemon).to_string();
-        command.args(["--pid", &process, &format!("--fsize={bytes}:unlimited")]);
-        command.output().is_ok_and(|done| done.status.success())
-    };
-    if !limit(&daemon, "0") {
+    let (mut daemon, file) = with_token_file(&provider);
+    if !daemon.limit("--fsize=0:unlimited") {
         // Elsewhere `cli::output_that_cannot_be_written_is_an_error` has to do.
         return;
     }
@@ -917,13 +907,10 @@ fn full_disk() {
     assert_eq!(daemon.token("work"), "at-1");
     assert!(!file.exists(), "a part of a token was left behind");
     let dump = daemon.dump();
-    assert!(limit(&daemon, "unlimited"));
+    assert!(daemon.limit("--fsize=unlimited:unlimited"));
     daemon.run(&["revoke", "work"]).ok();
     daemon.run_with(&["restore"], &dump).ok();
-    wait::until("the token file", || {
-        let written = fs::read_to_string(&file).ok();
-        written.filter(|written| written.trim() == "at-1")
-    });
+    wait_for_line(&file, "at-1");
     daemon.shutdown();
 }
 

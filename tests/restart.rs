@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use crate::support::browser;
 use crate::support::command::{Output, Running};
-use crate::support::daemon::{Daemon, gone};
+use crate::support::daemon::{Daemon, gone, limit_process};
 use crate::support::hooks::option;
 use crate::support::provider::{DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, Scripted, TOKEN};
 use crate::support::wait;
@@ -537,12 +537,8 @@ fn a_monitor_without_descriptors_costs_nothing() {
     let mut daemon = Daemon::new(&provider.account("work"));
     daemon.start();
     daemon.sign_in("work");
-    let pid = daemon.pid().expect("a pid").to_string();
-    let limit = |soft: &str| {
-        let mut command = std::process::Command::new("prlimit");
-        command.args(["--pid", &pid, &format!("--nofile={soft}:")]);
-        command.output().is_ok_and(|done| done.status.success())
-    };
+    let pid = daemon.pid().expect("a pid");
+    let limit = |soft: &str| limit_process(pid, &format!("--nofile={soft}:"));
     if !limit("6") {
         eprintln!("a_monitor_without_descriptors_costs_nothing: skipped: no prlimit");
         return;

@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -11,8 +10,9 @@ use std::{fs, thread};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use url::form_urlencoded;
 
+use crate::support::daemon::{Daemon, wait_for_line, with_token_file};
 use crate::support::provider::{Provider, Scripted};
-use crate::support::{browser, command::Output, daemon::Daemon, wait};
+use crate::support::{browser, command::Output};
 
 /// A request's body.
 fn body(stream: &mut TcpStream) -> Option<String> {
@@ -259,35 +259,19 @@ fn a_host_that_hangs_leaves_others_half_of_the_workers() {
 #[test]
 fn a_token_file_without_room_is_removed_and_tried_again() {
     let provider = Provider::start();
-    let mut daemon = Daemon::new("");
-    let file = daemon.path("token");
-    let option = format!("token_file = \"{}\";", file.display());
-    daemon.write_config(&provider.account_with("work", &option));
-    daemon.start();
+    let (mut daemon, file) = with_token_file(&provider);
     daemon.sign_in("work");
     daemon.restart();
-    let holds = |token: &'static str| {
-        let file = file.clone();
-        wait::until("the token file", move || {
-            (fs::read_to_string(&file).ok()?.trim() == token).then_some(())
-        });
-    };
-    holds("at-1");
-    let limit = |bytes: &str| {
-        let mut command = Command::new("prlimit");
-        let process = daemon.holder().to_string();
-        command.args(["--pid", &process, &format!("--fsize={bytes}:unlimited")]);
-        command.output().is_ok_and(|done| done.status.success())
-    };
-    if !limit("0") {
+    wait_for_line(&file, "at-1");
+    if !daemon.limit("--fsize=0:unlimited") {
         eprintln!("a_token_file_without_room: skipped: no prlimit");
         return;
     }
     daemon.run(&["refresh", "work"]).ok();
     daemon.log().wait_line("the token file could not be kept");
     assert!(!file.exists(), "the old token is still there");
-    assert!(limit("unlimited"));
-    holds("at-2");
+    assert!(daemon.limit("--fsize=unlimited:unlimited"));
+    wait_for_line(&file, "at-2");
 }
 
 /// Two names of one file are one file.

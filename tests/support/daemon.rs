@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use super::browser::{self, Page};
 use super::command::{Capture, Output, Running};
 use super::hooks::Record;
+use super::provider::Provider;
 use super::wait;
 
 /// Names another binary to test, for instance an installed one.
@@ -293,6 +294,12 @@ impl Daemon {
         }
     }
 
+    /// Sets a limit of the process that holds the tokens, as prlimit(1) takes it: false where that
+    /// can't be done. One on the length of files stands for a full disk, since it takes no mount to set.
+    pub fn limit(&self, limit: &str) -> bool {
+        limit_process(self.holder(), limit)
+    }
+
     /// The process that holds the tokens, by its own word.
     #[track_caller]
     pub fn holder(&self) -> Pid {
@@ -451,6 +458,31 @@ impl Drop for Daemon {
             Server::Down | Server::Foreground(_) | Server::Forked(None) => {}
         }
     }
+}
+
+/// Sets a limit of a process, as prlimit(1) takes it: false where that can't be done.
+pub fn limit_process(process: Pid, limit: &str) -> bool {
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &process.to_string(), limit]);
+    command.output().is_ok_and(|done| done.status.success())
+}
+
+/// A daemon with an account `work` that has a `token_file`, and the file.
+pub fn with_token_file(provider: &Provider) -> (Daemon, PathBuf) {
+    let mut daemon = Daemon::new("");
+    let file = daemon.path("token");
+    let option = format!("token_file = \"{}\";", file.display());
+    daemon.write_config(&provider.account_with("work", &option));
+    daemon.start();
+    (daemon, file)
+}
+
+/// Waits until a file holds this line and nothing else.
+#[track_caller]
+pub fn wait_for_line(file: &Path, line: &str) {
+    wait::until("the line", || {
+        (fs::read_to_string(file).ok()?.trim() == line).then_some(())
+    });
 }
 
 /// Whether the process has ended; one that nobody has waited for yet, has.
