@@ -758,20 +758,36 @@ fn the_guide_registers_a_client_and_starts_the_server() {
             "registration_endpoint": "https://login.example.org/register",
         }),
     );
-    // It is asked twice, and answers each time.
-    domain.metadata(
-        "https://login.example.org",
-        json!({
-            "scopes_supported": ["openid", "offline_access"],
-            "registration_endpoint": "https://login.example.org/register",
-        }),
-    );
+    // It is asked by the guide, and for each registration.
+    for _ in 0..2 {
+        domain.metadata(
+            "https://login.example.org",
+            json!({
+                "scopes_supported": ["openid", "offline_access"],
+                "registration_endpoint": "https://login.example.org/register",
+            }),
+        );
+    }
+    let refused = json!({"error": "invalid_client_metadata", "error_description": "no such scope"});
+    let registered = json!({
+        "client_id": "registered-1",
+        "client_secret": "hush-8",
+        "registration_client_uri": "https://login.example.org/r/1",
+        "registration_access_token": "hush-9",
+    });
+    for (status, body) in [(400, refused), (201, registered)] {
+        let response = Response::new(status, "application/json", body.to_string());
+        domain.web.script("/register", Scripted::Reply(response));
+    }
     let daemon = &mut domain.daemon;
     fs::remove_file(daemon.config_path()).unwrap();
     let answers = [
         "https://login.example.org",
         "me@mail.test",
         "nonsense imaps://localhost:10993",
+        "y",
+        "opneid",
+        "y",
         "openid offline_access",
         "y",
         "y",
@@ -784,6 +800,8 @@ fn the_guide_registers_a_client_and_starts_the_server() {
     assert_eq!(output.status, 0, "{output:?}");
     let wrong = "`nonsense` is left out";
     assert!(output.stdout.contains(wrong), "{output:?}");
+    assert!(output.stdout.contains("no such scope"), "{output:?}");
+    assert!(!output.stdout.contains("hush"), "{output:?}");
     daemon.adopt();
     let status = daemon.run(&["status"]).done().to_owned();
     assert!(status.starts_with("work: "), "{status}");
@@ -791,6 +809,7 @@ fn the_guide_registers_a_client_and_starts_the_server() {
     let config = config::parse("x", &text).unwrap();
     let registration = &config.accounts[0].registration;
     assert_eq!(registration.client_id, "registered-1");
+    assert!(text.contains("hush-8") && text.contains("// with the token hush-9\n"));
     assert_eq!(registration.scopes, ["openid", "offline_access"]);
     let hint = ("login_hint".to_owned(), "me@mail.test".to_owned());
     assert!(registration.auth_uri_fields.contains(&hint));

@@ -34,6 +34,9 @@ pub const REDIRECTS: [&str; 3] = [
 /// How long a comment's lines are at most, in characters.
 const COMMENT_COLUMNS: usize = 78;
 
+/// What stands before the registration access token in a block's comments.
+pub const TOKEN: &str = "// with the token ";
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -198,7 +201,7 @@ pub fn block(
     if let Some((uri, token)) = &client.management {
         text += &format!("// To change or end the registration (RFC 7592): {uri}\n");
         if let Some(token) = token {
-            text += &format!("// with the token {}\n", token.expose());
+            text += &format!("{TOKEN}{}\n", token.expose());
         }
     }
     text += &format!("account {} {{\n", quoted(name));

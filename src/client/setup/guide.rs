@@ -18,6 +18,7 @@ use crate::client::{auth, connect, dump, print, register, say, test};
 use crate::config::{self, Account, Config, quoted};
 use crate::error::{Exit, Failure};
 use crate::mail::{Protocol, Server};
+use crate::oauth::registration;
 use crate::providers::SecretUse;
 use crate::{paths, secret::Secret, text::sanitize, wire::Request};
 
@@ -151,7 +152,7 @@ fn mailbox(options: &SetupOptions) -> Result<Plan, Failure> {
     loop {
         while target.is_empty() {
             target = ask(
-                "Your mail address, or a provider, or an issuer's https address",
+                "Your mail address, or the provider's name, or the https address of its issuer",
                 "",
             )?;
         }
@@ -308,8 +309,8 @@ fn account(plan: &mut Plan, name: Option<&str>) -> Result<Option<String>, Failur
 fn client(plan: &Plan) -> Result<Option<Secret>, Failure> {
     tell(&format!("\n{}\n", plan.about()))?;
     if let Some((issuer, scopes)) = &plan.registers {
-        let scopes = ask("Scopes to ask for, with spaces between", &scopes.join(" "))?;
         while agrees("Register pizauth there now?")? {
+            let scopes = ask("Scopes to ask for, with spaces between", &scopes.join(" "))?;
             let registered = register::block(&RegisterOptions {
                 issuer: issuer.clone(),
                 scopes: scopes.split_whitespace().map(str::to_owned).collect(),
@@ -372,9 +373,12 @@ fn notification(old: &Old) -> Result<&'static str, Failure> {
 
 /// The block without what must not be seen over a shoulder.
 fn hidden(block: &str) -> String {
-    let line = |line: &str| match line.split_once("client_secret = ") {
-        Some((before, _)) => format!("{before}client_secret = (not shown);\n"),
-        None => format!("{line}\n"),
+    let line = |line: &str| {
+        let mut marks = ["client_secret = ", registration::TOKEN].into_iter();
+        match marks.find_map(|mark| Some((line.split_once(mark)?.0, mark))) {
+            Some((before, mark)) => format!("{before}{mark}(not shown)\n"),
+            None => format!("{line}\n"),
+        }
     };
     block.lines().map(line).collect()
 }

@@ -42,8 +42,8 @@ say 'the guide'
 terminal 'sh'
 enter "pizauth setup --name work $(at here issuer) $me"
 answer 'Its mail servers' "imaps://localhost:$(at here imaps)"
-answer 'Scopes to ask for' 'openid offline_access'
 answer 'Register pizauth there now'
+answer 'Scopes to ask for' 'openid offline_access'
 answer 'Keep the tokens over a reboot' age
 await 60 asks 'Write it?\|Show a notification'
 ! asks 'Show a notification' || answer 'Show a notification'
