@@ -205,7 +205,7 @@ pub fn open_regular(options: &mut fs::OpenOptions, path: &Path) -> io::Result<fs
 }
 
 /// Whether nobody but the user and root can put a file into the directory.
-fn is_guarded(dir: &Path) -> bool {
+pub fn is_guarded(dir: &Path) -> bool {
     let Ok(found) = fs::metadata(dir) else {
         return false;
     };

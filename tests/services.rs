@@ -1,5 +1,7 @@
 //! The server under a service manager: readiness, and sockets that it was given.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
 
@@ -135,6 +137,38 @@ fn the_manager_hears_of_readiness_reloads_and_the_end() {
     }
     daemon.shutdown();
     assert_eq!(heard(), "STOPPING=1\n");
+}
+
+/// The state is kept by a manager whose place nobody else could take, and by no other.
+#[test]
+fn a_manager_whose_socket_others_could_replace_gets_no_state() {
+    let provider = Provider::start();
+    for (mode, stores) in [(0o755, true), (0o777, false), (0o1777, false)] {
+        let mut daemon = Daemon::new(&provider.account("work"));
+        let dir = daemon.path("manager");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, PermissionsExt::from_mode(mode)).unwrap();
+        let path = dir.join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_read_timeout(Some(PATIENCE)).unwrap();
+        daemon.env("NOTIFY_SOCKET", path.to_str().unwrap());
+        daemon.env("FDSTORE", "8");
+        daemon.start();
+        let log = daemon.shutdown();
+        let mut stored = 0;
+        let mut buffer = [0; 512];
+        loop {
+            let count = manager.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            stored += usize::from(text.starts_with("FDSTORE=1"));
+            if text.starts_with("STOPPING=1") {
+                break;
+            }
+        }
+        assert_eq!(stored > 0, stores, "{mode:o}");
+        let told = "can't keep the state: others could take its socket's place";
+        assert_eq!(log.contains(told), !stores, "{mode:o}: {log}");
+    }
 }
 
 /// What was read last is in force: a reload that has read an older file, and takes its time with

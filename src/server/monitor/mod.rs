@@ -15,7 +15,7 @@ mod children;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::{ffi::OsStrExt, net::UnixDatagram};
 use std::time::{Duration, Instant};
-use std::{ffi::CString, io};
+use std::{ffi::CString, io, path::Path};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,7 +32,7 @@ use crate::server::ipc::monitor_messages::{
     MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
 };
 use crate::server::ipc::{capability::Key, helper_messages::HelperContext};
-use crate::{cli::TAKE_OVER, error::Exit};
+use crate::{cli::TAKE_OVER, error::Exit, paths};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.
@@ -315,7 +315,9 @@ fn is_known(text: &str) -> bool {
     lines.split('\n').all(|line| known(line) && plain(line))
 }
 
-/// Tells the service manager (sd_notify(3)), if there is one. That listens to this process only.
+/// Tells the service manager (sd_notify(3)), if there is one. That listens to this process only. It
+/// gets descriptors only where nobody but the user and root can listen in its place: the state is
+/// among them.
 fn tell_manager(text: &str, fds: &[BorrowedFd]) -> io::Result<()> {
     if !is_known(text) {
         return Err(io::Error::other("that is no word of the server's"));
@@ -323,6 +325,10 @@ fn tell_manager(text: &str, fds: &[BorrowedFd]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return Err(io::Error::other("there is none"));
     };
+    let guarded = || Path::new(&path).parent().is_some_and(paths::is_guarded);
+    if !fds.is_empty() && !guarded() {
+        return Err(io::Error::other("others could take its socket's place"));
+    }
     let line = UnixDatagram::unbound()?;
     line.connect(path)?;
     line.set_write_timeout(Some(MANAGER_TIMEOUT))?;
