@@ -87,8 +87,8 @@ pub const VERBS: &[Spec] = verbs! {
     "auth" "account": "sign in, and wait for the result"
         ["open" 'o': "open the address in the desktop's browser"]
         ["qr" 'q': "draw a QR code for a phone"]
-        ["no-wait" 'n': "don't wait for the end"];
-    "check": "say whether the configuration is good"
+        ["no-wait" 'n': "don't wait for the result"];
+    "check": "check the configuration"
         [CONFIG]
         ["show" 's': "print each account as it is understood, without its secrets"];
     "dump": "write the state, tokens included, to stdout or a file"
@@ -96,18 +96,18 @@ pub const VERBS: &[Spec] = verbs! {
         ["output" 'o' <"file">: "write this file, which only you can read"];
     "git-credential" "account operation": "be a credential helper of git"
         [NO_URL]
-        ["bearer" 'b': "over https, a header `Authorization: Bearer`"]
+        ["bearer" 'b': "send the token in a header, over https"]
         [MIN_VALID]
         [WAIT]
         ["user" <"name">: "the user's name, in place of git's"];
-    "import" "account": "take over a refresh token of another program, from stdin";
+    "import" "account": "take over a refresh token from another program, on stdin";
     "info": "show paths, version and ports"
         [JSON]
-        ["config" 'c' <"file">: "name this configuration"];
+        ["config" 'c' <"file">: "show this configuration file"];
     "redirect" "[address]": "complete a sign-in with the address that the browser ended at"
-        ["account" 'a' <"account">: "whose sign-in it is, for a code without an address"];
+        ["account" 'a' <"account">: "the account of a code without an address"];
     "refresh" "account": "obtain a new access token now" [NO_URL];
-    "register" "issuer": "have a provider register a client, and print its account"
+    "register" "issuer": "register a client at a provider, and print its account"
         ["name" 'n' <"account">: "account name (default: the provider's host)"]
         ["scope" 's' <"scope">: "a scope to ask for; may be repeated"]
         ["token-cmd" 't' <"command">: "prints the initial access token"];
@@ -115,7 +115,7 @@ pub const VERBS: &[Spec] = verbs! {
     "restart": "hand everything over to a new version of the program";
     "restore": "read state from stdin, as dump wrote it";
     "revoke" "account": "forget the tokens of an account, cancel its authorisation"
-        ["local" 'l': "don't tell the provider"];
+        ["local" 'l': "don't ask the provider to revoke them"];
     "server": "start the server"
         [CONFIG]
         ["debug" 'd': "stay in the foreground, log to stderr"]
