@@ -157,7 +157,8 @@ fn stopping() -> String {
 /// For a page that isn't kept any more: it was there for the browser that had just signed in.
 pub fn gone() -> String {
     let paragraphs = [
-        "It showed how a sign-in ended. Such pages are kept for ten minutes.",
+        "It showed the outcome of a sign-in. Such pages are kept for ten minutes, unless pizauth is \
+         restarted: then the sign-in goes on without its page.",
         "<code>pizauth status</code> shows how your accounts stand.",
     ];
     render(NEUTRAL, "This page is no longer there", &paragraphs)

@@ -449,6 +449,7 @@ fn outcomes_are_shown_elsewhere() {
         let reply = get(path);
         assert_eq!(status(&reply), "404");
         assert!(reply.contains("no longer there") && !reply.contains("work"));
+        assert!(reply.contains("the sign-in goes on"), "{reply}");
     }
     // However many come with guesses, what is kept stays; and of real ones, the latest.
     for _ in 0..100 {
