@@ -247,11 +247,8 @@ pub enum SignInView {
         #[serde(rename = "sign_in_device", skip_serializing_if = "Option::is_none")]
         device: Option<DeviceView>,
         /// Whether the address of the last page, or the code on it, is to be pasted.
-        #[serde(
-            rename = "sign_in_paste",
-            default,
-            skip_serializing_if = "std::ops::Not::not"
-        )]
+        #[serde(rename = "sign_in_paste", default)]
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
         paste: bool,
         /// Why the one before it ended without tokens.
         #[serde(flatten, with = "sign_in_error")]
@@ -299,6 +296,22 @@ pub struct SignInWays {
     /// Whether the address of the last page, or the code on it, is to be pasted.
     #[serde(default)]
     pub paste: bool,
+}
+
+impl SignInWays {
+    /// The address to open: the browser's, or else the page for the code.
+    pub fn uri(&self) -> Option<&str> {
+        let device = self.device.as_ref().map(DeviceView::page);
+        self.browser_uri.as_deref().or(device)
+    }
+}
+
+impl DeviceView {
+    /// The page for the code, if possible with it in there.
+    pub fn page(&self) -> &str {
+        let complete = self.verification_uri_complete.as_ref();
+        complete.unwrap_or(&self.verification_uri)
+    }
 }
 
 /// What to say of tokens that are this user's, when another one was to sign in.

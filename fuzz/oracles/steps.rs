@@ -181,7 +181,7 @@ impl World {
         match what % 12 {
             0 => self.show(name),
             1 => match self.with(|core, cx| core.refresh(cx, name)) {
-                Some(Progress::SignIn { uri, .. }) => self.uris.push(uri),
+                Some(Progress::SignIn { ways, .. }) => self.uris.extend(ways.browser_uri),
                 Some(
                     Progress::Discovering { .. }
                     | Progress::Refreshing { .. }
@@ -251,7 +251,7 @@ impl World {
                     "expired"
                 );
             }
-            Some(Show::Coming(Progress::SignIn { uri, .. })) => self.uris.push(uri),
+            Some(Show::Coming(Progress::SignIn { ways, .. })) => self.uris.extend(ways.browser_uri),
             Some(_) | None => {}
         }
     }

@@ -12,7 +12,7 @@ use wait_timeout::ChildExt;
 use super::{ask, complain, connect, is_terminal, may_colour, print, qr, status, stderr_is_live};
 use super::{patience::Patience, programs::is_installed};
 use super::{redirect, tell};
-use crate::view::{PASTE, SignInStart, SignInWays};
+use crate::view::{DeviceView, PASTE, SignInStart, SignInWays};
 use crate::wire::{self, AuthArgs, Request};
 use crate::{cli::AuthOptions, error::Exit, error::Failure, secret::SecretBytes};
 use crate::{text::sanitize, time::humane};
@@ -78,18 +78,13 @@ fn start(options: &AuthOptions, opens: bool) -> Result<SignInStart, Failure> {
 
 /// The address to open in a browser on this machine.
 fn here(ways: &SignInWays) -> &str {
-    let browser = ways.short_uri.as_ref().or(ways.browser_uri.as_ref());
-    browser.map_or_else(|| elsewhere(ways), String::as_str)
+    ways.short_uri.as_deref().or(ways.uri()).unwrap_or_default()
 }
 
 /// The one to open on a phone.
 fn elsewhere(ways: &SignInWays) -> &str {
-    let code = ways.device.as_ref().map(|device| {
-        let complete = device.verification_uri_complete.as_ref();
-        complete.unwrap_or(&device.verification_uri)
-    });
-    code.or(ways.browser_uri.as_ref())
-        .map_or("", String::as_str)
+    let code = ways.device.as_ref().map(DeviceView::page);
+    code.or(ways.uri()).unwrap_or_default()
 }
 
 /// Every way to complete the sign-in; a browser elsewhere is one only if it is `all`.

@@ -95,16 +95,15 @@ fn paint(account: &AccountView) -> u8 {
 
 /// What there is to say of one account; what is put `between` keeps it apart.
 fn line(account: &AccountView, now: Wall, zone: &TimeZone, between: &str) -> String {
-    let mut parts = vec![
-        match (account.obtained, &account.sign_in, &account.renewal) {
-            (Some(obtained), ..) => token(account, obtained, now, zone),
-            (None, SignInView::Pending { .. }, _) => "Access token pending authentication".into(),
-            (None, _, RenewalView::NoTokens { lost: Some(why) }) => {
-                format!("No access token: {}", why.line())
-            }
-            (None, ..) => "No access token".into(),
-        },
-    ];
+    let token = match (account.obtained, &account.sign_in, &account.renewal) {
+        (Some(obtained), ..) => token(account, obtained, now, zone),
+        (None, SignInView::Pending { .. }, _) => "Access token pending authentication".into(),
+        (None, _, RenewalView::NoTokens { lost: Some(why) }) => {
+            format!("No access token: {}", why.line())
+        }
+        (None, ..) => "No access token".into(),
+    };
+    let mut parts = vec![token];
     let name = shell_word(&sanitize(&account.account));
     parts.extend(renewed(account, &name, now));
     parts.extend(signing_in(account, &name, now));

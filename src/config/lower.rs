@@ -29,12 +29,15 @@ use crate::text::nearest;
 /// How often a pending request is brought back to mind: often enough not to be forgotten, seldom
 /// enough not to be a nuisance.
 const AUTH_NOTIFY_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// How old a token may get: some providers take a session back that is quiet for longer.
-const REFRESH_AT_LEAST: Duration = Duration::from_secs(90 * 60);
-/// How long before its expiry a token is refreshed: time for one retry, and for a slow client.
-const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(90);
-/// How long to wait after a refresh that failed: a network that comes back is noticed soon.
-const REFRESH_RETRY: Duration = Duration::from_secs(40);
+/// When tokens are refreshed, unless the file says.
+const POLICY: Policy = Policy {
+    // Some providers take a session back that is quiet for longer.
+    refresh_at_least: Duration::from_secs(90 * 60),
+    // Time for one retry, and for a slow client.
+    refresh_before_expiry: Duration::from_secs(90),
+    // A network that comes back is noticed soon.
+    refresh_retry: Duration::from_secs(40),
+};
 /// Where the browser is sent back to: any port of this machine (RFC 8252, 7.3).
 const REDIRECT_URI: &str = "http://localhost/";
 
@@ -72,14 +75,9 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         config.state_load_cmd = Some(load);
         config.state_save_cmd = Some(save);
     }
-    let defaults = Policy {
-        refresh_at_least: REFRESH_AT_LEAST,
-        refresh_before_expiry: REFRESH_BEFORE_EXPIRY,
-        refresh_retry: REFRESH_RETRY,
-    };
     let mut lowering = Accounts {
         source,
-        policy: globals.policy(defaults)?,
+        policy: globals.policy(POLICY)?,
         listeners: &listeners,
         names: HashMap::new(),
         mailboxes: HashMap::new(),

@@ -325,7 +325,7 @@ impl Registration {
 }
 
 /// When an account's tokens are refreshed. A changed policy bites at once and keeps the tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Refresh at least so often, however long the provider lets a token live.
     pub refresh_at_least: Duration,

@@ -194,16 +194,12 @@ impl<'s, 'a> Section<'s, 'a> {
 
     /// When tokens are refreshed, where it differs from `defaults`.
     pub(super) fn policy(&self, defaults: Policy) -> Result<Policy, ConfigError> {
+        let time = |name, or| self.time(name).map(|time| time.unwrap_or(or));
+        let interval = |name, or| self.interval(name).map(|time| time.unwrap_or(or));
         Ok(Policy {
-            refresh_at_least: self
-                .interval("refresh_at_least")?
-                .unwrap_or(defaults.refresh_at_least),
-            refresh_before_expiry: self
-                .time("refresh_before_expiry")?
-                .unwrap_or(defaults.refresh_before_expiry),
-            refresh_retry: self
-                .interval("refresh_retry")?
-                .unwrap_or(defaults.refresh_retry),
+            refresh_at_least: interval("refresh_at_least", defaults.refresh_at_least)?,
+            refresh_before_expiry: time("refresh_before_expiry", defaults.refresh_before_expiry)?,
+            refresh_retry: interval("refresh_retry", defaults.refresh_retry)?,
         })
     }
 

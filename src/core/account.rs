@@ -40,6 +40,7 @@ use crate::{
     oauth::token::Refusal,
     secret::{Mark, Secret},
     time::Instant,
+    view::Happening,
 };
 
 /// Whether a reminder may still wait for a code to remind of.
@@ -587,7 +588,14 @@ impl Account {
 
     fn announce(&self, env: &mut Env, event: TokenEvent) {
         env.log(Level::Info, &self.name, event.name());
-        self.token_news(env, event);
+        let expires = self.expires(env.now);
+        let news = match event {
+            TokenEvent::New => Happening::TokenNew.until(expires),
+            TokenEvent::Refreshed => Happening::TokenRefreshed.until(expires),
+            TokenEvent::Invalidated => Happening::TokenInvalidated.into(),
+            TokenEvent::Revoked => Happening::TokenRevoked.into(),
+        };
+        env.news(&self.name, news);
         if let Some(command) = env.config().token_event_cmd.clone() {
             env.emit(Effect::Announce {
                 account: self.name.clone(),

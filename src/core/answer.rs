@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::attempt::Waiter;
-use crate::{form::Form, oauth::token::Refusal, secret::Secret, time::Wall, view::DeviceView};
+use crate::{form::Form, oauth::token::Refusal, secret::Secret, time::Wall, view::SignInWays};
 
 /// The answer to `show`.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,14 +35,10 @@ pub enum Progress {
         /// Why the last refresh failed, if it did.
         trouble: Option<Refusal>,
     },
-    /// The user has to sign in there.
+    /// The user has to sign in.
     SignIn {
-        /// The address to open.
-        uri: String,
-        /// The code to enter elsewhere, if there is one.
-        device: Option<DeviceView>,
-        /// Whether the address of the last page, or the code on it, is to be pasted.
-        paste: bool,
+        /// How; there is an address.
+        ways: SignInWays,
         /// Why the tokens that were held, or the last sign-in, didn't do.
         reason: Option<Refusal>,
     },

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     oauth::token::{Refusal, Request},
     secret::Secret,
-    view::DeviceView,
+    view::SignInWays,
 };
 
 /// What a client has waited for.
@@ -74,12 +74,8 @@ pub enum Effect {
         attempt: AttemptId,
         /// `$SHELL -c` it.
         command: String,
-        /// The address to open.
-        uri: String,
-        /// The code to enter elsewhere, if there is one.
-        device: Option<DeviceView>,
-        /// Whether the address of the last page, or the code on it, is to be pasted.
-        paste: bool,
+        /// How to complete it; there is an address.
+        ways: SignInWays,
         /// How long the command may run: until the next reminder.
         limit: Duration,
     },

@@ -170,17 +170,6 @@ impl Browser {
     }
 }
 
-impl Pending {
-    /// The address to open: the browser's, or else the page for the code.
-    pub fn uri(&self, now: Now) -> Option<String> {
-        let browser = self.browser.as_ref().map(|browser| browser.uri.clone());
-        browser.or_else(|| {
-            let device = self.device.view(now)?;
-            Some((device.verification_uri_complete).unwrap_or(device.verification_uri))
-        })
-    }
-}
-
 impl Device {
     /// When it is to be looked after; `asked` is when the account last asked for a code.
     pub fn due(&self, asked: Option<Instant>) -> Option<Instant> {

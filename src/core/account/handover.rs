@@ -2,7 +2,7 @@
 //! under way included. Unlike a dump it stays on the machine, so points of its clock mean the same
 //! at the other end.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -104,11 +104,7 @@ impl Snapshot {
             revocation_uri: None,
             pasted_redirect: None,
             // It refreshes nothing any more.
-            policy: Policy {
-                refresh_at_least: Duration::ZERO,
-                refresh_before_expiry: Duration::ZERO,
-                refresh_retry: Duration::ZERO,
-            },
+            policy: Policy::default(),
             token_file: self.token_file.map(|path| {
                 let format = TokenFormat::Raw;
                 Arc::new(TokenFile { path, format })

@@ -41,14 +41,12 @@ impl Account {
             SignIn::None => self.begin_sign_in(env),
         }
         match &self.state.sign_in {
-            SignIn::Pending(pending) => match pending.uri(env.now) {
-                Some(uri) => Progress::SignIn {
-                    uri,
-                    device: pending.device.view(env.now),
-                    paste: self.awaits_paste(),
+            SignIn::Pending(pending) => match self.ways(env, pending) {
+                ways if ways.uri().is_some() => Progress::SignIn {
+                    ways,
                     reason: self.why_no_token().cloned(),
                 },
-                None => Progress::AskingForCode,
+                _ => Progress::AskingForCode,
             },
             SignIn::Discovering(_) => Progress::Discovering {
                 trouble: self.discovery_trouble(env),
@@ -97,7 +95,6 @@ impl Account {
         }
         let trouble = self.discovery_trouble(env);
         let asking = self.is_issuer_asked(env);
-        let paste = self.awaits_paste();
         Ok(match &self.state.sign_in {
             SignIn::None => SignInStart::Over,
             SignIn::Exchanging(_) => SignInStart::Exchanging,
@@ -114,15 +111,20 @@ impl Account {
             }
             SignIn::Pending(pending) => {
                 self.opens = false;
-                let browser = pending.browser.as_ref();
-                SignInStart::Open(SignInWays {
-                    browser_uri: browser.map(|browser| browser.uri.clone()),
-                    short_uri: browser.and_then(|it| env.common.short_uri(it)),
-                    device: pending.device.view(env.now),
-                    paste,
-                })
+                SignInStart::Open(self.ways(env, pending))
             }
         })
+    }
+
+    /// How a pending sign-in can be completed by now.
+    fn ways(&self, env: &Env, pending: &Pending) -> SignInWays {
+        let browser = pending.browser.as_ref();
+        SignInWays {
+            browser_uri: browser.map(|browser| browser.uri.clone()),
+            short_uri: browser.and_then(|browser| env.common.short_uri(browser)),
+            device: pending.device.view(env.now),
+            paste: self.awaits_paste(),
+        }
     }
 
     /// Has `waiter` notified of the end of the sign-in under way.
@@ -257,27 +259,26 @@ impl Account {
             return;
         };
         let needed = self.needs_person();
-        let paste = self.awaits_paste();
-        let SignIn::Pending(pending) = &mut self.state.sign_in else {
+        let SignIn::Pending(pending) = &self.state.sign_in else {
             return;
         };
-        let Some(uri) = pending.uri(env.now).filter(|_| needed) else {
-            return;
-        };
-        pending.reminded = Some(env.now);
-        if std::mem::take(&mut self.opens) {
+        let ways = self.ways(env, pending);
+        if ways.uri().is_none() || !needed {
             return;
         }
         let notify = Effect::Notify {
             account: self.name.clone(),
             attempt: pending.attempt,
             command,
-            uri,
-            device: pending.device.view(env.now),
-            paste,
+            ways,
             limit: env.config().auth_notify_interval,
         };
-        env.emit(notify);
+        if let SignIn::Pending(pending) = &mut self.state.sign_in {
+            pending.reminded = Some(env.now);
+        }
+        if !std::mem::take(&mut self.opens) {
+            env.emit(notify);
+        }
     }
 
     /// Why the code of the sign-in under way couldn't be exchanged yet.

@@ -8,13 +8,12 @@ use super::{Account, Progress, Show, ShowRequest, Waiter};
 use crate::{
     core::{
         answer::{AccessToken, Patience, ShowAnswer},
-        effect::{Effect, TokenEvent},
+        effect::Effect,
         env::Env,
         schedule,
     },
     oauth::token::Refusal,
     time::{Now, Wall},
-    view::Happening,
 };
 
 impl Account {
@@ -145,18 +144,6 @@ impl Account {
                 None => drop(self.waiting.insert(waiter, request)),
             }
         }
-    }
-
-    /// What became of a token, for `watch`.
-    pub(super) fn token_news(&self, env: &mut Env, event: TokenEvent) {
-        let expires = self.expires(env.now);
-        let news = match event {
-            TokenEvent::New => Happening::TokenNew.until(expires),
-            TokenEvent::Refreshed => Happening::TokenRefreshed.until(expires),
-            TokenEvent::Invalidated => Happening::TokenInvalidated.into(),
-            TokenEvent::Revoked => Happening::TokenRevoked.into(),
-        };
-        env.news(&self.name, news);
     }
 
     /// When the access token expires, as far as is known.

@@ -30,7 +30,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{AccountView, RenewalView, SignInView},
+    view::{AccountView, RenewalView, SignInView, SignInWays},
 };
 
 /// A planted bug.
@@ -270,7 +270,11 @@ impl Sut {
             (
                 Canary::OtherUserCode,
                 Effect::Notify {
-                    device: Some(code), ..
+                    ways:
+                        SignInWays {
+                            device: Some(code), ..
+                        },
+                    ..
                 },
             ) => code.user_code = "USER-0".into(),
             _ => {}

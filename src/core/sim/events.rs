@@ -88,9 +88,10 @@ impl World {
         let person = shadow.needs_person();
         let needless = "a sign-in is asked for without need";
         match progress {
-            Progress::SignIn { uri, device, .. } => {
+            Progress::SignIn { ways, .. } => {
                 must(person, Invariant::Kept, needless)?;
-                self.must_sign_in(account, uri, device.as_ref())
+                let uri = ways.uri().unwrap_or_default();
+                self.must_sign_in(account, uri, ways.device.as_ref())
             }
             Progress::AskingForCode => {
                 must(person, Invariant::Kept, needless)?;

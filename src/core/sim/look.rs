@@ -186,16 +186,15 @@ impl World {
             Effect::Notify {
                 account,
                 attempt,
-                uri,
-                device,
+                ways,
                 limit,
                 ..
             } => {
                 let text = "a reminder of another length";
                 must(limit == self.setup.interval(), Invariant::Events, text)?;
                 let account = index_of(&account)?;
-                self.reminded(account, attempt, &uri)?;
-                self.judge_code(account, device.as_ref())?;
+                self.reminded(account, attempt, ways.uri().unwrap_or_default())?;
+                self.judge_code(account, ways.device.as_ref())?;
             }
             Effect::NotifyEnd { .. } => said.notify_ends += 1,
             Effect::Error {

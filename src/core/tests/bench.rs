@@ -143,7 +143,8 @@ impl Bench {
 
     fn progress(&mut self, progress: &Progress) -> String {
         let (what, why) = match progress {
-            Progress::SignIn { uri, reason, .. } => {
+            Progress::SignIn { ways, reason } => {
+                let uri = ways.uri().expect("an address");
                 self.state = state_of(uri);
                 (format!("sign in with {}", number_of(uri)), reason.as_ref())
             }
@@ -326,13 +327,12 @@ fn line(effect: &Effect) -> String {
             account,
             attempt,
             command,
-            uri,
+            ways,
             limit,
-            ..
         } => format!(
             "notify {account}/{} `{command}` {} for {}s",
             attempt.0,
-            number_of(uri),
+            number_of(ways.uri().expect("an address")),
             limit.as_secs()
         ),
         Effect::NotifyEnd { attempt } => format!("notify end {}", attempt.0),

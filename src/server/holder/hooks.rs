@@ -183,19 +183,21 @@ impl Hooks {
                 account,
                 attempt,
                 command,
-                uri,
-                device,
-                paste,
+                ways,
                 limit,
             } => {
                 // The reminder before has had its time.
                 self.end(attempt);
+                let uri = ways.uri().unwrap_or_default().to_owned();
                 let mut env = vec![("PIZAUTH_URL".into(), uri)];
-                if let Some(device) = device {
+                if let Some(device) = ways.device {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
                 }
-                env.extend(paste.then(|| ("PIZAUTH_MSG".into(), crate::view::PASTE.into())));
+                env.extend(
+                    ways.paste
+                        .then(|| ("PIZAUTH_MSG".into(), crate::view::PASTE.into())),
+                );
                 let (kind, of) = (HookKind::Notify, Some(attempt));
                 self.run(kind, account, of, command, env, limit);
             }

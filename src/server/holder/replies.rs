@@ -1,19 +1,14 @@
 //! What clients hear: failures and remarks in the words that all verbs share.
 
 use crate::error::{Exit, Failure};
-use crate::view::{DeviceView, PASTE};
+use crate::view::{PASTE, SignInWays};
 use crate::wire::{self, Reply};
 use crate::{core::Progress, oauth::token::Refusal};
 
 /// There is no token, and this is what brings one.
 pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
     match progress {
-        Progress::SignIn {
-            uri,
-            device,
-            paste,
-            reason,
-        } => sign_in_needed(no_url, &uri, device, paste, reason),
+        Progress::SignIn { ways, reason } => sign_in_needed(no_url, &ways, reason),
         Progress::Discovering { trouble } => discovering(trouble),
         Progress::AskingForCode => asking_for_code(),
         Progress::Exchanging { trouble } => being_completed(trouble),
@@ -30,21 +25,15 @@ pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
 }
 
 /// The user has to sign in there.
-fn sign_in_needed(
-    no_url: bool,
-    uri: &str,
-    device: Option<DeviceView>,
-    paste: bool,
-    reason: Option<Refusal>,
-) -> Reply {
-    let mut what = wire::unavailable((!no_url).then_some(uri));
-    if let (Some(device), false) = (device, no_url) {
+fn sign_in_needed(no_url: bool, ways: &SignInWays, reason: Option<Refusal>) -> Reply {
+    let mut what = wire::unavailable(ways.uri().filter(|_| !no_url));
+    if let (Some(device), false) = (&ways.device, no_url) {
         what.push_str(&format!(
             "\non any device: open {} and enter the code {}",
             device.verification_uri, device.user_code
         ));
     }
-    if paste && !no_url {
+    if ways.paste && !no_url {
         what.push_str(&format!("\n{PASTE}"));
     }
     let failure = Failure::new(Exit::AuthorisationNeeded, what);
