@@ -293,6 +293,17 @@ fn a_signal_has_the_last_save_tried_again() {
     daemon.token("work");
 }
 
+/// A signal waits for no save where nothing saves, whatever has gone wrong before.
+#[test]
+fn a_server_that_only_loads_ends_at_once() {
+    let provider = Provider::start();
+    let mut daemon = daemon(&(option("state_load_cmd", "exit 3") + &provider.account("work")));
+    daemon.start();
+    daemon.sign_in("work");
+    kill(daemon.pid().unwrap(), Signal::SIGTERM).unwrap();
+    assert_eq!(daemon.wait_end(), Some(0));
+}
+
 #[test]
 fn a_state_that_is_older_than_the_last_tokens_is_told() {
     let provider = Provider::start();

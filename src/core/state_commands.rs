@@ -147,7 +147,8 @@ impl Core {
 
     /// Whether the server ends, and the last save has failed so far.
     pub fn closes_in_vain(&self) -> bool {
-        self.commands.closing && self.commands.dirty && self.commands.trouble.is_some()
+        let saves = self.common.config.state_save_cmd.is_some();
+        saves && self.commands.closing && self.commands.dirty && self.commands.trouble.is_some()
     }
 
     /// Saves what there is now. False when there is nothing that `waiter` could wait for.
