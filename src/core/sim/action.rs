@@ -46,6 +46,10 @@ pub enum Back {
     Elsewhere,
     /// With a state that nobody made.
     Forged,
+    /// The user copies the code that the last page shows, and doesn't say whose sign-in it is.
+    Bare,
+    /// The same, and says whose.
+    Named,
 }
 
 /// What changes in the config.
@@ -224,6 +228,8 @@ fn browser(rng: &mut Rng) -> Action {
         2 if roll < 10 => Back::OtherIssuer,
         2 => Back::Elsewhere,
         3 => Back::Forged,
+        4 if roll < 10 => Back::Bare,
+        4 => Back::Named,
         _ => Back::Code,
     };
     // Mostly the link that came last.

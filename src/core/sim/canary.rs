@@ -24,7 +24,7 @@ use crate::{
         env::Common,
     },
     oauth::{
-        authorization::Callback,
+        authorization::{Callback, CallbackResult},
         command::CommandFailure,
         token::{Outcome, Reply, Request},
     },
@@ -84,7 +84,7 @@ pub enum Canary {
     BelieveAnybody,
     /// The first token that a command prints is taken for its last.
     StalePrint,
-    /// A client that asks for itself gives up after a lost reply.
+    /// A client that asks for itself gives up what it has after a lost reply.
     OrphanClient,
     /// Tokens that are restored go wherever the issuer now says.
     TrustMoved,
@@ -98,11 +98,17 @@ pub enum Canary {
     DeafToNetwork,
     /// That a refresh token ends is not read.
     IgnoreEnd,
+    /// Whose tokens they are is not read.
+    IgnoreUser,
+    /// A redirect that ends elsewhere is sent as one of our own.
+    OwnRedirect,
+    /// A code without a state is for the first sign-in there is.
+    AnySignIn,
 }
 
 impl Canary {
     /// Each planted bug, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 31] = [
+    pub const ALL: [(Canary, Invariant); 34] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -129,11 +135,14 @@ impl Canary {
         (Canary::TrustMoved, Invariant::Origin),
         (Canary::OrphanClient, Invariant::Kept),
         (Canary::StalePrint, Invariant::Kept),
-        (Canary::StopForGood, Invariant::Keeping),
+        (Canary::StopForGood, Invariant::Liveness),
         (Canary::IdleRefresh, Invariant::Liveness),
         (Canary::OldTimes, Invariant::Kept),
         (Canary::DeafToNetwork, Invariant::Liveness),
         (Canary::IgnoreEnd, Invariant::SignIn),
+        (Canary::IgnoreUser, Invariant::User),
+        (Canary::OwnRedirect, Invariant::Pasting),
+        (Canary::AnySignIn, Invariant::Pasting),
     ];
 }
 
@@ -153,7 +162,7 @@ pub struct Sut {
 impl Sut {
     pub fn new(config: Config, ports: Ports, canary: Option<Canary>) -> Self {
         Sut {
-            core: Core::new(config, ports),
+            core: Core::new(misread(config, canary), ports),
             canary,
             effects: Vec::new(),
             first_endpoints: BTreeMap::new(),
@@ -335,7 +344,9 @@ impl Sut {
             return None;
         }
         let stopped = |view: &AccountView| matches!(view.renewal, RenewalView::Parked { .. });
-        if self.has(Canary::StopForGood) && self.status(now).iter().any(stopped) {
+        // What is to be saved has its own deadline.
+        let saves = self.core.common.config.state_save_cmd.is_some();
+        if self.has(Canary::StopForGood) && !saves && self.status(now).iter().any(stopped) {
             return None;
         }
         self.core.poll_timeout()
@@ -376,9 +387,11 @@ impl Sut {
             return self.core.refresh(&mut Cx { now, entropy }, name);
         }
         match answer {
-            Some(Progress::Deferred { trouble, .. }) if self.has(Canary::IdleRefresh) => {
-                Some(Progress::Refreshing { trouble })
-            }
+            // A refresh token that isn't good yet is another matter.
+            Some(Progress::Deferred {
+                trouble: trouble @ Some(_),
+                ..
+            }) if self.has(Canary::IdleRefresh) => Some(Progress::Refreshing { trouble }),
             answer => answer,
         }
     }
@@ -423,6 +436,26 @@ impl Sut {
         self.core.callback(cx, at, callback, waiter)
     }
 
+    pub fn pasted_code(
+        &mut self,
+        cx: &mut Cx,
+        name: Option<&str>,
+        code: Secret,
+        waiter: Waiter,
+    ) -> Option<CallbackAnswer> {
+        let again = Secret::new(code.expose().to_owned());
+        let answer = self.core.pasted_code(cx, name, None, code, waiter);
+        if answer.is_some() || !self.has(Canary::AnySignIn) {
+            return answer;
+        }
+        let mut names = self.core.accounts.keys();
+        let open = |name: &&Arc<str>| self.under_way(name).pending.is_some();
+        let name = names.find(open).cloned()?;
+        self.core.on(cx, &name, |account, env| {
+            account.deliver(env, None, None, CallbackResult::Code(again), waiter)
+        })
+    }
+
     pub fn token_outcome(
         &mut self,
         cx: &mut Cx,
@@ -447,7 +480,11 @@ impl Sut {
                 panic!("planted");
             }
             (Some(Canary::IgnoreEnd), Outcome::Reply(reply)) if reply.status == 200 => {
-                told = endless(&reply.body);
+                told = without(&ENDS, &reply.body);
+                outcome = &told;
+            }
+            (Some(Canary::IgnoreUser), Outcome::Reply(reply)) if reply.status == 200 => {
+                told = without(&["id_token"], &reply.body);
                 outcome = &told;
             }
             _ => {}
@@ -460,7 +497,8 @@ impl Sut {
             self.forget(cx, name);
         }
         let orphans = self.has(Canary::OrphanClient) && self.is_unattended(name);
-        if orphans && matches!(outcome, Outcome::Lost(_)) {
+        let holds = self.saved(cx.now, name).is_some();
+        if orphans && holds && matches!(outcome, Outcome::Lost(_)) {
             self.core.revoke(cx, name);
             self.discard();
         }
@@ -547,7 +585,7 @@ impl Sut {
     }
 
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
-        self.core.reload(cx, config);
+        self.core.reload(cx, misread(config, self.canary));
         if self.has(Canary::LoseDeadline) {
             self.core.deadlines.pop_first();
         }
@@ -560,7 +598,7 @@ impl Sut {
         }
         let mut dump = dump::open(&bytes).unwrap_or_default();
         for saved in &mut dump.grants {
-            saved.refresh_token = None;
+            (saved.refresh_token, saved.refresh_ends) = (None, None);
         }
         dump::seal(&dump, cx.entropy.bytes32())
     }
@@ -577,9 +615,10 @@ impl Sut {
         if self.has(Canary::RestoreOlder) {
             self.collect();
             for saved in &dump.grants {
-                // Not the sign-in as well.
+                // Not the sign-in as well, nor what a command is to print.
                 let under_way = self.under_way(&saved.account);
-                if under_way.pending.is_none() && under_way.exchange.is_none() {
+                let holds = self.saved(cx.now, &saved.account).is_some();
+                if holds && under_way.pending.is_none() && under_way.exchange.is_none() {
                     self.core.revoke(cx, &saved.account);
                 }
             }
@@ -589,14 +628,27 @@ impl Sut {
     }
 }
 
-/// The same without a word on when the refresh token ends.
-fn endless(body: &[u8]) -> Outcome {
+/// The config, perhaps as one that knows of no pasting.
+fn misread(mut config: Config, canary: Option<Canary>) -> Config {
+    if canary == Some(Canary::OwnRedirect) {
+        for account in &mut config.accounts {
+            account.pasted_redirect = None;
+        }
+    }
+    config
+}
+
+/// What says when the refresh token ends.
+const ENDS: [&str; 3] = [
+    "refresh_expires_in",
+    "refresh_token_expires_in",
+    "refresh_token_timeout",
+];
+
+/// The same without these members.
+fn without(members: &[&str], body: &[u8]) -> Outcome {
     let mut text = String::from_utf8_lossy(body).into_owned();
-    for member in [
-        "refresh_expires_in",
-        "refresh_token_expires_in",
-        "refresh_token_timeout",
-    ] {
+    for member in members {
         text = text.replace(&format!("\"{member}\""), "\"x\"");
     }
     Outcome::Reply(Reply {

@@ -280,7 +280,7 @@ impl World {
                 let mut said = self.announced(account, "token_new");
                 self.pending_ends(account, true, &mut said);
                 self.granted(flight, fault);
-                said.errors.extend(self.cannot_last(account, fault));
+                self.signed_in(account, fault, &mut said);
                 return said;
             }
             Polled::NotYet { slower } => {

@@ -299,6 +299,10 @@ impl World {
         let code = known.unwrap_or_else(|| self.provider.authorize(origin, &challenge));
         let tab = &mut self.people.tabs[pick % count];
         tab.code = Some(code);
+        if let Back::Bare | Back::Named = back {
+            let state = tab.state.clone();
+            return self.paste(&state, code, back == Back::Named);
+        }
         let state = match back {
             Back::Forged => "f".repeat(64),
             _ => tab.state.clone(),
@@ -320,10 +324,57 @@ impl World {
             },
         };
         let path = if back == Back::Elsewhere { "evil" } else { "" };
-        let at = Url::parse(&format!("http://localhost:1/{path}")).expect("an address");
+        let at = match origin.ends_elsewhere() {
+            true => format!("https://login.example/{path}"),
+            false => format!("http://localhost:1/{path}"),
+        };
+        let at = Url::parse(&at).expect("an address");
         let answer = self.feed(|sut, cx| sut.callback(cx, &at, callback, waiter));
         let said = self.called_back(&state, back, code, waiter, &answer)?;
         self.expect(said)?;
+        self.look(Doing::Other)
+    }
+
+    /// The user copies the code that the last page of this sign-in shows.
+    fn paste(&mut self, state: &str, code: usize, named: bool) -> Check {
+        let pending = |account: &usize| {
+            let sign_in = &self.state.shadows[*account].sign_in;
+            matches!(
+                sign_in,
+                SignIn::Pending {
+                    browser: Some(_),
+                    ..
+                }
+            )
+        };
+        let accounts = 0..self.state.shadows.len();
+        let open = accounts.filter(pending);
+        let ours = |account: &usize| self.state.shadows[*account].sign_in.waits_for(state);
+        let Some(account) = open.clone().find(ours) else {
+            return Ok(());
+        };
+        let open: Vec<_> = open
+            .filter(|it| self.origin(*it).ends_elsewhere())
+            .collect();
+        let clear = match named {
+            true => open.contains(&account),
+            false => open == [account],
+        };
+        if !clear && !named && open.len() == 1 {
+            // It can't be known that it is for another one.
+            return Ok(());
+        }
+        let waiter = self.people.waiter();
+        let text = Secret::new(self.provider.text(code));
+        let name = named.then_some(NAMES[account]);
+        let answer = self.feed(|sut, cx| sut.pasted_code(cx, name, text, waiter));
+        must(
+            answer.is_some() == clear,
+            Invariant::Pasting,
+            "a code is taken that may be another sign-in's, or isn't taken",
+        )?;
+        let said = answer.map(|answer| self.called_back(state, Back::Code, code, waiter, &answer));
+        self.expect(said.transpose()?.unwrap_or_default())?;
         self.look(Doing::Other)
     }
 
@@ -598,6 +649,7 @@ impl World {
             }),
             ends: before.filter(|_| refresh.is_none()).and_then(|it| it.ends),
             usable: None,
+            other_user: saved.other_user.is_some(),
         });
         shadow.tell_times(now);
         shadow.begun |= shadow.unattended;
@@ -736,5 +788,10 @@ fn read_uri(uri: &str, origin: Origin) -> Result<(String, String), Violation> {
         value.unwrap_or_default().to_owned()
     };
     must(!uri.contains(MARK), Invariant::Secrecy, "a secret in a URI")?;
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    let redirect = pairs.find_map(|(name, value)| (name == "redirect_uri").then_some(value));
+    let text = "a redirect that isn't as the config has it";
+    let same = redirect.is_some_and(|redirect| *redirect == *origin.redirect_uri());
+    must(same, Invariant::Pasting, text)?;
     Ok((field("state="), field("code_challenge=")))
 }

@@ -97,8 +97,11 @@ impl World {
         for saved in &dump.grants {
             let account = index_of(&saved.account)?;
             let ours = held[account].take();
-            let same = ours.is_some_and(|held| self.same(saved, &held));
+            let same = ours.as_ref().is_some_and(|held| self.same(saved, held));
             must(same, Invariant::Keeping, "other tokens are saved than held")?;
+            let other = ours.is_some_and(|held| held.other_user);
+            let text = "whose tokens they are isn't saved";
+            must(saved.other_user.is_some() == other, Invariant::User, text)?;
         }
         let all = held.iter().all(Option::is_none);
         must(all, Invariant::Keeping, "not all tokens are saved")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     promise::{ASKED, Check, FLOOR, Invariant, fail, must},
-    provider::{Asks, Form, Minted, read_tag},
+    provider::{Asks, Form, Minted, OTHER_USER, read_tag},
     setup::{MARK, NAMES, NOTIFY, device_endpoint, endpoint, index_of, revocation_endpoint},
     state::{ClientSecret, Device, Doing, Flight, Held, Renewal, Said, SignIn},
     world::{RANDOM_MARK, World},
@@ -154,6 +154,12 @@ impl World {
                 false => fail(Invariant::Answers, text),
             };
         }
+        let others = std::mem::take(&mut expected.other_users);
+        must(
+            others.iter().all(|account| said.errors.contains(account)),
+            Invariant::User,
+            "nobody hears that another user has signed in",
+        )?;
         let strangers = std::mem::take(&mut expected.strangers);
         must(
             strangers
@@ -193,6 +199,9 @@ impl World {
                 let text = "a reminder of another length";
                 must(limit == self.setup.interval(), Invariant::Events, text)?;
                 let account = index_of(&account)?;
+                let text = "whether a sign-in has to be pasted is told wrongly";
+                let elsewhere = self.origin(account).ends_elsewhere();
+                must(ways.paste == elsewhere, Invariant::Pasting, text)?;
                 self.reminded(account, attempt, ways.uri().unwrap_or_default())?;
                 self.judge_code(account, ways.device.as_ref())?;
             }
@@ -320,6 +329,11 @@ impl World {
             "a request with the secret of another registration",
         )?;
         self.must_prove(account, &form)?;
+        must(
+            form.asks != Asks::Exchange || form.redirect_uri == origin.redirect_uri(),
+            Invariant::Pasting,
+            "a code is sent with another redirect than the browser was",
+        )?;
         let tag = form.tag.unwrap_or_default();
         match form.asks {
             Asks::Exchange => self.exchange_requested(account, attempt, tag)?,
@@ -509,6 +523,7 @@ impl World {
         for view in &views {
             let account = index_of(&view.account)?;
             self.look_at_times(account, view)?;
+            self.look_at_user(account, view)?;
             self.look_at_sign_in(account, view, wake)?;
             self.look_at_renewal(account, view, wake)?;
         }
@@ -548,6 +563,17 @@ impl World {
             && saved.refresh_token.as_deref().map(tag) == refresh.0.map(Some)
             && saved.refresh_ends == refresh.1
             && saved.obtained == obtained
+    }
+
+    /// Whose tokens they are is told where another user has signed in.
+    fn look_at_user(&self, account: usize, view: &AccountView) -> Check {
+        let held = self.state.shadows[account].held.as_ref();
+        let other = held.is_some_and(|held| held.other_user);
+        must(
+            view.other_user.as_deref() == other.then_some(OTHER_USER),
+            Invariant::User,
+            "whose tokens they are is told wrongly",
+        )
     }
 
     /// How old the token is, and how long it lives, is told as the clocks say by now.

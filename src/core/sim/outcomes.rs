@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     people::Wait,
     promise::Check,
-    provider::{Asks, Class, Decision, Fault, expiry, refresh_life, waits},
+    provider::{Asks, Class, Decision, Fault, expiry, is_other_user, refresh_life, waits},
     setup::{COMMAND, EVENT, NAMES, Origin, PROBE},
     state::{Device, Doing, Flight, Held, Renewal, Said, SignIn, Trouble},
     world::World,
@@ -255,6 +255,13 @@ impl World {
         let now = self.now.instant;
         let shadow = &mut self.state.shadows[flight.account];
         let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken && !shadow.unattended);
+        // A refresh without a word on it is the same user's.
+        let before = shadow
+            .held
+            .as_ref()
+            .filter(|_| flight.asks == Asks::Refresh);
+        let before = before.is_some_and(|held| held.other_user);
+        let told = is_other_user(access).filter(|_| !shadow.unattended);
         let old = shadow.refresh_token();
         // With the old refresh token, what is known of it stays.
         let (mut ends, mut usable) = match &shadow.held {
@@ -278,6 +285,7 @@ impl World {
             loaded: None,
             ends,
             usable,
+            other_user: told.unwrap_or(before),
         });
     }
 
@@ -322,13 +330,23 @@ impl World {
         self.watchers_settle(account, ok, &mut said);
         if ok {
             self.granted(flight, fault);
-            said.errors.extend(self.cannot_last(account, fault));
+            self.signed_in(account, fault, &mut said);
         }
         said
     }
 
+    /// What the user hears of a sign-in's tokens.
+    pub fn signed_in(&mut self, account: usize, fault: Fault, said: &mut Said) {
+        let held = self.state.shadows[account].held.as_ref();
+        if held.is_some_and(|held| held.other_user) {
+            said.errors.push(account);
+            said.other_users.push(account);
+        }
+        said.errors.extend(self.cannot_last(account, fault));
+    }
+
     /// Who is told that a sign-in brought nothing to refresh with: once, until one does.
-    pub fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
+    fn cannot_last(&mut self, account: usize, fault: Fault) -> Option<usize> {
         let shadow = &mut self.state.shadows[account];
         if fault != Fault::NoRefreshToken {
             shadow.told_no_refresh = false;

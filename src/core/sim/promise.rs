@@ -51,6 +51,12 @@ pub enum Invariant {
     Published,
     /// A restart in place loses nothing, and nothing is sent that it could lose.
     Handover,
+    /// Whose tokens an account has is told where another user has signed in than its login_hint, and
+    /// only there, as long as they are held.
+    User,
+    /// A redirect that ends elsewhere is sent letter by letter, and what its last page shows is taken
+    /// only where it is clear which sign-in it is for.
+    Pasting,
 }
 
 /// A broken promise.

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     issuer::Issuer,
     promise::{Invariant, Violation, ensure},
-    setup::{ISSUERS, MARK, Origin},
+    setup::{ISSUERS, MARK, Origin, user},
 };
 use crate::{
     oauth::{
@@ -149,6 +149,7 @@ pub struct Form {
     pub tag: Option<Tag>,
     pub client_id: String,
     pub client_secret: Option<String>,
+    pub redirect_uri: String,
     verifier: Option<String>,
 }
 
@@ -189,6 +190,9 @@ impl Form {
             tag,
             client_id: field("client_id").unwrap_or_default().to_owned(),
             client_secret: field("client_secret").map(str::to_owned),
+            redirect_uri: url::form_urlencoded::parse(form.as_bytes())
+                .find_map(|(name, value)| (name == "redirect_uri").then(|| value.into_owned()))
+                .unwrap_or_default(),
             verifier: field("code_verifier").map(str::to_owned),
         })
     }
@@ -815,6 +819,10 @@ impl Fault {
         if self == Fault::BrokenToken {
             body.push_str(" x");
         }
+        if let Some(claims) = claims(access, provider.minted[access].origin.account) {
+            let claims = URL_SAFE_NO_PAD.encode(claims);
+            body.push_str(&format!("\",\"id_token\":\"e30.{claims}.x"));
+        }
         let kind = ["Bearer", "bearer", "BearerToken", "bearer_token"][access % 4];
         body.push_str(&format!("\",\"token_type\":\"{kind}\""));
         if let Some(life) = life {
@@ -878,6 +886,29 @@ pub fn refresh_life(tag: Tag) -> Option<u32> {
         Some(7200),
         None,
     ][tag % 8]
+}
+
+/// Somebody else.
+pub const OTHER_USER: &str = "other@x.example";
+
+/// The claims of the id_token that comes with an access token, if there is one.
+fn claims(access: Tag, account: usize) -> Option<String> {
+    let own = user(account);
+    match access % 6 {
+        1 => Some(format!("{{\"email\":\"{own}\"}}")),
+        2 | 3 => Some(format!("{{\"email\":\"{OTHER_USER}\"}}")),
+        4 => Some(format!(
+            "{{\"email\":7,\"upn\":\"{}\"}}",
+            own.to_uppercase()
+        )),
+        5 => Some("no JSON".into()),
+        _ => None,
+    }
+}
+
+/// Whether another user has signed in than was to, as far as the reply with an access token says.
+pub fn is_other_user(access: Tag) -> Option<bool> {
+    [None, Some(false), Some(true), Some(true), Some(false), None][access % 6]
 }
 
 /// After how many seconds a refresh token can be used, as it says itself.

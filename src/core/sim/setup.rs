@@ -38,11 +38,27 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Whether its redirect ends at a page of the issuer's, from which the user copies the code.
+    pub fn ends_elsewhere(self) -> bool {
+        self.issuer == 2 && [0, 1, DISCOVERED].contains(&self.client)
+    }
+
+    /// The redirection endpoint as it is sent.
+    pub fn redirect_uri(self) -> &'static str {
+        match self.ends_elsewhere() {
+            true => ELSEWHERE,
+            false => "http://localhost:14204/",
+        }
+    }
+
     /// The registration, wherever its issuer is.
     pub fn registered(self) -> Origin {
         Origin { place: 0, ..self }
     }
 }
+
+/// A redirect that ends elsewhere. As a URL it has other letters.
+const ELSEWHERE: &str = "https://Login.example:443";
 
 /// How many places an issuer's endpoints have been at.
 pub const PLACES: u8 = 2;
@@ -179,7 +195,9 @@ impl Setup {
             accounts: accounts
                 .filter(|(_, described)| described.present)
                 .map(|(index, described)| config::Account {
-                    pasted_redirect: None,
+                    pasted_redirect: (described.origin)
+                        .ends_elsewhere()
+                        .then(|| ELSEWHERE.into()),
                     name: NAMES[index].into(),
                     registration: Arc::new(registration(described.origin)),
                     client: Arc::new(config::Client {
@@ -224,10 +242,21 @@ fn registration(origin: Origin) -> Registration {
         auth_uri: by_browser.then(|| url("auth").into()),
         token_uri: asks.then(|| url("token").into()),
         client_id: format!("client-{}-{}", origin.account, origin.client),
-        redirect_uri: uri("http://localhost/").into(),
+        redirect_uri: match origin.ends_elsewhere() {
+            true => uri(ELSEWHERE).into(),
+            false => uri("http://localhost/").into(),
+        },
         scopes: vec!["mail".into()],
-        auth_uri_fields: Vec::new(),
+        auth_uri_fields: match origin.client {
+            OWN | COMMAND => Vec::new(),
+            _ => vec![("login_hint".into(), user(origin.account))],
+        },
     }
+}
+
+/// Who is to sign in.
+pub fn user(account: usize) -> String {
+    format!("{}@x.example", NAMES[account])
 }
 
 fn uri(text: &str) -> Url {

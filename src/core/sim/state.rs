@@ -107,6 +107,8 @@ pub struct Held {
     pub ends: Option<Instant>,
     /// From when on it can be used.
     pub usable: Option<Instant>,
+    /// Another user has signed in than was to.
+    pub other_user: bool,
 }
 
 /// What a dump has of it.
@@ -421,6 +423,8 @@ pub struct Said {
     pub kept_errors: usize,
     /// Whose refresh token would go to a place that it wasn't issued at: the user is told.
     pub strangers: Vec<usize>,
+    /// To which accounts another user has signed in: the user is told.
+    pub other_users: Vec<usize>,
 }
 
 impl Said {
@@ -434,6 +438,7 @@ impl Said {
         self.notify_ends += other.notify_ends;
         self.kept_errors += other.kept_errors;
         self.strangers.extend(other.strangers);
+        self.other_users.extend(other.other_users);
     }
 }
 
