@@ -7,7 +7,7 @@ use url::Url;
 use super::{
     answer::{ShowAnswer, ShowRequest},
     attempt::{AttemptId, Waiter},
-    dump::SealedDump,
+    dump::Dump,
 };
 use crate::{
     oauth::token::{Refusal, Request},
@@ -118,7 +118,9 @@ pub enum Effect {
         /// `$SHELL -c` it.
         command: String,
         /// For its standard input.
-        dump: Arc<SealedDump>,
+        dump: Arc<Dump>,
+        /// What it is sealed with: that takes far longer than the event.
+        random: [u8; 32],
     },
     /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
     Load {

@@ -302,13 +302,15 @@ impl Core {
     }
 
     fn begin_save(&mut self, cx: &mut Cx, command: String) {
-        let dump = Arc::new(dump::SealedDump::new(self.dump(cx)));
+        let dump = Arc::new(self.unsealed_dump(cx.now));
+        let random = cx.entropy.bytes32();
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
         env.emit(Effect::Save {
             attempt,
             command,
             dump,
+            random,
         });
         self.commands.work = Work::Saving(attempt);
         self.commands.dirty = false;

@@ -13,7 +13,7 @@ use crate::{
     core::{
         AttemptId, Effect, Ended, Waiter,
         account::tests::UnderWay,
-        dump::Saved,
+        dump::{self, Saved},
         schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, NETWORK_SETTLE, STOPPED_RETRY},
     },
     oauth::token::Request,
@@ -242,7 +242,12 @@ impl World {
             Effect::Answer { .. } => {}
             Effect::Log { message, .. } => search_plain(&message)?,
             Effect::Load { attempt, .. } => self.load_begins(attempt)?,
-            Effect::Save { attempt, dump, .. } => self.save_begins(attempt, dump.bytes())?,
+            Effect::Save {
+                attempt,
+                dump,
+                random,
+                ..
+            } => self.save_begins(attempt, &dump::seal(&dump, random))?,
             Effect::TokenFile { path, content, .. } => {
                 self.file_changes(&path, content.as_deref())?
             }

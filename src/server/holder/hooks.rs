@@ -27,7 +27,7 @@ use super::{
 use crate::{
     core::{
         AttemptId, Effect,
-        dump::{MAX_DUMP_BYTES, SealedDump},
+        dump::{self, MAX_DUMP_BYTES, SealedDump},
     },
     lock::Lock,
     server::{
@@ -234,7 +234,11 @@ impl Hooks {
                 attempt,
                 command,
                 dump,
-            } => self.keep(HookKind::Save, attempt, command, Some(dump)),
+                random,
+            } => {
+                let sealed = Arc::new(SealedDump::new(dump::seal(&dump, random)));
+                self.keep(HookKind::Save, attempt, command, Some(sealed));
+            }
             Effect::Load { attempt, command } => self.keep(HookKind::Load, attempt, command, None),
             Effect::Request { .. }
             | Effect::Discover { .. }
