@@ -6,9 +6,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::SystemTime;
 
 use crate::support::browser;
-use crate::support::command::Running;
+use crate::support::command::{Output, Running};
 use crate::support::daemon::Daemon;
 use crate::support::provider::{Provider, TOKEN};
 use crate::support::wait;
@@ -401,6 +402,48 @@ fn a_tree_with_less_in_it_is_enough() {
         assert_eq!(daemon.token("work"), token, "{mounts}");
         daemon.shutdown();
     }
+}
+
+/// What couldn't be refreshed for want of a network is tried again soon once there is one, however
+/// long the configuration would wait.
+#[test]
+fn a_change_of_the_network_is_noticed() {
+    let test = "a_change_of_the_network_is_noticed";
+    if !can(test, "unshare") || !can(test, "nsenter") {
+        return;
+    }
+    let (provider, first) = signed_in();
+    let dump = first.dump();
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = format!("refresh_retry = 10m;\n{}", provider.account("work"));
+    // Not even the loopback is up there.
+    let alone = "exec unshare -n \"$0\" \"$@\"";
+    let mut daemon = apart(directory.path(), alone, &config);
+    daemon.start();
+    daemon.run_with(&["restore"], &dump).ok();
+    daemon.run(&["refresh", "work"]);
+    // When it is tried again, in seconds from now.
+    let next = |output: &Output| {
+        let status: serde_json::Value = serde_json::from_str(&output.stdout).ok()?;
+        let account = &status["accounts"][0];
+        let failing = account["refresh"] == "failing";
+        let at = account["refresh_at_unix"].as_i64().filter(|_| failing)?;
+        Some(at - i64::try_from(SystemTime::UNIX_EPOCH.elapsed().ok()?.as_secs()).ok()?)
+    };
+    daemon.eventually(&["status", "-j"], |output| next(output) > Some(240));
+    let holder = daemon.holder().to_string();
+    let up = Command::new("nsenter")
+        .args(["-t", &holder, "-n", "ip", "link", "set", "lo", "up"])
+        .status();
+    if !up.is_ok_and(|status| status.success()) {
+        // Past the test harness, as above.
+        let _ =
+            std::io::stderr().write_all(format!("{test} was skipped: it needs ip\n").as_bytes());
+        return;
+    }
+    daemon.eventually(&["status", "-j"], |output| {
+        next(output).is_some_and(|secs| secs <= 62)
+    });
 }
 
 /// Whoever is started by cron(8) knows no runtime directory; the server is in the usual one.

@@ -276,3 +276,18 @@ fn a_head_has_a_bound() {
         }
     }
 }
+
+/// The longest body comes as it was sent, behind a long head.
+#[test]
+fn the_longest_body_is_read() {
+    let body = "b".repeat(MAX_BODY_BYTES);
+    let head = "Set-Cookie: c\r\n".repeat(500);
+    for piece in [1 << 10, 1 << 20] {
+        let length = body.len();
+        let reply = format!("HTTP/1.1 200 OK\r\n{head}Content-Length: {length}\r\n\r\n{body}");
+        match answered(reply.as_bytes(), piece) {
+            Outcome::Reply(reply) => assert!(reply.body.as_slice() == body.as_bytes()),
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+}
