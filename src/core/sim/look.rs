@@ -199,10 +199,8 @@ impl World {
                 let text = "a reminder of another length";
                 must(limit == self.setup.interval(), Invariant::Events, text)?;
                 let account = index_of(&account)?;
-                let text = "whether a sign-in has to be pasted is told wrongly";
-                let elsewhere = self.origin(account).ends_elsewhere();
-                must(ways.paste == elsewhere, Invariant::Pasting, text)?;
-                self.reminded(account, attempt, ways.uri().unwrap_or_default())?;
+                let uri = ways.uri().unwrap_or_default();
+                self.reminded(account, attempt, uri, ways.paste)?;
                 self.judge_code(account, ways.device.as_ref())?;
             }
             Effect::NotifyEnd { .. } => said.notify_ends += 1,
@@ -217,11 +215,7 @@ impl World {
             }
             Effect::Probe {
                 account, attempt, ..
-            } => {
-                let account = index_of(&account)?;
-                self.probed(account, attempt)?;
-                said.probes.push(account);
-            }
+            } => self.probed(index_of(&account)?, attempt, said)?,
             Effect::Discover { attempt, url } => self.document_asked_for(attempt, &url)?,
             Effect::FetchSecret {
                 account, attempt, ..
@@ -235,8 +229,7 @@ impl World {
                 account,
                 result,
             } => {
-                let account = index_of(&account)?;
-                self.settled(account, what, waiters, result.is_ok(), said)?;
+                self.settled(index_of(&account)?, what, waiters, result.is_ok(), said)?;
             }
             // Already looked at.
             Effect::Answer { .. } => {}
@@ -255,7 +248,8 @@ impl World {
         Ok(())
     }
 
-    fn probed(&mut self, account: usize, attempt: AttemptId) -> Check {
+    fn probed(&mut self, account: usize, attempt: AttemptId, said: &mut Said) -> Check {
+        said.probes.push(account);
         self.fresh(attempt)?;
         self.state.shadows[account].renewal = Renewal::Probing(attempt);
         self.state.probes.push((account, attempt));
@@ -469,7 +463,10 @@ impl World {
         )
     }
 
-    fn reminded(&mut self, account: usize, attempt: AttemptId, uri: &str) -> Check {
+    fn reminded(&mut self, account: usize, attempt: AttemptId, uri: &str, paste: bool) -> Check {
+        let text = "whether a sign-in has to be pasted is told wrongly";
+        let elsewhere = self.origin(account).ends_elsewhere();
+        must(paste == elsewhere, Invariant::Pasting, text)?;
         let (now, interval) = (self.now.instant, self.setup.interval());
         let shadow = &mut self.state.shadows[account];
         let person = shadow.needs_person();
