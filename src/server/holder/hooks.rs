@@ -194,10 +194,9 @@ impl Hooks {
                     env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
                     env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
                 }
-                env.extend(
-                    ways.paste
-                        .then(|| ("PIZAUTH_MSG".into(), crate::view::PASTE.into())),
-                );
+                if ways.paste {
+                    env.push(("PIZAUTH_MSG".into(), crate::view::PASTE.into()));
+                }
                 let (kind, of) = (HookKind::Notify, Some(attempt));
                 self.run(kind, account, of, command, env, limit);
             }
@@ -236,7 +235,7 @@ impl Hooks {
                 dump,
                 random,
             } => {
-                let sealed = Arc::new(SealedDump::new(dump::seal(&dump, random)));
+                let sealed = SealedDump::new(dump::seal(&dump, random));
                 self.keep(HookKind::Save, attempt, command, Some(sealed));
             }
             Effect::Load { attempt, command } => self.keep(HookKind::Load, attempt, command, None),
@@ -276,19 +275,13 @@ impl Hooks {
     }
 
     /// Queues a command that saves or loads the state of all accounts.
-    fn keep(
-        &self,
-        kind: HookKind,
-        attempt: AttemptId,
-        command: String,
-        input: Option<Arc<SealedDump>>,
-    ) {
+    fn keep(&self, kind: HookKind, attempt: AttemptId, command: String, input: Option<SealedDump>) {
         // A pipe whose server was killed ends like one that is complete.
         let length = input.as_ref().map(|dump| dump.bytes().len().to_string());
         let env = length.map(|length| ("PIZAUTH_BYTES".into(), length));
         let owner = JobOwner {
             attempt: Some(attempt),
-            input,
+            input: input.map(Arc::new),
             ..JobOwner::of(kind, "all accounts".into())
         };
         self.enqueue(owner, command, env.into_iter().collect(), LIMIT);
