@@ -1,6 +1,6 @@
 #!/bin/sh
 # auth_notify_cmd and error_notify_cmd: a mail to the local mailbox, for
-# machines that nobody sits at. It must not need a token itself: the mail is
+# machines without a desktop. It must not need a token itself: the mail is
 # for this machine only.
 set -eu
 if [ -n "${PIZAUTH_URL:-}" ]; then

@@ -3,8 +3,8 @@
 # failure means "the token is at fault, sign in anew".
 #
 # Think twice: without such a command pizauth always tries again, and only
-# asks for a sign-in when the provider says so. With it, an hour of trouble at
-# the provider costs a sign-in. It is for those who would rather know.
+# asks for a sign-in when the provider says so. With it, if the provider has a
+# problem for an hour, you have to sign in again.
 set -eu
 if command -v nm-online >/dev/null 2>&1; then
     # NetworkManager knows; -x: say what is, don't wait for it.

@@ -2,7 +2,7 @@
 # token_event_cmd = "…/persist.sh save"; and startup_cmd = "…/persist.sh load";
 # keep the tokens in an encrypted file, so that they outlive the server. The
 # options state_save_cmd and state_load_cmd, with the scripts of ../persistence,
-# do it with less.
+# are simpler.
 #
 # The file only ever exists encrypted and whole: what dump prints goes through
 # the cipher into a new file, which then takes the old one's place in one step.

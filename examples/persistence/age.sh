@@ -7,9 +7,10 @@
 #   age-keygen -o ~/.config/pizauth-age.key
 #   age-keygen -y -o ~/.config/pizauth-age.pub ~/.config/pizauth-age.key
 #
-# Saving needs the .pub only, or the key where there is none. Loading needs the key, which protects nothing if
-# it lies in clear on the same disk: let it be on another one, in hardware
-# (age-plugin-yubikey, age-plugin-tpm), or on an encrypted disk.
+# Saving needs only the .pub, or the key if there is none. Loading needs the
+# key, which protects nothing if it is unencrypted on the same disk. Keep it on
+# another one, in hardware (age-plugin-yubikey, age-plugin-tpm), or on an
+# encrypted disk.
 set -eu
 umask 077
 
@@ -17,8 +18,8 @@ key=${PIZAUTH_AGE_KEY:-$HOME/.config/pizauth-age.key}
 recipients=${PIZAUTH_AGE_RECIPIENTS:-$HOME/.config/pizauth-age.pub}
 file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.age}
 
-# The state, in $state as text. What a server sends that is killed meanwhile
-# ends early, and must not replace the last one.
+# The state, in $state as text. If the server is killed meanwhile, it ends
+# early, and must not replace the last one.
 whole() {
     state=$(base64)
     bytes=$(printf "%s" "$state" | base64 -d | wc -c)

@@ -10,8 +10,8 @@ umask 077
 
 file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.gpg}
 
-# The state, in $state as text. What a server sends that is killed meanwhile
-# ends early, and must not replace the last one.
+# The state, in $state as text. If the server is killed meanwhile, it ends
+# early, and must not replace the last one.
 whole() {
     state=$(base64)
     bytes=$(printf "%s" "$state" | base64 -d | wc -c)

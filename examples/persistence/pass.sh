@@ -11,8 +11,8 @@ set -eu
 entry=${2:-pizauth}
 store=${PASSWORD_STORE_DIR:-$HOME/.password-store}
 
-# The state, in $state as text. What a server sends that is killed meanwhile
-# ends early, and must not replace the last one.
+# The state, in $state as text. If the server is killed meanwhile, it ends
+# early, and must not replace the last one.
 whole() {
     state=$(base64)
     bytes=$(printf "%s" "$state" | base64 -d | wc -c)

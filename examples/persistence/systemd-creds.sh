@@ -3,15 +3,15 @@
 # state_load_cmd = "~/.local/lib/pizauth/systemd-creds.sh load";
 #
 # Keeps the tokens in a file that only this user on this machine can decrypt:
-# the key is the machine's, bound to its TPM where it has one. Nobody is asked
-# for anything. Needs systemd 256 or later, for --user.
+# the key is the machine's, bound to its TPM if it has one. It asks for
+# nothing. Needs systemd 256 or later, for --user.
 set -eu
 umask 077
 
 file=${2:-${XDG_STATE_HOME:-$HOME/.local/state}/pizauth/tokens.cred}
 
-# The state, in $state as text. What a server sends that is killed meanwhile
-# ends early, and must not replace the last one.
+# The state, in $state as text. If the server is killed meanwhile, it ends
+# early, and must not replace the last one.
 whole() {
     state=$(base64)
     bytes=$(printf "%s" "$state" | base64 -d | wc -c)

@@ -165,11 +165,16 @@ sign_in() {
     rm "url-$account"
 }
 
+# What a file of examples/clients says to run first: the home is empty but for ~/.config.
+from_nothing() {
+    sh -c "$(sed -n 's/^[#;]*   \(\(mkdir\|touch\|chmod\) .*\)/\1/p' "$examples/clients/$1")"
+}
+
 # A file of examples/clients as it is published, but for the names of account, user, servers and
-# pizauth's own path. What it says to run first is run.
+# pizauth's own path.
 example() {
     local file=$1 provider=${2:-here} user=${3:-$me}
-    sh -c "$(sed -n 's/^#   \(mkdir -p .*\)/\1/p' "$examples/clients/$file")"
+    from_nothing "$file"
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
         -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \

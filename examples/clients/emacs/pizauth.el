@@ -2,7 +2,9 @@
 
 ;; Tested with Emacs 28.2 (Debian 12): smtpmail sends. Emacs asks its auth-sources for
 ;; the token, as if it were a password, for every connection. Gnus of 28.2 can't read
-;; mail so: it breaks long XOAUTH2 responses into lines, which no server takes.
+;; mail in this way: it breaks long XOAUTH2 responses into lines, which servers refuse.
+;; Make a place for this file first:
+;;   mkdir -p ~/.emacs.d
 
 (require 'auth-source)
 (require 'smtpmail)

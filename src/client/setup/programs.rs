@@ -220,6 +220,19 @@ mod tests {
         }
     }
 
+    /// In a home where there is nothing yet.
+    #[test]
+    fn an_example_makes_the_directory_that_it_is_for() {
+        for Program { file, example, .. } in PROGRAMS {
+            let (directory, _) = file.rsplit_once('/').unwrap();
+            let made = example.lines().any(|line| {
+                let mut words = line.split_whitespace();
+                words.any(|it| it == "mkdir") && words.any(|it| it == directory)
+            });
+            assert!(made || directory == "~", "{file}");
+        }
+    }
+
     #[test]
     fn every_difference_in_tls_is_in_its_example() {
         for program in PROGRAMS {

@@ -7,7 +7,6 @@ needs mpop
 { hooks; account work here; } | configure
 start_pizauth
 { echo defaults; echo "tls_trust_file $SSL_CERT_FILE"; example mpop/mpoprc; } >.mpoprc
-chmod 600 .mpoprc
 deliver here 'a mail for mpop'
 
 say 'without a token: an error, and nothing else'

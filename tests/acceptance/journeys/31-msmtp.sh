@@ -7,7 +7,6 @@ needs msmtp
 { hooks; account work here; } | configure
 start_pizauth
 { echo defaults; echo "tls_trust_file $SSL_CERT_FILE"; example msmtp/msmtprc; } >.msmtprc
-chmod 600 .msmtprc
 
 say 'without a token: an error that says what to do'
 ! letter 'too early' | msmtp --read-recipients 2>log || die 'msmtp succeeds without a token'

@@ -6,7 +6,8 @@ needs neomutt tmux
 
 { hooks; account work here; } | configure
 start_pizauth
-{ example neomutt/neomuttrc; echo "set ssl_ca_certificates_file = '$SSL_CERT_FILE'"; } >.neomuttrc
+from_nothing neomutt/neomuttrc
+{ example neomutt/neomuttrc; echo "set ssl_ca_certificates_file = '$SSL_CERT_FILE'"; } >.config/neomutt/neomuttrc
 deliver here 'a mail for neomutt'
 
 say 'the mailbox, before the sign-in and after'
@@ -25,7 +26,7 @@ comes_to_say "imap-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log
 comes_to_say "submission-login: .*user=<$me>, method=XOAUTH2" "$WORLD/here/dovecot.log"
 
 say 'OAUTHBEARER, which has room for short tokens'
-sed -i 's/"xoauth2"/"oauthbearer"/' .neomuttrc
+sed -i 's/"xoauth2"/"oauthbearer"/' .config/neomutt/neomuttrc
 terminal neomutt
 await 20 screen_shows 'sent by neomutt'
 end_terminal

@@ -6,7 +6,7 @@ needs getmail
 
 { hooks; account work here; } | configure
 start_pizauth
-mkdir -p .config/getmail
+from_nothing getmail/getmailrc
 example getmail/getmailrc | sed 's/^\[retriever\]/&\ntimeout = 20/' >.config/getmail/getmailrc
 deliver here 'a mail for getmail'
 

@@ -6,9 +6,8 @@ needs aerc tmux
 
 { hooks; account work here; } | configure
 start_pizauth
-mkdir -p .config/aerc
+from_nothing aerc/accounts.conf
 example aerc/accounts.conf >.config/aerc/accounts.conf
-chmod 600 .config/aerc/accounts.conf
 printf '[compose]\neditor = true\naddress-book-cmd =\n' >.config/aerc/aerc.conf
 deliver here 'a mail for aerc'
 

@@ -6,7 +6,7 @@ needs offlineimap
 
 { hooks; account work here; } | configure
 start_pizauth
-mkdir -p .config/offlineimap
+from_nothing offlineimap/offlineimaprc
 example offlineimap/offlineimaprc | sed "s|^sslcacertfile = .*|sslcacertfile = $SSL_CERT_FILE|" >.offlineimaprc
 # Here, no token lives for ten minutes.
 example offlineimap/pizauth.py | sed 's/10m/2s/' >.config/offlineimap/pizauth.py

@@ -19,7 +19,6 @@ git commit --quiet --message 'a patch through msmtp'
 
 say 'through msmtp'
 { echo defaults; echo "tls_trust_file $SSL_CERT_FILE"; example msmtp/msmtprc; } >../.msmtprc
-chmod 600 ../.msmtprc
 example git-send-email/gitconfig-msmtp >>../.gitconfig
 git send-email --quiet --confirm=never --to="$me" -1
 await 10 arrived here '\[PATCH\] a patch through msmtp'

@@ -11,7 +11,6 @@ await 10 test -s secret
 
 say 'fdm'
 example fdm/fdm.conf >.fdm.conf
-chmod 600 .fdm.conf
 case $(fdm -f .fdm.conf -vv -n 2>&1 | sed -n 's/^version is: fdm \([^,]*\),.*/\1/p') in
 1.*)
     fails fdm -f .fdm.conf fetch >log 2>&1 || die 'fdm knows xoauth2 after all'
@@ -29,7 +28,6 @@ say 'fetchmail'
     example fetchmail/fetchmailrc | sed "s|/run/user/1000/work.token|$HOME/secret|"
     echo "    mda \"cat >>'$HOME/fetched'\" sslcertfile \"$SSL_CERT_FILE\""
 } >.fetchmailrc
-chmod 600 .fetchmailrc
 case $(fetchmail --version 2>/dev/null) in
 *'fetchmail release 6.'*)
     fails fetchmail --nosyslog --nodetach >log 2>&1 || die 'fetchmail knows oauthbearer after all'

@@ -6,8 +6,8 @@ needs emacs
 
 { hooks; account work here; } | configure
 start_pizauth
-# Its network security manager keeps a file there.
-mkdir .emacs.d
+# Its network security manager keeps a file there, too.
+from_nothing emacs/pizauth.el
 example emacs/pizauth.el >pizauth.el
 cat >send.el <<END
 (setq gnutls-trustfiles (list (getenv "SSL_CERT_FILE")) gnutls-verify-error t)

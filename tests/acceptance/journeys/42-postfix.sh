@@ -8,7 +8,6 @@ needs postfix msmtp
 { hooks; account work here; } | configure
 start_pizauth
 { echo defaults; echo "tls_trust_file $SSL_CERT_FILE"; example msmtp/msmtprc; } >.msmtprc
-chmod 600 .msmtprc
 
 say 'a Postfix of its own'
 # This journey is no login's, and has a program and an authority of its own.

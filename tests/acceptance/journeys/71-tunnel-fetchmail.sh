@@ -8,7 +8,6 @@ needs fetchmail
     sed "s/\"prompt\"/\"login_hint\": \"$me\", &/" | configure
 start_pizauth
 { echo 'set no bouncemail'; example fetchmail/fetchmailrc-tunnel; } >.fetchmailrc
-chmod 600 .fetchmailrc
 deliver here 'a mail for fetchmail'
 fetch() {
     timeout 60 fetchmail --mda 'cat >>mail' >log 2>&1

@@ -9,7 +9,6 @@ needs fdm
 start_pizauth
 # It takes the home directory from the system's list of users.
 { echo "set lock-file \"$HOME/.fdm.lock\""; example fdm/fdm.conf-tunnel | sed "s|%h|$HOME|"; } >.fdm.conf
-chmod 600 .fdm.conf
 deliver here 'a mail for fdm'
 
 say 'without a token: the reason'

@@ -7,7 +7,7 @@ needs emacs
 { hooks; account work here; } |
     sed "s/\"prompt\"/\"login_hint\": \"$me\", &/" | configure
 start_pizauth
-mkdir .emacs.d
+from_nothing emacs/gnus.el
 example emacs/gnus.el >gnus.el
 cat >read.el <<'END'
 (require 'gnus)
