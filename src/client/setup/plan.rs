@@ -159,7 +159,7 @@ impl Plan {
             None => format!("{}.", self.title),
         };
         comment(text, "", &whose);
-        comment(text, "", &format!("This belongs into {file}."));
+        comment(text, "", &format!("Put this into {file}."));
         text.push_str("//\n");
         let what = "Client id: what the provider knows a program by. pizauth comes with none, so you need \
                     one of your own.";
@@ -205,11 +205,7 @@ impl Plan {
         match &self.endpoints {
             Endpoints::Preset(name) => option(text, INDENT, "provider", &quoted(name)),
             Endpoints::Issuer(issuer) => {
-                comment(
-                    text,
-                    INDENT,
-                    "It says itself where its endpoints are (RFC 8414).",
-                );
+                comment(text, INDENT, "It publishes its endpoints (RFC 8414).");
                 option(text, INDENT, "issuer", &quoted(issuer));
             }
             Endpoints::At {
@@ -259,7 +255,7 @@ impl Plan {
             return;
         }
         text.push('\n');
-        let what = "As registered, letter by letter, but for the port.";
+        let what = "Exactly as registered, except for the port.";
         comment(text, INDENT, what);
         option(text, INDENT, "redirect_uri", &quoted(self.redirect_uri));
     }
