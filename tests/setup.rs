@@ -293,7 +293,7 @@ fn the_programs_that_are_there_are_found() {
     let output = daemon.run(&["setup", "google"]);
     assert_eq!(
         output.stderr,
-        "mail programs: none that is known here; `--print NAME` prints what one needs\n"
+        "mail programs: none that pizauth knows; `--print NAME` prints what one needs\n"
     );
     assert!(!output.stdout.contains("\n===="), "{output:?}");
     for (name, mode) in [("mutt", 0o755), ("msmtp", 0o755), ("fdm", 0o644)] {

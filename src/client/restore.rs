@@ -20,15 +20,11 @@ pub(super) fn run() -> Result<(), Failure> {
     let request = Request::Restore(dump);
     for () in patience::tries(START_TIMEOUT) {
         match ask(&request) {
-            Err(failure) if is_change(&failure) => {}
+            // Nothing listens yet, or the server is just ending. Nothing is restored twice: what is
+            // held by then is as new.
+            Err(failure) if [ABSENT, wire::HUNG_UP].contains(&&*failure.what) => {}
             outcome => return outcome.map(drop),
         }
     }
     ask(&request).map(drop)
-}
-
-/// Whether nothing listens yet, or somebody just doesn't any more. Nothing is restored twice: what is
-/// held by then is as new.
-fn is_change(failure: &Failure) -> bool {
-    [ABSENT, wire::HUNG_UP].contains(&&*failure.what)
 }

@@ -138,8 +138,7 @@ fn manager(cgroup: &str, parent: &str, foreground: bool) -> Option<String> {
 /// Whether nothing listens any more where the old one did, within [`END_TIMEOUT`].
 fn has_ended() -> Result<bool, Failure> {
     let address = paths::client_address()?;
-    let ended = || UnixStream::connect(&address.socket).is_err();
-    Ok(patience::tries(END_TIMEOUT).any(|()| ended()))
+    Ok(patience::tries(END_TIMEOUT).any(|()| UnixStream::connect(&address.socket).is_err()))
 }
 
 /// The new server, which has the tokens and waits for the old one's end.

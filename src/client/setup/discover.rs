@@ -118,11 +118,7 @@ fn of_issuer(found: Metadata) -> Plan {
     let registers = found.registration_endpoint.is_some();
     Plan {
         registers: registers.then(|| (found.issuer.clone(), names.collect())),
-        notes: if registers {
-            Vec::new()
-        } else {
-            vec![ASK.into()]
-        },
+        notes: (!registers).then(|| ASK.into()).into_iter().collect(),
         endpoints: Endpoints::Issuer(found.issuer),
         scopes,
         redirect_uri: REDIRECT_URI,

@@ -42,10 +42,9 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
         print(text.as_bytes())?;
         if options.print.is_none() {
             let names: Vec<&str> = programs.iter().map(|it| it.name).collect();
-            let names = if names.is_empty() {
-                "none that is known here".into()
-            } else {
-                names.join(", ")
+            let names = match names.is_empty() {
+                true => "none that pizauth knows".into(),
+                false => names.join(", "),
             };
             tell(&format!(
                 "mail programs: {names}; `--print NAME` prints what one needs\n"
@@ -157,12 +156,9 @@ fn known() -> String {
 /// Both sides of an address that needs no quotes anywhere.
 fn address(text: &str) -> Option<(&str, &str)> {
     let (local, domain) = text.rsplit_once('@')?;
-    (is_local(local) && is_domain(domain)).then_some((local, domain))
-}
-
-fn is_local(text: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "._+-=~".contains(c);
-    !text.is_empty() && text.chars().all(fits)
+    let is_local = !local.is_empty() && local.chars().all(fits);
+    (is_local && is_domain(domain)).then_some((local, domain))
 }
 
 fn is_domain(text: &str) -> bool {

@@ -66,7 +66,6 @@ impl Plan {
     pub(super) fn of(provider: &Provider, user: Option<&str>) -> Self {
         let server = |url: Option<&str>| Server::parse(url?).ok();
         let scopes = || provider.scopes.iter().map(|(scope, _)| (*scope).to_owned());
-        let uses_mail = provider.imap.is_some();
         Plan {
             account: provider.name.into(),
             title: provider.title.into(),
@@ -81,10 +80,9 @@ impl Plan {
             imap: server(provider.imap),
             pop3: server(provider.pop3),
             smtp: server(provider.smtp),
-            mechanisms: uses_mail.then_some(if provider.oauthbearer {
-                "XOAUTH2 and OAUTHBEARER"
-            } else {
-                "XOAUTH2"
+            mechanisms: provider.imap.map(|_| match provider.oauthbearer {
+                true => "XOAUTH2 and OAUTHBEARER",
+                false => "XOAUTH2",
             }),
             git: provider.git,
         }
