@@ -196,7 +196,7 @@ pub(super) fn listens() -> bool {
 
 /// Waits for the end of the sign-in, and shows that it does.
 fn wait(account: &str, listens: bool) -> Result<(), Failure> {
-    let mut pasted = listens.then(Vec::new);
+    let mut pasted = listens.then(SecretBytes::default);
     // In the background, reading a terminal fails then, and stops nothing.
     let _ = SigSet::from(Signal::SIGTTIN).thread_block();
     let since = Instant::now();
@@ -234,7 +234,7 @@ fn wait(account: &str, listens: bool) -> Result<(), Failure> {
 }
 
 /// Waits for an answer for a second, and hands on what is pasted meanwhile.
-fn is_readable(server: &UnixStream, pasted: &mut Option<Vec<u8>>, account: &str) -> bool {
+fn is_readable(server: &UnixStream, pasted: &mut Option<SecretBytes>, account: &str) -> bool {
     let stdin = io::stdin();
     let mut fds = vec![PollFd::new(server.as_fd(), PollFlags::POLLIN)];
     if pasted.is_some() {
@@ -254,11 +254,11 @@ fn is_readable(server: &UnixStream, pasted: &mut Option<Vec<u8>>, account: &str)
 
 /// Reads what stdin has, and completes the sign-in with the lines that are whole. `None` when there
 /// is no more.
-fn take_pasted(pasted: &mut Option<Vec<u8>>, account: &str) {
+fn take_pasted(pasted: &mut Option<SecretBytes>, account: &str) {
     let mut input = pasted.take().unwrap_or_default();
-    let mut piece = vec![0; 4096];
+    let mut piece = SecretBytes::new(vec![0; 4096]);
     let count = nix::unistd::read(io::stdin(), &mut piece).unwrap_or(0);
-    input.extend(piece.iter().take(count));
+    input.extend_from_slice(piece.get(..count).unwrap_or_default());
     let end = match count {
         0 => input.len(),
         _ => input
@@ -266,7 +266,7 @@ fn take_pasted(pasted: &mut Option<Vec<u8>>, account: &str) {
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |at| at + 1),
     };
-    let rest = input.split_off(end);
+    let rest = SecretBytes::new(input.split_off(end));
     let lines = String::from_utf8_lossy(&input);
     for line in lines.lines().filter(|line| !line.trim().is_empty()) {
         match redirect(Some(line), Some(account.to_owned())) {
