@@ -39,7 +39,10 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     drop(helper);
     monitor.learn(capabilities);
     let listeners = listeners(&config);
+    // With 10,000 accounts, letting go of it takes as long as the event.
+    let before = holder.engine.with(|core, _| core.config().clone());
     holder.engine.with(|core, cx| core.reload(cx, config));
+    drop(before);
     holder.restricted.commit(sockets);
     holder.keeper.learn(text);
     checkpoints::guard(holder);
