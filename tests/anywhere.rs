@@ -752,6 +752,8 @@ fn auth_takes_a_pasted_address_while_it_waits() {
         waiting.stderr.wait_line("waiting for the sign-in");
         waiting.say("\nhttps://example.com/nothing");
         waiting.stderr.wait_line("no authorization response in it");
+        // It was printed first, but another thread reads it.
+        waiting.stdout.wait_line("paste the address");
         let shown = waiting.stdout.text();
         let long = shown
             .split_whitespace()
