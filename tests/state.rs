@@ -738,7 +738,7 @@ fn the_examples_keep_the_last_state_when_only_a_part_of_the_next_one_comes() {
     }
 }
 
-/// `killall -9` in the middle of a save of 2 MB: the example keeps what was saved before.
+/// `killall -9` in the middle of a save of 1.2 MB: the example keeps what was saved before.
 #[test]
 fn a_server_that_is_killed_while_it_saves_costs_nothing_that_was_saved() {
     if !has("age") {
@@ -763,7 +763,7 @@ fn a_server_that_is_killed_while_it_saves_costs_nothing_that_was_saved() {
         option("state_save_cmd", &save) + &option("state_load_cmd", &format!("{script} load"));
     daemon.write_config(&(commands + &provider.account("first") + &provider.account("second")));
     daemon.start();
-    let long = "r".repeat(1_000_000);
+    let long = "r".repeat(600_000);
     provider.set(|settings| settings.token_extras = vec![("refresh_token".into(), long.into())]);
     daemon.sign_in("first");
     let token = daemon.token("first");

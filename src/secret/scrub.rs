@@ -79,15 +79,21 @@ fn fold(text: &str) -> impl Iterator<Item = (u8, (usize, usize))> {
             return None;
         }
         let rest = text.get(at..)?;
-        let (byte, length) = percent_decoded(rest).unwrap_or((0, char.len_utf8()));
+        let (decoded, length) = match percent_decoded(rest) {
+            Some((byte, length)) => (Some(byte), length),
+            None => (None, char.len_utf8()),
+        };
         let end = at.saturating_add(length);
         done = end;
-        let bytes = match byte {
-            0 => rest.get(..length)?.bytes().collect(),
-            byte => vec![byte],
+        let plain = match decoded {
+            Some(_) => &[],
+            None => rest.as_bytes().get(..length)?,
         };
-        let counts = bytes != b"\\" && (char.is_alphanumeric() || char.is_ascii_graphic());
-        counts.then(|| bytes.into_iter().map(move |byte| (byte, (at, end))))
+        let counts = decoded != Some(b'\\')
+            && plain != b"\\"
+            && (char.is_alphanumeric() || char.is_ascii_graphic());
+        let bytes = decoded.into_iter().chain(plain.iter().copied());
+        counts.then(|| bytes.map(move |byte| (byte, (at, end))))
     });
     units.flatten().map(|(byte, span)| match byte {
         b'-' => (b'+', span),
