@@ -52,7 +52,7 @@ pub fn expand(path: &str) -> Option<PathBuf> {
 /// `$HOME`, else what the system's user database says.
 fn home() -> Option<PathBuf> {
     absolute("HOME").or_else(|| {
-        let user = User::from_uid(Uid::current()).ok().flatten()?;
+        let user = User::from_uid(Uid::effective()).ok().flatten()?;
         Some(user.dir).filter(|dir| dir.is_absolute())
     })
 }
@@ -111,8 +111,7 @@ pub fn client_address() -> Result<Address, Failure> {
 /// cron(8) started.
 pub fn usual(address: &Address) -> Option<Address> {
     let known = address.named || absolute("XDG_RUNTIME_DIR").is_some();
-    let dir = format!("/run/user/{}/pizauth", Uid::effective());
-    (!known).then(|| Address::in_dir(dir.into()))
+    (!known).then(|| Address::in_dir(format!("/run/user/{}/pizauth", Uid::effective()).into()))
 }
 
 impl Address {

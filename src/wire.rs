@@ -408,7 +408,7 @@ pub fn receive_next(
     input: &mut SecretBytes,
 ) -> Result<SecretBytes, Failure> {
     loop {
-        let missing = missing(input).map_err(|why| trouble(&why))?;
+        let (missing, end) = measure(input).map_err(|why| trouble(&why))?;
         let have = input.len();
         input.resize(have.saturating_add(missing.min(MAX_READ_BYTES)), 0);
         let room = input.get_mut(have..).unwrap_or_default();
@@ -432,9 +432,6 @@ pub fn receive_next(
         input.truncate(have.saturating_add(count));
         if count == 0 {
             // Whole, or the server has hung up: what has come by then says which.
-            let head = split_head(input).ok().flatten();
-            let beyond = head.map_or(0, |(_, length, body)| body.len().saturating_sub(length));
-            let end = input.len().saturating_sub(beyond);
             let rest = SecretBytes::new(input.split_off(end));
             let body = parse_reply(input)?;
             *input = rest;
@@ -453,11 +450,16 @@ pub fn is_silence(failure: &Failure) -> bool {
     failure.what == SILENCE
 }
 
-/// How many bytes of a reply aren't here yet; a guess as long as its head isn't.
-fn missing(input: &[u8]) -> Result<usize, String> {
+/// How many bytes of a reply aren't here yet, a guess as long as its head isn't; and where it ends in
+/// what is here.
+fn measure(input: &[u8]) -> Result<(usize, usize), String> {
     Ok(match split_head(input)? {
-        None => FIRST_READ_BYTES,
-        Some((_, length, body)) => length.saturating_sub(body.len()),
+        None => (FIRST_READ_BYTES, input.len()),
+        Some((_, length, body)) => {
+            let beyond = body.len().saturating_sub(length);
+            let missing = length.saturating_sub(body.len());
+            (missing, input.len().saturating_sub(beyond))
+        }
     })
 }
 

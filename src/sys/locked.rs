@@ -309,8 +309,9 @@ unsafe fn open(start: NonNull<u8>, len: usize) -> io::Result<()> {
 /// They are mapped.
 unsafe fn lock(start: *const libc::c_void, len: usize) -> bool {
     #[cfg(target_os = "linux")]
+    // By its number, since every function of libc that the program names costs each `show` a look-up.
     // SAFETY: it concerns only where pages are, once they are used.
-    if unsafe { libc::mlock2(start, len, libc::MLOCK_ONFAULT) } == 0 {
+    if unsafe { libc::syscall(libc::SYS_mlock2, start, len, libc::MLOCK_ONFAULT) } == 0 {
         return true;
     }
     // SAFETY: it concerns only where pages are.

@@ -61,10 +61,8 @@ extern "C" fn forward(signal: i32) {
 pub fn shrug_off_signals() -> io::Result<()> {
     // The parent's handler would write to a descriptor that is closed here.
     hear_of_children()?;
-    let signals = signals::answered();
-    set(SigHandler::Handler(do_nothing), signals.iter())?;
-    signals.thread_unblock()?;
-    Ok(())
+    set(SigHandler::Handler(do_nothing), signals::ANSWERED)?;
+    Ok(signals::answered().thread_unblock()?)
 }
 
 extern "C" fn do_nothing(_signal: i32) {}

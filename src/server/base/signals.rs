@@ -66,20 +66,21 @@ pub fn end_with_parent() {
 #[cfg(not(target_os = "linux"))]
 pub fn end_with_parent() {}
 
-/// The signals that mean something to the server, or must not end it.
+/// The signals that mean something to the server, or must not end it: SIGUSR1 and SIGUSR2 mean nothing
+/// here and must not end a process that holds every token. Nor must SIGXFSZ: a file that must not grow
+/// is an error like any other.
+pub const ANSWERED: [Signal; 6] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGXFSZ,
+];
+
+/// The same as a set.
 pub fn answered() -> SigSet {
-    // SIGUSR1 and SIGUSR2 mean nothing here and must not end a process that holds every token. Nor
-    // must SIGXFSZ: a file that must not grow is an error like any other.
-    [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGUSR1,
-        Signal::SIGUSR2,
-        Signal::SIGXFSZ,
-    ]
-    .into_iter()
-    .collect()
+    ANSWERED.into_iter().collect()
 }
 
 #[cfg(target_os = "linux")]
