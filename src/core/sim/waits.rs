@@ -207,10 +207,22 @@ impl World {
     /// The tokens of `account` are others than before: those who wait and can't be served ask anew,
     /// and what they have asked for stays wanted when they leave.
     pub fn waiting_ask(&mut self, account: usize) {
-        let waits = (self.people.waits.values()).any(|wait| wait.account == account);
+        let mut waits = self.people.waits.values();
+        let asks = waits.any(|wait| {
+            wait.account == account && !self.has_token_for(wait) && !self.is_in_vain(wait)
+        });
         let shadow = &mut self.state.shadows[account];
-        let lacks = shadow.can_renew() && shadow.valid(self.now.instant).is_none();
-        shadow.wanted |= waits && lacks && shadow.renewal == Renewal::Idle;
+        shadow.wanted |= asks && shadow.can_renew() && shadow.renewal == Renewal::Idle;
+    }
+
+    /// Whether a successor of the present token would be valid for too short a time, too.
+    fn is_in_vain(&self, wait: &Wait) -> bool {
+        let shadow = &self.state.shadows[wait.account];
+        let valid = shadow.valid(self.now.instant).is_some();
+        let obtained = shadow.held.as_ref().map(|held| held.obtained);
+        let life = self.expires(wait.account).zip(obtained);
+        let life = life.map(|(expires, obtained)| expires.since(obtained));
+        valid && life.is_some_and(|life| life < wait.min_valid + MIN_REQUEST_GAP)
     }
 
     // ---- for a sign-in ------------------------------------------------------------------------
