@@ -577,6 +577,8 @@ fn a_failed_sign_in_can_be_tried_again_in_the_browser() {
     daemon.write_config(&format!("{notify}{}", provider.account("work")));
     daemon.start();
     let first = daemon.authorization_url("work");
+    // Nobody is told of a sign-in that has ended by then.
+    record.wait_lines(1);
     provider.script(AUTHORIZE, Scripted::Error("access_denied", "no"));
     let failed = browser::visit(&first);
     assert_eq!(failed.status(), 403);
