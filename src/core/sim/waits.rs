@@ -1,5 +1,7 @@
 //! Those who wait: for a token (`show --wait`), for a sign-in's end (`auth`), for a device code.
 
+use std::time::Duration;
+
 use super::{
     people::Wait,
     promise::{Check, Invariant, fail, must},
@@ -157,11 +159,7 @@ impl World {
                 self.judge_show(account, show)
             }
             ShowAnswer::ShortLived { lifetime } => {
-                let held = self.state.shadows[account].held.as_ref();
-                let life = held.and_then(|held| {
-                    let (_, expires) = held.access?;
-                    Some(expires?.since(held.obtained))
-                });
+                let life = self.life(account);
                 let short = wait.min_valid + MIN_REQUEST_GAP > *lifetime;
                 must(life == Some(*lifetime), "another life was told")?;
                 must(short || !now, "a life was called too short that isn't")
@@ -177,6 +175,12 @@ impl World {
 
     fn expires(&self, account: usize) -> Option<Instant> {
         self.state.shadows[account].held.as_ref()?.access?.1
+    }
+
+    /// How long the provider let the present token live.
+    fn life(&self, account: usize) -> Option<Duration> {
+        let obtained = self.state.shadows[account].held.as_ref()?.obtained;
+        Some(self.expires(account)?.since(obtained))
     }
 
     fn has_token_for(&self, wait: &Wait) -> bool {
@@ -219,9 +223,7 @@ impl World {
     fn is_in_vain(&self, wait: &Wait) -> bool {
         let shadow = &self.state.shadows[wait.account];
         let valid = shadow.valid(self.now.instant).is_some();
-        let obtained = shadow.held.as_ref().map(|held| held.obtained);
-        let life = self.expires(wait.account).zip(obtained);
-        let life = life.map(|(expires, obtained)| expires.since(obtained));
+        let life = self.life(wait.account);
         valid && life.is_some_and(|life| life < wait.min_valid + MIN_REQUEST_GAP)
     }
 
