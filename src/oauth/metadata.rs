@@ -7,7 +7,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    message::{MAX_BODY_BYTES, Outcome, authority},
+    message::{Outcome, authority},
+    reply::{Members, Unreadable},
     words::foreign,
 };
 use crate::{
@@ -283,89 +284,63 @@ pub fn judge(
     }
 }
 
-/// The document, as far as it means something here. The rest is skipped, however it looks.
-#[derive(Deserialize)]
-struct Document {
-    issuer: Option<Value>,
-    authorization_endpoint: Option<Value>,
-    token_endpoint: Option<Value>,
-    device_authorization_endpoint: Option<Value>,
-    revocation_endpoint: Option<Value>,
-    registration_endpoint: Option<Value>,
-    authorization_response_iss_parameter_supported: Option<Value>,
-    token_endpoint_auth_methods_supported: Option<Value>,
-    code_challenge_methods_supported: Option<Value>,
-    grant_types_supported: Option<Value>,
-    scopes_supported: Option<Value>,
-}
-
 /// Reads the document of `issuer`.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
-    let document = read(body)?;
-    let found = text(document.issuer.as_ref()).ok_or_else(|| Fault::lacks("issuer"))?;
-    if !is_same_issuer(&found, issuer) {
-        return Err(Fault::other_issuer(&found, issuer));
+    let text = std::str::from_utf8(body).map_err(|_| unreadable(Unreadable::Foreign))?;
+    let document = Members::of(text.as_bytes()).map_err(unreadable)?;
+    let found = document.text("issuer");
+    let found = found.ok_or_else(|| Fault::lacks("issuer"))?;
+    if !is_same_issuer(found, issuer) {
+        return Err(Fault::other_issuer(found, issuer));
     }
     // A remote issuer must not make us ask what listens on this machine.
     let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
     let mut warnings = Vec::new();
-    let challenges = texts(document.code_challenge_methods_supported.as_ref());
+    // A list of strings, made safe.
+    let texts = |name| {
+        let texts = document.value(name)?.as_array()?.iter();
+        let texts = texts.filter_map(Value::as_str).take(MAX_VALUES);
+        Some(texts.map(sanitize).collect::<Vec<_>>())
+    };
+    let challenges = texts("code_challenge_methods_supported");
     if challenges.is_some_and(|methods| methods.iter().all(|method| method != "S256")) {
         let what = "doesn't list S256 among its code_challenge_methods; it is used all the same";
         warnings.push(format!("a document that {what}"));
     }
-    let methods = texts(document.token_endpoint_auth_methods_supported.as_ref());
-    let iss = document.authorization_response_iss_parameter_supported;
-    let mut usable = |name, value: Option<Value>| {
-        let usable = endpoint(&value?, local);
+    let methods = texts("token_endpoint_auth_methods_supported");
+    let iss = document.value("authorization_response_iss_parameter_supported");
+    let mut usable = |name| {
+        let usable = endpoint(document.value(name)?, local);
         usable.map_err(|why| warnings.push(whose(name) + why)).ok()
     };
     Ok(Metadata {
-        issuer: found,
-        authorization_endpoint: usable("authorization_endpoint", document.authorization_endpoint),
-        token_endpoint: usable("token_endpoint", document.token_endpoint),
-        device_authorization_endpoint: usable(
-            "device_authorization_endpoint",
-            document.device_authorization_endpoint,
-        ),
-        revocation_endpoint: usable("revocation_endpoint", document.revocation_endpoint),
-        registration_endpoint: usable("registration_endpoint", document.registration_endpoint),
-        iss_in_responses: matches!(iss, Some(Value::Bool(true))),
+        issuer: found.to_owned(),
+        authorization_endpoint: usable("authorization_endpoint"),
+        token_endpoint: usable("token_endpoint"),
+        device_authorization_endpoint: usable("device_authorization_endpoint"),
+        revocation_endpoint: usable("revocation_endpoint"),
+        registration_endpoint: usable("registration_endpoint"),
+        iss_in_responses: iss == Some(&Value::Bool(true)),
         auth_methods: methods.unwrap_or_else(|| vec![DEFAULT_AUTH_METHOD.into()]),
-        grant_types: texts(document.grant_types_supported.as_ref()),
-        scopes: texts(document.scopes_supported.as_ref()),
+        grant_types: texts("grant_types_supported"),
+        scopes: texts("scopes_supported"),
         warnings,
     })
 }
 
-fn read(body: &[u8]) -> Result<Document, Fault> {
-    if body.len() > MAX_BODY_BYTES {
-        return Err(Fault::new("a document of more than 1 MiB", CHECK_ISSUER));
-    }
-    let foreign = || Fault::new("something that is not a JSON object", CHECK_ISSUER);
-    let text = std::str::from_utf8(body).map_err(|_| foreign())?;
-    let text = text.trim_start_matches('\u{feff}').trim();
-    match text.as_bytes().first() {
-        None => Err(Fault::new("an empty document", CHECK_ISSUER)),
-        Some(b'<') => Err(Fault::new("a web page instead of JSON", WEB_PAGE)),
-        Some(b'{') => serde_json::from_str(text).map_err(|_| foreign()),
-        Some(_) => Err(foreign()),
-    }
-}
-
-/// A string that isn't empty.
-fn text(value: Option<&Value>) -> Option<String> {
-    let text = value?.as_str()?;
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// A list of strings, made safe; `None` when there is no list.
-fn texts(value: Option<&Value>) -> Option<Vec<String>> {
-    let texts = value?.as_array()?.iter().filter_map(Value::as_str);
-    Some(texts.take(MAX_VALUES).map(sanitize).collect())
+fn unreadable(why: Unreadable) -> Fault {
+    let (text, hint) = match why {
+        Unreadable::TooLong => ("a document of more than 1 MiB", CHECK_ISSUER),
+        Unreadable::Empty => ("an empty document", CHECK_ISSUER),
+        Unreadable::WebPage => ("a web page instead of JSON", WEB_PAGE),
+        Unreadable::CutShort | Unreadable::Repeated(_) | Unreadable::Foreign => {
+            ("something that is not a JSON object", CHECK_ISSUER)
+        }
+    };
+    Fault::new(text, hint)
 }
 
 /// An endpoint that may be used.

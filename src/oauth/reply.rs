@@ -17,14 +17,18 @@ use crate::secret::{Scrubber, Secret};
 /// How long a token may live at most: longer than any real one, and far from where clocks end.
 const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// The members that mean something here. All others are skipped (RFC 6749, 5.1), however they
-/// look.
+/// The members that mean something here: of a token endpoint's replies, and of an issuer's metadata
+/// (RFC 8414, 2). All others are skipped (RFC 6749, 5.1), however they look.
 const MEMBERS: &str = "\
     access_token authorization_expires_in device_code error error_description error_subtype \
     error_uri errors expires expires_at expires_in expires_in_sec expires_on ext_expires_in id_token \
     interval message refresh_expires_in refresh_token refresh_token_expires_in \
     refresh_token_timeout scope suberror token_type user_code verification_uri \
-    verification_uri_complete verification_url verification_url_complete";
+    verification_uri_complete verification_url verification_url_complete \
+    authorization_endpoint authorization_response_iss_parameter_supported \
+    code_challenge_methods_supported device_authorization_endpoint grant_types_supported issuer \
+    registration_endpoint revocation_endpoint scopes_supported token_endpoint \
+    token_endpoint_auth_methods_supported";
 
 /// Those that are secrets.
 const SECRETS: [&str; 4] = ["access_token", "device_code", "id_token", "refresh_token"];
@@ -71,16 +75,16 @@ pub(super) struct ProviderError {
 impl Members {
     /// Reads a body. No text in it repeats a secret that was sent, or another member that is one.
     pub(super) fn read(reply: &Reply) -> Result<Self, Unreadable> {
-        let body = reply.body.as_slice();
+        Self::of(&reply.body).map(|members| members.scrubbed(&reply.sent))
+    }
+
+    /// Reads a body as it is.
+    pub(super) fn of(body: &[u8]) -> Result<Self, Unreadable> {
         if body.len() > MAX_BODY_BYTES {
             return Err(Unreadable::TooLong);
         }
-        let members = match std::str::from_utf8(body) {
-            Ok(text) => Self::read_text(text),
-            // A description in another encoding must not hide the error code beside it.
-            Err(_) => Self::read_text(&String::from_utf8_lossy(body)),
-        };
-        members.map(|members| members.scrubbed(&reply.sent))
+        // A description in another encoding must not hide the error code beside it.
+        Self::read_text(&String::from_utf8_lossy(body))
     }
 
     fn scrubbed(mut self, sent: &Scrubber) -> Self {

@@ -3,8 +3,9 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::{civil::DateTime, tz::Offset};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use super::{
     client::{Credentials, Endpoint, Field},
@@ -433,17 +434,16 @@ impl Case<'_> {
             refresh_token.filter(|_| self.grant_type != GrantType::ClientCredentials);
         let no_refresh_token = (signs_in && refresh_token.is_none())
             .then(|| hints::no_refresh_token(self.endpoint, self.requested_scopes));
-        warnings.extend(lacking_scopes(
-            self.requested_scopes,
-            members.value("scope"),
-        ));
+        let scopes = members.value("scope").and_then(granted_scopes);
+        let lacking = |granted: &Vec<String>| lacking_scopes(self.requested_scopes, granted);
+        warnings.extend(scopes.as_ref().and_then(lacking));
         Verdict::Granted(Tokens {
             access_token,
             refresh_token,
             no_refresh_token,
             expires_in,
             refresh_life: refresh_life(&members),
-            scopes: members.value("scope").and_then(granted_scopes),
+            scopes,
             users: members.text("id_token").map(users).unwrap_or_default(),
             warnings,
         })
@@ -625,17 +625,8 @@ pub(super) fn is_bearer(token_type: &str) -> bool {
 }
 
 /// A warning that names the requested scopes that were not granted, if the provider says what was.
-fn lacking_scopes(requested: &[String], granted: Option<&Value>) -> Option<String> {
-    let granted = match granted? {
-        Value::String(text) => split_scopes(text),
-        Value::Array(list) => (list.iter().filter_map(Value::as_str))
-            .flat_map(split_scopes)
-            .collect(),
-        _ => return None,
-    };
-    if granted.is_empty() {
-        return None;
-    }
+fn lacking_scopes(requested: &[String], granted: &[String]) -> Option<String> {
+    let granted: HashSet<String> = granted.iter().map(|scope| canonical(scope)).collect();
     // Microsoft answers with a URL for a name, or a name for a URL.
     let names: HashSet<&str> = granted.iter().map(|scope| last_segment(scope)).collect();
     let urls_or_names = |scope: &str| {
@@ -653,44 +644,23 @@ fn lacking_scopes(requested: &[String], granted: Option<&Value>) -> Option<Strin
     })
 }
 
-/// The scopes that the reply names, in its order.
+/// The scopes that the reply names, in its order, separated by spaces (RFC 6749, 3.3) or commas.
 fn granted_scopes(value: &Value) -> Option<Vec<String>> {
-    let words = |text: &str| -> Vec<String> {
-        text.split([' ', ',', '\t', '\r', '\n'])
-            .filter(|scope| !scope.is_empty())
-            .map(crate::text::sanitize)
-            .collect()
+    let lists = match value {
+        Value::Array(lists) => lists.as_slice(),
+        one => std::slice::from_ref(one),
     };
-    let scopes = match value {
-        Value::String(text) => words(text),
-        Value::Array(list) => (list.iter().filter_map(Value::as_str))
-            .flat_map(words)
-            .collect(),
-        _ => return None,
-    };
+    let words = (lists.iter().filter_map(Value::as_str))
+        .flat_map(|list| list.split([' ', ',', '\t', '\r', '\n']))
+        .filter(|scope| !scope.is_empty());
+    let scopes: Vec<String> = words.map(sanitize).collect();
     (!scopes.is_empty()).then_some(scopes)
-}
-
-/// A set of scopes, separated by spaces (RFC 6749, 3.3) or commas.
-fn split_scopes(text: &str) -> HashSet<String> {
-    text.split([' ', ',', '\t', '\r', '\n'])
-        .filter(|scope| !scope.is_empty())
-        .map(canonical)
-        .collect()
 }
 
 /// A scope as it is compared: in lower case, without percent-encoding and final slash, and with
 /// one name for the two that Outlook has.
 fn canonical(scope: &str) -> String {
-    let decoded: String = if scope.contains('%') {
-        let pair = format!("={}", scope.replace('+', "%2B"));
-        let mut decoded = form_urlencoded::parse(pair.as_bytes());
-        decoded
-            .next()
-            .map_or_else(String::new, |(_, v)| v.into_owned())
-    } else {
-        scope.to_owned()
-    };
+    let decoded = percent_decode_str(scope).decode_utf8_lossy();
     let lower = decoded.to_ascii_lowercase();
     let lower = lower.replace("://outlook.office365.com", "://outlook.office.com");
     lower.trim_end_matches('/').to_owned()

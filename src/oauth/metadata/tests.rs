@@ -1,5 +1,5 @@
 use super::*;
-use crate::oauth::token::Reply;
+use crate::oauth::token::{MAX_BODY_BYTES, Reply};
 
 const ISSUER: &str = "https://op.example";
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
+use url::form_urlencoded;
 
 use super::*;
 use crate::{
