@@ -123,17 +123,21 @@ impl Parser {
         if message.first() == Some(&b'\n') || (blank > 0 && message.first() == Some(&b'\r')) {
             return Err(StatusLine::BAD_REQUEST);
         }
+        let line = request_line(message);
+        if line.len() > MAX_REQUEST_LINE {
+            return Err(StatusLine::URI_TOO_LONG);
+        }
         let head_end = match head_end(message, self.scanned.saturating_sub(blank)) {
             Some(end) if end <= MAX_HEAD => end,
-            Some(_) => return Err(StatusLine::HEAD_TOO_LARGE),
-            None => {
+            None if message.len() <= MAX_HEAD => {
                 // A line end that was cut in two must be seen again.
                 self.scanned = input.len().saturating_sub(3);
-                return unfinished(message).map(|()| None);
+                return Ok(None);
             }
+            Some(_) | None => return Err(StatusLine::HEAD_TOO_LARGE),
         };
         let head = message.get(..head_end).unwrap_or_default();
-        let (mut request, length) = parse_head(head)?;
+        let (mut request, length) = parse_head(line, head)?;
         let start = blank + head_end;
         let end = start + length;
         self.end = Some(end);
@@ -169,87 +173,73 @@ fn head_end(message: &[u8], from: usize) -> Option<usize> {
         })
 }
 
-/// Whether a head that hasn't ended yet may still become a good one.
-fn unfinished(message: &[u8]) -> Result<(), StatusLine> {
+/// The request line as far as it is there, without its end; a longer one than may be is cut.
+fn request_line(message: &[u8]) -> &[u8] {
     // Room for the longest line and its end; the first half of an end isn't the line's.
     let window = message.get(..MAX_REQUEST_LINE + 2).unwrap_or(message);
     let line = window.split(|byte| *byte == b'\n').next();
     let line = line.unwrap_or_default();
-    if line.strip_suffix(b"\r").unwrap_or(line).len() > MAX_REQUEST_LINE {
-        return Err(StatusLine::URI_TOO_LONG);
-    }
-    if message.len() > MAX_HEAD {
-        Err(StatusLine::HEAD_TOO_LARGE)
-    } else {
-        Ok(())
-    }
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// A whole head, and how long its body is.
-fn parse_head(head: &[u8]) -> Result<(HttpRequest<'_>, usize), StatusLine> {
-    let mut lines = head
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let line = lines.next().unwrap_or_default();
-    if line.len() > MAX_REQUEST_LINE {
-        return Err(StatusLine::URI_TOO_LONG);
+fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize), StatusLine> {
+    let lines = head.iter().filter(|byte| **byte == b'\n').count();
+    let mut fields = vec![httparse::EMPTY_HEADER; lines];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::Version) if names_version(line) => {
+            return Err(StatusLine::VERSION_NOT_SUPPORTED);
+        }
+        Ok(httparse::Status::Partial) | Err(_) => return Err(StatusLine::BAD_REQUEST),
     }
-    let (method, target) = parse_request_line(line)?;
-    let fields = Fields::parse(lines)?;
+    let fields = Fields(parsed.headers);
+    let target = parsed.path.unwrap_or_default();
+    if target.contains(is_unfit) {
+        return Err(StatusLine::BAD_REQUEST);
+    }
+    let method = match parsed.method {
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        Some("OPTIONS") => Method::Options,
+        Some("POST") => Method::Post,
+        _ => Method::Other,
+    };
     let (authority, path, query) = match method {
         // CONNECT and its like have targets of their own; they are refused for their method.
         Method::Other => (None, "", ""),
         _ => parse_target(method, target)?,
     };
     let host = authority
-        .or(fields.host)
+        .or(fields.only("host")?)
         .filter(|host| !host.is_empty())
         .ok_or(StatusLine::BAD_REQUEST)?;
-    let length = if method == Method::Post {
-        fields.form_length()?
-    } else {
-        0
+    let length = fields.only("content-length")?.map(parse_length);
+    let length = length.transpose()?;
+    let request = HttpRequest {
+        method,
+        path,
+        query,
+        host,
+        origin: fields.last("origin")?,
+        site: fields.last("sec-fetch-site")?,
+        body: "",
     };
-    Ok((
-        HttpRequest {
-            method,
-            path,
-            query,
-            host,
-            origin: fields.origin,
-            site: fields.site,
-            body: "",
-        },
-        length,
-    ))
+    match method {
+        Method::Post => Ok((request, fields.form_length(length)?)),
+        _ => Ok((request, 0)),
+    }
 }
 
-fn parse_request_line(line: &[u8]) -> Result<(Method, &str), StatusLine> {
-    let line = std::str::from_utf8(line).map_err(|_| StatusLine::BAD_REQUEST)?;
-    let mut words = line.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(StatusLine::BAD_REQUEST);
-    };
-    if !is_token(method.as_bytes()) || target.is_empty() || target.contains(is_unfit) {
-        return Err(StatusLine::BAD_REQUEST);
-    }
-    match version.strip_prefix("HTTP/").map(str::as_bytes) {
-        Some([b'1', b'.', minor]) if minor.is_ascii_digit() => {}
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
-            return Err(StatusLine::VERSION_NOT_SUPPORTED);
+/// Whether the line ends with a version of HTTP, if not with one that is read here.
+fn names_version(line: &[u8]) -> bool {
+    match line.rsplit(|byte| *byte == b' ').next() {
+        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
+            major.is_ascii_digit() && minor.is_ascii_digit()
         }
-        _ => return Err(StatusLine::BAD_REQUEST),
+        _ => false,
     }
-    let method = match method {
-        "GET" => Method::Get,
-        "HEAD" => Method::Head,
-        "OPTIONS" => Method::Options,
-        "POST" => Method::Post,
-        _ => Method::Other,
-    };
-    Ok((method, target))
 }
 
 /// What no request target holds: browsers never send a fragment, and escape the rest.
@@ -282,101 +272,51 @@ fn strip_scheme(target: &str) -> Option<&str> {
         .then_some(rest)
 }
 
-/// The header fields that matter here.
-#[derive(Default)]
-struct Fields<'a> {
-    host: Option<&'a str>,
-    origin: Option<&'a str>,
-    site: Option<&'a str>,
-    length: Option<usize>,
-    media_type: Option<&'a str>,
-    chunked: bool,
-}
+/// The header fields, as they were sent.
+struct Fields<'h, 'a>(&'h [httparse::Header<'a>]);
 
-impl<'a> Fields<'a> {
-    fn parse(lines: impl Iterator<Item = &'a [u8]>) -> Result<Self, StatusLine> {
-        let mut fields = Fields::default();
-        for line in lines.take_while(|line| !line.is_empty()) {
-            fields.add(line).ok_or(StatusLine::BAD_REQUEST)?;
-        }
-        Ok(fields)
+impl<'a> Fields<'_, 'a> {
+    fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.0.iter();
+        let named = named.filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value)
     }
 
-    /// One field line; `None` when it isn't one, or contradicts another.
-    fn add(&mut self, line: &'a [u8]) -> Option<()> {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = line.split_at_checked(colon)?;
-        let value = value.strip_prefix(b":")?;
-        if !is_token(name) || value.iter().any(|byte| matches!(byte, 0 | b'\r')) {
-            return None;
+    fn last(&self, name: &str) -> Result<Option<&'a str>, StatusLine> {
+        let last = self.all(name).last().map(std::str::from_utf8);
+        last.transpose().map_err(|_| StatusLine::BAD_REQUEST)
+    }
+
+    /// The value of a field that is there once at most.
+    fn only(&self, name: &str) -> Result<Option<&'a str>, StatusLine> {
+        match self.all(name).nth(1) {
+            Some(_) => Err(StatusLine::BAD_REQUEST),
+            None => self.last(name),
         }
-        let value = value.trim_ascii();
-        if name.eq_ignore_ascii_case(b"host") {
-            let host = std::str::from_utf8(value).ok()?;
-            return self.host.replace(host).is_none().then_some(());
-        }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            return self
-                .length
-                .replace(parse_length(value)?)
-                .is_none()
-                .then_some(());
-        }
-        for (known, field) in [
-            ("content-type", &mut self.media_type),
-            ("origin", &mut self.origin),
-            ("sec-fetch-site", &mut self.site),
-        ] {
-            if name.eq_ignore_ascii_case(known.as_bytes()) {
-                *field = Some(std::str::from_utf8(value).ok()?);
-            }
-        }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.chunked = true;
-        }
-        Some(())
     }
 
     /// How long a POST's form is; only what says that it is a form, and how long, is read.
-    fn form_length(&self) -> Result<usize, StatusLine> {
-        if self.chunked {
-            return Err(StatusLine::LENGTH_REQUIRED);
-        }
-        let length = self.length.ok_or(StatusLine::LENGTH_REQUIRED)?;
-        let media_type = self
-            .media_type
-            .unwrap_or_default()
-            .split(';')
-            .next()
-            .unwrap_or_default();
-        if !media_type
-            .trim()
-            .eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        {
-            return Err(StatusLine::UNSUPPORTED_MEDIA_TYPE);
-        }
-        if length > MAX_BODY {
-            Err(StatusLine::CONTENT_TOO_LARGE)
-        } else {
-            Ok(length)
+    fn form_length(&self, length: Option<usize>) -> Result<usize, StatusLine> {
+        let chunked = self.all("transfer-encoding").next().is_some();
+        let length = length.filter(|_| !chunked);
+        let length = length.ok_or(StatusLine::LENGTH_REQUIRED)?;
+        let media_type = self.last("content-type")?.unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default();
+        match media_type.trim().to_ascii_lowercase().as_str() {
+            "application/x-www-form-urlencoded" if length <= MAX_BODY => Ok(length),
+            "application/x-www-form-urlencoded" => Err(StatusLine::CONTENT_TOO_LARGE),
+            _ => Err(StatusLine::UNSUPPORTED_MEDIA_TYPE),
         }
     }
 }
 
 /// Digits only: `+5`, `5, 5` and the like are how requests are smuggled. A number too great for
 /// the type is as good as the greatest.
-fn parse_length(value: &[u8]) -> Option<usize> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
+fn parse_length(value: &str) -> Result<usize, StatusLine> {
+    match !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Ok(value.parse().unwrap_or(usize::MAX)),
+        false => Err(StatusLine::BAD_REQUEST),
     }
-    let digits = std::str::from_utf8(value).ok()?;
-    Some(digits.parse().unwrap_or(usize::MAX))
-}
-
-/// A token of RFC 9110 5.6.2.
-fn is_token(bytes: &[u8]) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    !bytes.is_empty() && bytes.iter().all(fits)
 }
 
 /// The name and the port in an authority; `None` when it isn't one. The name keeps the brackets
