@@ -7,7 +7,8 @@
 //! again when it has changed.
 
 use std::io::{self, Seek};
-use std::os::{fd::AsFd, unix::net::UnixListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs::File, sync::Arc, thread, time::Duration};
 
@@ -170,6 +171,12 @@ pub fn guard(holder: &Holder) {
     }
 }
 
+/// What goes to a successor: the state, its checkpoints and what it counts.
+pub fn kept<'a>(memory: &'a File, files: &'a [File], fds: &'a SlotWriter) -> Vec<BorrowedFd<'a>> {
+    let files = std::iter::once(memory).chain(files);
+    files.map(AsFd::as_fd).chain(fds.fds()).collect()
+}
+
 fn try_guard(holder: &Holder) -> io::Result<()> {
     let files = holder.keeper.files();
     let text = holder.keeper.config.with(|config| {
@@ -183,10 +190,7 @@ fn try_guard(holder: &Holder) -> io::Result<()> {
     };
     let mut fds = SlotWriter::default();
     let memory = trial::describe_sockets(holder, &config, &mut fds)?.memory()?;
-    let mut kept = vec![memory.as_fd()];
-    kept.extend(files.iter().map(AsFd::as_fd));
-    kept.extend(fds.fds());
-    holder.monitor.guard(&kept)
+    holder.monitor.guard(&kept(&memory, &files, &fds))
 }
 
 /// Gives the service manager the checkpoints and the sockets, if it keeps anything, in the place of

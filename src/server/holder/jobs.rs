@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::life::{AskedBy, Begun, LifeRequest, Verdict};
+use super::life::{AskedBy, LifeRequest, Verdict};
 use super::{fdstore, reload, state::Holder, trial};
 use crate::{
     error::{Exit, Failure},
@@ -19,13 +19,7 @@ pub fn request(holder: &Arc<Holder>, request: LifeRequest, by: AskedBy) -> Optio
             if request == LifeRequest::Restart {
                 holder.restart.with(|restart| restart.failure = None);
             }
-            start(
-                holder,
-                Begun {
-                    request,
-                    by: vec![by],
-                },
-            );
+            start(holder, request, vec![by]);
             None
         }
         Verdict::Follow => None,
@@ -45,13 +39,12 @@ pub fn stop_by_signal(holder: &Arc<Holder>) {
 
 /// What was under way has ended (the start, if nothing else): what has waited for that begins.
 pub fn proceed(holder: &Arc<Holder>, ended: Option<LifeRequest>) {
-    if let Some(begun) = holder.life.with(|life| life.proceed(ended)) {
-        start(holder, begun);
+    if let Some((request, by)) = holder.life.with(|life| life.proceed(ended)) {
+        start(holder, request, by);
     }
 }
 
-fn start(holder: &Arc<Holder>, begun: Begun) {
-    let Begun { request, by } = begun;
+fn start(holder: &Arc<Holder>, request: LifeRequest, by: Vec<AskedBy>) {
     let (name, waiting) = (name_of(request), by.clone());
     let started = holder.spawn(name, move |holder| {
         if guard::job(name, || perform(holder, request, &by)).is_none() {

@@ -77,15 +77,6 @@ pub fn verdict(phase: Phase, request: LifeRequest) -> Verdict {
 /// Who has asked: a client, or a signal.
 pub type AskedBy = Option<ConnId>;
 
-/// What begins now, for all who have asked for it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Begun {
-    /// What it is.
-    pub request: LifeRequest,
-    /// Who hears of its end.
-    pub by: Vec<AskedBy>,
-}
-
 /// A server's life.
 pub struct Life {
     phase: Phase,
@@ -131,8 +122,9 @@ impl Life {
         };
     }
 
-    /// The start has ended, or a reload or a restart. Returns what begins now, if anything does.
-    pub fn proceed(&mut self, ended: Option<LifeRequest>) -> Option<Begun> {
+    /// The start has ended, or a reload or a restart. Returns what begins now, if anything does, and
+    /// all who have asked for it.
+    pub fn proceed(&mut self, ended: Option<LifeRequest>) -> Option<(LifeRequest, Vec<AskedBy>)> {
         self.phase = match (self.phase, ended) {
             (Phase::Stopping, _) => return None,
             (Phase::ReloadingMeanwhile, Some(LifeRequest::Restart)) => {
@@ -159,7 +151,7 @@ impl Life {
             !same
         });
         self.begin(request);
-        Some(Begun { request, by })
+        Some((request, by))
     }
 
     /// The successor's state is about to be written; false while a reload is under way.
@@ -241,18 +233,17 @@ mod tests {
             assert_eq!(life.ask(LifeRequest::Reload, by(number)), Verdict::Follow);
         }
         assert_eq!(life.ask(LifeRequest::Restart, by(100)), Verdict::Follow);
-        let begun = life.proceed(Some(LifeRequest::Reload)).unwrap();
-        assert_eq!(begun.request, LifeRequest::Reload);
-        assert_eq!(begun.by, (1..100).map(by).collect::<Vec<_>>());
-        assert_eq!(
-            life.proceed(Some(LifeRequest::Reload)).unwrap().by,
-            [by(100)]
-        );
+        let begun = life.proceed(Some(LifeRequest::Reload));
+        let waiting = (1..100).map(by).collect();
+        assert_eq!(begun, Some((LifeRequest::Reload, waiting)));
+        let begun = life.proceed(Some(LifeRequest::Reload));
+        assert_eq!(begun, Some((LifeRequest::Restart, vec![by(100)])));
         assert_eq!(life.phase, Phase::Restarting);
         assert_eq!(life.ask(LifeRequest::Reload, by(101)), Verdict::Begin);
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
         assert!(!life.hand_over());
-        assert_eq!(life.proceed(Some(LifeRequest::Reload)).unwrap().by, [None]);
+        let begun = life.proceed(Some(LifeRequest::Reload));
+        assert_eq!(begun, Some((LifeRequest::Reload, vec![None])));
         assert_eq!(life.proceed(Some(LifeRequest::Reload)), None);
         assert!(life.hand_over());
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
@@ -274,7 +265,7 @@ mod tests {
         assert_eq!(life.proceed(Some(LifeRequest::Restart)), None);
         assert_eq!(life.phase, Phase::Reloading);
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
-        let begun = life.proceed(Some(LifeRequest::Reload)).unwrap();
-        assert_eq!(begun.by, [None, None]);
+        let begun = life.proceed(Some(LifeRequest::Reload));
+        assert_eq!(begun, Some((LifeRequest::Reload, vec![None, None])));
     }
 }

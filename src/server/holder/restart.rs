@@ -2,8 +2,9 @@
 //! state goes to a successor, and if there is none after all, everything goes on as it was.
 
 use std::time::{Duration, Instant};
-use std::{cell::Cell, io, os::fd::AsFd, sync::mpsc::sync_channel};
+use std::{cell::Cell, io, sync::mpsc::sync_channel};
 
+use super::checkpoints::kept;
 use super::main_thread::MainThread;
 use super::trial::{describe, try_program};
 use super::{handover::NewConfig, jobs, life::LifeRequest, state::Holder};
@@ -182,9 +183,7 @@ fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
     match memory {
         Ok(memory) => {
             let files = holder.keeper.files();
-            let mut kept = vec![memory.as_fd()];
-            kept.extend(files.iter().map(AsFd::as_fd));
-            kept.extend(fds.fds());
+            let kept = kept(&memory, &files, &fds);
             let error = holder.monitor.become_successor(&kept, reload);
             memfd::discard(&memory);
             (error, reload && !waiting)
