@@ -3,7 +3,9 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{
     env, fs,
     io::{self, ErrorKind},
@@ -184,6 +186,31 @@ impl Address {
         );
         Failure::new(Exit::Other, what).hint("PIZAUTH_SOCK names a socket in it")
     }
+}
+
+/// Connects, for so long at most: so many may have come to a server that was stopped that there is no
+/// room for more. What is written to it later has the same limit.
+#[cfg(not(target_vendor = "apple"))]
+pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+    };
+    use nix::sys::time::{TimeVal, TimeValLike};
+    use std::os::fd::AsRawFd;
+    let family = AddressFamily::Unix;
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(limit))?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
+}
+
+/// The same: there a full socket refuses at once.
+#[cfg(target_vendor = "apple")]
+pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_write_timeout(Some(limit))?;
+    Ok(stream)
 }
 
 /// Opens a file that must be a regular one; anything else is refused at once.

@@ -301,7 +301,7 @@ fn a_runner_that_is_stopped_holds_up_nobody() {
 /// however many have come already, a client gives up.
 #[test]
 fn a_server_that_was_stopped_is_given_up_by_every_command() {
-    let (_provider, daemon) = world("");
+    let (_provider, mut daemon) = world("");
     let dump = daemon.dump();
     let holder = daemon.holder();
     let waiting = daemon.spawn(&["show", "-w", "1h", "play"]);
@@ -349,5 +349,10 @@ fn a_server_that_was_stopped_is_given_up_by_every_command() {
         let took = began.elapsed();
         assert!(took.as_secs() < GIVE_UP_SECS, "{words} took {took:?}");
     }
+    let log = daemon.log();
+    log.wait_line("the token holder doesn't answer");
     kill(holder, Signal::SIGCONT).unwrap();
+    log.wait_line("the token holder answers again");
+    let log = daemon.shutdown();
+    assert_eq!(log.matches("the token holder doesn't").count(), 1, "{log}");
 }

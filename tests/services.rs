@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
@@ -12,6 +13,7 @@ use crate::support::command::Running;
 use crate::support::daemon::Daemon;
 use crate::support::hooks::UNSET;
 use crate::support::provider::Provider;
+use crate::support::wait;
 
 /// Listens at the path in its first argument, and becomes the rest with that as descriptor 3.
 const ACTIVATE: &str = r#"
@@ -137,6 +139,50 @@ fn the_manager_hears_of_readiness_reloads_and_the_end() {
     }
     daemon.shutdown();
     assert_eq!(heard(), "STOPPING=1\n");
+}
+
+/// A watchdog hears of the server as long as the process with the tokens answers, and not beside
+/// another process's watchdog.
+#[test]
+fn the_watchdog_hears_of_a_server_that_answers() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let path = daemon.path("notify").display().to_string();
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let hear = |patience| {
+        manager.set_read_timeout(Some(patience)).unwrap();
+        let mut buffer = [0; 512];
+        let count = manager.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..count].to_vec()).unwrap())
+    };
+    daemon.env("NOTIFY_SOCKET", &path);
+    daemon.env("WATCHDOG_USEC", "200000");
+    daemon.start();
+    // It may answer before it says that it does.
+    wait::until("the start", || {
+        hear(PATIENCE).filter(|it| it == "READY=1\n")
+    });
+    for _ in 0..3 {
+        assert_eq!(hear(PATIENCE).as_deref(), Some("WATCHDOG=1"));
+    }
+    let holder = daemon.holder();
+    kill(holder, Signal::SIGSTOP).unwrap();
+    let silence = Duration::from_secs(2);
+    wait::until("silence", || hear(silence).is_none().then_some(()));
+    kill(holder, Signal::SIGCONT).unwrap();
+    for _ in 0..2 {
+        assert_eq!(hear(PATIENCE).as_deref(), Some("WATCHDOG=1"));
+    }
+    daemon.shutdown();
+    wait::until("the end", || {
+        hear(PATIENCE).filter(|it| it.contains("STOPPING"))
+    });
+    wait::until("silence", || hear(silence).is_none().then_some(()));
+    daemon.env("WATCHDOG_PID", "1");
+    daemon.start();
+    assert_eq!(hear(PATIENCE).as_deref(), Some("READY=1\n"));
+    assert_eq!(hear(silence), None);
+    daemon.shutdown();
 }
 
 /// The state is kept by a manager whose place nobody else could take, and by no other.

@@ -268,7 +268,7 @@ fn input(limit: usize, what: &str) -> Result<SecretBytes, Failure> {
 /// A connection to this user's server.
 fn connect() -> Result<UnixStream, Failure> {
     let address = paths::client_address()?;
-    match patience::connect(&address.socket, ANSWER_TIMEOUT) {
+    match paths::connect(&address.socket, ANSWER_TIMEOUT) {
         Ok(stream) => {
             let user = Uid::effective();
             address.check(user)?;

@@ -1,9 +1,8 @@
 //! How long a client waits for a server, and how it finds out that there is nothing to wait for.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{iter, thread};
 
@@ -96,35 +95,10 @@ fn is_alive() -> bool {
     let Ok(address) = paths::client_address() else {
         return true;
     };
-    let heard = connect(&address.socket, LOOK_TIMEOUT).and_then(|mut server| {
+    let heard = paths::connect(&address.socket, LOOK_TIMEOUT).and_then(|mut server| {
         server.set_read_timeout(Some(LOOK_TIMEOUT))?;
         server.shutdown(Shutdown::Write)?;
         server.read(&mut [0])
     });
     !heard.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-}
-
-/// Connects, for so long at most: so many may have come to a server that was stopped that there is no
-/// room for more. What is written to it later has the same limit.
-#[cfg(not(target_vendor = "apple"))]
-pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
-    };
-    use nix::sys::time::{TimeVal, TimeValLike};
-    use std::os::fd::AsRawFd;
-    let family = AddressFamily::Unix;
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(limit))?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(socket))
-}
-
-/// The same: there a full socket refuses at once.
-#[cfg(target_vendor = "apple")]
-pub(super) fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_write_timeout(Some(limit))?;
-    Ok(stream)
 }

@@ -69,16 +69,21 @@ pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
 /// Whether a server is at work there. To listen isn't enough: one that was killed does that for as
 /// long as the kernel takes to close its files.
 pub fn answers(socket: &Path) -> bool {
-    let Ok(mut stream) = UnixStream::connect(socket) else {
+    let Ok(mut stream) = ask(socket) else {
         return false;
     };
-    let asked = stream
-        .set_read_timeout(Some(ANSWER_TIMEOUT))
-        .and_then(|()| stream.write_all(&wire::encode_request(&Request::Info)));
-    match asked.and_then(|()| stream.read(&mut [0])) {
+    let limited = stream.set_read_timeout(Some(ANSWER_TIMEOUT));
+    match limited.and_then(|()| stream.read(&mut [0])) {
         Ok(count) => count > 0,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
+}
+
+/// Asks the server that listens there who it is.
+pub fn ask(socket: &Path) -> io::Result<UnixStream> {
+    let mut stream = paths::connect(socket, ANSWER_TIMEOUT)?;
+    stream.write_all(&wire::encode_request(&Request::Info))?;
+    Ok(stream)
 }
 
 /// Opens the lock's file, or makes it.

@@ -72,7 +72,10 @@ use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{guard, limits, runtime_files};
 use crate::server::ipc::{
-    capability::Capabilities, memfd, monitor_messages::HolderLines, slots::SlotReader,
+    capability::Capabilities,
+    memfd,
+    monitor_messages::{CHECKPOINTS, HolderLines},
+    slots::SlotReader,
 };
 use crate::{error::Failure, paths, redirect, sys};
 
@@ -174,9 +177,7 @@ pub fn try_state(config_file: &Path) -> Result<String, Failure> {
 pub fn succeed(
     config_file: PathBuf,
     lines: HolderLines,
-    state: OwnedFd,
-    checkpoints: Vec<OwnedFd>,
-    fds: Vec<OwnedFd>,
+    mut left: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
     let mut sandbox = sandbox::harden();
     let address = paths::address()?;
@@ -185,11 +186,14 @@ pub fn succeed(
     // What comes from a holder may be an intruder's.
     sandbox.confine(&address.socket);
     sandbox.deny_calls();
-    let state = File::from(state);
-    let checkpoints: Vec<_> = checkpoints.into_iter().map(File::from).collect();
-    let Succession { handover, config } = handover::take(&config_file, &state)?;
+    let fds = left.split_off(left.len().min(1 + CHECKPOINTS));
+    let memory: Vec<File> = left.into_iter().map(File::from).collect();
+    let (state, checkpoints) = memory
+        .split_first()
+        .ok_or_else(|| other("it is given nothing"))?;
+    let Succession { handover, config } = handover::take(&config_file, state)?;
     let killed = handover.core.is_none();
-    let core = handover.core.map_or_else(|| core_of(&checkpoints), Ok)?;
+    let core = handover.core.map_or_else(|| core_of(checkpoints), Ok)?;
     let mut fds = SlotReader::new(fds);
     let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
     let lock = lock.map_err(cant)?;
@@ -222,7 +226,7 @@ pub fn succeed(
     serve(main, servers, control, |holder| {
         checkpoints::store(holder);
         // Only now is it of no more use.
-        checkpoints.iter().chain([&state]).for_each(memfd::discard);
+        memory.iter().for_each(memfd::discard);
         Ok(())
     })
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{helper_messages::HelperKind, line::Line};
 
+/// How many of the descriptors for a successor are checkpoints, behind the state.
+pub const CHECKPOINTS: usize = 2;
+
 /// What the holder asks of the monitor. The first of the descriptors that come along is where the
 /// reply goes ([`MonitorReply`]), or silence.
 #[derive(Debug, Serialize, Deserialize)]

@@ -40,12 +40,13 @@ pub struct Programs {
     pub runner: fn(Key, UnixStream) -> io::Result<()>,
 }
 
-/// What a monitor has left to the program that it became.
+/// What a monitor has left to the program that it became; of a first one, nothing.
+#[derive(Default)]
 pub struct Predecessor {
     /// Hook runners, which end when their last hook has.
     pub runners: Vec<Pid>,
     /// The key of the capabilities.
-    pub key: PipeReader,
+    pub key: Option<PipeReader>,
     /// What it has guarded.
     pub guarded: Vec<OwnedFd>,
     /// When holders were killed lately, in milliseconds of the machine's clock.

@@ -4,13 +4,15 @@
 //! forks the token holder, which has them all and gives its rights up, before either has read
 //! anything. On request of the holder it forks helpers, tells the service manager something (which
 //! listens to this process only), holds back signals, and becomes the program that a `restart` is to
-//! run. It starts the hook runner, and another one when that has ended. It sends no requests, and
-//! does nothing that could make it wait. When it is killed, the holder saves and ends. When the
-//! holder is killed, the monitor starts another one, with the state that it has guarded for that and
-//! never reads; when the holder ends by itself, the monitor ends with the same status, after all
+//! run. It starts the hook runner, and another one when that has ended. It sends no requests to
+//! providers, and does nothing that could make it wait. While a client waits, and for a watchdog, it
+//! asks whether the holder answers ([`heartbeat`]). When it is killed, the holder saves and ends. When
+//! the holder is killed, the monitor starts another one, with the state that it has guarded for that
+//! and never reads; when the holder ends by itself, the monitor ends with the same status, after all
 //! others.
 
 mod children;
+mod heartbeat;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::{ffi::OsStrExt, net::UnixDatagram};
@@ -26,17 +28,18 @@ use nix::{errno::Errno, unistd::Pid};
 
 use self::children::Children;
 pub use self::children::{Predecessor, Programs};
+use self::heartbeat::Heartbeat;
 use crate::server::base::{clock, handlers, signals};
 use crate::server::ipc::line::{Line, Message, Next, send_some};
 use crate::server::ipc::monitor_messages::{
-    MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
+    CHECKPOINTS, MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
 };
 use crate::server::ipc::{capability::Key, helper_messages::HelperContext};
 use crate::{cli::TAKE_OVER, error::Exit, paths};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "FDNAME=pizauth-",
     "FDPOLL=0",
     "FDSTORE=1",
@@ -45,7 +48,11 @@ const KNOWN: [&str; 8] = [
     "READY=1",
     "RELOADING=1",
     "STOPPING=1",
+    WATCHDOG,
 ];
+
+/// What a watchdog hears.
+const WATCHDOG: &str = "WATCHDOG=1";
 
 /// How long a service manager may take to take a word: it takes microseconds, and one that hangs
 /// must not hang the monitor.
@@ -57,9 +64,6 @@ const MAX_DEATHS: usize = 3;
 
 /// See [`MAX_DEATHS`], in milliseconds.
 const DEATHS_WITHIN: u64 = 60_000;
-
-/// How many of the descriptors for a successor are checkpoints.
-const CHECKPOINTS: usize = 2;
 
 /// What a shell adds to the number of the signal that has ended a program.
 const SIGNALLED: i32 = 128;
@@ -75,7 +79,7 @@ pub struct Options {
     /// What its children do.
     pub programs: Programs,
     /// The monitor that this process was before it became this program.
-    pub predecessor: Option<Predecessor>,
+    pub predecessor: Predecessor,
 }
 
 /// Serves the holder until it has ended; the exit status of both.
@@ -113,6 +117,7 @@ struct Monitor {
     context: HelperContext,
     start: StartOptions,
     children: Children,
+    heartbeat: Heartbeat,
     /// Descriptors for a successor.
     kept: Vec<OwnedFd>,
     /// What another holder is to go on from: the state, its checkpoints, and what it counts.
@@ -123,27 +128,21 @@ struct Monitor {
 
 impl Monitor {
     fn new(lines: MonitorLines, holder: Pid, options: Options) -> io::Result<Self> {
-        let (retiring, key, guarded, deaths) = match options.predecessor {
-            Some(Predecessor {
-                runners,
-                key,
-                guarded,
-                deaths,
-            }) => (runners, Key::from_pipe(key)?, guarded, deaths),
-            None => (Vec::new(), Key::of(clock::random()), Vec::new(), Vec::new()),
-        };
+        let before = options.predecessor;
+        let key = before.key.map(Key::from_pipe).transpose()?;
         Ok(Monitor {
             lines,
             context: HelperContext {
                 program: options.program,
                 config_file: options.config_file,
-                key,
+                key: key.unwrap_or_else(|| Key::of(clock::random())),
             },
             start: options.start,
-            children: Children::new(holder, options.programs, options.start, retiring)?,
+            children: Children::new(holder, options.programs, options.start, before.runners)?,
+            heartbeat: Heartbeat::new(Instant::now()),
             kept: Vec::new(),
-            guarded,
-            deaths,
+            guarded: before.guarded,
+            deaths: before.deaths,
         })
     }
 
@@ -155,6 +154,10 @@ impl Monitor {
                 .start_runner(now, &self.context.key, &self.lines.events);
             self.children.end_overdue(now);
             self.wait(now)?;
+            if self.heartbeat.turn(Instant::now()) {
+                // It notices by itself what it isn't told.
+                let _ = tell_manager(WATCHDOG, &[]);
+            }
             let serves = self.obey();
             if let Some(end) = self.children.reap() {
                 return Ok(Some(end));
@@ -167,14 +170,17 @@ impl Monitor {
 
     /// Sleeps until there is something to do.
     fn wait(&self, now: Instant) -> io::Result<()> {
-        let pause = match self.children.next_deadline() {
+        let deadlines = [
+            self.children.next_deadline(),
+            self.heartbeat.next_deadline(),
+        ];
+        let pause = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,
             Some(at) => clock::poll_timeout(at.saturating_duration_since(now)),
         };
-        let mut fds = [
-            PollFd::new(self.lines.requests.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.children.fd(), PollFlags::POLLIN),
-        ];
+        let fds = [self.lines.requests.as_fd(), self.children.fd()].into_iter();
+        let fds = fds.chain(self.heartbeat.fd());
+        let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, pause) {
             // Without memory it is as if something had happened: there may be some the next time.
             Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => Ok(()),
@@ -223,7 +229,10 @@ impl Monitor {
             MonitorRequest::Notify(text) => tell_manager(&text, &as_fds(&fds)),
             MonitorRequest::HoldSignals(true) => signals::block(),
             MonitorRequest::HoldSignals(false) => signals::unblock_server_signals(),
-            MonitorRequest::Guard(count) => last(count).map(|fds| self.guarded = fds),
+            MonitorRequest::Guard(count) => last(count).map(|fds| {
+                self.heartbeat.watch(&fds);
+                self.guarded = fds;
+            }),
             MonitorRequest::Become {
                 kept: count,
                 reload,

@@ -19,7 +19,7 @@ use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{self, fork::close_stdio, handlers, limits, log, program};
 use crate::server::holder::{self, Beginning};
-use crate::server::ipc::monitor_messages::StartOptions;
+use crate::server::{ipc::monitor_messages::StartOptions, monitor::Predecessor};
 use crate::{cli::ServerOptions, error::Failure, paths, sys};
 
 /// `pizauth server`; an heir takes the place of an older server, whose tokens are on standard input.
@@ -75,7 +75,8 @@ fn run(
     };
     sys::tune_heap();
     log::start(options.verbose, options.detached);
-    let options = processes::monitor_options(program::program(), &config_file, options, None);
+    let none = Predecessor::default();
+    let options = processes::monitor_options(program::program(), &config_file, options, none);
     let (detached, start) = (options.start.detached, launcher.clone());
     let forked = processes::fork_holder(start, options, (inherited, launcher));
     let (lines, (inherited, launcher)) = forked.map_err(cant)?;

@@ -22,7 +22,7 @@ pub fn monitor_options(
     program: PathBuf,
     config_file: &Path,
     start: StartOptions,
-    predecessor: Option<Predecessor>,
+    predecessor: Predecessor,
 ) -> Options {
     Options {
         program,
@@ -63,10 +63,8 @@ pub fn fork_holder<T>(
         return Ok((lines, not_for_it));
     };
     let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
-    if let Some(predecessor) = &options.predecessor {
-        kept.push(predecessor.key.as_raw_fd());
-        kept.extend(predecessor.guarded.iter().map(AsRawFd::as_raw_fd));
-    }
+    kept.extend(options.predecessor.key.iter().map(AsRawFd::as_raw_fd));
+    kept.extend(options.predecessor.guarded.iter().map(AsRawFd::as_raw_fd));
     // The command that started a detached server waits for the end of its line and of its output.
     if launcher.waits() && close_stdio().is_err() {
         std::process::exit(Exit::Other.code().into());

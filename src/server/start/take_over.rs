@@ -1,7 +1,7 @@
 //! The program that a `restart` becomes: its beginning, and its trial before.
 
 use std::io::{self, Write};
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{iter, os::fd::OwnedFd, path::PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -37,33 +37,25 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
 
 fn succeed(config_file: PathBuf, args: SuccessorArgs) -> Result<(), Failure> {
     end_holder(Pid::from_raw(args.holder));
-    let all_own = |fds: Vec<i32>| fds.into_iter().map(own).collect::<Vec<_>>();
-    let state = own(args.state);
-    let checkpoints = all_own(args.checkpoints);
-    let fds = all_own(args.fds);
+    let numbers = iter::once(args.state).chain(args.checkpoints);
+    let left: Vec<OwnedFd> = numbers.chain(args.fds).map(own).collect();
+    // The same once more, for the case that this program's first holder is killed before it has left
+    // something itself.
+    let guarded = left.iter().map(OwnedFd::try_clone);
     let predecessor = Predecessor {
         runners: args.runners.into_iter().map(Pid::from_raw).collect(),
-        key: own(args.key).into(),
-        guarded: guarded(&state, &checkpoints, &fds).map_err(cant)?,
+        key: Some(own(args.key).into()),
+        guarded: guarded.collect::<io::Result<_>>().map_err(cant)?,
         deaths: args.deaths,
     };
     let start = args.start;
-    let options =
-        processes::monitor_options(program::program(), &config_file, start, Some(predecessor));
-    let left = (state, checkpoints, fds);
+    let options = processes::monitor_options(program::program(), &config_file, start, predecessor);
     let forked = processes::fork_holder(Launcher::none(), options, left);
-    let (lines, (state, checkpoints, fds)) = forked.map_err(cant)?;
+    let (lines, left) = forked.map_err(cant)?;
     if start.detached {
         std::env::set_current_dir("/").map_err(cant)?;
     }
-    holder::succeed(config_file, lines, state, checkpoints, fds)
-}
-
-/// The same once more, for the case that this program's first holder is killed before it has left
-/// something itself.
-fn guarded(state: &OwnedFd, checkpoints: &[OwnedFd], fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
-    let all = std::iter::once(state).chain(checkpoints).chain(fds);
-    all.map(OwnedFd::try_clone).collect()
+    holder::succeed(config_file, lines, left)
 }
 
 /// Makes sure that the holder ends, which ends by itself unless an intruder has taken it over.
