@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::support::command::{Output, Running};
@@ -360,6 +362,43 @@ fn a_half_that_is_closed_leaves_the_other_open() {
     let echo = came.strip_prefix(greeting.as_slice()).unwrap();
     assert!(echo == sent, "{} bytes came back", echo.len());
     assert!(tunnel.wait().unwrap().success());
+}
+
+#[test]
+fn the_last_words_of_a_server_that_hangs_up_reach_a_program_that_talks_on() {
+    /// More than the pipe to the program and the tunnel take, so that some wait in the socket; and
+    /// not more than it takes, since what the server's system still has goes with the reset.
+    const WORDS: usize = 110_000;
+    let world = World::new();
+    let (hung_up, has_hung_up) = std::sync::mpsc::channel();
+    let port = raw_server(move |mut stream| {
+        stream.write_all(&[b'x'; WORDS]).unwrap();
+        stream.write_all(b"too much\r\n").unwrap();
+        // This waits until all has come, in seconds.
+        let linger = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 20,
+        };
+        setsockopt(&stream, sockopt::Linger, &linger).unwrap();
+        drop(stream);
+        hung_up.send(()).unwrap();
+    });
+    let mut command = world
+        .daemon
+        .command(&["tunnel", "work", &url("pop3", port)]);
+    let mut tunnel = piped(command.stderr(Stdio::piped()));
+    let mut stdin = tunnel.stdin.take().unwrap();
+    stdin.write_all(b"USER me\r\nPASS it\r\n").unwrap();
+    has_hung_up.recv().unwrap();
+    // The first of these is answered with a reset, and one of the others meets it.
+    for _ in 0..50 {
+        let _ = stdin.write_all(b"NOOP\r\n");
+        thread::sleep(Duration::from_millis(2));
+    }
+    let output = tunnel.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.ends_with("xtoo much\r\n"), "{} bytes", said.len());
+    assert_eq!(output.status.code(), Some(75), "{said}");
 }
 
 #[test]

@@ -57,6 +57,9 @@ impl Pump {
     }
 
     /// Copies until the server ends, or the program doesn't listen any more.
+    ///
+    /// # Errors
+    /// Those of a connection that broke before the server had closed it (RFC 8446, section 6.1).
     pub(super) fn run(mut self) -> io::Result<()> {
         // Without it, a server that vanishes is never missed.
         let _ = setsockopt(&self.stream, KeepAlive, &true);
@@ -65,6 +68,7 @@ impl Pump {
         dont_block(io::stdout().as_fd());
         // Some may have come with the last answer.
         self.decrypt(&[])?;
+        let mut unheard = Ok(());
         while !(self.server_ended && self.down.is_empty()) {
             let (hear, tell) = self.wait()?;
             if tell && self.tell_program().is_err() {
@@ -73,14 +77,24 @@ impl Pump {
             if hear {
                 self.hear_program();
             }
-            self.tell_server()?;
+            if let Err(error) = self.tell_server() {
+                // Its last words, and why it hung up among them, are still to be read.
+                unheard = Err(error);
+                self.program_ended = true;
+                self.is_shut = true;
+            }
             self.hear_server()?;
         }
-        Ok(())
+        let state = self.tls.and_then(|mut it| it.process_new_packets().ok());
+        match state {
+            Some(state) if state.peer_has_closed() => Ok(()),
+            _ => unheard,
+        }
     }
 
     fn wants_write(&self) -> bool {
-        !self.up.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+        let tls_wants = || self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        !self.is_shut && (!self.up.is_empty() || tls_wants())
     }
 
     /// Sleeps until something can be done; whether the program can be heard, and told something.
