@@ -393,6 +393,7 @@ fn the_last_words_of_a_server_that_hangs_up_reach_a_program_that_talks_on() {
     // The first of these is answered with a reset, and one of the others meets it.
     for _ in 0..50 {
         let _ = stdin.write_all(b"NOOP\r\n");
+        // why: each is to be a write of its own, and nothing tells when a reset has come.
         thread::sleep(Duration::from_millis(2));
     }
     let output = tunnel.wait_with_output().unwrap();

@@ -178,9 +178,30 @@ example() {
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
         -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
+        -e "s#/run/user/1000#$XDG_RUNTIME_DIR#g; s/irc\.example\.com/localhost/g; s/\b6697\b/${irc:-}/g" \
+        -e "s/^username you/username ${JOURNEY,,}/" \
         -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
         -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g" \
         "$examples/clients/$file"
+}
+
+# Starts an IRC bouncer whose users are those of the provider here; its port is then $irc.
+bouncer() {
+    local issuer
+    irc=$(free_port) issuer=$(at here issuer)
+    mkdir bouncer
+    cat >bouncer/config <<END
+listen ircs://127.0.0.1:$irc
+tls $WORLD/cert.pem $WORLD/key.pem
+hostname localhost
+db sqlite3 $PWD/bouncer/db
+message-store memory
+auth oauth2 https://soju:soju@${issuer#https://}
+enable-user-on-auth true
+END
+    soju -config bouncer/config >bouncer/log 2>&1 &
+    helpers+=($!)
+    comes_to_say 'server listening' bouncer/log
 }
 
 # Puts a mail with that subject into a mailbox: deliver <provider> <subject> [<user>].

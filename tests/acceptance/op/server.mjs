@@ -50,6 +50,14 @@ const clients = [
         response_types: [],
         redirect_uris: [],
     },
+    {
+        // The IRC bouncer, likewise.
+        client_id: 'soju',
+        client_secret: 'soju',
+        grant_types: [],
+        response_types: [],
+        redirect_uris: [],
+    },
 ];
 
 // The parameters and headers in which a client can show a secret.
@@ -69,6 +77,8 @@ function configuration() {
         rotateRefreshToken: true,
         // With the device grant there is no prompt=consent, without which it would give none.
         issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
+        // What soju calls its user: part of what introspection answers.
+        extraTokenClaims: (_, token) => ({ username: token.accountId?.split('@')[0] }),
         cookies: { keys: ['signs cookies of a server that lives for minutes'] },
         ttl: {
             AccessToken: settings.tokenLife,
@@ -85,7 +95,7 @@ function configuration() {
             clientCredentials: { enabled: true },
             devInteractions: { enabled: true },
             deviceFlow: { enabled: true },
-            introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'dovecot' },
+            introspection: { enabled: true, allowedPolicy: (_, client) => ['dovecot', 'soju'].includes(client.clientId) },
             registration: { enabled: true },
             registrationManagement: { enabled: true },
             revocation: { enabled: true },
