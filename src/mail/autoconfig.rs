@@ -2,8 +2,7 @@
 //! something here (draft-ietf-mailmaint-autoconfig). It comes from a foreign web server, so
 //! nothing in it is believed that isn't checked.
 
-use std::collections::HashMap;
-
+use roxmltree::{Document, Node, ParsingOptions};
 use url::Url;
 
 use super::{Protocol, Server, Tls};
@@ -11,9 +10,6 @@ use crate::text::sanitize;
 
 /// How long such a file may be, in bytes: ten times the longest that is known.
 const MAX_BYTES: usize = 128 << 10;
-
-/// How deep its elements may be nested: twice as deep as they are.
-const MAX_DEPTH: usize = 16;
 
 /// The first server of each kind, and who signs in there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,46 +35,36 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
     if text.len() > MAX_BYTES {
         return None;
     }
+    let options = ParsingOptions {
+        allow_dtd: true,
+        ..ParsingOptions::default()
+    };
+    let document = Document::parse_with_options(text.trim(), options).ok()?;
+    let root = document.root_element();
+    if !root.has_tag_name("clientConfig") {
+        return None;
+    }
+    let within = |name: &'static str| {
+        let named = root.children().filter(move |it| it.has_tag_name(name));
+        named.flat_map(|it| it.children())
+    };
     let mut found = Autoconfig::default();
-    let mut path: Vec<&str> = Vec::new();
-    let mut parts = Parts::new();
-    let mut seen = false;
-    for (tag, content) in tags(text) {
-        match tag {
-            Tag::Open(name, attributes) => {
-                path.push(name);
-                if path.len() > MAX_DEPTH {
-                    return None;
-                }
-                seen |= path == ["clientConfig"];
-                if matches!(name, "incomingServer" | "outgoingServer") {
-                    let kind = kind(attributes).unwrap_or_default();
-                    parts = Parts::from([("@type", kind.to_owned())]);
-                }
-                match path[..] {
-                    [
-                        "clientConfig",
-                        "emailProvider",
-                        "incomingServer" | "outgoingServer",
-                        name,
-                    ] => {
-                        parts.insert(name, unescape(content));
-                    }
-                    ["clientConfig", "oAuth2", name] => oauth(&mut found, name, &unescape(content)),
-                    _ => {}
-                }
-            }
-            Tag::Close(name) => {
-                if path.pop() != Some(name) {
-                    return None;
-                }
-                if matches!(name, "incomingServer" | "outgoingServer") {
-                    keep(&mut found, &std::mem::take(&mut parts));
-                }
-            }
+    for element in within("oAuth2") {
+        oauth(&mut found, element.tag_name().name(), text_of(element));
+    }
+    for element in within("emailProvider") {
+        if matches!(
+            element.tag_name().name(),
+            "incomingServer" | "outgoingServer"
+        ) {
+            keep(&mut found, element);
         }
     }
-    (seen && path.is_empty()).then_some(found)
+    Some(found)
+}
+
+fn text_of<'a>(element: Node<'a, '_>) -> &'a str {
+    element.text().unwrap_or_default().trim()
 }
 
 fn oauth(found: &mut Autoconfig, name: &str, value: &str) {
@@ -97,24 +83,18 @@ fn oauth(found: &mut Autoconfig, name: &str, value: &str) {
     }
 }
 
-/// What a server's element says, by the names of the elements in it, and under `@type` its own type.
-type Parts<'a> = HashMap<&'a str, String>;
-
-/// The type of a server, which its element has as an attribute.
-fn kind(attributes: &str) -> Option<&str> {
-    let (_, rest) = attributes.split_once("type=")?;
-    rest.get(1..)?.split(['"', '\'']).next()
-}
-
 /// As a server that may be given a token.
-fn server(parts: &Parts) -> Option<Server> {
-    let part = |name: &str| parts.get(name).map(|part| part.trim());
+fn server(element: Node) -> Option<Server> {
+    let part = |name: &str| {
+        let mut parts = element.children();
+        parts.find(|it| it.has_tag_name(name)).map(text_of)
+    };
     let tls = match part("socketType")? {
         "SSL" => Tls::AtOnce,
         "STARTTLS" => Tls::OnDemand,
         _ => return None,
     };
-    let protocol = match part("@type")? {
+    let protocol = match element.attribute("type")? {
         "imap" => Protocol::Imap,
         "pop3" => Protocol::Pop3,
         "smtp" => Protocol::Smtp,
@@ -125,8 +105,8 @@ fn server(parts: &Parts) -> Option<Server> {
 }
 
 /// The first of each kind is the one that the domain prefers.
-fn keep(found: &mut Autoconfig, parts: &Parts) {
-    let Some(server) = server(parts) else {
+fn keep(found: &mut Autoconfig, element: Node) {
+    let Some(server) = server(element) else {
         return;
     };
     let place = match server.protocol {
@@ -136,61 +116,6 @@ fn keep(found: &mut Autoconfig, parts: &Parts) {
         Protocol::Irc => return,
     };
     place.get_or_insert(server);
-}
-
-enum Tag<'a> {
-    /// Its name and attributes.
-    Open(&'a str, &'a str),
-    Close(&'a str),
-}
-
-/// The tags of `text`, each with the characters behind it. Comments and declarations are skipped.
-fn tags(text: &str) -> Vec<(Tag<'_>, &str)> {
-    let mut found = Vec::new();
-    let mut rest = text;
-    while let Some((_, behind)) = rest.split_once('<') {
-        if let Some(comment) = behind.strip_prefix("!--") {
-            rest = comment.split_once("-->").map_or("", |(_, rest)| rest);
-            continue;
-        }
-        let Some((inside, after)) = behind.split_once('>') else {
-            break;
-        };
-        rest = after;
-        if inside.starts_with(['?', '!']) {
-            continue;
-        }
-        let content = after.split('<').next().unwrap_or_default();
-        if let Some(name) = inside.strip_prefix('/') {
-            found.push((Tag::Close(name.trim()), content));
-            continue;
-        }
-        let bare = inside.strip_suffix('/');
-        let both = bare.unwrap_or(inside);
-        let (name, attributes) = both
-            .split_once(|c: char| c.is_ascii_whitespace())
-            .unwrap_or((both, ""));
-        found.push((Tag::Open(name, attributes), content));
-        if bare.is_some() {
-            found.push((Tag::Close(name), content));
-        }
-    }
-    found
-}
-
-/// Undoes the escapes that XML has of its own.
-fn unescape(text: &str) -> String {
-    [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&amp;", "&"),
-    ]
-    .iter()
-    .fold(text.trim().to_owned(), |text, (escape, char)| {
-        text.replace(escape, char)
-    })
 }
 
 #[cfg(test)]
