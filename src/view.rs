@@ -143,6 +143,13 @@ impl Refusal {
         }
     }
 
+    /// The same, with this hint.
+    #[must_use]
+    pub fn hint(self, hint: Option<&str>) -> Self {
+        let hint = hint.map(str::to_owned);
+        Refusal { hint, ..self }
+    }
+
     /// The refusal and its hint as one line.
     pub fn line(&self) -> String {
         match &self.hint {

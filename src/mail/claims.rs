@@ -1,9 +1,11 @@
 //! What a token says about itself, when it happens to be a JWT (RFC 7519). Only for advice: nobody
 //! but the servers is to rely on it.
 
-use serde_json::Value;
-
-use crate::{oauth::token::claims, secret::Secret, text::sanitize};
+use crate::{
+    oauth::token::{claims, granted_scopes},
+    secret::Secret,
+    text::sanitize,
+};
 
 /// The claims that explain a refusal, made safe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,15 +32,7 @@ impl Claims {
         let users = ["upn", "preferred_username", "unique_name", "email"];
         Some(Claims {
             audience: text("aud"),
-            scopes: match scopes {
-                Some(Value::String(words)) => words.split_whitespace().map(sanitize).collect(),
-                Some(Value::Array(words)) => words
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(sanitize)
-                    .collect(),
-                _ => Vec::new(),
-            },
+            scopes: scopes.and_then(granted_scopes).unwrap_or_default(),
             user: users
                 .iter()
                 .filter_map(|name| text(name))

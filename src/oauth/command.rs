@@ -24,28 +24,14 @@ pub struct CommandFailure {
 /// no such user, not allowed, wrong configuration.
 const FINAL: [i32; 6] = [64, 65, 66, 67, 77, 78];
 
-/// Where an object has the token, by the ways that lead there.
-const TOKENS: [&[&str]; 5] = [
-    &["access_token"],
-    &["accessToken"],
-    &["token"],
-    // kubectl's ExecCredential.
-    &["status", "token"],
-    // gcloud config config-helper.
-    &["credential", "access_token"],
-];
+/// Where an object has the token (RFC 6901): the fourth is kubectl's ExecCredential, the last that of
+/// `gcloud config config-helper`.
+const TOKENS: &str = "/access_token /accessToken /token /status/token /credential/access_token";
 
 /// Where it says when the token expires: since 1970, or as a date with its offset. The `expiresOn` of
 /// az has none.
-const EXPIRIES: [&[&str]; 7] = [
-    &["expiry_unix"],
-    &["expires_on"],
-    &["expires_at"],
-    &["expiry"],
-    &["expiration"],
-    &["status", "expirationTimestamp"],
-    &["credential", "token_expiry"],
-];
+const EXPIRIES: &str = "/expiry_unix /expires_on /expires_at /expiry /expiration \
+    /status/expirationTimestamp /credential/token_expiry";
 
 /// Judges the end of a command that was started at `wall`.
 pub fn judge(printed: Result<Vec<u8>, CommandFailure>, wall: Wall) -> Verdict {
@@ -62,10 +48,7 @@ pub fn judge(printed: Result<Vec<u8>, CommandFailure>, wall: Wall) -> Verdict {
     match read {
         Ok(tokens) => Verdict::Granted(tokens),
         Err((what, hint)) => {
-            let refusal = Refusal {
-                text: format!("token_cmd printed {what}"),
-                hint: hint.map(str::to_owned),
-            };
+            let refusal = Refusal::new(format!("token_cmd printed {what}")).hint(hint);
             later(refusal, Cause::Unexplained)
         }
     }
@@ -150,19 +133,18 @@ fn read_object(text: &str, wall: Wall) -> Result<Printed, Unusable> {
             None,
         ));
     }
-    let value = |path: &&[&str]| path.iter().try_fold(&object, |it, name| it.get(name));
-    let left = |path| lifetime::left(value(path)?, wall);
-    let life = EXPIRIES.iter().find_map(left);
+    let left = |path| lifetime::left(object.pointer(path)?, wall);
+    let life = EXPIRIES.split(' ').find_map(left);
     let life = life.or_else(|| seconds(object.get("expires_in")?));
     let scopes = object.get("scopes").and_then(Value::as_array);
     let scopes = scopes.map(|all| all.iter().filter_map(Value::as_str));
     let scopes = scopes.map(|all| all.map(crate::text::sanitize).collect());
-    for path in TOKENS {
-        let found = (path.iter()).try_fold(&mut object, |it, name| it.get_mut(name));
-        if let Some(Value::String(token)) = found.map(Value::take) {
-            if !token.is_empty() {
+    for path in TOKENS.split(' ') {
+        match object.pointer_mut(path).map(Value::take) {
+            Some(Value::String(token)) if !token.is_empty() => {
                 return Ok((Secret::new(token), scopes, life));
             }
+            _ => {}
         }
     }
     Err(("JSON without a token".into(), Some(ONE)))

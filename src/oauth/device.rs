@@ -10,7 +10,6 @@ use super::{
     message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
     token::{self, GrantType, Tokens},
-    words,
 };
 use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
 
@@ -219,11 +218,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
     let members = Members::read(reply).ok()?;
     let error = members.error()?;
     let said = |text: &str, hint: Option<&str>| {
-        let words = words::sentence(&error.code, error.description.as_deref());
-        Refusal {
-            text: format!("{text} ({words})"),
-            hint: hint.map(str::to_owned),
-        }
+        Refusal::new(format!("{text} ({})", error.sentence())).hint(hint)
     };
     Some(match error.code.to_ascii_lowercase().as_str() {
         "authorization_pending" => Poll::Pending(interval),

@@ -129,7 +129,7 @@ fn consent_address(refusal: &str, registration: &Registration) -> Option<Url> {
     Some(address)
 }
 
-/// What to do when the token endpoint wants a new sign-in; `subtype` is Google's
+/// What to do when the token endpoint wants a new sign-in, for a reason without a number; `subtype` is Google's
 /// `error_subtype` or Microsoft's `suberror`.
 pub(super) fn for_login(
     endpoint: &Url,
@@ -137,9 +137,6 @@ pub(super) fn for_login(
     description: &str,
     subtype: &str,
 ) -> Option<&'static str> {
-    if let Some(known) = aadsts(description) {
-        return Some(known.hint);
-    }
     let is_rapt = |text: &&str| text.contains("invalid_rapt") || text.contains("rapt_required");
     if [code, subtype, description].iter().any(is_rapt) {
         return of_code("login", "invalid_rapt");
@@ -151,17 +148,10 @@ pub(super) fn for_login(
 
 /// What to do when the token endpoint, answering with this status, finds fault with the client.
 pub(super) fn for_config(status: u16, code: &str, description: &str) -> Option<&'static str> {
-    let by_number = aadsts(description).map(|known| known.hint);
-    by_number.or_else(|| match status {
+    match status {
         404 | 405 => Some("check token_uri"),
         _ => for_code(code, description),
-    })
-}
-
-/// What to do about trouble that passes.
-pub(super) fn for_transient(status: u16, description: &str) -> Option<&'static str> {
-    let by_number = aadsts(description).map(|known| known.hint);
-    by_number.or_else(|| on_the_way(status, false))
+    }
 }
 
 /// What to do about an authorization response that is an error.

@@ -7,8 +7,7 @@ use url::Url;
 use super::{
     message::{MAX_BODY_BYTES, Outcome, Reply, authority},
     metadata::Metadata,
-    reply::Members,
-    words,
+    reply::ProviderError,
 };
 use crate::{
     config::{comment, quoted},
@@ -125,22 +124,15 @@ pub fn judge(endpoint: &Url, outcome: &Outcome) -> Result<Registered, Refused> {
 }
 
 fn refused(host: &str, status: u16, reply: &Reply) -> Refused {
-    let error = Members::read(reply).ok();
-    let error = error.and_then(|members| members.error());
-    let text = match &error {
-        Some(error) => {
-            let words = words::sentence(&error.code, error.description.as_deref());
-            format!("{host} answered {status}: {words}")
-        }
-        None => format!("{host} answered {status}"),
-    };
-    let code = error.as_ref().map_or("", |error| error.code.as_str());
-    let description = error
+    let error = ProviderError::of(reply);
+    let words = error
         .as_ref()
-        .and_then(|error| error.description.as_deref());
+        .map(|error| format!(": {}", error.sentence()));
+    let text = format!("{host} answered {status}{}", words.unwrap_or_default());
+    let (code, description) = error.map_or_else(Default::default, |it| (it.code, it.description));
     // Not every provider uses the error code that there is for it.
     let of_redirect = description.is_some_and(|it| it.to_ascii_lowercase().contains("redirect"));
-    match (status, code) {
+    match (status, code.as_str()) {
         (401, _) | (403, "invalid_token" | "insufficient_scope" | "access_denied" | "") => {
             Refused::Token(text)
         }

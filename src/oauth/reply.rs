@@ -72,6 +72,18 @@ pub(super) struct ProviderError {
     pub(super) description: Option<String>,
 }
 
+impl ProviderError {
+    /// What a reply says went wrong, if it does.
+    pub(super) fn of(reply: &Reply) -> Option<Self> {
+        Members::read(reply).ok()?.error()
+    }
+
+    /// The error in one line.
+    pub(super) fn sentence(&self) -> String {
+        words::sentence(&self.code, self.description.as_deref())
+    }
+}
+
 impl Members {
     /// Reads a body. No text in it repeats a secret that was sent, or another member that is one.
     pub(super) fn read(reply: &Reply) -> Result<Self, Unreadable> {

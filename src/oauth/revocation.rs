@@ -8,9 +8,8 @@ use url::Url;
 use super::{
     client::{Credentials, Endpoint},
     message::{Outcome, Refusal, Reply, Request, authority},
-    reply::Members,
+    reply::ProviderError,
     token::parse_retry_after,
-    words,
 };
 use crate::{secret::Secret, time::Wall};
 
@@ -91,21 +90,17 @@ pub fn judge(endpoint: &Url, outcome: &Outcome, wall: Wall) -> Verdict {
 }
 
 fn refused(host: &str, status: u16, reply: &Reply) -> Verdict {
-    let error = Members::read(reply).ok().and_then(|members| {
-        let error = members.error()?;
-        Some((error.code, error.description))
-    });
-    let refusal = match error {
-        Some((code, _)) if code == "invalid_token" => return Verdict::Done,
-        Some((code, description)) => Refusal {
-            hint: (code == "unsupported_token_type")
-                .then(|| "the provider doesn't revoke tokens of this kind".into()),
-            text: words::sentence(&code, description.as_deref()),
-        },
-        None => Refusal {
-            text: format!("{host} answered {status}"),
-            hint: (matches!(status, 404 | 405)).then(|| "check revocation_uri".into()),
-        },
+    let refusal = match ProviderError::of(reply) {
+        Some(error) if error.code == "invalid_token" => return Verdict::Done,
+        Some(error) => {
+            let hint = "the provider doesn't revoke tokens of this kind";
+            let kind = error.code == "unsupported_token_type";
+            Refusal::new(error.sentence()).hint(kind.then_some(hint))
+        }
+        None => {
+            let hint = matches!(status, 404 | 405).then_some("check revocation_uri");
+            Refusal::new(format!("{host} answered {status}")).hint(hint)
+        }
     };
     Verdict::Refused(refusal)
 }

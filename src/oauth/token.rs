@@ -330,8 +330,10 @@ impl Case<'_> {
         retry_after: Option<Duration>,
     ) -> Verdict {
         let description = error.description.as_deref().unwrap_or_default();
-        let words = words::sentence(&error.code, error.description.as_deref());
-        let class = self.classify(status, error, retry_after.is_some());
+        let words = error.sentence();
+        let number = hints::aadsts(description);
+        let by_number = number.map(|known| known.class);
+        let class = self.classify(status, error, by_number, retry_after.is_some());
         let text = match (class, status) {
             // Here the status counted, not the words.
             (Class::Transient | Class::Vague, _) | (Class::Config, 404 | 405) => {
@@ -341,14 +343,15 @@ impl Case<'_> {
         };
         let code = error.code.to_ascii_lowercase();
         let hint = match class {
+            Class::Vague => hints::on_the_way(status, true),
+            _ if number.is_some() => number.map(|known| known.hint),
             Class::Login => {
                 let subtype = members.text("error_subtype").or(members.text("suberror"));
                 let subtype = subtype.unwrap_or_default();
                 hints::for_login(self.endpoint, &code, description, subtype)
             }
             Class::Config => hints::for_config(status, &code, description),
-            Class::Transient => hints::for_transient(status, description),
-            Class::Vague => hints::on_the_way(status, true),
+            Class::Transient => hints::on_the_way(status, false),
         };
         let refusal = Refusal {
             text,
@@ -357,16 +360,26 @@ impl Case<'_> {
         match class {
             Class::Login => Verdict::LoginNeeded(refusal),
             Class::Config => Verdict::Parked(refusal),
-            Class::Transient => self.later(refusal, after_loop(description, retry_after)),
+            Class::Transient if number.is_some_and(|it| it.number == hints::AADSTS_LOOP) => {
+                // A loop that Microsoft noticed takes minutes to forget.
+                let retry_after = retry_after.unwrap_or_default().max(LOOP_RETRY_AFTER);
+                self.later(refusal, Some(retry_after))
+            }
+            Class::Transient => self.later(refusal, retry_after),
             Class::Vague => self.later(refusal, retry_after).because(Cause::Vague),
         }
     }
 
     /// What an error means. On a refresh, an error code that is neither transient nor about the client
     /// is the provider's way to say that the refresh token is dead: few say invalid_grant.
-    fn classify(&self, status: u16, error: &ProviderError, asked_to_wait: bool) -> Class {
+    fn classify(
+        &self,
+        status: u16,
+        error: &ProviderError,
+        number: Option<Class>,
+        asked_to_wait: bool,
+    ) -> Class {
         let description = error.description.as_deref().unwrap_or_default();
-        let number = hints::aadsts(description).map(|known| known.class);
         // Rate limits, and an endpoint that says when it will be back.
         let waiting = status == 429 || (status == 503 && asked_to_wait);
         if waiting || number == Some(Class::Transient) {
@@ -410,12 +423,10 @@ impl Case<'_> {
         }
         let mut warnings = Vec::new();
         if let Some(refused) = check_token_type(&members, &mut warnings) {
-            return Verdict::LoginNeeded(Refusal {
-                text: format!("{}: {refused}", self.host()),
-                hint: Some(
-                    "only bearer tokens can be used: have the provider register the client for them".into(),
-                ),
-            });
+            let hint =
+                "only bearer tokens can be used: have the provider register the client for them";
+            let refusal = Refusal::new(format!("{}: {refused}", self.host()));
+            return Verdict::LoginNeeded(refusal.hint(Some(hint)));
         }
         let expires_in = lifetime(&members, self.wall, &mut warnings);
         let refresh_token = members.take_secret("refresh_token");
@@ -452,70 +463,49 @@ impl Case<'_> {
     fn without_access_token(&self, members: &Members, retry_after: Option<Duration>) -> Verdict {
         let host = self.host();
         if members.value("id_token").is_some() {
-            return Verdict::Parked(Refusal {
-                text: format!("{host} gave an id_token but no access token"),
-                hint: Some("add a scope of the resource itself (the mail, say) to scopes".into()),
-            });
+            let refusal = Refusal::new(format!("{host} gave an id_token but no access token"));
+            let hint = "add a scope of the resource itself (the mail, say) to scopes";
+            return Verdict::Parked(refusal.hint(Some(hint)));
         }
-        self.later(
-            Refusal::new(format!("{host} answered without an access token")),
-            retry_after,
-        )
+        let refusal = Refusal::new(format!("{host} answered without an access token"));
+        self.later(refusal, retry_after)
     }
 
     fn redirected(&self, reply: &Reply) -> Refusal {
         let target = (reply.location.as_deref())
             .and_then(|location| self.endpoint.join(location).ok())
             .map(|uri| sanitize(&authority(&uri)));
-        let text = match target {
-            Some(target) => format!(
-                "{} answered {} and points to {target}; it was not followed",
-                self.host(),
-                reply.status
-            ),
-            None => format!(
-                "{} answered {} and points nowhere",
-                self.host(),
-                reply.status
-            ),
+        let what = match target {
+            Some(target) => format!(" and points to {target}; it was not followed"),
+            None => " and points nowhere".into(),
         };
-        Refusal {
-            text,
-            hint: Some(hints::PORTAL.into()),
-        }
+        self.answered(reply.status, &what, Some(hints::PORTAL))
     }
 
     fn intercepted(&self, status: u16) -> Refusal {
         let what = match status {
-            407 => "a proxy refused to pass the request on",
-            _ => "the network wants a sign-in of its own",
+            407 => ": a proxy refused to pass the request on",
+            _ => ": the network wants a sign-in of its own",
         };
-        Refusal {
-            text: format!("{} answered {status}: {what}", self.host()),
-            hint: hints::on_the_way(status, true).map(str::to_owned),
-        }
+        self.answered(status, what, hints::on_the_way(status, true))
     }
 
     fn unreadable(&self, status: u16, why: Unreadable) -> Refusal {
-        let web_page = why == Unreadable::WebPage;
-        Refusal {
-            text: format!("{} answered {status} with {why}", self.host()),
-            hint: hints::on_the_way(status, web_page).map(str::to_owned),
-        }
+        let hint = hints::on_the_way(status, why == Unreadable::WebPage);
+        self.answered(status, &format!(" with {why}"), hint)
     }
 
     fn without_error(&self, status: u16, members: &Members) -> Refusal {
-        let host = self.host();
-        let said = members
-            .text("message")
-            .or(members.text("error_description"));
-        Refusal {
-            text: match said {
-                Some(said) => format!("{host} answered {status}: {}", words::foreign(said)),
-                None => format!("{host} answered {status} without an error code"),
-            },
-            hint: hints::on_the_way(status, false).map(str::to_owned),
-        }
+        let said = members.text("message");
+        let what = match said.or(members.text("error_description")) {
+            Some(said) => format!(": {}", words::foreign(said)),
+            None => " without an error code".into(),
+        };
+        self.answered(status, &what, hints::on_the_way(status, false))
+    }
+
+    fn answered(&self, status: u16, what: &str, hint: Option<&str>) -> Refusal {
+        Refusal::new(format!("{} answered {status}{what}", self.host())).hint(hint)
     }
 
     fn host(&self) -> String {
@@ -588,16 +578,6 @@ pub fn parse_http_date(value: &str) -> Option<Wall> {
     Some(Wall::from_millis(timestamp.as_millisecond()))
 }
 
-/// A loop that Microsoft noticed takes minutes to forget.
-fn after_loop(description: &str, retry_after: Option<Duration>) -> Option<Duration> {
-    match hints::aadsts(description) {
-        Some(known) if known.number == hints::AADSTS_LOOP => {
-            Some(retry_after.unwrap_or_default().max(LOOP_RETRY_AFTER))
-        }
-        _ => retry_after,
-    }
-}
-
 /// What is wrong with the token type, if anything: a token of a type that one doesn't understand
 /// must not be used (RFC 6749, 7.1).
 fn check_token_type(members: &Members, warnings: &mut Vec<String>) -> Option<String> {
@@ -644,8 +624,8 @@ fn lacking_scopes(requested: &[String], granted: &[String]) -> Option<String> {
     })
 }
 
-/// The scopes that the reply names, in its order, separated by spaces (RFC 6749, 3.3) or commas.
-fn granted_scopes(value: &Value) -> Option<Vec<String>> {
+/// The scopes that a reply or a token names, in its order, separated by spaces (RFC 6749, 3.3) or commas.
+pub fn granted_scopes(value: &Value) -> Option<Vec<String>> {
     let lists = match value {
         Value::Array(lists) => lists.as_slice(),
         one => std::slice::from_ref(one),
