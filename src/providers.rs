@@ -103,22 +103,8 @@ const DOMAINS: &str = include_str!("providers/domains.txt");
 /// Providers of mail that know no OAuth2 for it: their names, what they take instead, and domains.
 const WITHOUT: &str = include_str!("providers/without.txt");
 
-/// The texts that [`Provider::notes`] names.
-const NOTES: [(&str, &str); 13] = [
-    ("att", include_str!("providers/att.txt")),
-    ("codeberg", include_str!("providers/codeberg.txt")),
-    ("comcast", include_str!("providers/comcast.txt")),
-    ("fastmail", include_str!("providers/fastmail.txt")),
-    ("gitlab", include_str!("providers/gitlab.txt")),
-    ("google", include_str!("providers/google.txt")),
-    ("mailru", include_str!("providers/mailru.txt")),
-    ("microsoft", include_str!("providers/microsoft.txt")),
-    ("outlook", include_str!("providers/outlook.txt")),
-    ("srht", include_str!("providers/srht.txt")),
-    ("thundermail", include_str!("providers/thundermail.txt")),
-    ("yahoo", include_str!("providers/yahoo.txt")),
-    ("yandex", include_str!("providers/yandex.txt")),
-];
+/// The texts that [`Provider::notes`] names, a paragraph a line.
+const NOTES: &str = include_str!("providers/notes.txt");
 
 impl Provider {
     /// The one whose endpoint has this host; the user's address tells apart those that share it.
@@ -140,11 +126,8 @@ impl Provider {
     /// How to get a client id, step by step, and what else has to be known: a paragraph a line. What
     /// could not be tried or read at the provider begins with "Not verified".
     pub fn notes(&self) -> impl Iterator<Item = &'static str> {
-        let texts = self.notes.iter().filter_map(|name| {
-            let mut all = NOTES.iter();
-            all.find(|(own, _)| own == name).map(|(_, text)| *text)
-        });
-        texts.flat_map(str::lines)
+        let lines_of = |name| NOTES.lines().filter_map(move |line| noted(line, name));
+        self.notes.iter().flat_map(move |name| lines_of(*name))
     }
 
     /// The option that says where its redirects are listened for.
@@ -235,6 +218,11 @@ pub fn without_oauth(domain: &str) -> Option<(&'static str, &'static str)> {
     let found =
         lines.find(|(_, (_, domains))| domains.split(' ').any(|own| is_within(domain, own)));
     found.map(|(name, (instead, _))| (name, instead))
+}
+
+/// The paragraph, if it is in the text of this name.
+fn noted<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.strip_prefix(name)?.strip_prefix(": ")
 }
 
 /// Whether `domain` is `own`, or below it.
@@ -382,7 +370,7 @@ mod tests {
             }
             let https = provider.redirect_uri.starts_with("https:");
             assert!(!https || provider.listen.is_some(), "{}", provider.name);
-            let named = |name: &&str| NOTES.iter().any(|(own, _)| own == name);
+            let named = |name: &&str| NOTES.lines().any(|line| noted(line, name).is_some());
             assert!(provider.notes.iter().all(named), "{}", provider.name);
             assert!(provider.notes().next().is_some(), "{}", provider.name);
             for server in [provider.imap, provider.pop3, provider.smtp]
