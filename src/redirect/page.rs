@@ -222,22 +222,7 @@ const GOOD: &str = "good";
 const BAD: &str = "bad";
 const NEUTRAL: &str = "neutral";
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--paper:#f6f5f2;--card:#fff;--ink:#1d1d1f;--quiet:#5a5a62;--line:#dddbd5;\
---good:#1a7f37;--bad:#b3261e;--neutral:#3b5b92}\
-@media(prefers-color-scheme:dark){:root{--paper:#17181a;--card:#212327;--ink:#ececee;--quiet:#a9abb2;\
---line:#36383d;--good:#5bd07f;--bad:#ff8a80;--neutral:#9db8ee}}\
-*{box-sizing:border-box}\
-body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;background:var(--paper);\
-color:var(--ink);font:1.0625rem/1.55 system-ui,sans-serif}\
-main{width:100%;max-width:36rem;padding:2rem;background:var(--card);border:1px solid var(--line);\
-border-top:.3rem solid var(--tone);border-radius:.6rem;overflow-wrap:anywhere}\
-h1{margin:0 0 1rem;font-size:1.45rem;line-height:1.25;color:var(--tone)}\
-p,form{margin:.75rem 0 0}\
-footer{margin-top:1.75rem;color:var(--quiet);font-size:.875rem}\
-button{font:inherit;padding:.5rem 1.1rem;border:1px solid var(--tone);border-radius:.4rem;\
-background:var(--tone);color:var(--card);cursor:pointer}\
-code{font:.92em ui-monospace,monospace;padding:.1em .35em;border-radius:.3em;background:var(--paper)}";
+const STYLE: &str = include_str!("page.css");
 
 /// One page. `title` and `paragraphs` are HTML already.
 fn render(tone: &str, title: &str, paragraphs: &[impl AsRef<str>]) -> String {
