@@ -305,7 +305,7 @@ impl<'a> Accounts<'_, 'a> {
             client_id: client_id.into_owned(),
             scopes: section.scopes()?,
             auth_uri_fields: self.auth_uri_fields(section)?,
-            token_uri_fields: self.fields(section, "token_uri_fields", &RESERVED_TOKEN_FIELDS)?,
+            token_uri_fields: self.fields(section, "token_uri_fields", RESERVED_TOKEN_FIELDS)?,
         };
         Ok((registration, device_auth_uri, pasted_redirect))
     }
@@ -559,14 +559,14 @@ impl<'a> Accounts<'_, 'a> {
         &self,
         section: &Section<'_, 'a>,
         option: &str,
-        reserved: &[&str],
+        reserved: &str,
     ) -> Result<Vec<(String, String)>, ConfigError> {
         let mut fields = Vec::new();
         for (key, value) in section.fields(option)? {
             if key.value.is_empty() {
                 return Err(self.source.error(key.span, "a field's key can't be empty"));
             }
-            if reserved.contains(&&*key.value) {
+            if reserved.split(' ').any(|it| it == key.value) {
                 let what = format!("{} is pizauth's own to set", quoted(&key.value));
                 let hint = format!("leave it out of `{option}`");
                 return Err(self.source.error(key.span, what).hint(hint));
@@ -581,7 +581,7 @@ impl<'a> Accounts<'_, 'a> {
         &mut self,
         section: &Section<'_, 'a>,
     ) -> Result<Vec<(String, String)>, ConfigError> {
-        let mut fields = self.fields(section, "auth_uri_fields", &RESERVED_FIELDS)?;
+        let mut fields = self.fields(section, "auth_uri_fields", RESERVED_FIELDS)?;
         let preset = section.provider().map_or(&[][..], |it| &it.auth_fields);
         let preset = preset
             .iter()

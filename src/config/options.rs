@@ -74,30 +74,14 @@ pub(super) const RETIRED: [(&str, &str); 3] = [
 ];
 
 /// Parameters of the authorization request that are pizauth's own (RFC 6749, 4.1.1; RFC 7636, 4.3).
-pub(super) const RESERVED_FIELDS: [&str; 7] = [
-    "client_id",
-    "code_challenge",
-    "code_challenge_method",
-    "redirect_uri",
-    "response_type",
-    "scope",
-    "state",
-];
+pub(super) const RESERVED_FIELDS: &str = "\
+    client_id code_challenge code_challenge_method redirect_uri response_type scope state";
 
 /// Parameters of token requests that are pizauth's own (RFC 6749, 4.1.3 and 6; RFC 7521, 4.2;
 /// RFC 7636, 4.5; RFC 8628, 3.4).
-pub(super) const RESERVED_TOKEN_FIELDS: [&str; 10] = [
-    "client_assertion",
-    "client_assertion_type",
-    "client_id",
-    "client_secret",
-    "code",
-    "code_verifier",
-    "device_code",
-    "grant_type",
-    "redirect_uri",
-    "refresh_token",
-];
+pub(super) const RESERVED_TOKEN_FIELDS: &str = "\
+    client_assertion client_assertion_type client_id client_secret code code_verifier device_code \
+    grant_type redirect_uri refresh_token";
 
 /// Headers of token requests that say how the request is to be read, or who sends it.
 pub(super) const RESERVED_HEADERS: &str = "\
