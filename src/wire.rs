@@ -228,7 +228,7 @@ pub struct ImportArgs {
 }
 
 /// A secret as a plain string in JSON.
-mod plain {
+pub(crate) mod plain {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::secret::Secret;

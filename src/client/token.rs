@@ -1,6 +1,6 @@
 //! An access token, and what the server knows about it, for commands that use it themselves.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::{ask, read};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     error::{Exit, Failure},
     form::{Form, Format},
     secret::Secret,
-    wire::{Request, ShowArgs, is_silence},
+    wire::{Request, ShowArgs, is_silence, plain},
 };
 
 /// How long a token must be valid unless the user says otherwise, in seconds: from here to the end
@@ -18,7 +18,7 @@ const MIN_VALID_SECS: u64 = 60;
 /// A token as the server hands it out.
 #[derive(Debug, Deserialize)]
 pub(super) struct Held {
-    #[serde(deserialize_with = "secret")]
+    #[serde(deserialize_with = "plain::deserialize")]
     pub token: Secret,
     /// When it expires, in seconds since 1970, unless the provider didn't say.
     pub expiry_unix: Option<i64>,
@@ -31,10 +31,6 @@ pub(super) struct Held {
     /// Granted or, where the provider doesn't say, asked for.
     #[serde(default)]
     pub scopes: Vec<String>,
-}
-
-fn secret<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
-    String::deserialize(d).map(Secret::new)
 }
 
 /// What is to be asked for, as the command line has it.

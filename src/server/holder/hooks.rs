@@ -148,12 +148,10 @@ impl Hooks {
     /// When an order that a runner hasn't taken yet would get lost, or it can't be written.
     pub fn state(&self, fds: &mut SlotWriter) -> io::Result<HooksState> {
         self.state.with(|state| {
-            let mut all = state.retiring.iter().chain(&state.runner);
-            if !all.all(|runner| runner.line.is_flushed()) {
+            if !state.is_flushed() {
                 return Err(io::Error::other("the hook runner has orders to take"));
             }
-            let runners = state.retiring.iter().chain(&state.runner);
-            let runners = runners.map(|runner| RunnerState {
+            let runners = state.runners().map(|runner| RunnerState {
                 process: runner.process,
                 line: fds.put(runner.line.socket()),
                 unread: runner.line.unread(),
@@ -345,18 +343,14 @@ impl Hooks {
     /// Whether a runner is there and has all the orders that it is to have for now. Without one, and
     /// without hope of one, there is nothing to wait for either.
     pub fn is_settled(&self) -> bool {
-        self.state.with(|state| {
-            let mut runners = state.retiring.iter().chain(&state.runner);
-            let flushed = runners.all(|runner| runner.line.is_flushed());
-            flushed && (state.runner.is_some() || state.events.is_none())
-        })
+        self.state
+            .with(|state| state.is_flushed() && (state.runner.is_some() || state.events.is_none()))
     }
 
     /// The lines to poll.
     pub fn sockets(&self) -> Sockets {
         self.state.with(|state| {
-            let runners = state.retiring.iter().chain(&state.runner);
-            let runners = runners.map(|runner| {
+            let runners = state.runners().map(|runner| {
                 let flags = if runner.line.is_flushed() {
                     PollFlags::POLLIN
                 } else {
@@ -385,6 +379,14 @@ impl Hooks {
 }
 
 impl State {
+    fn runners(&self) -> impl Iterator<Item = &Runner> {
+        self.retiring.iter().chain(&self.runner)
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.runners().all(|runner| runner.line.is_flushed())
+    }
+
     /// A number that no job has had.
     fn next_id(&mut self) -> u64 {
         self.jobs = self.jobs.saturating_add(1);
