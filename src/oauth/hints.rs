@@ -129,8 +129,8 @@ fn consent_address(refusal: &str, registration: &Registration) -> Option<Url> {
     Some(address)
 }
 
-/// What to do when the token endpoint wants a new sign-in, for a reason without a number; `subtype` is Google's
-/// `error_subtype` or Microsoft's `suberror`.
+/// What to do when the token endpoint wants a new sign-in, for a reason that has no number; `subtype`
+/// is Google's `error_subtype` or Microsoft's `suberror`.
 pub(super) fn for_login(
     endpoint: &Url,
     code: &str,
