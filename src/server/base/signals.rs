@@ -3,7 +3,10 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::{
+    sys::signal::{SigSet, SigmaskHow, Signal, kill},
+    unistd::Pid,
+};
 
 use super::{fork, log};
 
@@ -51,6 +54,16 @@ pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     let outcome = work();
     before.thread_set_mask()?;
     Ok(outcome)
+}
+
+/// Kills a process group, by kill(2) and the negative number: with killpg(3) every `show` would have
+/// one more function of libc to look up when it starts.
+pub fn kill_group(leader: Pid) {
+    // It may just have ended by itself.
+    let _ = kill(
+        Pid::from_raw(leader.as_raw().saturating_neg()),
+        Signal::SIGKILL,
+    );
 }
 
 /// From now on this process is killed when its parent is: SIGKILL means both.

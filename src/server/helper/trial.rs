@@ -9,12 +9,16 @@ use std::{io::Read, path::Path, time::Duration};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
-    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use wait_timeout::ChildExt;
 
-use crate::{cli::TAKE_OVER, error::Failure, server::base::error::other, text};
+use crate::{
+    cli::TAKE_OVER,
+    error::Failure,
+    server::base::{error::other, signals},
+    text,
+};
 
 /// How long the new program may look at the state; it takes milliseconds.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,9 +44,9 @@ fn try_out(program: &Path, config_file: &Path, memory: OwnedFd) -> Result<String
         .map_err(|error| error.to_string())?;
     let status = child.wait_timeout(TRIAL_TIMEOUT);
     if !matches!(status, Ok(Some(_))) {
-        // A script has children. It may all just have ended by itself.
+        // A script has children.
         if let Ok(group) = i32::try_from(child.id()) {
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+            signals::kill_group(Pid::from_raw(group));
         }
         let _ = child.wait();
         return Err("it takes too long".into());

@@ -269,14 +269,11 @@ mod orphans {
     use std::fs;
 
     use nix::{
-        sys::{
-            prctl,
-            signal::{Signal, killpg},
-        },
+        sys::prctl,
         unistd::{Pid, getpgid, getsid},
     };
 
-    use crate::server::base::fork;
+    use crate::server::base::{fork, signals};
 
     /// From now on they are this process's children.
     pub fn adopt() {
@@ -299,8 +296,8 @@ mod orphans {
             let child = Pid::from_raw(child);
             let leads = getpgid(Some(child)) == Ok(child);
             if child != holder && leads && getsid(Some(child)) == getsid(None) {
-                // It may just have ended by itself; its number is its own until it is reaped.
-                let _ = killpg(child, Signal::SIGKILL);
+                // Its number is its own until it is reaped.
+                signals::kill_group(child);
             }
         }
     }

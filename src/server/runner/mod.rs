@@ -25,7 +25,7 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{Signal, kill, killpg},
+    sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
@@ -331,9 +331,13 @@ impl Hook {
     /// number is still its own.
     fn kill(&self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            let kill = if self.leaves { kill } else { killpg };
-            // It may just have ended by itself.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let pid = Pid::from_raw(pid);
+            if self.leaves {
+                // It may just have ended by itself.
+                let _ = kill(pid, Signal::SIGKILL);
+            } else {
+                signals::kill_group(pid);
+            }
         }
     }
 }
