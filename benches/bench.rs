@@ -10,6 +10,7 @@
 mod core;
 #[cfg(target_os = "linux")]
 mod crowd;
+mod owners;
 mod report;
 mod server;
 mod world;
@@ -68,17 +69,19 @@ const IDLE_THREADS: f64 = 5.0;
 const TOKEN_BYTES: usize = 1800;
 
 fn main() {
+    owners::be_one();
     // `cargo bench` passes `--bench`; any other word picks the parts whose name holds it.
     let words: Vec<String> = std::env::args()
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    let parts: [Part; 8] = [
+    let parts: [Part; 9] = [
         ("show", show),
         ("socket", socket),
         ("idle", idle),
         ("scale", scale),
         ("refresh", refresh),
+        ("owners", owners::owners),
         ("size", size),
         ("core", core::core),
         ("build", build),

@@ -61,7 +61,11 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
             scopes: None,
             origins: None,
         }),
-        refresh_token: Some(Arc::new(Secret::new("r".repeat(TOKEN_BYTES)))),
+        refresh_token: Some(Arc::new(Secret::new(format!(
+            "{}.0.{}",
+            account.name,
+            "r".repeat(TOKEN_BYTES)
+        )))),
         refresh_origins: None,
         refresh_ends: None,
         other_user: None,
@@ -112,6 +116,13 @@ impl World {
         if let Some(expires) = expires {
             world.restore(expires);
         }
+        world
+    }
+
+    /// With accounts of the provider at `base`, without tokens.
+    pub fn of_provider(base: &str, accounts: usize) -> Self {
+        let world = Self::prepared(&Self::own_binary(), accounts, base, None);
+        world.run_server();
         world
     }
 
@@ -181,20 +192,30 @@ impl World {
 
     /// Tokens for every account, that expire in so many seconds.
     pub fn restore(&self, expires: u64) {
-        self.ask_bytes("restore", &self.dump(Duration::ZERO, expires));
+        self.ask_bytes("restore", &self.dump(Duration::ZERO, expires, None));
     }
 
     /// Tokens for every account, all due for a refresh and still valid.
     pub fn restore_due(&self) {
-        self.ask_bytes("restore", &self.dump(Duration::from_secs(3600), 60));
+        self.ask_bytes("restore", &self.dump(Duration::from_secs(3600), 60, None));
     }
 
-    fn dump(&self, age: Duration, expires: u64) -> Vec<u8> {
+    /// A token of one account that has expired, with its refresh token.
+    pub fn restore_expired(&self, account: &str) {
+        let dump = self.dump(Duration::from_secs(3600), 0, Some(account));
+        self.ask_bytes("restore", &dump);
+    }
+
+    /// Tokens of so many seconds' age, that expire in so many; of one account, if it is named.
+    fn dump(&self, age: Duration, expires: u64, only: Option<&str>) -> Vec<u8> {
         let config = pizauth::config::parse("bench.conf", &self.config).unwrap();
         let since = std::time::UNIX_EPOCH.elapsed().unwrap();
         let now = Wall::from_millis(0).after(since);
         let expires = now.after(Duration::from_secs(expires));
-        dump::seal(&tokens(&config, now.before(age), expires), [7; 32])
+        let mut dump = tokens(&config, now.before(age), expires);
+        dump.grants
+            .retain(|it| only.is_none_or(|name| *it.account == *name));
+        dump::seal(&dump, [7; 32])
     }
 
     /// The daemon, and what it has forked.
