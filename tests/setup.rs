@@ -60,7 +60,9 @@ fn compare(name: &str, text: &str) {
 /// The part for a mail program, held against its example: the lines that differ from that.
 fn filled_in(text: &str, heading: &str, example: &str) -> Vec<String> {
     let (_, part) = text
-        .split_once(&format!("\n==== {heading} ====\n\n"))
+        .split_once(&format!(
+            "\n==== {heading}, or the file that you have ====\n\n"
+        ))
         .unwrap_or_else(|| panic!("no {heading} in {text}"));
     let (part, _) = part.split_once("\n\n====").unwrap_or((part, ""));
     let example = format!("examples/clients/{example}");
@@ -621,9 +623,11 @@ fn one_thing_is_printed_and_nothing_else() {
     );
     assert!(all.starts_with(&config), "{config}");
     checked(&daemon, &config);
-    let (_, msmtp) = all.split_once("==== msmtp: ~/.msmtprc ====\n\n").unwrap();
+    let heading = "==== msmtp: ~/.msmtprc, or the file that you have ====\n\n";
+    let (_, msmtp) = all.split_once(heading).unwrap();
     let text = printed(&daemon, &["-p", "msmtp", "me@gmail.com", "--name=mine"]);
     assert!(text.contains("account mine\n"), "{text}");
+    let text = text.strip_prefix('\n').unwrap();
     assert!(msmtp.starts_with(text.trim_end()), "{text}");
     let text = printed(&daemon, &["-p", "git", "codeberg"]);
     assert!(text.contains("https://codeberg.org"), "{text}");
@@ -658,7 +662,7 @@ fn ended(output: &Output) -> &str {
 }
 
 /// The steps after the account is written.
-const NO_STEPS: [&str; 4] = ["n"; 4];
+const NO_STEPS: [&str; 3] = ["n"; 3];
 
 #[test]
 fn the_guide_writes_an_account_and_a_second_one_beside_it() {
@@ -701,16 +705,61 @@ fn the_guide_writes_an_account_and_a_second_one_beside_it() {
     assert_eq!(daemon.run(&["check"]).ok(), "");
 }
 
+/// A program below `bin`, as if it were installed.
+fn install(daemon: &Daemon, name: &str, script: &str) {
+    let program = daemon.path("bin").join(name);
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn the_guide_names_the_mail_programs_and_prints_what_the_user_asks_for() {
+    let daemon = nothing();
+    fs::remove_file(daemon.config_path()).unwrap();
+    for name in ["mbsync", "mpop", "msmtp"] {
+        install(&daemon, name, "#!/bin/sh\n");
+    }
+    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "n", "n", "n"];
+    let output = guided(
+        &daemon,
+        &[],
+        &[&answers[..], &["nonsense", "msmtp", ""]].concat(),
+    );
+    assert_eq!(output.status, 0, "{output:?}");
+    let question =
+        "Mail programs here: mbsync, mpop, msmtp. Name one to see what it needs [none]: ";
+    assert_eq!(output.stdout.matches(question).count(), 3, "{output:?}");
+    let printed = output.stdout.matches("\n==== msmtp: ~/.msmtprc").count();
+    assert_eq!(printed, 1, "{output:?}");
+    assert!(!output.stdout.contains("==== mbsync"), "{output:?}");
+}
+
+/// An issuer says nothing of mail servers.
+#[test]
+fn servers_that_are_not_known_are_left_to_the_user() {
+    let domain = Domain::new();
+    domain.metadata("https://login.example.org", json!({}));
+    let issuer = "https://login.example.org";
+    let output = domain
+        .daemon
+        .run(&["setup", "-p", "msmtp", issuer, "me@mail.test"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let said = "the mail servers aren't known: replace those of example.com with yours\n";
+    assert_eq!(output.stderr, said);
+    for line in ["host smtp.example.com", "user me@mail.test"] {
+        assert!(output.stdout.lines().any(|it| it == line), "{output:?}");
+    }
+}
+
 /// A unit that is installed is what starts the server, now and from then on.
 #[test]
 fn the_guide_enables_the_unit_that_is_installed() {
     let daemon = nothing();
     fs::remove_file(daemon.config_path()).unwrap();
-    let (called, program) = (daemon.path("called"), daemon.path("bin/systemctl"));
+    let called = daemon.path("called");
     let script = format!("#!/bin/sh\necho \"$@\" >'{}'\n", called.display());
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "y", "n", "n", "n"];
+    install(&daemon, "systemctl", &script);
+    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "y", "n", "n"];
     let output = guided(&daemon, &[], &answers);
     assert_eq!(output.status, 0, "{output:?}");
     let said = "Enabled pizauth.service. `loginctl enable-linger` keeps it without a login.";
@@ -722,7 +771,7 @@ fn the_guide_enables_the_unit_that_is_installed() {
 
 #[test]
 fn the_guide_leaves_nothing_half_written() {
-    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "n", "n", "n", "n"];
+    let answers = ["me@gmail.com", "id-1", "hush-1", "y", "n", "n", "n"];
     for count in 0..answers.len() {
         let daemon = nothing();
         fs::remove_file(daemon.config_path()).unwrap();
@@ -792,7 +841,6 @@ fn the_guide_registers_a_client_and_starts_the_server() {
         "y",
         "y",
         "y",
-        "n",
         "n",
         "n",
     ];

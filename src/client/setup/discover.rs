@@ -131,10 +131,10 @@ const COMMON: [&str; 10] = [
     "accounts", "api", "auth", "id", "identity", "imap", "login", "mail", "sso", "www",
 ];
 
-/// A name for the account: the part of a domain that tells it from others.
+/// A name for the account: the part of a domain that tells it from others. An IP address has none.
 fn label(domain: &str) -> String {
-    let mut labels = domain.split('.').filter(|label| !COMMON.contains(label));
-    let label = labels.next().unwrap_or("mail");
+    let is_name = |label: &&str| label.contains(char::is_alphabetic) && !COMMON.contains(label);
+    let label = domain.split('.').find(is_name).unwrap_or("mail");
     label.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
@@ -176,4 +176,24 @@ fn fetch(agents: &Agents, url: &str) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::label;
+
+    #[test]
+    fn an_account_is_called_what_tells_its_domain_from_others() {
+        for (domain, name) in [
+            ("mail.example.org", "example"),
+            ("login.1und1.de", "1und1"),
+            ("42.example.org", "example"),
+            ("my-host", "myhost"),
+            ("127.0.0.1", "mail"),
+            ("[::1]", "mail"),
+            ("mail.auth", "mail"),
+        ] {
+            assert_eq!(label(domain), name, "{domain}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use zeroize::Zeroizing;
 
-use super::plan::{Endpoints, Plan};
+use super::plan::Plan;
 use super::programs;
 use crate::cli::{AccountOptions, AuthOptions, RegisterOptions, SetupOptions, TestOptions};
 use crate::client::programs::is_installed;
@@ -59,10 +59,7 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
             ..TestOptions::default()
         })
     })?;
-    step("Print what the mail programs here need?", || {
-        let installed = programs::chosen(&[]).unwrap_or_default();
-        print(programs::sections(&installed, &plan).concat().as_bytes())
-    })?;
+    mail_programs(&plan)?;
     tell(&format!(
         "Done: `pizauth show {account}` prints the token.\n"
     ))
@@ -168,11 +165,10 @@ fn mailbox(options: &SetupOptions) -> Result<Plan, Failure> {
 
 /// Whose mailbox, and its servers, where the provider doesn't say.
 fn servers(plan: &mut Plan) -> Result<(), Failure> {
-    let preset = matches!(plan.endpoints, Endpoints::Preset(_));
-    if plan.user.is_none() && (plan.imap.is_some() || !preset) {
+    if plan.user.is_none() && (plan.imap.is_some() || !plan.is_preset()) {
         plan.user = Some(ask("The mail address", "")?).filter(|user| !user.is_empty());
     }
-    if preset || plan.imap.is_some() {
+    if !plan.lacks_servers() {
         return Ok(());
     }
     let question = "Its mail servers, as in imaps://mail.example.com smtps://mail.example.com";
@@ -183,6 +179,24 @@ fn servers(plan: &mut Plan) -> Result<(), Failure> {
             Err(_) => tell(&format!(
                 "`{url}` is left out: it is no mail server's URL\n"
             ))?,
+        }
+    }
+    Ok(())
+}
+
+/// Prints what the user's mail programs need, one at a time.
+fn mail_programs(plan: &Plan) -> Result<(), Failure> {
+    let installed = programs::chosen(&[]).unwrap_or_default();
+    let sections = programs::sections(&installed, plan);
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    while let [_, ..] = *names {
+        let names = names.join(", ");
+        let question = format!("\nMail programs here: {names}. Name one to see what it needs");
+        let word = ask(&question, "none")?;
+        match sections.iter().find(|(name, _)| *name == word) {
+            Some((_, text)) => tell(text)?,
+            None if ["none", "n"].contains(&&*word) => break,
+            None => {}
         }
     }
     Ok(())

@@ -38,22 +38,25 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
         Some(name) => text = programs::only(name, &plan).ok_or_else(|| no_program(name))??,
     }
     // What goes into a file is a configuration, and nothing else.
-    if options.clients.is_empty() {
-        print(text.as_bytes())?;
-        if options.print.is_none() {
-            let names: Vec<&str> = programs.iter().map(|it| it.name).collect();
-            let names = match names.is_empty() {
-                true => "none that pizauth knows".into(),
-                false => names.join(", "),
-            };
-            tell(&format!(
-                "mail programs: {names}; `--print NAME` prints what one needs\n"
-            ));
-        }
-        return Ok(());
+    if !options.clients.is_empty() {
+        let sections = programs::sections(&programs, &plan).into_iter();
+        text.extend(sections.map(|(_, text)| text));
     }
-    text.extend(programs::sections(&programs, &plan));
-    print(text.as_bytes())
+    print(text.as_bytes())?;
+    if text.contains(".example.com") {
+        tell("the mail servers aren't known: replace those of example.com with yours\n");
+    }
+    if !prints {
+        let names: Vec<&str> = programs.iter().map(|it| it.name).collect();
+        let names = match names.is_empty() {
+            true => "none that pizauth knows".into(),
+            false => names.join(", "),
+        };
+        tell(&format!(
+            "mail programs: {names}; `--print NAME` prints what one needs\n"
+        ));
+    }
+    Ok(())
 }
 
 fn no_program(name: &str) -> Failure {

@@ -133,11 +133,19 @@ impl Plan {
     /// The servers to test, where the provider's aren't known.
     pub(super) fn urls(&self) -> Vec<String> {
         let servers = [&self.imap, &self.smtp];
-        let unknown = servers
-            .into_iter()
-            .flatten()
-            .filter(|_| !matches!(self.endpoints, Endpoints::Preset(_)));
+        let unknown = servers.into_iter().flatten().filter(|_| !self.is_preset());
         unknown.map(Server::to_string).collect()
+    }
+
+    /// Whether it has servers of mail for all that is known, and none is known.
+    pub(super) fn lacks_servers(&self) -> bool {
+        let known = [&self.imap, &self.pop3, &self.smtp];
+        !self.is_preset() && known.into_iter().flatten().next().is_none()
+    }
+
+    /// Whether the table has the provider.
+    pub(super) fn is_preset(&self) -> bool {
+        matches!(self.endpoints, Endpoints::Preset(_))
     }
 
     /// What it is, and how to get a client id.
@@ -249,7 +257,7 @@ impl Plan {
             }
             let _ = writeln!(text, "{INDENT}];");
         }
-        if matches!(self.endpoints, Endpoints::Preset(_)) {
+        if self.is_preset() {
             return;
         }
         text.push('\n');

@@ -54,7 +54,8 @@ pub(super) const PROGRAMS: &[Program] = programs! {
         ["smtpEncryption = tls" => "smtpEncryption = ssl"];
     "goimapnotify" "goimapnotify" Imap "~/.config/goimapnotify/goimapnotify.yaml" "goimapnotify/goimapnotify.yaml"
         [];
-    "himalaya" "himalaya" Both "~/.config/himalaya/config.toml" "himalaya/config.toml" [];
+    "himalaya" "himalaya" Both "~/.config/himalaya/config.toml" "himalaya/config.toml"
+        ["\"smtp://" => "\"smtps://", "smtp.starttls = true\n" => ""];
     "mbsync" "mbsync" Imap "~/.mbsyncrc" "mbsync/mbsyncrc" [];
     "meli" "meli" Both "~/.config/meli/config.toml" "meli/config.toml"
         ["\"STARTTLS\"" => "\"TLS\""];
@@ -99,7 +100,8 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Program>, &str> {
 }
 
 impl Program {
-    /// What its configuration needs; `None` when it has no use for these servers.
+    /// What its configuration needs; `None` when it has no use for these servers. Those that nothing is
+    /// known of are left as the example has them.
     fn text(&self, plan: &Plan) -> Option<String> {
         let (imap, smtp) = (plan.imap.is_some(), plan.smtp.is_some());
         let useful = match self.needs {
@@ -108,7 +110,7 @@ impl Program {
             Needs::Smtp => smtp,
             Needs::Both => imap && smtp,
         };
-        useful.then(|| fill(self.example, plan, self.smtp_tls))
+        (useful || plan.lacks_servers()).then(|| fill(self.example, plan, self.smtp_tls))
     }
 
     /// The same below a heading.
@@ -122,22 +124,25 @@ impl Program {
     }
 }
 
-/// What these programs need, and git, each below a heading.
-pub(super) fn sections(programs: &[&Program], plan: &Plan) -> Vec<String> {
-    let mut sections: Vec<String> = programs.iter().filter_map(|it| it.snippet(plan)).collect();
+/// What these programs need, and git, each by its name and below a heading.
+pub(super) fn sections(programs: &[&Program], plan: &Plan) -> Vec<(&'static str, String)> {
+    let snippets = programs.iter().map(|it| Some((it.name, it.snippet(plan)?)));
+    let mut sections: Vec<_> = snippets.flatten().collect();
     if !programs.is_empty() {
-        sections.extend(git(plan).map(|text| section("git", "~/.gitconfig", &text)));
+        let git = git(plan).map(|text| section("git", "~/.gitconfig", &text));
+        sections.extend(git.map(|text| ("git", text)));
     }
     sections
 }
 
-/// What one program needs, and nothing else; `None` if it isn't known.
+/// What one program needs, and nothing else; `None` if it isn't known. It can be appended to a file: in
+/// some, such as mbsync's, an empty line ends what was before.
 pub(super) fn only(name: &str, plan: &Plan) -> Option<Result<String, Failure>> {
     let text = match name {
         "git" => git(plan),
         name => PROGRAMS.iter().find(|it| it.name == name)?.text(plan),
     };
-    Some(text.ok_or_else(|| {
+    Some(text.map(|text| format!("\n{text}")).ok_or_else(|| {
         let what = format!("{name} has no use for the servers of {}", plan.title);
         Failure::new(Exit::Other, what)
     }))
@@ -150,7 +155,8 @@ fn git(plan: &Plan) -> Option<String> {
 }
 
 fn section(name: &str, place: &str, text: &str) -> String {
-    format!("\n==== {name}: {place} ====\n\n{}\n", text.trim_end())
+    let text = text.trim_end();
+    format!("\n==== {name}: {place}, or the file that you have ====\n\n{text}\n")
 }
 
 fn fill(example: &str, plan: &Plan, smtp_tls: &[(&str, &str)]) -> String {

@@ -51,7 +51,7 @@ answer 'Write it?'
 answer 'Start the server'
 answer 'Sign in now?'
 answer 'Test the mail servers?'
-answer 'Print what the mail programs here need?' n
+answer 'Name one to see what it needs'
 await 20 screen_shows 'Done: .pizauth show work. prints the token'
 # The guide knows of the sign-in before the browser has shown the page.
 await 20 test -s page
