@@ -9,7 +9,7 @@ set -eu
 # How long the server's access tokens live, in seconds. pizauth renews them REFRESH_BEFORE ahead.
 LIFETIME=20
 REFRESH_BEFORE=8
-# How many seconds to wait: for the background refresh, and for somebody to press a button.
+# How long to wait for a background refresh and for a sign-in, in seconds.
 REFRESH_PATIENCE=60
 SIGN_IN_PATIENCE=300
 
@@ -41,7 +41,7 @@ cleanup() {
         pizauth shutdown >/dev/null 2>&1 || status=1
     fi
     if [ -n "$provider" ]; then
-        # Its stdin closes, and so it goes.
+        # It ends when its standard input closes.
         exec 3>&-
         wait "$provider" || :
     fi
@@ -86,7 +86,7 @@ trap cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
-# Away from the pizauth that you may have already.
+# Apart from a pizauth that you may already run.
 unset PIZAUTH_SOCK
 export XDG_CONFIG_HOME="$dir" XDG_RUNTIME_DIR="$dir"
 
@@ -112,7 +112,7 @@ END
 say 'This is the whole configuration'
 cat "$dir/pizauth.conf"
 
-say 'The daemon starts, and detaches when it answers'
+say 'The server starts, and goes to the background when it answers'
 serving=yes
 run pizauth server 3>&-
 
@@ -132,7 +132,7 @@ else
     title=$(demo-provider --sign-in "$url") || die 'the sign-in failed'
     printf 'The last page it saw: %s\n' "$title"
 fi
-await_token '' "$SIGN_IN_PATIENCE" || die 'nobody signed in'
+await_token '' "$SIGN_IN_PATIENCE" || die 'no sign-in in time'
 
 say 'From now on the mail program gets its token, at once and every time'
 run pizauth show demo
@@ -140,19 +140,19 @@ printf 'The authorization server says: '
 printf '%s\n' "$token" | demo-provider --check "http://127.0.0.1:$port/check" ||
     die 'the token is not good'
 
-say "It would die within $LIFETIME seconds. Nobody does anything, and a few seconds later..."
-await_token "$token" "$REFRESH_PATIENCE" || die 'no refresh in sight'
+say "It expires within $LIFETIME seconds. You do nothing, and a few seconds later there is a new one"
+await_token "$token" "$REFRESH_PATIENCE" || die 'no refresh in time'
 run pizauth show demo
 printf 'The authorization server says: '
 printf '%s\n' "$token" | demo-provider --check "http://127.0.0.1:$port/check" ||
     die 'the new token is not good'
 run pizauth status
 
-say 'The end: the daemon goes, and all that it knew with it'
+say 'The server stops, and its tokens are gone'
 run pizauth shutdown
 serving=''
 if [ -e "$dir/events" ]; then
-    printf 'What a hook had heard meanwhile: %s\n' "$(tr '\n' ' ' <"$dir/events")"
+    printf 'The events that a hook was told: %s\n' "$(tr '\n' ' ' <"$dir/events")"
 fi
-say 'That was all. Now for your own account:'
+say 'Now for your own account:'
 printf '  %s\n' 'make && sudo make install' 'pizauth setup' 'pizauth show <account>'

@@ -46,6 +46,11 @@ needs() {
     done
 }
 
+# The same for a program that CI can't be expected to have.
+if_there() {
+    CI='' needs "$@"
+}
+
 # Waits until a command succeeds, for so many seconds at most.
 await() {
     local end=$((SECONDS + $1))
@@ -173,16 +178,20 @@ from_nothing() {
 # A file of examples/clients as it is published, but for the names of account, user, servers and
 # pizauth's own path.
 example() {
-    local file=$1 provider=${2:-here} user=${3:-$me}
-    from_nothing "$file"
+    from_nothing "$1"
+    fill "${2:-here}" "${3:-$me}" <"$examples/clients/$1"
+}
+
+# The same with what stands on stdin: fill <provider> [<user>].
+fill() {
+    local provider=$1 user=${2:-$me}
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
         -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
         -e "s#/run/user/1000#$XDG_RUNTIME_DIR#g; s/irc\.example\.com/localhost/g; s/\b6697\b/${irc:-}/g" \
         -e "s/^username you/username ${JOURNEY,,}/" \
         -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
-        -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g" \
-        "$examples/clients/$file"
+        -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g"
 }
 
 # Starts an IRC bouncer whose users are those of the provider here; its port is then $irc.
