@@ -21,16 +21,16 @@ const STORED: [&str; 4] = [
 ];
 
 /// A service manager with a server.
-struct Manager<'a> {
+pub struct Manager<'a> {
     daemon: &'a Daemon,
-    running: Running,
+    pub running: Running,
     /// How much of what it has said was read.
     read: usize,
 }
 
 impl<'a> Manager<'a> {
     /// `None` where there is none to be had.
-    fn start(daemon: &'a Daemon) -> Option<Self> {
+    pub fn start(daemon: &'a Daemon) -> Option<Self> {
         if Command::new("python3").arg("-V").output().is_err() || !cfg!(target_os = "linux") {
             eprintln!("python3 is missing, of which the service manager is made");
             return None;
@@ -71,7 +71,7 @@ impl<'a> Manager<'a> {
         assert_eq!(self.next(), line, "{}", self.log());
     }
 
-    fn order(&mut self, order: &str) {
+    pub fn order(&mut self, order: &str) {
         self.running.say(order);
     }
 
@@ -87,12 +87,18 @@ impl<'a> Manager<'a> {
         self.expect(&ended.join(" "));
     }
 
-    /// Another one starts, and takes so many sockets.
+    /// Another one starts: its state takes the place of the one before, and the sockets stay.
     #[track_caller]
-    fn expect_taken(&mut self, sockets: usize) {
+    fn expect_taken(&mut self) {
         self.expect("heard READY=1");
-        self.expect("removed 2 pizauth-state");
-        self.expect(&format!("removed {sockets} pizauth-socket"));
+        self.expect_removed("pizauth-state", 2);
+    }
+
+    #[track_caller]
+    fn expect_removed(&mut self, what: &str, count: usize) {
+        for _ in 0..count {
+            self.expect(&format!("removed 1 {what}"));
+        }
     }
 
     /// So many states have been stored, and so many are still there to be read.
@@ -154,7 +160,7 @@ fn a_restart_by_the_manager_loses_nothing() {
         for _ in 0..5 {
             manager.order("restart");
             manager.expect_left(&STORED);
-            manager.expect_taken(2);
+            manager.expect_taken();
         }
         assert!(waiting.is_running());
         // The request that was pending is pending still, at the same port.
@@ -176,16 +182,18 @@ fn a_restart_by_the_manager_loses_nothing() {
     assert!(std::os::unix::net::UnixStream::connect(daemon.path("home/door")).is_ok());
     // One by itself goes on as well, and the manager's next, too.
     daemon.run(&["restart"]).ok();
-    manager.expect_taken(2);
+    manager.expect_taken();
     manager.order("restart");
     manager.expect_left(&STORED);
-    manager.expect_taken(2);
+    manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-1");
     // Another configuration is in force then: as by a reload.
     daemon.write_config(&provider.account("home"));
     manager.order("restart");
     manager.expect_left(&STORED);
-    manager.expect_taken(2);
+    manager.expect("heard READY=1");
+    manager.expect_removed("pizauth-socket", 1);
+    manager.expect_removed("pizauth-state", 2);
     assert_eq!(daemon.token("home"), "at-2");
     manager.show("work").failed(67);
     assert!(!daemon.path("home/door").exists());
@@ -206,7 +214,7 @@ fn a_token_file_that_the_next_configuration_lacks_goes_without_a_word() {
     manager.order("restart");
     manager.expect_left(&STORED[1..]);
     assert_eq!(written(), None);
-    manager.expect_taken(1);
+    manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-1");
     // At its end the server has tried all that it wanted to do to files.
     manager.order("stop");
@@ -238,8 +246,8 @@ fn a_stop_for_good_leaves_nothing() {
     daemon.run(&["shutdown"]).ok();
     manager.order("wait");
     manager.expect("heard STOPPING=1");
-    manager.expect("removed 2 pizauth-state");
-    manager.expect("removed 1 pizauth-socket");
+    manager.expect_removed("pizauth-state", 2);
+    manager.expect_removed("pizauth-socket", 1);
     manager.expect("ended 0");
     assert!(!daemon.socket_path().exists());
     manager.order("start");
@@ -260,7 +268,7 @@ fn a_unit_that_is_killed_comes_back_whole() {
         manager.order(&format!("kill {which}"));
         manager.expect(&[&["ended -9"], &STORED[1..]].concat().join(" "));
         manager.order("start");
-        manager.expect_taken(1);
+        manager.expect_taken();
         assert_eq!(daemon.token("work"), "at-1");
         assert_eq!(daemon.authorization_url("home"), url);
     }
@@ -293,12 +301,30 @@ fn a_state_that_makes_no_sense_is_not_used() {
         manager.expect("spoilt");
         manager.order("start");
         manager.expect("heard READY=1");
-        manager.expect("removed 1 pizauth-state");
-        manager.expect("removed 1 pizauth-socket");
+        manager.expect_removed("pizauth-state", 1);
         assert!(manager.log().contains(&format!("{told}{why}\n")));
         // What was saved is loaded instead.
         assert_eq!(daemon.token("work"), "at-1");
     }
+}
+
+/// What stays isn't touched: a unit may be killed at any moment.
+#[test]
+fn a_reload_takes_nothing_away() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    for _ in 0..2 {
+        daemon.run(&["reload"]).ok();
+        manager.expect("heard RELOADING=1");
+        manager.expect("heard READY=1");
+    }
+    manager.expect_secrets(2, 1);
+    manager.order("restart");
+    manager.expect_left(&STORED[1..]);
 }
 
 #[test]
@@ -321,7 +347,7 @@ fn a_start_that_fails_leaves_the_state_for_the_next() {
     manager.expect_secrets(2, 1);
     daemon.write_config(&good);
     manager.order("start");
-    manager.expect_taken(0);
+    manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-1");
     manager.expect_secrets(4, 1);
 }
@@ -336,7 +362,7 @@ fn a_reply_on_its_way_is_waited_for() {
     daemon.sign_in("work");
     manager.order("restart");
     manager.expect_left(&STORED[1..]);
-    manager.expect_taken(1);
+    manager.expect_taken();
     let gate = Gate::new();
     provider.script(TOKEN, Scripted::gated(&gate));
     daemon.run(&["refresh", "work"]).ok();
@@ -346,7 +372,7 @@ fn a_reply_on_its_way_is_waited_for() {
     assert_eq!(daemon.token("work"), "at-1");
     gate.open();
     manager.expect("ended 0 pizauth-socket pizauth-state pizauth-state");
-    manager.expect_taken(1);
+    manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-2");
     assert_eq!(provider.requests(TOKEN).len(), 2);
 }
@@ -366,7 +392,7 @@ fn who_is_to_sign_in_is_asked_again_by_the_next_server() {
     notified.wait_lines(1);
     manager.order("restart");
     manager.expect_left(&STORED[1..]);
-    manager.expect_taken(1);
+    manager.expect_taken();
     let told = format!("work\t{url}");
     assert_eq!(notified.wait_lines(2), [told.clone(), told]);
     assert_eq!(browser::visit(&url).status(), 200);

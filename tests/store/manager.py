@@ -29,25 +29,36 @@ def say(*words):
     print(*words, flush=True)
 
 
+def kind(name):
+    """What is called so, without its number."""
+    return name.rsplit("-", 1)[0]
+
+
 def hear():
+    ends = False  # The service has said so.
     while True:
         text, fds, _, _ = socket.recv_fds(line, 4096, 16)
         words = dict(word.split("=", 1) for word in text.decode().split())
         if "FDSTORE" in words:
             name = words["FDNAME"]
-            store.extend((name, fd) for fd in fds)
-            if name.endswith("state"):
+            # As systemd does: what is there isn't stored again, and keeps its name.
+            there = {os.fstat(fd).st_ino for _, fd in store}
+            store.extend((name, fd) for fd in fds if os.fstat(fd).st_ino not in there)
+            if kind(name) == "pizauth-state":
                 states.extend(os.dup(fd) for fd in fds)
         elif "FDSTOREREMOVE" in words:
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
             discard(gone)
-            say("removed", len(gone), words["FDNAME"])
+            say("removed", len(gone), kind(words["FDNAME"]))
+            if not ends and not any(kind(name) == "pizauth-state" for name, _ in store):
+                say("nothing is left should it be killed now")
         elif "HEARD" in words:
             heard.release()
         elif "BARRIER" in words:
             for fd in fds:
                 os.close(fd)
         else:
+            ends = "STOPPING" in words
             say("heard", text.decode().split()[0])
 
 
@@ -86,7 +97,7 @@ def wait():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         own.sendto(b"HEARD=1", path)
     heard.acquire()
-    say("ended", status, *sorted(name for name, _ in store))
+    say("ended", status, *sorted(kind(name) for name, _ in store))
 
 
 def kill(which):
@@ -102,9 +113,21 @@ def kill(which):
     wait()
 
 
+def stay():
+    """Starts the service again whenever it ends, until there is another order."""
+    while True:
+        watched = os.pidfd_open(child)
+        ready, _, _ = select.select([watched, sys.stdin], [], [])
+        os.close(watched)
+        if sys.stdin in ready:
+            return
+        wait()
+        start()
+
+
 def spoil(how):
     """Puts something else in the place of the state."""
-    discard([entry for entry in store if entry[0] == "pizauth-state"])
+    discard([entry for entry in store if kind(entry[0]) == "pizauth-state"])
     if how == "file":
         file = tempfile.TemporaryFile()
         fd = os.dup(file.fileno())
@@ -115,7 +138,7 @@ def spoil(how):
     os.write(fd, head + hashlib.sha256(head + body).digest() + body)
     if how == "version":
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
-    store.append(("pizauth-state", fd))
+    store.append(("pizauth-state-0", fd))
 
 
 threading.Thread(target=hear, daemon=True).start()
@@ -137,6 +160,8 @@ for order in sys.stdin:
             kill(which)
         case ["wait"]:
             wait()
+        case ["stay"]:
+            stay()
         case ["spoil", how]:
             spoil(how)
             say("spoilt")

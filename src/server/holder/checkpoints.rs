@@ -8,7 +8,6 @@
 
 use std::io::{self, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs::File, sync::Arc, thread, time::Duration};
 
@@ -43,8 +42,8 @@ pub struct StateKeeper {
     behind: AtomicBool,
     /// A thread is writing.
     writing: AtomicBool,
-    /// The service manager has the checkpoints.
-    stored: AtomicBool,
+    /// What the service manager has, by name.
+    stored: Lock<Vec<String>>,
     /// It was said that something can't be written.
     complained: AtomicBool,
 }
@@ -58,16 +57,14 @@ impl StateKeeper {
             config: Lock::default(),
             behind: AtomicBool::default(),
             writing: AtomicBool::default(),
-            stored: AtomicBool::default(),
+            stored: Lock::default(),
             complained: AtomicBool::default(),
         }
     }
 
-    /// The same for a successor: the service manager has the checkpoints of its predecessor, which
-    /// this one's take the place of.
-    pub fn succeed(&self, config: ConfigText) {
-        self.stored.store(true, Ordering::SeqCst);
-        self.learn(config);
+    /// The service manager has this of a predecessor, which this server's takes the place of.
+    pub fn succeed(&self, kept: Vec<String>) {
+        self.stored.with(|stored| *stored = kept);
     }
 
     /// The configuration in force.
@@ -197,36 +194,31 @@ fn try_guard(holder: &Holder) -> io::Result<()> {
 /// those that it has. To be called again as [`guard`].
 pub fn store(holder: &Holder) {
     let keeper = &holder.keeper;
-    if !fdstore::is_there() {
-        return;
-    }
-    if keeper.stored.swap(false, Ordering::SeqCst) {
-        fdstore::remove(&holder.monitor);
-    }
-    let mut sockets: Vec<Arc<UnixListener>> = Vec::new();
     // One that the service manager has made is its own already.
-    if let Some((_, control, false)) = holder.socket.parts() {
-        sockets.push(control);
+    let control = holder.socket.parts();
+    let control = control.and_then(|(_, control, given)| (!given).then_some(control));
+    let restricted = holder.restricted.sockets().into_iter().map(|(_, it)| it);
+    let sockets: Vec<_> = control.into_iter().chain(restricted).collect();
+    let files = keeper.files();
+    let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it));
+    let mut kept = keeper.stored.with(std::mem::take);
+    if let Err(error) = fdstore::put(&holder.monitor, &mut kept, &wanted) {
+        log::error!("the service manager can't keep the state: {error}");
     }
-    sockets.extend(holder.restricted.sockets().into_iter().map(|(_, it)| it));
-    match fdstore::put(&holder.monitor, &keeper.files(), &sockets) {
-        Ok(()) => keeper.stored.store(true, Ordering::SeqCst),
-        Err(error) => log::error!("the service manager can't keep the state: {error}"),
-    }
+    keeper.succeed(kept);
 }
 
 /// Leaves the state as it is now with the service manager; whether that has it.
 pub fn leave(holder: &Holder) -> bool {
     holder.keeper.write_now(&holder.engine);
-    holder.keeper.stored.load(Ordering::SeqCst)
+    holder.keeper.stored.with(|stored| !stored.is_empty())
 }
 
 /// Nobody goes on from the state any more.
 pub fn forget(holder: &Holder) {
     holder.keeper.end();
-    if holder.keeper.stored.swap(false, Ordering::SeqCst) {
-        fdstore::remove(&holder.monitor);
-    }
+    let mut kept = holder.keeper.stored.with(std::mem::take);
+    fdstore::remove(&holder.monitor, &mut kept, |_| true);
 }
 
 /// The core's state in a predecessor's checkpoints.

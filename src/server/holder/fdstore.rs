@@ -3,13 +3,13 @@
 //! start on its checkpoints and its sockets are there, and the manager passes them to the next one if
 //! it restarts the service, or else closes them. Who connects meanwhile waits.
 //!
-//! What was left is read at the start, and taken away only when the new server answers: if it can't
-//! start, the next one gets another chance. The sockets are closed then, so that no client waits
-//! for a server that doesn't come.
+//! What was left is read at the start, and taken away only when the new server answers and its own is
+//! stored: if it can't start, the next one gets another chance. The sockets are closed then, so that
+//! no client waits for a server that doesn't come.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::{fs::MetadataExt, net::UnixListener};
 use std::path::{Path, PathBuf};
 use std::{env, fs::File, sync::Arc};
 
@@ -26,7 +26,8 @@ use crate::{config::RestrictedSocket, paths, redirect::Identity};
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
 
-/// What the state is called there, and what each of the sockets.
+/// What the state is called there, and what each of the sockets, before a number of its own: so one
+/// can be stored before another is taken away, and what stays isn't touched.
 const STATE: &str = "pizauth-state";
 const SOCKET: &str = "pizauth-socket";
 
@@ -74,54 +75,70 @@ impl StoredState {
     }
 }
 
-/// Whether the manager keeps anything.
+/// Whether the manager keeps anything: a server's state has room beside its predecessor's.
 pub fn is_there() -> bool {
-    env::var_os("NOTIFY_SOCKET").is_some() && capacity() > 0
+    env::var_os("NOTIFY_SOCKET").is_some() && capacity() >= STATES
 }
+
+/// How many of the descriptors are states at most.
+const STATES: usize = 4;
 
 fn capacity() -> usize {
     let number = env::var(CAPACITY).ok();
     number.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Has the manager keep these, the most important first: the checkpoints, into which the state is
+/// What is stored, if anything is, by its name, the most important first: the checkpoints, into which the state is
 /// written from then on, and the sockets.
+pub fn named<'a>(
+    checkpoints: &'a [File],
+    sockets: impl Iterator<Item = &'a UnixListener>,
+) -> Vec<(String, BorrowedFd<'a>)> {
+    if checkpoints.is_empty() || !is_there() {
+        return Vec::new();
+    }
+    let sockets = sockets.take(capacity().saturating_sub(STATES));
+    let states = checkpoints.iter().map(|file| (STATE, file.as_fd()));
+    let all = states.chain(sockets.map(|socket| (SOCKET, socket.as_fd())));
+    let named = all.filter_map(|(kind, fd)| {
+        let found = File::from(fd.try_clone_to_owned().ok()?).metadata().ok()?;
+        Some((format!("{kind}-{}", found.ino()), fd))
+    });
+    named.collect()
+}
+
+/// Has the manager keep these in the place of what it has `kept`. At no time it lacks something that
+/// it is to have before and after.
 ///
 /// # Errors
-/// When it can't be told; what it has by then is of no use to anybody.
+/// When it can't be told; what it has by then is of no use to anybody, and is taken away.
 pub fn put(
     monitor: &MonitorClient,
-    checkpoints: &[File],
-    sockets: &[Arc<UnixListener>],
+    kept: &mut Vec<String>,
+    wanted: &[(String, BorrowedFd)],
 ) -> io::Result<()> {
-    if checkpoints.is_empty() {
-        return Err(io::Error::other("there is no memory for it"));
-    }
-    let room = capacity().saturating_sub(checkpoints.len());
-    let states = checkpoints.iter().map(|file| (STATE, file.as_fd()));
-    let sockets = sockets.iter().map(|socket| (SOCKET, socket.as_fd()));
-    let outcome = states.chain(sockets.take(room)).try_for_each(|(name, fd)| {
+    let outcome = wanted.iter().try_for_each(|(name, fd)| {
+        if kept.contains(name) {
+            return Ok(());
+        }
+        kept.push(name.clone());
         // Whether it can be read from or written to is no reason to close it.
-        monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[fd])
+        monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[*fd])
     });
-    if outcome.is_err() {
-        remove(monitor);
-    }
+    let stays = |name: &str| outcome.is_ok() && wanted.iter().any(|(it, _)| it == name);
+    remove(monitor, kept, |name| !stays(name));
     outcome
 }
 
-/// Takes all away that the manager has.
-pub fn remove(monitor: &MonitorClient) {
-    remove_named(monitor, &[STATE, SOCKET]);
-}
-
-fn remove_named(monitor: &MonitorClient, names: &[&str]) {
-    for name in names {
-        let removed = monitor.notify(format!("FDSTOREREMOVE=1\nFDNAME={name}\n"), &[]);
-        if let Err(error) = removed {
-            log::warn!("the service manager can't be told: {error}");
+/// Takes away what the manager has `kept` under such names.
+pub fn remove(monitor: &MonitorClient, kept: &mut Vec<String>, gone: impl Fn(&str) -> bool) {
+    kept.retain(|name| {
+        let gone = gone(name);
+        if gone {
+            tell(monitor, format!("FDSTOREREMOVE=1\nFDNAME={name}\n"));
         }
-    }
+        !gone
+    });
 }
 
 /// What a predecessor has left.
@@ -131,8 +148,8 @@ pub struct Predecessor {
     sockets: Vec<(PathBuf, UnixListener)>,
     /// Which paths were asked for.
     used: Vec<PathBuf>,
-    /// They are still the manager's, too.
-    kept: bool,
+    /// What is still the manager's, too, and not the new server's to take away.
+    pub kept: Vec<String>,
 }
 
 /// Tells what a predecessor has left from what was given for other reasons.
@@ -142,19 +159,19 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
         states: Vec::new(),
         sockets: Vec::new(),
         used: Vec::new(),
-        kept: false,
+        kept: Vec::new(),
     };
     let mut others = Vec::new();
     for InheritedFd { name, fd } in given {
-        match name.as_str() {
-            STATE => predecessor.states.push(fd.into()),
-            SOCKET => predecessor.sockets.extend(listener(fd)),
-            _ => {
-                others.push(fd);
-                continue;
-            }
+        if name.starts_with(STATE) {
+            predecessor.states.push(fd.into());
+        } else if name.starts_with(SOCKET) {
+            predecessor.sockets.extend(listener(fd));
+        } else {
+            others.push(fd);
+            continue;
         }
-        predecessor.kept = true;
+        predecessor.kept.push(name);
     }
     (predecessor, others)
 }
@@ -189,13 +206,8 @@ impl Predecessor {
     }
 
     /// The new server answers: the state is its own now, and no other process shall have it.
-    pub fn forget(mut self) {
-        if !self.kept {
-            return;
-        }
-        self.kept = false;
+    pub fn forget(self) {
         self.states.iter().for_each(memfd::discard);
-        remove(&self.monitor);
         for (path, socket) in &self.sockets {
             // Those that the configuration has no more.
             if self.used.contains(path) {
@@ -211,9 +223,9 @@ impl Predecessor {
 impl Drop for Predecessor {
     /// Without a server, no client shall wait for one at its sockets.
     fn drop(&mut self) {
-        if self.kept {
-            remove_named(&self.monitor, &[SOCKET]);
-        }
+        remove(&self.monitor, &mut self.kept, |name| {
+            name.starts_with(SOCKET)
+        });
     }
 }
 
@@ -228,7 +240,10 @@ pub fn notify(monitor: &MonitorClient, state: &[NotifyState]) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let lines = state.iter().map(|it| format!("{it}\n")).collect();
+    tell(monitor, state.iter().map(|it| format!("{it}\n")).collect());
+}
+
+fn tell(monitor: &MonitorClient, lines: String) {
     if let Err(error) = monitor.notify(lines, &[]) {
         log::warn!("the service manager can't be told: {error}");
     }

@@ -279,6 +279,7 @@ impl MainThread {
             Found::Mended => {
                 self.watch.mended();
                 checkpoints::guard(&self.holder);
+                checkpoints::store(&self.holder);
             }
             Found::Missing => self.watch.missing(),
             Found::Replaced if self.holder.is_stopping() => {}

@@ -145,8 +145,9 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
     serve(main, servers, control, |holder| {
-        left.forget();
+        holder.keeper.succeed(std::mem::take(&mut left.kept));
         checkpoints::store(holder);
+        left.forget();
         // What was taken over may go on.
         holder.engine.with(Core::release);
         (beginning.answers)().map_err(cant)?;
@@ -220,13 +221,17 @@ pub fn succeed(
     let holder = &main.holder;
     let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
-    holder.keeper.succeed(handover.config);
+    holder.keeper.learn(handover.config);
+    // The sockets are stored once more, which the manager notices.
+    let kept = fdstore::named(checkpoints, std::iter::empty());
+    (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
     holder.succeed(core, killed);
     let control = holder.reopen(control, handover.given, restricted)?;
     serve(main, servers, control, |holder| {
         checkpoints::store(holder);
         // Only now is it of no more use.
         memory.iter().for_each(memfd::discard);
+        holder.engine.with(Core::release);
         Ok(())
     })
 }

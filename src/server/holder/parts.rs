@@ -127,9 +127,11 @@ impl Holder {
         });
     }
 
-    /// Goes on from the state of the holder before this one, which was killed or has made room.
+    /// Goes on from the state of the holder before this one, which was killed or has made room; as for
+    /// [`Holder::adopt`].
     pub fn succeed(&self, state: CoreState, killed: bool) {
         self.engine.with(|core, cx| {
+            core.hold();
             core.adopt(cx, state);
             if killed {
                 // Its commands may have heard of nothing.
