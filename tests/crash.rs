@@ -58,6 +58,23 @@ fn a_refresh_under_way_is_sent_again() {
     daemon.shutdown();
 }
 
+/// What goes on after a death is the program that is there now: a `restart` need not be waited for.
+#[test]
+fn a_death_ends_a_restart() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    provider.script(TOKEN, Scripted::Hang);
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    let restart = daemon.spawn(&["restart"]);
+    daemon.log().wait_line("about to be restarted in place");
+    daemon.kill_holder(Signal::SIGKILL);
+    restart.finish().ok();
+    daemon.shutdown();
+}
+
 /// What kills every holder isn't waited for, and says so.
 #[test]
 fn the_third_death_within_a_minute_is_the_last() {

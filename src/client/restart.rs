@@ -15,13 +15,13 @@ const MEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run() -> Result<(), Failure> {
     let before = match server() {
         Err(failure) if older::is_here(&failure) => return takeover::run(),
-        outcome => outcome?.restarts,
+        outcome => generation(&outcome?),
     };
     ask(&Request::Restart)?;
     let mut found = Instant::now();
     for () in patience::tries(RESTART_TIMEOUT) {
         match server() {
-            Ok(server) if server.restarts != before => return Ok(()),
+            Ok(server) if generation(&server) != before => return Ok(()),
             Ok(server) => {
                 if let Some(why) = server.restart_failure {
                     let what = format!("the server was not restarted and goes on: {why}");
@@ -35,6 +35,11 @@ pub(super) fn run() -> Result<(), Failure> {
     }
     let what = "the server goes on as before; its log says why";
     Err(Failure::new(Exit::Other, what))
+}
+
+/// What changes with each start of the program, also when something has killed a process meanwhile.
+fn generation(server: &ServerInfo) -> (u32, u32) {
+    (server.restarts, server.token_holder)
 }
 
 fn server() -> Result<ServerInfo, Failure> {
