@@ -102,7 +102,7 @@ fn show(report: &mut Report) {
     let world = World::start(3, Some(3600));
     let peer = std::env::var("PEER")
         .ok()
-        .map(|peer| World::start_with(peer.as_ref(), 3, None));
+        .map(|peer| World::start_peer(peer.as_ref(), 3));
     let floors = world.build_floors();
     let ours = |words: &[&str]| world.command(world.binary(), words);
     let mut rows: Vec<Row> = vec![

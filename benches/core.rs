@@ -52,6 +52,16 @@ pub fn core(report: &mut Report) {
         assert_eq!(due.len(), accounts, "all are due at once");
         nanos_each(accounts, |number| bench.answer(&due[number]))
     });
+    for accounts in [3, 10_000] {
+        let bench = Bench::new(accounts, Duration::ZERO);
+        let written = || {
+            let state = bench.core.state(bench.now);
+            black_box(serde_json::to_vec(&state).unwrap());
+        };
+        let mut spans: Vec<f64> = (0..99).map(|_| 1e3 * millis(time(written))).collect();
+        let name = format!("the state that outlives a crash, {accounts} accounts");
+        report.row(&name, "us, median of 99", median(&mut spans), "");
+    }
     simulator(report);
 }
 

@@ -148,6 +148,18 @@ impl World {
         }
     }
 
+    /// The same with another program of the same command line. It stays in the foreground, since
+    /// in the background it may need a syslog, which not every machine has.
+    pub fn start_peer(binary: &Path, accounts: usize) -> Self {
+        let world = Self::prepared(binary, accounts, "http://localhost:1", None);
+        let script = "\"$0\" server -d 2>/dev/null &";
+        let words = ["-c", script, binary.to_str().unwrap()];
+        let started = world.command("/bin/sh".as_ref(), &words).status();
+        assert!(started.unwrap().success());
+        world.wait_for(|| UnixStream::connect(world.socket()).is_ok());
+        world
+    }
+
     fn run_server(&self) {
         let status = self.command(&self.binary, &["server"]).status().unwrap();
         assert!(status.success(), "the server doesn't start");
