@@ -53,6 +53,8 @@ STEPS =
 # How long a soak takes: so many minutes of real time, or so many years of the simulator's.
 MINUTES = 10
 YEARS =
+# How many of the server's processes it kills.
+KILLS =
 # How many events in a row the model tries in every order.
 DEPTH = 6
 
@@ -184,12 +186,16 @@ browser:
 acceptance:
 	@tests/acceptance/run $(JOURNEYS)
 
-# Two hundred accounts and a fault a second: nothing is lost and nothing grows.
+# Two hundred accounts and a fault a second: nothing is lost and nothing grows. With KILLS, the server's
+# processes are killed so often instead.
 soak:
 	@if [ -n '$(YEARS)' ]; then \
 		[ -z '$(SEED)' ] || export PIZAUTH_SIM_SEED='$(SEED)'; \
 		PIZAUTH_SIM_YEARS='$(YEARS)' $(CARGO) test --locked --release --lib \
 			core::sim::years -- --nocapture; \
+	elif [ -n '$(KILLS)' ]; then \
+		KILLS='$(KILLS)' SEED='$(SEED)' $(CARGO) test --locked --release --test blackbox \
+			kills:: -- --ignored --nocapture; \
 	else \
 		MINUTES='$(MINUTES)' SEED='$(SEED)' $(CARGO) test --locked --release --test blackbox \
 			soak:: -- --ignored --nocapture; \

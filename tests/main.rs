@@ -27,6 +27,7 @@ mod git;
 mod grants;
 mod hangs;
 mod hooks;
+mod kills;
 mod original;
 mod packages;
 mod persist;

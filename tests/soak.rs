@@ -77,9 +77,19 @@ struct Sample {
     zombies: u64,
 }
 
-fn setting(name: &str, default: u64) -> u64 {
+/// A number of the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).unwrap_or_default();
     text.parse().unwrap_or(default)
+}
+
+/// The next random number, below this one.
+pub fn below(random: &mut u64, bound: usize) -> usize {
+    // Numerical Recipes' constants; the high bits are good enough for this.
+    *random = random
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    ((*random >> 33) as usize) % bound
 }
 
 fn name(number: usize) -> String {
@@ -169,12 +179,7 @@ impl Soak {
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        // Numerical Recipes' constants; the high bits are good enough for this.
-        self.random = self
-            .random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.random >> 33) as usize) % bound
+        below(&mut self.random, bound)
     }
 
     /// What happens in one second.

@@ -116,6 +116,8 @@ pub struct Recorded {
     pub connection: u64,
     /// When it had arrived.
     pub at: Instant,
+    /// When it had been answered.
+    pub answered: Option<Instant>,
     pub method: String,
     pub path: String,
     pub query: Pairs,
@@ -382,6 +384,7 @@ impl State {
         self.requests.push(Recorded {
             connection,
             at: Instant::now(),
+            answered: None,
             method: request.method.clone(),
             path: request.path().into(),
             query: request.query(),
@@ -393,6 +396,14 @@ impl State {
             .get_mut(request.path())
             .and_then(VecDeque::pop_front)
             .unwrap_or(Scripted::Happy)
+    }
+
+    /// The last request of a connection has been answered.
+    fn note_answer(&mut self, connection: u64) {
+        let mut recorded = self.requests.iter_mut().rev();
+        if let Some(last) = recorded.find(|it| it.connection == connection) {
+            last.answered = Some(Instant::now());
+        }
     }
 
     fn happy(&mut self, request: &Request) -> Response {
@@ -466,6 +477,7 @@ fn converse(id: u64, stream: &TcpStream, state: &Watched<State>) -> io::Result<(
     while let Some(request) = read_request(&mut reader)? {
         let scripted = state.change(|state| state.record(id, &request));
         let then = perform(scripted, &request, &mut reader, state)?;
+        state.change(|state| state.note_answer(id));
         let last = request
             .headers
             .header("Connection")
