@@ -88,8 +88,8 @@ fn capacity() -> usize {
     number.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What is stored, if anything is, by its name, the most important first: the checkpoints, into which the state is
-/// written from then on, and the sockets.
+/// What is stored, if anything is, by its name, the most important first: the checkpoints, into which
+/// the state is written from then on, and the sockets.
 pub fn named<'a>(
     checkpoints: &'a [File],
     sockets: impl Iterator<Item = &'a UnixListener>,
