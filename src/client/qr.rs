@@ -1,40 +1,20 @@
 //! A QR code for the terminal, so that a phone can take an address off it.
 
-use qrcode::{Color, EcLevel, QrCode};
-
-/// How many light modules stand around the code (ISO/IEC 18004: four).
-const QUIET_ZONE: usize = 4;
+use qrcode::{EcLevel, QrCode, render::unicode::Dense1x2};
 
 /// `text` as lines of half blocks, two rows of modules each; `None` when it is too long for any
 /// code. Dark modules are ink. With `coloured`, each line says that ink is black and paper white,
 /// whatever the terminal's colours are. Beside it, how many modules are in a line.
 pub(super) fn draw(text: &str, coloured: bool) -> Option<(String, usize)> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).ok()?;
-    let width = code.width();
-    let side = width + 2 * QUIET_ZONE;
-    let dark = |x: usize, y: usize| {
-        let inside = |at: usize| at.checked_sub(QUIET_ZONE).filter(|at| *at < width);
-        let (Some(x), Some(y)) = (inside(x), inside(y)) else {
-            return false;
-        };
-        code[(x, y)] == Color::Dark
-    };
+    let image = code.render::<Dense1x2>().build();
+    let side = image.lines().next()?.chars().count();
     let (before, after) = match coloured {
         true => ("\x1b[30;107m", "\x1b[0m\n"),
         false => ("", "\n"),
     };
-    let mut drawn = String::new();
-    for y in (0..side).step_by(2) {
-        drawn.push_str(before);
-        drawn.extend((0..side).map(|x| match (dark(x, y), dark(x, y + 1)) {
-            (true, true) => '█',
-            (true, false) => '▀',
-            (false, true) => '▄',
-            (false, false) => ' ',
-        }));
-        drawn.push_str(after);
-    }
-    Some((drawn, side))
+    let lines = image.lines().map(|line| format!("{before}{line}{after}"));
+    Some((lines.collect(), side))
 }
 
 #[cfg(test)]

@@ -113,31 +113,24 @@ impl fmt::Debug for SealedDump {
 }
 
 /// Why bytes aren't a dump that can be restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DumpError {
     /// Nothing at all: most likely the command that should have printed a dump failed.
+    #[error("the dump is empty")]
     Empty,
     /// Larger than [`MAX_DUMP_BYTES`].
+    #[error("the dump is too large")]
     TooLarge,
     /// Something else, or a dump of another program. One of the original's that was cut off or altered
     /// looks so, too.
+    #[error("this is not a pizauth dump, or one that was damaged")]
     Foreign,
     /// Made by a version that this one doesn't know.
+    #[error("the dump was made by a newer version of pizauth")]
     Newer,
     /// Cut off or altered.
+    #[error("the dump is truncated or corrupted")]
     Damaged,
-}
-
-impl fmt::Display for DumpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            DumpError::Empty => "the dump is empty",
-            DumpError::TooLarge => "the dump is too large",
-            DumpError::Foreign => "this is not a pizauth dump, or one that was damaged",
-            DumpError::Newer => "the dump was made by a newer version of pizauth",
-            DumpError::Damaged => "the dump is truncated or corrupted",
-        })
-    }
 }
 
 /// The dump as bytes. `random` makes two dumps of the same state differ.

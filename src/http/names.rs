@@ -62,16 +62,9 @@ impl fmt::Debug for Names {
 }
 
 /// No connection came about: why. Nothing was sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
 pub(super) struct NotConnected(pub(super) String);
-
-impl fmt::Display for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotConnected {}
 
 impl From<NotConnected> for Error {
     fn from(error: NotConnected) -> Self {

@@ -1,7 +1,7 @@
 //! The authorization request (RFC 6749, 4.1.1, with PKCE, RFC 7636) and its response at the
 //! redirection endpoint (4.1.2).
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -101,30 +101,21 @@ pub enum CallbackResult {
 }
 
 /// Why something isn't an authorization response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackFault {
     /// It is longer than [`MAX_CALLBACK_BYTES`].
+    #[error("longer than {MAX_CALLBACK_BYTES} bytes")]
     TooLong,
     /// It has no `state`, or an empty one.
+    #[error("no state")]
     NoState,
     /// It has neither a `code` nor an `error`.
+    #[error("neither a code nor an error")]
     NoResult,
     /// It has this parameter more than once (RFC 6749, 3.1 forbids it).
+    #[error("{0} is there more than once")]
     Repeated(&'static str),
 }
-
-impl fmt::Display for CallbackFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CallbackFault::TooLong => write!(f, "longer than {MAX_CALLBACK_BYTES} bytes"),
-            CallbackFault::NoState => write!(f, "no state"),
-            CallbackFault::NoResult => write!(f, "neither a code nor an error"),
-            CallbackFault::Repeated(name) => write!(f, "{name} is there more than once"),
-        }
-    }
-}
-
-impl std::error::Error for CallbackFault {}
 
 /// Reads an authorization response: the query of the redirect, or the body of a form_post. An
 /// empty parameter counts as absent and an unknown one is ignored (RFC 6749, 3.1 and 4.1.2). With

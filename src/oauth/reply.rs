@@ -41,27 +41,20 @@ pub(super) struct Members {
 }
 
 /// Why a body has no members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
+    #[error("a reply of more than 1 MiB")]
     TooLong,
+    #[error("an empty reply")]
     Empty,
+    #[error("a web page instead of JSON")]
     WebPage,
+    #[error("a reply that is cut short")]
     CutShort,
+    #[error("more than one {0}")]
     Repeated(&'static str),
+    #[error("something that is not a JSON object")]
     Foreign,
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unreadable::TooLong => f.write_str("a reply of more than 1 MiB"),
-            Unreadable::Empty => f.write_str("an empty reply"),
-            Unreadable::WebPage => f.write_str("a web page instead of JSON"),
-            Unreadable::CutShort => f.write_str("a reply that is cut short"),
-            Unreadable::Repeated(name) => write!(f, "more than one {name}"),
-            Unreadable::Foreign => f.write_str("something that is not a JSON object"),
-        }
-    }
 }
 
 /// What a reply says went wrong.

@@ -6,7 +6,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let word = word.to_ascii_lowercase().replace('-', "_");
     candidates
         .into_iter()
-        .map(|candidate| (distance(word.as_bytes(), candidate.as_bytes()), candidate))
+        .map(|candidate| (distance(&word, candidate), candidate))
         .filter(|(steps, candidate)| *steps <= candidate.len() / 3)
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, candidate)| candidate)
@@ -14,31 +14,11 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// The edit distance of two words, where swapping two neighbours is one step (optimal string
 /// alignment). Words whose lengths are far apart are far apart, and cost nothing to compare.
-fn distance(a: &[u8], b: &[u8]) -> usize {
-    if a.len().abs_diff(b.len()) > b.len() / 3 {
-        return usize::MAX;
+fn distance(a: &str, b: &str) -> usize {
+    match a.len().abs_diff(b.len()) > b.len() / 3 {
+        true => usize::MAX,
+        false => strsim::osa_distance(a, b),
     }
-    let mut before: Vec<usize> = Vec::new();
-    let mut above: Vec<usize> = (0..=b.len()).collect();
-    let mut last = None;
-    for (i, &x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        let mut left = i + 1;
-        let mut corner = i;
-        for (j, (&y, &up)) in b.iter().zip(above.iter().skip(1)).enumerate() {
-            let mut steps = (corner + usize::from(x != y)).min(up + 1).min(left + 1);
-            let swapped = j > 0 && last == Some(y) && b.get(j - 1) == Some(&x);
-            if let (true, Some(two_back)) = (swapped, before.get(j.wrapping_sub(1))) {
-                steps = steps.min(two_back + 1);
-            }
-            corner = up;
-            left = steps;
-            row.push(steps);
-        }
-        before = std::mem::replace(&mut above, row);
-        last = Some(x);
-    }
-    above.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -57,7 +37,7 @@ mod tests {
             ("kitten", "sitting", 3),
             ("a", "scopes", usize::MAX),
         ] {
-            assert_eq!(distance(a.as_bytes(), b.as_bytes()), steps, "{a} {b}");
+            assert_eq!(distance(a, b), steps, "{a} {b}");
         }
     }
 
