@@ -20,14 +20,15 @@ use ureq::{
 use url::Url;
 use zeroize::Zeroizing;
 
+pub use self::{
+    connect::race,
+    mail_exchangers::mail_exchangers,
+    names::{LookUp, Names, look_up},
+    trust::TlsFailure,
+};
 use self::{
     connect::{Connect, STEP_TIMEOUT},
     names::NotConnected,
-};
-pub use self::{
-    mail_exchangers::mail_exchangers,
-    names::{LookUp, Names},
-    trust::TlsFailure,
 };
 use crate::{
     config::is_loopback,

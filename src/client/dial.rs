@@ -2,9 +2,8 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    sync::{Arc, mpsc},
-    thread,
+    net::TcpStream,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +12,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::{
     error::{Exit, Failure},
-    http::TlsFailure,
+    http::{TlsFailure, look_up, race},
     mail::{Action, Goal, MailRefusal, MailVerdict, Server, Session, SignIn, Tls},
     secret::Secret,
 };
@@ -22,7 +21,7 @@ use crate::{
 /// each step, and what a server waits before it refuses a password.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long one of a server's addresses gets to answer, so that the others get their turn.
+/// How long a server's addresses have to take a connection: a home line that wakes up needs some.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A connection with a deadline for all that is done with it.
@@ -158,24 +157,15 @@ impl Connection {
     /// Connects to the first address of `host` that answers; all is to be done within this `time`.
     fn open(host: &str, port: u16, time: Duration) -> Result<Self, Failure> {
         let deadline = Instant::now() + time;
-        let mut last = None;
-        for address in look_up(host, port)? {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // Zero is no time limit, but an error.
-            let left = left.clamp(Duration::from_millis(1), CONNECT_TIMEOUT);
-            match TcpStream::connect_timeout(&address, left) {
-                Ok(stream) => {
-                    return Ok(Connection {
-                        stream: Timed { stream, deadline },
-                        tls: None,
-                        loopback: address.ip().to_canonical().is_loopback(),
-                    });
-                }
-                Err(error) => last = Some(error),
-            }
-        }
-        let why = last.map_or("it has no address".into(), |error| why(&error));
-        Err(unreachable(&format!("can't be reached: {why}")))
+        let found = look_up(host, port, SESSION_TIMEOUT)
+            .map_err(|error| unreachable(&format!("can't be found: {error}")))?;
+        let (stream, address) = race(&found, CONNECT_TIMEOUT)
+            .map_err(|error| unreachable(&format!("can't be reached: {}", why(&error))))?;
+        Ok(Connection {
+            stream: Timed { stream, deadline },
+            tls: None,
+            loopback: address.ip().to_canonical().is_loopback(),
+        })
     }
 
     /// Begins TLS, with a certificate for `host`.
@@ -230,24 +220,6 @@ impl Connection {
 
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
-
-/// The addresses of `host`. The system has no time limit for that, so a thread of its own asks, and
-/// is left behind when it takes too long.
-fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let (sender, receiver) = mpsc::channel();
-    let asked = host.to_owned();
-    let started = thread::Builder::new().spawn(move || {
-        let found = (asked.as_str(), port).to_socket_addrs();
-        // The caller may have given up.
-        let _ = sender.send(found.map(Iterator::collect));
-    });
-    let cant = |why: &str| unreachable(&format!("can't be found: {why}"));
-    started.map_err(|error| cant(&error.to_string()))?;
-    match receiver.recv_timeout(SESSION_TIMEOUT) {
-        Ok(found) => found.map_err(|error| cant(&error.to_string())),
-        Err(_) => Err(cant("the name server doesn't answer")),
-    }
-}
 
 /// What TLS needs on this side: the system's trust store.
 pub(super) fn tls() -> Result<Arc<ClientConfig>, Failure> {

@@ -183,7 +183,7 @@ fn words(error: &Error) -> String {
 ///
 /// # Errors
 /// Why the last of them failed, or that none has answered within `limit`.
-fn race(addresses: &[SocketAddr], limit: Duration) -> io::Result<(TcpStream, SocketAddr)> {
+pub fn race(addresses: &[SocketAddr], limit: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let end = Instant::now() + limit;
     let mut untried = addresses.iter();
     let mut delays = [FIRST_DELAY]

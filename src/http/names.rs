@@ -5,10 +5,11 @@
 
 use std::{
     collections::HashMap,
-    fmt, io,
-    net::{Ipv4Addr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    fmt,
+    io::{self, ErrorKind},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, OnceLock, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use ureq::{
     config::Config,
     http::Uri,
     unversioned::{
-        resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver},
+        resolver::{ResolvedSocketAddrs, Resolver},
         transport::NextTimeout,
     },
 };
@@ -27,7 +28,7 @@ use crate::lock::Lock;
 /// A lookup that is under way, or has just ended; whoever comes meanwhile waits for its end.
 type Lookup = Arc<OnceLock<Result<Vec<SocketAddr>, NotConnected>>>;
 
-/// Asks somebody else for the addresses of a host: its name, the port that goes with them, and how
+/// Asks for the addresses of a host: its name, the port that goes with them, and how
 /// long that may take.
 pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
@@ -38,18 +39,17 @@ const MAX_ADDRESSES: usize = 16;
 /// stay as it is. Being wrong costs a quarter of a second.
 const AVOIDED: Duration = Duration::from_secs(10 * 60);
 
-/// Looks names up as ureq does, or has somebody do it, and says which failures are of that: nothing
-/// was sent then. It remembers which address family has failed lately; clones share that.
-#[derive(Clone, Default)]
+/// Looks names up, or has somebody do it, and says which failures are of that: nothing was sent
+/// then. It remembers which address family has failed lately; clones share that.
+#[derive(Clone)]
 pub struct Names {
-    /// Who does it; else the C library, in a thread.
-    elsewhere: Option<LookUp>,
+    look_up: LookUp,
     state: Arc<Lock<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// By scheme and authority, which say the port.
+    /// By name and port.
     under_way: HashMap<String, Lookup>,
     /// Whether IPv6 is what has failed, and when.
     failed: Option<(bool, Instant)>,
@@ -76,17 +76,23 @@ impl Resolver for Names {
     fn resolve(
         &self,
         uri: &Uri,
-        config: &Config,
+        _: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, Error> {
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let name = format!("{scheme} {}", uri.authority().map_or("", |it| it.as_str()));
-        let found = self.once(&name, || match (&self.elsewhere, host_and_port(uri)) {
-            (Some(look_up), Some((host, port))) => {
-                look_up(host, port, *timeout.after).map_err(|error| NotConnected(error.to_string()))
-            }
-            _ => look_up(uri, config, timeout),
-        })?;
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(match uri.scheme_str() {
+            Some("http") => 80,
+            Some(scheme) if scheme.starts_with("socks") => 1080,
+            _ => 443,
+        });
+        let found = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            // An address of numbers takes nobody's time.
+            Ok(address) => vec![(address, port).into()],
+            Err(_) => self.once(&format!("{host}:{port}"), || {
+                let found = (self.look_up)(host, port, *timeout.after);
+                found.map_err(|error| NotConnected(error.to_string()))
+            })?,
+        };
         let mut addresses = self.empty();
         for address in self.ordered(&found).into_iter().take(MAX_ADDRESSES) {
             addresses.push(address);
@@ -95,13 +101,17 @@ impl Resolver for Names {
     }
 }
 
+impl Default for Names {
+    fn default() -> Self {
+        Names::asking(Arc::new(look_up))
+    }
+}
+
 impl Names {
-    /// Has `elsewhere` look names up.
-    pub fn asking(elsewhere: LookUp) -> Self {
-        Names {
-            elsewhere: Some(elsewhere),
-            ..Names::default()
-        }
+    /// Has this look names up.
+    pub fn asking(look_up: LookUp) -> Self {
+        let state = Arc::default();
+        Names { look_up, state }
     }
 
     /// Of the addresses that were tried in order, `first` came first and `last` has answered.
@@ -159,32 +169,22 @@ impl Names {
     }
 }
 
-/// What there is to look up; an address of numbers is none, and takes nobody's time.
-fn host_and_port(uri: &Uri) -> Option<(&str, u16)> {
-    let host = uri.host()?;
-    let is_address = host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok();
-    let usual = match uri.scheme_str() {
-        Some("http") => 80,
-        _ => 443,
-    };
-    (!is_address).then(|| (host, uri.port_u16().unwrap_or(usual)))
-}
-
-fn look_up(
-    uri: &Uri,
-    config: &Config,
-    timeout: NextTimeout,
-) -> Result<Vec<SocketAddr>, NotConnected> {
-    // It takes a thread for it, and panics when there is none.
-    let looked_up = catch_unwind(AssertUnwindSafe(|| {
-        DefaultResolver::default().resolve(uri, config, timeout)
-    }));
-    match looked_up {
-        Ok(Ok(addresses)) => Ok(addresses.to_vec()),
-        Ok(Err(Error::Io(error))) => Err(NotConnected(error.to_string())),
-        Ok(Err(error)) => Err(NotConnected(error.to_string())),
-        Err(_) => Err(NotConnected("no thread to look the name up with".into())),
-    }
+/// The addresses of `host`. The C library has no time limit for that, so a thread of its own asks, and
+/// is left behind when it takes too long.
+///
+/// # Errors
+/// When there is no such name, no thread, or no answer in time.
+pub fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let asked = host.to_owned();
+    thread::Builder::new().spawn(move || {
+        let found = (asked.as_str(), port).to_socket_addrs();
+        // The caller may have given up.
+        let _ = sender.send(found.map(Iterator::collect));
+    })?;
+    let late = "the name server doesn't answer";
+    let found = receiver.recv_timeout(limit);
+    found.unwrap_or_else(|_| Err(io::Error::new(ErrorKind::TimedOut, late)))
 }
 
 #[cfg(test)]

@@ -10,17 +10,7 @@ use crate::{
 };
 
 /// What its clients start with.
-const COMMANDS: [&[u8]; 9] = [
-    b"dump:",
-    b"info:",
-    b"refresh:",
-    b"reload:",
-    b"restore:",
-    b"revoke:",
-    b"showtoken:",
-    b"shutdown:",
-    b"status:",
-];
+const COMMANDS: &str = "dump info refresh reload restore revoke showtoken shutdown status";
 
 /// How a failure starts, such as one about a command that it doesn't know.
 const ERROR: &[u8] = b"error:";
@@ -33,10 +23,13 @@ const EXPIRED: &str = "Access token has expired";
 
 /// What its client hears from this program, if `input` is from one.
 pub fn refuse(input: &[u8]) -> Option<&'static [u8]> {
-    let command = COMMANDS.iter().find(|command| input.starts_with(command))?;
-    Some(match *command {
+    let ours = |command: &&str| {
+        let rest = input.strip_prefix(command.as_bytes());
+        rest.is_some_and(|rest| rest.starts_with(b":"))
+    };
+    Some(match COMMANDS.split(' ').find(ours)? {
         // It would keep whatever it gets.
-        b"dump:" => b"",
+        "dump" => b"",
         _ => b"error:a newer pizauth is running here, which the `pizauth` of its version can ask",
     })
 }
