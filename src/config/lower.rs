@@ -61,9 +61,9 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         startup_cmd: globals.command("startup_cmd")?,
         state_load_cmd: globals.command("state_load_cmd")?,
         state_save_cmd: globals.command("state_save_cmd")?,
-        state_trial: None,
         token_event_cmd: globals.command("token_event_cmd")?,
         transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
+        state_trial: None,
         http_listen: Listen::None,
         https_listen: Listen::None,
         accounts: Vec::new(),
@@ -228,24 +228,8 @@ impl<'a> Accounts<'_, 'a> {
     fn account(&mut self, block: &Block) -> Result<Account, ConfigError> {
         let name = self.name(block)?;
         let section = Section::new(self.source, &block.settings, Level::Account)?;
-        let (registration, device_auth_uri, pasted_redirect) =
-            self.registration(&section, &name)?;
-        let token_file = self.token_file(&section, &registration)?;
-        self.warnings.extend(section.warnings());
-        let account = Account {
-            name: Arc::from(&*name.value),
-            client: Arc::new(self.client(&section, &registration.source)?),
-            registration: Arc::new(registration),
-            device_auth_uri,
-            revocation_uri: self.endpoint(&section, "revocation_uri")?,
-            pasted_redirect,
-            policy: section.policy(self.policy)?,
-            token_file: token_file.map(Arc::new),
-        };
-        self.warnings
-            .extend(pitfalls::of(&section, name.span, &account));
-        self.one_mailbox(&account, name.span);
-        Ok(account)
+        let all = self;
+        Lowering { all, section, name }.account()
     }
 
     /// Warns of a second account for one mailbox: one serves all programs.
@@ -267,86 +251,6 @@ impl<'a> Accounts<'_, 'a> {
                 self.warnings.push((place, what));
             }
         }
-    }
-
-    /// To whom the account's tokens belong, and what isn't part of it. The endpoints that an issuer
-    /// doesn't make superfluous must be there.
-    fn registration(
-        &mut self,
-        section: &Section<'_, 'a>,
-        account: &Text<'a>,
-    ) -> Result<Endpoints, ConfigError> {
-        let issuer = section.filled("issuer")?;
-        let issuer = issuer.map(|text| value::issuer(self.source, "issuer", &text));
-        let issuer = issuer.transpose()?;
-        let source = TokenSource::of(section)?;
-        let device_auth_uri = self.endpoint(section, "device_auth_uri")?;
-        if issuer.is_none() && source.is_provider() {
-            if device_auth_uri.is_none() && source.is_person() {
-                self.required(section, account, "auth_uri")
-                    .map_err(|error| error.hint(ISSUER_INSTEAD))?;
-            }
-            self.required(section, account, "token_uri")
-                .map_err(|error| error.hint(ISSUER_INSTEAD))?;
-        }
-        let client_id = match source.is_provider() {
-            true => self.required(section, account, "client_id")?.value,
-            false => Cow::Borrowed(""),
-        };
-        let auth_uri = self.endpoint(section, "auth_uri")?;
-        let by_browser = source.is_person() && (auth_uri.is_some() || issuer.is_some());
-        let (redirect_uri, pasted_redirect) = self.redirect_uri(section, account, by_browser)?;
-        let registration = Registration {
-            source,
-            issuer: issuer.map(Arc::from),
-            redirect_uri: self.shared(redirect_uri),
-            auth_uri,
-            token_uri: self.endpoint(section, "token_uri")?,
-            client_id: client_id.into_owned(),
-            scopes: section.scopes()?,
-            auth_uri_fields: self.auth_uri_fields(section)?,
-            token_uri_fields: self.fields(section, "token_uri_fields", RESERVED_TOKEN_FIELDS)?,
-        };
-        Ok((registration, device_auth_uri, pasted_redirect))
-    }
-
-    /// Where the access token is written to: no two accounts may share a file.
-    fn token_file(
-        &mut self,
-        section: &Section<'_, 'a>,
-        registration: &Registration,
-    ) -> Result<Option<TokenFile>, ConfigError> {
-        let formats = ["raw", "json", "xoauth2"];
-        let format = section.word("token_file_format", &formats)?;
-        let Some(path) = section.filled("token_file")? else {
-            return match format {
-                None => Ok(None),
-                Some((_, span)) => {
-                    let what = "`token_file_format` without `token_file`";
-                    Err(self.source.error(span, what))
-                }
-            };
-        };
-        value::absolute_file(self.source, "`token_file`", &path)?;
-        if let Some(first) = self.token_files.insert(path.value.clone(), path.span) {
-            let line = self.source.line(first);
-            let what = format!("two accounts have this `token_file`, the first on line {line}");
-            return Err(self.source.error(path.span, what));
-        }
-        let user = registration.auth_uri_fields.iter().rev();
-        let user = user.clone().find(|(key, _)| key == "login_hint");
-        let format = match (format, user) {
-            (None | Some(("raw", _)), _) => TokenFormat::Raw,
-            (Some(("xoauth2", _)), Some((_, user))) => TokenFormat::Xoauth2 { user: user.clone() },
-            (Some(("xoauth2", span)), None) => {
-                let what = "`token_file_format = xoauth2` needs to know the user";
-                let error = self.source.error(span, what);
-                return Err(error.hint("add `auth_uri_fields = { \"login_hint\": \"…\" };`"));
-            }
-            (Some(_), _) => TokenFormat::Json,
-        };
-        let path = Arc::from(&*path.value);
-        Ok(Some(TokenFile { path, format }))
     }
 
     /// The name of an account, which no account before it has.
@@ -380,39 +284,6 @@ impl<'a> Accounts<'_, 'a> {
         Ok(name)
     }
 
-    fn required(
-        &self,
-        section: &Section<'_, 'a>,
-        account: &Text,
-        option: &str,
-    ) -> Result<Text<'a>, ConfigError> {
-        section.filled(option)?.ok_or_else(|| {
-            let what = format!("account {} has no `{option}`", quoted(&account.value));
-            self.source.error(account.span, what)
-        })
-    }
-
-    /// An endpoint of the provider that need not be there.
-    fn endpoint(
-        &mut self,
-        section: &Section<'_, 'a>,
-        option: &str,
-    ) -> Result<Option<Arc<Url>>, ConfigError> {
-        let kind = match section.word("allow_http", &["true", "false"])? {
-            Some(("true", _)) => UriKind::PlainProvider,
-            _ => UriKind::Provider,
-        };
-        let Some(text) = section.filled(option)? else {
-            return Ok(None);
-        };
-        let uri = value::uri(self.source, option, &text, kind)?;
-        if value::is_plain(&uri) {
-            let what = format!("`{option}` has no TLS: on the way, others can read the tokens");
-            self.warnings.push((text.span, what));
-        }
-        Ok(Some(self.shared(uri)))
-    }
-
     /// The same address as another account's, if one has it.
     fn shared(&mut self, uri: Url) -> Arc<Url> {
         if let Some(known) = self.uris.get(&uri) {
@@ -422,33 +293,165 @@ impl<'a> Accounts<'_, 'a> {
         self.uris.insert(uri.clone());
         uri
     }
+}
+
+/// Turns one block into an account.
+struct Lowering<'l, 's, 'a> {
+    all: &'l mut Accounts<'s, 'a>,
+    section: Section<'l, 'a>,
+    name: Text<'a>,
+}
+
+impl<'a> Lowering<'_, '_, 'a> {
+    fn account(&mut self) -> Result<Account, ConfigError> {
+        let (registration, device_auth_uri, pasted_redirect) = self.registration()?;
+        let token_file = self.token_file(&registration)?;
+        self.all.warnings.extend(self.section.warnings());
+        let account = Account {
+            name: Arc::from(&*self.name.value),
+            client: Arc::new(self.client(&registration.source)?),
+            registration: Arc::new(registration),
+            device_auth_uri,
+            revocation_uri: self.endpoint("revocation_uri")?,
+            pasted_redirect,
+            policy: self.section.policy(self.all.policy)?,
+            token_file: token_file.map(Arc::new),
+        };
+        let found = pitfalls::of(&self.section, self.name.span, &account);
+        self.all.warnings.extend(found);
+        self.all.one_mailbox(&account, self.name.span);
+        Ok(account)
+    }
+
+    fn error(&self, span: Span, what: impl Into<String>) -> ConfigError {
+        self.section.source.error(span, what)
+    }
+
+    /// To whom the account's tokens belong, and what isn't part of it. The endpoints that an issuer
+    /// doesn't make superfluous must be there.
+    fn registration(&mut self) -> Result<Endpoints, ConfigError> {
+        let issuer = self.section.filled("issuer")?;
+        let issuer = issuer.map(|text| value::issuer(self.section.source, "issuer", &text));
+        let issuer = issuer.transpose()?;
+        let source = TokenSource::of(&self.section)?;
+        let device_auth_uri = self.endpoint("device_auth_uri")?;
+        if issuer.is_none() && source.is_provider() {
+            if device_auth_uri.is_none() && source.is_person() {
+                self.required("auth_uri")
+                    .map_err(|error| error.hint(ISSUER_INSTEAD))?;
+            }
+            self.required("token_uri")
+                .map_err(|error| error.hint(ISSUER_INSTEAD))?;
+        }
+        let client_id = match source.is_provider() {
+            true => self.required("client_id")?.value,
+            false => Cow::Borrowed(""),
+        };
+        let auth_uri = self.endpoint("auth_uri")?;
+        let by_browser = source.is_person() && (auth_uri.is_some() || issuer.is_some());
+        let (redirect_uri, pasted_redirect) = self.redirect_uri(by_browser)?;
+        let registration = Registration {
+            source,
+            issuer: issuer.map(Arc::from),
+            redirect_uri: self.all.shared(redirect_uri),
+            auth_uri,
+            token_uri: self.endpoint("token_uri")?,
+            client_id: client_id.into_owned(),
+            scopes: self.section.scopes()?,
+            auth_uri_fields: self.auth_uri_fields()?,
+            token_uri_fields: self.fields("token_uri_fields", RESERVED_TOKEN_FIELDS)?,
+        };
+        Ok((registration, device_auth_uri, pasted_redirect))
+    }
+
+    /// Where the access token is written to: no two accounts may share a file.
+    fn token_file(
+        &mut self,
+        registration: &Registration,
+    ) -> Result<Option<TokenFile>, ConfigError> {
+        let formats = ["raw", "json", "xoauth2"];
+        let format = self.section.word("token_file_format", &formats)?;
+        let Some(path) = self.section.filled("token_file")? else {
+            return match format {
+                None => Ok(None),
+                Some((_, span)) => {
+                    let what = "`token_file_format` without `token_file`";
+                    Err(self.error(span, what))
+                }
+            };
+        };
+        value::absolute_file(self.section.source, "`token_file`", &path)?;
+        if let Some(first) = self.all.token_files.insert(path.value.clone(), path.span) {
+            let line = self.section.source.line(first);
+            let what = format!("two accounts have this `token_file`, the first on line {line}");
+            return Err(self.error(path.span, what));
+        }
+        let user = registration.auth_uri_fields.iter().rev();
+        let user = user.clone().find(|(key, _)| key == "login_hint");
+        let format = match (format, user) {
+            (None | Some(("raw", _)), _) => TokenFormat::Raw,
+            (Some(("xoauth2", _)), Some((_, user))) => TokenFormat::Xoauth2 { user: user.clone() },
+            (Some(("xoauth2", span)), None) => {
+                let what = "`token_file_format = xoauth2` needs to know the user";
+                let error = self.error(span, what);
+                return Err(error.hint("add `auth_uri_fields = { \"login_hint\": \"…\" };`"));
+            }
+            (Some(_), _) => TokenFormat::Json,
+        };
+        let path = Arc::from(&*path.value);
+        Ok(Some(TokenFile { path, format }))
+    }
+
+    fn required(&self, option: &str) -> Result<Text<'a>, ConfigError> {
+        self.section.filled(option)?.ok_or_else(|| {
+            let what = format!("account {} has no `{option}`", quoted(&self.name.value));
+            self.error(self.name.span, what)
+        })
+    }
+
+    /// An endpoint of the provider that need not be there.
+    fn endpoint(&mut self, option: &str) -> Result<Option<Arc<Url>>, ConfigError> {
+        let kind = match self.section.word("allow_http", &["true", "false"])? {
+            Some(("true", _)) => UriKind::PlainProvider,
+            _ => UriKind::Provider,
+        };
+        let Some(text) = self.section.filled(option)? else {
+            return Ok(None);
+        };
+        let uri = value::uri(self.section.source, option, &text, kind)?;
+        if value::is_plain(&uri) {
+            let what = format!("`{option}` has no TLS: on the way, others can read the tokens");
+            self.all.warnings.push((text.span, what));
+        }
+        Ok(Some(self.all.shared(uri)))
+    }
 
     /// The redirection endpoint, and its text where nothing can listen for it. There must be a
     /// listener for one on this machine, if it is used.
-    fn redirect_uri(
-        &mut self,
-        section: &Section<'_, 'a>,
-        account: &Text,
-        used: bool,
-    ) -> Result<(Url, Option<Arc<str>>), ConfigError> {
-        let written = section.string("redirect_uri")?;
+    fn redirect_uri(&mut self, used: bool) -> Result<(Url, Option<Arc<str>>), ConfigError> {
+        let written = self.section.string("redirect_uri")?;
         let text = written.clone().unwrap_or(Text {
             value: REDIRECT_URI.into(),
-            span: account.span,
+            span: self.name.span,
         });
-        let uri = value::uri(self.source, "redirect_uri", &text, UriKind::Redirect)?;
+        let uri = value::uri(
+            self.section.source,
+            "redirect_uri",
+            &text,
+            UriKind::Redirect,
+        )?;
         let is_web = matches!(uri.scheme(), "http" | "https");
         // The browser hands a private-use one to a program: no listener is asked.
         if !used || (!is_web && uri.scheme() != "urn") {
             return Ok((uri, None));
         }
-        let (option, listen) = self.listeners.of(&uri);
+        let (option, listen) = self.all.listeners.of(&uri);
         let is_heard = matches!(listen, Listen::On { host, .. } if value::hears(host, &uri));
         if !(is_web && is_heard || value::is_loopback(&uri)) {
             if uri.scheme() == "http" {
                 let what = "`redirect_uri` isn't on this machine: the address that the browser ends \
                             at is for `pizauth redirect`";
-                self.warnings.push((text.span, what.into()));
+                self.all.warnings.push((text.span, what.into()));
             }
             return Ok((uri, Some(Arc::from(&*text.value))));
         }
@@ -456,37 +459,33 @@ impl<'a> Accounts<'_, 'a> {
             Some(_) => "`redirect_uri`".into(),
             None => format!(
                 "account {} with its default `redirect_uri`",
-                quoted(&account.value)
+                quoted(&self.name.value)
             ),
         };
         let Listen::On { port, .. } = listen else {
             let what = format!("{subject} needs `{option}`, which is `none`");
-            return Err(self.source.error(text.span, what));
+            return Err(self.error(text.span, what));
         };
         if !is_heard {
             let what = format!("{subject} is on an address where `{option}` doesn't listen");
             let hint = "another program could listen there: the two must have the same address";
-            return Err(self.source.error(text.span, what).hint(hint));
+            return Err(self.error(text.span, what).hint(hint));
         }
         if let Some(named) = uri.port().filter(|named| named != port) {
             let what = format!(
                 "the port {named} of `redirect_uri` gives way to the port of `{option}`; \
                  to listen on {named}, put it there"
             );
-            self.warnings.push((text.span, what));
+            self.all.warnings.push((text.span, what));
         }
         Ok((uri, None))
     }
 
     /// How the client proves who it is: a method and a secret that go together.
-    fn client(
-        &self,
-        section: &Section<'_, 'a>,
-        source: &TokenSource,
-    ) -> Result<Client, ConfigError> {
+    fn client(&self, source: &TokenSource) -> Result<Client, ConfigError> {
         let secret = match (
-            section.lines("client_secret")?,
-            section.filled_command("client_secret_cmd")?,
+            self.section.lines("client_secret")?,
+            self.section.filled_command("client_secret_cmd")?,
         ) {
             (None, None) => ClientSecret::None,
             (Some(text), None) => {
@@ -494,12 +493,12 @@ impl<'a> Accounts<'_, 'a> {
             }
             (None, Some(command)) => ClientSecret::Command(command.value.into_owned()),
             (Some(_), Some(command)) => {
-                let place = section.place("client_secret_cmd", command.span);
+                let place = self.section.place("client_secret_cmd", command.span);
                 let what = "`client_secret` and `client_secret_cmd` can't both be set";
-                return Err(self.source.error(place, what));
+                return Err(self.error(place, what));
             }
         };
-        let auth = section.client_auth("client_auth")?;
+        let auth = self.section.client_auth("client_auth")?;
         let none = secret == ClientSecret::None;
         let unfit = auth.filter(|(auth, _)| none != (*auth == ClientAuth::None));
         if let Some((_, span)) = unfit {
@@ -508,68 +507,55 @@ impl<'a> Accounts<'_, 'a> {
             } else {
                 "`client_auth` says that there is no secret, but one is set"
             };
-            return Err(self.source.error(span, what));
+            return Err(self.error(span, what));
         }
         if none && auth.is_none() {
-            source.check_secret(section)?;
+            source.check_secret(&self.section)?;
         }
         Ok(Client {
             auth: auth.map(|(auth, _)| auth),
             secret,
-            headers: self.headers(section)?,
+            headers: self.headers()?,
         })
     }
 
     /// Further headers of token requests.
-    fn headers(&self, section: &Section<'_, 'a>) -> Result<Vec<Header>, ConfigError> {
+    fn headers(&self) -> Result<Vec<Header>, ConfigError> {
         let mut headers: Vec<Header> = Vec::new();
-        for (name, value) in section.fields("token_uri_headers")? {
-            let refuse = |what: &str| {
-                let what = format!("the header {} {what}", quoted(&name.value));
-                Err(self.source.error(name.span, what))
+        for (name, value) in self.section.fields("token_uri_headers")? {
+            let is = |other: &str| other.eq_ignore_ascii_case(&name.value);
+            let fault = if !value::is_header_name(&name.value) {
+                "isn't a name that a header can have"
+            } else if RESERVED_HEADERS.split(' ').any(is) {
+                "is pizauth's own to set"
+            } else if headers.iter().any(|header| is(&header.name)) {
+                "is there twice"
+            } else if !value::is_header_value(&value.value) {
+                "has a value that no header can have"
+            } else {
+                headers.push(Header {
+                    name: name.value.into_owned(),
+                    value: Arc::new(Secret::new(value.value.into_owned())),
+                });
+                continue;
             };
-            if !value::is_header_name(&name.value) {
-                return refuse("isn't a name that a header can have");
-            }
-            if RESERVED_HEADERS
-                .split(' ')
-                .any(|it| it.eq_ignore_ascii_case(&name.value))
-            {
-                return refuse("is pizauth's own to set");
-            }
-            if headers
-                .iter()
-                .any(|header| header.name.eq_ignore_ascii_case(&name.value))
-            {
-                return refuse("is there twice");
-            }
-            if !value::is_header_value(&value.value) {
-                return refuse("has a value that no header can have");
-            }
-            headers.push(Header {
-                name: name.value.into_owned(),
-                value: Arc::new(Secret::new(value.value.into_owned())),
-            });
+            let what = format!("the header {} {fault}", quoted(&name.value));
+            return Err(self.error(name.span, what));
         }
         Ok(headers)
     }
 
     /// Further parameters of a request, none of them in `reserved`.
-    fn fields(
-        &self,
-        section: &Section<'_, 'a>,
-        option: &str,
-        reserved: &str,
-    ) -> Result<Vec<(String, String)>, ConfigError> {
+    fn fields(&self, option: &str, reserved: &str) -> Result<Vec<(String, String)>, ConfigError> {
         let mut fields = Vec::new();
-        for (key, value) in section.fields(option)? {
+        for (key, value) in self.section.fields(option)? {
             if key.value.is_empty() {
-                return Err(self.source.error(key.span, "a field's key can't be empty"));
+                return Err(self.error(key.span, "a field's key can't be empty"));
             }
             if reserved.split(' ').any(|it| it == key.value) {
                 let what = format!("{} is pizauth's own to set", quoted(&key.value));
                 let hint = format!("leave it out of `{option}`");
-                return Err(self.source.error(key.span, what).hint(hint));
+                return Err(self.error(key.span, what).hint(hint));
             }
             fields.push((key.value.into_owned(), value.value.into_owned()));
         }
@@ -577,36 +563,36 @@ impl<'a> Accounts<'_, 'a> {
     }
 
     /// Further parameters of the authorization request, with `login_hint` as the last.
-    fn auth_uri_fields(
-        &mut self,
-        section: &Section<'_, 'a>,
-    ) -> Result<Vec<(String, String)>, ConfigError> {
-        let mut fields = self.fields(section, "auth_uri_fields", RESERVED_FIELDS)?;
-        let preset = section.provider().map_or(&[][..], |it| &it.auth_fields);
+    fn auth_uri_fields(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut fields = self.fields("auth_uri_fields", RESERVED_FIELDS)?;
+        let preset = self
+            .section
+            .provider()
+            .map_or(&[][..], |it| &it.auth_fields);
         let preset = preset
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let address = section.filled("address")?;
+        let address = self.section.filled("address")?;
         let hint = address
-            .filter(|_| section.value("login_hint").is_none())
+            .filter(|_| self.section.value("login_hint").is_none())
             .map(|text| ("login_hint".to_owned(), text.value.into_owned()));
         // What is written counts more.
         let mut all: Vec<_> = hint.into_iter().chain(preset).collect();
         all.retain(|(key, _)| fields.iter().all(|(own, _)| own != key));
         all.append(&mut fields);
         let mut fields = all;
-        let Some(login) = section.string("login_hint")? else {
+        let Some(login) = self.section.string("login_hint")? else {
             return Ok(fields);
         };
-        let place = section.place("login_hint", login.span);
+        let place = self.section.place("login_hint", login.span);
         if fields.iter().any(|(key, _)| key == "login_hint") {
             let what = "`login_hint` is also in `auth_uri_fields`";
             let hint = "this option is deprecated: leave it out";
-            return Err(self.source.error(place, what).hint(hint));
+            return Err(self.error(place, what).hint(hint));
         }
         let what =
             "`login_hint` is deprecated: write `auth_uri_fields = { \"login_hint\": \"…\" };`";
-        self.warnings.push((place, what.into()));
+        self.all.warnings.push((place, what.into()));
         fields.push(("login_hint".into(), login.value.into_owned()));
         Ok(fields)
     }
