@@ -180,11 +180,8 @@ impl Address {
     }
 
     fn refused(&self) -> Failure {
-        let what = format!(
-            "refusing to use the directory {}: others can write to it",
-            self.dir.display()
-        );
-        Failure::new(Exit::Other, what).hint("PIZAUTH_SOCK names a socket in it")
+        let failure = refused_dir(&self.dir, "others can write to it");
+        failure.hint("PIZAUTH_SOCK names a socket in it")
     }
 }
 

@@ -517,11 +517,7 @@ fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
 
 fn frame(word: &str, body: &[u8]) -> SecretBytes {
     let head = format!("pizauth {VERSION} {word} {}\n", body.len());
-    // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut frame = SecretBytes::new(Vec::with_capacity(head.len().saturating_add(body.len())));
-    frame.extend_from_slice(head.as_bytes());
-    frame.extend_from_slice(body);
-    frame
+    SecretBytes::new([head.as_bytes(), body].concat())
 }
 
 fn trouble(why: &str) -> Failure {

@@ -134,17 +134,12 @@ fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> SecretB
     if let Some(expiry) = held.expiry_unix {
         text.push_str(&format!("password_expiry_utc={expiry}\n"));
     }
-    text.push_str(match as_header {
-        true => "credential=",
-        false => "password=",
-    });
-    let token = held.token.expose();
-    // Reserved at once: a vector that grows leaves copies of a token behind.
-    let mut answer = SecretBytes::new(Vec::with_capacity(text.len() + token.len() + 1));
-    answer.extend_from_slice(text.as_bytes());
-    answer.extend_from_slice(token.as_bytes());
-    answer.push(b'\n');
-    answer
+    let name = match as_header {
+        true => "credential",
+        false => "password",
+    };
+    let line = format!("{name}={}\n", held.token.expose());
+    SecretBytes::new((text + &line).into_bytes())
 }
 
 /// The user for this credential. An account's `login_hint` is a mailbox, which means nothing to a

@@ -54,10 +54,7 @@ pub fn encode(request: &Request) -> Option<SecretBytes> {
         Request::Refresh(args) => about("refresh", args.no_url, &args.account),
         Request::Reload => "reload:".into(),
         Request::Restore(dump) => {
-            let mut bytes = SecretBytes::new(Vec::with_capacity(dump.len().saturating_add(8)));
-            bytes.extend_from_slice(b"restore:");
-            bytes.extend_from_slice(dump);
-            return Some(bytes);
+            return Some(SecretBytes::new([b"restore:", dump.as_slice()].concat()));
         }
         Request::Revoke(args) => format!("revoke:{}", args.account),
         Request::Show(args) if args.min_valid_secs.is_none() && is_plain(&args.form) => {

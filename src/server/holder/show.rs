@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+use serde_json::json;
 
-use super::replies::{failure, no_account, not_yet, refused};
+use super::replies::{self, failure, no_account, not_yet, refused};
 use crate::core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest};
 use crate::error::{Exit, Failure};
-use crate::{
-    form::Format, oauth::sasl, secret::SecretBytes, time::humane, view::rfc3339, wire::Reply,
-};
+use crate::{form::Format, oauth::sasl, time::humane, view::rfc3339, wire::Reply};
 
 /// The line that answers an `ask`.
 pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
@@ -64,19 +63,14 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
     match form.format {
         Format::Raw => Ok(Reply::Token(handed.token)),
         Format::Bearer => {
-            const FIELD: &[u8] = b"Authorization: Bearer ";
-            let token = handed.token.expose().as_bytes();
-            let mut line =
-                SecretBytes::new(Vec::with_capacity(FIELD.len().saturating_add(token.len())));
-            line.extend_from_slice(FIELD);
-            line.extend_from_slice(token);
-            Ok(Reply::Bytes(line))
+            let line = format!("Authorization: Bearer {}", handed.token.expose());
+            Ok(Reply::text(line))
         }
         Format::Headers => {
-            let token = handed.token.expose();
-            written(&Headers { token }, token.len())
+            let value = format!("Bearer {}", handed.token.expose());
+            Ok(replies::json(&json!({ "Authorization": value })))
         }
-        Format::Json => json(account, &handed),
+        Format::Json => Ok(line(account, &handed)),
         Format::Kubernetes => {
             let token = handed.token.expose();
             let status = ExecStatus {
@@ -88,7 +82,7 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
                 kind: "ExecCredential",
                 status,
             };
-            written(&credential, token.len())
+            Ok(replies::json(&credential))
         }
         Format::Xoauth2 => {
             let user = user().ok_or_else(|| {
@@ -104,18 +98,6 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
             Ok(Reply::Token(Arc::new(response.map_err(unfit)?)))
         }
     }
-}
-
-/// `-f headers`.
-#[derive(Serialize)]
-struct Headers<'a> {
-    #[serde(rename = "Authorization", serialize_with = "bearer")]
-    token: &'a str,
-}
-
-fn bearer<S: Serializer>(token: &&str, s: S) -> Result<S::Ok, S::Error> {
-    // Written as it is put together: no copy of the token is left behind.
-    s.collect_str(&format_args!("Bearer {token}"))
 }
 
 /// `-f kubernetes`: what an exec plugin answers (client.authentication.k8s.io/v1).
@@ -149,8 +131,8 @@ struct Line<'a> {
     provider: Option<&'a str>,
 }
 
-fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
-    let line = Line {
+fn line(account: &str, handed: &AccessToken) -> Reply {
+    replies::json(&Line {
         token: handed.token.expose(),
         token_type: "Bearer",
         expiry: handed.expires.map(rfc3339),
@@ -159,25 +141,5 @@ fn json(account: &str, handed: &AccessToken) -> Result<Reply, Failure> {
         account,
         login_hint: handed.login_hint.as_deref(),
         provider: handed.provider.as_deref(),
-    };
-    let texts = handed
-        .scopes
-        .iter()
-        .map(|scope| scope.len().saturating_add(1));
-    let names = [Some(account), line.login_hint, line.provider];
-    let names = names.iter().flatten().map(|name| name.len());
-    let length = texts
-        .chain(names)
-        .fold(line.token.len(), usize::saturating_add);
-    written(&line, length)
-}
-
-/// An object whose texts are so long in all. There is room for every byte to be escaped: a buffer that
-/// grows leaves copies of the token behind.
-fn written(object: &impl Serialize, length: usize) -> Result<Reply, Failure> {
-    let room = length.saturating_mul(6).saturating_add(256);
-    let mut text = SecretBytes::new(Vec::with_capacity(room));
-    serde_json::to_writer(&mut *text, object)
-        .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
-    Ok(Reply::Bytes(text))
+    })
 }
