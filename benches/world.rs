@@ -13,7 +13,7 @@ use std::{
 
 use pizauth::{
     config::Config,
-    core::dump::{self, Access, Dump, Saved},
+    core::dump::{self, Access, Dump, Saved, SignIns},
     secret::Secret,
     time::Wall,
 };
@@ -68,6 +68,7 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
         )))),
         refresh_origins: None,
         refresh_ends: None,
+        sign_ins: SignIns::default(),
         other_user: None,
         obtained,
         original: false,

@@ -53,12 +53,37 @@ pub struct AccountView {
     /// Who has signed in, as the last id_token says: for the page that ends a sign-in.
     #[serde(skip)]
     pub user: Option<String>,
+    /// When the sign-in of the tokens held will end; `None` when nobody can tell, or each refresh puts it
+    /// off.
+    #[serde(flatten)]
+    pub sign_in_end: Option<SignInEnd>,
     /// Whose tokens these are, if they are somebody else's than the config's login_hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_user: Option<String>,
     /// What its issuer says of itself; `None` when it isn't needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryView>,
+}
+
+/// When a sign-in will end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInEnd {
+    /// When.
+    #[serde(flatten, with = "sign_in_ends")]
+    pub at: Wall,
+    /// Who says so.
+    #[serde(rename = "sign_in_ends_by")]
+    pub by: EndsBy,
+}
+
+/// How it is known when a sign-in will end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndsBy {
+    /// The provider says so.
+    Provider,
+    /// Earlier ones of the account have ended so.
+    Experience,
 }
 
 /// What only the user can do.
@@ -396,7 +421,7 @@ pub struct News<Event = Happening> {
     /// To which account; `None` when to all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// When the new access token expires, unless the provider didn't say.
+    /// When the new access token expires, unless the provider didn't say, or when the sign-in ends.
     #[serde(flatten, with = "expires")]
     pub expires: Option<Wall>,
     /// How many refreshes have failed in a row.
@@ -430,6 +455,8 @@ pub enum Happening {
     AuthorisationPending,
     /// The user is back, and the code is being exchanged.
     AuthorisationCompleting,
+    /// The sign-in of the tokens held will end soon.
+    SignInExpiring,
     /// A sign-in ended without tokens.
     AuthorisationFailed,
     /// A sign-in was given up because of what the user did here.
@@ -447,7 +474,7 @@ pub enum Happening {
 }
 
 impl Happening {
-    /// This, with the time until which the new access token is valid.
+    /// This, with the end of what it is about.
     pub fn until(self, expires: Option<Wall>) -> News {
         News {
             expires,
@@ -570,6 +597,7 @@ members! {
     refresh_error: Refusal, "refresh_error", "refresh_hint";
     sign_in_since: Wall, "sign_in_since", "sign_in_since_unix";
     sign_in_reminded: Wall, "sign_in_reminded", "sign_in_reminded_unix";
+    sign_in_ends: Wall, "sign_in_ends", "sign_in_ends_unix";
     sign_in_error: Refusal, "sign_in_error", "sign_in_hint";
     since: Wall, "since", "since_unix";
     next: Wall, "next", "next_unix";
@@ -612,6 +640,10 @@ mod tests {
                 paste: true,
                 failed: Some(reason()),
             },
+            sign_in_end: Some(SignInEnd {
+                at: AT,
+                by: EndsBy::Experience,
+            }),
             user: Some("me".into()),
             other_user: None,
             discovery: None,
@@ -635,7 +667,8 @@ mod tests {
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\
                  \"sign_in_since_unix\":1700000000,\"sign_in_paste\":true,\"sign_in_error\":\"it said no\",\
-                 \"sign_in_hint\":\"ask again\"}}]}}"
+                 \"sign_in_hint\":\"ask again\",\"sign_in_ends\":{at},\
+                 \"sign_in_ends_unix\":1700000000,\"sign_in_ends_by\":\"experience\"}}]}}"
             )
         );
         let back: Status = serde_json::from_str(&text).unwrap();

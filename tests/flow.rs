@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use pizauth::core::dump;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -689,4 +690,108 @@ fn long_words_are_cut() {
         .log()
         .wait_line("ERROR - work: authorisation failed: invalid_grant: word");
     assert!(line.chars().count() < 1_000 && line.contains('…'), "{line}");
+}
+
+/// The account's status, and tokens of which the provider says how long their sign-in still lasts.
+fn status_of_one(daemon: &Daemon) -> Value {
+    let status = daemon.run(&["status", "-j"]);
+    let status: Value = serde_json::from_str(status.ok()).unwrap();
+    status["accounts"][0].clone()
+}
+
+fn tokens_that_end_in(secs: u64) -> Scripted {
+    let body = json!({
+        "access_token": format!("for-{secs}"), "token_type": "Bearer", "expires_in": 3600,
+        "refresh_token": "of-seven-days", "refresh_token_expires_in": secs,
+    });
+    Scripted::json(200, &body)
+}
+
+const DAY_SECS: u64 = 24 * 3600;
+
+/// What the provider says of a sign-in's end, once it is known whether refreshing puts it off.
+#[test]
+fn status_says_until_when_a_sign_in_will_do() {
+    let (provider, daemon) = one_account("");
+    let week = 7 * DAY_SECS;
+    provider.script(TOKEN, tokens_that_end_in(week));
+    daemon.sign_in("work");
+    let refreshed = |secs: u64| {
+        provider.script(TOKEN, tokens_that_end_in(secs));
+        daemon.run(&["refresh", "work"]).ok();
+        let wanted = format!("for-{secs}\n");
+        daemon.eventually(&["show", "work"], |output| output.stdout == wanted);
+        status_of_one(&daemon)
+    };
+    // A refresh may put it off.
+    assert_eq!(status_of_one(&daemon)["sign_in_ends"], Value::Null);
+    let account = refreshed(week - 10);
+    let left = |name: &str| account[name].as_i64().expect("a time");
+    let left = left("sign_in_ends_unix") - left("obtained_unix");
+    // The clocks are read twice.
+    assert!(left.abs_diff(week as i64 - 10) <= 1, "{left}");
+    assert_eq!(account["sign_in_ends_by"], "provider");
+    let status = daemon.run(&["status"]).ok().to_owned();
+    assert!(
+        status.contains("; sign in again by 2") && status.ends_with(", the provider says\n"),
+        "{status}"
+    );
+    // It lives two weeks from this refresh on: nobody has to sign in by then.
+    assert_eq!(refreshed(2 * week)["sign_in_ends"], Value::Null);
+}
+
+/// The notification leads to a sign-in that can be done at once, while the tokens of old still serve:
+/// here those of Google for an application in "Testing", which last a week.
+#[test]
+fn a_sign_in_that_ends_soon_is_announced_and_done_again_beside_the_tokens() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let asked = daemon.record("asked");
+    let variables = ["PIZAUTH_ACCOUNT", "PIZAUTH_EVENT", "PIZAUTH_URL"];
+    let notify = asked.option("auth_notify_cmd", &variables);
+    daemon.write_config(&format!("{notify}{}", provider.account("work")));
+    daemon.start();
+    provider.script(TOKEN, tokens_that_end_in(7 * DAY_SECS));
+    daemon.sign_in("work");
+    let first = asked.wait_lines(1);
+    assert!(first[0].starts_with("work\t(unset)\thttp"), "{first:?}");
+    // Six days and an hour later.
+    let mut saved = dump::open(&daemon.dump()).expect("a dump");
+    daemon.shutdown();
+    let later = Duration::from_secs(6 * DAY_SECS + 3600);
+    let grant = &mut saved.grants[0];
+    grant.obtained = grant.obtained.before(later);
+    grant.sign_ins.began = grant.sign_ins.began.map(|at| at.before(later));
+    grant.refresh_ends = grant.refresh_ends.map(|at| at.before(later));
+    let left = DAY_SECS - 3600;
+    provider.script(TOKEN, tokens_that_end_in(left));
+    daemon.start();
+    let watcher = daemon.spawn(&["watch", "-j"]);
+    watcher.stdout.wait_line("\"watching\"");
+    let restored = daemon.run_with(&["restore"], &dump::seal(&saved, [7; 32]));
+    assert_eq!(restored.ok(), "");
+    let lines = asked.wait_lines(2);
+    let line = lines[1].strip_prefix("work\tsign_in_expiring\t");
+    let url = line.unwrap_or_else(|| panic!("{lines:?}")).to_owned();
+    let event = watcher.stdout.wait_line("sign_in_expiring");
+    let event: Value = serde_json::from_str(&event).expect("an event");
+    assert_eq!(event["account"], "work");
+    assert!(event["expires_unix"].is_i64(), "{event}");
+    let log = daemon.log().wait_line("the sign-in ends in 2");
+    assert!(
+        log.ends_with(": sign in again with `pizauth auth work`"),
+        "{log}"
+    );
+    let account = status_of_one(&daemon);
+    assert_eq!(account["sign_in"], "pending", "{account}");
+    assert_eq!(account["needs"], "none", "{account}");
+    assert_eq!(account["sign_in_ends_by"], "provider", "{account}");
+    // Nothing happens by itself.
+    assert_eq!(daemon.token("work"), format!("for-{left}"));
+    assert_eq!(browser::visit(&url).status(), 200);
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
+    let account = status_of_one(&daemon);
+    assert_eq!(account["sign_in"], "none", "{account}");
+    assert_eq!(account["sign_in_ends"], Value::Null, "{account}");
+    assert_eq!(asked.lines().len(), 2);
 }

@@ -6,9 +6,14 @@
 # reminder is due. While the browser starts, the list of processes shows the
 # address, as with every program that opens one.
 set -eu
-action=$(notify-send --app-name=pizauth --urgency=critical \
-    --action=open="Sign in" -- "Sign in to $PIZAUTH_ACCOUNT" \
-    "pizauth needs your consent to get a token.")
+urgency=critical
+text='pizauth needs your consent to get a token.'
+if [ "${PIZAUTH_EVENT:-}" = sign_in_expiring ]; then
+    urgency=normal
+    text='Your sign-in will end soon. Until then mail keeps working.'
+fi
+action=$(notify-send --app-name=pizauth --urgency="$urgency" \
+    --action=open="Sign in" -- "Sign in to $PIZAUTH_ACCOUNT" "$text")
 if [ "$action" = open ]; then
     xdg-open "$PIZAUTH_URL"
 fi

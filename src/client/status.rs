@@ -10,8 +10,8 @@ use crate::time::{Wall, humane};
 use crate::{
     error::Failure,
     view::{
-        AccountView, DiscoveryState, DiscoveryView, Needs, PASTE, RenewalView, SignInView, Status,
-        other_user,
+        AccountView, DiscoveryState, DiscoveryView, EndsBy, Needs, PASTE, RenewalView, SignInEnd,
+        SignInView, Status, other_user,
     },
     wire::Request,
 };
@@ -106,6 +106,7 @@ fn line(account: &AccountView, now: Wall, zone: &TimeZone, between: &str) -> Str
     let mut parts = vec![token];
     let name = shell_word(&sanitize(&account.account));
     parts.extend(renewed(account, &name, now));
+    parts.extend(account.sign_in_end.map(|it| ending(it, now, zone)));
     parts.extend(signing_in(account, &name, now));
     let user = account.other_user.as_deref();
     parts.extend(user.map(|user| other_user(&sanitize(user))));
@@ -173,6 +174,15 @@ fn renewed(account: &AccountView, name: &str, now: Wall) -> Option<String> {
             return None;
         }
     })
+}
+
+/// Until when the sign-in lasts.
+fn ending(end: SignInEnd, now: Wall, zone: &TimeZone) -> String {
+    let says = match end.by {
+        EndsBy::Provider => "the provider says",
+        EndsBy::Experience => "judging by earlier sign-ins",
+    };
+    format!("sign in again by {}, {says}", moment(end.at, now, zone))
 }
 
 /// What is to be said about a sign-in. `name` is the account's, for a shell.
@@ -338,6 +348,7 @@ mod tests {
             expires: access.and_then(|(_, expires)| expires),
             renewal,
             sign_in: SignInView::None,
+            sign_in_end: None,
             user: None,
             other_user: None,
             discovery: None,

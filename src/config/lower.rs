@@ -8,6 +8,7 @@ use std::{
 };
 
 use cfgrammar::Span;
+use jiff::tz::TimeZone;
 use url::Url;
 
 use super::{
@@ -29,8 +30,10 @@ use crate::text::nearest;
 /// How often a pending request is brought back to mind: often enough not to be forgotten, seldom
 /// enough not to be a nuisance.
 const AUTH_NOTIFY_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// When tokens are refreshed, unless the file says.
+/// When tokens are refreshed and the end of a sign-in is announced, unless the file says otherwise.
 const POLICY: Policy = Policy {
+    // Time to find a quiet minute for another sign-in.
+    notice_before: Duration::from_secs(24 * 60 * 60),
     // Some providers take a session back that is quiet for longer.
     refresh_at_least: Duration::from_secs(90 * 60),
     // Time for one retry, and for a slow client.
@@ -58,6 +61,9 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
             .interval("auth_notify_interval")?
             .unwrap_or(AUTH_NOTIFY_INTERVAL),
         error_notify_cmd: globals.command("error_notify_cmd")?,
+        notice_at: globals
+            .time_of_day("notice_at")?
+            .map(|time| (time, TimeZone::UTC)),
         startup_cmd: globals.command("startup_cmd")?,
         state_load_cmd: globals.command("state_load_cmd")?,
         state_save_cmd: globals.command("state_save_cmd")?,

@@ -18,6 +18,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use cfgrammar::Span;
+use jiff::{civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -91,6 +92,8 @@ pub struct Config {
     pub http_listen: Listen,
     /// Where https redirects are listened for.
     pub https_listen: Listen,
+    /// When the user is awake, and where: there a sign-in's end is told of.
+    pub notice_at: Option<(civil::Time, TimeZone)>,
     /// Run once, when the server answers.
     pub startup_cmd: Option<String>,
     /// Prints what `state_save_cmd` was given; run before the server answers.
@@ -333,12 +336,15 @@ pub struct Policy {
     pub refresh_before_expiry: Duration,
     /// Wait so long after a refresh that failed, before the next (doubling up to ten minutes).
     pub refresh_retry: Duration,
+    /// Tell so long before that a sign-in will end; zero is never.
+    pub notice_before: Duration,
 }
 
 impl Policy {
     /// Its times, by the names of their options.
-    fn times(&self) -> [(&'static str, Duration); 3] {
+    fn times(&self) -> [(&'static str, Duration); 4] {
         [
+            ("notice_before", self.notice_before),
             ("refresh_at_least", self.refresh_at_least),
             ("refresh_before_expiry", self.refresh_before_expiry),
             ("refresh_retry", self.refresh_retry),

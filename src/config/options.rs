@@ -21,18 +21,20 @@ impl Level {
 }
 
 /// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 38] = [
+pub const OPTIONS: [(&str, Level); 40] = [
     ("auth_notify_cmd", Level::Global),
     ("auth_notify_interval", Level::Global),
     ("error_notify_cmd", Level::Global),
     ("http_listen", Level::Global),
     ("https_listen", Level::Global),
+    ("notice_at", Level::Global),
     ("startup_cmd", Level::Global),
     ("state", Level::Global),
     ("state_load_cmd", Level::Global),
     ("state_save_cmd", Level::Global),
     ("token_event_cmd", Level::Global),
     ("transient_error_if_cmd", Level::Global),
+    ("notice_before", Level::Both),
     ("refresh_at_least", Level::Both),
     ("refresh_before_expiry", Level::Both),
     ("refresh_retry", Level::Both),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cfgrammar::Span;
+use jiff::civil;
 
 use super::{
     ClientAuth, Listen, Policy,
@@ -177,6 +178,16 @@ impl<'s, 'a> Section<'s, 'a> {
         }
     }
 
+    /// A time of day.
+    pub(super) fn time_of_day(&self, name: &str) -> Result<Option<civil::Time>, ConfigError> {
+        let read = |text: Text| {
+            let what = format!("`{name}` takes a time of day such as \"09:00\"");
+            let time = text.value.parse();
+            time.map_err(|_| self.source.error(text.span, what))
+        };
+        self.string(name)?.map(read).transpose()
+    }
+
     /// A time by which something is repeated: zero is as little as there may be.
     pub(super) fn interval(&self, name: &str) -> Result<Option<Duration>, ConfigError> {
         Ok(self.time(name)?.map(|time| time.max(MIN_INTERVAL)))
@@ -197,6 +208,7 @@ impl<'s, 'a> Section<'s, 'a> {
         let time = |name, or| self.time(name).map(|time| time.unwrap_or(or));
         let interval = |name, or| self.interval(name).map(|time| time.unwrap_or(or));
         Ok(Policy {
+            notice_before: time("notice_before", defaults.notice_before)?,
             refresh_at_least: interval("refresh_at_least", defaults.refresh_at_least)?,
             refresh_before_expiry: time("refresh_before_expiry", defaults.refresh_before_expiry)?,
             refresh_retry: interval("refresh_retry", defaults.refresh_retry)?,

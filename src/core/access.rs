@@ -47,7 +47,9 @@ pub fn judge(rules: &RestrictedSocket, verb: &str, account: Option<&str>) -> Res
 mod tests {
     use super::{Allowed::*, Denial::*, *};
     use crate::time::Wall;
-    use crate::view::{DeviceView, DiscoveryState, DiscoveryView, Needs, Refusal, RenewalView};
+    use crate::view::{
+        DeviceView, DiscoveryState, DiscoveryView, EndsBy, Needs, Refusal, RenewalView, SignInEnd,
+    };
 
     #[test]
     fn every_request_meets_every_rule() {
@@ -106,6 +108,10 @@ mod tests {
                 reason,
             },
             sign_in,
+            sign_in_end: Some(SignInEnd {
+                at: Wall::from_millis(4),
+                by: EndsBy::Provider,
+            }),
             user: Some("me".into()),
             other_user: Some("other".into()),
             discovery: Some(DiscoveryView {
@@ -152,6 +158,7 @@ mod tests {
                 expires: _,
                 renewal: _,
                 sign_in,
+                sign_in_end: _,
                 user: _,
                 other_user: _,
                 discovery: _,

@@ -4,6 +4,7 @@ mod asking;
 mod device;
 mod discovering;
 mod endpoints;
+mod expiring;
 mod handover;
 mod importing;
 mod refreshing;
@@ -30,6 +31,7 @@ use super::{
     credentials::Credentials,
     effect::{Effect, TokenEvent},
     env::{Common, Env},
+    forecast::SignIns,
     grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
     revoking::Revocation,
     schedule,
@@ -100,6 +102,9 @@ struct AccountState {
     pause: Option<Instant>,
     /// Whether a refresh has succeeded with this configuration.
     works: bool,
+    sign_ins: SignIns,
+    /// The user is still to be notified that the sign-in will end.
+    notice: bool,
     /// When a device code was last asked for.
     last_device_request: Option<Instant>,
     revocations: Vec<Revocation>,
@@ -242,7 +247,8 @@ impl Account {
     pub fn deadline(&self, common: &Common) -> Option<Instant> {
         let refresh = self.refresh_due(common);
         let sign_in = self.sign_in_due(&common.config);
-        let due = [refresh, sign_in, self.token_file_due()];
+        let notice = self.notice_due(common);
+        let due = [refresh, sign_in, notice, self.token_file_due()];
         let revocations = self.state.revocations.iter();
         let revocations = revocations.filter_map(|it| it.dispatch().due());
         due.into_iter().flatten().chain(revocations).min()
@@ -451,6 +457,9 @@ impl Account {
         if self.refresh_due(env.common).is_some_and(|at| at <= now) {
             self.start_refresh(env);
         }
+        if self.notice_due(env.common).is_some_and(|at| at <= now) {
+            self.tell_of_end(env);
+        }
         if self.sign_in_due(env.config()).is_some_and(|at| at <= now) {
             match &self.state.sign_in {
                 SignIn::Pending(pending) => {
@@ -544,13 +553,19 @@ impl Account {
     fn reminder_due(&self, config: &Config, pending: &Pending) -> Option<Instant> {
         config.auth_notify_cmd.as_ref()?;
         // The code that is being asked for shall be in it.
-        if !self.needs_person() || pending.device.is_to_come() {
+        if pending.device.is_to_come() {
             return None;
         }
+        if self.state.notice {
+            return Some(Instant::from_millis(0));
+        }
         let last = pending.reminded.map(|now| now.instant);
-        Some(last.map_or(pending.since.instant, |at| {
+        let due = last.map_or(pending.since.instant, |at| {
             at.after(config.auth_notify_interval)
-        }))
+        });
+        // The user who has had a notice is left alone while the tokens serve.
+        let told = self.state.sign_ins.told.and(self.access_expires());
+        self.needs_person().then(|| due.max(told.unwrap_or(due)))
     }
 
     /// Whether the pending sign-in is to be reminded of by now.

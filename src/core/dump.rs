@@ -12,8 +12,8 @@ use std::{collections::HashSet, fmt, sync::Arc};
 use ring::aead;
 use serde::{Deserialize, Serialize};
 
-pub use super::grant::Access;
 use super::plain;
+pub use super::{forecast::SignIns, grant::Access};
 use crate::{
     config::Registration,
     secret::{Secret, SecretBytes},
@@ -23,8 +23,9 @@ use crate::{
 /// What every dump starts with.
 const MAGIC: &[u8] = b"pizauth dump ";
 
-/// The layout written and read by this program; bumped by hand when it changes.
-pub const VERSION: u32 = 1;
+/// The layout written by this program; bumped by hand when it changes. It reads those before, too:
+/// what they don't have is optional.
+pub const VERSION: u32 = 2;
 
 /// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit. It is what
 /// `restore` takes, too.
@@ -84,6 +85,9 @@ pub struct Saved {
     /// Who has signed in, if that is somebody else than the config's login_hint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_user: Option<String>,
+    /// What is known of the sign-ins' ends.
+    #[serde(default, skip_serializing_if = "SignIns::is_empty")]
+    pub sign_ins: SignIns,
     /// When the tokens were asked for.
     pub obtained: Wall,
     /// It is out of a dump of the [`original`].
@@ -184,8 +188,8 @@ fn length(dump: &Dump) -> usize {
     dump.grants.iter().map(one).sum()
 }
 
-/// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes of the result, or
-/// the [`original`]'s.
+/// The inverse of [`seal`]. Bytes that it accepts are exactly what [`seal`] makes, or made, of the
+/// result, or the [`original`]'s.
 pub fn open(bytes: &[u8]) -> Result<Dump, DumpError> {
     open_in_place(&mut SecretBytes::new(bytes.to_vec()))
 }
@@ -198,11 +202,11 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     if bytes.len() > MAX_DUMP_BYTES {
         return Err(DumpError::TooLarge);
     }
-    match check_version(bytes) {
+    let version = match version(bytes) {
         Err(DumpError::Foreign) => return original::open_in_place(bytes),
         outcome => outcome?,
-    }
-    let first_line = header(VERSION);
+    };
+    let first_line = header(version);
     let sealed = bytes.get_mut(first_line.len()..);
     let (nonce, body) = sealed
         .and_then(|sealed| sealed.split_first_chunk_mut::<NONCE_BYTES>())
@@ -223,8 +227,8 @@ pub fn open_in_place(bytes: &mut [u8]) -> Result<Dump, DumpError> {
     }
 }
 
-/// Whether `bytes` start with [`header`] of this version.
-fn check_version(bytes: &[u8]) -> Result<(), DumpError> {
+/// The version whose [`header`] `bytes` start with.
+fn version(bytes: &[u8]) -> Result<u32, DumpError> {
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| {
         // A dump that was cut off within its first word is still one.
         if MAGIC.starts_with(bytes) {
@@ -244,10 +248,10 @@ fn check_version(bytes: &[u8]) -> Result<(), DumpError> {
     if version != number.to_string().as_bytes() {
         return Err(DumpError::Damaged);
     }
-    match number.cmp(&VERSION) {
-        std::cmp::Ordering::Less => Err(DumpError::Foreign),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(DumpError::Newer),
+    match number {
+        0 => Err(DumpError::Foreign),
+        1..=VERSION => Ok(number),
+        _ => Err(DumpError::Newer),
     }
 }
 
@@ -329,6 +333,7 @@ mod tests {
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
                 refresh_origins: None,
                 refresh_ends: Some(Wall::from_millis(3_000)),
+                sign_ins: SignIns::default(),
                 other_user: Some("other@a.example".into()),
                 obtained: Wall::from_millis(1_000),
                 original: false,
@@ -372,7 +377,8 @@ mod tests {
             (&b""[..], DumpError::Empty),
             (b"hello", DumpError::Foreign),
             (b"pizauth du", DumpError::Damaged),
-            (b"pizauth dump 2\nxyz", DumpError::Newer),
+            (b"pizauth dump 3\nxyz", DumpError::Newer),
+            (b"pizauth dump 2\nxyz", DumpError::Damaged),
             (b"pizauth dump 1\nxyz", DumpError::Damaged),
             (b"pizauth dump one\nxyz", DumpError::Damaged),
             (b"pizauth dump +1\nxyz", DumpError::Damaged),
@@ -380,6 +386,32 @@ mod tests {
         ] {
             assert_eq!(open(bytes), Err(error));
         }
+    }
+
+    /// A dump as a program wrote it that knew this version.
+    fn sealed_as(version: u32, body: &[u8]) -> Vec<u8> {
+        let (first_line, nonce) = (header(version), [7; NONCE_BYTES]);
+        let mut body = body.to_vec();
+        let aad = aead::Aad::from(&first_line);
+        let nonce_once = aead::Nonce::assume_unique_for_key(nonce);
+        let sealed = key().unwrap();
+        sealed
+            .seal_in_place_append_tag(nonce_once, aad, &mut body)
+            .unwrap();
+        [&first_line[..], &nonce, &body].concat()
+    }
+
+    #[test]
+    fn dumps_of_earlier_versions_are_read_as_they_were_written() {
+        let before: Dump = serde_json::from_str(include_str!("tests/dump-1.json")).unwrap();
+        let body = serde_json::to_vec(&before).unwrap();
+        assert_eq!(seal(&before, [7; 32]), sealed_as(VERSION, &body));
+        assert_eq!(open(&sealed_as(1, &body)), Ok(before));
+        let mut relabelled = sealed_as(1, &body);
+        relabelled[MAGIC.len()] = b'2';
+        assert_eq!(open(&relabelled), Err(DumpError::Damaged));
+        assert_eq!(open(&sealed_as(3, &body)), Err(DumpError::Newer));
+        assert_eq!(open(&sealed_as(0, &body)), Err(DumpError::Foreign));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub enum Effect {
         command: String,
         /// How to complete it; there is an address.
         ways: SignInWays,
+        /// Whether the tokens held still serve, and their sign-in will end soon.
+        expiring: bool,
         /// How long the command may run: until the next reminder.
         limit: Duration,
     },

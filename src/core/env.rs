@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use jiff::Timestamp;
 use log::Level;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::{
     config::{Config, Listen},
     oauth::token::Refusal,
     secret::Secret,
-    time::{Instant, Now},
+    time::{Instant, Now, Wall},
     view::News,
 };
 
@@ -67,6 +68,18 @@ impl Common {
         let host = host.trim_matches(['[', ']']);
         let name = || browser.short_name();
         (local.contains(&host)).then(|| format!("http://localhost:{port}/{}", name()))
+    }
+
+    /// The last time until `at` that the user is awake, if the config says when that is.
+    pub fn last_waking(&self, at: Wall) -> Option<Wall> {
+        let (time, zone) = self.config.notice_at.as_ref()?;
+        let today = zone
+            .to_datetime(Timestamp::from_millisecond(at.millis()).ok()?)
+            .date();
+        let days = [today, today.yesterday().ok()?].into_iter();
+        let moments = days.filter_map(|day| zone.to_timestamp(day.to_datetime(*time)).ok());
+        let mut walls = moments.map(|it| Wall::from_millis(it.as_millisecond()));
+        walls.find(|waking| *waking <= at)
     }
 
     pub fn new(config: Config, ports: Ports) -> Self {

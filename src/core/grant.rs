@@ -110,6 +110,7 @@ impl Renewal {
             refresh_token: None,
             origins: None,
             ends: None,
+            fixed: false,
             usable: None,
             phase: Phase::Waiting,
         }
@@ -145,6 +146,9 @@ pub(super) struct Renewal {
     /// When it ends, if the provider said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<Instant>,
+    /// Whether the last refresh has not put that off.
+    #[serde(default)]
+    pub fixed: bool,
     /// From when on it can be used, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usable: Option<Instant>,

@@ -11,6 +11,7 @@ mod discovery;
 pub mod dump;
 mod effect;
 mod env;
+mod forecast;
 mod grant;
 mod handover;
 pub mod hook;

@@ -195,6 +195,7 @@ mod tests {
             refresh_at_least: 5400 * S,
             refresh_before_expiry: 90 * S,
             refresh_retry: 40 * S,
+            notice_before: 86_400 * S,
         }
     }
 
@@ -244,6 +245,7 @@ mod tests {
         assert_eq!(retry_delay(&policy(), u32::MAX, 255), 480 * S);
         let patient = Policy {
             refresh_retry: 3600 * S,
+            notice_before: 86_400 * S,
             ..policy()
         };
         assert_eq!(retry_delay(&patient, 9, 0), 3600 * S);

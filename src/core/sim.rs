@@ -13,6 +13,7 @@ pub mod action;
 pub mod canary;
 mod device;
 mod discovery;
+mod ending;
 mod events;
 mod handover;
 mod issuer;
@@ -81,24 +82,33 @@ fn world_of(seed: u64, canary: Option<Canary>) -> (World, Rng) {
 
 /// Runs one world for `steps` steps.
 fn run(seed: u64, steps: u64, canary: Option<Canary>) -> Result<(), Box<Failure>> {
+    let Err((whole, violation)) = walk(seed, steps, canary) else {
+        return Ok(());
+    };
+    let steps = whole.len() as u64;
+    let trace = match setting("PIZAUTH_MUTANT") {
+        // It need only be noticed.
+        Some(_) => whole,
+        None => shrink(seed, canary, whole, &violation),
+    };
+    let (_, last) = replay(seed, canary, &trace);
+    Err(Box::new(Failure {
+        seed,
+        steps,
+        trace,
+        violation: last.unwrap_or(violation),
+    }))
+}
+
+/// The same, as it happened.
+fn walk(seed: u64, steps: u64, canary: Option<Canary>) -> Result<(), (Vec<Action>, Violation)> {
     let (mut world, mut rng) = world_of(seed, canary);
     let mut trace = Vec::new();
-    for step in 0..steps {
+    for _ in 0..steps {
         let action = action::next(&mut rng, &world);
         trace.push(action);
         if let Err(violation) = world.step(action) {
-            let trace = match setting("PIZAUTH_MUTANT") {
-                // It need only be noticed.
-                Some(_) => trace,
-                None => shrink(seed, canary, trace, &violation),
-            };
-            let (_, last) = replay(seed, canary, &trace);
-            return Err(Box::new(Failure {
-                seed,
-                steps: step + 1,
-                trace,
-                violation: last.unwrap_or(violation),
-            }));
+            return Err((trace, violation));
         }
     }
     Ok(())
@@ -300,6 +310,14 @@ fn every_planted_bug_is_found() {
         );
         assert!(length <= MAX_TRACE, "{canary:?}: {failure}");
     }
+}
+
+/// A bug that takes days of its world to show: too long a trace to be cut down.
+#[test]
+fn a_planted_bug_that_learns_the_wrong_life_is_found() {
+    let found = (3..50).find_map(|seed| walk(seed, WORLD_STEPS, Some(Canary::LearnDouble)).err());
+    let (_, violation) = found.expect("it was not found");
+    assert_eq!(violation.invariant, promise::Invariant::Ending);
 }
 
 /// How long a trace may be that is said to be short.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod discovery;
+mod forecast;
 mod handover;
 mod news;
 mod stored;

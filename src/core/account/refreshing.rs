@@ -220,6 +220,9 @@ impl Account {
         }
         if before.is_some_and(|trouble| trouble.lost) {
             refusal.text += LOST_BEFORE;
+        } else if let Some(grant) = &self.state.grant {
+            let worked = grant.obtained.wall;
+            (self.state.sign_ins).ended(worked, env.now.wall, &refusal.text);
         }
         self.settle_refresh(env, Err(refusal.clone()));
         env.error(
@@ -257,6 +260,7 @@ impl Account {
             false => self.other_than_hint(tokens.users),
         };
         let fresh = refresh_token.is_some();
+        let before = self.refresh_ends();
         let mut renewal = self.succeed(refresh_token.map(|token| (token, origins.clone())));
         // Who signs in for itself keeps no refresh token.
         if let Some(renewal) = renewal.as_mut().filter(|it| it.refresh_token.is_some()) {
@@ -265,6 +269,8 @@ impl Account {
             }
             if let Some(life) = tokens.refresh_life {
                 renewal.ends = (life != Duration::MAX).then(|| sent.after(life));
+                let same = |(at, before): (Instant, Instant)| at <= before.after(SAME_END);
+                renewal.fixed = renewal.ends.zip(before).is_some_and(same);
             }
         }
         self.hold(Grant {
@@ -336,6 +342,9 @@ impl Account {
         Some(renewal)
     }
 }
+
+/// How far apart two words on one end may be: they count from requests whose way took a while.
+const SAME_END: Duration = Duration::from_secs(60);
 
 /// What a refusal after a lost reply may come from: a provider that replaces its refresh tokens
 /// takes the second use of one for theft (RFC 9700, 4.14.2).

@@ -29,6 +29,7 @@ impl Account {
             refresh_origins: renewal.and_then(|it| it.origins.clone()),
             refresh_ends: ends.or_else(|| Some(now.wall_at(renewal?.ends?))),
             other_user: grant.other_user.clone(),
+            sign_ins: self.state.sign_ins.clone(),
             obtained: obtained.unwrap_or(now.wall_at(grant.obtained.instant)),
             original: false,
         })
@@ -39,6 +40,10 @@ impl Account {
         if let Some(grant) = self.state.grant.as_mut().filter(|it| it.loaded.is_some()) {
             grant.tell_times(env.now);
             self.bring_for_waiting(env);
+        } else if let Some(grant) = &mut self.state.grant {
+            let now = env.now.wall_at(grant.obtained.instant);
+            let before = std::mem::replace(&mut grant.obtained.wall, now);
+            self.state.sign_ins.clock_set(before, now);
         }
         self.published = TokenFileState::Unknown;
         self.publish(env);
@@ -77,6 +82,7 @@ impl Account {
             other_user: saved.other_user,
             loaded: Some(times),
         };
+        self.state.sign_ins.restore(saved.sign_ins);
         let behind = grant.tell_times(env.now);
         self.hold(grant);
         if let (false, Some(phase @ Phase::Waiting)) = (behind.is_zero(), self.phase_mut()) {

@@ -259,11 +259,12 @@ impl Account {
             return;
         };
         let needed = self.needs_person();
+        let notice = self.state.notice;
         let SignIn::Pending(pending) = &self.state.sign_in else {
             return;
         };
         let ways = self.ways(env, pending);
-        if ways.uri().is_none() || !needed {
+        if ways.uri().is_none() || !(needed || notice) {
             return;
         }
         let notify = Effect::Notify {
@@ -271,11 +272,13 @@ impl Account {
             attempt: pending.attempt,
             command,
             ways,
+            expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
         };
         if let SignIn::Pending(pending) = &mut self.state.sign_in {
             pending.reminded = Some(env.now);
         }
+        self.state.notice = false;
         if !std::mem::take(&mut self.opens) {
             env.emit(notify);
         }
@@ -471,6 +474,7 @@ impl Account {
             grant.other_user = None;
         }
         self.granted(env, tokens, sent);
+        self.state.sign_ins.begin(env.now.wall_at(sent));
         self.announce(env, TokenEvent::New);
         if let Some(user) = self.other_user() {
             env.error(&self.name, view::other_user(user));
@@ -506,7 +510,7 @@ impl Account {
 
     /// Ends the sign-in under way: its reminder, its state and all waits for it.
     pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        self.opens = false;
+        (self.opens, self.state.notice) = (false, false);
         let sign_in = std::mem::take(&mut self.state.sign_in);
         if !matches!(sign_in, SignIn::None) {
             self.state.failed = None;

@@ -27,6 +27,7 @@ impl Account {
             expires: held.and_then(|(_, access)| Some(now.wall_at(access.expires?))),
             renewal,
             sign_in,
+            sign_in_end: self.shown_end(now, common),
             user: self.user.clone(),
             other_user: self.other_user().map(str::to_owned),
             discovery: self.discovery_view(common, now),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ring::aead;
 use url::Url;
 
-use super::{Access, Dump, DumpError, NONCE_BYTES, Saved, is_sound};
+use super::{Access, Dump, DumpError, NONCE_BYTES, Saved, SignIns, is_sound};
 use crate::{
     config::{Registration, TokenSource},
     secret::Secret,
@@ -164,6 +164,7 @@ impl<'a> Fields<'a> {
             refresh_origins: None,
             refresh_ends: None,
             other_user: None,
+            sign_ins: SignIns::default(),
             obtained,
             original: true,
         }))

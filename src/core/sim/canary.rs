@@ -104,10 +104,12 @@ pub enum Canary {
     OwnRedirect,
     /// A code without a state is for the first sign-in there is.
     AnySignIn,
+    /// The life of a sign-in that the provider has ended counts twice.
+    LearnDouble,
 }
 
 impl Canary {
-    /// Each planted bug, and the invariant that it breaks.
+    /// Each planted bug but `LearnDouble`, and the invariant that it breaks.
     pub const ALL: [(Canary, Invariant); 34] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
@@ -492,6 +494,12 @@ impl Sut {
         let refreshed = self.under_way(name).refresh == Some(attempt);
         self.core.token_outcome(cx, name, attempt, sent, outcome);
         self.collect();
+        if let (true, Some(account)) = (
+            self.has(Canary::LearnDouble) && refreshed,
+            self.core.accounts.get_mut(name),
+        ) {
+            account.learn_double();
+        }
         let lost = refreshed && matches!(outcome, Outcome::Lost(_));
         if self.has(Canary::ForgetRefreshToken) && lost {
             self.forget(cx, name);

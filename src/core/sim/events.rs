@@ -215,6 +215,7 @@ impl World {
 
     /// Takes notice of the sign-ins that have begun.
     pub fn notice_sign_ins(&mut self) -> Check {
+        self.take_notices()?;
         let begins = self.people.begins.take();
         self.people.asks = begins;
         for (account, name) in NAMES.iter().enumerate().take(self.state.shadows.len()) {
@@ -225,6 +226,7 @@ impl World {
                 .values()
                 .any(|wait| wait.account == account);
             let shadow = &self.state.shadows[account];
+            let noticed = shadow.ending.noticed == Some(self.now.instant);
             let may_begin = begins == Some(account) || (waits && shadow.needs_person());
             if under_way.discovering {
                 self.notice_discovering(account, may_begin)?;
@@ -241,7 +243,7 @@ impl World {
             let mut by_itself = false;
             match &shadow.sign_in {
                 SignIn::Pending { attempt: known, .. } if *known == attempt => continue,
-                SignIn::None => by_itself = !may_begin,
+                SignIn::None => by_itself = !may_begin && !noticed,
                 SignIn::Discovering { .. } => {}
                 SignIn::Pending { .. } | SignIn::Exchanging { .. } => {
                     let text = "a sign-in was given up for a new one";
@@ -272,6 +274,7 @@ impl World {
             });
             self.people.tabs.truncate(MAX_KEPT);
         }
+        self.state.shadows[account].ending.begin(self.now.instant);
         self.state.shadows[account].sign_in = SignIn::Pending {
             attempt,
             browser,
@@ -652,6 +655,7 @@ impl World {
             other_user: saved.other_user.is_some(),
         });
         shadow.tell_times(now);
+        (shadow.ending.began, shadow.ending.noticed) = (None, None);
         shadow.begun |= shadow.unattended;
         // The clock is wrong, so nobody knows how old they are.
         let renews = shadow.can_renew() && shadow.renewal == Renewal::Idle;

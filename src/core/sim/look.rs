@@ -79,6 +79,7 @@ impl World {
                 told,
                 pending: _,
                 discovering: _,
+                told_of_end: _,
             } = under_way;
             self.drop_unheard(account, told);
             let theirs = self
@@ -469,7 +470,8 @@ impl World {
         must(paste == elsewhere, Invariant::Pasting, text)?;
         let (now, interval) = (self.now.instant, self.setup.interval());
         let shadow = &mut self.state.shadows[account];
-        let person = shadow.needs_person();
+        let notice = std::mem::take(&mut shadow.ending.open);
+        let wanted = shadow.needs_person() || notice;
         let SignIn::Pending {
             attempt: known,
             browser,
@@ -483,7 +485,7 @@ impl World {
         };
         let fits = browser.as_deref().is_none_or(|state| uri.contains(state));
         must(
-            person && fits && *known == attempt,
+            wanted && fits && *known == attempt,
             Invariant::Events,
             "a reminder that isn't in order",
         )?;
@@ -493,7 +495,7 @@ impl World {
         };
         let news = code.is_some() && code != *told;
         must(
-            news || reminded.is_none_or(|at| now.since(at) >= interval),
+            news || notice || reminded.is_none_or(|at| now.since(at) >= interval),
             Invariant::Events,
             "a reminder too soon",
         )?;
@@ -528,6 +530,7 @@ impl World {
             self.look_at_user(account, view)?;
             self.look_at_sign_in(account, view, wake)?;
             self.look_at_renewal(account, view, wake)?;
+            self.look_at_end(account, view, wake)?;
         }
         if self.steps % DEBUG_EVERY == 0 {
             search(&format!("{:?} {views:?}", self.sut.core.accounts))?;
@@ -613,7 +616,17 @@ impl World {
             ) => {
                 let next = reminded.map_or(*since, |at| at.after(self.setup.interval()));
                 let to_come = matches!(device, Device::Wanted | Device::Asking(_));
-                let reminds = self.setup.has(NOTIFY) && shadow.needs_person() && !to_come;
+                let notice = shadow.ending.open;
+                // Who has had a notice is left alone while the tokens serve.
+                let access = shadow.held.as_ref().and_then(|held| held.access?.1);
+                let told = self.sut.under_way(NAMES[account]).told_of_end;
+                let next = match (notice, access) {
+                    (true, _) => *since,
+                    (false, Some(expires)) if told => next.max(expires),
+                    (false, _) => next,
+                };
+                let wanted = shadow.needs_person() || notice;
+                let reminds = self.setup.has(NOTIFY) && wanted && !to_come;
                 let code = match device {
                     Device::Wanted => Some(self.next_code(account)),
                     device => device.due(),

@@ -175,6 +175,7 @@ impl World {
             // No sign-in helps.
             return self.failing(account, true);
         }
+        self.learn(account);
         let shadow = &mut self.state.shadows[account];
         (shadow.renewal, shadow.trouble) = (Renewal::Rejected, None);
         Said {
@@ -337,7 +338,9 @@ impl World {
 
     /// What the user hears of a sign-in's tokens.
     pub fn signed_in(&mut self, account: usize, fault: Fault, said: &mut Said) {
-        let held = self.state.shadows[account].held.as_ref();
+        let shadow = &mut self.state.shadows[account];
+        let held = shadow.held.as_ref();
+        shadow.ending.signed_in(held.map(|held| held.obtained));
         if held.is_some_and(|held| held.other_user) {
             said.errors.push(account);
             said.other_users.push(account);

@@ -57,6 +57,8 @@ pub enum Invariant {
     /// A redirect that ends elsewhere is sent letter by letter, and what its last page shows is taken
     /// only where it is clear which sign-in it is for.
     Pasting,
+    /// The end of a sign-in is told of as it is, while there is time, and once a day.
+    Ending,
 }
 
 /// A broken promise.

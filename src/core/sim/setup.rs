@@ -15,6 +15,9 @@ use crate::{
 /// The accounts' names.
 pub const NAMES: [&str; 5] = ["work", "home", "bank", "list", "club"];
 
+/// How long before its end a sign-in may be told of.
+pub const NOTICE_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The ports that the listeners have.
 pub const PORTS: Ports = Ports {
     http: Some(14204),
@@ -158,6 +161,7 @@ impl Setup {
             refresh_at_least: secs(at_least),
             refresh_before_expiry: secs(before),
             refresh_retry: secs(retry),
+            notice_before: NOTICE_BEFORE,
         }
     }
 
@@ -186,6 +190,7 @@ impl Setup {
             error_notify_cmd: hook(ERROR, "error"),
             http_listen: Listen::None,
             https_listen: Listen::None,
+            notice_at: None,
             startup_cmd: None,
             state_load_cmd: hook(LOAD, "load"),
             state_save_cmd: hook(SAVE, "save"),

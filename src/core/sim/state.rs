@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    ending::Ending,
     provider::{Asks, Decision, Fault, Tag},
     setup::{ISSUERS, Origin, PLACES},
 };
@@ -276,6 +277,7 @@ pub struct Shadow {
     pub wanted: bool,
     pub sign_in: SignIn,
     pub trouble: Option<Trouble>,
+    pub ending: Ending,
     /// The user knows that a sign-in brings no refresh token.
     pub told_no_refresh: bool,
     /// How the last refresh ended, for whoever judges it later.
@@ -317,6 +319,7 @@ impl Shadow {
             wanted: false,
             sign_in: SignIn::None,
             trouble: None,
+            ending: Ending::default(),
             told_no_refresh: false,
             fault: Fault::Honest,
             last_request: None,

@@ -1,7 +1,10 @@
 //! The world around the core: its clocks, its random numbers, the config, and whom it deals with.
 
+use std::collections::BTreeMap;
+
 use super::{
     canary::{Canary, Sut},
+    ending::Lives,
     people::People,
     promise::{ASKED, Check, FLOOR},
     provider::{Form, Provider},
@@ -53,6 +56,8 @@ pub struct World {
     pub state: State,
     pub provider: Provider,
     pub people: People,
+    /// What each account's sign-ins have lived that ended here.
+    pub lives: BTreeMap<usize, Lives>,
 }
 
 impl World {
@@ -97,6 +102,7 @@ impl World {
             state: State::new(accounts),
             provider: Provider::default(),
             people: People::default(),
+            lives: BTreeMap::new(),
         };
         world.state.wall_ahead = world.wall_ahead();
         world.notice_unattended();

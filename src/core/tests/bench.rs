@@ -9,7 +9,7 @@ use crate::{
     config,
     core::{
         AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter,
-        dump::{self, Dump, Saved},
+        dump::{self, Dump, Saved, SignIns},
     },
     oauth::{
         authorization::{Callback, CallbackResult},
@@ -46,7 +46,7 @@ struct Counting {
 
 impl Entropy for Counting {
     fn bytes32(&mut self) -> [u8; 32] {
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
         let mut bytes = [0; 32];
         (bytes[0], bytes[31]) = (self.jitter, self.count);
         bytes
@@ -292,6 +292,7 @@ impl Bench {
                 refresh_token: refresh_token.map(secret),
                 refresh_origins: None,
                 refresh_ends: None,
+                sign_ins: SignIns::default(),
                 other_user: None,
                 obtained,
                 original: false,
@@ -329,12 +330,13 @@ fn line(effect: &Effect) -> String {
             command,
             ways,
             limit,
-        } => format!(
-            "notify {account}/{} `{command}` {} for {}s",
-            attempt.0,
-            number_of(ways.uri().expect("an address")),
-            limit.as_secs()
-        ),
+            expiring,
+        } => {
+            let (attempt, number) = (attempt.0, number_of(ways.uri().expect("an address")));
+            let expiring = if *expiring { ", expiring" } else { "" };
+            let limit = limit.as_secs();
+            format!("notify {account}/{attempt} `{command}` {number} for {limit}s{expiring}")
+        }
         Effect::NotifyEnd { attempt } => format!("notify end {}", attempt.0),
         Effect::Error {
             account,

@@ -62,13 +62,13 @@ fn everything() -> Bench {
     for name in [
         "access", "failing", "parked", "revoked", "rejected", "valid", "wanted",
     ] {
-        sign_in(&mut bench, name, &tokens(1, 3600));
+        sign_in(&mut bench, name, &ending_in(1000));
     }
     refresh(&mut bench, "failing", &lost());
     refresh(&mut bench, "parked", &invalid_client());
     refresh(&mut bench, "rejected", &invalid_grant());
     refresh(&mut bench, "valid", &busy(90));
-    refresh(&mut bench, "wanted", &tokens(2, 3600));
+    refresh(&mut bench, "wanted", &ending_in(2000));
     bench.refresh("wanted");
     bench.feed(|core, cx| core.revoke(cx, "access"));
     sign_in(&mut bench, "access", &access_only(3, 3600));
@@ -92,6 +92,13 @@ fn everything() -> Bench {
     bench.feed(|core, cx| core.revoke_and_tell(cx, "revoked", Waiter(1)));
     bench.effects();
     bench
+}
+
+/// Tokens of which the refresh token lives so many seconds.
+fn ending_in(secs: u64) -> Outcome {
+    let tokens = r#""access_token":"access1","refresh_token":"refresh1","expires_in":3600"#;
+    let body = format!(r#"{{{tokens},"token_type":"bearer","refresh_token_expires_in":{secs}}}"#);
+    reply(200, &body)
 }
 
 fn sign_in(bench: &mut Bench, name: &str, outcome: &Outcome) {
@@ -141,10 +148,22 @@ fn a_handover_keeps_its_layout_or_gets_another_version() {
     );
     dump.grants[0].refresh_ends = Some(bench.now.wall.after(Duration::from_secs(86_400)));
     dump.grants[0].other_user = Some("other@over.example".into());
+    let sign_ins =
+        r#"{"began":1749000000000,"lives":[{"secs":604800,"nanos":0}],"told":1750000000000}"#;
+    dump.grants[0].sign_ins = serde_json::from_str(sign_ins).unwrap();
     assert_eq!(bench.restore(dump), 1);
     bench.effects();
     let text = serde_json::to_string_pretty(&bench.core.state(bench.now)).unwrap();
-    for member in ["ends", "loaded", "other_user", "usable"] {
+    for member in [
+        "began",
+        "ends",
+        "loaded",
+        "lives",
+        "other_user",
+        "fixed",
+        "told",
+        "usable",
+    ] {
         assert!(text.contains(&format!("\"{member}\": ")), "no {member}");
     }
     for variant in [

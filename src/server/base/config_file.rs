@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::{fs, path::Path, sync::OnceLock};
 
+use jiff::tz::TimeZone;
 use nix::libc::O_NONBLOCK;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ impl std::fmt::Debug for ConfigText {
 pub fn parse(file: &Path, read: &ConfigText) -> Result<Config, Failure> {
     let name = file.display().to_string();
     let mut config = config::parse(&name, &read.text).map_err(bad_config)?;
+    if let Some((_, zone)) = &mut config.notice_at {
+        *zone = TimeZone::system();
+    }
     let given = |account: &Account| matches!(account.client.secret, ClientSecret::Given(_));
     if read.shared && config.accounts.iter().any(given) {
         config.warnings.push(format!(

@@ -42,6 +42,7 @@ use crate::{
             slots::{Slot, SlotReader, SlotWriter},
         },
     },
+    view::{PASTE, SignInWays},
 };
 
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
@@ -182,19 +183,12 @@ impl Hooks {
                 attempt,
                 command,
                 ways,
+                expiring,
                 limit,
             } => {
                 // The reminder before has had its time.
                 self.end(attempt);
-                let uri = ways.uri().unwrap_or_default().to_owned();
-                let mut env = vec![("PIZAUTH_URL".into(), uri)];
-                if let Some(device) = ways.device {
-                    env.push(("PIZAUTH_USER_CODE".into(), device.user_code));
-                    env.push(("PIZAUTH_VERIFICATION_URI".into(), device.verification_uri));
-                }
-                if ways.paste {
-                    env.push(("PIZAUTH_MSG".into(), crate::view::PASTE.into()));
-                }
+                let env = sign_in_env(ways, expiring);
                 let (kind, of) = (HookKind::Notify, Some(attempt));
                 self.run(kind, account, of, command, env, limit);
             }
@@ -536,6 +530,24 @@ impl JobOwner {
             output: None,
         }
     }
+}
+
+/// What `auth_notify_cmd` is told beside the account.
+fn sign_in_env(ways: SignInWays, expiring: bool) -> Vec<(String, String)> {
+    let uri = ways.uri().unwrap_or_default().to_owned();
+    let (code, page) = (ways.device)
+        .map(|it| (it.user_code, it.verification_uri))
+        .unzip();
+    let all = [
+        ("PIZAUTH_URL", Some(uri)),
+        ("PIZAUTH_USER_CODE", code),
+        ("PIZAUTH_VERIFICATION_URI", page),
+        ("PIZAUTH_MSG", ways.paste.then(|| PASTE.into())),
+        ("PIZAUTH_EVENT", expiring.then(|| "sign_in_expiring".into())),
+    ];
+    let set = all.into_iter();
+    set.filter_map(|(name, value)| Some((name.into(), value?)))
+        .collect()
 }
 
 fn no_runner() -> HookEnd {

@@ -22,6 +22,8 @@ pub struct UnderWay {
     pub pending: Option<(AttemptId, Option<String>)>,
     /// A sign-in waits for the issuer to say where.
     pub discovering: bool,
+    /// The user has heard that the sign-in will end.
+    pub told_of_end: bool,
 }
 
 impl UnderWay {
@@ -34,6 +36,13 @@ impl UnderWay {
 }
 
 impl Account {
+    /// A planted bug: if the sign-in has just ended, it has lived twice as long.
+    pub fn learn_double(&mut self) {
+        if self.state.sign_ins.began.is_none() {
+            self.state.sign_ins.double_last();
+        }
+    }
+
     pub fn under_way(&self) -> UnderWay {
         let one = |wanted| {
             let mut in_flight = self.in_flight();
@@ -50,6 +59,7 @@ impl Account {
                 .filter_map(|it| Some((it.dispatch().attempt()?, it.waiters.first().copied())))
                 .collect(),
             told: self.state.revocations.len(),
+            told_of_end: self.state.sign_ins.told.is_some(),
             discovering: matches!(self.state.sign_in, SignIn::Discovering(_)),
             ..UnderWay::default()
         };
