@@ -4,6 +4,9 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::support::browser;
 use crate::support::command::{Output, Running};
@@ -274,6 +277,28 @@ fn a_unit_that_is_killed_comes_back_whole() {
     }
     assert_eq!(browser::visit(&url).status(), 200);
     assert_eq!(provider.requests(TOKEN).len(), 2);
+}
+
+/// A process that is just dying has the lock still, and the socket that the manager keeps answers
+/// nobody meanwhile: that is no other server.
+#[test]
+fn a_server_waits_for_the_end_of_one_that_was_killed() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    manager.order("kill all");
+    manager.expect(&[&["ended -9"], &STORED[1..]].concat().join(" "));
+    let file = fs::File::open(daemon.path("run/pizauth/pizauth.lock")).unwrap();
+    let dying = Flock::lock(file, FlockArg::LockExclusive).unwrap();
+    manager.order("start");
+    // why: a server that says nothing for a second counts as one that runs.
+    thread::sleep(Duration::from_millis(1_500));
+    drop(dying);
+    manager.expect_taken();
+    assert_eq!(daemon.token("work"), "at-1");
 }
 
 #[test]

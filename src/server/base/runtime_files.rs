@@ -46,11 +46,12 @@ impl From<Unavailable> for Failure {
     }
 }
 
-/// The lock, for the server's whole life. Waits for a server that is just ending.
+/// The lock, for the server's whole life. Waits for a server that is just ending. A socket that was
+/// `given` to this process answers nobody yet, and says nothing of another.
 ///
 /// # Errors
 /// When another server answers, or doesn't end.
-pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
+pub fn lock(address: &Address, given: bool) -> Result<Flock<fs::File>, Failure> {
     let mut file = open_lock(address)?;
     let give_up = Instant::now() + END_TIMEOUT;
     loop {
@@ -59,7 +60,7 @@ pub fn lock(address: &Address) -> Result<Flock<fs::File>, Failure> {
             Err((file, _)) => file,
         };
         // A server that answers is running; any other is just ending.
-        if answers(&address.socket) || Instant::now() >= give_up {
+        if (!given && answers(&address.socket)) || Instant::now() >= give_up {
             return Err(Unavailable::Running.into());
         }
         thread::sleep(TAKEOVER_POLL);

@@ -109,14 +109,16 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let address = paths::address()?;
     address.prepare_all()?;
     // An heir takes the lock when clients can ask it.
-    let lock = (!heir).then(|| runtime_files::lock(&address)).transpose()?;
+    let given = !(left.kept.is_empty() && others.is_empty());
+    let lock = || runtime_files::lock(&address, given);
+    let early = (!heir).then(lock).transpose()?;
     let watch = SocketWatch::new(&address.socket);
     let network = NetworkWatch::new();
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let bind = || RedirectPorts::bind(&config, state.as_ref());
     let (redirects, dump) = inheritance::bind(heir, bind)?;
-    let lock = lock.map_or_else(|| runtime_files::lock(&address), Ok)?;
+    let lock = early.map_or_else(lock, Ok)?;
     let given = activation::control_socket(others, &address.socket)?;
     if beginning.leave_directory {
         std::env::set_current_dir("/").map_err(cant)?;
