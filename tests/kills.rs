@@ -345,6 +345,10 @@ impl Kills<'_> {
             self.end_one();
         }
         (0..ACCOUNTS).for_each(|number| self.look(number));
+        if let Ok(file) = std::env::var("LOG") {
+            let Manager { running, .. } = &self.manager;
+            fs::write(file, running.stderr.text() + &running.stdout.text()).expect("to write");
+        }
         self.over.sort_unstable();
         let part = |percent| {
             let at = self.over.len().saturating_sub(1) * percent / 100;
