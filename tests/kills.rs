@@ -1,7 +1,8 @@
 //! `make soak KILLS=10000`: the processes of a server are killed, one or all, at any moment of a busy
 //! life, under a service manager that keeps its descriptors and starts it again. No login is lost
 //! but to a refresh that was under way, where the provider takes a second try for theft; commands are
-//! answered again at once; and nothing of a token is on disk.
+//! answered again at once; and nothing of a token is on disk. With LOG=file, what the servers and their
+//! manager have said is there afterwards.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;

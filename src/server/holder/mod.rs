@@ -140,9 +140,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let (mut main, servers) = assemble(place, config, redirects, lines.events)?;
     let holder = main.holder.clone();
     holder.keeper.learn(text);
-    if let Some(state) = state {
-        holder.adopt(state.core);
-    }
+    state.into_iter().for_each(|it| holder.adopt(it.core));
     main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
