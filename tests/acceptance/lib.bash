@@ -189,7 +189,7 @@ fill() {
         -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
         -e "s#/run/user/1000#$XDG_RUNTIME_DIR#g; s/irc\.example\.com/localhost/g; s/\b6697\b/${irc:-}/g" \
-        -e "s/^username you/username ${JOURNEY,,}/" \
+        -e "s/\(username\) you$/\1 ${JOURNEY,,}/" \
         -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
         -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g"
 }

@@ -435,7 +435,8 @@ fn serve() -> Result<(), Failure> {
         );
     }
     let program = env::current_exe().map_err(|error| failed(&error.to_string()))?;
-    ran(Command::new(program).arg("server"))
+    ran(Command::new(program).arg("server"))?;
+    tell("Put `pizauth server` into ~/.profile, to have it after a reboot, too.\n")
 }
 
 /// Runs a program to its end.
