@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -400,6 +402,24 @@ fn the_last_words_of_a_server_that_hangs_up_reach_a_program_that_talks_on() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.ends_with("xtoo much\r\n"), "{} bytes", said.len());
     assert_eq!(output.status.code(), Some(75), "{said}");
+}
+
+/// A relay that can't pass on what the program says would not pass on the reason either.
+#[test]
+fn a_socket_stays_open_until_the_reason_has_been_read() {
+    let daemon = Daemon::new("");
+    let mut command = daemon.command(&["tunnel", "work", "irc://127.0.0.1:1"]);
+    let (mut program, end) = UnixStream::pair().unwrap();
+    let begin = Instant::now();
+    command.stdin(OwnedFd::from(end.try_clone().unwrap()));
+    command.stdout(OwnedFd::from(end)).stderr(Stdio::null());
+    let mut tunnel = command.spawn().unwrap();
+    drop(command);
+    let mut reason = String::new();
+    program.read_to_string(&mut reason).unwrap();
+    assert_eq!(reason, "ERROR :pizauth is not running\r\n");
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert_eq!(tunnel.wait().unwrap().code(), Some(69));
 }
 
 #[test]

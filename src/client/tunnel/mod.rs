@@ -22,6 +22,7 @@ pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
         // The program may have left.
         let reason = failure.what.lines().next().unwrap_or_default();
         let _ = print(refuse(server.protocol, reason).as_bytes());
+        pump::linger();
     })?;
     let front = Front::new(&server, &session);
     let copied = Pump::new(connection, front, &session.rest).run();

@@ -12,7 +12,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        socket::{setsockopt, sockopt::KeepAlive},
+        socket::{getsockopt, setsockopt, sockopt},
         stat::{SFlag, fstat},
     },
 };
@@ -22,6 +22,20 @@ use crate::{client::dial::Connection, mail::Front};
 
 /// How much is read at once, in bytes: two records of TLS. As much again may wait in `rustls`.
 const CHUNK_BYTES: usize = 32 << 10;
+
+/// How long a program behind a socket may take to read why there is no session, in milliseconds: longer
+/// than one takes to say its first line.
+const LINGER_MS: u16 = 1000;
+
+/// Waits until the program has hung up, or is sure to have read what it was told last: a relay such as
+/// socat(1) drops that if it can't pass on what the program says.
+pub(super) fn linger() {
+    let stdin = io::stdin();
+    if getsockopt(&stdin, sockopt::SockType).is_ok() {
+        let hangup = PollFd::new(stdin.as_fd(), PollFlags::empty());
+        let _ = poll(&mut [hangup], LINGER_MS);
+    }
+}
 
 /// A program on stdin and stdout, and a server.
 pub(super) struct Pump {
@@ -62,7 +76,7 @@ impl Pump {
     /// Those of a connection that broke before the server had closed it (RFC 8446, section 6.1).
     pub(super) fn run(mut self) -> io::Result<()> {
         // Without it, a server that vanishes is never missed.
-        let _ = setsockopt(&self.stream, KeepAlive, &true);
+        let _ = setsockopt(&self.stream, sockopt::KeepAlive, &true);
         self.stream.set_nonblocking(true)?;
         dont_block(io::stdin().as_fd());
         dont_block(io::stdout().as_fd());
@@ -145,12 +159,8 @@ impl Pump {
     }
 
     fn tell_server(&mut self) -> io::Result<()> {
-        if let Some(tls) = self
-            .tls
-            .as_mut()
-            .filter(|_| self.program_ended && self.up.is_empty())
-        {
-            tls.send_close_notify();
+        if self.program_ended && self.up.is_empty() {
+            self.tls.iter_mut().for_each(|tls| tls.send_close_notify());
         }
         while self.wants_write() {
             let sent = match &mut self.tls {

@@ -8,9 +8,15 @@ needs soju irssi socat tmux
 start_pizauth
 bouncer
 
-say 'without a token: the reason, as an IRC server gives it'
-fails pizauth tunnel work "ircs://localhost:$irc" >log || die 'there is no token'
-says '^ERROR :.*authorised with URL' log
+say 'irssi, as its example says; without a token it shows the reason'
+from_nothing irssi/config
+example irssi/config >.irssi/config
+sh -c "$(sed -n 's/^#   \(socat .*\)/exec \1/p' .irssi/config)" 2>socat.err &
+helpers+=($!)
+await 10 test -S "$XDG_RUNTIME_DIR/irssi"
+terminal irssi
+await 20 screen_shows 'Access token unavailable'
+end_terminal
 sign_in work "$me"
 
 say 'show -f oauthbearer is the SASL response that soju takes'
@@ -35,12 +41,7 @@ say 'a client without any SASL, through a tunnel'
     timeout 20 pizauth tunnel work "ircs://localhost:$irc" >irc-log
 says " 001 ${JOURNEY,,} :Welcome to soju" irc-log
 
-say 'irssi, as its example says'
-from_nothing irssi/config
-example irssi/config >.irssi/config
-sh -c "$(sed -n 's/^#   \(socat .*\)/exec \1/p' .irssi/config)" 2>socat.err &
-helpers+=($!)
-await 10 test -S "$XDG_RUNTIME_DIR/irssi"
+say 'irssi, with one'
 terminal irssi
 await 20 screen_shows 'Welcome to soju'
 
