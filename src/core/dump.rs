@@ -1,4 +1,4 @@
-//! The dump: every account's tokens, to be restored later or elsewhere. SealedDump under a key that
+//! The dump: every account's tokens, to be restored later or elsewhere. Sealed under a key that
 //! is part of the program: a dump can't be searched or altered by accident, but its bearer has
 //! the tokens. It is not encryption.
 //!
@@ -7,7 +7,7 @@
 
 pub(super) mod original;
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use ring::aead;
 use serde::{Deserialize, Serialize};
@@ -93,27 +93,6 @@ pub struct Saved {
     /// It is out of a dump of the [`original`].
     #[serde(skip)]
     pub original: bool,
-}
-
-/// A dump's bytes on their way to a client or a command. Wiped when dropped, never printed.
-pub struct SealedDump(SecretBytes);
-
-impl SealedDump {
-    /// Takes `bytes` over.
-    pub fn new(bytes: Vec<u8>) -> Self {
-        SealedDump(SecretBytes::new(bytes))
-    }
-
-    /// The bytes, for a pipe.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SealedDump {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// Why bytes aren't a dump that can be restored.

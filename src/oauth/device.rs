@@ -85,9 +85,7 @@ pub fn authorization_request(
     if !scope.is_empty() {
         fields.push(("scope", scope.as_str().into()));
     }
-    let added = registration.token_uri_fields.iter();
-    fields.extend(added.map(|(name, value)| (name.as_str(), value.as_str().into())));
-    credentials.request(endpoint, &fields)
+    token::request(endpoint, registration, credentials, &fields)
 }
 
 /// The request that asks whether the user has agreed (RFC 8628, 3.4).

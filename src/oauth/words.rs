@@ -21,18 +21,15 @@ const NAMELESS: &str = "an error without a name";
 /// known to repeat what they were sent.
 pub(super) fn foreign(text: &str) -> String {
     let line = sanitize(text);
-    let mut safe = String::with_capacity(line.len());
-    let mut rest = line.as_str();
-    while let Some(start) = rest.find(is_token_char) {
-        let (before, run) = rest.split_at(start);
-        let end = run.find(|c| !is_token_char(c)).unwrap_or(run.len());
-        let (run, after) = run.split_at(end);
-        safe.push_str(before);
-        safe.push_str(if looks_like_token(run) { CUT } else { run });
-        rest = after;
-    }
-    safe.push_str(rest);
-    safe
+    let pieces = line.split_inclusive(|c| !is_token_char(c));
+    let safe = pieces.map(|piece| {
+        let run = piece.trim_end_matches(|c| !is_token_char(c));
+        match looks_like_token(run) {
+            true => piece.replacen(run, CUT, 1),
+            false => piece.to_owned(),
+        }
+    });
+    safe.collect()
 }
 
 /// An error and its description (RFC 6749, 4.1.2.1 and 5.2) as one harmless line.

@@ -10,7 +10,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    core::{AttemptId, dump::SealedDump},
+    core::AttemptId,
+    secret::SecretBytes,
     server::ipc::hook_messages::{HookJob, HookKind},
 };
 
@@ -33,7 +34,7 @@ pub struct JobOwner {
     pub attempt: Option<AttemptId>,
     /// What it reads.
     #[serde(skip)]
-    pub input: Option<Arc<SealedDump>>,
+    pub input: Option<Arc<SecretBytes>>,
     /// Where its output arrives, if that is wanted.
     #[serde(skip)]
     pub output: Option<Receiver<Output>>,

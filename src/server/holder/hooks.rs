@@ -27,9 +27,10 @@ use super::{
 use crate::{
     core::{
         AttemptId, Effect,
-        dump::{self, MAX_DUMP_BYTES, SealedDump},
+        dump::{self, MAX_DUMP_BYTES},
     },
     lock::Lock,
+    secret::SecretBytes,
     server::{
         base::pipe::{PipeReader, PipeWriter, pipe},
         ipc::{
@@ -227,7 +228,7 @@ impl Hooks {
                 dump,
                 random,
             } => {
-                let sealed = SealedDump::new(dump::seal(&dump, random));
+                let sealed = SecretBytes::new(dump::seal(&dump, random));
                 self.keep(HookKind::Save, attempt, command, Some(sealed));
             }
             Effect::Load { attempt, command } => self.keep(HookKind::Load, attempt, command, None),
@@ -267,13 +268,13 @@ impl Hooks {
     }
 
     /// Queues a command that saves or loads the state of all accounts.
-    fn keep(&self, kind: HookKind, attempt: AttemptId, command: String, input: Option<SealedDump>) {
+    fn keep(&self, kind: HookKind, attempt: AttemptId, command: String, dump: Option<SecretBytes>) {
         // A pipe whose server was killed ends like one that is complete.
-        let length = input.as_ref().map(|dump| dump.bytes().len().to_string());
+        let length = dump.as_ref().map(|dump| dump.len().to_string());
         let env = length.map(|length| ("PIZAUTH_BYTES".into(), length));
         let owner = JobOwner {
             attempt: Some(attempt),
-            input: input.map(Arc::new),
+            input: dump.map(Arc::new),
             ..JobOwner::of(kind, "all accounts".into())
         };
         self.enqueue(owner, command, env.into_iter().collect(), LIMIT);
@@ -587,16 +588,16 @@ fn open_pipe(stream: Option<Pipe>, owner: &mut JobOwner) -> io::Result<Option<Ow
 }
 
 /// Writes a dump to a command, from a thread: the command may take its time, or never read at all.
-fn feed(mut pipe: PipeWriter, dump: Arc<SealedDump>) -> io::Result<()> {
-    if dump.bytes().len() > MAX_DUMP_BYTES {
+fn feed(mut pipe: PipeWriter, dump: Arc<SecretBytes>) -> io::Result<()> {
+    if dump.len() > MAX_DUMP_BYTES {
         let why = "the state is larger than any that can be loaded";
         return Err(io::Error::other(why));
     }
-    make_room(&pipe, dump.bytes().len());
+    make_room(&pipe, dump.len());
     let thread = thread::Builder::new().name("save".into());
     thread.stack_size(PIPE_STACK).spawn(move || {
         // A command that doesn't want it says by its exit status whether that is well.
-        let _ = pipe.write_all(dump.bytes());
+        let _ = pipe.write_all(&dump);
     })?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! state goes to a successor, and if there is none after all, everything goes on as it was.
 
 use std::time::{Duration, Instant};
-use std::{cell::Cell, io, sync::mpsc::sync_channel};
+use std::{io, sync::mpsc::sync_channel};
 
 use super::checkpoints::kept;
 use super::main_thread::MainThread;
@@ -54,43 +54,41 @@ pub fn go_on(main: &MainThread, why: &str) {
 /// From now on the configuration stays as it is: a reload that is under way ends before, and another
 /// one is the successor's.
 fn begin_hand_over(main: &mut MainThread) -> io::Result<()> {
-    let begun = wait_until(main, TRIAL_TIMEOUT, |holder| {
-        holder.life.with(|life| life.hand_over())
-    })?;
-    if begun {
-        return Ok(());
-    }
-    Err(io::Error::other("a reload takes too long"))
+    wait_until(main, TRIAL_TIMEOUT, "a reload takes too long", |holder| {
+        holder.life.with(|life| life.hand_over()).then_some(())
+    })
 }
 
 /// Waits for the end of what is under way.
 fn settle(main: &mut MainThread) -> io::Result<()> {
-    wait_until(main, SETTLE_TIMEOUT, |holder| {
+    let late = "what is under way with a provider takes too long";
+    wait_until(main, SETTLE_TIMEOUT, late, |holder| {
         let busy = |core: &mut Core| core.awaits_reply() || core.is_keeping();
-        !holder.engine.with(|core, _| busy(core))
+        let settled = !holder.engine.with(|core, _| busy(core))
             && holder.hooks.is_settled()
-            && holder.requests_under_way() == 0
-    })
-    .and_then(|settled| {
-        if settled {
-            return Ok(());
-        }
-        let why = "what is under way with a provider takes too long";
-        Err(io::Error::other(why))
+            && holder.requests_under_way() == 0;
+        settled.then_some(())
     })
 }
 
-/// Turns until `done`; false when that takes too long.
-fn wait_until(
+/// Turns until there is what `done` looks for.
+///
+/// # Errors
+/// `late` when that takes too long, or that the server ends.
+fn wait_until<T>(
     main: &mut MainThread,
     patience: Duration,
-    done: impl Fn(&Holder) -> bool,
-) -> io::Result<bool> {
+    late: &str,
+    done: impl Fn(&Holder) -> Option<T>,
+) -> io::Result<T> {
     let give_up = Instant::now() + patience;
-    while !done(&main.holder) {
+    loop {
+        if let Some(found) = done(&main.holder) {
+            return Ok(found);
+        }
         let left = give_up.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(false);
+            return Err(io::Error::other(late));
         }
         // Clients must find the socket meanwhile, too.
         main.turn_and_serve(Some(left))?;
@@ -98,7 +96,6 @@ fn wait_until(
             return Err(io::Error::other("it ends"));
         }
     }
-    Ok(true)
 }
 
 /// The trial once more, on a thread of its own: this one goes on.
@@ -111,17 +108,9 @@ fn try_again(main: &mut MainThread) -> io::Result<NewConfig> {
         });
         holder.alarm.ring();
     })?;
-    let outcome = Cell::new(None);
-    wait_until(main, TRIAL_TIMEOUT, |_| {
-        let tried = tried.try_recv().ok();
-        let done = tried.is_some();
-        outcome.set(tried);
-        done
-    })?;
-    match outcome.take() {
-        Some(outcome) => outcome.map_err(|failure| io::Error::other(failure.what)),
-        None => Err(io::Error::other("trying the new program takes too long")),
-    }
+    let late = "trying the new program takes too long";
+    let tried = wait_until(main, TRIAL_TIMEOUT, late, |_| tried.try_recv().ok())?;
+    tried.map_err(|failure| io::Error::other(failure.what))
 }
 
 /// What never comes: a successor doesn't return.
