@@ -626,23 +626,50 @@ fn collect(mut pipe: PipeReader, kind: HookKind) -> io::Result<Receiver<Output>>
     let (sender, receiver) = sync_channel(1);
     let thread = thread::Builder::new().name("load".into());
     thread.stack_size(PIPE_STACK).spawn(move || {
+        let outcome = match kind {
+            HookKind::Load => read_dump(&mut pipe),
+            _ => read_secret(&mut pipe),
+        };
         // The receiver is gone when the command has failed.
-        let _ = sender.send(read(&mut pipe, kind));
+        let _ = sender.send(outcome);
     })?;
     Ok(receiver)
 }
 
-fn read(pipe: &mut PipeReader, kind: HookKind) -> Output {
-    let limit = match kind {
-        HookKind::Load => MAX_DUMP_BYTES.saturating_add(1),
-        _ => MAX_SECRET_BYTES,
-    };
+fn read_secret(pipe: &mut PipeReader) -> Output {
     let mut output = Vec::new();
-    (&mut *pipe).take(limit as u64).read_to_end(&mut output)?;
-    if output.len() > MAX_DUMP_BYTES {
-        let why = format!("it is more than {} MiB", MAX_DUMP_BYTES >> 20);
-        return Err(io::Error::other(why));
-    }
+    (&mut *pipe)
+        .take(MAX_SECRET_BYTES as u64)
+        .read_to_end(&mut output)?;
     io::copy(pipe, &mut io::sink())?;
+    Ok(output)
+}
+
+/// How much of a dump is read at a time, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Reads in pieces, which become one when all of them are there: a buffer that grows is there twice
+/// whenever it does.
+fn read_dump(pipe: &mut PipeReader) -> Output {
+    let (mut pieces, mut length) = (Vec::new(), 0_usize);
+    loop {
+        let mut piece = Vec::new();
+        piece.try_reserve_exact(PIECE_BYTES)?;
+        let read = (&mut *pipe)
+            .take(PIECE_BYTES as u64)
+            .read_to_end(&mut piece)?;
+        length = length.saturating_add(read);
+        if length > MAX_DUMP_BYTES {
+            let why = format!("it is more than {} MiB", MAX_DUMP_BYTES >> 20);
+            return Err(io::Error::other(why));
+        }
+        pieces.push(piece);
+        if read < PIECE_BYTES {
+            break;
+        }
+    }
+    let mut output = Vec::new();
+    output.try_reserve_exact(length)?;
+    pieces.into_iter().for_each(|piece| output.extend(piece));
     Ok(output)
 }
