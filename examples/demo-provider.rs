@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! demo-provider [--lifetime <seconds>] [--auto]   serve; the port is printed as one line
+//!               [--sign-in-lasts <seconds>]       and say so, as Google does of an app in "Testing"
 //! demo-provider --sign-in <url>                   be the user's browser: open, press Allow
 //! demo-provider --check <url>                     ask the server about the token on stdin
 //! ```
@@ -14,7 +15,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use pizauth::text::escape_html;
@@ -52,18 +53,23 @@ fn main() -> ExitCode {
 fn run(mut args: impl Iterator<Item = String>) -> Result<()> {
     let mut auto = false;
     let mut lifetime = LIFETIME;
+    let mut lasts = None;
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--auto" => auto = true,
             "--lifetime" => {
                 lifetime = Duration::from_secs(args.next().unwrap_or_default().parse()?);
             }
+            "--sign-in-lasts" => {
+                let secs = args.next().unwrap_or_default().parse()?;
+                lasts = Some(Duration::from_secs(secs));
+            }
             "--sign-in" => return sign_in(&Url::parse(&args.next().unwrap_or_default())?),
             "--check" => return check(&Url::parse(&args.next().unwrap_or_default())?),
             other => return Err(format!("unknown argument: {other}").into()),
         }
     }
-    serve(Server::new(lifetime, auto))
+    serve(Server::new(lifetime, auto, lasts))
 }
 
 // The server.
@@ -86,12 +92,14 @@ struct Server {
     lifetime: Duration,
     /// Agree in the user's place.
     auto: bool,
+    /// How long a sign-in lasts, if not for ever.
+    lasts: Option<Duration>,
     /// Pages that are shown, by the ticket in their form.
     shown: HashMap<String, Asked>,
     codes: HashMap<String, Code>,
     access_tokens: HashMap<String, Instant>,
-    /// Refresh tokens and the clients that they belong to.
-    refresh_tokens: HashMap<String, String>,
+    /// Refresh tokens, the clients that they belong to, and when their sign-ins end.
+    refresh_tokens: HashMap<String, (String, Option<SystemTime>)>,
 }
 
 fn serve(server: Server) -> Result<()> {
@@ -130,10 +138,11 @@ fn converse(mut stream: &TcpStream, server: &Mutex<Server>) -> Result<()> {
 }
 
 impl Server {
-    fn new(lifetime: Duration, auto: bool) -> Self {
+    fn new(lifetime: Duration, auto: bool, lasts: Option<Duration>) -> Self {
         Server {
             lifetime,
             auto,
+            lasts,
             shown: HashMap::new(),
             codes: HashMap::new(),
             access_tokens: HashMap::new(),
@@ -202,13 +211,16 @@ impl Server {
     /// The token endpoint (RFC 6749, 4.1.3 and 6).
     fn token(&mut self, form: &Pairs) -> Result<Response> {
         let client_id = form.get("client_id").unwrap_or_default();
+        let now = SystemTime::now();
+        let mut end = self.lasts.map(|lasts| now + lasts);
         let granted = match form.get("grant_type") {
             Some("authorization_code") => self.redeem(form, client_id),
             Some("refresh_token") => {
                 let token = form.get("refresh_token").unwrap_or_default();
                 // Each is good for one refresh, whoever sends it.
-                let owner = self.refresh_tokens.remove(token);
-                owner.is_some_and(|owner| owner == client_id)
+                let (owner, ends) = self.refresh_tokens.remove(token).unwrap_or_default();
+                end = ends;
+                owner == client_id && end.is_none_or(|end| now < end)
             }
             _ => return Ok(token_error("unsupported_grant_type")),
         };
@@ -216,15 +228,20 @@ impl Server {
             return Ok(token_error("invalid_grant"));
         }
         let (access_token, refresh_token) = (random()?, random()?);
-        let reply = serde_json::json!({
+        let mut reply = serde_json::json!({
             "access_token": access_token,
             "token_type": "Bearer",
             "expires_in": self.lifetime.as_secs(),
             "refresh_token": refresh_token,
         });
+        let left = end.and_then(|end| end.duration_since(now).ok());
+        if let (Some(left), Some(members)) = (left, reply.as_object_mut()) {
+            members.insert("refresh_token_expires_in".into(), left.as_secs().into());
+        }
         let expiry = Instant::now() + self.lifetime;
         self.access_tokens.insert(access_token, expiry);
-        self.refresh_tokens.insert(refresh_token, client_id.into());
+        let refresh_token_of = (client_id.to_owned(), end);
+        self.refresh_tokens.insert(refresh_token, refresh_token_of);
         Ok(Response::new(200, "application/json", reply.to_string()))
     }
 

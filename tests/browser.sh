@@ -1,5 +1,5 @@
 #!/bin/sh
-# A sign-in in a real browser, headless: the authorisation URL is opened, the provider of the demo
+# Sign-ins in a real browser, headless: the authorisation URL is opened, the provider of the demo
 # consents, and the page of a real daemon must tell each outcome. Needs Chromium; not part of
 # `make check`.
 #
@@ -41,6 +41,7 @@ PATH=$target/debug:$target/debug/examples:$PATH
 
 serving=''
 dir=$(mktemp -d "${TMPDIR:-/tmp}/pizauth-browser.XXXXXX")
+profile=$dir/profile
 trap cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
@@ -70,7 +71,7 @@ browse() {
     shift
     timeout "$PATIENCE" "$browser" --headless ${sandbox:+"$sandbox"} --disable-gpu --disable-quic \
         --no-first-run --disable-background-networking --disable-component-update \
-        --disable-sync --user-data-dir="$dir/profile" "$@" "$address" 2>>"$dir/log" 3>&-
+        --disable-sync --user-data-dir="$profile" "$@" "$address" 2>>"$dir/log" 3>&-
 }
 
 # The page at $2 must say $3; its screenshots are called $1.
@@ -148,4 +149,74 @@ if command -v curl >/dev/null; then
         "${back}"pizauth/*[?=\&]* | '') die "the address bar shows: $shown" ;;
         "${back}"pizauth/*) printf 'the address bar ends with: %s\n' "$shown" ;;
     esac
+fi
+
+# A provider that ends sign-ins after a week, as Google does of an application in "Testing", and a clock
+# that a week is put forward: the notification's address is opened a day before.
+if command -v cc >/dev/null && [ "$(uname)" = Linux ]; then
+    pizauth shutdown 3>&-
+    cat >"$dir/clock.c" <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+static const volatile time_t *ahead;
+static int (*original)(clockid_t, struct timespec *);
+__attribute__((constructor)) static void begin(void) {
+    original = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    ahead = mmap(0, sizeof *ahead, PROT_READ, MAP_SHARED, open(getenv("AHEAD"), O_RDONLY), 0);
+}
+int clock_gettime(clockid_t id, struct timespec *at) {
+    int status = original(id, at);
+    if (status == 0 && (id == CLOCK_REALTIME || id == CLOCK_BOOTTIME)) at->tv_sec += *ahead;
+    return status;
+}
+END
+    cc -shared -fPIC -o "$dir/clock.so" "$dir/clock.c" -ldl
+    export AHEAD="$dir/ahead"
+    # The browser before may take a while to end.
+    profile=$dir/weekly-profile
+    # Puts the clocks forward by so many seconds, 255 * 65536 at most.
+    forward() {
+        printf "\\$(printf %03o "$(($1 & 255))")\\$(printf %03o "$(($1 >> 8 & 255))")\\$(printf %03o "$(($1 >> 16))")" |
+            dd of="$AHEAD" conv=notrunc status=none
+    }
+    dd if=/dev/zero of="$AHEAD" bs=64 count=1 status=none
+    mkfifo "$dir/weekly"
+    LD_PRELOAD=$dir/clock.so demo-provider --auto --lifetime 3600 --sign-in-lasts 604800 \
+        <"$dir/alive" >"$dir/weekly" 3>&- &
+    read -r port <"$dir/weekly" || die 'the weekly authorization server did not start'
+    {
+        echo "auth_notify_cmd = \"echo \\\"\$PIZAUTH_ACCOUNT \$PIZAUTH_EVENT \$PIZAUTH_URL\\\" >>'$dir/asked'\";"
+        for name in one two; do
+            cat <<END
+account "$name" {
+    auth_uri = "http://127.0.0.1:$port/authorize";
+    token_uri = "http://127.0.0.1:$port/token";
+    client_id = "pizauth demo";
+}
+END
+        done
+    } >"$dir/pizauth.conf"
+    LD_PRELOAD=$dir/clock.so pizauth server 3>&-
+    for name in one two; do
+        page "weekly-$name" "$(sign_in_url "$name")" "Account “$name” is authorised"
+    done
+    forward $((6 * 86400 + 3600))
+    pizauth refresh one 3>&-
+    tries=0
+    until asked=$(sed -n 's/^one sign_in_expiring //p' "$dir/asked") && [ -n "$asked" ]; do
+        tries=$((tries + 1))
+        [ "$tries" -lt "$((PATIENCE * 5))" ] || die 'the end of a sign-in was not announced'
+        sleep 0.2
+    done
+    pizauth show one >/dev/null 3>&- || die 'the tokens do not serve until then'
+    page expiring "$asked" 'Account “one” is authorised'
+    forward $((8 * 86400))
+    pizauth refresh one 3>&- || :
+    pizauth show -w 30s one >/dev/null 3>&- || die 'the sign-in of the notification does not serve'
+    ! pizauth show -w 2s two >/dev/null 2>&1 3>&- || die 'who has not signed in again has tokens'
+    echo 'a week: announced, signed in again, and served'
 fi

@@ -571,3 +571,30 @@ fn a_clock_that_is_set_moves_no_end() {
         assert_eq!(left(bench), before);
     }
 }
+
+/// The old tokens serve until there are new ones: a sign-in beside them that is refused costs nothing, and
+/// the next notice comes a day later.
+#[test]
+fn a_second_sign_in_that_fails_costs_nothing() {
+    let mut world = World::with(&format!("{HOOKS} notice_before = 3d;"), |_| {
+        (20 * DAY, YEAR)
+    });
+    world.says = Some(|age| (20 * DAY).saturating_sub(age));
+    world.live(17 * DAY - HOUR);
+    world.events.clear();
+    world.answer_at = Some(u64::MAX);
+    world.live(2 * HOUR);
+    assert_eq!(world.count(|it| matches!(it, Event::Expiring(_))), 1);
+    world.bench.state = state_of(&world.address(true));
+    world.bench.code();
+    world.bench.effects();
+    world.bench.outcome("work", &invalid_grant());
+    world.bench.effects();
+    assert!(world.bench.show("work").starts_with("token "));
+    world.live(DAY);
+    assert_eq!(world.count(|it| matches!(it, Event::Expiring(_))), 2);
+    assert_eq!(world.count(|it| matches!(it, Event::NoToken(_))), 0);
+    world.answer();
+    world.live(10 * DAY);
+    assert_eq!(world.count(|it| matches!(it, Event::NoToken(_))), 0);
+}
