@@ -21,6 +21,7 @@ line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 line.bind(path)
 store = []  # What is kept: names and descriptors.
 states = []  # Every state that there ever was, to look at.
+stays = False  # There would be too many.
 child = 0
 heard = threading.Semaphore(0)
 
@@ -43,8 +44,12 @@ def hear():
             name = words["FDNAME"]
             # As systemd does: what is there isn't stored again, and keeps its name.
             there = {os.fstat(fd).st_ino for _, fd in store}
-            store.extend((name, fd) for fd in fds if os.fstat(fd).st_ino not in there)
-            if kind(name) == "pizauth-state":
+            known = [fd for fd in fds if os.fstat(fd).st_ino in there]
+            fds = [fd for fd in fds if fd not in known]
+            for fd in known:
+                os.close(fd)
+            store.extend((name, fd) for fd in fds)
+            if kind(name) == "pizauth-state" and not stays:
                 states.extend(os.dup(fd) for fd in fds)
         elif "FDSTOREREMOVE" in words:
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
@@ -115,6 +120,8 @@ def kill(which):
 
 def stay():
     """Starts the service again whenever it ends, until there is another order."""
+    global stays
+    stays = True
     while True:
         watched = os.pidfd_open(child)
         ready, _, _ = select.select([watched, sys.stdin], [], [])
