@@ -15,8 +15,9 @@ use super::fdstore::{self, StoredState};
 use super::handover::NewConfig;
 use super::{engine::Engine, redirect_ports::RedirectInfo, state::Holder, trial};
 use crate::core::{Core, CoreState, STATE_VERSION};
+use crate::error::Failure;
 use crate::lock::Lock;
-use crate::server::base::{config_file::ConfigText, guard};
+use crate::server::base::{config_file::ConfigText, error::cant, guard};
 use crate::server::ipc::memfd::{self, Checkpoints, last_checkpoint};
 use crate::server::ipc::slots::SlotWriter;
 use crate::time::Now;
@@ -192,7 +193,10 @@ fn try_guard(holder: &Holder) -> io::Result<()> {
 
 /// Gives the service manager the checkpoints and the sockets, if it keeps anything, in the place of
 /// those that it has. To be called again as [`guard`].
-pub fn store(holder: &Holder) {
+///
+/// # Errors
+/// When the monitor is gone: what the manager has is for the next server.
+pub fn store(holder: &Holder) -> Result<(), Failure> {
     let keeper = &holder.keeper;
     // One that the service manager has made is its own already.
     let control = holder.socket.parts();
@@ -202,10 +206,17 @@ pub fn store(holder: &Holder) {
     let files = keeper.files();
     let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it));
     let mut kept = keeper.stored.with(std::mem::take);
-    if let Err(error) = fdstore::put(&holder.monitor, &mut kept, &wanted) {
-        log::error!("the service manager can't keep the state: {error}");
-    }
+    let outcome = fdstore::put(&holder.monitor, &mut kept, &wanted);
     keeper.succeed(kept);
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::Other => Err(cant(error)),
+        // In the manager's words, or the monitor's about it.
+        Err(error) => {
+            log::error!("the service manager can't keep the state: {error}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Leaves the state as it is now with the service manager; whether that has it.

@@ -279,7 +279,8 @@ impl MainThread {
             Found::Mended => {
                 self.watch.mended();
                 checkpoints::guard(&self.holder);
-                checkpoints::store(&self.holder);
+                // Without the monitor, the next turn ends it.
+                let _ = checkpoints::store(&self.holder);
             }
             Found::Missing => self.watch.missing(),
             Found::Replaced if self.holder.is_stopping() => {}

@@ -146,7 +146,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let control = holder.open(given, &mut left)?;
     serve(main, servers, control, |holder| {
         holder.keeper.succeed(std::mem::take(&mut left.kept));
-        checkpoints::store(holder);
+        checkpoints::store(holder)?;
         left.forget();
         // What was taken over may go on.
         holder.engine.with(Core::release);
@@ -228,7 +228,7 @@ pub fn succeed(
     holder.succeed(core, killed);
     let control = holder.reopen(control, handover.given, restricted)?;
     serve(main, servers, control, |holder| {
-        checkpoints::store(holder);
+        checkpoints::store(holder)?;
         // Only now is it of no more use.
         memory.iter().for_each(memfd::discard);
         holder.engine.with(Core::release);

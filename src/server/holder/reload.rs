@@ -46,7 +46,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     holder.restricted.commit(sockets);
     holder.keeper.learn(text);
     checkpoints::guard(holder);
-    checkpoints::store(holder);
+    checkpoints::store(holder)?;
     sys::trim_heap();
     log::info!("the configuration was reloaded");
     if listeners == holder.redirect_info.listeners {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::ForkResult;
+use nix::unistd::{ForkResult, Pid, getppid};
 
 use super::detach::Launcher;
 use crate::error::Exit;
@@ -50,9 +50,14 @@ pub fn fork_holder<T>(
     let (our_events, events) = UnixStream::pair()?;
     // Both answer them: the monitor by passing them on.
     signals::block()?;
+    let monitor = Pid::this();
     let ForkResult::Parent { child } = fork_patiently()? else {
         drop((requests, events, options));
         signals::end_with_parent();
+        // It may have been killed before that.
+        if getppid() != monitor {
+            return Err(io::Error::other("the monitor was killed"));
+        }
         if !launcher.waits() {
             let_go_of_terminal()?;
         }
