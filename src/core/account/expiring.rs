@@ -48,8 +48,7 @@ impl Account {
         (!self.may_slide(&end) || is_near()).then_some(end)
     }
 
-    /// From when on the user is to be told of it. Before the schedule has had the refresh that may put
-    /// it off, which keeps a quarter of that life in hand, it is too early.
+    /// From when on the user is to be told of it; never in the first half of that life.
     fn notice_from(&self, common: &Common, end: &SignInEnd) -> Option<Wall> {
         let grant = self.state.grant.as_ref()?;
         let since = match &grant.renewal {
@@ -57,7 +56,7 @@ impl Account {
             Some(_) | None => Some(grant.obtained.wall),
         };
         let life = since.map_or(Duration::MAX, |at| end.at.since(at));
-        let most = life.checked_div(if self.may_slide(end) { 5 } else { 2 })?;
+        let most = life.checked_div(2)?;
         let ahead = self.policy.notice_before.min(most);
         let from = end.at.before(ahead);
         let waking = common.last_waking(from);
@@ -70,7 +69,10 @@ impl Account {
         // To refresh them it must be known where to sign in, too: that is waited for.
         self.location.known()?;
         let open = matches!(self.state.sign_in, SignIn::None | SignIn::Pending(_));
-        let end = self.sign_in_end().filter(|_| open)?;
+        // A refresh that may put the end off comes first.
+        let failing = matches!(self.phase(), Some(Phase::Failing { .. }));
+        let is_certain = |end: &SignInEnd| failing || !self.may_slide(end);
+        let end = self.sign_in_end().filter(|end| open && is_certain(end))?;
         let from = self.notice_from(common, &end)?;
         let again = |told: Wall| {
             let waking = common.last_waking(told.after(MAX_NOTICE_INTERVAL));

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::bench::{Bench, HOOKS, access_only, config, invalid_grant, reply, state_of, tokens};
+use super::bench::{
+    Bench, HOOKS, access_only, config, invalid_grant, lost, reply, state_of, tokens,
+};
 use crate::{
     core::{Waiter, dump::SignIns},
     oauth::token::Outcome,
@@ -597,4 +599,34 @@ fn a_second_sign_in_that_fails_costs_nothing() {
     world.answer();
     world.live(10 * DAY);
     assert_eq!(world.count(|it| matches!(it, Event::NoToken(_))), 0);
+}
+
+/// The machine was off for long: what the next refresh puts off isn't told of before that.
+#[test]
+fn an_end_is_not_told_of_before_the_refresh_that_puts_it_off() {
+    let mut bench = Bench::new(config(HOOKS, &[("work", "a.example")]));
+    bench.log = false;
+    let obtained = bench.now.instant.before(Duration::from_secs(29 * DAY));
+    let mut dump = bench.saved("work", Some("refresh"), obtained);
+    dump.grants[0].refresh_ends = Some(bench.now.wall.after(Duration::from_secs(20 * HOUR)));
+    dump.grants[0].obtained = bench.now.wall.before(Duration::from_secs(29 * DAY));
+    assert_eq!(bench.restore(dump), 1);
+    bench.feed(|core, cx| core.tick(cx));
+    let effects = bench.effects();
+    assert!(
+        effects.iter().any(|it| it.starts_with("request ")),
+        "{effects:?}"
+    );
+    assert!(
+        !effects.iter().any(|it| it.contains("expiring")),
+        "{effects:?}"
+    );
+    // It fails, so nobody knows.
+    bench.outcome("work", &lost());
+    bench.feed(|core, cx| core.tick(cx));
+    let effects = bench.effects();
+    assert!(
+        effects.iter().any(|it| it.ends_with(", expiring")),
+        "{effects:?}"
+    );
 }
