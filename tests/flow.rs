@@ -752,9 +752,11 @@ fn a_sign_in_that_ends_soon_is_announced_and_done_again_beside_the_tokens() {
     daemon.write_config(&format!("{notify}{}", provider.account("work")));
     daemon.start();
     provider.script(TOKEN, tokens_that_end_in(7 * DAY_SECS));
-    daemon.sign_in("work");
+    daemon.run(&["show", "work"]);
+    // The end of the sign-in would end the command.
     let first = asked.wait_lines(1);
     assert!(first[0].starts_with("work\t(unset)\thttp"), "{first:?}");
+    daemon.sign_in("work");
     // Six days and an hour later.
     let mut saved = dump::open(&daemon.dump()).expect("a dump");
     daemon.shutdown();
