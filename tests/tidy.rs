@@ -560,6 +560,13 @@ fn an_option_of_the_configuration_that_is_missing_or_too_many_is_found() {
     assert_eq!(papers::config_options(&manual).len(), 2);
 }
 
+/// What doesn't fit belongs in the manuals.
+#[test]
+fn the_readme_stays_short() {
+    let files = tree();
+    assert!(file(&files, "README.md").text.len() <= 12_000);
+}
+
 /// Whatever users are to copy must be understood.
 #[test]
 fn the_examples_are_understood() {
