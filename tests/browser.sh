@@ -180,6 +180,7 @@ END
     profile=$dir/weekly-profile
     # Puts the clocks forward by so many seconds, 255 * 65536 at most.
     forward() {
+        # shellcheck disable=SC2059
         printf "\\$(printf %03o "$(($1 & 255))")\\$(printf %03o "$(($1 >> 8 & 255))")\\$(printf %03o "$(($1 >> 16))")" |
             dd of="$AHEAD" conv=notrunc status=none
     }
@@ -202,6 +203,7 @@ END
     } >"$dir/pizauth.conf"
     LD_PRELOAD=$dir/clock.so pizauth server 3>&-
     for name in one two; do
+        # shellcheck disable=SC1111
         page "weekly-$name" "$(sign_in_url "$name")" "Account “$name” is authorised"
     done
     forward $((6 * 86400 + 3600))
