@@ -14,7 +14,7 @@ cat >read.el <<'END'
 (setq gnus-read-active-file t gnus-always-read-dribble-file nil gnus-use-dribble-file nil)
 (gnus-no-server)
 (gnus-activate-group "INBOX" t)
-(princ (with-current-buffer (progn (gnus-request-head "1" "INBOX") nntp-server-buffer) (buffer-string)))
+(princ (with-current-buffer (progn (gnus-request-head 1 "INBOX") nntp-server-buffer) (buffer-string)))
 END
 deliver here 'a mail for Gnus'
 sign_in work "$me"
