@@ -41,9 +41,8 @@ fn what_has_changed_before_counts() {
     daemon.shutdown();
 }
 
-/// A request whose reply was lost with the process is sent again.
-#[test]
-fn a_refresh_under_way_is_sent_again() {
+/// A daemon whose refresh is under way: the provider doesn't answer.
+fn refreshing() -> (Provider, Daemon) {
     let provider = Provider::start();
     let mut daemon = Daemon::new(&provider.account("work"));
     daemon.start();
@@ -51,6 +50,13 @@ fn a_refresh_under_way_is_sent_again() {
     provider.script(TOKEN, Scripted::Hang);
     daemon.run(&["refresh", "work"]).ok();
     provider.wait_for(TOKEN, 2);
+    (provider, daemon)
+}
+
+/// A request whose reply was lost with the process is sent again.
+#[test]
+fn a_refresh_under_way_is_sent_again() {
+    let (provider, mut daemon) = refreshing();
     daemon.kill_holder(Signal::SIGKILL);
     assert_eq!(daemon.token("work"), "at-1");
     provider.wait_for(TOKEN, 3);
@@ -61,13 +67,7 @@ fn a_refresh_under_way_is_sent_again() {
 /// What goes on after a death is the program that is there now: a `restart` need not be waited for.
 #[test]
 fn a_death_ends_a_restart() {
-    let provider = Provider::start();
-    let mut daemon = Daemon::new(&provider.account("work"));
-    daemon.start();
-    daemon.sign_in("work");
-    provider.script(TOKEN, Scripted::Hang);
-    daemon.run(&["refresh", "work"]).ok();
-    provider.wait_for(TOKEN, 2);
+    let (_provider, mut daemon) = refreshing();
     let restart = daemon.spawn(&["restart"]);
     daemon.log().wait_line("about to be restarted in place");
     daemon.kill_holder(Signal::SIGKILL);

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::soak::{below, setting};
+use crate::soak::{below, name, path, setting};
 use crate::store::Manager;
 use crate::support::command::Running;
 use crate::support::daemon::{Daemon, children};
-use crate::support::provider::{Provider, Recorded, TOKEN};
+use crate::support::provider::{Provider, Recorded};
 use crate::support::{PATIENCE, browser};
 
 /// How many accounts there are, beside the one whose sign-in is pending.
@@ -64,14 +64,6 @@ struct Kills<'a> {
     /// Where the pending account signs in.
     url: String,
     wrong: Vec<String>,
-}
-
-fn name(number: usize) -> String {
-    format!("a{number}")
-}
-
-fn path(number: usize) -> String {
-    format!("{TOKEN}/{}", name(number))
 }
 
 #[test]

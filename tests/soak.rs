@@ -92,11 +92,11 @@ pub fn below(random: &mut u64, bound: usize) -> usize {
     ((*random >> 33) as usize) % bound
 }
 
-fn name(number: usize) -> String {
+pub fn name(number: usize) -> String {
     format!("a{number}")
 }
 
-fn path(number: usize) -> String {
+pub fn path(number: usize) -> String {
     format!("{TOKEN}/{}", name(number))
 }
 

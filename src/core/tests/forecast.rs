@@ -355,9 +355,8 @@ fn an_end_for_want_of_use_teaches_nothing() {
     assert_eq!(world.count(|it| matches!(it, Event::Expiring(_))), 0);
 }
 
-/// A password that was changed, say: the user is told once that this may be the rule, for a few days.
-#[test]
-fn an_end_for_another_reason_is_soon_forgotten() {
+/// A first sign-in that ended after a month, and one after it that goes on.
+fn ended_early() -> World<impl FnMut(u64) -> (u64, u64)> {
     let mut world = World::new(|n| {
         if n == 1 {
             (30 * DAY, YEAR)
@@ -367,6 +366,13 @@ fn an_end_for_another_reason_is_soon_forgotten() {
     });
     world.live(35 * DAY);
     world.events.clear();
+    world
+}
+
+/// A password that was changed, say: the user is told once that this may be the rule, for a few days.
+#[test]
+fn an_end_for_another_reason_is_soon_forgotten() {
+    let mut world = ended_early();
     world.live(5 * YEAR);
     // Each time the user signs in as was proposed, so nobody can tell; but it is no more than once a month.
     assert!(world.count(|it| matches!(it, Event::Expiring(_))) <= 5 * 13);
@@ -376,15 +382,7 @@ fn an_end_for_another_reason_is_soon_forgotten() {
 /// Who doesn't want to sign in isn't asked for ever.
 #[test]
 fn a_sign_in_that_lives_on_is_no_longer_told_of() {
-    let mut world = World::new(|n| {
-        if n == 1 {
-            (30 * DAY, YEAR)
-        } else {
-            (YEAR * 20, YEAR)
-        }
-    });
-    world.live(35 * DAY);
-    world.events.clear();
+    let mut world = ended_early();
     // Told, and away until it should have ended.
     while world.count(|it| matches!(it, Event::Expiring(_))) == 0 {
         world.live(DAY / 2);
