@@ -144,15 +144,13 @@ impl Hooks {
         Ok(())
     }
 
-    /// The state for a restart once [`Hooks::is_settled`]; the lines go along.
+    /// The state for a restart; the lines go along, but no order that a runner hasn't taken yet: a
+    /// successor must be given one for which [`Hooks::is_settled`] holds. A trial may have any.
     ///
     /// # Errors
-    /// When an order that a runner hasn't taken yet would get lost, or it can't be written.
+    /// When it can't be written.
     pub fn state(&self, fds: &mut SlotWriter) -> io::Result<HooksState> {
         self.state.with(|state| {
-            if !state.is_flushed() {
-                return Err(io::Error::other("the hook runner has orders to take"));
-            }
             let runners = state.runners().map(|runner| RunnerState {
                 process: runner.process,
                 line: fds.put(runner.line.socket()),
@@ -672,4 +670,32 @@ fn read_dump(pipe: &mut PipeReader) -> Output {
     output.try_reserve_exact(length)?;
     pieces.into_iter().for_each(|piece| output.extend(piece));
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, os::unix::net::UnixStream, sync::Arc};
+
+    use super::*;
+    use crate::server::ipc::line::Line;
+
+    #[test]
+    fn a_trial_does_not_wait_for_the_runner_to_take_its_orders() -> Result<(), Box<dyn Error>> {
+        let pair = UnixStream::pair;
+        let ((monitor, _a), (events, _b), (runner, _c)) = (pair()?, pair()?, pair()?);
+        let hooks = Hooks::new(
+            Line::new(events),
+            Arc::new(MonitorClient::new(Line::new(monitor))?),
+        );
+        hooks.state.with(|state| {
+            let line = HookLine::new(runner);
+            state.runner = Some(Runner { process: 7, line });
+        });
+        assert!(hooks.is_settled());
+        hooks.startup("true".into());
+        assert!(!hooks.is_settled(), "an order is to be taken");
+        let state = hooks.state(&mut SlotWriter::default())?;
+        assert_eq!(state.runners.len(), 1);
+        Ok(())
+    }
 }

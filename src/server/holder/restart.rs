@@ -126,9 +126,6 @@ fn drain_and_become(main: &mut MainThread, config: &NewConfig) -> io::Result<Nev
     }
     // What the last clients have brought about.
     holder.hooks.exchange(&holder.engine);
-    if !holder.hooks.is_settled() {
-        return Err(io::Error::other("the hook runner takes no orders"));
-    }
     // One that came meanwhile may still change the state.
     if holder.requests_under_way() > 0 {
         return Err(io::Error::other("a dump or a restore is under way"));
@@ -168,7 +165,13 @@ fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
     let waiting = holder.life.with(|life| life.owes_reload());
     let reload = waiting || signals.contains(&ServerSignal::Reload);
     let mut fds = SlotWriter::default();
-    let memory = describe(holder, config, &mut fds).and_then(|state| state.memory());
+    let memory = describe(holder, config, &mut fds).and_then(|state| {
+        // Only this thread writes to runners: an order that came meanwhile is still here.
+        match holder.hooks.is_settled() {
+            true => state.memory(),
+            false => Err(io::Error::other("the hook runner takes no orders")),
+        }
+    });
     match memory {
         Ok(memory) => {
             let files = holder.keeper.files();
