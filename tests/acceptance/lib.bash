@@ -53,10 +53,14 @@ if_there() {
 
 # Waits until a command succeeds, for so many seconds at most.
 await() {
-    local end=$((SECONDS + $1))
+    # A busy machine may take three times as long.
+    local end=$((SECONDS + 3 * $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        ((SECONDS < end)) || die "this did not happen in time: $*"
+        ((SECONDS < end)) || {
+            [ "$1" != screen_shows ] || grep . screen
+            die "this did not happen in time: $*"
+        }
         sleep 0.1
     done
 }

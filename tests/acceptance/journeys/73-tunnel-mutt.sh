@@ -12,7 +12,10 @@ deliver here 'a mail for mutt'
 
 say 'the mailbox, before the sign-in and after'
 terminal mutt
-await 20 screen_shows 'authorised with URL\|Access token unavailable'
+# The reason stays only as long as the tunnel takes to end.
+await 20 screen_shows 'Tunnel to .* returned error 77'
+type_in ':exec error-history' Enter
+await 10 screen_shows 'authorised with URL\|Access token unavailable'
 end_terminal
 sign_in work "$me"
 terminal mutt
