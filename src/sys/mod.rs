@@ -8,5 +8,5 @@ mod heap;
 mod locked;
 
 pub use entry::prepare;
-pub use heap::{trim_heap, tune_heap};
+pub use heap::{trim, tune_heap};
 pub use locked::{LockedText, lock_texts};

@@ -261,7 +261,7 @@ fn serve(
     answers(&holder)?;
     jobs::proceed(&holder, None);
     // What was read and loaded at start.
-    sys::trim_heap();
+    sys::trim();
     let outcome = loop {
         match main.run() {
             Ok(true) => {

@@ -173,7 +173,7 @@ impl Provider {
         drop(agents);
         if self.requests(|queue| queue.is_idle()) {
             // The last one leaves behind what all the replies and the trust store took.
-            sys::trim_heap();
+            sys::trim();
         }
     }
 

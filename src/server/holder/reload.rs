@@ -47,7 +47,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     holder.keeper.learn(text);
     checkpoints::guard(holder);
     checkpoints::store(holder)?;
-    sys::trim_heap();
+    sys::trim();
     log::info!("the configuration was reloaded");
     if listeners == holder.redirect_info.listeners {
         Ok(String::new())

@@ -53,7 +53,7 @@ pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: SecretBytes) -> Answ
             }
             Err(error) => failure(Exit::Other, &format!("nothing was restored: {error}")),
         };
-        sys::trim_heap();
+        sys::trim();
         reply
     })
 }

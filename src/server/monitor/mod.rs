@@ -35,7 +35,7 @@ use crate::server::ipc::monitor_messages::{
     CHECKPOINTS, MonitorLines, MonitorReply, MonitorRequest, StartOptions, SuccessorArgs,
 };
 use crate::server::ipc::{capability::Key, helper_messages::HelperContext};
-use crate::{cli::TAKE_OVER, error::Exit, paths};
+use crate::{cli::TAKE_OVER, error::Exit, paths, sys};
 
 /// What there is to tell a service manager (sd_notify(3)). Others would have it act on processes
 /// that aren't the server's.
@@ -148,6 +148,7 @@ impl Monitor {
 
     /// Until the holder has ended, or its line has: then it is just ending.
     fn serve(&mut self) -> io::Result<Option<WaitStatus>> {
+        sys::trim();
         loop {
             let now = Instant::now();
             self.children

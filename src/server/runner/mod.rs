@@ -43,6 +43,7 @@ use crate::server::{
         line::{Message, Next},
     },
 };
+use crate::sys;
 
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
@@ -108,6 +109,7 @@ struct Output {
 
 impl Runner {
     fn serve(&mut self) -> io::Result<()> {
+        sys::trim();
         loop {
             self.wait()?;
             self.line.flush()?;
