@@ -400,7 +400,12 @@ impl Domain {
     fn new() -> Self {
         let web = Provider::start();
         let authority = Authority::new();
-        let names = ["example.org", "autoconfig.example.org", "login.example.org"];
+        let names = [
+            "example.org",
+            "autoconfig.example.org",
+            "login.example.org",
+            "irc.example.org",
+        ];
         let front = Front::start(web.port(), authority.certify_all(&names));
         let tunnel = Tunnel::start(front.port);
         let mut daemon = nothing();
@@ -539,6 +544,31 @@ fn a_domain_may_say_it_in_other_ways() {
     let text = printed(&domain.daemon, &["-c", "none", "https://example.org"]);
     let registration = checked(&domain.daemon, &text);
     assert_eq!(registration.issuer.as_deref(), Some("https://example.org"));
+}
+
+#[test]
+fn the_web_server_beside_an_irc_server_says_who_issues_its_tokens() {
+    let domain = Domain::new();
+    domain.metadata("https://irc.example.org", json!({}));
+    let text = printed(
+        &domain.daemon,
+        &["-c", "none", "ircs://irc.example.org:6698"],
+    );
+    let registration = checked(&domain.daemon, &text);
+    let issuer = registration.issuer.as_deref();
+    assert_eq!(issuer, Some("https://irc.example.org"));
+    for part in [
+        "\naccount \"example\" {\n",
+        "\n// ircs://irc.example.org:6698\n",
+        "`pizauth test example ircs://irc.example.org:6698` tries the server",
+    ] {
+        // A comment is folded.
+        let unfolded = text.replace("example\n// ircs", "example ircs");
+        assert!(unfolded.contains(part), "{text}");
+    }
+    assert_eq!(domain.tunnel.asked(), ["CONNECT irc.example.org:443"]);
+    let bad = domain.daemon.run(&["setup", "ircs://"]);
+    assert!(bad.failed(64).contains("names no mail server"));
 }
 
 #[test]

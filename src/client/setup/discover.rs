@@ -127,8 +127,8 @@ fn of_issuer(found: Metadata) -> Plan {
 }
 
 /// What hosts are called that have the name of their domain behind it.
-const COMMON: [&str; 10] = [
-    "accounts", "api", "auth", "id", "identity", "imap", "login", "mail", "sso", "www",
+const COMMON: [&str; 11] = [
+    "accounts", "api", "auth", "id", "identity", "imap", "irc", "login", "mail", "sso", "www",
 ];
 
 /// A name for the account: the part of a domain that tells it from others. An IP address has none.
@@ -187,6 +187,7 @@ mod tests {
         for (domain, name) in [
             ("mail.example.org", "example"),
             ("login.1und1.de", "1und1"),
+            ("irc.example.org", "example"),
             ("42.example.org", "example"),
             ("my-host", "myhost"),
             ("127.0.0.1", "mail"),

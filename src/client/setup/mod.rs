@@ -11,7 +11,7 @@ use url::Url;
 use std::io::{self, IsTerminal};
 
 use self::plan::Plan;
-use super::{is_terminal, print, register::unknown, tell};
+use super::{is_terminal, print, register::unknown, tell, test::server};
 use crate::error::{Exit, Failure};
 use crate::http::mail_exchangers;
 use crate::providers::{PROVIDERS, Provider, without_oauth};
@@ -76,6 +76,15 @@ fn plan(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
     }
     if target.starts_with("https://") {
         return of_issuer(target, user);
+    }
+    if target.starts_with("ircs://") {
+        let irc = server(target)?;
+        // An IRC server publishes nothing itself: the web server beside it does.
+        let plan = of_issuer(&format!("https://{}", irc.host), user)?;
+        return Ok(Plan {
+            irc: Some(irc),
+            ..plan
+        });
     }
     match (address(target), user) {
         (Some((_, domain)), None) => of_domain(domain, Some(target)),

@@ -39,6 +39,7 @@ pub(super) struct Plan {
     pub imap: Option<Server>,
     pub pop3: Option<Server>,
     pub smtp: Option<Server>,
+    pub irc: Option<Server>,
     pub mechanisms: Option<&'static str>,
     /// The server for git.
     pub git: Option<&'static str>,
@@ -80,6 +81,7 @@ impl Plan {
             imap: server(provider.imap),
             pop3: server(provider.pop3),
             smtp: server(provider.smtp),
+            irc: None,
             mechanisms: provider.imap.map(|_| match provider.oauthbearer {
                 true => "XOAUTH2 and OAUTHBEARER",
                 false => "XOAUTH2",
@@ -132,15 +134,19 @@ impl Plan {
 
     /// The servers to test, where the provider's aren't known.
     pub(super) fn urls(&self) -> Vec<String> {
-        let servers = [&self.imap, &self.smtp];
+        let servers = [&self.imap, &self.smtp, &self.irc];
         let unknown = servers.into_iter().flatten().filter(|_| !self.is_preset());
         unknown.map(Server::to_string).collect()
     }
 
-    /// Whether it has servers of mail for all that is known, and none is known.
+    /// Whether it may have servers, and none is known.
     pub(super) fn lacks_servers(&self) -> bool {
-        let known = [&self.imap, &self.pop3, &self.smtp];
-        !self.is_preset() && known.into_iter().flatten().next().is_none()
+        !self.is_preset() && self.servers().next().is_none()
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        let all = [&self.imap, &self.pop3, &self.smtp, &self.irc];
+        all.into_iter().flatten()
     }
 
     /// Whether the table has the provider.
@@ -181,13 +187,13 @@ impl Plan {
         for note in &self.notes {
             comment(text, "", note);
         }
-        self.servers(text);
+        self.list_servers(text);
         text.push_str("//\n");
         let account = &self.account;
-        let trial = if self.imap.is_some() || self.smtp.is_some() {
-            format!(", and `pizauth test {account}` tries the mail servers")
-        } else {
-            String::new()
+        let trial = match (&self.irc, self.imap.is_some() || self.smtp.is_some()) {
+            (Some(irc), _) => format!(", and `pizauth test {account} {irc}` tries the server"),
+            (None, true) => format!(", and `pizauth test {account}` tries the mail servers"),
+            (None, false) => String::new(),
         };
         let then = format!(
             "Then `pizauth check`, `pizauth server` (or, if it is running, `pizauth reload`) and \
@@ -196,9 +202,8 @@ impl Plan {
         comment(text, "", &then);
     }
 
-    fn servers(&self, text: &mut String) {
-        let servers = [&self.imap, &self.pop3, &self.smtp].into_iter().flatten();
-        for (at, server) in servers.enumerate() {
+    fn list_servers(&self, text: &mut String) {
+        for (at, server) in self.servers().enumerate() {
             text.push_str(if at == 0 { "//\n" } else { "" });
             let _ = writeln!(text, "// {server}");
         }
