@@ -9,7 +9,8 @@ use std::{
 
 use pizauth::{
     config::{self, Config},
-    core::{AttemptId, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter, dump},
+    core::{AttemptId, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter, dump, hook::Hook},
+    hook::HookKind,
     oauth::{
         authorization,
         token::{Outcome, Reply},
@@ -404,9 +405,12 @@ impl World {
                     attempt,
                     request,
                 } => self.ask(account, attempt, &request),
-                Effect::Probe {
-                    account, attempt, ..
-                } => self.probes.push((account, attempt)),
+                Effect::Hook(Hook {
+                    kind: HookKind::Probe,
+                    account,
+                    attempt: Some(attempt),
+                    ..
+                }) => self.probes.push((account, attempt)),
                 _ => {}
             }
         }

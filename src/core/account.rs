@@ -29,16 +29,18 @@ use super::{
     answer::{Progress, Show, ShowRequest, SignInWait},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
-    effect::{Effect, TokenEvent},
+    effect::TokenEvent,
     env::{Common, Env},
     forecast::SignIns,
     grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
+    hook::HookInput,
     revoking::Revocation,
     schedule,
     sign_in::{Browser, Code, Device, Discovering, Exchanging, Pending, SignIn},
 };
 use crate::{
     config::{self, Config, Policy, Registration, TokenFile},
+    hook::HookKind,
     oauth::token::Refusal,
     secret::{Mark, Secret},
     time::Instant,
@@ -612,11 +614,8 @@ impl Account {
         };
         env.news(&self.name, news);
         if let Some(command) = env.config().token_event_cmd.clone() {
-            env.emit(Effect::Announce {
-                account: self.name.clone(),
-                command,
-                event,
-            });
+            let (kind, input) = (HookKind::Event, HookInput::Event(event));
+            env.run(kind, &self.name, None, command, input);
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::{attempt::AttemptId, effect::Effect, env::Env};
+use super::{attempt::AttemptId, env::Env, hook::HookInput};
 use crate::{
     config::{self, Client, ClientAuth, ClientSecret},
+    hook::HookKind,
     oauth::client,
     secret::{Mark, Secret},
 };
@@ -56,11 +57,8 @@ impl Credentials {
                     attempt,
                     waiting: vec![request],
                 };
-                env.emit(Effect::FetchSecret {
-                    account: account.clone(),
-                    attempt,
-                    command: command.clone(),
-                });
+                let (kind, command) = (HookKind::Secret, command.clone());
+                env.run(kind, account, Some(attempt), command, HookInput::None);
             }
         }
         true

@@ -1,18 +1,17 @@
 //! What the core wants done. The shells do it and decide nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use url::Url;
 
 use super::{
     answer::{ShowAnswer, ShowRequest},
     attempt::{AttemptId, Waiter},
-    dump::Dump,
+    hook::Hook,
 };
 use crate::{
     oauth::token::{Refusal, Request},
     secret::Secret,
-    view::SignInWays,
 };
 
 /// What a client has waited for.
@@ -66,70 +65,19 @@ pub enum Effect {
         /// What and where to.
         request: Request,
     },
-    /// Run `auth_notify_cmd`.
-    Notify {
-        /// Whose sign-in.
-        account: Arc<str>,
-        /// The pending sign-in: [`Effect::NotifyEnd`] with it ends the command.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
-        /// How to complete it; there is an address.
-        ways: SignInWays,
-        /// Whether the tokens held still serve, and their sign-in will end soon.
-        expiring: bool,
-        /// How long the command may run: until the next reminder.
-        limit: Duration,
-    },
+    /// Run a command of the configuration.
+    Hook(Hook),
     /// The sign-in is over: end its `auth_notify_cmd` if it still runs.
     NotifyEnd {
-        /// As in [`Effect::Notify`].
+        /// As in [`Hook::attempt`].
         attempt: AttemptId,
     },
-    /// Run `error_notify_cmd`, or log the message when there is none.
+    /// Log this error: there is no `error_notify_cmd` for it.
     Error {
         /// Whose trouble.
         account: Arc<str>,
-        /// `$SHELL -c` it.
-        command: Option<String>,
         /// Safe to show, on one line.
         message: String,
-    },
-    /// Run `token_event_cmd`, in order.
-    Announce {
-        /// Whose token.
-        account: Arc<str>,
-        /// `$SHELL -c` it.
-        command: String,
-        /// What happened.
-        event: TokenEvent,
-    },
-    /// Run `transient_error_if_cmd`; exactly one [`super::Core::probe_outcome`] answers it.
-    Probe {
-        /// Whose refresh failed.
-        account: Arc<str>,
-        /// To be given back with the outcome.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
-    },
-    /// Run `state_save_cmd`; exactly one [`super::Core::save_outcome`] answers it.
-    Save {
-        /// To be given back with the outcome.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
-        /// For its standard input.
-        dump: Arc<Dump>,
-        /// What it is sealed with: that takes far longer than the event.
-        random: [u8; 32],
-    },
-    /// Run `state_load_cmd`; exactly one [`super::Core::load_outcome`] answers it.
-    Load {
-        /// To be given back with the outcome.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
     },
     /// Write or remove a token file. [`super::Core::publish_failed`] is called when that fails.
     TokenFile {
@@ -139,24 +87,6 @@ pub enum Effect {
         path: Arc<str>,
         /// What stands in it; without, it is to go.
         content: Option<Arc<Secret>>,
-    },
-    /// Run `client_secret_cmd`; exactly one [`super::Core::secret_outcome`] answers it.
-    FetchSecret {
-        /// Whose secret.
-        account: Arc<str>,
-        /// To be given back with the outcome.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
-    },
-    /// Run `token_cmd`; exactly one [`super::Core::printed`] answers it.
-    FetchToken {
-        /// Whose token.
-        account: Arc<str>,
-        /// To be given back with the outcome.
-        attempt: AttemptId,
-        /// `$SHELL -c` it.
-        command: String,
     },
     /// GET this; exactly one [`super::Core::discovery_outcome`] answers it.
     Discover {

@@ -11,6 +11,7 @@ use super::{
     attempt::{AttemptId, Waiter},
     discovery::Issuers,
     effect::{Effect, Ended},
+    hook::{Hook, HookInput},
     output::Output,
     plain,
     schedule::Pauses,
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{Config, Listen},
+    hook::HookKind,
     oauth::token::Refusal,
     secret::Secret,
     time::{Instant, Now, Wall},
@@ -156,14 +158,36 @@ impl<'a> Env<'a> {
         self.common.tokens_changed = true;
     }
 
+    /// Runs a command of the configuration; `attempt` is as in [`Hook`].
+    pub fn run(
+        &mut self,
+        kind: HookKind,
+        account: &Arc<str>,
+        attempt: Option<AttemptId>,
+        command: String,
+        input: HookInput,
+    ) {
+        self.emit(Effect::Hook(Hook {
+            kind,
+            account: account.clone(),
+            attempt,
+            command,
+            input,
+        }));
+    }
+
     /// Notifies the user.
     pub fn error(&mut self, account: &Arc<str>, message: String) {
-        let command = self.config().error_notify_cmd.clone();
-        self.emit(Effect::Error {
-            account: account.clone(),
-            command,
-            message,
-        });
+        match self.config().error_notify_cmd.clone() {
+            Some(command) => {
+                let input = HookInput::Message(message);
+                self.run(HookKind::Error, account, None, command, input);
+            }
+            None => self.emit(Effect::Error {
+                account: account.clone(),
+                message,
+            }),
+        }
     }
 
     /// Answers the clients that have waited for this, if there are any.

@@ -1,19 +1,71 @@
-//! What the end of a hook means.
+//! The commands of the configuration: what the core has run, and what their ends mean.
 
-use crate::hook::HookEnd;
+use std::{sync::Arc, time::Duration};
 
-/// What a hook is run for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookPurpose {
-    /// For what it does: `startup_cmd`, `token_event_cmd`, `error_notify_cmd`.
-    Action,
-    /// To remind the user: `auth_notify_cmd`.
-    Reminder,
-    /// For its exit status: `transient_error_if_cmd`.
-    Probe,
-    /// For what it prints or keeps, which the core waits for: `client_secret_cmd`, `token_cmd`,
-    /// `state_load_cmd`, `state_save_cmd`.
-    Answer,
+use super::{AttemptId, TokenEvent, dump::Dump};
+use crate::{
+    hook::{HookEnd, HookKind},
+    view::SignInWays,
+};
+
+/// A command that is to run.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Hook {
+    /// Which one.
+    pub kind: HookKind,
+    /// Whose; words for all of them where it is about all.
+    pub account: Arc<str>,
+    /// To be given back with the outcome, where the core waits for one: exactly one
+    /// [`super::Core::probe_outcome`], [`super::Core::secret_outcome`], [`super::Core::printed`],
+    /// [`super::Core::load_outcome`] or [`super::Core::save_outcome`] answers it. Of a reminder it is
+    /// the pending sign-in, and [`super::Effect::NotifyEnd`] with it ends the command.
+    pub attempt: Option<AttemptId>,
+    /// `$SHELL -c` it.
+    pub command: String,
+    /// What it is told beside whose it is.
+    pub input: HookInput,
+}
+
+impl Hook {
+    /// `startup_cmd`, which alone is no account's business.
+    pub fn startup(command: String) -> Self {
+        Hook {
+            kind: HookKind::Startup,
+            account: "startup".into(),
+            attempt: None,
+            command,
+            input: HookInput::None,
+        }
+    }
+}
+
+/// What a command is told.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub enum HookInput {
+    /// Nothing.
+    None,
+    /// How to sign in.
+    SignIn {
+        /// How to complete it; there is an address.
+        ways: SignInWays,
+        /// Whether the tokens held still serve, and their sign-in will end soon.
+        expiring: bool,
+        /// How long the command may run: until the next reminder.
+        limit: Duration,
+    },
+    /// What happened to a token. The commands run in order.
+    Event(TokenEvent),
+    /// What went wrong: safe to show, on one line.
+    Message(String),
+    /// The state, on its standard input.
+    State {
+        /// The state.
+        dump: Arc<Dump>,
+        /// What it is sealed with: that takes far longer than the event.
+        random: [u8; 32],
+    },
 }
 
 /// What follows from a hook's end.
@@ -29,7 +81,7 @@ pub struct HookConclusion {
 }
 
 /// Draws the conclusions from the end of a hook.
-pub fn conclude(purpose: HookPurpose, end: &HookEnd) -> HookConclusion {
+pub fn conclude(kind: HookKind, end: &HookEnd) -> HookConclusion {
     let trouble = match end {
         HookEnd::Exit(0) | HookEnd::Ended => None,
         HookEnd::Exit(status) => Some(format!("exited with status {status}")),
@@ -38,12 +90,13 @@ pub fn conclude(purpose: HookPurpose, end: &HookEnd) -> HookConclusion {
         HookEnd::NotStarted(why) => Some(format!("couldn't be started: {why}")),
         HookEnd::Lost => Some("was lost with the hook runner, which was killed".into()),
     };
-    let is_usual = match purpose {
-        HookPurpose::Action => false,
+    let is_usual = match kind {
+        HookKind::Startup | HookKind::Event | HookKind::Error => false,
         // One that waits for a click until the next one is due has done its work.
-        HookPurpose::Reminder => *end == HookEnd::TimedOut,
-        HookPurpose::Probe => matches!(end, HookEnd::Exit(_)),
-        HookPurpose::Answer => true,
+        HookKind::Notify => *end == HookEnd::TimedOut,
+        HookKind::Probe => matches!(end, HookEnd::Exit(_)),
+        // The core waits for what it prints or keeps.
+        HookKind::Load | HookKind::Save | HookKind::Secret | HookKind::Token => true,
     };
     HookConclusion {
         logs: trouble.is_some() && !is_usual,
@@ -57,13 +110,13 @@ pub fn conclude(purpose: HookPurpose, end: &HookEnd) -> HookConclusion {
 
 #[cfg(test)]
 mod tests {
-    use super::{HookEnd::*, HookPurpose::*, *};
+    use super::{HookEnd::*, HookKind::*, *};
 
     #[test]
     fn every_end_of_every_hook() {
         let killed = "took too long and was killed";
         let lost = "was lost with the hook runner, which was killed";
-        // How it ended, in words, whether each purpose logs that, and what a probe says by it.
+        // How it ended, in words, whether each kind logs that, and what a probe says by it.
         for (end, trouble, [action, reminder, probe, answer], transient) in [
             (Exit(0), None, [false, false, false, false], true),
             (
@@ -94,18 +147,23 @@ mod tests {
             ),
             (Lost, Some(lost), [true, true, true, false], true),
         ] {
-            for (purpose, logs) in [
-                (Action, action),
-                (Reminder, reminder),
+            for (kind, logs) in [
+                (Startup, action),
+                (Event, action),
+                (Error, action),
+                (Notify, reminder),
                 (Probe, probe),
-                (Answer, answer),
+                (Load, answer),
+                (Save, answer),
+                (Secret, answer),
+                (Token, answer),
             ] {
                 let expected = HookConclusion {
                     trouble: trouble.map(str::to_owned),
                     logs,
                     transient,
                 };
-                assert_eq!(conclude(purpose, &end), expected, "{purpose:?} {end:?}");
+                assert_eq!(conclude(kind, &end), expected, "{kind:?} {end:?}");
             }
         }
     }

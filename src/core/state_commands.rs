@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use super::{Core, Cx, Ended, Waiter, attempt::AttemptId, dump, effect::Effect, env::Env};
-use crate::{config::Config, oauth::token::Refusal, time::Instant, time::Wall};
+use super::{Core, Cx, Ended, Waiter, attempt::AttemptId, dump, env::Env, hook::HookInput};
+use crate::{config::Config, hook::HookKind, oauth::token::Refusal, time::Instant, time::Wall};
 
 /// How long after a failure the next try follows, if no token changes meanwhile: often enough that
 /// a reboot seldom costs a login, seldom enough that a command that asks for a key is no plague.
@@ -297,7 +297,8 @@ impl Core {
     fn begin_load(&mut self, cx: &mut Cx, command: String) {
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
-        env.emit(Effect::Load { attempt, command });
+        let (kind, input) = (HookKind::Load, HookInput::None);
+        env.run(kind, &ALL.into(), Some(attempt), command, input);
         self.commands.work = Work::Loading(attempt);
     }
 
@@ -306,12 +307,8 @@ impl Core {
         let random = cx.entropy.bytes32();
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
-        env.emit(Effect::Save {
-            attempt,
-            command,
-            dump,
-            random,
-        });
+        let (kind, input) = (HookKind::Save, HookInput::State { dump, random });
+        env.run(kind, &ALL.into(), Some(attempt), command, input);
         self.commands.work = Work::Saving(attempt);
         self.commands.dirty = false;
     }

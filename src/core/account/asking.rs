@@ -5,7 +5,8 @@ use log::Level;
 use super::{Account, Endpoints, Exchanging, Operation, Phase, SignIn};
 use crate::{
     config::TokenSource,
-    core::{AttemptId, Effect, env::Env},
+    core::{AttemptId, Effect, env::Env, hook::HookInput},
+    hook::HookKind,
     oauth::{
         command::{self, CommandFailure},
         device, revocation,
@@ -21,11 +22,8 @@ impl Account {
     pub(super) fn send(&mut self, env: &mut Env, attempt: AttemptId) {
         if let TokenSource::Command(command) = &self.registration.source {
             self.state.last_request = Some(env.now.instant);
-            return env.emit(Effect::FetchToken {
-                account: self.name.clone(),
-                attempt,
-                command: command.clone(),
-            });
+            let (kind, command) = (HookKind::Token, command.clone());
+            return env.run(kind, &self.name, Some(attempt), command, HookInput::None);
         }
         let Some(endpoints) = self.locate_for(env, attempt) else {
             return;

@@ -6,7 +6,8 @@ use log::Level;
 
 use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble};
 use crate::{
-    core::{AttemptId, Effect, TokenEvent, env::Env, schedule},
+    core::{AttemptId, TokenEvent, env::Env, hook::HookInput, schedule},
+    hook::HookKind,
     oauth::token::{Cause, Refusal, Tokens, Verdict},
     secret::Secret,
     time::{Instant, Now},
@@ -108,11 +109,8 @@ impl Account {
         failure: Failure,
     ) {
         let attempt = env.attempt();
-        env.emit(Effect::Probe {
-            account: self.name.clone(),
-            attempt,
-            command,
-        });
+        let (kind, input) = (HookKind::Probe, HookInput::None);
+        env.run(kind, &self.name, Some(attempt), command, input);
         self.set_phase(Phase::Probing {
             attempt,
             trouble,

@@ -15,8 +15,10 @@ use crate::{
         attempt::{Dispatch, Waiter},
         effect::{Effect, Ended, TokenEvent},
         env::{Common, Env},
+        hook::HookInput,
         schedule,
     },
+    hook::HookKind,
     oauth::{
         authorization::{self, CallbackResult},
         token::{Refusal, Tokens, Verdict},
@@ -267,10 +269,8 @@ impl Account {
         if ways.uri().is_none() || !(needed || notice) {
             return;
         }
-        let notify = Effect::Notify {
-            account: self.name.clone(),
-            attempt: pending.attempt,
-            command,
+        let (kind, attempt) = (HookKind::Notify, Some(pending.attempt));
+        let input = HookInput::SignIn {
             ways,
             expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
@@ -280,7 +280,7 @@ impl Account {
         }
         self.state.notice = false;
         if !std::mem::take(&mut self.opens) {
-            env.emit(notify);
+            env.run(kind, &self.name, attempt, command, input);
         }
     }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::{
     config,
-    core::{AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Waiter},
+    core::{
+        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Waiter,
+        hook::{Hook, HookInput},
+    },
     oauth::{
         authorization,
         token::{Outcome, Reply},
@@ -97,7 +100,11 @@ impl World {
         while let Some(effect) = self.core.next_effect() {
             match effect {
                 Effect::Request { attempt, .. } => self.request = Some(attempt),
-                Effect::Error { message, .. } => self.errors.push(message),
+                Effect::Error { message, .. }
+                | Effect::Hook(Hook {
+                    input: HookInput::Message(message),
+                    ..
+                }) => self.errors.push(message),
                 Effect::Log {
                     level: log::Level::Warn,
                     message,

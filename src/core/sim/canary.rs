@@ -22,7 +22,9 @@ use crate::{
         account::tests::UnderWay,
         dump::{self, Dump, Saved},
         env::Common,
+        hook::{Hook, HookInput},
     },
+    hook::HookKind,
     oauth::{
         authorization::{Callback, CallbackResult},
         command::CommandFailure,
@@ -249,16 +251,13 @@ impl Sut {
             ) => self.corrupt_request(canary, account, *attempt, request),
             (
                 Canary::AnnounceTwice,
-                Effect::Announce {
-                    account,
-                    command,
-                    event,
-                },
-            ) => self.effects.push(Effect::Announce {
-                account: account.clone(),
-                command: command.clone(),
-                event: *event,
-            }),
+                Effect::Hook(
+                    hook @ Hook {
+                        kind: HookKind::Event,
+                        ..
+                    },
+                ),
+            ) => self.effects.push(Effect::Hook(hook.clone())),
             (
                 Canary::ForgetWaiter,
                 Effect::Settled {
@@ -280,13 +279,17 @@ impl Sut {
             ) => return,
             (
                 Canary::OtherUserCode,
-                Effect::Notify {
-                    ways:
-                        SignInWays {
-                            device: Some(code), ..
+                Effect::Hook(Hook {
+                    input:
+                        HookInput::SignIn {
+                            ways:
+                                SignInWays {
+                                    device: Some(code), ..
+                                },
+                            ..
                         },
                     ..
-                },
+                }),
             ) => code.user_code = "USER-0".into(),
             _ => {}
         }

@@ -14,8 +14,10 @@ use crate::{
         AttemptId, Effect, Ended, Waiter,
         account::tests::UnderWay,
         dump::{self, Saved},
+        hook::{Hook, HookInput},
         schedule::{EXCHANGE_RETRY, MAX_RETRY_DELAY, NETWORK_SETTLE, STOPPED_RETRY},
     },
+    hook::HookKind,
     oauth::token::Request,
     secret::Secret,
     time::Instant,
@@ -190,40 +192,13 @@ impl World {
                 attempt,
                 request,
             } => self.requested(index_of(&account)?, attempt, &request)?,
-            Effect::Notify {
-                account,
-                attempt,
-                ways,
-                limit,
-                ..
-            } => {
-                let text = "a reminder of another length";
-                must(limit == self.setup.interval(), Invariant::Events, text)?;
-                let account = index_of(&account)?;
-                let uri = ways.uri().unwrap_or_default();
-                self.reminded(account, attempt, uri, ways.paste)?;
-                self.judge_code(account, ways.device.as_ref())?;
-            }
+            Effect::Hook(hook) => self.run(hook, said)?,
             Effect::NotifyEnd { .. } => said.notify_ends += 1,
-            Effect::Error {
-                account, message, ..
-            } => {
+            Effect::Error { account, message } => {
                 search_plain(&message)?;
                 told(&account, said)?;
             }
-            Effect::Announce { account, event, .. } => {
-                said.announced.push((index_of(&account)?, event.name()));
-            }
-            Effect::Probe {
-                account, attempt, ..
-            } => self.probed(index_of(&account)?, attempt, said)?,
             Effect::Discover { attempt, url } => self.document_asked_for(attempt, &url)?,
-            Effect::FetchSecret {
-                account, attempt, ..
-            } => self.fetched(index_of(&account)?, attempt)?,
-            Effect::FetchToken {
-                account, attempt, ..
-            } => self.command_begins(index_of(&account)?, attempt)?,
             Effect::Settled {
                 what,
                 waiters,
@@ -235,18 +210,51 @@ impl World {
             // Already looked at.
             Effect::Answer { .. } => {}
             Effect::Log { message, .. } => search_plain(&message)?,
-            Effect::Load { attempt, .. } => self.load_begins(attempt)?,
-            Effect::Save {
-                attempt,
-                dump,
-                random,
-                ..
-            } => self.save_begins(attempt, &dump::seal(&dump, random))?,
             Effect::TokenFile { path, content, .. } => {
                 self.file_changes(&path, content.as_deref())?
             }
         }
         Ok(())
+    }
+
+    /// A command is to run.
+    fn run(&mut self, hook: Hook, said: &mut Said) -> Check {
+        let account = &hook.account;
+        match (hook.kind, hook.attempt, hook.input) {
+            (HookKind::Notify, Some(attempt), HookInput::SignIn { ways, limit, .. }) => {
+                let text = "a reminder of another length";
+                must(limit == self.setup.interval(), Invariant::Events, text)?;
+                let account = index_of(account)?;
+                let uri = ways.uri().unwrap_or_default();
+                self.reminded(account, attempt, uri, ways.paste)?;
+                self.judge_code(account, ways.device.as_ref())
+            }
+            (HookKind::Error, None, HookInput::Message(message)) => {
+                search_plain(&message)?;
+                told(account, said)
+            }
+            (HookKind::Event, None, HookInput::Event(event)) => {
+                said.announced.push((index_of(account)?, event.name()));
+                Ok(())
+            }
+            (HookKind::Probe, Some(attempt), HookInput::None) => {
+                self.probed(index_of(account)?, attempt, said)
+            }
+            (HookKind::Secret, Some(attempt), HookInput::None) => {
+                self.fetched(index_of(account)?, attempt)
+            }
+            (HookKind::Token, Some(attempt), HookInput::None) => {
+                self.command_begins(index_of(account)?, attempt)
+            }
+            (HookKind::Load, Some(attempt), HookInput::None) => self.load_begins(attempt),
+            (HookKind::Save, Some(attempt), HookInput::State { dump, random }) => {
+                self.save_begins(attempt, &dump::seal(&dump, random))
+            }
+            (kind, ..) => fail(
+                Invariant::Events,
+                format!("{kind:?} is told something else"),
+            ),
+        }
     }
 
     fn probed(&mut self, account: usize, attempt: AttemptId, said: &mut Said) -> Check {

@@ -10,7 +10,9 @@ use crate::{
     core::{
         AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter,
         dump::{self, Dump, Saved, SignIns},
+        hook::{Hook, HookInput},
     },
+    hook::HookKind,
     oauth::{
         authorization::{Callback, CallbackResult},
         token::{Outcome, Refusal, Reply, Request},
@@ -240,7 +242,11 @@ impl Bench {
                     (self.attempt, self.sent) = (*attempt, self.now.instant);
                 }
                 Effect::Discover { attempt, .. } => self.discovery = *attempt,
-                Effect::Probe { attempt, .. } => self.probe = *attempt,
+                Effect::Hook(Hook {
+                    kind: HookKind::Probe,
+                    attempt: Some(attempt),
+                    ..
+                }) => self.probe = *attempt,
                 Effect::Log { .. } if !self.log => continue,
                 _ => {}
             }
@@ -317,6 +323,43 @@ fn number_of(uri: &str) -> String {
     format!("state {}", state.trim_start_matches('0'))
 }
 
+fn hook_line(hook: &Hook) -> String {
+    let Hook {
+        kind,
+        account,
+        attempt,
+        command,
+        input,
+    } = hook;
+    let attempt = attempt.map_or(0, |attempt| attempt.0);
+    match (kind, input) {
+        (
+            HookKind::Notify,
+            HookInput::SignIn {
+                ways,
+                limit,
+                expiring,
+            },
+        ) => {
+            let number = number_of(ways.uri().expect("an address"));
+            let expiring = if *expiring { ", expiring" } else { "" };
+            let limit = limit.as_secs();
+            format!("notify {account}/{attempt} `{command}` {number} for {limit}s{expiring}")
+        }
+        (HookKind::Error, HookInput::Message(message)) => {
+            format!("error {account} `{command}` {message}")
+        }
+        (HookKind::Event, HookInput::Event(event)) => {
+            format!("announce {account} `{command}` {}", event.name())
+        }
+        (HookKind::Save, HookInput::State { .. }) => format!("save {attempt}"),
+        (HookKind::Load, HookInput::None) => format!("load {attempt}"),
+        (HookKind::Probe, HookInput::None) => format!("probe {account}/{attempt} `{command}`"),
+        (HookKind::Secret | HookKind::Token, HookInput::None) => "fetch".into(),
+        _ => panic!("{kind:?} is told {input:?}"),
+    }
+}
+
 fn line(effect: &Effect) -> String {
     match effect {
         Effect::Request {
@@ -324,48 +367,16 @@ fn line(effect: &Effect) -> String {
             attempt,
             request,
         } => format!("request {account}/{} {}", attempt.0, request_line(request)),
-        Effect::Notify {
-            account,
-            attempt,
-            command,
-            ways,
-            limit,
-            expiring,
-        } => {
-            let (attempt, number) = (attempt.0, number_of(ways.uri().expect("an address")));
-            let expiring = if *expiring { ", expiring" } else { "" };
-            let limit = limit.as_secs();
-            format!("notify {account}/{attempt} `{command}` {number} for {limit}s{expiring}")
-        }
+        Effect::Hook(hook) => hook_line(hook),
         Effect::NotifyEnd { attempt } => format!("notify end {}", attempt.0),
-        Effect::Error {
-            account,
-            command,
-            message,
-        } => format!(
-            "error {account} `{}` {message}",
-            command.as_deref().unwrap_or("")
-        ),
+        Effect::Error { account, message } => format!("error {account} `` {message}"),
         Effect::Discover { attempt, url } => format!("discover/{} {url}", attempt.0),
-        Effect::Save { attempt, .. } => format!("save {}", attempt.0),
-        Effect::Load { attempt, .. } => format!("load {}", attempt.0),
         Effect::TokenFile {
             account,
             path,
             content,
             ..
         } => token_file(account, path, content.as_deref()),
-        Effect::Announce {
-            account,
-            command,
-            event,
-        } => format!("announce {account} `{command}` {}", event.name()),
-        Effect::Probe {
-            account,
-            attempt,
-            command,
-        } => format!("probe {account}/{} `{command}`", attempt.0),
-        Effect::FetchSecret { .. } | Effect::FetchToken { .. } => "fetch".into(),
         Effect::Settled {
             waiters,
             account,

@@ -68,16 +68,13 @@ impl Effects {
                 account,
                 message,
             } => log::log!(level, "{account}: {message}"),
-            Effect::Notify { .. }
-            | Effect::NotifyEnd { .. }
-            | Effect::Error { .. }
-            | Effect::Announce { .. }
-            | Effect::Probe { .. }
-            | Effect::Save { .. }
-            | Effect::Load { .. }
-            | Effect::FetchSecret { .. }
-            | Effect::FetchToken { .. } => {
-                self.hooks.perform(effect);
+            Effect::Error { account, message } => log::error!("{account}: {message}"),
+            Effect::Hook(hook) => {
+                self.hooks.run(hook);
+                self.alarm.ring();
+            }
+            Effect::NotifyEnd { attempt } => {
+                self.hooks.end(attempt);
                 self.alarm.ring();
             }
         }

@@ -14,7 +14,7 @@ use super::{
     hook_queue::{JobOwner, Output},
 };
 use crate::{
-    core::hook::{self, HookPurpose},
+    core::hook,
     lock::Lock,
     oauth::command::CommandFailure,
     secret::Secret,
@@ -59,15 +59,6 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
     }
 }
 
-fn purpose_of(kind: HookKind) -> HookPurpose {
-    match kind {
-        HookKind::Notify => HookPurpose::Reminder,
-        HookKind::Probe => HookPurpose::Probe,
-        HookKind::Secret | HookKind::Token | HookKind::Load | HookKind::Save => HookPurpose::Answer,
-        HookKind::Error | HookKind::Event | HookKind::Startup => HookPurpose::Action,
-    }
-}
-
 fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: Option<Output>) {
     let (kind, account) = (owner.kind, &owner.account);
     let option = kind.option();
@@ -77,7 +68,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     } else {
         format!(": {stderr}")
     };
-    let conclusion = hook::conclude(purpose_of(kind), &report.end);
+    let conclusion = hook::conclude(kind, &report.end);
     let trouble = conclusion
         .trouble
         .map(|how| format!("{option} {how}{said}"));

@@ -26,8 +26,9 @@ use super::{
 };
 use crate::{
     core::{
-        AttemptId, Effect,
+        AttemptId,
         dump::{self, MAX_DUMP_BYTES},
+        hook::{Hook, HookInput},
     },
     lock::Lock,
     secret::SecretBytes,
@@ -43,7 +44,7 @@ use crate::{
             slots::{Slot, SlotReader, SlotWriter},
         },
     },
-    view::{PASTE, SignInWays},
+    view::PASTE,
 };
 
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
@@ -174,142 +175,38 @@ impl Hooks {
         })
     }
 
-    /// Queues what a hook's effect asks for; any other effect is nothing to this.
-    pub fn perform(&self, effect: Effect) {
-        match effect {
-            Effect::Notify {
-                account,
-                attempt,
-                command,
-                ways,
-                expiring,
-                limit,
-            } => {
-                // The reminder before has had its time.
-                self.end(attempt);
-                let env = sign_in_env(ways, expiring);
-                let (kind, of) = (HookKind::Notify, Some(attempt));
-                self.run(kind, account, of, command, env, limit);
-            }
-            Effect::NotifyEnd { attempt } => self.end(attempt),
-            Effect::Error {
-                account,
-                command,
-                message,
-            } => self.error(account, command, message),
-            Effect::Announce {
-                account,
-                command,
-                event,
-            } => {
-                let env = vec![("PIZAUTH_EVENT".into(), event.name().into())];
-                self.run(HookKind::Event, account, None, command, env, LIMIT);
-            }
-            Effect::Probe {
-                account,
-                attempt,
-                command,
-            } => self.ask(HookKind::Probe, account, attempt, command, PROBE_LIMIT),
-            Effect::FetchSecret {
-                account,
-                attempt,
-                command,
-            } => self.ask(HookKind::Secret, account, attempt, command, SECRET_LIMIT),
-            Effect::FetchToken {
-                account,
-                attempt,
-                command,
-            } => self.ask(HookKind::Token, account, attempt, command, SECRET_LIMIT),
-            Effect::Save {
-                attempt,
-                command,
-                dump,
-                random,
-            } => {
-                let sealed = SecretBytes::new(dump::seal(&dump, random));
-                self.keep(HookKind::Save, attempt, command, Some(sealed));
-            }
-            Effect::Load { attempt, command } => self.keep(HookKind::Load, attempt, command, None),
-            Effect::Request { .. }
-            | Effect::Discover { .. }
-            | Effect::TokenFile { .. }
-            | Effect::Settled { .. }
-            | Effect::Answer { .. }
-            | Effect::Log { .. } => {}
+    /// Queues a command.
+    pub fn run(&self, hook: Hook) {
+        if let (HookKind::Notify, Some(attempt)) = (hook.kind, hook.attempt) {
+            // The reminder before has had its time.
+            self.end(attempt);
         }
-    }
-
-    fn error(&self, account: Arc<str>, command: Option<String>, message: String) {
-        let Some(command) = command else {
-            return log::error!("{account}: {message}");
+        let kind = hook.kind;
+        let limit = match (kind, &hook.input) {
+            (_, HookInput::SignIn { limit, .. }) => *limit,
+            (HookKind::Probe, _) => PROBE_LIMIT,
+            (HookKind::Secret | HookKind::Token, _) => SECRET_LIMIT,
+            _ => LIMIT,
         };
-        let env = vec![("PIZAUTH_MSG".into(), message)];
-        self.run(HookKind::Error, account, None, command, env, LIMIT);
-    }
-
-    /// Queues `startup_cmd`, which alone isn't told whose it is.
-    pub fn startup(&self, command: String) {
-        let owner = JobOwner::of(HookKind::Startup, "startup".into());
-        self.enqueue(owner, command, Vec::new(), LIMIT);
-    }
-
-    /// Queues a command whose end is an answer to the core.
-    fn ask(
-        &self,
-        kind: HookKind,
-        account: Arc<str>,
-        attempt: AttemptId,
-        command: String,
-        limit: Duration,
-    ) {
-        self.run(kind, account, Some(attempt), command, Vec::new(), limit);
-    }
-
-    /// Queues a command that saves or loads the state of all accounts.
-    fn keep(&self, kind: HookKind, attempt: AttemptId, command: String, dump: Option<SecretBytes>) {
-        // A pipe whose server was killed ends like one that is complete.
-        let length = dump.as_ref().map(|dump| dump.len().to_string());
-        let env = length.map(|length| ("PIZAUTH_BYTES".into(), length));
-        let owner = JobOwner {
-            attempt: Some(attempt),
-            input: dump.map(Arc::new),
-            ..JobOwner::of(kind, "all accounts".into())
-        };
-        self.enqueue(owner, command, env.into_iter().collect(), LIMIT);
-    }
-
-    fn run(
-        &self,
-        kind: HookKind,
-        account: Arc<str>,
-        attempt: Option<AttemptId>,
-        command: String,
-        mut env: Vec<(String, String)>,
-        limit: Duration,
-    ) {
-        env.insert(0, (ACCOUNT.into(), account.to_string()));
-        let owner = JobOwner {
-            attempt,
-            ..JobOwner::of(kind, account)
-        };
-        self.enqueue(owner, command, env, limit);
-    }
-
-    fn enqueue(
-        &self,
-        owner: JobOwner,
-        command: String,
-        env: Vec<(String, String)>,
-        limit: Duration,
-    ) {
-        let kind = owner.kind;
+        let mut env = Vec::new();
+        if !matches!(kind, HookKind::Startup | HookKind::Save | HookKind::Load) {
+            env.push((ACCOUNT.into(), hook.account.to_string()));
+        }
+        let input = tell(hook.input, &mut env);
         // A command that the configuration doesn't have isn't run.
-        let capability = self.monitor.capability(kind.option(), &command);
+        let capability = self.monitor.capability(kind.option(), &hook.command);
+        let owner = JobOwner {
+            kind,
+            account: hook.account,
+            attempt: hook.attempt,
+            input: input.map(Arc::new),
+            output: None,
+        };
         self.state.with(|state| {
             let job = HookJob {
                 id: state.next_id(),
                 kind,
-                command,
+                command: hook.command,
                 capability,
                 env,
                 limit,
@@ -319,7 +216,8 @@ impl Hooks {
         });
     }
 
-    fn end(&self, attempt: AttemptId) {
+    /// Ends the reminder of this sign-in.
+    pub fn end(&self, attempt: AttemptId) {
         self.state.with(|state| {
             for id in state.queues.end(attempt) {
                 state.order_end(id);
@@ -519,34 +417,34 @@ impl State {
     }
 }
 
-impl JobOwner {
-    fn of(kind: HookKind, account: Arc<str>) -> Self {
-        JobOwner {
-            kind,
-            account,
-            attempt: None,
-            input: None,
-            output: None,
+/// Puts what a command is told into its environment; what goes to its standard input is returned.
+fn tell(input: HookInput, env: &mut Vec<(String, String)>) -> Option<SecretBytes> {
+    let mut set = |name: &str, value: String| env.push((name.into(), value));
+    match input {
+        HookInput::None => {}
+        HookInput::Message(message) => set("PIZAUTH_MSG", message),
+        HookInput::Event(event) => set("PIZAUTH_EVENT", event.name().into()),
+        HookInput::SignIn { ways, expiring, .. } => {
+            set("PIZAUTH_URL", ways.uri().unwrap_or_default().into());
+            if let Some(device) = ways.device {
+                set("PIZAUTH_USER_CODE", device.user_code);
+                set("PIZAUTH_VERIFICATION_URI", device.verification_uri);
+            }
+            if ways.paste {
+                set("PIZAUTH_MSG", PASTE.into());
+            }
+            if expiring {
+                set("PIZAUTH_EVENT", "sign_in_expiring".into());
+            }
+        }
+        HookInput::State { dump, random } => {
+            let sealed = SecretBytes::new(dump::seal(&dump, random));
+            // A pipe whose server was killed ends like one that is complete.
+            set("PIZAUTH_BYTES", sealed.len().to_string());
+            return Some(sealed);
         }
     }
-}
-
-/// What `auth_notify_cmd` is told beside the account.
-fn sign_in_env(ways: SignInWays, expiring: bool) -> Vec<(String, String)> {
-    let uri = ways.uri().unwrap_or_default().to_owned();
-    let (code, page) = (ways.device)
-        .map(|it| (it.user_code, it.verification_uri))
-        .unzip();
-    let all = [
-        ("PIZAUTH_URL", Some(uri)),
-        ("PIZAUTH_USER_CODE", code),
-        ("PIZAUTH_VERIFICATION_URI", page),
-        ("PIZAUTH_MSG", ways.paste.then(|| PASTE.into())),
-        ("PIZAUTH_EVENT", expiring.then(|| "sign_in_expiring".into())),
-    ];
-    let set = all.into_iter();
-    set.filter_map(|(name, value)| Some((name.into(), value?)))
-        .collect()
+    None
 }
 
 fn no_runner() -> HookEnd {
@@ -692,7 +590,7 @@ mod tests {
             state.runner = Some(Runner { process: 7, line });
         });
         assert!(hooks.is_settled());
-        hooks.startup("true".into());
+        hooks.run(Hook::startup("true".into()));
         assert!(!hooks.is_settled(), "an order is to be taken");
         let state = hooks.state(&mut SlotWriter::default())?;
         assert_eq!(state.runners.len(), 1);

@@ -66,7 +66,7 @@ use self::{
     socket_watch::SocketWatch,
 };
 use crate::control::{self, Control};
-use crate::core::{Core, CoreState};
+use crate::core::{Core, CoreState, hook::Hook};
 use crate::serve::{self, Listener};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
@@ -152,7 +152,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         holder.engine.with(Core::release);
         (beginning.answers)().map_err(cant)?;
         if let Some(command) = startup_cmd {
-            holder.hooks.startup(command);
+            holder.hooks.run(Hook::startup(command));
             holder.alarm.ring();
         }
         Ok(())

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::state::Holder;
 use crate::server::base::{drills, runtime_files};
 use crate::server::ipc::{capability::Capability, helper_messages::HelperKind};
-use crate::{error::Failure, secret::Secret};
+use crate::{core::hook::Hook, error::Failure, secret::Secret};
 
 /// Tries, if there is an order to.
 pub fn visit(holder: &Arc<Holder>) {
@@ -35,7 +35,7 @@ pub fn visit(holder: &Arc<Holder>) {
         tell(what, outcome);
     }
     let script = format!("touch '{}'", drills.join("by-runner").display());
-    holder.hooks.startup(script);
+    holder.hooks.run(Hook::startup(script));
     holder.alarm.ring();
 }
 
