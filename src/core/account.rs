@@ -92,7 +92,8 @@ pub(super) struct Account {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AccountState {
-    grant: Option<Grant>,
+    // Apart, since an account without tokens needs no room for them.
+    grant: Option<Box<Grant>>,
     /// Why there are no tokens any more, unless `revoke` ended them.
     lost: Option<Refusal>,
     sign_in: SignIn,
@@ -408,7 +409,7 @@ impl Account {
             env.tokens_changed();
             self.announce(env, event);
         }
-        Some(grant)
+        Some(*grant)
     }
 
     /// The account as this registration ends: its tokens go nowhere else.

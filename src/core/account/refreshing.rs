@@ -306,7 +306,7 @@ impl Account {
 
     /// These are the account's tokens from now on.
     pub(super) fn hold(&mut self, grant: Grant) {
-        self.state.grant = Some(grant);
+        self.state.grant = Some(Box::new(grant));
         self.state.lost = None;
     }
 
