@@ -103,7 +103,7 @@ pub fn mail_session(data: &[u8]) {
         let (loopback, user) = (flags & 8 != 0, (flags & 16 != 0).then_some("me"));
         let token = Secret::new(TOKEN.into());
         let sign_in = SignIn::new(&server, loopback, user, token, goal);
-        mail_sign_in(sign_in.with_transcript(), said, secure, loopback);
+        mail_sign_in(sign_in, said, secure, loopback);
     }
 }
 
@@ -112,7 +112,7 @@ fn mail_sign_in(mut sign_in: SignIn, said: &[u8], mut secure: bool, loopback: bo
     let mut pieces = said.split_inclusive(|byte| *byte == b'\n');
     loop {
         let action = sign_in.next_action();
-        for line in sign_in.transcript() {
+        for line in std::mem::take(&mut sign_in.transcript) {
             plain(&line);
             assert!(!line.contains(TOKEN), "{line}");
         }

@@ -122,7 +122,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<Result<Session, MailRefusal>, Failure> {
         loop {
             let action = self.sign_in.next_action();
-            show(self.sign_in.transcript())?;
+            show(std::mem::take(&mut self.sign_in.transcript))?;
             match action {
                 Action::Read => {
                     let mut piece = [0; 4096];

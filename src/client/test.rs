@@ -14,7 +14,7 @@ use super::{
 };
 use crate::error::{Exit, Failure};
 use crate::mail::hints::{self, Case, Programs, TokenFacts};
-use crate::mail::{Claims, Goal, Mechanism, Server, SignIn};
+use crate::mail::{Claims, Goal, Server};
 use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane};
 
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
@@ -147,26 +147,32 @@ impl Trial<'_> {
     fn talk(&self) -> Result<(String, Vec<String>, Option<Exit>), Failure> {
         let token = &self.held.token;
         let mut attempt = Attempt::open(self.server, self.tls, self.user, token, Goal::Trial)?;
-        if self.verbose {
-            attempt.sign_in = attempt.sign_in.with_transcript();
-        }
+        let show = |lines: Vec<String>| {
+            let mut lines = lines.iter().filter(|_| self.verbose);
+            lines.try_for_each(|line| print(format!("{line}\n").as_bytes()))
+        };
         let outcome = attempt.run(show)?;
         let farewell = attempt.sign_in.farewell();
-        if self.verbose {
-            show(vec![format!("C: {farewell}")])?;
-        }
+        show(vec![format!("C: {farewell}")])?;
         // Whether it is heard is of no importance.
         let _ = attempt
             .connection
             .send(format!("{farewell}\r\n").as_bytes());
         let sign_in = &attempt.sign_in;
-        let Err(refusal) = outcome else {
-            return Ok((self.success(sign_in), Vec::new(), None));
+        let refusal = match outcome {
+            Ok(session) => {
+                let mechanism = session.mechanism.name();
+                let user = self.user.map(|user| format!(" as {}", sanitize(user)));
+                let user = user.unwrap_or_default();
+                let text = format!("signed in{user} with {mechanism}");
+                return Ok((text, Vec::new(), None));
+            }
+            Err(refusal) => refusal,
         };
         let hints = hints::of(&Case {
             server: self.server,
             verdict: &refusal.verdict,
-            greeting: sign_in.greeting(),
+            greeting: sign_in.greeting.as_deref().unwrap_or_default(),
             user: self.user,
             token: self.token,
             now: self.now,
@@ -175,20 +181,6 @@ impl Trial<'_> {
         let exit = dial::exit(&refusal);
         Ok((refusal.reason, hints, Some(exit)))
     }
-
-    fn success(&self, sign_in: &SignIn) -> String {
-        let mechanism = sign_in.mechanism().map_or("", Mechanism::name);
-        match self.user {
-            Some(user) => format!("signed in as {} with {mechanism}", sanitize(user)),
-            None => format!("signed in with {mechanism}"),
-        }
-    }
-}
-
-fn show(lines: Vec<String>) -> Result<(), Failure> {
-    lines
-        .iter()
-        .try_for_each(|line| print(format!("{line}\n").as_bytes()))
 }
 
 /// Seconds since 1970.

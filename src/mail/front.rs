@@ -142,9 +142,11 @@ pub fn refuse(protocol: Protocol, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::Mechanism;
 
     fn front(url: &str, capabilities: &[&str]) -> Front {
         let session = Session {
+            mechanism: Mechanism::Xoauth2,
             capabilities: capabilities.iter().map(|it| (*it).to_owned()).collect(),
             rest: Vec::new(),
         };

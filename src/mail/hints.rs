@@ -58,7 +58,7 @@ pub struct Case<'a> {
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
     let hint = match case.verdict {
-        MailVerdict::SignedIn(_) | MailVerdict::HungUp | MailVerdict::Unruly(_) => {
+        MailVerdict::HungUp | MailVerdict::Unruly(_) => {
             return Vec::new();
         }
         MailVerdict::Refused {
@@ -417,8 +417,7 @@ mod tests {
         );
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("was it `me@example.com` who signed in?"));
-        let signed_in = MailVerdict::SignedIn(Mechanism::Xoauth2);
-        assert!(hints("imaps://m", &signed_in, on_time, &token).is_empty());
+        assert!(hints("imaps://m", &MailVerdict::HungUp, on_time, &token).is_empty());
         // A token can claim anything.
         for (not_before, expires) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN)] {
             let token = claiming(Claims {

@@ -65,8 +65,8 @@ fn untagged(state: &State, rest: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
-        tests::{SECURE, play, refused, send},
+        Challenge, MailVerdict, Mechanism, Protocol,
+        tests::{MailStep, SECURE, Situation, play, refused, send},
     };
 
     const LISTED: &str = "a1 OK listed";
@@ -91,7 +91,7 @@ mod tests {
                 ("* OK [UIDVALIDITY 1] fine", MailStep::Read),
                 (
                     "a1 ok [READ-ONLY] done",
-                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
+                    MailStep::SignedIn(Mechanism::Xoauth2),
                 ),
             ],
         );

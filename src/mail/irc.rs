@@ -95,8 +95,8 @@ fn parse(line: &str) -> Option<(&str, Vec<&str>)> {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, MailStep, MailVerdict, Mechanism, Protocol,
-        tests::{SECURE, play, refused, send},
+        Challenge, MailVerdict, Mechanism, Protocol,
+        tests::{MailStep, SECURE, play, refused, send},
     };
     use super::*;
 
@@ -137,7 +137,7 @@ mod tests {
                 MailStep::Read,
             ),
         ];
-        let end = MailStep::End(MailVerdict::SignedIn(Mechanism::Oauthbearer));
+        let end = MailStep::SignedIn(Mechanism::Oauthbearer);
         lines.push((":irc.test 903 * :SASL authentication successful", end));
         irc(lines);
     }

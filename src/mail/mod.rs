@@ -1,6 +1,6 @@
 //! Signing in to a server with an access token: IMAP, POP3, SMTP and IRC as state machines that know
-//! no socket and no clock. A [`Dialogue`] takes lines, and says which lines to send and where the token
-//! goes; a [`SignIn`] has the token, takes bytes, and is what the commands use.
+//! no socket and no clock. What a line means is up to each protocol; a [`SignIn`] has the token, takes
+//! bytes, and says which to send.
 
 pub mod autoconfig;
 mod challenge;
@@ -52,17 +52,6 @@ impl Mechanism {
     }
 }
 
-/// What is known of a connection before anything was said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Situation {
-    /// TLS protects it already.
-    pub secure: bool,
-    /// It doesn't leave the machine, so that it needs no TLS.
-    pub loopback: bool,
-    /// There is a user to name.
-    pub has_user: bool,
-}
-
 /// What somebody signs in for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goal {
@@ -72,27 +61,9 @@ pub enum Goal {
     Session,
 }
 
-/// What is to be done next.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub enum MailStep {
-    /// Read a line.
-    Read,
-    /// Send this line, or these with CRLF between them, and read one.
-    Send(String),
-    /// Send the token as this mechanism has it (its initial response, in base64), and read a line.
-    Respond(Mechanism),
-    /// Begin TLS, and call [`Dialogue::secured`].
-    StartTls,
-    /// Nothing; this has come of it.
-    End(MailVerdict),
-}
-
-/// What came of it. All texts are the server's, made safe.
+/// Why there is no session. All texts are the server's, made safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MailVerdict {
-    /// The token was accepted and, where there is one, the mailbox can be opened.
-    SignedIn(Mechanism),
     /// The token was accepted, but the mailbox can't be opened, for this reason.
     NoMailbox(String),
     /// The token was refused.
@@ -130,7 +101,6 @@ pub enum MailVerdict {
 impl fmt::Display for MailVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            MailVerdict::SignedIn(mechanism) => write!(f, "signed in with {}", mechanism.name()),
             MailVerdict::NoMailbox(text) => {
                 write!(f, "signed in, but the mailbox can't be opened: {text}")
             }
@@ -162,18 +132,6 @@ impl fmt::Display for MailVerdict {
             MailVerdict::Unruly(what) => f.write_str(what),
         }
     }
-}
-
-/// One session with one server.
-pub struct Dialogue {
-    protocol: Protocol,
-    situation: Situation,
-    goal: Goal,
-    state: State,
-    /// The capabilities, or the lines of a reply that isn't complete.
-    heard: Vec<String>,
-    /// What the server can do for somebody who is signed in.
-    capabilities: Vec<String>,
 }
 
 /// What the server was asked last.
@@ -237,152 +195,18 @@ impl Protocol {
             Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => format!("{response}\r\n"),
         }
     }
-}
 
-impl Dialogue {
-    /// It begins with [`Dialogue::start`].
-    pub fn new(protocol: Protocol, situation: Situation, goal: Goal) -> Self {
-        Dialogue {
-            protocol,
-            situation,
-            goal,
-            state: State::Greeting,
-            heard: Vec::new(),
-            capabilities: Vec::new(),
-        }
-    }
-
-    /// Most servers speak first.
-    pub fn start(&mut self) -> MailStep {
-        match self.protocol {
-            Protocol::Irc => self.ask_capabilities(),
-            Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => MailStep::Read,
-        }
-    }
-
-    /// TLS has begun.
-    pub fn secured(&mut self) -> MailStep {
-        self.situation.secure = true;
-        self.ask_capabilities()
-    }
-
-    /// What to say before hanging up.
-    pub fn farewell(&self) -> &'static str {
-        self.protocol.commands().farewell
-    }
-
-    /// The server has said `line`, which has no line end.
-    pub fn line(&mut self, line: &str) -> MailStep {
-        let read = self.protocol.commands().read;
-        match read(&self.state, line, &mut self.heard) {
-            Reply::Part => MailStep::Read,
-            Reply::Good => self.good(line),
-            Reply::Bad(text) => self.bad(&text),
-            Reply::Continue(text) => self.go_on(&text, line),
-            Reply::Ping(answer) => MailStep::Send(answer),
-            Reply::Bye(text) => match self.state {
-                State::Responded(..) => self.bad(&text),
-                _ => unavailable(&text),
-            },
-            Reply::Nonsense => nonsense(line),
-        }
-    }
-
-    fn good(&mut self, line: &str) -> MailStep {
-        match self.state {
-            State::Greeting => self.ask_capabilities(),
-            State::Capabilities => self.begin(),
-            State::StartTls => MailStep::StartTls,
-            State::Auth(_) => nonsense(line),
-            State::Responded(mechanism, _) => self.go_in(mechanism),
-            State::Mailbox(mechanism) | State::Session(mechanism) => self.end(mechanism),
-        }
-    }
-
-    /// The token was accepted.
-    fn go_in(&mut self, mechanism: Mechanism) -> MailStep {
-        match (self.goal, self.protocol, self.protocol.commands().mailbox) {
-            (Goal::Trial, _, Some(command)) => self.send(command, State::Mailbox(mechanism)),
-            // Many say so unasked (RFC 9051, 6.2.2).
-            (Goal::Session, Protocol::Imap, _) if self.heard.is_empty() => {
-                let command = self.protocol.commands().capabilities;
-                self.send(command, State::Session(mechanism))
-            }
-            _ => self.end(mechanism),
-        }
-    }
-
-    fn end(&mut self, mechanism: Mechanism) -> MailStep {
-        if self.protocol == Protocol::Imap {
-            self.capabilities = std::mem::take(&mut self.heard);
-        }
-        self.capabilities.retain(|it| is_for_a_session(it));
-        MailStep::End(MailVerdict::SignedIn(mechanism))
-    }
-
-    fn bad(&mut self, text: &str) -> MailStep {
-        match &mut self.state {
-            State::Greeting | State::Capabilities | State::Session(_) => unavailable(text),
-            State::StartTls => MailStep::End(MailVerdict::NoTls(sanitize(text))),
-            State::Auth(mechanism) => refused(self.protocol, *mechanism, None, text),
-            State::Responded(mechanism, challenge) => {
-                refused(self.protocol, *mechanism, challenge.take(), text)
-            }
-            State::Mailbox(_) => MailStep::End(MailVerdict::NoMailbox(sanitize(text))),
-        }
-    }
-
-    fn go_on(&mut self, text: &str, line: &str) -> MailStep {
-        match self.state {
-            State::Auth(mechanism) => {
-                self.state = State::Responded(mechanism, None);
-                MailStep::Respond(mechanism)
-            }
-            State::Responded(mechanism, _) => {
-                self.state = State::Responded(mechanism, Challenge::decode(text));
-                let lines = self.protocol.respond(mechanism.resignation());
-                MailStep::Send(lines.trim_end().into())
-            }
-            _ => nonsense(line),
-        }
-    }
-
-    fn ask_capabilities(&mut self) -> MailStep {
-        self.send(self.protocol.commands().capabilities, State::Capabilities)
-    }
-
-    fn send(&mut self, command: &str, state: State) -> MailStep {
-        self.state = state;
-        MailStep::Send(command.into())
-    }
-
-    /// The capabilities are known.
-    fn begin(&mut self) -> MailStep {
-        let commands = self.protocol.commands();
-        // What was said without TLS counts no longer afterwards (RFC 9051, 6.2.1; RFC 2595, 4).
-        self.capabilities = std::mem::take(&mut self.heard);
-        let heard = self.capabilities.iter().map(|it| it.trim());
-        let has = |wanted: &str| heard.clone().any(|it| it.eq_ignore_ascii_case(wanted));
-        let has_tls = has("STARTTLS") || has("STLS");
-        let lists = heard.clone().filter_map(mechanisms);
-        let offered: Vec<String> = lists
-            .flat_map(|list| list.split([' ', '\t', ',']))
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect();
-        let disabled = has("LOGINDISABLED");
-        // TLS comes before the token, which never leaves the machine without it.
-        match (self.situation.secure, has_tls, self.situation.loopback) {
-            (false, true, _) => return self.send(commands.tls, State::StartTls),
-            (false, false, false) => return MailStep::End(MailVerdict::NoTls(String::new())),
-            (true, ..) | (false, false, true) => {}
-        }
-        match choose(&offered, self.situation.has_user, disabled) {
-            Err(verdict) => MailStep::End(verdict),
-            Ok(mechanism) => {
-                let command = format!("{} {}", commands.auth, mechanism.name());
-                self.send(&command, State::Auth(mechanism))
-            }
+    fn refused(
+        self,
+        mechanism: Mechanism,
+        challenge: Option<Challenge>,
+        text: String,
+    ) -> MailVerdict {
+        MailVerdict::Refused {
+            mechanism,
+            challenge,
+            passing: (self.commands().is_passing)(&text),
+            text,
         }
     }
 }
@@ -410,21 +234,6 @@ fn is_for_a_session(capability: &str) -> bool {
         && !done.iter().any(|it| capability.eq_ignore_ascii_case(it))
 }
 
-fn refused(
-    protocol: Protocol,
-    mechanism: Mechanism,
-    challenge: Option<Challenge>,
-    text: &str,
-) -> MailStep {
-    let text = sanitize(text);
-    MailStep::End(MailVerdict::Refused {
-        mechanism,
-        challenge,
-        passing: (protocol.commands().is_passing)(&text),
-        text,
-    })
-}
-
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
 fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanism, MailVerdict> {
     let offers = |mechanism: Mechanism| {
@@ -445,14 +254,6 @@ fn choose(offered: &[String], has_user: bool, disabled: bool) -> Result<Mechanis
     }
 }
 
-fn nonsense(line: &str) -> MailStep {
-    MailStep::End(MailVerdict::Nonsense(sanitize(line)))
-}
-
-fn unavailable(text: &str) -> MailStep {
-    MailStep::End(MailVerdict::Unavailable(sanitize(text)))
-}
-
 /// `line` without `start`, in letters of any case.
 fn strip<'a>(line: &'a str, start: &str) -> Option<&'a str> {
     let (head, rest) = line.split_at_checked(start.len())?;
@@ -462,6 +263,28 @@ fn strip<'a>(line: &'a str, start: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
+
+    /// What is to be done when the server has said a line.
+    #[derive(Debug, PartialEq)]
+    pub enum MailStep {
+        Read,
+        /// These lines, with CRLF between them.
+        Send(String),
+        /// The token as this mechanism has it.
+        Respond(Mechanism),
+        StartTls,
+        SignedIn(Mechanism),
+        End(MailVerdict),
+    }
+
+    /// What is known of a connection before anything was said.
+    #[derive(Clone, Copy)]
+    pub struct Situation {
+        pub secure: bool,
+        pub loopback: bool,
+        pub has_user: bool,
+    }
 
     /// Plays a table of lines against an engine: what the server says, and what is done then.
     pub fn play(protocol: Protocol, situation: Situation, lines: &[(&str, MailStep)]) {
@@ -475,16 +298,45 @@ mod tests {
         situation: Situation,
         lines: &[(&str, MailStep)],
     ) -> Vec<String> {
-        let mut dialogue = Dialogue::new(protocol, situation, goal);
+        let tls = match situation.secure {
+            true => Tls::AtOnce,
+            false => Tls::OnDemand,
+        };
+        let server = Server::new(protocol, tls, "mail.test", None).unwrap();
+        let user = situation.has_user.then_some("me");
+        let token = Secret::new("eyJhbGciOiJSUzI1NiJ9.payload.signature".into());
+        let mut sign_in = SignIn::new(&server, situation.loopback, user, token, goal);
+        let mut capabilities = Vec::new();
         for (line, step) in lines {
-            let done = match *line {
-                "START" => dialogue.start(),
-                "TLS" => dialogue.secured(),
-                line => dialogue.line(line),
+            match *line {
+                "START" => {}
+                "TLS" => sign_in.secured(),
+                line => sign_in.feed(format!("{line}\r\n").as_bytes()),
+            }
+            let done = match sign_in.next_action() {
+                Action::Read => MailStep::Read,
+                Action::Send(bytes) => {
+                    let sent = std::str::from_utf8(&bytes).unwrap();
+                    let is_sent = |mechanism: &Mechanism| {
+                        let response = sign_in.response(*mechanism);
+                        response.is_some_and(|it| protocol.respond(it) == sent)
+                    };
+                    let mut mechanisms = [Mechanism::Oauthbearer, Mechanism::Xoauth2].into_iter();
+                    let line = || send(sent.strip_suffix("\r\n").unwrap());
+                    mechanisms
+                        .find(is_sent)
+                        .map_or_else(line, MailStep::Respond)
+                }
+                Action::StartTls => MailStep::StartTls,
+                Action::SignedIn(session) => {
+                    capabilities = session.capabilities;
+                    MailStep::SignedIn(session.mechanism)
+                }
+                Action::Refused(refusal) => MailStep::End(refusal.verdict),
             };
             assert_eq!(done, *step, "after {line:?} of {lines:?}");
         }
-        dialogue.capabilities
+        capabilities
     }
 
     pub fn send(line: &str) -> MailStep {
@@ -510,7 +362,7 @@ mod tests {
     #[test]
     fn a_session_is_told_what_the_server_can_do_then() {
         use Mechanism::Oauthbearer;
-        let end = || MailStep::End(MailVerdict::SignedIn(Oauthbearer));
+        let end = || MailStep::SignedIn(Oauthbearer);
         let respond = || MailStep::Respond(Oauthbearer);
         let imap = |rest: Vec<(&'static str, MailStep)>| {
             let begin = [

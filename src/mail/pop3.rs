@@ -47,8 +47,8 @@ fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
-        tests::{SECURE, play, refused, send},
+        Challenge, MailVerdict, Mechanism, Protocol,
+        tests::{MailStep, SECURE, Situation, play, refused, send},
     };
 
     fn pop3(situation: Situation, lines: &[(&str, MailStep)]) {
@@ -68,10 +68,7 @@ mod tests {
                 (".", send("AUTH XOAUTH2")),
                 ("+ ", MailStep::Respond(Mechanism::Xoauth2)),
                 ("+OK in", send("STAT")),
-                (
-                    "+OK 3 4711",
-                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
-                ),
+                ("+OK 3 4711", MailStep::SignedIn(Mechanism::Xoauth2)),
             ],
         );
     }

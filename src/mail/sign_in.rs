@@ -1,7 +1,10 @@
 //! A sign-in with its token: bytes of the server go in, bytes for it come out. All that it keeps is
 //! bounded, and none of what it tells has the token in it.
 
-use super::{Dialogue, Goal, MailStep, MailVerdict, Mechanism, Protocol, Server, Situation, Tls};
+use super::{
+    Challenge, Goal, MailVerdict, Mechanism, Protocol, Reply, Server, State, Tls, choose,
+    is_for_a_session, mechanisms,
+};
 use crate::{
     oauth::sasl,
     secret::{Scrubber, Secret, SecretBytes},
@@ -36,9 +39,11 @@ pub enum Action {
     Refused(MailRefusal),
 }
 
-/// A session that has begun.
-#[derive(Debug, Default)]
+/// A session that has begun: the token was accepted and, where there is one, the mailbox can be opened.
+#[derive(Debug)]
 pub struct Session {
+    /// How the token was sent.
+    pub mechanism: Mechanism,
     /// What the server can do, TLS and signing in aside: IMAP's capabilities, the lines of POP3's
     /// `CAPA` or of SMTP's `EHLO`, each without its frame. They are the server's own words.
     pub capabilities: Vec<String>,
@@ -70,18 +75,28 @@ impl MailRefusal {
 /// One sign-in at one server.
 pub struct SignIn {
     protocol: Protocol,
-    dialogue: Dialogue,
-    scrubber: Scrubber,
+    goal: Goal,
+    state: State,
+    /// TLS protects the connection.
+    is_secure: bool,
+    /// It doesn't leave the machine, so that it needs no TLS.
+    loopback: bool,
     responses: [(Mechanism, Option<Secret>); 2],
+    scrubber: Scrubber,
     /// What was received and isn't used.
     input: Vec<u8>,
     bytes: usize,
     lines: usize,
+    /// The capabilities, or the lines of a reply that isn't complete.
+    heard: Vec<String>,
+    /// What the server can do for somebody who is signed in.
+    capabilities: Vec<String>,
     /// What is to be done before another line is looked at.
-    step: Option<MailStep>,
-    mechanism: Option<Mechanism>,
-    greeting: Option<String>,
-    transcript: Option<Vec<String>>,
+    next: Option<Action>,
+    /// The server's first line.
+    pub greeting: Option<String>,
+    /// What both sides have said since this was taken last, made safe: `S:` is the server, `C:` the client.
+    pub transcript: Vec<String>,
 }
 
 impl SignIn {
@@ -96,11 +111,6 @@ impl SignIn {
     ) -> Self {
         // Other names can't be sent.
         let user = user.filter(|user| !user.is_empty() && !user.contains(char::is_control));
-        let situation = Situation {
-            secure: server.tls == Tls::AtOnce,
-            loopback,
-            has_user: user.is_some(),
-        };
         let (host, port) = (Some(server.host.as_str()), Some(server.port));
         let oauthbearer = sasl::oauthbearer(user, host, port, &token).ok();
         let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), &token).ok();
@@ -108,54 +118,36 @@ impl SignIn {
         for secret in [Some(&token), oauthbearer.as_ref(), xoauth2.as_ref()] {
             secret.inspect(|secret| scrubber.add(secret.expose()));
         }
-        let mut dialogue = Dialogue::new(server.protocol, situation, goal);
-        SignIn {
+        let mut sign_in = SignIn {
             protocol: server.protocol,
-            step: Some(dialogue.start()),
-            dialogue,
-            scrubber,
+            goal,
+            state: State::Greeting,
+            is_secure: server.tls == Tls::AtOnce,
+            loopback,
             responses: [
                 (Mechanism::Oauthbearer, oauthbearer),
                 (Mechanism::Xoauth2, xoauth2),
             ],
+            scrubber,
             input: Vec::new(),
             bytes: 0,
             lines: 0,
-            mechanism: None,
+            heard: Vec::new(),
+            capabilities: Vec::new(),
+            next: None,
             greeting: None,
-            transcript: None,
+            transcript: Vec::new(),
+        };
+        // Most servers speak first.
+        if server.protocol == Protocol::Irc {
+            sign_in.next = Some(sign_in.ask_capabilities());
         }
-    }
-
-    /// Notes what both sides say, for [`SignIn::transcript`].
-    pub fn with_transcript(self) -> Self {
-        SignIn {
-            transcript: Some(Vec::new()),
-            ..self
-        }
-    }
-
-    /// The lines since the last time, made safe: `S:` is the server, `C:` the client.
-    pub fn transcript(&mut self) -> Vec<String> {
-        self.transcript
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
-    }
-
-    /// The server's first line.
-    pub fn greeting(&self) -> &str {
-        self.greeting.as_deref().unwrap_or_default()
-    }
-
-    /// How the token was sent.
-    pub fn mechanism(&self) -> Option<Mechanism> {
-        self.mechanism
+        sign_in
     }
 
     /// What to say before hanging up, without its line end.
     pub fn farewell(&self) -> &'static str {
-        self.dialogue.farewell()
+        self.protocol.commands().farewell
     }
 
     /// The server has sent these.
@@ -172,54 +164,176 @@ impl SignIn {
     /// TLS has begun.
     pub fn secured(&mut self) {
         self.note('=', "TLS");
-        self.step = Some(self.dialogue.secured());
+        self.is_secure = true;
+        self.next = Some(self.ask_capabilities());
     }
 
     /// What is to be done next. After [`Action::SignedIn`] and [`Action::Refused`] it isn't asked.
     pub fn next_action(&mut self) -> Action {
         loop {
-            let step = match self.step.take() {
-                Some(step) => step,
-                None => match self.line() {
-                    Ok(None) => return Action::Read,
-                    Ok(Some(line)) => self.dialogue.line(&line),
-                    Err(what) => MailStep::End(MailVerdict::Unruly(what)),
-                },
-            };
-            return match step {
-                MailStep::Read => continue,
-                MailStep::Send(line) => {
-                    line.split("\r\n").for_each(|line| self.note('C', line));
-                    Action::Send(SecretBytes::new((line + "\r\n").into_bytes()))
-                }
-                MailStep::Respond(mechanism) => self.respond(mechanism),
-                MailStep::StartTls if self.input.is_empty() => Action::StartTls,
-                MailStep::StartTls => {
-                    let what = "says something before TLS has begun, which another machine may have \
-                                sent";
-                    Action::Refused(self.refusal(MailVerdict::Unruly(what)))
-                }
-                MailStep::End(MailVerdict::SignedIn(mechanism)) => {
-                    self.mechanism = Some(mechanism);
-                    Action::SignedIn(Session {
-                        capabilities: std::mem::take(&mut self.dialogue.capabilities),
-                        rest: std::mem::take(&mut self.input),
-                    })
-                }
-                MailStep::End(verdict) => Action::Refused(self.refusal(verdict)),
+            if let Some(action) = self.next.take() {
+                return action;
+            }
+            self.next = match self.line() {
+                Ok(None) => return Action::Read,
+                Ok(Some(line)) => self.answer(&line),
+                Err(what) => return self.refuse(MailVerdict::Unruly(what)),
             };
         }
     }
 
-    fn respond(&mut self, mechanism: Mechanism) -> Action {
-        self.note('C', TOKEN);
-        let mut responses = self.responses.iter();
-        let response = responses.find(|(own, _)| *own == mechanism);
-        let Some((_, Some(response))) = response else {
-            return Action::Refused(self.refusal(MailVerdict::NoUser));
+    /// The server has said `line`; `None` when there is more to come.
+    fn answer(&mut self, line: &str) -> Option<Action> {
+        let read = self.protocol.commands().read;
+        Some(match read(&self.state, line, &mut self.heard) {
+            Reply::Part => return None,
+            Reply::Good => self.good(line),
+            Reply::Bad(text) => self.bad(&text),
+            Reply::Continue(text) => self.go_on(&text, line),
+            Reply::Ping(answer) => self.send(&answer),
+            Reply::Bye(text) => match self.state {
+                State::Responded(..) => self.bad(&text),
+                _ => self.refuse(MailVerdict::Unavailable(sanitize(&text))),
+            },
+            Reply::Nonsense => self.nonsense(line),
+        })
+    }
+
+    fn good(&mut self, line: &str) -> Action {
+        match self.state {
+            State::Greeting => self.ask_capabilities(),
+            State::Capabilities => self.begin(),
+            State::StartTls if self.input.is_empty() => Action::StartTls,
+            State::StartTls => {
+                let what =
+                    "says something before TLS has begun, which another machine may have sent";
+                self.refuse(MailVerdict::Unruly(what))
+            }
+            State::Auth(_) => self.nonsense(line),
+            State::Responded(mechanism, _) => self.go_in(mechanism),
+            State::Mailbox(mechanism) | State::Session(mechanism) => self.end(mechanism),
+        }
+    }
+
+    /// The token was accepted.
+    fn go_in(&mut self, mechanism: Mechanism) -> Action {
+        let commands = self.protocol.commands();
+        match (self.goal, self.protocol, commands.mailbox) {
+            (Goal::Trial, _, Some(command)) => self.ask(command, State::Mailbox(mechanism)),
+            // Many say so unasked (RFC 9051, 6.2.2).
+            (Goal::Session, Protocol::Imap, _) if self.heard.is_empty() => {
+                self.ask(commands.capabilities, State::Session(mechanism))
+            }
+            _ => self.end(mechanism),
+        }
+    }
+
+    fn end(&mut self, mechanism: Mechanism) -> Action {
+        let mut capabilities = match self.protocol {
+            Protocol::Imap => std::mem::take(&mut self.heard),
+            _ => std::mem::take(&mut self.capabilities),
         };
-        let lines = self.protocol.respond(response.expose());
-        Action::Send(SecretBytes::new(lines.into_bytes()))
+        capabilities.retain(|it| is_for_a_session(it));
+        Action::SignedIn(Session {
+            mechanism,
+            capabilities,
+            rest: std::mem::take(&mut self.input),
+        })
+    }
+
+    fn bad(&mut self, text: &str) -> Action {
+        let text = sanitize(text);
+        let verdict = match &mut self.state {
+            State::Greeting | State::Capabilities | State::Session(_) => {
+                MailVerdict::Unavailable(text)
+            }
+            State::StartTls => MailVerdict::NoTls(text),
+            State::Auth(mechanism) => self.protocol.refused(*mechanism, None, text),
+            State::Responded(mechanism, challenge) => {
+                self.protocol.refused(*mechanism, challenge.take(), text)
+            }
+            State::Mailbox(_) => MailVerdict::NoMailbox(text),
+        };
+        self.refuse(verdict)
+    }
+
+    fn go_on(&mut self, text: &str, line: &str) -> Action {
+        match self.state {
+            State::Auth(mechanism) => self.respond(mechanism),
+            State::Responded(mechanism, _) => {
+                let lines = self.protocol.respond(mechanism.resignation());
+                self.ask(
+                    lines.trim_end(),
+                    State::Responded(mechanism, Challenge::decode(text)),
+                )
+            }
+            _ => self.nonsense(line),
+        }
+    }
+
+    fn respond(&mut self, mechanism: Mechanism) -> Action {
+        self.state = State::Responded(mechanism, None);
+        self.note('C', TOKEN);
+        match self.response(mechanism) {
+            Some(response) => {
+                let lines = self.protocol.respond(response);
+                Action::Send(SecretBytes::new(lines.into_bytes()))
+            }
+            None => self.refuse(MailVerdict::NoUser),
+        }
+    }
+
+    /// The token as this mechanism has it; `None` if that needs a user, and there is none.
+    pub(super) fn response(&self, mechanism: Mechanism) -> Option<&str> {
+        let mut responses = self.responses.iter();
+        let (_, response) = responses.find(|(own, _)| *own == mechanism)?;
+        response.as_ref().map(Secret::expose)
+    }
+
+    fn ask_capabilities(&mut self) -> Action {
+        self.ask(self.protocol.commands().capabilities, State::Capabilities)
+    }
+
+    fn ask(&mut self, command: &str, state: State) -> Action {
+        self.state = state;
+        self.send(command)
+    }
+
+    /// Sends these lines, with CRLF between them.
+    fn send(&mut self, lines: &str) -> Action {
+        lines.split("\r\n").for_each(|line| self.note('C', line));
+        Action::Send(SecretBytes::new(format!("{lines}\r\n").into_bytes()))
+    }
+
+    /// The capabilities are known.
+    fn begin(&mut self) -> Action {
+        let commands = self.protocol.commands();
+        // What was said without TLS counts no longer afterwards (RFC 9051, 6.2.1; RFC 2595, 4).
+        self.capabilities = std::mem::take(&mut self.heard);
+        let heard = self.capabilities.iter().map(|it| it.trim());
+        let has = |wanted: &str| heard.clone().any(|it| it.eq_ignore_ascii_case(wanted));
+        let has_tls = has("STARTTLS") || has("STLS");
+        let lists = heard.clone().filter_map(mechanisms);
+        let offered: Vec<String> = lists
+            .flat_map(|list| list.split([' ', '\t', ',']))
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let disabled = has("LOGINDISABLED");
+        // TLS comes before the token, which never leaves the machine without it.
+        match (self.is_secure, has_tls, self.loopback) {
+            (false, true, _) => return self.ask(commands.tls, State::StartTls),
+            (false, false, false) => return self.refuse(MailVerdict::NoTls(String::new())),
+            (true, ..) | (false, false, true) => {}
+        }
+        let has_user = self.response(Mechanism::Xoauth2).is_some();
+        match choose(&offered, has_user, disabled) {
+            Err(verdict) => self.refuse(verdict),
+            Ok(mechanism) => {
+                let command = format!("{} {}", commands.auth, mechanism.name());
+                self.ask(&command, State::Auth(mechanism))
+            }
+        }
     }
 
     /// The next line, without its end.
@@ -245,12 +359,16 @@ impl SignIn {
     }
 
     fn note(&mut self, who: char, line: &str) {
-        if self.transcript.is_some() {
-            let line = sanitize(&self.scrub(line));
-            self.transcript
-                .get_or_insert_default()
-                .push(format!("{who}: {line}"));
-        }
+        let line = sanitize(&self.scrub(line));
+        self.transcript.push(format!("{who}: {line}"));
+    }
+
+    fn nonsense(&self, line: &str) -> Action {
+        self.refuse(MailVerdict::Nonsense(sanitize(line)))
+    }
+
+    fn refuse(&self, verdict: MailVerdict) -> Action {
+        Action::Refused(self.refusal(verdict))
     }
 
     fn refusal(&self, verdict: MailVerdict) -> MailRefusal {
@@ -365,12 +483,12 @@ mod tests {
              a1 NO not {LONG} nor {} \r\n",
             packed.expose()
         );
-        let mut noted = sign_in("imaps://m", false).with_transcript();
+        let mut noted = sign_in("imaps://m", false);
         noted.feed(script.as_bytes());
         let (end, lines) = loop {
             match noted.next_action() {
                 Action::Send(_) => {}
-                end => break (end, noted.transcript()),
+                end => break (end, noted.transcript),
             }
         };
         let told = "refused the token, sent with OAUTHBEARER: not [token] nor [token]";

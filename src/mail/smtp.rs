@@ -48,8 +48,8 @@ fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Challenge, MailStep, MailVerdict, Mechanism, Protocol, Situation,
-        tests::{SECURE, play, refused, send},
+        Challenge, MailVerdict, Mechanism, Protocol,
+        tests::{MailStep, SECURE, Situation, play, refused, send},
     };
 
     const EHLO: &str = super::COMMANDS.capabilities;
@@ -70,10 +70,7 @@ mod tests {
                 ("250-AUTH=LOGIN", MailStep::Read),
                 ("250 auth PLAIN XOAUTH2", send("AUTH XOAUTH2")),
                 ("334 ", MailStep::Respond(Mechanism::Xoauth2)),
-                (
-                    "235 2.7.0 in",
-                    MailStep::End(MailVerdict::SignedIn(Mechanism::Xoauth2)),
-                ),
+                ("235 2.7.0 in", MailStep::SignedIn(Mechanism::Xoauth2)),
             ],
         );
     }
