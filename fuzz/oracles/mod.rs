@@ -167,7 +167,7 @@ pub fn config(data: &[u8]) {
             let said = error.to_string();
             let harmless = |c: char| c == '\n' || !c.is_control();
             assert!(said.chars().all(harmless), "{said:?}");
-            assert!(error.line() >= 1 && error.column() >= 1);
+            assert!(error.line >= 1 && error.column >= 1);
             said
         }
     };

@@ -22,12 +22,15 @@ const NEUTRAL: char = '\u{fffd}';
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     file: String,
-    line: usize,
-    column: usize,
+    /// The line of the file, from 1.
+    pub line: usize,
+    /// The column of the culprit's first character, counted in characters from 1.
+    pub column: usize,
     message: String,
     /// A line of the file, made safe, and the carets below it; none for an error about the whole file.
     excerpt: Option<String>,
-    hint: Option<String>,
+    /// What the user may have meant, or can do.
+    pub advice: Option<String>,
 }
 
 impl ConfigError {
@@ -39,20 +42,18 @@ impl ConfigError {
             column: 1,
             message: message.into(),
             excerpt: None,
-            hint: None,
+            advice: None,
         }
     }
 
     /// The same error with a hint.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        self.maybe_hint(Some(hint.into()))
     }
 
     /// The same error with a hint, if there is one.
-    pub(super) fn maybe_hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint;
-        self
+    pub(super) fn maybe_hint(self, advice: Option<String>) -> Self {
+        ConfigError { advice, ..self }
     }
 
     /// Place and cause on one line: `file:line:column: message`.
@@ -74,27 +75,12 @@ impl ConfigError {
             None => self.what(),
         }
     }
-
-    /// What the user may have meant, or can do.
-    pub fn advice(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
-    /// The line of the file, from 1.
-    pub fn line(&self) -> usize {
-        self.line
-    }
-
-    /// The column of the culprit's first character, counted in characters from 1.
-    pub fn column(&self) -> usize {
-        self.column
-    }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.report())?;
-        match &self.hint {
+        match &self.advice {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
         }

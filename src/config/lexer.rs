@@ -1,8 +1,7 @@
 //! Text to tokens. What a string, a number or a word may hold is checked where it is used
 //! (lower.rs): an error there can say more than one here.
 
-use cfgrammar::Span;
-use lrlex::{DefaultLexeme, LRLexError};
+use lrlex::DefaultLexeme;
 use lrpar::Lexeme;
 
 /// The tokens that grammar.y names, from build.rs.
@@ -14,19 +13,18 @@ pub(super) use tokens::NAMES;
 
 pub(super) type Token = DefaultLexeme<u32>;
 
-/// The tokens of `text`, up to its end or the first place where none starts.
-pub(super) fn tokens(text: &str) -> Vec<Result<Token, LRLexError>> {
+/// The tokens of `text`, and the first place where none starts, if they don't go up to its end.
+pub(super) fn tokens(text: &str) -> (Vec<Token>, Option<usize>) {
     let mut tokens = Vec::new();
     let mut at = skip(text, 0);
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let Some((id, len)) = token(rest.as_bytes()) else {
-            tokens.push(Err(LRLexError::new(Span::new(at, at))));
-            break;
+            return (tokens, Some(at));
         };
-        tokens.push(Ok(Token::new(id, at, len)));
+        tokens.push(Token::new(id, at, len));
         at = skip(text, at + len);
     }
-    tokens
+    (tokens, None)
 }
 
 /// Where the white space and the comments at `at` end.

@@ -25,7 +25,7 @@ use url::Url;
 use crate::secret::{Mark, Secret};
 
 pub use error::ConfigError;
-pub use options::{Level, OPTIONS};
+pub use options::{Level, options};
 pub use source::TokenSource;
 pub use state::keepers;
 pub use value::{is_loopback, is_plain};

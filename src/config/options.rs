@@ -20,49 +20,32 @@ impl Level {
     }
 }
 
-/// Every option, in the order of the manual. Manual, tests and suggestions all go by this table.
-pub const OPTIONS: [(&str, Level); 40] = [
-    ("auth_notify_cmd", Level::Global),
-    ("auth_notify_interval", Level::Global),
-    ("error_notify_cmd", Level::Global),
-    ("http_listen", Level::Global),
-    ("https_listen", Level::Global),
-    ("notice_at", Level::Global),
-    ("startup_cmd", Level::Global),
-    ("state", Level::Global),
-    ("state_load_cmd", Level::Global),
-    ("state_save_cmd", Level::Global),
-    ("token_event_cmd", Level::Global),
-    ("transient_error_if_cmd", Level::Global),
-    ("notice_before", Level::Both),
-    ("refresh_at_least", Level::Both),
-    ("refresh_before_expiry", Level::Both),
-    ("refresh_retry", Level::Both),
-    ("provider", Level::Account),
-    ("address", Level::Account),
-    ("grant", Level::Account),
-    ("issuer", Level::Account),
-    ("auth_uri", Level::Account),
-    ("token_uri", Level::Account),
-    ("device_auth_uri", Level::Account),
-    ("revocation_uri", Level::Account),
-    ("allow_http", Level::Account),
-    ("client_id", Level::Account),
-    ("client_secret", Level::Account),
-    ("client_secret_cmd", Level::Account),
-    ("client_auth", Level::Account),
-    ("scopes", Level::Account),
-    ("redirect_uri", Level::Account),
-    ("auth_uri_fields", Level::Account),
-    ("token_cmd", Level::Account),
-    ("token_file", Level::Account),
-    ("token_file_format", Level::Account),
-    ("token_uri_fields", Level::Account),
-    ("token_uri_headers", Level::Account),
-    ("login_hint", Level::Account),
-    ("accounts", Level::Socket),
-    ("allow", Level::Socket),
+/// Every option, by where it may stand and in the order of the manual.
+const OPTIONS: [(Level, &str); 4] = [
+    (
+        Level::Global,
+        "auth_notify_cmd auth_notify_interval error_notify_cmd http_listen https_listen notice_at \
+         startup_cmd state state_load_cmd state_save_cmd token_event_cmd transient_error_if_cmd",
+    ),
+    (
+        Level::Both,
+        "notice_before refresh_at_least refresh_before_expiry refresh_retry",
+    ),
+    (
+        Level::Account,
+        "provider address grant issuer auth_uri token_uri device_auth_uri revocation_uri allow_http \
+         client_id client_secret client_secret_cmd client_auth scopes redirect_uri auth_uri_fields \
+         token_cmd token_file token_file_format token_uri_fields token_uri_headers login_hint",
+    ),
+    (Level::Socket, "accounts allow"),
 ];
+
+/// Every option. Manual, tests and suggestions all go by this.
+pub fn options() -> impl Iterator<Item = (&'static str, Level)> {
+    OPTIONS
+        .into_iter()
+        .flat_map(|(level, names)| names.split(' ').map(move |name| (name, level)))
+}
 
 /// Names that were options once, and what to write instead.
 pub(super) const RETIRED: [(&str, &str); 3] = [
@@ -91,7 +74,7 @@ pub(super) const RESERVED_HEADERS: &str = "\
     content-type expect host keep-alive proxy-authorization te trailer transfer-encoding \
     upgrade";
 
-/// Whether `name` is an option somewhere.
-pub(super) fn is_option(name: &str) -> bool {
-    OPTIONS.iter().any(|(known, _)| *known == name)
+/// The option of this name, wherever it may stand.
+pub(super) fn option(name: &str) -> Option<(&'static str, Level)> {
+    options().find(|(known, _)| *known == name)
 }

@@ -6,7 +6,7 @@
 
 use cfgrammar::Span;
 
-use super::options::is_option;
+use super::options;
 use crate::text::nearest;
 
 /// The parts of `text` to hide, in order. The quotes around a hidden string aren't part.
@@ -122,7 +122,7 @@ impl Scan<'_> {
         let rest = self.rest();
         let len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let word = rest.get(..len).unwrap_or_default();
-        let (secret, option) = (looks_secret(word), is_option(word));
+        let (secret, option) = (looks_secret(word), options::option(word).is_some());
         // The name of the next option ends a setting that lacks its semicolon.
         if option || !self.hiding {
             self.expect(secret);

@@ -9,7 +9,7 @@ use super::{
     ClientAuth, Listen, Policy,
     ast::{Kind, Setting, Value},
     error::{ConfigError, Source, quoted},
-    options::{Level, OPTIONS, RETIRED},
+    options::{Level, RETIRED, option, options},
     value::{self, Text},
 };
 use crate::providers::{PROVIDERS, Provider};
@@ -271,25 +271,17 @@ impl<'s, 'a> Section<'s, 'a> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        let found = match value.kind {
-            Kind::Word => words
-                .iter()
-                .find(|word| **word == self.source.slice(value.span)),
-            _ => None,
-        };
-        match found {
-            Some(word) => Ok(Some((word, value.span))),
-            None => {
-                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-                let wanted = format!("one of {} without quotes", words.join(", "));
-                match value.kind {
-                    Kind::Word => Err(self
-                        .source
-                        .error(value.span, format!("`{name}` takes {wanted}"))),
-                    _ => Err(self.mismatch(name, value, &wanted)),
-                }
-            }
+        let is_word = matches!(value.kind, Kind::Word);
+        let is_it = |word: &&&str| is_word && **word == self.source.slice(value.span);
+        if let Some(word) = words.iter().find(is_it) {
+            return Ok(Some((word, value.span)));
         }
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        let wanted = format!("one of {} without quotes", words.join(", "));
+        Err(match is_word {
+            true => (self.source).error(value.span, format!("`{name}` takes {wanted}")),
+            false => self.mismatch(name, value, &wanted),
+        })
     }
 
     /// A method of client authentication, and where it stands.
@@ -343,10 +335,10 @@ impl<'s, 'a> Section<'s, 'a> {
 /// The option whose name stands at `span`, if it may stand at `place`.
 fn resolve(source: &Source, span: Span, place: Level) -> Result<&'static str, ConfigError> {
     let name = source.slice(span);
-    match OPTIONS.iter().find(|(known, _)| *known == name) {
+    match option(name) {
         Some((known, level)) if level.allows(place) => Ok(known),
         Some((known, level)) => {
-            let (what, hint) = misplaced(*level);
+            let (what, hint) = misplaced(level);
             Err(source.error(span, format!("`{known}` {what}")).hint(hint))
         }
         None => Err(unknown(source, span, place)),
@@ -391,12 +383,10 @@ fn unknown(source: &Source, span: Span, place: Level) -> ConfigError {
             .hint(*instead);
     }
     // Names that are right here come first, so that they win a tie.
-    let (here, elsewhere): (Vec<_>, Vec<_>) =
-        OPTIONS.iter().partition(|(_, level)| level.allows(place));
+    let (here, elsewhere): (Vec<_>, Vec<_>) = options().partition(|(_, level)| level.allows(place));
     let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
     let hint = nearest(name, names).map(|near| {
-        let level = OPTIONS.iter().find(|(known, _)| *known == near);
-        let aside = match level.filter(|(_, level)| !level.allows(place)) {
+        let aside = match option(near).filter(|(_, level)| !level.allows(place)) {
             None => "",
             Some((_, Level::Socket)) => " (inside a socket)",
             Some((_, Level::Account)) => " (inside an account)",

@@ -35,19 +35,19 @@ pub(super) fn sockets(
         let section = Section::new(source, &block.settings, Level::Socket)?;
         sockets.push(RestrictedSocket {
             path: path_text,
-            accounts: named(source, &section, accounts, block)?,
-            allow: allowed(source, &section)?,
+            accounts: named(&section, accounts, block)?,
+            allow: allowed(&section)?,
         });
     }
     Ok(sockets)
 }
 
 fn named(
-    source: &Source,
     section: &Section,
     accounts: &[Account],
     block: &Block,
 ) -> Result<Vec<Arc<str>>, ConfigError> {
+    let source = section.source;
     let known = |name: &str| accounts.iter().find(|account| &*account.name == name);
     let mut names = Vec::new();
     for text in section.texts("accounts")? {
@@ -67,7 +67,7 @@ fn named(
     Ok(names)
 }
 
-fn allowed(source: &Source, section: &Section) -> Result<Vec<Allowed>, ConfigError> {
+fn allowed(section: &Section) -> Result<Vec<Allowed>, ConfigError> {
     let mut allow = Vec::new();
     for text in section.texts("allow")? {
         let Some(command) = Allowed::ALL
@@ -77,7 +77,7 @@ fn allowed(source: &Source, section: &Section) -> Result<Vec<Allowed>, ConfigErr
             let what = format!("a socket can't allow {}", quoted(&text.value));
             let names = Allowed::ALL.map(|known| format!("`{}`", known.name()));
             let hint = format!("what can be allowed: {}", names.join(", "));
-            return Err(source.error(text.span, what).hint(hint));
+            return Err(section.source.error(text.span, what).hint(hint));
         };
         allow.push(command);
     }

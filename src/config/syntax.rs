@@ -1,8 +1,8 @@
 //! Text to [`Item`]s by the lexer and the generated parser, and what to say when they refuse it.
 
 use cfgrammar::{NewlineCache, Span};
-use lrlex::{DefaultLexerTypes, LRLexError, LRNonStreamingLexer};
-use lrpar::{LexError, LexParseError, Lexeme};
+use lrlex::LRNonStreamingLexer;
+use lrpar::{LexParseError, Lexeme};
 
 use super::{
     ast::Item,
@@ -28,32 +28,30 @@ mod tables {
 
 /// The entries of the file, or its first error.
 pub(super) fn parse(source: &Source) -> Result<Vec<Item>, ConfigError> {
-    let tokens = lexer::tokens(source.text);
-    let known = tokens
-        .iter()
-        .map_while(|token| token.as_ref().ok().copied())
-        .collect();
-    let (items, errors) = parse_tokens(source.text, tokens);
-    match (errors.into_iter().next(), items) {
-        (None, Some(items)) => Ok(items),
-        (None, None) => Err(ConfigError::of_file(source.file, "can't be parsed")),
-        (Some(error), _) => {
-            let failure = Failure {
-                source,
-                tokens: known,
-            };
-            Err(failure.explain(&error))
-        }
-    }
+    let (tokens, unreadable) = lexer::tokens(source.text);
+    let parsed = parse_tokens(source.text, &tokens);
+    let failure = Failure { source, tokens };
+    Err(match (parsed, unreadable) {
+        (Ok(items), None) => return Ok(items),
+        // What comes first counts more.
+        (Err(Some(token)), _) if failure.is_real(token) => failure.unexpected(token),
+        (_, Some(at)) => failure.unreadable(at),
+        (Err(Some(token)), None) => failure.unexpected(token),
+        (Err(None), None) => ConfigError::of_file(source.file, "can't be parsed"),
+    })
 }
 
-type Parsed = (
-    Option<Vec<Item>>,
-    Vec<LexParseError<u32, DefaultLexerTypes<u32>>>,
-);
-
-fn parse_tokens(text: &str, tokens: Vec<Result<Token, LRLexError>>) -> Parsed {
-    tables::parse(&LRNonStreamingLexer::new(text, tokens, NewlineCache::new()))
+/// The entries that `tokens` make, or the token at which the grammar refuses them.
+fn parse_tokens(text: &str, tokens: &[Token]) -> Result<Vec<Item>, Option<Token>> {
+    let lexemes = tokens.iter().map(|token| Ok(*token)).collect();
+    let lexer = LRNonStreamingLexer::new(text, lexemes, NewlineCache::new());
+    match tables::parse(&lexer) {
+        (Some(items), errors) if errors.is_empty() => Ok(items),
+        (_, errors) => Err(errors.into_iter().find_map(|error| match error {
+            LexParseError::ParseError(error) => Some(*error.lexeme()),
+            LexParseError::LexError(_) => None,
+        })),
+    }
 }
 
 /// All that is known about a file that doesn't parse.
@@ -64,28 +62,6 @@ struct Failure<'a> {
 }
 
 impl Failure<'_> {
-    fn explain(&self, error: &LexParseError<u32, DefaultLexerTypes<u32>>) -> ConfigError {
-        match error {
-            LexParseError::ParseError(error) => self.unexpected(*error.lexeme()),
-            LexParseError::LexError(error) => {
-                // The lexer reads the whole file first: an earlier error of grammar counts more.
-                match self.refused(&self.tokens) {
-                    Some(token) if self.is_real(token) => self.unexpected(token),
-                    _ => self.unreadable(error.span().start()),
-                }
-            }
-        }
-    }
-
-    /// The token at which the grammar refuses `tokens`.
-    fn refused(&self, tokens: &[Token]) -> Option<Token> {
-        let lexemes = tokens.iter().map(|token| Ok(*token)).collect();
-        match parse_tokens(self.source.text, lexemes).1.into_iter().next() {
-            Some(LexParseError::ParseError(error)) => Some(*error.lexeme()),
-            Some(LexParseError::LexError(_)) | None => None,
-        }
-    }
-
     /// Whether `token` is in the file; the end of the file isn't.
     fn is_real(&self, token: Token) -> bool {
         self.name(token).is_some()
@@ -107,8 +83,8 @@ impl Failure<'_> {
         let mut fits = Vec::new();
         for (id, name) in lexer::NAMES {
             tokens.push(Token::new(id, end, 0));
-            match self.refused(&tokens) {
-                Some(refused) if self.is_real(refused) => {}
+            match parse_tokens(self.source.text, &tokens) {
+                Err(Some(refused)) if self.is_real(refused) => {}
                 _ => fits.push(name),
             }
             tokens.pop();

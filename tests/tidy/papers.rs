@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pizauth::{
     cli::{Opt, VERBS},
-    config::{Level, OPTIONS},
+    config::{Level, options},
 };
 
 use super::tree::File;
@@ -291,10 +291,9 @@ pub fn config_options(manual: &File) -> Vec<String> {
         ("RESTRICTED SOCKETS", Level::Socket),
     ] {
         let documented = documented(title);
-        let options = OPTIONS
-            .iter()
+        let options = options()
             .filter(|(_, it)| *it == level || *it == Level::Both && level != Level::Socket);
-        let known: BTreeSet<&str> = options.map(|(name, _)| *name).collect();
+        let known: BTreeSet<&str> = options.map(|(name, _)| name).collect();
         for name in known.difference(&documented) {
             found.push(format!(
                 "{}: {title} lacks {name}: nobody will find it",

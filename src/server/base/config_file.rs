@@ -123,7 +123,7 @@ const READABLE_BY_OTHERS: u32 = 0o044;
 fn bad_config(error: ConfigError) -> Failure {
     Failure {
         what: error.report(),
-        hint: error.advice().map(str::to_owned),
+        hint: error.advice,
         exit: Exit::Other,
     }
 }
