@@ -24,7 +24,7 @@ pub use self::{
     connect::race,
     mail_exchangers::mail_exchangers,
     names::{LookUp, Names, look_up},
-    trust::TlsFailure,
+    trust::{tls_error, tls_failure},
 };
 use self::{
     connect::{Connect, STEP_TIMEOUT},
@@ -127,48 +127,41 @@ impl Agents {
             log::error!("a bug: a request with another registration's secret isn't sent");
             return Outcome::NotSent("a secret in it belongs to another registration".into());
         }
-        let agent = match self.toward(&request.endpoint) {
-            Ok(agent) => agent,
-            Err(why) => return Outcome::NotSent(why.clone()),
-        };
-        let mut post = agent
-            .post(request.endpoint.as_str())
-            .header(http::header::ACCEPT, JSON)
-            .header(
-                http::header::CONTENT_TYPE,
-                "application/x-www-form-urlencoded",
-            );
-        for header in &request.headers {
-            post = post.header(&header.name, header.value.expose());
-        }
-        let answer = post.send(request.form.expose().as_bytes());
-        outcome(answer, request.secrets())
+        self.ask(&request.endpoint, request.secrets(), |agent| {
+            let form = "application/x-www-form-urlencoded";
+            let post = agent
+                .post(request.endpoint.as_str())
+                .header(http::header::ACCEPT, JSON)
+                .header(http::header::CONTENT_TYPE, form);
+            let headers = request.headers.iter();
+            let post = headers.fold(post, |post, it| post.header(&it.name, it.value.expose()));
+            post.send(request.form.expose().as_bytes())
+        })
     }
 
     /// GETs a document.
     pub fn get(&self, url: &Url) -> Outcome {
-        let get = match self.toward(url) {
-            Ok(agent) => agent.get(url.as_str()),
-            Err(why) => return Outcome::NotSent(why.clone()),
-        };
-        let answer = get.header(http::header::ACCEPT, JSON).call();
-        outcome(answer, Scrubber::default())
+        self.ask(url, Scrubber::default(), |agent| {
+            let get = agent.get(url.as_str());
+            get.header(http::header::ACCEPT, JSON).call()
+        })
     }
 
     /// POSTs a JSON object, with a bearer token (RFC 6750, 2.1) if there is one.
     pub fn post_json(&self, url: &Url, json: &str, token: Option<&Secret>) -> Outcome {
-        let mut post = match self.toward(url) {
-            Ok(agent) => agent.post(url.as_str()).header(http::header::ACCEPT, JSON),
-            Err(why) => return Outcome::NotSent(why.clone()),
-        };
-        post = post.header(http::header::CONTENT_TYPE, JSON);
         let mut sent = Scrubber::default();
-        if let Some(token) = token {
-            sent.add(token.expose());
-            let value = Zeroizing::new(format!("Bearer {}", token.expose()));
-            post = post.header(http::header::AUTHORIZATION, value.as_str());
-        }
-        outcome(post.send(json), sent)
+        token.inspect(|token| sent.add(token.expose()));
+        self.ask(url, sent, |agent| {
+            let mut post = agent
+                .post(url.as_str())
+                .header(http::header::ACCEPT, JSON)
+                .header(http::header::CONTENT_TYPE, JSON);
+            if let Some(token) = token {
+                let value = Zeroizing::new(format!("Bearer {}", token.expose()));
+                post = post.header(http::header::AUTHORIZATION, value.as_str());
+            }
+            post.send(json)
+        })
     }
 
     /// What an issuer says of itself, for a command that waits for it to write an account with it.
@@ -189,10 +182,17 @@ impl Agents {
         Err(missed.unwrap_or_else(|| metadata::no_issuer(issuer)))
     }
 
-    fn toward(&self, endpoint: &Url) -> Result<&Agent, &String> {
-        match is_loopback(endpoint) {
-            true => Ok(&self.direct),
-            false => self.proxied.as_ref(),
+    /// What comes of a request to `url`; no text of it has what was `sent`.
+    fn ask(
+        &self,
+        url: &Url,
+        sent: Scrubber,
+        send: impl FnOnce(&Agent) -> Result<http::Response<ureq::Body>, Error>,
+    ) -> Outcome {
+        match &self.proxied {
+            _ if is_loopback(url) => outcome(send(&self.direct), sent),
+            Ok(agent) => outcome(send(agent), sent),
+            Err(why) => Outcome::NotSent(why.clone()),
         }
     }
 }

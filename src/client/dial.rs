@@ -12,8 +12,9 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::{
     error::{Exit, Failure},
-    http::{TlsFailure, look_up, race},
+    http::{look_up, race, tls_error, tls_failure},
     mail::{Action, Goal, MailRefusal, MailVerdict, Server, Session, SignIn, Tls},
+    oauth::token::Refusal,
     secret::Secret,
 };
 
@@ -247,10 +248,7 @@ fn why(error: &io::Error) -> String {
 
 /// Why there is no TLS.
 fn explain(error: &io::Error) -> Failure {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let Some(inner) = inner else {
+    let Some(inner) = tls_error(error) else {
         return unreachable(&format!("TLS doesn't come about: {}", why(error)));
     };
     if let rustls::Error::InvalidMessage(_) = inner {
@@ -259,8 +257,8 @@ fn explain(error: &io::Error) -> Failure {
              later",
         );
     }
-    let TlsFailure { what, hint } = TlsFailure::of(inner);
-    Failure::new(Exit::Protocol, format!("TLS fails: {what}")).with_hint(hint)
+    let Refusal { text, hint } = tls_failure(inner);
+    Failure::new(Exit::Protocol, format!("TLS fails: {text}")).with_hint(hint)
 }
 
 #[cfg(test)]

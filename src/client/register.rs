@@ -29,68 +29,47 @@ pub(super) fn block(options: &RegisterOptions) -> Result<Secret, Failure> {
     let metadata = agents
         .metadata(&issuer)
         .map_err(|miss| unknown(&issuer, miss))?;
-    let endpoint = metadata.registration_endpoint.clone();
+    let endpoint = metadata.registration_endpoint.as_ref();
     let endpoint = endpoint.ok_or_else(|| closed(&metadata))?;
     let token = options.token_cmd.as_deref().map(printed).transpose()?;
-    let desk = Desk {
-        agents: &agents,
-        endpoint,
-        token: token.as_ref(),
+    let ask = |wanted: &Wanted| {
+        let client = registration::request(&metadata, wanted);
+        let outcome = agents.post_json(endpoint, &client, token.as_ref());
+        registration::judge(endpoint, &outcome)
     };
-    let (wanted, client) = desk.register(&metadata, &options.scopes)?;
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => host(&metadata.issuer),
-    };
-    let issuer = &metadata.issuer;
-    Ok(registration::block(
-        &name, issuer, &metadata, &wanted, &client,
-    ))
+    let device = registration::offers_device_codes(&metadata);
+    let (wanted, client) = register(&options.scopes, device, ask)
+        .map_err(|refused| failure(refused, &metadata, token.is_some()))?;
+    let name = options.name.clone();
+    let name = name.unwrap_or_else(|| host(&metadata.issuer));
+    Ok(registration::block(&name, &metadata, &wanted, &client))
 }
 
-/// Where clients are registered.
-struct Desk<'a> {
-    agents: &'a Agents,
-    endpoint: Url,
-    /// The initial access token (RFC 7591, 3).
-    token: Option<&'a Secret>,
-}
-
-impl Desk<'_> {
-    /// Asks for as much as the provider grants: one redirect after the other, and device codes if
-    /// they cost nothing else.
-    fn register<'s>(
-        &self,
-        metadata: &Metadata,
-        scopes: &'s [String],
-    ) -> Result<(Wanted<'s>, Registered), Failure> {
-        let mut last = String::new();
-        for redirect_uri in REDIRECTS {
-            let mut wanted = Wanted {
-                redirect_uri,
-                scopes,
-                device: registration::offers_device_codes(metadata),
-            };
-            let mut outcome = self.ask(metadata, &wanted);
-            if wanted.device && matches!(outcome, Err(Refused::Metadata(_))) {
-                wanted.device = false;
-                outcome = self.ask(metadata, &wanted);
-            }
-            match outcome {
-                Ok(client) => return Ok((wanted, client)),
-                Err(Refused::Redirect(why)) => last = why,
-                Err(refused) => return Err(failure(refused, metadata, self.token.is_some())),
-            }
+/// Asks for as much as the provider grants: one redirect after the other, and device codes if they
+/// cost nothing else.
+fn register(
+    scopes: &[String],
+    device: bool,
+    ask: impl Fn(&Wanted) -> Result<Registered, Refused>,
+) -> Result<(Wanted<'_>, Registered), Refused> {
+    let mut last = String::new();
+    for redirect_uri in REDIRECTS {
+        let mut wanted = Wanted {
+            redirect_uri,
+            scopes,
+            device,
+        };
+        let mut outcome = ask(&wanted);
+        if device && matches!(outcome, Err(Refused::Metadata(_))) {
+            wanted.device = false;
+            outcome = ask(&wanted);
         }
-        let what = format!("the provider takes no redirect to this machine: {last}");
-        Err(Failure::new(Exit::Other, what).hint(BY_HAND))
+        match outcome {
+            Err(Refused::Redirect(why)) => last = why,
+            outcome => return outcome.map(|client| (wanted, client)),
+        }
     }
-
-    fn ask(&self, metadata: &Metadata, wanted: &Wanted) -> Result<Registered, Refused> {
-        let client = registration::request(metadata, wanted);
-        let outcome = self.agents.post_json(&self.endpoint, &client, self.token);
-        registration::judge(&self.endpoint, &outcome)
-    }
+    Err(Refused::Redirect(last))
 }
 
 /// What is left to do.
@@ -142,7 +121,11 @@ fn failure(refused: Refused, metadata: &Metadata, has_token: bool) -> Failure {
             Failure::new(Exit::Other, what).hint(hint)
         }
         Refused::Passing(why) => Failure::new(Exit::TryLater, format!("not registered: {why}")),
-        Refused::Redirect(why) | Refused::Metadata(why) | Refused::Other(why) => {
+        Refused::Redirect(why) => {
+            let what = format!("the provider takes no redirect to this machine: {why}");
+            Failure::new(Exit::Other, what).hint(BY_HAND)
+        }
+        Refused::Metadata(why) | Refused::Other(why) => {
             let listed = metadata.listed_scopes();
             let listed = listed.filter(|_| why.contains("scope"));
             let failure = Failure::new(Exit::Other, format!("not registered: {why}"));

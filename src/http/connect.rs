@@ -25,8 +25,10 @@ use ureq::{
 use super::{
     head::ShortHead,
     names::{Names, NotConnected},
-    trust::TlsFailure,
+    trust::{tls_error, tls_failure},
 };
+
+use crate::oauth::token::Refusal;
 
 /// How long the first address may be silent before the second is tried as well: what RFC 8305, 5
 /// recommends.
@@ -152,28 +154,24 @@ fn through_proxy(details: &ConnectionDetails) -> Result<Option<Box<dyn Transport
 
 /// Whether this address doesn't answer, though it has taken the connection.
 fn is_silence(error: &Error) -> bool {
-    match error {
-        // What rustls has wrapped is an answer.
-        Error::Io(error) => !error
-            .get_ref()
-            .is_some_and(|inner| inner.is::<rustls::Error>()),
-        _ => false,
-    }
+    // What rustls has wrapped is an answer.
+    matches!(error, Error::Io(error) if tls_error(error).is_none())
 }
 
 /// Why there is no connection.
 fn words(error: &Error) -> String {
+    let of_tls = match error {
+        Error::Rustls(error) => Some(error),
+        Error::Io(error) => tls_error(error),
+        _ => None,
+    };
+    if let Some(Refusal { text, hint }) = of_tls.map(tls_failure) {
+        return hint.map_or(text.clone(), |hint| format!("{text}: {hint}"));
+    }
     match error {
-        Error::Rustls(error) => TlsFailure::of(error).to_string(),
         Error::Timeout(_) => "the connection took too long".into(),
-        Error::Io(error) => {
-            let inner = error.get_ref();
-            if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return TlsFailure::of(error).to_string();
-            }
-            // Without ureq's "io: ", which tells a user nothing.
-            error.to_string()
-        }
+        // Without ureq's "io: ", which tells a user nothing.
+        Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }
 }

@@ -1,12 +1,6 @@
 //! Why TLS failed, and what to do about it, in plain words.
 
-use std::{
-    env,
-    ffi::OsString,
-    fmt::{self, Debug},
-    fs, io,
-    path::Path,
-};
+use std::{env, ffi::OsString, fmt::Debug, fs, io, path::Path};
 
 use jiff::Timestamp;
 use rustls::{
@@ -14,72 +8,52 @@ use rustls::{
     pki_types::{ServerName, UnixTime},
 };
 
-/// Why TLS failed.
-pub struct TlsFailure {
-    /// The cause.
-    pub what: String,
-    /// What to do about it.
-    pub hint: Option<String>,
+use crate::oauth::token::Refusal;
+
+/// The error of TLS that is behind one of a stream.
+pub fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }
 
-impl fmt::Display for TlsFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        self.hint.iter().try_for_each(|hint| write!(f, ": {hint}"))
-    }
+fn failure(what: impl Into<String>, hint: &str) -> Refusal {
+    Refusal::new(what).hint(Some(hint))
 }
 
-fn failure(what: impl Into<String>, hint: impl Into<String>) -> TlsFailure {
-    TlsFailure {
-        what: what.into(),
-        hint: Some(hint.into()),
-    }
-}
-
-fn plain(what: impl Into<String>) -> TlsFailure {
-    TlsFailure {
-        what: what.into(),
-        hint: None,
-    }
-}
-
-impl TlsFailure {
-    /// What an error of rustls means for the user.
-    pub fn of(error: &Error) -> Self {
-        match error {
-            Error::InvalidCertificate(error) => certificate(error),
-            // The platform's verifier has found nothing to trust.
-            Error::General(what) => plain(unreadable().unwrap_or_else(|| what.clone())),
-            Error::PeerIncompatible(_)
-            | Error::AlertReceived(
-                AlertDescription::HandshakeFailure
-                | AlertDescription::InsufficientSecurity
-                | AlertDescription::ProtocolVersion,
-            ) => failure(
-                "the server has no TLS version, cipher or signature in common with pizauth",
-                "it should offer TLS 1.2 or 1.3 with ECDHE, and a key of RSA, P-256, P-384 or Ed25519",
-            ),
-            Error::AlertReceived(AlertDescription::CertificateRequired) => {
-                plain("the server wants a client certificate, which pizauth doesn't have")
-            }
-            Error::AlertReceived(alert) => plain(format!(
-                "the server refused TLS with the alert \"{}\"",
-                spelt_out(alert)
-            )),
-            Error::InvalidMessage(_) => failure(
-                "the answer is not TLS",
-                "check the address and its port; a proxy or the network's sign-in page may have answered",
-            ),
-            Error::PeerMisbehaved(how) => plain(format!(
-                "the server broke the rules of TLS: {}",
-                spelt_out(how)
-            )),
-            other => plain(format!("TLS failed: {other}")),
+/// Why TLS failed: what an error of rustls means for the user.
+pub fn tls_failure(error: &Error) -> Refusal {
+    match error {
+        Error::InvalidCertificate(error) => certificate(error),
+        // The platform's verifier has found nothing to trust.
+        Error::General(what) => Refusal::new(unreadable().unwrap_or_else(|| what.clone())),
+        Error::PeerIncompatible(_)
+        | Error::AlertReceived(
+            AlertDescription::HandshakeFailure
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::ProtocolVersion,
+        ) => failure(
+            "the server has no TLS version, cipher or signature in common with pizauth",
+            "it should offer TLS 1.2 or 1.3 with ECDHE, and a key of RSA, P-256, P-384 or Ed25519",
+        ),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            Refusal::new("the server wants a client certificate, which pizauth doesn't have")
         }
+        Error::AlertReceived(alert) => Refusal::new(format!(
+            "the server refused TLS with the alert \"{}\"",
+            spelt_out(alert)
+        )),
+        Error::InvalidMessage(_) => failure(
+            "the answer is not TLS",
+            "check the address and its port; a proxy or the network's sign-in page may have answered",
+        ),
+        Error::PeerMisbehaved(how) => Refusal::new(format!(
+            "the server broke the rules of TLS: {}",
+            spelt_out(how)
+        )),
+        other => Refusal::new(format!("TLS failed: {other}")),
     }
 }
 
-fn certificate(error: &CertificateError) -> TlsFailure {
+fn certificate(error: &CertificateError) -> Refusal {
     let clock = |words: &str, limit: &UnixTime, time: &UnixTime| {
         format!(
             "the server's certificate {words} {} (this machine's clock says {})",
@@ -87,12 +61,13 @@ fn certificate(error: &CertificateError) -> TlsFailure {
             date(time)
         )
     };
-    let invalid = |why: String| plain(format!("the server's certificate is not valid: {why}"));
+    let invalid =
+        |why: String| Refusal::new(format!("the server's certificate is not valid: {why}"));
     match error {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => failure(
             "the server's certificate is from an unknown authority (self-signed, or a corporate proxy that \
              inspects TLS?)",
-            authority_hint(),
+            &authority_hint(),
         ),
         CertificateError::ExpiredContext { time, not_after } => failure(
             clock("expired on", not_after, time),
@@ -138,7 +113,7 @@ fn authority_hint() -> String {
     }
 }
 
-fn other_name(expected: &ServerName, presented: &[String]) -> TlsFailure {
+fn other_name(expected: &ServerName, presented: &[String]) -> Refusal {
     // They look like `DnsName("name")`.
     let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
     let names: Vec<String> = presented.iter().take(3).map(bare).collect();

@@ -97,7 +97,7 @@ impl Gaps {
 
     /// # Errors
     /// What `metadata` lacks.
-    pub fn filled_by(self, metadata: &Metadata) -> Result<(), Fault> {
+    pub fn filled_by(self, metadata: &Metadata) -> Result<(), Miss> {
         let begins = &metadata.authorization_endpoint;
         let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
         let missing = match self {
@@ -113,44 +113,7 @@ impl Gaps {
             .warnings
             .iter()
             .find(|it| it.starts_with(&whose(missing)));
-        Err(unusable.map_or_else(|| Fault::lacks(missing), |it| Fault::new(it, TELL)))
-    }
-}
-
-/// Why a document isn't the metadata that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What there is instead; safe to show.
-    pub text: String,
-    /// What the user can do about it.
-    pub hint: &'static str,
-}
-
-impl Fault {
-    fn new(text: impl Into<String>, hint: &'static str) -> Self {
-        let text = text.into();
-        Fault { text, hint }
-    }
-
-    /// It lacks this, or has it in a shape that it can't have.
-    fn lacks(member: &str) -> Self {
-        Fault::new(format!("a document without a usable {member}"), TELL)
-    }
-
-    /// It is another issuer's (RFC 8414, 3.3).
-    fn other_issuer(found: &str, wanted: &str) -> Self {
-        let hint = match found.contains('{') {
-            true => {
-                "this provider's documents are templates: use the issuer of your own tenant, or \
-                 auth_uri and token_uri instead"
-            }
-            false => "the issuer must be as the provider writes it; when that is yours, use it",
-        };
-        let (found, wanted) = (sanitize(found), sanitize(wanted));
-        Fault::new(
-            format!("the document of the issuer {found}, not of {wanted}"),
-            hint,
-        )
+        Err(unusable.map_or_else(|| Miss::lacks(missing), |it| Miss::wrong(it, TELL)))
     }
 }
 
@@ -193,6 +156,34 @@ pub enum MissKind {
 }
 
 impl Miss {
+    /// There is a document, and this is wrong with it.
+    fn wrong(text: impl Into<String>, hint: &'static str) -> Self {
+        Miss {
+            text: text.into(),
+            hint: Some(hint),
+            kind: MissKind::Wrong,
+        }
+    }
+
+    /// It lacks this, or has it in a shape that it can't have.
+    fn lacks(member: &str) -> Self {
+        Miss::wrong(format!("a document without a usable {member}"), TELL)
+    }
+
+    /// It is another issuer's (RFC 8414, 3.3).
+    fn other_issuer(found: &str, wanted: &str) -> Self {
+        let hint = match found.contains('{') {
+            true => {
+                "this provider's documents are templates: use the issuer of your own tenant, or \
+                 auth_uri and token_uri instead"
+            }
+            false => "the issuer must be as the provider writes it; when that is yours, use it",
+        };
+        let (found, wanted) = (sanitize(found), sanitize(wanted));
+        let text = format!("the document of the issuer {found}, not of {wanted}");
+        Miss::wrong(text, hint)
+    }
+
     /// The one that says more; of two that say as much, the one `before`.
     pub fn worse(self, before: Option<Miss>) -> Miss {
         match before {
@@ -227,11 +218,8 @@ pub fn well_known(issuer: &str) -> Vec<Url> {
 
 /// Why an `issuer` without [`well_known`] places can't be one.
 pub fn no_issuer(issuer: &str) -> Miss {
-    Miss {
-        text: format!("`{}` is no https address", sanitize(issuer)),
-        hint: Some("an issuer looks like https://login.example.com"),
-        kind: MissKind::Wrong,
-    }
+    let text = format!("`{}` is no https address", sanitize(issuer));
+    Miss::wrong(text, "an issuer looks like https://login.example.com")
 }
 
 /// Whether both name the same issuer. The comparison is exact (RFC 8414, 3.3) but for one slash at
@@ -262,9 +250,9 @@ pub fn judge(
                 accounts.try_for_each(|it| it.filled_by(&metadata))?;
                 Ok(metadata)
             });
-            metadata.map_err(|fault| {
-                let text = format!("{host} has {}", fault.text);
-                miss(MissKind::Wrong, text, Some(fault.hint))
+            metadata.map_err(|miss| Miss {
+                text: format!("{host} has {}", miss.text),
+                ..miss
             })
         }
         status @ (404 | 410) => {
@@ -288,13 +276,13 @@ pub fn judge(
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
+pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Miss> {
     let text = std::str::from_utf8(body).map_err(|_| unreadable(Unreadable::Foreign))?;
     let document = Members::of(text.as_bytes()).map_err(unreadable)?;
     let found = document.text("issuer");
-    let found = found.ok_or_else(|| Fault::lacks("issuer"))?;
+    let found = found.ok_or_else(|| Miss::lacks("issuer"))?;
     if !is_same_issuer(found, issuer) {
-        return Err(Fault::other_issuer(found, issuer));
+        return Err(Miss::other_issuer(found, issuer));
     }
     // A remote issuer must not make us ask what listens on this machine.
     let local = Url::parse(issuer).is_ok_and(|url| is_loopback(&url));
@@ -331,7 +319,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Fault> {
     })
 }
 
-fn unreadable(why: Unreadable) -> Fault {
+fn unreadable(why: Unreadable) -> Miss {
     let (text, hint) = match why {
         Unreadable::TooLong => ("a document of more than 1 MiB", CHECK_ISSUER),
         Unreadable::Empty => ("an empty document", CHECK_ISSUER),
@@ -340,7 +328,7 @@ fn unreadable(why: Unreadable) -> Fault {
             ("something that is not a JSON object", CHECK_ISSUER)
         }
     };
-    Fault::new(text, hint)
+    Miss::wrong(text, hint)
 }
 
 /// An endpoint that may be used.

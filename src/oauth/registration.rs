@@ -182,13 +182,8 @@ fn read(body: &[u8]) -> Result<Registered, &'static str> {
 
 /// The account as pizauth.conf(5) has it, with comments. It holds the client's secrets, if there
 /// are any.
-pub fn block(
-    name: &str,
-    issuer: &str,
-    metadata: &Metadata,
-    wanted: &Wanted,
-    client: &Registered,
-) -> Secret {
+pub fn block(name: &str, metadata: &Metadata, wanted: &Wanted, client: &Registered) -> Secret {
+    let issuer = &metadata.issuer;
     let mut text = format!("// Registered at {}.\n", sanitize(issuer));
     if let Some((uri, token)) = &client.management {
         text += &format!("// To change or end the registration (RFC 7592): {uri}\n");

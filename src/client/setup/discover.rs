@@ -3,7 +3,7 @@
 
 use url::Url;
 
-use super::plan::{Endpoints, Plan};
+use super::plan::Plan;
 use crate::client::register::{host, with_scheme};
 use crate::mail::autoconfig::{self, Autoconfig};
 use crate::oauth::metadata::{Metadata, Miss};
@@ -57,12 +57,11 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     let mut plan = match (found, &about.auth_uri, &about.token_uri) {
         (Ok(found), ..) => of_issuer(found),
         (Err(_), Some(auth_uri), Some(token_uri)) => Plan {
-            endpoints: Endpoints::At {
-                auth_uri: auth_uri.to_string(),
-                token_uri: token_uri.to_string(),
-            },
+            endpoints: vec![
+                ("auth_uri", auth_uri.to_string()),
+                ("token_uri", token_uri.to_string()),
+            ],
             notes: vec![ASK.into()],
-            redirect_uri: REDIRECT_URI,
             ..Plan::default()
         },
         (Err(miss), ..) => return Err(miss),
@@ -100,9 +99,6 @@ pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Result<Plan, Miss> {
     })
 }
 
-/// Where RFC 8252, 7.3 and 8.3 would have the browser sent.
-const REDIRECT_URI: &str = "http://127.0.0.1/";
-
 const ASK: &str = "Ask the provider for one, for a native application with the redirect URI \
                    http://127.0.0.1/ on any port.";
 
@@ -119,9 +115,8 @@ fn of_issuer(found: Metadata) -> Plan {
     Plan {
         registers: registers.then(|| (found.issuer.clone(), names.collect())),
         notes: (!registers).then(|| ASK.into()).into_iter().collect(),
-        endpoints: Endpoints::Issuer(found.issuer),
+        endpoints: vec![("issuer", found.issuer)],
         scopes,
-        redirect_uri: REDIRECT_URI,
         ..Plan::default()
     }
 }

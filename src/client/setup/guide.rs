@@ -165,7 +165,7 @@ fn mailbox(options: &SetupOptions) -> Result<Plan, Failure> {
 
 /// Whose mailbox, and its servers, where the provider doesn't say.
 fn servers(plan: &mut Plan) -> Result<(), Failure> {
-    if plan.user.is_none() && (plan.imap.is_some() || !plan.is_preset()) {
+    if plan.user.is_none() && (plan.imap.is_some() || plan.provider.is_none()) {
         plan.user = Some(ask("The mail address", "")?).filter(|user| !user.is_empty());
     }
     if !plan.lacks_servers() {
@@ -337,7 +337,8 @@ fn client(plan: &Plan) -> Result<Option<Secret>, Failure> {
             }
         }
     }
-    if let Some(page) = plan.page.filter(|_| auth::has_desktop()) {
+    let page = plan.provider.and_then(|provider| provider.page);
+    if let Some(page) = page.filter(|_| auth::has_desktop()) {
         if agrees(&format!("Open {page} in the browser?"))? {
             auth::open(page);
         }
@@ -346,7 +347,7 @@ fn client(plan: &Plan) -> Result<Option<Secret>, Failure> {
     if id.is_empty() {
         return Ok(None);
     }
-    let secret = match plan.secret {
+    let secret = match plan.provider.map(|it| it.secret) {
         Some(SecretUse::Never) => None,
         _ => Some(ask_secret("The client secret, which isn't shown")?),
     };

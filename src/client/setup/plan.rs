@@ -13,11 +13,14 @@ const CLIENT_SECRET: &str = "your client secret";
 /// The user, when none was given.
 pub(super) const NOBODY: &str = "you@example.com";
 
+/// Where RFC 8252, 7.3 and 8.3 would have the browser sent.
+const REDIRECT_URI: &str = "http://127.0.0.1/";
+
 /// How wide a comment may be, in characters.
 const WIDTH: usize = 80;
 
 /// Everything that an account block and the mail programs need.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The account's name.
     pub account: String,
@@ -25,68 +28,38 @@ pub(super) struct Plan {
     pub title: String,
     /// Whose mailbox, if that was given.
     pub user: Option<String>,
-    pub endpoints: Endpoints,
+    /// Whose it is, if the table has it.
+    pub provider: Option<&'static Provider>,
+    /// Where another provider is asked: the options, and their values.
+    pub endpoints: Vec<(&'static str, String)>,
     /// With what each is for.
     pub scopes: Vec<(String, &'static str)>,
-    pub redirect_uri: &'static str,
-    pub secret: Option<SecretUse>,
     /// About the client id, and the rest, in paragraphs.
     pub notes: Vec<String>,
-    /// The page where getting a client id begins.
-    pub page: Option<&'static str>,
     /// The issuer at which pizauth can register itself, and the scopes to name there.
     pub registers: Option<(String, Vec<String>)>,
     pub imap: Option<Server>,
     pub pop3: Option<Server>,
     pub smtp: Option<Server>,
     pub irc: Option<Server>,
-    pub mechanisms: Option<&'static str>,
-    /// The server for git.
-    pub git: Option<&'static str>,
-}
-
-/// Where the provider is asked.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Endpoints {
-    /// The table has them, and all the rest, by this name.
-    Preset(&'static str),
-    /// It says so itself (RFC 8414).
-    Issuer(String),
-    /// Here.
-    At { auth_uri: String, token_uri: String },
-}
-
-impl Default for Endpoints {
-    fn default() -> Self {
-        Endpoints::Issuer(String::new())
-    }
 }
 
 impl Plan {
     /// For an account with a provider of the table.
-    pub(super) fn of(provider: &Provider, user: Option<&str>) -> Self {
+    pub(super) fn of(provider: &'static Provider, user: Option<&str>) -> Self {
         let server = |url: Option<&str>| Server::parse(url?).ok();
         let scopes = || provider.scopes.iter().map(|(scope, _)| (*scope).to_owned());
         Plan {
             account: provider.name.into(),
             title: provider.title.into(),
             user: user.map(str::to_owned),
-            endpoints: Endpoints::Preset(provider.name),
-            scopes: Vec::new(),
-            redirect_uri: provider.redirect_uri,
-            secret: Some(provider.secret),
+            provider: Some(provider),
             notes: provider.notes().map(str::to_owned).collect(),
-            page: provider.page,
             registers: (provider.registers_at).map(|it| (it.to_owned(), scopes().collect())),
             imap: server(provider.imap),
             pop3: server(provider.pop3),
             smtp: server(provider.smtp),
-            irc: None,
-            mechanisms: provider.imap.map(|_| match provider.oauthbearer {
-                true => "XOAUTH2 and OAUTHBEARER",
-                false => "XOAUTH2",
-            }),
-            git: provider.git,
+            ..Plan::default()
         }
     }
 
@@ -100,10 +73,10 @@ impl Plan {
     /// The account with this client.
     pub(super) fn block(&self, client_id: &str, secret: Option<&Secret>) -> Secret {
         let mut client = String::new();
-        option(&mut client, INDENT, "client_id", &quoted(client_id));
+        option(&mut client, "client_id", &quoted(client_id));
         if let Some(secret) = secret {
             let secret = config::quoted(secret.expose());
-            option(&mut client, INDENT, "client_secret", &secret);
+            option(&mut client, "client_secret", &secret);
         }
         Secret::new(self.account_block(&client))
     }
@@ -120,7 +93,7 @@ impl Plan {
     pub(super) fn addressed(&self, block: &Secret) -> Secret {
         let mut text = block.expose().trim_end().trim_end_matches('}').to_owned();
         if let Some(user) = &self.user {
-            option(&mut text, INDENT, "address", &quoted(user));
+            option(&mut text, "address", &quoted(user));
         }
         Secret::new(text + "}\n")
     }
@@ -134,24 +107,19 @@ impl Plan {
 
     /// The servers to test, where the provider's aren't known.
     pub(super) fn urls(&self) -> Vec<String> {
-        let servers = [&self.imap, &self.smtp, &self.irc];
-        let unknown = servers.into_iter().flatten().filter(|_| !self.is_preset());
+        let servers = [&self.imap, &self.smtp, &self.irc].into_iter().flatten();
+        let unknown = servers.filter(|_| self.provider.is_none());
         unknown.map(Server::to_string).collect()
     }
 
     /// Whether it may have servers, and none is known.
     pub(super) fn lacks_servers(&self) -> bool {
-        !self.is_preset() && self.servers().next().is_none()
+        self.provider.is_none() && self.servers().next().is_none()
     }
 
     fn servers(&self) -> impl Iterator<Item = &Server> {
         let all = [&self.imap, &self.pop3, &self.smtp, &self.irc];
         all.into_iter().flatten()
-    }
-
-    /// Whether the table has the provider.
-    pub(super) fn is_preset(&self) -> bool {
-        matches!(self.endpoints, Endpoints::Preset(_))
     }
 
     /// What it is, and how to get a client id.
@@ -207,38 +175,37 @@ impl Plan {
             text.push_str(if at == 0 { "//\n" } else { "" });
             let _ = writeln!(text, "// {server}");
         }
-        if let Some(mechanisms) = self.mechanisms {
-            let _ = writeln!(text, "// SASL: {mechanisms}");
+        if let Some(provider) = self.provider.filter(|it| it.imap.is_some()) {
+            let more = match provider.oauthbearer {
+                true => " and OAUTHBEARER",
+                false => "",
+            };
+            let _ = writeln!(text, "// SASL: XOAUTH2{more}");
         }
     }
 
     fn endpoints(&self, text: &mut String) {
-        match &self.endpoints {
-            Endpoints::Preset(name) => option(text, INDENT, "provider", &quoted(name)),
-            Endpoints::Issuer(issuer) => {
+        if let Some(provider) = self.provider {
+            option(text, "provider", &quoted(provider.name));
+        }
+        for (name, value) in &self.endpoints {
+            if *name == "issuer" {
                 comment(text, INDENT, "It publishes its endpoints (RFC 8414).");
-                option(text, INDENT, "issuer", &quoted(issuer));
             }
-            Endpoints::At {
-                auth_uri,
-                token_uri,
-            } => {
-                option(text, INDENT, "auth_uri", &quoted(auth_uri));
-                option(text, INDENT, "token_uri", &quoted(token_uri));
-            }
+            option(text, name, &quoted(value));
         }
         let hint = self.imap.is_some().then_some(NOBODY);
         if let Some(user) = self.user.as_deref().or(hint) {
-            option(text, INDENT, "address", &quoted(user));
+            option(text, "address", &quoted(user));
         }
     }
 
     /// What stands where only the user knows.
     fn placeholders(&self) -> String {
         let mut text = String::from("\n");
-        option(&mut text, INDENT, "client_id", &quoted(CLIENT_ID));
+        option(&mut text, "client_id", &quoted(CLIENT_ID));
         let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
-        match self.secret {
+        match self.provider.map(|it| it.secret) {
             Some(SecretUse::Never) => {}
             Some(SecretUse::Always) => text.push_str(&format!("{INDENT}{secret}\n")),
             Some(SecretUse::Sometimes) | None => {
@@ -262,21 +229,21 @@ impl Plan {
             }
             let _ = writeln!(text, "{INDENT}];");
         }
-        if self.is_preset() {
+        if self.provider.is_some() {
             return;
         }
         text.push('\n');
         let what = "Exactly as registered, except for the port.";
         comment(text, INDENT, what);
-        option(text, INDENT, "redirect_uri", &quoted(self.redirect_uri));
+        option(text, "redirect_uri", &quoted(REDIRECT_URI));
     }
 }
 
 const INDENT: &str = "    ";
 const INNER: &str = "        ";
 
-fn option(text: &mut String, indent: &str, name: &str, value: &str) {
-    let _ = writeln!(text, "{indent}{name} = {value};");
+fn option(text: &mut String, name: &str, value: &str) {
+    let _ = writeln!(text, "{INDENT}{name} = {value};");
 }
 
 /// A string of the configuration, made safe.

@@ -150,7 +150,7 @@ pub(super) fn only(name: &str, plan: &Plan) -> Option<Result<String, Failure>> {
 
 /// The lines for git, for a provider that has repositories instead of mail.
 fn git(plan: &Plan) -> Option<String> {
-    let text = GIT.replace("git.example.com", plan.git?);
+    let text = GIT.replace("git.example.com", plan.provider?.git?);
     Some(word(&text, "work", &plan.account))
 }
 
