@@ -102,7 +102,7 @@ pub fn mail_session(data: &[u8]) {
         let server = Server::new(protocol, tls, "mail.test", None).unwrap();
         let (loopback, user) = (flags & 8 != 0, (flags & 16 != 0).then_some("me"));
         let token = Secret::new(TOKEN.into());
-        let sign_in = SignIn::new(&server, loopback, user, token, goal);
+        let sign_in = SignIn::new(&server, loopback, user, &token, goal);
         mail_sign_in(sign_in, said, secure, loopback);
     }
 }

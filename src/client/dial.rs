@@ -86,61 +86,53 @@ impl Write for Timed {
     }
 }
 
-/// A sign-in on a connection.
-pub(super) struct Attempt<'a> {
+/// A sign-in on a connection, and what came of it.
+pub(super) struct Attempt {
     pub(super) connection: Connection,
     pub(super) sign_in: SignIn,
-    server: &'a Server,
-    config: &'a Arc<ClientConfig>,
+    pub(super) outcome: Result<Session, MailRefusal>,
 }
 
-impl<'a> Attempt<'a> {
-    /// Connects; no more is done.
-    pub(super) fn open(
-        server: &'a Server,
-        config: &'a Arc<ClientConfig>,
+impl Attempt {
+    /// Connects and signs in; what both sides say goes to `show`.
+    pub(super) fn make(
+        server: &Server,
+        config: &Arc<ClientConfig>,
         user: Option<&str>,
         token: &Secret,
         goal: Goal,
-    ) -> Result<Self, Failure> {
-        let mut connection = Connection::open(&server.host, server.port, SESSION_TIMEOUT)?;
-        if server.tls == Tls::AtOnce {
-            connection.secure(&server.host, config)?;
-        }
-        let token = Secret::new(token.expose().to_owned());
-        Ok(Attempt {
-            sign_in: SignIn::new(server, connection.loopback, user, token, goal),
-            connection,
-            server,
-            config,
-        })
-    }
-
-    /// Signs in; what both sides say goes to `show`, if a transcript is made.
-    pub(super) fn run(
-        &mut self,
         show: impl Fn(Vec<String>) -> Result<(), Failure>,
-    ) -> Result<Result<Session, MailRefusal>, Failure> {
-        loop {
-            let action = self.sign_in.next_action();
-            show(std::mem::take(&mut self.sign_in.transcript))?;
+    ) -> Result<Self, Failure> {
+        let mut connection = Connection::open(server)?;
+        if server.tls == Tls::AtOnce {
+            connection.secure(server, config)?;
+        }
+        let mut sign_in = SignIn::new(server, connection.loopback, user, token, goal);
+        let outcome = loop {
+            let action = sign_in.next_action();
+            show(std::mem::take(&mut sign_in.transcript))?;
             match action {
                 Action::Read => {
                     let mut piece = [0; 4096];
-                    match self.connection.receive(&mut piece)? {
-                        0 => return Ok(Err(self.sign_in.hung_up())),
-                        count => self.sign_in.feed(piece.get(..count).unwrap_or_default()),
+                    match connection.receive(&mut piece)? {
+                        0 => break Err(sign_in.hung_up()),
+                        count => sign_in.feed(piece.get(..count).unwrap_or_default()),
                     }
                 }
-                Action::Send(bytes) => self.connection.send(&bytes)?,
+                Action::Send(bytes) => connection.send(&bytes)?,
                 Action::StartTls => {
-                    self.connection.secure(&self.server.host, self.config)?;
-                    self.sign_in.secured();
+                    connection.secure(server, config)?;
+                    sign_in.secured();
                 }
-                Action::SignedIn(session) => return Ok(Ok(session)),
-                Action::Refused(refusal) => return Ok(Err(refusal)),
+                Action::SignedIn(session) => break Ok(session),
+                Action::Refused(refusal) => break Err(refusal),
             }
-        }
+        };
+        Ok(Attempt {
+            connection,
+            sign_in,
+            outcome,
+        })
     }
 }
 
@@ -155,10 +147,10 @@ pub(super) fn exit(refusal: &MailRefusal) -> Exit {
 }
 
 impl Connection {
-    /// Connects to the first address of `host` that answers; all is to be done within this `time`.
-    fn open(host: &str, port: u16, time: Duration) -> Result<Self, Failure> {
-        let deadline = Instant::now() + time;
-        let found = look_up(host, port, SESSION_TIMEOUT)
+    /// Connects to the first address of `server` that answers.
+    fn open(server: &Server) -> Result<Self, Failure> {
+        let deadline = Instant::now() + SESSION_TIMEOUT;
+        let found = look_up(&server.host, server.port, SESSION_TIMEOUT)
             .map_err(|error| unreachable(&format!("can't be found: {error}")))?;
         let (stream, address) = race(&found, CONNECT_TIMEOUT)
             .map_err(|error| unreachable(&format!("can't be reached: {}", why(&error))))?;
@@ -169,9 +161,9 @@ impl Connection {
         })
     }
 
-    /// Begins TLS, with a certificate for `host`.
-    fn secure(&mut self, host: &str, config: &Arc<ClientConfig>) -> Result<(), Failure> {
-        let name = ServerName::try_from(host.to_owned())
+    /// Begins TLS, with a certificate for `server`.
+    fn secure(&mut self, server: &Server, config: &Arc<ClientConfig>) -> Result<(), Failure> {
+        let name = ServerName::try_from(server.host.clone())
             .map_err(|error| Failure::new(Exit::Usage, format!("can't have TLS: {error}")))?;
         let mut tls = ClientConnection::new(Arc::clone(config), name)
             .map_err(|error| Failure::new(Exit::Protocol, format!("TLS fails: {error}")))?;
@@ -188,28 +180,23 @@ impl Connection {
         (self.stream.stream, self.tls)
     }
 
-    fn with_stream<T>(
-        &mut self,
-        act: impl FnOnce(&mut dyn ReadWrite) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn stream(&mut self) -> Box<dyn ReadWrite + '_> {
         match &mut self.tls {
-            Some(tls) => act(&mut Stream::new(tls.as_mut(), &mut self.stream)),
-            None => act(&mut self.stream),
+            Some(tls) => Box::new(Stream::new(tls.as_mut(), &mut self.stream)),
+            None => Box::new(&mut self.stream),
         }
     }
 
     /// Sends all of these.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let sent = self.with_stream(|stream| {
-            stream.write_all(bytes)?;
-            stream.flush()
-        });
+        let mut stream = self.stream();
+        let sent = stream.write_all(bytes).and_then(|()| stream.flush());
         sent.map_err(|error| unreachable(&format!("doesn't listen any more: {}", why(&error))))
     }
 
     /// Reads what there is; nothing is the end.
     fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        match self.with_stream(|stream| stream.read(buffer)) {
+        match self.stream().read(buffer) {
             // Many do so without TLS's own farewell.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
             outcome => {

@@ -146,12 +146,12 @@ impl Trial<'_> {
     /// What came of it, in words, what to do about it, and the exit status if it failed.
     fn talk(&self) -> Result<(String, Vec<String>, Option<Exit>), Failure> {
         let token = &self.held.token;
-        let mut attempt = Attempt::open(self.server, self.tls, self.user, token, Goal::Trial)?;
         let show = |lines: Vec<String>| {
             let mut lines = lines.iter().filter(|_| self.verbose);
             lines.try_for_each(|line| print(format!("{line}\n").as_bytes()))
         };
-        let outcome = attempt.run(show)?;
+        let (server, user) = (self.server, self.user);
+        let mut attempt = Attempt::make(server, self.tls, user, token, Goal::Trial, show)?;
         let farewell = attempt.sign_in.farewell();
         show(vec![format!("C: {farewell}")])?;
         // Whether it is heard is of no importance.
@@ -159,10 +159,10 @@ impl Trial<'_> {
             .connection
             .send(format!("{farewell}\r\n").as_bytes());
         let sign_in = &attempt.sign_in;
-        let refusal = match outcome {
+        let refusal = match attempt.outcome {
             Ok(session) => {
                 let mechanism = session.mechanism.name();
-                let user = self.user.map(|user| format!(" as {}", sanitize(user)));
+                let user = user.map(|user| format!(" as {}", sanitize(user)));
                 let user = user.unwrap_or_default();
                 let text = format!("signed in{user} with {mechanism}");
                 return Ok((text, Vec::new(), None));
@@ -170,10 +170,10 @@ impl Trial<'_> {
             Err(refusal) => refusal,
         };
         let hints = hints::of(&Case {
-            server: self.server,
+            server,
             verdict: &refusal.verdict,
             greeting: sign_in.greeting.as_deref().unwrap_or_default(),
-            user: self.user,
+            user,
             token: self.token,
             now: self.now,
         });

@@ -305,7 +305,7 @@ mod tests {
         let server = Server::new(protocol, tls, "mail.test", None).unwrap();
         let user = situation.has_user.then_some("me");
         let token = Secret::new("eyJhbGciOiJSUzI1NiJ9.payload.signature".into());
-        let mut sign_in = SignIn::new(&server, situation.loopback, user, token, goal);
+        let mut sign_in = SignIn::new(&server, situation.loopback, user, &token, goal);
         let mut capabilities = Vec::new();
         for (line, step) in lines {
             match *line {

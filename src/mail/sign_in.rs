@@ -106,16 +106,16 @@ impl SignIn {
         server: &Server,
         loopback: bool,
         user: Option<&str>,
-        token: Secret,
+        token: &Secret,
         goal: Goal,
     ) -> Self {
         // Other names can't be sent.
         let user = user.filter(|user| !user.is_empty() && !user.contains(char::is_control));
         let (host, port) = (Some(server.host.as_str()), Some(server.port));
-        let oauthbearer = sasl::oauthbearer(user, host, port, &token).ok();
-        let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), &token).ok();
+        let oauthbearer = sasl::oauthbearer(user, host, port, token).ok();
+        let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), token).ok();
         let mut scrubber = Scrubber::default();
-        for secret in [Some(&token), oauthbearer.as_ref(), xoauth2.as_ref()] {
+        for secret in [Some(token), oauthbearer.as_ref(), xoauth2.as_ref()] {
             secret.inspect(|secret| scrubber.add(secret.expose()));
         }
         let mut sign_in = SignIn {
@@ -396,7 +396,7 @@ mod tests {
             &server,
             loopback,
             Some("me"),
-            Secret::new(LONG.into()),
+            &Secret::new(LONG.into()),
             Goal::Session,
         )
     }
@@ -512,7 +512,7 @@ mod tests {
     fn a_long_token_goes_to_irc_in_pieces() {
         let server = Server::parse("ircs://m").unwrap();
         let token = Secret::new("x".repeat(1000));
-        let sign_in = SignIn::new(&server, false, None, token, Goal::Session);
+        let sign_in = SignIn::new(&server, false, None, &token, Goal::Session);
         let script =
             ":s CAP * LS :sasl\r\n:s CAP * ACK :sasl\r\nAUTHENTICATE +\r\n:s 903 * :in\r\n:s ";
         let (sent, end) = run(sign_in, script, 1000);

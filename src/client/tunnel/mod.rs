@@ -40,12 +40,9 @@ fn sign_in(
     let held = token::fetch_to_use(token::args(&options.token))?;
     let tls = dial::tls()?;
     let user = server.user(options.token.user.as_deref(), held.login_hint.as_deref());
-    let attempt = Attempt::open(server, &tls, user, &held.token, Goal::Session);
-    let mut attempt = attempt.map_err(|failure| of(server, failure))?;
-    let outcome = attempt
-        .run(|_| Ok(()))
-        .map_err(|failure| of(server, failure))?;
-    let session = outcome.map_err(|refusal| {
+    let attempt = Attempt::make(server, &tls, user, &held.token, Goal::Session, |_| Ok(()));
+    let attempt = attempt.map_err(|failure| of(server, failure))?;
+    let session = attempt.outcome.map_err(|refusal| {
         let failure = Failure::new(dial::exit(&refusal), refusal.reason);
         of(server, failure).hint("`pizauth test` has more to say")
     })?;
