@@ -21,7 +21,7 @@ pub fn provider_document(data: &[u8]) {
         Ok(known) => known,
         Err(fault) => {
             assert_line(&fault.text);
-            assert_line(fault.hint);
+            assert_line(fault.hint.unwrap());
             bare()
         }
     };
@@ -59,7 +59,7 @@ fn registered(known: &Metadata, status: u16, body: &[u8]) {
     };
     match registration::judge(&endpoint, &outcome) {
         Ok(client) => {
-            let block = registration::block("op", &known.issuer, known, &wanted, &client);
+            let block = registration::block("op", known, &wanted, &client);
             let config = config::parse("x", block.expose()).expect("a good account");
             let registration = &config.accounts[0].registration;
             assert_eq!(registration.client_id, client.client_id);

@@ -257,19 +257,24 @@ mod tests {
     #[test]
     fn a_server_that_keeps_silent_is_left_when_the_time_is_over() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let open = || Connection::open("127.0.0.1", port, Duration::from_millis(50)).unwrap();
-        let failure = open().receive(&mut [0]).unwrap_err();
+        let url = format!("imap://{}", listener.local_addr().unwrap());
+        let server = Server::parse(&url).unwrap();
+        let open = |millis| {
+            let mut connection = Connection::open(&server).unwrap();
+            connection.stream.deadline = Instant::now() + Duration::from_millis(millis);
+            connection
+        };
+        let failure = open(50).receive(&mut [0]).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(told, (Exit::TryLater, "says no more: it takes too long"));
-        let failure = open().secure("127.0.0.1", &tls().unwrap()).unwrap_err();
+        let failure = open(50).secure(&server, &tls().unwrap()).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(
             told,
             (Exit::TryLater, "TLS doesn't come about: it takes too long")
         );
         // Its own time is over before anything is sent.
-        let mut late = Connection::open("127.0.0.1", port, Duration::from_millis(1)).unwrap();
+        let mut late = open(1);
         let _ = late.receive(&mut [0]);
         let failure = late.send(b"x").unwrap_err();
         assert_eq!(failure.what, "doesn't listen any more: it takes too long");
@@ -277,9 +282,8 @@ mod tests {
 
     #[test]
     fn a_name_that_nobody_has_is_told() {
-        let failure = Connection::open("nobody.invalid", 1, SESSION_TIMEOUT)
-            .err()
-            .unwrap();
+        let server = Server::parse("imap://nobody.invalid").unwrap();
+        let failure = Connection::open(&server).err().unwrap();
         assert_eq!(failure.exit, Exit::TryLater);
         assert!(failure.what.starts_with("can't be found: "), "{failure}");
     }

@@ -541,7 +541,6 @@ pub const BANS: [Ban; 7] = [
                 "src/oauth/authorization.rs",
                 "the code, to be cut out of an error",
             ),
-            ("src/client/dial.rs", "the token, for its sign-in"),
             ("src/client/test.rs", "how long the token is"),
             ("src/mail/sign_in.rs", "the response to a mail server"),
             (

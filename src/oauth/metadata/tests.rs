@@ -437,7 +437,7 @@ fn misses_say_what_happened_and_how_much_that_means() {
 fn a_template_of_an_issuer_has_a_hint_of_its_own() {
     let hint = |found: &str| {
         let body = document("").replace("\"https://op.example\"", &format!("\"{found}\""));
-        parse(body.as_bytes(), ISSUER).unwrap_err().hint
+        parse(body.as_bytes(), ISSUER).unwrap_err().hint.unwrap()
     };
     assert!(hint("https://op.example/{tenantid}/v2.0").contains("your own tenant"));
     assert!(hint("https://op.example/t").contains("as the provider writes it"));

@@ -145,7 +145,7 @@ fn refusals_say_what_may_help() {
 
 /// The account that is printed, which the program itself must understand.
 fn printed(metadata: &Metadata, wanted: &Wanted, client: &Registered) -> String {
-    let block = block("my \"op\"", "https://op.example", metadata, wanted, client);
+    let block = block("my \"op\"", metadata, wanted, client);
     let text = block.expose().to_owned();
     let config = crate::config::parse("x", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(&*config.accounts[0].name, "my \"op\"");
