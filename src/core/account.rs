@@ -21,15 +21,12 @@ pub(super) use handover::Snapshot;
 use log::Level;
 use serde::{Deserialize, Serialize};
 
-use self::{
-    endpoints::{Endpoints, Location, OptionalEndpoints},
-    token_file::TokenFileState,
-};
+use self::{endpoints::Endpoints, token_file::TokenFileState};
 use super::{
-    answer::{Progress, Show, ShowRequest, SignInWait},
+    answer::{Progress, Show, ShowRequest},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
-    effect::TokenEvent,
+    effect::{Ended, TokenEvent},
     env::{Common, Env},
     forecast::SignIns,
     grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
@@ -39,7 +36,7 @@ use super::{
     sign_in::{Browser, Code, Device, Discovering, Exchanging, Pending, SignIn},
 };
 use crate::{
-    config::{self, Config, Policy, Registration, TokenFile},
+    config::{self, Config, Registration},
     hook::HookKind,
     oauth::token::Refusal,
     secret::{Mark, Secret},
@@ -62,26 +59,22 @@ enum Reminder {
 pub(super) struct Account {
     name: Arc<str>,
     registration: Arc<Registration>,
+    /// What the config says of it: a reload may change all but the two above.
+    config: config::Account,
     credentials: Credentials,
-    policy: Policy,
-    token_file: Option<Arc<TokenFile>>,
-    pasted_redirect: Option<Arc<str>>,
     published: TokenFileState,
-    configured: OptionalEndpoints,
-    location: Location,
+    /// Where its provider is, if that is known.
+    endpoints: Option<Arc<Endpoints>>,
+    /// The requests that can't be made without that.
+    unlocated: Vec<AttemptId>,
     state: AccountState,
     /// Who waits for a token.
     waiting: BTreeMap<Waiter, ShowRequest>,
-    /// Who waits for the end of the sign-in under way.
-    sign_in_waiters: Vec<Waiter>,
-    /// Who waits for the ways to sign in: for the code, or for the issuer's endpoints.
-    code_waiters: Vec<Waiter>,
-    /// A client of `auth` that waits for them will open a browser: the first notification is not
-    /// needed.
+    /// Who waits for the end of something else.
+    waiters: Vec<(Ended, Waiter)>,
+    /// A client of `auth` that waits for the ways to sign in will open a browser: the first
+    /// notification is not needed.
     opens: bool,
-    /// Who waits for the outcome of a refresh that stands for a sign-in: nobody has to sign in, or
-    /// has elsewhere.
-    refresh_waiters: Vec<Waiter>,
     /// Who has signed in, as the last id_token says.
     user: Option<String>,
     /// The deadline under which the core has filed this account.
@@ -167,23 +160,18 @@ impl AccountState {
 
 impl Account {
     pub fn new(described: &config::Account) -> Self {
-        let configured = OptionalEndpoints::of(described);
         Account {
             name: described.name.clone(),
             registration: described.registration.clone(),
             credentials: Credentials::new(described),
-            policy: described.policy,
-            token_file: described.token_file.clone(),
-            pasted_redirect: described.pasted_redirect.clone(),
             published: TokenFileState::default(),
-            location: Location::new(&described.registration, &configured),
-            configured,
+            endpoints: Endpoints::of(described, None).map(Arc::new),
+            unlocated: Vec::new(),
+            config: described.clone(),
             state: AccountState::default(),
             waiting: BTreeMap::new(),
-            sign_in_waiters: Vec::new(),
-            code_waiters: Vec::new(),
+            waiters: Vec::new(),
             opens: false,
-            refresh_waiters: Vec::new(),
             user: None,
             filed: None,
         }
@@ -203,19 +191,19 @@ impl Account {
 
     /// The operations in flight.
     fn in_flight(&self) -> impl Iterator<Item = (AttemptId, Operation)> {
-        let (exchange, code, poll) = match &self.state.sign_in {
-            SignIn::None | SignIn::Discovering(_) => (None, None, None),
-            SignIn::Pending(pending) => (None, pending.device.asking(), pending.device.polling()),
-            SignIn::Exchanging(exchanging) => (exchanging.dispatch.attempt(), None, None),
-        };
+        let exchanging = self.state.sign_in.exchanging();
+        let device = self.state.sign_in.pending().map(|it| &it.device);
         let refresh = match self.phase() {
             Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
             _ => None,
         };
         let one = [
-            (exchange, Operation::Exchange),
-            (code, Operation::Code),
-            (poll, Operation::Poll),
+            (
+                exchanging.and_then(|it| it.dispatch.attempt()),
+                Operation::Exchange,
+            ),
+            (device.and_then(Device::asking), Operation::Code),
+            (device.and_then(Device::polling), Operation::Poll),
             (refresh, Operation::Refresh),
         ];
         let revocations = self.state.revocations.iter();
@@ -234,7 +222,7 @@ impl Account {
     /// Whether a request of it is with the shell; what waits for an endpoint hasn't been sent.
     pub fn awaits_reply(&self) -> bool {
         let mut in_flight = self.in_flight();
-        in_flight.any(|(attempt, _)| !self.location.waiting.contains(&attempt))
+        in_flight.any(|(attempt, _)| !self.unlocated.contains(&attempt))
     }
 
     /// Whether it has tokens.
@@ -419,7 +407,7 @@ impl Account {
         for revocation in std::mem::take(&mut self.state.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
         }
-        self.settle_refresh(env, Err(why.clone()));
+        self.settle(env, Ended::Refresh, Err(why.clone()));
         self.cancel_sign_in(env, why);
         self.withdraw(env);
     }
@@ -427,14 +415,14 @@ impl Account {
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
     /// refresh gets another chance.
     pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
-        self.policy = described.policy;
-        self.pasted_redirect.clone_from(&described.pasted_redirect);
-        if self.token_file != described.token_file {
+        if self.config.token_file != described.token_file {
             self.withdraw(env);
-            self.token_file = described.token_file.clone();
             self.published = TokenFileState::default();
         }
-        self.relocate(env, OptionalEndpoints::of(described));
+        self.config = described.clone();
+        // It may name other optional endpoints.
+        self.endpoints = Endpoints::of(described, None).map(Arc::new);
+        self.locate(env);
         self.state.works &= self.credentials.is_of(described);
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
@@ -501,7 +489,7 @@ impl Account {
             Phase::Waiting => match &grant.access {
                 Some(access) => {
                     let (obtained, ends) = (grant.obtained.instant, self.refresh_ends());
-                    schedule::refresh_at(&self.policy, obtained, access.expires, ends)
+                    schedule::refresh_at(&self.config.policy, obtained, access.expires, ends)
                 }
                 None => Instant::from_millis(0),
             },
@@ -528,7 +516,7 @@ impl Account {
     fn retry_delay(&self, trouble: &Trouble, failed: Instant, jitter: u8) -> Duration {
         let delay = match trouble.stopped {
             Some(_) => schedule::shortened(schedule::STOPPED_RETRY, jitter),
-            None => schedule::retry_delay(&self.policy, trouble.failures, jitter),
+            None => schedule::retry_delay(&self.config.policy, trouble.failures, jitter),
         };
         let left = self.refresh_ends().map(|at| at.since(failed));
         let left = left.filter(|left| !left.is_zero());
@@ -573,15 +561,13 @@ impl Account {
 
     /// Whether the pending sign-in is to be reminded of by now.
     fn is_reminder_due(&self, env: &Env) -> bool {
-        let SignIn::Pending(pending) = &self.state.sign_in else {
-            return false;
-        };
-        let due = self.reminder_due(env.config(), pending);
+        let pending = self.state.sign_in.pending();
+        let due = pending.and_then(|it| self.reminder_due(env.config(), it));
         due.is_some_and(|at| at <= env.now.instant)
     }
 
     fn is_exchanging(&self) -> bool {
-        matches!(self.state.sign_in, SignIn::Exchanging(_))
+        self.state.sign_in.exchanging().is_some()
     }
 
     /// When the next token request may be made; `wanted` is whether somebody has asked for it.
@@ -590,7 +576,7 @@ impl Account {
             Some(access) => access.expires,
             None => Some(Instant::from_millis(0)),
         };
-        let (pause, asked) = match (self.location.known(), self.registration.discovers()) {
+        let (pause, asked) = match (self.endpoints.as_ref(), self.registration.discovers()) {
             (Some(endpoints), _) => {
                 let pause = common.pauses.until(&endpoints.token_uri);
                 (pause.max(self.state.pause), expired.filter(|_| wanted))

@@ -56,16 +56,6 @@ pub enum Progress {
     },
 }
 
-/// Whether there is a sign-in to wait for.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub enum SignInWait {
-    /// The waiter is notified of its end.
-    Yes,
-    /// There is none, and the last one didn't fail.
-    No,
-}
-
 /// What a `show` asks for, and how the answer is to be put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShowRequest {

@@ -19,6 +19,8 @@ use crate::{
 pub enum Ended {
     /// A sign-in.
     SignIn,
+    /// A refresh that stands for a sign-in: nobody has to sign in, or has elsewhere.
+    Refresh,
     /// Asking for a device code, or for the endpoints; what came of it is to be asked for.
     Code,
     /// Telling the provider of a `revoke`.

@@ -33,9 +33,7 @@ use std::{
     sync::Arc,
 };
 
-pub use answer::{
-    AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest, SignInWait,
-};
+pub use answer::{AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest};
 pub use attempt::{AttemptId, Waiter};
 pub use effect::{Effect, Ended, TokenEvent};
 pub use handover::{CoreState, STATE_VERSION};
@@ -294,14 +292,14 @@ impl Core {
         self.accounts.get(name)?.exchange_trouble()
     }
 
-    /// Has `waiter` notified of the end of the sign-in under way, if there is one. Otherwise says how
-    /// the last one ended.
+    /// Has `waiter` notified of the end of the sign-in under way, if there is one: then true. Otherwise
+    /// says how the last one ended; false when it didn't fail.
     pub fn wait_for_sign_in(
         &mut self,
         cx: &mut Cx,
         name: &str,
         waiter: Waiter,
-    ) -> Option<Result<SignInWait, Refusal>> {
+    ) -> Option<Result<bool, Refusal>> {
         self.on(cx, name, |account, env| {
             account.wait_for_sign_in(env, waiter)
         })

@@ -130,6 +130,33 @@ impl Device {
 }
 
 impl SignIn {
+    /// The one that waits for the user.
+    pub fn pending(&self) -> Option<&Pending> {
+        match self {
+            SignIn::Pending(pending) => Some(pending),
+            SignIn::None | SignIn::Discovering(_) | SignIn::Exchanging(_) => None,
+        }
+    }
+
+    /// The one whose code is being exchanged.
+    pub fn exchanging(&self) -> Option<&Exchanging> {
+        match self {
+            SignIn::Exchanging(exchanging) => Some(exchanging),
+            SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_) => None,
+        }
+    }
+
+    /// The device code that waits for the user.
+    pub fn code_mut(&mut self) -> Option<&mut Code> {
+        match self {
+            SignIn::Pending(Pending {
+                device: Device::Code(code),
+                ..
+            }) => Some(code),
+            _ => None,
+        }
+    }
+
     /// What was issued to this client.
     pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
         let secrets = match self {

@@ -67,10 +67,7 @@ impl Account {
         let token_uri = endpoints.at(&endpoints.token_uri);
         Some(match operation {
             Operation::Exchange => {
-                let SignIn::Exchanging(Exchanging { code, browser, .. }) = &self.state.sign_in
-                else {
-                    return None;
-                };
+                let Exchanging { code, browser, .. } = self.state.sign_in.exchanging()?;
                 let (verifier, redirect_uri) = (&browser.verifier, &browser.redirect_uri);
                 token::exchange_request(token_uri, ours, credentials, code, verifier, redirect_uri)
             }
@@ -85,10 +82,7 @@ impl Account {
                 device::authorization_request(endpoint, ours, credentials)
             }
             Operation::Poll => {
-                let SignIn::Pending(pending) = &self.state.sign_in else {
-                    return None;
-                };
-                let device_code = &pending.device.code()?.device_code;
+                let device_code = &self.state.sign_in.pending()?.device.code()?.device_code;
                 device::poll_request(token_uri, ours, credentials, device_code)
             }
             Operation::Revocation => {
@@ -184,7 +178,7 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        let Some(endpoints) = self.location.known().cloned() else {
+        let Some(endpoints) = self.endpoints.clone() else {
             // Every request went to an endpoint that was known, and none is forgotten.
             return;
         };

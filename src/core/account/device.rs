@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Account, Code, Device, Endpoints, Env, Pending, Reminder, SignIn};
+use super::{Account, Code, Device, Ended, Endpoints, Env, Reminder, SignIn};
 use crate::{
     core::{
         attempt::{AttemptId, Dispatch},
@@ -22,7 +22,7 @@ impl Account {
     /// Asks for a code if the sign-in under way could use one, now or as soon as that is allowed;
     /// whether the answer is waited for.
     pub(super) fn start_device(&mut self, env: &mut Env) -> bool {
-        let endpoints = self.location.known();
+        let endpoints = self.endpoints.as_ref();
         let wanted = endpoints.is_some_and(|it| it.device_auth_uri.is_some());
         let SignIn::Pending(pending) = &mut self.state.sign_in else {
             return false;
@@ -75,7 +75,7 @@ impl Account {
                     authorization.device_code.bind(self.registration.mark());
                     pending.device = Device::Code(Box::new(Code::new(authorization, sent)));
                 }
-                self.settle_code(env, Ok(()));
+                self.settle(env, Ended::Code, Ok(()));
                 self.remind(env, Reminder::WithWhatThereIs);
             }
             Err((refusal, passes)) => {
@@ -91,23 +91,16 @@ impl Account {
     /// Asks for a code, polls, or lets the code expire.
     pub(super) fn tick_device(&mut self, env: &mut Env) {
         let now = env.now.instant;
-        if let SignIn::Pending(Pending {
-            device: Device::Wanted,
-            ..
-        }) = &self.state.sign_in
-        {
-            let endpoints = self.location.known();
+        let device = self.state.sign_in.pending().map(|it| &it.device);
+        if matches!(device, Some(Device::Wanted)) {
+            let endpoints = self.endpoints.as_ref();
             return if endpoints.is_some_and(|it| it.device_auth_uri.is_some()) {
                 self.ask_for_code(env);
             } else {
                 self.device_over(env, true, None);
             };
         }
-        let SignIn::Pending(Pending {
-            device: Device::Code(code),
-            ..
-        }) = &mut self.state.sign_in
-        else {
+        let Some(code) = self.state.sign_in.code_mut() else {
             return;
         };
         let Some(at) = code.dispatch.due() else {
@@ -137,10 +130,7 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
-        let SignIn::Pending(pending) = &self.state.sign_in else {
-            return;
-        };
-        let code = pending.device.code();
+        let code = self.state.sign_in.code_mut();
         let Some(code) = code.filter(|code| code.dispatch.is(attempt)) else {
             return;
         };
@@ -197,11 +187,7 @@ impl Account {
         lost: bool,
         retry_after: Option<Duration>,
     ) {
-        let SignIn::Pending(Pending {
-            device: Device::Code(code),
-            ..
-        }) = &mut self.state.sign_in
-        else {
+        let Some(code) = self.state.sign_in.code_mut() else {
             return;
         };
         match interval {
@@ -223,7 +209,7 @@ impl Account {
         let other = pending.browser.is_some();
         let asked = pending.device.is_to_come();
         pending.device = Device::Over { again };
-        self.settle_code(env, Ok(()));
+        self.settle(env, Ended::Code, Ok(()));
         match (other, refusal) {
             (true, refusal) => {
                 if let Some(refusal) = refusal {

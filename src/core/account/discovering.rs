@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Discovering, Env, SignIn};
+use super::{Account, Discovering, Ended, Env, SignIn};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
@@ -22,16 +22,13 @@ impl Account {
 
     /// The endpoints are known: begins the sign-in that has waited for them.
     pub(super) fn begin_discovered(&mut self, env: &mut Env) {
-        if self.location.known().is_none() || !self.sign_in_waits_for_endpoints() {
+        if self.endpoints.is_none() || !self.sign_in_waits_for_endpoints() {
             return;
         }
         self.begin_sign_in(env);
-        let pending = match &self.state.sign_in {
-            SignIn::Pending(pending) => Some(pending),
-            SignIn::None | SignIn::Discovering(_) | SignIn::Exchanging(_) => None,
-        };
+        let pending = self.state.sign_in.pending();
         if !pending.is_some_and(|pending| pending.device.is_to_come()) {
-            self.settle_code(env, Ok(()));
+            self.settle(env, Ended::Code, Ok(()));
         }
     }
 
@@ -52,7 +49,7 @@ impl Account {
             discovering.told = true;
             env.error(&self.name, format!("can't sign in: {}", refusal.line()));
         }
-        self.settle_code(env, Err(refusal.clone()));
+        self.settle(env, Ended::Code, Err(refusal.clone()));
     }
 
     /// Whether an authorization response with this `iss` is the provider's (RFC 9207, 2.4).
@@ -62,7 +59,7 @@ impl Account {
     pub(super) fn check_issuer(&self, iss: Option<&str>) -> Result<(), &'static str> {
         const OTHER: &str = "an authorization response of another issuer was ignored";
         const NONE: &str = "an authorization response without the issuer's iss was ignored";
-        let endpoints = self.location.known();
+        let endpoints = self.endpoints.as_ref();
         let metadata = endpoints.and_then(|endpoints| endpoints.metadata.as_ref());
         let said = metadata.map(|metadata| metadata.issuer.as_str());
         let auth_uri = endpoints.and_then(|endpoints| endpoints.auth_uri.as_ref());
@@ -79,7 +76,7 @@ impl Account {
 
     /// A refusal of the scopes, with those that the provider says it has.
     pub(super) fn with_scopes(&self, mut refusal: Refusal, error: &str) -> Refusal {
-        let metadata = self.location.known().and_then(|it| it.metadata.as_ref());
+        let metadata = self.endpoints.as_ref().and_then(|it| it.metadata.as_ref());
         let listed = metadata.and_then(|metadata| metadata.listed_scopes());
         if let Some(listed) = listed.filter(|_| error == "invalid_scope") {
             refusal.hint = Some(listed);

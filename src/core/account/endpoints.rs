@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{Account, Origins, Phase, SignIn};
 use crate::{
-    config::{self, ClientAuth, Registration},
+    config::{self, ClientAuth},
     core::{
         attempt::AttemptId,
         discovery::Entry,
@@ -40,31 +40,6 @@ pub(in crate::core) struct Endpoints {
     revocation_discovered: bool,
 }
 
-/// The endpoints of one account, as far as they are known.
-#[derive(Debug)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Location {
-    known: Option<Arc<Endpoints>>,
-    /// The requests that can't be made without them.
-    pub waiting: Vec<AttemptId>,
-}
-
-/// The optional endpoints that the config has, which aren't part of the registration.
-#[derive(Clone, Debug)]
-pub(super) struct OptionalEndpoints {
-    pub device_auth_uri: Option<Arc<Url>>,
-    pub revocation_uri: Option<Arc<Url>>,
-}
-
-impl OptionalEndpoints {
-    pub fn of(described: &config::Account) -> Self {
-        OptionalEndpoints {
-            device_auth_uri: described.device_auth_uri.clone(),
-            revocation_uri: described.revocation_uri.clone(),
-        }
-    }
-}
-
 impl Endpoints {
     /// How a client proves who it is that isn't configured to.
     pub fn client_auth(&self) -> ClientAuth {
@@ -91,49 +66,35 @@ impl Endpoints {
         (!self.revocation_discovered || is_among(origins, uri)).then_some(uri)
     }
 
-    fn configured(registration: &Registration, configured: &OptionalEndpoints) -> Option<Self> {
-        match registration.discovers() {
-            Some(_) => None,
-            None => Some(Endpoints {
-                auth_uri: registration.auth_uri.clone(),
-                token_uri: registration.token_uri.clone()?,
-                device_auth_uri: configured.device_auth_uri.clone(),
-                revocation_uri: configured.revocation_uri.clone(),
-                metadata: None,
-                origins: None,
-                under: registration.mark(),
-                token_discovered: false,
-                revocation_discovered: false,
-            }),
+    /// What the config says counts more than what the issuer says of itself; without either, they
+    /// aren't known.
+    pub fn of(config: &config::Account, said: Option<&Arc<Metadata>>) -> Option<Self> {
+        let ours = &config.registration;
+        if said.is_none() && ours.discovers().is_some() {
+            return None;
         }
-    }
-
-    /// What the config says counts more.
-    fn discovered(
-        registration: &Registration,
-        configured: &OptionalEndpoints,
-        metadata: &Arc<Metadata>,
-    ) -> Option<Self> {
-        let said = metadata.as_ref();
-        let or = |ours: &Option<Arc<Url>>, theirs: &Option<Url>| {
-            let theirs = || theirs.clone().map(Arc::new);
+        let or = |ours: &Option<Arc<Url>>, theirs: fn(&Metadata) -> &Option<Url>| {
+            let theirs = || said.and_then(|it| theirs(it).clone()).map(Arc::new);
             ours.clone().or_else(theirs)
         };
-        let device = &said.device_authorization_endpoint;
-        let revocation_uri = or(&configured.revocation_uri, &said.revocation_endpoint);
-        let named = said.token_endpoint.iter().chain(&said.revocation_endpoint);
-        let mut origins: Vec<String> = named.map(origin).collect();
-        origins.dedup();
+        let origins = said.map(|it| {
+            let named = it.token_endpoint.iter().chain(&it.revocation_endpoint);
+            let mut origins: Vec<String> = named.map(origin).collect();
+            origins.dedup();
+            origins.into()
+        });
         Some(Endpoints {
-            auth_uri: or(&registration.auth_uri, &said.authorization_endpoint),
-            device_auth_uri: or(&configured.device_auth_uri, device),
-            metadata: Some(metadata.clone()),
-            origins: Some(origins.into()),
-            under: registration.mark(),
-            token_discovered: registration.token_uri.is_none(),
-            revocation_discovered: configured.revocation_uri.is_none(),
-            token_uri: or(&registration.token_uri, &said.token_endpoint)?,
-            revocation_uri,
+            auth_uri: or(&ours.auth_uri, |it| &it.authorization_endpoint),
+            token_uri: or(&ours.token_uri, |it| &it.token_endpoint)?,
+            device_auth_uri: or(&config.device_auth_uri, |it| {
+                &it.device_authorization_endpoint
+            }),
+            revocation_uri: or(&config.revocation_uri, |it| &it.revocation_endpoint),
+            metadata: said.cloned(),
+            origins,
+            under: ours.mark(),
+            token_discovered: ours.token_uri.is_none(),
+            revocation_discovered: config.revocation_uri.is_none(),
         })
     }
 }
@@ -150,23 +111,10 @@ fn is_among(origins: &Origins, uri: &Url) -> bool {
         .any(|it| *it == origin)
 }
 
-impl Location {
-    pub fn new(registration: &Registration, configured: &OptionalEndpoints) -> Self {
-        Location {
-            known: Endpoints::configured(registration, configured).map(Arc::new),
-            waiting: Vec::new(),
-        }
-    }
-
-    pub fn known(&self) -> Option<&Arc<Endpoints>> {
-        self.known.as_ref()
-    }
-}
-
 impl Account {
     /// The endpoints, if they are known by now.
     pub(in crate::core) fn locate(&mut self, env: &mut Env) -> Option<Arc<Endpoints>> {
-        if let Some(endpoints) = self.location.known() {
+        if let Some(endpoints) = self.endpoints.as_ref() {
             return Some(endpoints.clone());
         }
         let issuer = self.registration.discovers()?;
@@ -179,12 +127,11 @@ impl Account {
             env.common.issuers.forget(issuer);
             return None;
         }
-        let endpoints = Endpoints::discovered(&self.registration, &self.configured, metadata)?;
-        let endpoints = Arc::new(endpoints);
+        let endpoints = Arc::new(Endpoints::of(&self.config, Some(metadata))?);
         // Before the tokens are looked at, whose origins they are to have.
-        self.location.known = Some(endpoints.clone());
+        self.endpoints = Some(endpoints.clone());
         self.keep_tokens_from_strangers(env);
-        for attempt in std::mem::take(&mut self.location.waiting) {
+        for attempt in std::mem::take(&mut self.unlocated) {
             self.send(env, attempt);
         }
         self.begin_discovered(env);
@@ -194,7 +141,7 @@ impl Account {
     /// What it lacks that is to be in the document of this issuer, if that is its own.
     pub(in crate::core) fn gaps(&self, issuer: &Arc<str>) -> Option<Gaps> {
         let ours = self.registration.as_ref();
-        let begins = ours.auth_uri.is_some() || self.configured.device_auth_uri.is_some();
+        let begins = ours.auth_uri.is_some() || self.config.device_auth_uri.is_some();
         (ours.discovers() == Some(issuer)).then(|| Gaps {
             token_uri: ours.token_uri.is_none(),
             beginning: ours.source.is_person() && !begins,
@@ -212,7 +159,7 @@ impl Account {
         }
         let issuer = self.registration.discovers()?.clone();
         match env.want_metadata(&issuer) {
-            Ok(()) => self.location.waiting.push(attempt),
+            Ok(()) => self.unlocated.push(attempt),
             Err(refusal) => self.not_sent(env, attempt, refusal),
         }
         None
@@ -242,7 +189,7 @@ impl Account {
 
     /// Whether anything can't go on without its endpoints.
     pub(in crate::core) fn waits_for_endpoints(&self) -> bool {
-        !self.location.waiting.is_empty() || self.sign_in_waits_for_endpoints()
+        !self.unlocated.is_empty() || self.sign_in_waits_for_endpoints()
     }
 
     /// Whether a sign-in waits for the authorization endpoint.
@@ -259,7 +206,7 @@ impl Account {
         let Some(refusal) = self.discovery_trouble(env) else {
             return;
         };
-        for attempt in std::mem::take(&mut self.location.waiting) {
+        for attempt in std::mem::take(&mut self.unlocated) {
             self.not_sent(env, attempt, refusal.clone());
         }
         if self.sign_in_waits_for_endpoints() {
@@ -267,19 +214,11 @@ impl Account {
         }
     }
 
-    /// The config names other optional endpoints.
-    pub(super) fn relocate(&mut self, env: &mut Env, configured: OptionalEndpoints) {
-        self.configured = configured;
-        self.location.known =
-            Endpoints::configured(&self.registration, &self.configured).map(Arc::new);
-        let _ = self.locate(env);
-    }
-
     /// A refresh token that was issued when the issuer named another token endpoint stays here: who
     /// has taken over an issuer's document must not get the tokens of its users.
     pub(super) fn keep_tokens_from_strangers(&mut self, env: &mut Env) {
         let renewal = self.state.grant.as_ref().and_then(|it| it.renewal.as_ref());
-        let (Some(endpoints), Some(renewal)) = (self.location.known(), renewal) else {
+        let (Some(endpoints), Some(renewal)) = (self.endpoints.as_ref(), renewal) else {
             return;
         };
         let is_used =
@@ -301,7 +240,7 @@ impl Account {
     /// What `status` says of it.
     pub(super) fn discovery_view(&self, common: &Common, now: Now) -> Option<DiscoveryView> {
         let issuer = self.registration.discovers()?;
-        let state = match (self.location.known(), common.issuers.get(issuer)) {
+        let state = match (self.endpoints.as_ref(), common.issuers.get(issuer)) {
             (Some(endpoints), _) => {
                 let text = |uri: &Option<Arc<Url>>| uri.as_ref().map(|uri| uri.to_string());
                 DiscoveryState::Done {

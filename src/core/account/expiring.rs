@@ -57,7 +57,7 @@ impl Account {
         };
         let life = since.map_or(Duration::MAX, |at| end.at.since(at));
         let most = life.checked_div(2)?;
-        let ahead = self.policy.notice_before.min(most);
+        let ahead = self.config.policy.notice_before.min(most);
         let from = end.at.before(ahead);
         let waking = common.last_waking(from);
         let waking = waking.filter(|at| end.at.since(*at) <= most);
@@ -67,7 +67,7 @@ impl Account {
     /// When the user is to be told next that the sign-in will end.
     pub(super) fn notice_due(&self, common: &Common) -> Option<Instant> {
         // To refresh them it must be known where to sign in, too: that is waited for.
-        self.location.known()?;
+        self.endpoints.as_ref()?;
         let open = matches!(self.state.sign_in, SignIn::None | SignIn::Pending(_));
         // A refresh that may put the end off comes first.
         let failing = matches!(self.phase(), Some(Phase::Failing { .. }));

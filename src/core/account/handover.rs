@@ -33,7 +33,11 @@ impl Account {
         Snapshot {
             account: self.name.clone(),
             registration: self.registration.clone(),
-            token_file: self.token_file.as_ref().map(|file| file.path.clone()),
+            token_file: self
+                .config
+                .token_file
+                .as_ref()
+                .map(|file| file.path.clone()),
             state,
         }
     }
@@ -45,7 +49,11 @@ impl Account {
             self.state = snapshot.state.changed();
             return snapshot.end(env);
         }
-        let ours = self.token_file.as_ref().map(|file| file.path.clone());
+        let ours = self
+            .config
+            .token_file
+            .as_ref()
+            .map(|file| file.path.clone());
         let old = snapshot
             .token_file
             .filter(|path| ours.as_ref() != Some(path));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Account, Grant, Renewal};
+use super::{Account, Ended, Grant, Renewal};
 use crate::{
     core::{Waiter, env::Env},
     oauth::token::Refusal,
@@ -56,7 +56,7 @@ impl Account {
             other_user: None,
             loaded: None,
         });
-        self.refresh_waiters.push(waiter);
+        self.waiters.push((Ended::Refresh, waiter));
         let _ = self.refresh(env);
         Ok(())
     }

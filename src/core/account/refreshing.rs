@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use log::Level;
 
-use super::{Access, Account, Failure, Grant, Origins, Phase, Renewal, Trouble};
+use super::{Access, Account, Ended, Failure, Grant, Origins, Phase, Renewal, Trouble};
 use crate::{
     core::{AttemptId, TokenEvent, env::Env, hook::HookInput, schedule},
     hook::HookKind,
@@ -222,7 +222,7 @@ impl Account {
             let worked = grant.obtained.wall;
             (self.state.sign_ins).ended(worked, env.now.wall, &refusal.text);
         }
-        self.settle_refresh(env, Err(refusal.clone()));
+        self.settle(env, Ended::Refresh, Err(refusal.clone()));
         env.error(
             &self.name,
             format!("authorisation needed again: {}", refusal.line()),
@@ -250,7 +250,7 @@ impl Account {
         for token in [Some(&tokens.access_token), tokens.refresh_token.as_ref()] {
             token.inspect(|token| token.bind(self.registration.mark()));
         }
-        let origins = self.location.known().and_then(|it| it.origins.clone());
+        let origins = self.endpoints.as_ref().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
         self.user = tokens.users.first().cloned();
         let other_user = match tokens.users.is_empty() {

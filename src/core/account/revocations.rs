@@ -26,7 +26,7 @@ impl Account {
         waiter: Waiter,
     ) -> Option<Revocation> {
         let mut grant = grant?;
-        let takes_none = match self.location.known() {
+        let takes_none = match self.endpoints.as_ref() {
             Some(endpoints) => endpoints.revocation_uri.is_none(),
             // The issuer may have an endpoint for it.
             None => self.registration.discovers().is_none(),

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{
     Account, Browser, Device, Endpoints, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
-    SignInWait, waiting::passing,
+    waiting::passing,
 };
 use crate::{
     core::{
@@ -103,12 +103,12 @@ impl Account {
             SignIn::Discovering(_) => match trouble {
                 Some(refusal) if hurry || !asking => return Err(refusal),
                 Some(_) | None => {
-                    self.code_waiters.push(waiter);
+                    self.waiters.push((Ended::Code, waiter));
                     SignInStart::AskingForCode
                 }
             },
             SignIn::Pending(pending) if pending.device.is_to_come() => {
-                self.code_waiters.push(waiter);
+                self.waiters.push((Ended::Code, waiter));
                 SignInStart::AskingForCode
             }
             SignIn::Pending(pending) => {
@@ -129,24 +129,20 @@ impl Account {
         }
     }
 
-    /// Has `waiter` notified of the end of the sign-in under way.
-    pub fn wait_for_sign_in(
-        &mut self,
-        env: &mut Env,
-        waiter: Waiter,
-    ) -> Result<SignInWait, Refusal> {
+    /// Has `waiter` notified of the end of the sign-in under way, if there is one: then true.
+    pub fn wait_for_sign_in(&mut self, env: &mut Env, waiter: Waiter) -> Result<bool, Refusal> {
         if !self.registration.source.is_person() {
             return self.wait_for_refresh(env, waiter);
         }
         if matches!(self.state.sign_in, SignIn::None) {
-            return self.state.failed.clone().map_or(Ok(SignInWait::No), Err);
+            return self.state.failed.clone().map_or(Ok(false), Err);
         }
-        self.sign_in_waiters.push(waiter);
-        Ok(SignInWait::Yes)
+        self.waiters.push((Ended::SignIn, waiter));
+        Ok(true)
     }
 
     /// The same where nobody has to sign in: what is waited for is a token.
-    fn wait_for_refresh(&mut self, env: &Env, waiter: Waiter) -> Result<SignInWait, Refusal> {
+    fn wait_for_refresh(&mut self, env: &Env, waiter: Waiter) -> Result<bool, Refusal> {
         let valid = self.valid_access(env.now.instant).is_some();
         match self.phase() {
             Some(Phase::Failing {
@@ -156,41 +152,22 @@ impl Account {
                 Some(_) => trouble.refusal.clone(),
             }),
             Some(_) if !valid => {
-                self.refresh_waiters.push(waiter);
-                Ok(SignInWait::Yes)
+                self.waiters.push((Ended::Refresh, waiter));
+                Ok(true)
             }
-            Some(_) | None => Ok(SignInWait::No),
+            Some(_) | None => Ok(false),
         }
     }
 
-    /// What stands for a sign-in where nobody has to sign in is over.
-    pub(super) fn settle_refresh(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        let waiters = std::mem::take(&mut self.refresh_waiters);
-        env.settle(&self.name, Ended::SignIn, waiters, result);
-    }
-
-    /// The sign-in under way is over.
-    fn settle_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        let waiters = std::mem::take(&mut self.sign_in_waiters);
-        env.settle(&self.name, Ended::SignIn, waiters, result);
-    }
-
-    /// The ways to sign in are known, or why they aren't.
-    pub(super) fn settle_code(&mut self, env: &mut Env, result: Result<(), Refusal>) {
-        self.opens &= result.is_ok();
-        let waiters = std::mem::take(&mut self.code_waiters);
-        env.settle(&self.name, Ended::Code, waiters, result);
-    }
-
-    /// A client that waited for the sign-in has left.
-    pub(super) fn forget_sign_in_waiter(&mut self, waiter: Waiter) {
-        for waiters in [
-            &mut self.sign_in_waiters,
-            &mut self.code_waiters,
-            &mut self.refresh_waiters,
-        ] {
-            waiters.retain(|it| *it != waiter);
-        }
+    /// What clients have waited for is over. Of [`Ended::Code`]: the ways to sign in are known, or why
+    /// they aren't.
+    pub(super) fn settle(&mut self, env: &mut Env, what: Ended, result: Result<(), Refusal>) {
+        self.opens &= what != Ended::Code || result.is_ok();
+        let waiters = std::mem::take(&mut self.waiters).into_iter();
+        let (over, waiting): (Vec<_>, Vec<_>) = waiters.partition(|(ours, _)| *ours == what);
+        self.waiters = waiting;
+        let over = over.into_iter().map(|(_, waiter)| waiter).collect();
+        env.settle(&self.name, what, over, result);
     }
 
     pub(super) fn begin_sign_in(&mut self, env: &mut Env) {
@@ -213,10 +190,7 @@ impl Account {
 
     /// The authorization request that is pending.
     pub fn pending_browser(&self) -> Option<&Browser> {
-        match &self.state.sign_in {
-            SignIn::Pending(pending) => pending.browser.as_ref(),
-            SignIn::None | SignIn::Discovering(_) | SignIn::Exchanging(_) => None,
-        }
+        self.state.sign_in.pending()?.browser.as_ref()
     }
 
     fn open_request(&mut self, env: &mut Env, endpoints: &Endpoints, reminded: Option<Now>) {
@@ -286,10 +260,7 @@ impl Account {
 
     /// Why the code of the sign-in under way couldn't be exchanged yet.
     pub fn exchange_trouble(&self) -> Option<&Refusal> {
-        match &self.state.sign_in {
-            SignIn::Exchanging(exchanging) => exchanging.trouble.as_ref(),
-            SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_) => None,
-        }
+        self.state.sign_in.exchanging()?.trouble.as_ref()
     }
 
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
@@ -300,24 +271,20 @@ impl Account {
 
     /// What the browser was sent away with by the sign-in under way.
     pub(super) fn browser(&self) -> Option<&Browser> {
-        match &self.state.sign_in {
-            SignIn::None | SignIn::Discovering(_) => None,
-            SignIn::Pending(pending) => pending.browser.as_ref(),
-            SignIn::Exchanging(exchanging) => Some(&exchanging.browser),
-        }
+        let exchanging = self.state.sign_in.exchanging().map(|it| &it.browser);
+        exchanging.or_else(|| self.pending_browser())
     }
 
     /// The redirection endpoint as it is sent.
     pub(super) fn redirect_uri(&self, common: &Common) -> String {
         let configured = &self.registration.redirect_uri;
         let listened = || authorization::redirect_uri(configured, common.ports.of(configured));
-        (self.pasted_redirect.as_deref()).map_or_else(listened, str::to_owned)
+        (self.config.pasted_redirect.as_deref()).map_or_else(listened, str::to_owned)
     }
 
     /// Whether the user has to paste what the pending sign-in ends with.
     pub fn awaits_paste(&self) -> bool {
-        matches!(&self.state.sign_in, SignIn::Pending(pending) if pending.browser.is_some())
-            && self.pasted_redirect.is_some()
+        self.pending_browser().is_some() && self.config.pasted_redirect.is_some()
     }
 
     /// Whether a code without a state may be for the pending sign-in: from `at` this address, or as
@@ -355,7 +322,7 @@ impl Account {
         match std::mem::take(&mut self.state.sign_in) {
             exchanging @ SignIn::Exchanging(_) => {
                 self.state.sign_in = exchanging;
-                self.sign_in_waiters.push(waiter);
+                self.waiters.push((Ended::SignIn, waiter));
                 CallbackAnswer::Wait { account }
             }
             SignIn::Pending(Pending {
@@ -365,11 +332,11 @@ impl Account {
             }) => {
                 env.emit(Effect::NotifyEnd { attempt });
                 self.state.failed = None;
-                self.settle_code(env, Ok(()));
+                self.settle(env, Ended::Code, Ok(()));
                 match result {
                     CallbackResult::Code(code) => {
                         code.bind(self.registration.mark());
-                        self.sign_in_waiters.push(waiter);
+                        self.waiters.push((Ended::SignIn, waiter));
                         self.begin_exchange(env, browser, Arc::new(code));
                         CallbackAnswer::Wait { account }
                     }
@@ -384,7 +351,7 @@ impl Account {
                             .with_scopes(refusal, &error)
                             .with_consent_address(&self.registration);
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
-                        self.settle_sign_in(env, Err(refusal.clone()));
+                        self.settle(env, Ended::SignIn, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
                         CallbackAnswer::Refused { account, refusal }
                     }
@@ -522,17 +489,13 @@ impl Account {
                 env.spend(exchanging.browser.state, &self.name, result.clone());
             }
         }
-        self.settle_code(env, Ok(()));
-        self.settle_sign_in(env, result);
+        self.settle(env, Ended::Code, Ok(()));
+        self.settle(env, Ended::SignIn, result);
     }
 
     /// Remembers how the pending sign-in ended for a browser that comes late.
     pub(super) fn spend_pending(&self, env: &mut Env, result: Result<(), Refusal>) {
-        if let SignIn::Pending(Pending {
-            browser: Some(browser),
-            ..
-        }) = &self.state.sign_in
-        {
+        if let Some(browser) = self.pending_browser() {
             env.spend(browser.state.clone(), &self.name, result);
         }
     }

@@ -30,7 +30,7 @@ pub(super) enum TokenFileState {
 impl Account {
     /// Brings the token file in step with the access token. To be called after every transition.
     pub fn publish(&mut self, env: &mut Env) {
-        let Some(file) = self.token_file.clone() else {
+        let Some(file) = self.config.token_file.clone() else {
             return;
         };
         match self.valid_access(env.now.instant) {
@@ -65,12 +65,12 @@ impl Account {
     /// The server ends: there is to be no file any more.
     pub fn close_token_file(&mut self, env: &mut Env) {
         self.withdraw(env);
-        self.token_file = None;
+        self.config.token_file = None;
     }
 
     /// Takes the token file away.
     pub fn withdraw(&mut self, env: &mut Env) {
-        let Some(file) = &self.token_file else {
+        let Some(file) = &self.config.token_file else {
             return;
         };
         env.emit(Effect::TokenFile {

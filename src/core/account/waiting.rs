@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Account, Progress, Show, ShowRequest, Waiter};
+use super::{Account, Ended, Progress, Show, ShowRequest, Waiter};
 use crate::{
     core::{
         answer::{AccessToken, Patience, ShowAnswer},
@@ -56,7 +56,7 @@ impl Account {
     /// A client that waited has left.
     pub fn forget(&mut self, waiter: Waiter) {
         self.waiting.remove(&waiter);
-        self.forget_sign_in_waiter(waiter);
+        self.waiters.retain(|(_, it)| *it != waiter);
     }
 
     /// Who waits goes on waiting for the account's successor, which has another registration.
@@ -74,7 +74,7 @@ impl Account {
 
     /// There is a new token: the clients that wait get it, or learn that none will last longer.
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
-        self.settle_refresh(env, Ok(()));
+        self.settle(env, Ended::Refresh, Ok(()));
         self.answer_waiting(env, |account, env, request| {
             Some(match account.hand_out(env.now, request.min_valid) {
                 Some(handed) => ShowAnswer::Token(handed),
@@ -89,7 +89,7 @@ impl Account {
     /// will do, or wait for the next.
     pub(super) fn bring_for_waiting(&mut self, env: &mut Env) {
         if self.valid_access(env.now.instant).is_some() {
-            self.settle_refresh(env, Ok(()));
+            self.settle(env, Ended::Refresh, Ok(()));
         }
         self.answer_waiting(env, |account, env, request| {
             account.ask_for_token(env, request.clone())
@@ -106,7 +106,7 @@ impl Account {
 
     /// A refresh has failed in a way that may pass: clients that wait for just one are answered.
     pub(super) fn answer_impatient(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_refresh(env, Err(passing(refusal)));
+        self.settle(env, Ended::Refresh, Err(passing(refusal)));
         self.answer_waiting(env, |account, env, request| {
             let trouble = Some(refusal.clone());
             let show = Show::Coming(Progress::Refreshing { trouble });
@@ -116,13 +116,13 @@ impl Account {
 
     /// The sign-in has ended without a token.
     pub(super) fn answer_failed(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_refresh(env, Err(refusal.clone()));
+        self.settle(env, Ended::Refresh, Err(refusal.clone()));
         self.answer_waiting(env, |_, _, _| Some(ShowAnswer::Failed(refusal.clone())));
     }
 
     /// The configuration is wrong: waiting longer is of no use to anyone.
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
-        self.settle_refresh(env, Err(refusal.clone()));
+        self.settle(env, Ended::Refresh, Err(refusal.clone()));
         self.answer_waiting(env, |account, env, _| {
             Some(account.lacking(env, Show::Parked(refusal.clone())))
         });

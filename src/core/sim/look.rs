@@ -274,7 +274,7 @@ impl World {
         said: &mut Said,
     ) -> Check {
         match what {
-            Ended::SignIn => said.settled.push((account, waiters, ok)),
+            Ended::SignIn | Ended::Refresh => said.settled.push((account, waiters, ok)),
             Ended::Code => said.codes.push((account, waiters)),
             Ended::Revocation => {
                 for waiter in waiters {

@@ -11,10 +11,7 @@ use super::{
     world::World,
 };
 use crate::{
-    core::{
-        Patience, Progress, Show, ShowAnswer, ShowRequest, SignInWait, Waiter,
-        schedule::MIN_REQUEST_GAP,
-    },
+    core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter, schedule::MIN_REQUEST_GAP},
     form::Form,
     time::Instant,
     view::{SignInStart, SignInWays},
@@ -288,14 +285,14 @@ impl World {
         let shadow = &mut self.state.shadows[account];
         match waits {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
-            Some(Ok(SignInWait::Yes)) => {
+            Some(Ok(true)) => {
                 let comes =
                     shadow.begun && (!shadow.stopped() || !shadow.renewable() || shadow.wanted);
                 let under_way = shadow.sign_in != SignIn::None || comes;
                 must(under_way, Invariant::Answers, "there is no sign-in")?;
                 shadow.watchers.push(waiter);
             }
-            Some(Ok(SignInWait::No) | Err(_)) => {
+            Some(Ok(false) | Err(_)) => {
                 let over = shadow.sign_in == SignIn::None;
                 must(over, Invariant::Answers, "a sign-in was called over")?;
             }

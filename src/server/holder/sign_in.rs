@@ -8,7 +8,7 @@ use super::{
     engine::Engine,
     replies::{failure, json, no_account, refused},
 };
-use crate::core::{CallbackAnswer, Ended, SignInWait, Waiter};
+use crate::core::{CallbackAnswer, Ended, Waiter};
 use crate::error::{Exit, Failure};
 use crate::oauth::authorization::{self, Pasted};
 use crate::oauth::token::Refusal;
@@ -81,7 +81,7 @@ impl From<Reply> for Answered {
 /// The reply to a client that has waited for this.
 pub fn settled(what: Ended, account: &str, result: &Result<(), Refusal>) -> Reply {
     match what {
-        Ended::SignIn => signed_in(account, result),
+        Ended::SignIn | Ended::Refresh => signed_in(account, result),
         // The client asks again, and hears it then.
         Ended::Code => match result {
             Ok(()) => json(&SignInStart::AskingForCode),
@@ -213,11 +213,11 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Answ
     let waiter = Waiter(id.number());
     match engine.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
         None => no_account(account).into(),
-        Some(Ok(SignInWait::Yes)) => {
+        Some(Ok(true)) => {
             let pending = Reply::text(wire::STILL_PENDING.into());
             Answered::later(SIGN_IN_WAIT, account, Some(pending))
         }
-        Some(Ok(SignInWait::No)) => signed_in(account, &Ok(())).into(),
+        Some(Ok(false)) => signed_in(account, &Ok(())).into(),
         Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
     }
 }
