@@ -40,7 +40,7 @@ use crate::{
     hook::HookKind,
     oauth::token::Refusal,
     secret::{Mark, Secret},
-    time::Instant,
+    time::{Instant, Now},
     view::Happening,
 };
 
@@ -149,12 +149,12 @@ impl AccountState {
     }
 
     /// What is in flight becomes wanted: its answer will not arrive.
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Now) {
         if let Some(renewal) = self.grant.as_mut().and_then(|it| it.renewal.as_mut()) {
             renewal.phase.settle(now);
         }
-        self.sign_in.settle(now);
-        self.revocations.iter_mut().for_each(|it| it.settle(now));
+        self.sign_in.settle(now.instant);
+        (self.revocations.iter_mut()).for_each(|it| it.settle(now.instant));
     }
 }
 

@@ -189,18 +189,22 @@ pub(super) enum Phase {
 
 impl Phase {
     /// The answer to the request in flight will not arrive: it has to be sent again.
-    pub fn settle(&mut self, now: Instant) {
-        if let Phase::InFlight { trouble, .. } | Phase::Probing { trouble, .. } = self {
-            *self = match trouble.take() {
-                None => Phase::Wanted,
-                Some(trouble) => Phase::Failing {
-                    trouble,
-                    failed: now,
-                    jitter: 0,
-                    wanted: true,
-                },
-            };
-        }
+    pub fn settle(&mut self, now: Now) {
+        let (trouble, failure) = match self {
+            Phase::InFlight { trouble, .. } => (trouble.take(), Failure::unheard()),
+            Phase::Probing {
+                trouble, failure, ..
+            } => (trouble.take(), failure.clone()),
+            Phase::Waiting | Phase::Wanted | Phase::Failing { .. } | Phase::Rejected { .. } => {
+                return;
+            }
+        };
+        *self = Phase::Failing {
+            trouble: Trouble::after(trouble, &failure, now),
+            failed: now.instant,
+            jitter: 0,
+            wanted: true,
+        };
     }
 }
 
@@ -209,6 +213,16 @@ impl Phase {
 pub(super) struct Failure {
     pub refusal: Refusal,
     pub cause: Cause,
+}
+
+impl Failure {
+    /// That of a request whose reply had not come when the process ended.
+    pub fn unheard() -> Self {
+        Failure {
+            refusal: Refusal::new("the server ended before the reply came"),
+            cause: Cause::Lost,
+        }
+    }
 }
 
 /// A row of transient failures.

@@ -53,7 +53,7 @@ impl Core {
             issuers,
             pauses: self.common.pauses.clone(),
             spent: self.common.spent.clone(),
-            accounts: accounts.map(|it| it.snapshot(now.instant)).collect(),
+            accounts: accounts.map(|it| it.snapshot(now)).collect(),
         }
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     attempt::{AttemptId, Dispatch},
+    grant::Failure,
     plain, schedule,
 };
 use crate::{
@@ -178,7 +179,12 @@ impl SignIn {
     pub fn settle(&mut self, now: Instant) {
         match self {
             SignIn::None | SignIn::Discovering(_) => {}
-            SignIn::Exchanging(exchanging) => exchanging.dispatch.settle(now),
+            SignIn::Exchanging(exchanging) => {
+                if exchanging.dispatch.attempt().is_some() {
+                    exchanging.trouble = Some(Failure::unheard().refusal);
+                }
+                exchanging.dispatch.settle(now);
+            }
             SignIn::Pending(pending) => match &mut pending.device {
                 Device::Code(code) => code.dispatch.settle(now.after(code.interval)),
                 asking @ Device::Asking(_) => *asking = Device::Wanted,

@@ -11,7 +11,7 @@ use crate::{
     config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
     core::{effect::Effect, env::Env},
     oauth::token::Refusal,
-    time::Instant,
+    time::Now,
 };
 
 /// One account, settled.
@@ -27,7 +27,7 @@ pub struct Snapshot {
 
 impl Account {
     /// All that the successor needs.
-    pub fn snapshot(&self, now: Instant) -> Snapshot {
+    pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut state = self.state.clone();
         state.settle(now);
         Snapshot {

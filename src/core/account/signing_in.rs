@@ -6,8 +6,8 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Device, Endpoints, Exchanging, Pending, Phase, Progress, Reminder, SignIn,
-    waiting::passing,
+    Account, Browser, Device, Endpoints, Exchanging, Failure, Pending, Phase, Progress, Reminder,
+    SignIn, waiting::passing,
 };
 use crate::{
     core::{
@@ -27,6 +27,9 @@ use crate::{
     time::{Instant, Now},
     view::{self, Happening, SignInStart, SignInWays},
 };
+
+/// What the refusal of a code that was sent twice may come from (RFC 6749, 4.1.2).
+const LOST_BEFORE: &str = "; the server ended before an earlier reply came, so sign in again";
 
 impl Account {
     /// Starts a sign-in, or joins the one under way.
@@ -223,7 +226,11 @@ impl Account {
             since: env.now,
             reminded,
         });
-        env.log(Level::Info, &self.name, "authorisation needed");
+        let message = match self.is_live(env.now.instant) {
+            true => "authorisation can be renewed",
+            false => "authorisation needed",
+        };
+        env.log(Level::Info, &self.name, message);
         env.news(&self.name, Happening::AuthorisationPending);
     }
 
@@ -400,7 +407,7 @@ impl Account {
         sent: Instant,
         verdict: Verdict,
     ) {
-        let refusal = match verdict {
+        let mut refusal = match verdict {
             Verdict::Granted(tokens) => {
                 self.state.sign_in = SignIn::Exchanging(exchanging);
                 self.end_sign_in(env, Ok(()));
@@ -429,6 +436,9 @@ impl Account {
                 refusal
             }
         };
+        if exchanging.trouble == Some(Failure::unheard().refusal) {
+            refusal.text += LOST_BEFORE;
+        }
         self.state.sign_in = SignIn::Exchanging(exchanging);
         self.end_sign_in(env, Err(refusal.clone()));
         self.sign_in_failed(env, refusal);

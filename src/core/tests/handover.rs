@@ -1,6 +1,6 @@
 //! What a successor makes of a state under another configuration: the same as a reload.
 
-use super::bench::{Bench, HOOKS, not_sent, tokens};
+use super::bench::{Bench, HOOKS, invalid_grant, not_sent, tokens};
 use crate::{
     config::{self, Config},
     core::{Core, CoreState},
@@ -176,4 +176,51 @@ fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     assert_eq!(bench.effects(), ["notify end 5"]);
     assert_eq!(bench.condition("club"), "no token; next in 3510s");
     assert_eq!(bench.condition("home"), "valid, scheduled; next in 3510s");
+}
+
+/// A provider takes what it sees twice for theft: the user is told what may have come before.
+#[test]
+fn a_refusal_of_what_was_sent_twice_says_so() {
+    let config = || of(&["club", "home", "work"], "a.example", "/old/");
+    let refresh = |bench: &mut Bench| {
+        bench.refresh("work");
+    };
+    let exchange = |bench: &mut Bench| {
+        bench.show("club");
+        bench.code();
+    };
+    type Begin = fn(&mut Bench);
+    for (name, begin, words) in [
+        (
+            "work",
+            refresh as Begin,
+            "authorisation needed again: invalid_grant; an earlier reply was lost on the way, and a \
+             new refresh token perhaps with it",
+        ),
+        (
+            "club",
+            exchange,
+            "authorisation failed: invalid_grant; the server ended before an earlier reply came, so \
+             sign in again",
+        ),
+    ] {
+        let mut bench = bench();
+        bench.pass(60);
+        begin(&mut bench);
+        let sent = bench.effects();
+        let (mut next, _) = handed_over(&bench, config());
+        let trouble = next.refresh(name);
+        let ended = ": the server ended before the reply came";
+        assert!(trouble.ends_with(ended), "{trouble}");
+        let again = next.deadline().1;
+        let form = |lines: &[String]| {
+            let request = lines.iter().find(|line| line.starts_with("request"));
+            request.map(|line| line.split_once(" https").unwrap().1.to_owned())
+        };
+        assert_eq!(form(&again), form(&sent), "{again:?}");
+        next.outcome(name, &invalid_grant());
+        let told = next.effects();
+        let error = format!("error {name} `error` {words}");
+        assert!(told.contains(&error), "{told:?}");
+    }
 }
