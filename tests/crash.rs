@@ -1,10 +1,16 @@
 //! A token holder that is killed: another one goes on from what it has left in memory.
 
+use std::os::unix::net::UnixListener;
+use std::{fs, thread};
+
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
 
 use crate::restart::goes_on_after;
+use crate::support::browser;
 use crate::support::daemon::Daemon;
-use crate::support::provider::{Provider, Scripted, TOKEN};
+use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
 
 #[test]
 fn everything_goes_on() {
@@ -94,5 +100,88 @@ fn the_third_death_within_a_minute_is_the_last() {
     // Nothing keeps the next one from starting.
     daemon.start();
     daemon.authorization_url("work");
+    daemon.shutdown();
+}
+
+/// Something that never answers is at the control socket, which a helper waits for.
+#[test]
+fn a_start_goes_on_without_the_helpers_that_were_killed() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    let path = daemon.socket_path();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let silent = UnixListener::bind(&path).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..2 {
+                let (asked, _) = silent.accept().unwrap();
+                let helper = getsockopt(&asked, PeerCredentials).unwrap().pid();
+                kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+            }
+            drop(silent);
+        });
+        daemon.start_forked();
+    });
+    daemon.sign_in("work");
+    daemon.shutdown();
+}
+
+/// What a browser brings is in the state before anything follows from it. Whose request died with the
+/// process goes to the same address again.
+#[test]
+fn a_browser_that_was_hung_up_on_may_come_again() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    for (script, status) in [
+        (Scripted::Hang, 200),
+        // The provider has taken the code.
+        (
+            Scripted::Drip {
+                bytes: 0,
+                gate: Gate::new(),
+            },
+            403,
+        ),
+    ] {
+        let callback = browser::callback_of(&daemon.authorization_url("work"));
+        provider.script(TOKEN, script);
+        let sent = provider.requests(TOKEN).len() + 1;
+        thread::scope(|scope| {
+            // On a slow machine it is sent to a page that waits, and finds that gone.
+            scope.spawn(|| browser::try_visit(&callback));
+            provider.wait_for(TOKEN, sent);
+            daemon.kill_holder(Signal::SIGKILL);
+        });
+        let page = browser::visit(&callback);
+        assert_eq!(page.status(), status, "{page:?}");
+        if status == 200 {
+            daemon.token("work");
+            daemon.run(&["revoke", "--local", "work"]).ok();
+        } else {
+            let why = "the server ended before an earlier reply came, so sign in again";
+            assert!(page.text().contains(why), "{page:?}");
+            daemon.sign_in("work");
+        }
+    }
+    daemon.shutdown();
+}
+
+/// The provider takes what it sees twice for theft.
+#[test]
+fn a_login_that_was_lost_in_flight_is_told_of_as_that() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new(&provider.account("work"));
+    daemon.start();
+    daemon.sign_in("work");
+    let gate = Gate::new();
+    provider.script(TOKEN, Scripted::Drip { bytes: 0, gate });
+    daemon.run(&["refresh", "work"]).ok();
+    provider.wait_for(TOKEN, 2);
+    daemon.kill_holder(Signal::SIGKILL);
+    provider.wait_for(TOKEN, 3);
+    daemon
+        .log()
+        .wait_line("an earlier reply was lost on the way, and a new refresh token");
     daemon.shutdown();
 }

@@ -224,9 +224,9 @@ impl SocketFile {
     /// Removes it, if it is still this server's. Unless it is the control socket's, the one that
     /// listens there proves that.
     pub fn remove(&self, monitor: &MonitorClient, socket: Option<BorrowedFd>) {
-        let removed = monitor
-            .helper(HelperKind::Sockets)
-            .and_then(|mut helper| helper.remove_socket(&self.path, self.id, socket));
+        let removed = monitor.with_helper(HelperKind::Sockets, |helper| {
+            helper.remove_socket(&self.path, self.id, socket)
+        });
         if let Err(Failure { what, .. }) = removed {
             log::warn!("the socket {} stays behind: {what}", self.path.display());
         }

@@ -24,6 +24,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end may take that the successor brings, in milliseconds.
 const END_TIMEOUT_MILLIS: u16 = 5_000;
 
+/// How often another helper is tried: what kills every one of them is to be reported.
+const HELPER_RETRIES: usize = 2;
+
 /// Where requests go, and what gives them weight.
 pub struct MonitorClient {
     line: Lock<Line<MonitorRequest, ()>>,
@@ -84,7 +87,28 @@ impl MonitorClient {
             line,
             kind,
             began: Instant::now(),
+            died: false,
         })
+    }
+
+    /// What a helper does, or another one where the first was killed.
+    ///
+    /// # Errors
+    /// Why it can't be done.
+    pub fn with_helper<T>(
+        &self,
+        kind: HelperKind,
+        mut work: impl FnMut(&mut Helper) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        for _ in 0..HELPER_RETRIES {
+            let mut helper = self.helper(kind)?;
+            let outcome = work(&mut helper);
+            // One that hangs would do so again.
+            if outcome.is_ok() || !helper.died || !helper.is_fresh() {
+                return outcome;
+            }
+        }
+        work(&mut self.helper(kind)?)
     }
 
     /// Tells the service manager something, in the monitor's name; `fds` go along.
@@ -180,6 +204,8 @@ pub struct Helper {
     line: RequestLine,
     kind: HelperKind,
     began: Instant,
+    /// It has ended without an answer.
+    died: bool,
 }
 
 impl Helper {
@@ -194,7 +220,7 @@ impl Helper {
     /// # Errors
     /// When it can't be read, or `parse` doesn't like it.
     pub fn config<T>(
-        mut self,
+        &mut self,
         parse: impl FnOnce(ConfigText) -> Result<T, Failure>,
     ) -> Result<(T, Capabilities), Failure> {
         let request = HelperRequest::ReadConfig;
@@ -312,8 +338,8 @@ impl Helper {
     ) -> Result<Vec<SocketAddr>, Failure> {
         let request = HelperRequest::LookUp(host.into(), port);
         let limit = limit.min(self.kind.deadline());
-        let broken = |error| self.broken(&request, &error);
-        self.line.set_patience(limit).map_err(broken)?;
+        let limited = self.line.set_patience(limit);
+        limited.map_err(|error| self.broken(&request, &error))?;
         match self.ask(&request, None)?.0 {
             HelperReply::Addresses(addresses) => Ok(addresses),
             _ => Err(odd(&request)),
@@ -355,7 +381,7 @@ impl Helper {
         }
     }
 
-    fn broken(&self, request: &HelperRequest, error: &io::Error) -> Failure {
+    fn broken(&mut self, request: &HelperRequest, error: &io::Error) -> Failure {
         let words = request.words();
         other(&match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
@@ -364,7 +390,10 @@ impl Helper {
                     humane(self.kind.deadline())
                 )
             }
-            _ => format!("{words} was broken off: {error}"),
+            _ => {
+                self.died = true;
+                format!("{words} was broken off: {error}")
+            }
         })
     }
 }
@@ -377,11 +406,13 @@ pub fn read_config(
     monitor: &MonitorClient,
     file: &Path,
 ) -> Result<(Config, ConfigText, Capabilities), Failure> {
-    let helper = monitor.helper(HelperKind::Config)?;
-    let ((config, text), capabilities) = helper.config(|text| {
-        let config = config_file::parse(file, &text)?;
-        Ok((config, text))
-    })?;
+    let read = |helper: &mut Helper| {
+        helper.config(|text| {
+            let config = config_file::parse(file, &text)?;
+            Ok((config, text))
+        })
+    };
+    let ((config, text), capabilities) = monitor.with_helper(HelperKind::Config, read)?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }

@@ -159,21 +159,21 @@ impl Holder {
         given: Option<UnixListener>,
         left: &mut fdstore::Predecessor,
     ) -> Result<Listener, Failure> {
-        let mut helper = self.monitor.helper(HelperKind::Sockets)?;
         let wanted = self.wanted();
         self.restricted.adopt(left.restricted(&wanted), &wanted);
         let capabilities = self.monitor.capabilities();
-        let plan = (self.restricted).prepare(&mut helper, &wanted, &capabilities)?;
         let path = self.socket.path();
-        let (control, file) = match (given, left.socket_at(path)) {
+        let mut there = match (given, left.socket_at(path)) {
             // Its file is the service manager's.
-            (Some(listener), _) => (listener, None),
-            (None, Some(listener)) => (listener, Some(SocketFile::of_open(path))),
-            (None, None) => {
-                let (listener, file) = control_socket::listen(&mut helper, path)?;
-                (listener, Some(file))
-            }
+            (Some(listener), _) => Some((listener, None)),
+            (None, left) => left.map(|listener| (listener, Some(SocketFile::of_open(path)))),
         };
+        let opened = self.monitor.with_helper(HelperKind::Sockets, |helper| {
+            let plan = (self.restricted).prepare(helper, &wanted, &capabilities)?;
+            let made = || control_socket::listen(helper, path).map(|(it, file)| (it, Some(file)));
+            Ok((plan, there.take().map_or_else(made, Ok)?))
+        });
+        let (plan, (control, file)) = opened?;
         self.restricted.commit(plan);
         self.socket.opened(control, file).map_err(cant)
     }
@@ -191,8 +191,9 @@ impl Holder {
         let wanted = self.wanted();
         self.restricted.adopt(open, &wanted);
         let capabilities = self.monitor.capabilities();
-        let prepared = (self.monitor.helper(HelperKind::Sockets))
-            .and_then(|mut helper| self.restricted.prepare(&mut helper, &wanted, &capabilities));
+        let prepared = self.monitor.with_helper(HelperKind::Sockets, |helper| {
+            (self.restricted).prepare(helper, &wanted, &capabilities)
+        });
         match prepared {
             Ok(plan) => self.restricted.commit(plan),
             // No reason to lose all the others, and the tokens.

@@ -89,9 +89,9 @@ impl Provider {
         Provider {
             workers: Lock::default(),
             names: Names::asking(Arc::new(move |host, port, limit| {
-                let found = monitor
-                    .helper(HelperKind::Names)
-                    .and_then(|mut helper| helper.look_up(host, port, limit));
+                let found = monitor.with_helper(HelperKind::Names, |helper| {
+                    helper.look_up(host, port, limit)
+                });
                 found.map_err(|failure| io::Error::other(failure.what))
             })),
         }

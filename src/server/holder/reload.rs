@@ -32,11 +32,9 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     config_file::check_readable_again()?;
     let monitor = &holder.monitor;
     let (config, text, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
-    let mut helper = monitor.helper(HelperKind::Sockets)?;
-    let sockets = holder
-        .restricted
-        .prepare(&mut helper, &config.sockets, &capabilities)?;
-    drop(helper);
+    let sockets = monitor.with_helper(HelperKind::Sockets, |helper| {
+        (holder.restricted).prepare(helper, &config.sockets, &capabilities)
+    })?;
     monitor.learn(capabilities);
     let listeners = listeners(&config);
     // With 10,000 accounts, letting go of it takes as long as the event.
