@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -318,15 +319,40 @@ impl Kills<'_> {
         self.sign_in(number);
     }
 
-    /// A sign-in that began some deaths ago ends well.
+    /// A sign-in that began some deaths ago ends well. No browser finds the port closed. One whose
+    /// request a process took along shows an error, or asks the next one for a page that it doesn't
+    /// have; when its user goes to the same address again, all is well.
     fn complete(&mut self) {
-        match browser::try_visit(&self.url) {
-            Ok(page) if page.status() == 200 => self.count("sign-ins that went on"),
+        let callback = browser::callback_of(&self.url);
+        let mut page = browser::try_visit(&callback);
+        let cut = match &page {
+            Ok(page) => page.status() == 404,
+            Err(error) => matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+            ),
+        };
+        if cut {
+            self.count("browsers that were hung up on");
+            page = browser::try_visit(&callback);
+        }
+        // The code that was under way at a death may have been taken before.
+        let requests = self.lax.requests(&path(ACCOUNTS));
+        let codes: Vec<_> = requests
+            .iter()
+            .filter_map(|it| it.form.get("code"))
+            .collect();
+        let twice = matches!(codes[..], [.., first, second] if first == second);
+        match page {
+            Ok(page) if page.status() == 200 => {
+                self.count("sign-ins that went on");
+                (self.daemon).eventually(&["show", "pending"], |shown| shown.status == 0);
+            }
+            Ok(page) if page.status() == 403 && cut && twice => self.count("codes lost in flight"),
             Ok(page) => self.wrong.push(format!("a sign-in: {page:?}")),
             Err(error) => self.wrong.push(format!("a sign-in: {error}")),
         }
         let show = ["show", "pending"];
-        (self.daemon).eventually(&show, |shown| matches!(shown.status, 0 | 77));
         let revoke = ["revoke", "--local", "pending"];
         (self.daemon).eventually(&revoke, |revoked| revoked.status == 0);
         let shown = (self.daemon).eventually(&show, |shown| shown.status == 77);

@@ -1,6 +1,7 @@
 //! A restart by the service manager, which keeps state and sockets meanwhile.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -16,8 +17,17 @@ use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
 use crate::support::wait;
 
 /// What the sockets of a server with one restricted socket and the two pieces of its state are called.
-const STORED: [&str; 4] = [
+const STORED: [&str; 5] = [
+    "pizauth-port",
     "pizauth-socket",
+    "pizauth-socket",
+    "pizauth-state",
+    "pizauth-state",
+];
+
+/// The same without that.
+const WITHOUT_RESTRICTED: [&str; 4] = [
+    "pizauth-port",
     "pizauth-socket",
     "pizauth-state",
     "pizauth-state",
@@ -215,13 +225,13 @@ fn a_token_file_that_the_next_configuration_lacks_goes_without_a_word() {
     wait::until("the token file", written);
     daemon.write_config(&provider.account("work"));
     manager.order("restart");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     assert_eq!(written(), None);
     manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-1");
     // At its end the server has tried all that it wanted to do to files.
     manager.order("stop");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     manager.expect("stopped");
     let log = manager.log();
     assert!(!log.contains("ERROR"), "{log}");
@@ -236,7 +246,7 @@ fn a_stop_for_good_leaves_nothing() {
     };
     daemon.sign_in("work");
     manager.order("stop");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     manager.expect("stopped");
     let told = "ERROR - pizauth is not running\nhint: start it with `pizauth server`; it isn't at ";
     let said = manager.show("work");
@@ -269,13 +279,22 @@ fn a_unit_that_is_killed_comes_back_whole() {
     let url = daemon.authorization_url("home");
     for which in ["all", "monitor"] {
         manager.order(&format!("kill {which}"));
-        manager.expect(&[&["ended -9"], &STORED[1..]].concat().join(" "));
+        manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
         manager.order("start");
         manager.expect_taken();
         assert_eq!(daemon.token("work"), "at-1");
         assert_eq!(daemon.authorization_url("home"), url);
     }
-    assert_eq!(browser::visit(&url).status(), 200);
+    // A browser that returns while no process is there waits for the next one.
+    let callback = browser::callback_of(&url);
+    manager.order("kill all");
+    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    thread::scope(|scope| {
+        let browser = scope.spawn(|| browser::visit(&callback));
+        manager.order("start");
+        manager.expect_taken();
+        assert_eq!(browser.join().unwrap().status(), 200);
+    });
     assert_eq!(provider.requests(TOKEN).len(), 2);
 }
 
@@ -290,7 +309,7 @@ fn a_server_waits_for_the_end_of_one_that_was_killed() {
     };
     daemon.sign_in("work");
     manager.order("kill all");
-    manager.expect(&[&["ended -9"], &STORED[1..]].concat().join(" "));
+    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
     let file = fs::File::open(daemon.path("run/pizauth/pizauth.lock")).unwrap();
     let dying = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     manager.order("start");
@@ -321,7 +340,7 @@ fn a_state_that_makes_no_sense_is_not_used() {
         ),
     ] {
         manager.order("pause");
-        manager.expect_left(&STORED[1..]);
+        manager.expect_left(&WITHOUT_RESTRICTED);
         manager.order(&format!("spoil {how}"));
         manager.expect("spoilt");
         manager.order("start");
@@ -331,6 +350,36 @@ fn a_state_that_makes_no_sense_is_not_used() {
         // What was saved is loaded instead.
         assert_eq!(daemon.token("work"), "at-1");
     }
+}
+
+/// Here others could listen in the manager's place, so it isn't given the state.
+#[test]
+fn what_a_manager_has_stays_where_it_takes_nothing_else() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    for mode in [0o777, 0o700] {
+        manager.order("kill all");
+        manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+        fs::set_permissions(daemon.path(""), PermissionsExt::from_mode(mode)).unwrap();
+        manager.order("start");
+        if mode == 0o777 {
+            manager.expect("heard READY=1");
+            let told = "the service manager can't keep the state: others could";
+            assert!(manager.log().contains(told), "{}", manager.log());
+        } else {
+            manager.expect_taken();
+        }
+        assert_eq!(daemon.token("work"), "at-1");
+    }
+    // What it didn't take before, it takes at the end.
+    manager.order("restart");
+    manager.expect_left(&WITHOUT_RESTRICTED);
+    manager.expect_taken();
+    assert_eq!(daemon.token("work"), "at-1");
 }
 
 /// What stays isn't touched: a unit may be killed at any moment.
@@ -349,7 +398,7 @@ fn a_reload_takes_nothing_away() {
     }
     manager.expect_secrets(2, 1);
     manager.order("restart");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
 }
 
 #[test]
@@ -363,7 +412,7 @@ fn a_start_that_fails_leaves_the_state_for_the_next() {
     daemon.sign_in("work");
     daemon.write_config("frob = 1;");
     manager.order("restart");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     // Nobody shall wait for a server that doesn't come.
     manager.expect("removed 1 pizauth-socket");
     manager.order("wait");
@@ -386,7 +435,7 @@ fn a_reply_on_its_way_is_waited_for() {
     };
     daemon.sign_in("work");
     manager.order("restart");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     manager.expect_taken();
     let gate = Gate::new();
     provider.script(TOKEN, Scripted::gated(&gate));
@@ -396,7 +445,7 @@ fn a_reply_on_its_way_is_waited_for() {
     manager.expect("heard STOPPING=1");
     assert_eq!(daemon.token("work"), "at-1");
     gate.open();
-    manager.expect("ended 0 pizauth-socket pizauth-state pizauth-state");
+    manager.expect("ended 0 pizauth-port pizauth-socket pizauth-state pizauth-state");
     manager.expect_taken();
     assert_eq!(daemon.token("work"), "at-2");
     assert_eq!(provider.requests(TOKEN).len(), 2);
@@ -416,7 +465,7 @@ fn who_is_to_sign_in_is_asked_again_by_the_next_server() {
     // A hook that runs ends with the server, and may not have written anything until then.
     notified.wait_lines(1);
     manager.order("restart");
-    manager.expect_left(&STORED[1..]);
+    manager.expect_left(&WITHOUT_RESTRICTED);
     manager.expect_taken();
     let told = format!("work\t{url}");
     assert_eq!(notified.wait_lines(2), [told.clone(), told]);

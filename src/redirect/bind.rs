@@ -23,6 +23,9 @@ pub struct Bound {
     pub port: u16,
 }
 
+/// Sockets that listen already, of which those that fit are taken.
+pub type Open<'a> = &'a mut Vec<TcpListener>;
+
 /// Listens on `host` (a name or an address, with or without brackets) and `port`, where 0 lets the
 /// system choose.
 ///
@@ -32,29 +35,29 @@ pub struct Bound {
 ///
 /// # Errors
 /// Names the address and the cause.
-pub fn bind(host: &str, port: u16) -> io::Result<Bound> {
+pub fn bind(host: &str, port: u16, open: Open) -> io::Result<Bound> {
     let name = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     match name.parse::<IpAddr>() {
-        Ok(V4) => bind_pair(V4, V6, port),
-        Ok(V6) => bind_pair(V6, V4, port),
-        Ok(address) => single(listen(SocketAddr::new(address, port))?),
-        Err(_) if name.eq_ignore_ascii_case("localhost") => bind_pair(V4, V6, port),
-        Err(_) => bind_name(name, port),
+        Ok(V4) => bind_pair(V4, V6, port, open),
+        Ok(V6) => bind_pair(V6, V4, port, open),
+        Ok(address) => single(listen(SocketAddr::new(address, port), open)?),
+        Err(_) if name.eq_ignore_ascii_case("localhost") => bind_pair(V4, V6, port, open),
+        Err(_) => bind_name(name, port, open),
     }
 }
 
 /// A name that isn't ours to know: the first address of it that can be taken.
-fn bind_name(name: &str, port: u16) -> io::Result<Bound> {
+fn bind_name(name: &str, port: u16, open: Open) -> io::Result<Bound> {
     let explain = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
     let mut outcome = Err(io::Error::new(
         io::ErrorKind::NotFound,
         format!("{name}: no such host"),
     ));
     for address in (name, port).to_socket_addrs().map_err(explain)? {
-        outcome = listen(address).and_then(single);
+        outcome = listen(address, open).and_then(single);
         if outcome.is_ok() {
             break;
         }
@@ -63,14 +66,14 @@ fn bind_name(name: &str, port: u16) -> io::Result<Bound> {
 }
 
 /// Both loopback addresses on one port, of which the machine must have the first.
-fn bind_pair(first: IpAddr, second: IpAddr, port: u16) -> io::Result<Bound> {
+fn bind_pair(first: IpAddr, second: IpAddr, port: u16, open: Open) -> io::Result<Bound> {
     let mut tries: usize = if port == 0 { MAX_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let one = listen(SocketAddr::new(first, port))?;
+        let one = listen(SocketAddr::new(first, port), open)?;
         let chosen = one.local_addr()?.port();
         let address = SocketAddr::new(second, chosen);
-        match TcpListener::bind(address) {
+        match take_or_bind(address, open) {
             Ok(other) => {
                 return Ok(Bound {
                     sockets: vec![one, other],
@@ -98,10 +101,18 @@ fn single(socket: TcpListener) -> io::Result<Bound> {
 
 /// The standard library's bind: close-on-exec, and SO_REUSEADDR, so that connections of a daemon
 /// that has just ended don't keep its port from the next one.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address);
+fn listen(address: SocketAddr, open: Open) -> io::Result<TcpListener> {
+    let listener = take_or_bind(address, open);
     let listener = listener.and_then(|it| lengthen_backlog(&it).map(|()| it));
     listener.map_err(|error| named(address, &error))
+}
+
+fn take_or_bind(address: SocketAddr, open: Open) -> io::Result<TcpListener> {
+    let is_there = |it: &TcpListener| it.local_addr().is_ok_and(|at| at == address);
+    match open.iter().position(is_there) {
+        Some(at) => Ok(open.swap_remove(at)),
+        None => TcpListener::bind(address),
+    }
 }
 
 fn named(address: SocketAddr, error: &io::Error) -> io::Error {
@@ -144,7 +155,7 @@ mod tests {
             if !has_v6() {
                 continue;
             }
-            let bound = bind(host, 0).unwrap();
+            let bound = bind(host, 0, &mut Vec::new()).unwrap();
             let mut found = addresses(&bound);
             found.sort();
             assert_eq!(found, [V4, V6], "{host}");
@@ -156,14 +167,14 @@ mod tests {
 
     #[test]
     fn another_address_is_itself_only() {
-        let bound = bind("0.0.0.0", 0).unwrap();
+        let bound = bind("0.0.0.0", 0, &mut Vec::new()).unwrap();
         assert_eq!(addresses(&bound), [IpAddr::V4(Ipv4Addr::UNSPECIFIED)]);
     }
 
     #[test]
     fn a_port_that_is_taken_on_either_address_is_an_error_that_names_it() {
-        let taken = bind("127.0.0.1", 0).unwrap();
-        let error = bind("localhost", taken.port).unwrap_err();
+        let taken = bind("127.0.0.1", 0, &mut Vec::new()).unwrap();
+        let error = bind("localhost", taken.port, &mut Vec::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
@@ -174,7 +185,9 @@ mod tests {
         if has_v6() {
             let stranger = TcpListener::bind((V6, 0)).unwrap();
             let port = stranger.local_addr().unwrap().port();
-            let error = bind("127.0.0.1", port).unwrap_err().to_string();
+            let error = bind("127.0.0.1", port, &mut Vec::new())
+                .unwrap_err()
+                .to_string();
             assert!(
                 error.contains(&format!(":{port}: address already in use")),
                 "{error}"
@@ -184,7 +197,9 @@ mod tests {
 
     #[test]
     fn an_address_of_another_machine_is_an_error_that_names_it() {
-        let error = bind("192.0.2.1", 0).unwrap_err().to_string();
+        let error = bind("192.0.2.1", 0, &mut Vec::new())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("can't listen on 192.0.2.1:0: "),
             "{error}"

@@ -16,7 +16,7 @@ use std::{io, net::TcpListener};
 
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
-pub use bind::{Bound, bind};
+pub use bind::{Bound, Open, bind};
 use http::{HttpRequest, Method, Parser, StatusLine};
 pub use page::SignInPage;
 pub use pages::Pages;

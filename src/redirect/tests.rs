@@ -110,11 +110,11 @@ impl Server {
     fn start_with(limits: Limits, wait_timeout: Duration) -> Self {
         let identity = Arc::new(Identity::generate(&["mail.example.org"]).unwrap());
         let plain = Site {
-            bound: bind("127.0.0.1", 0).unwrap(),
+            bound: bind("127.0.0.1", 0, &mut Vec::new()).unwrap(),
             identity: None,
         };
         let secure = Site {
-            bound: bind("localhost", 0).unwrap(),
+            bound: bind("localhost", 0, &mut Vec::new()).unwrap(),
             identity: Some(identity.clone()),
         };
         let (http, https) = (plain.bound.port, secure.bound.port);

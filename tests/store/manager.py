@@ -54,7 +54,9 @@ def hear():
         elif "FDSTOREREMOVE" in words:
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
             discard(gone)
-            say("removed", len(gone), kind(words["FDNAME"]))
+            # One port or two, by whether the machine has ::1.
+            if kind(words["FDNAME"]) != "pizauth-port":
+                say("removed", len(gone), kind(words["FDNAME"]))
             if not ends and not any(kind(name) == "pizauth-state" for name, _ in store):
                 say("nothing is left should it be killed now")
         elif "HEARD" in words:
@@ -102,7 +104,9 @@ def wait():
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
         own.sendto(b"HEARD=1", path)
     heard.acquire()
-    say("ended", status, *sorted(kind(name) for name, _ in store))
+    kinds = [kind(name) for name, _ in store]
+    ports = sorted({name for name in kinds if name == "pizauth-port"})
+    say("ended", status, *ports, *sorted(name for name in kinds if name not in ports))
 
 
 def kill(which):

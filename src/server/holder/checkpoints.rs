@@ -192,11 +192,12 @@ fn try_guard(holder: &Holder) -> io::Result<()> {
 }
 
 /// Gives the service manager the checkpoints and the sockets, if it keeps anything, in the place of
-/// those that it has. To be called again as [`guard`].
+/// those that it has. To be called again as [`guard`]. False when it doesn't take them: it still has
+/// what it had then.
 ///
 /// # Errors
 /// When the monitor is gone: what the manager has is for the next server.
-pub fn store(holder: &Holder) -> Result<(), Failure> {
+pub fn store(holder: &Holder) -> Result<bool, Failure> {
     let keeper = &holder.keeper;
     // One that the service manager has made is its own already.
     let control = holder.socket.parts();
@@ -204,25 +205,29 @@ pub fn store(holder: &Holder) -> Result<(), Failure> {
     let restricted = holder.restricted.sockets().into_iter().map(|(_, it)| it);
     let sockets: Vec<_> = control.into_iter().chain(restricted).collect();
     let files = keeper.files();
-    let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it));
+    let ports = holder.redirects.with(|redirects| redirects.sites());
+    let ports = ports.unwrap_or_default();
+    let ports = ports.iter().flat_map(|site| &site.bound.sockets);
+    let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it), ports);
     let mut kept = keeper.stored.with(std::mem::take);
     let outcome = fdstore::put(&holder.monitor, &mut kept, &wanted);
     keeper.succeed(kept);
     match outcome {
-        Err(error) if error.kind() != io::ErrorKind::Other => Err(cant(error)),
         // In the manager's words, or the monitor's about it.
-        Err(error) => {
+        Err(error) if error.kind() == io::ErrorKind::Other => {
             log::error!("the service manager can't keep the state: {error}");
-            Ok(())
+            Ok(false)
         }
-        Ok(()) => Ok(()),
+        other => other.map(|()| true).map_err(cant),
     }
 }
 
 /// Leaves the state as it is now with the service manager; whether that has it.
 pub fn leave(holder: &Holder) -> bool {
     holder.keeper.write_now(&holder.engine);
-    holder.keeper.stored.with(|stored| !stored.is_empty())
+    // What it hasn't taken before it may take now.
+    let taken = store(holder).unwrap_or(false);
+    taken && holder.keeper.stored.with(|stored| !stored.is_empty())
 }
 
 /// Nobody goes on from the state any more.

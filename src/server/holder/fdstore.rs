@@ -5,9 +5,10 @@
 //!
 //! What was left is read at the start, and taken away only when the new server answers and its own is
 //! stored: if it can't start, the next one gets another chance. The sockets are closed then, so that
-//! no client waits for a server that doesn't come.
+//! no client or browser waits for a server that doesn't come.
 
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::{fs::MetadataExt, net::UnixListener};
 use std::path::{Path, PathBuf};
@@ -26,10 +27,12 @@ use crate::{config::RestrictedSocket, paths, redirect::Identity};
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
 
-/// What the state is called there, and what each of the sockets, before a number of its own: so one
-/// can be stored before another is taken away, and what stays isn't touched.
+/// What the state is called there, and what each of the sockets for clients and for browsers, before a
+/// number of its own: so one can be stored before another is taken away, and what stays isn't
+/// touched.
 const STATE: &str = "pizauth-state";
 const SOCKET: &str = "pizauth-socket";
+const PORT: &str = "pizauth-port";
 
 /// What the state starts with.
 pub const MAGIC: &str = "pizauth state ";
@@ -93,13 +96,15 @@ fn capacity() -> usize {
 pub fn named<'a>(
     checkpoints: &'a [File],
     sockets: impl Iterator<Item = &'a UnixListener>,
+    ports: impl Iterator<Item = &'a TcpListener>,
 ) -> Vec<(String, BorrowedFd<'a>)> {
     if checkpoints.is_empty() || !is_there() {
         return Vec::new();
     }
-    let sockets = sockets.take(capacity().saturating_sub(STATES));
     let states = checkpoints.iter().map(|file| (STATE, file.as_fd()));
-    let all = states.chain(sockets.map(|socket| (SOCKET, socket.as_fd())));
+    let sockets = sockets.map(|socket| (SOCKET, socket.as_fd()));
+    let listening = sockets.chain(ports.map(|port| (PORT, port.as_fd())));
+    let all = states.chain(listening.take(capacity().saturating_sub(STATES)));
     let named = all.filter_map(|(kind, fd)| {
         let found = File::from(fd.try_clone_to_owned().ok()?).metadata().ok()?;
         Some((format!("{kind}-{}", found.ino()), fd))
@@ -111,23 +116,23 @@ pub fn named<'a>(
 /// it is to have before and after.
 ///
 /// # Errors
-/// When it can't be told; what it has by then is of no use to anybody, and is taken away.
+/// When it can't be told; nothing of what it had is taken away then.
 pub fn put(
     monitor: &MonitorClient,
     kept: &mut Vec<String>,
     wanted: &[(String, BorrowedFd)],
 ) -> io::Result<()> {
-    let outcome = wanted.iter().try_for_each(|(name, fd)| {
-        if kept.contains(name) {
-            return Ok(());
+    for (name, fd) in wanted {
+        if !kept.contains(name) {
+            // Whether it can be read from or written to is no reason to close it.
+            monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[*fd])?;
+            kept.push(name.clone());
         }
-        kept.push(name.clone());
-        // Whether it can be read from or written to is no reason to close it.
-        monitor.notify(format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0\n"), &[*fd])
+    }
+    remove(monitor, kept, |name| {
+        wanted.iter().all(|(it, _)| it != name)
     });
-    let stays = |name: &str| outcome.is_ok() && wanted.iter().any(|(it, _)| it == name);
-    remove(monitor, kept, |name| !stays(name));
-    outcome
+    Ok(())
 }
 
 /// Takes away what the manager has `kept` under such names.
@@ -146,6 +151,8 @@ pub struct Predecessor {
     monitor: Arc<MonitorClient>,
     states: Vec<File>,
     sockets: Vec<(PathBuf, UnixListener)>,
+    /// The redirect listeners' sockets.
+    pub ports: Vec<TcpListener>,
     /// Which paths were asked for.
     used: Vec<PathBuf>,
     /// What is still the manager's, too, and not the new server's to take away.
@@ -158,6 +165,7 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
         monitor: monitor.clone(),
         states: Vec::new(),
         sockets: Vec::new(),
+        ports: Vec::new(),
         used: Vec::new(),
         kept: Vec::new(),
     };
@@ -167,6 +175,8 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
             predecessor.states.push(fd.into());
         } else if name.starts_with(SOCKET) {
             predecessor.sockets.extend(listener(fd));
+        } else if name.starts_with(PORT) {
+            predecessor.ports.push(fd.into());
         } else {
             others.push(fd);
             continue;
@@ -221,10 +231,10 @@ impl Predecessor {
 }
 
 impl Drop for Predecessor {
-    /// Without a server, no client shall wait for one at its sockets.
+    /// Without a server, nobody shall wait for one at its sockets.
     fn drop(&mut self) {
         remove(&self.monitor, &mut self.kept, |name| {
-            name.starts_with(SOCKET)
+            !name.starts_with(STATE)
         });
     }
 }

@@ -50,7 +50,7 @@ fn cut(error: io::Error) -> Failure {
 /// one still has its own; those that it has are tried again when it has gone.
 pub fn bind<T>(
     heir: bool,
-    bind: impl Fn() -> Result<T, Failure>,
+    mut bind: impl FnMut() -> Result<T, Failure>,
 ) -> Result<(T, Option<Dump>), Failure> {
     if !heir {
         return Ok((bind()?, None));

@@ -54,7 +54,7 @@ mod verbs;
 use std::os::{fd::OwnedFd, unix::net::UnixListener};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::{fs::File, io, sync::Arc};
+use std::{fs::File, io, iter, sync::Arc};
 
 use sd_notify::NotifyState;
 
@@ -116,8 +116,9 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let network = NetworkWatch::new();
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
-    let bind = || RedirectPorts::bind(&config, state.as_ref());
+    let bind = || RedirectPorts::bind(&config, state.as_ref(), &mut left.ports);
     let (redirects, dump) = inheritance::bind(heir, bind)?;
+    left.ports.clear();
     let lock = early.map_or_else(lock, Ok)?;
     let given = activation::control_socket(others, &address.socket)?;
     if beginning.leave_directory {
@@ -146,8 +147,9 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let control = holder.open(given, &mut left)?;
     serve(main, servers, control, |holder| {
         holder.keeper.succeed(std::mem::take(&mut left.kept));
-        checkpoints::store(holder)?;
-        left.forget();
+        if checkpoints::store(holder)? {
+            left.forget();
+        }
         // What was taken over may go on.
         holder.engine.with(Core::release);
         (beginning.answers)().map_err(cant)?;
@@ -223,14 +225,15 @@ pub fn succeed(
     hooks.map_err(cant)?;
     holder.keeper.learn(handover.config);
     // The sockets are stored once more, which the manager notices.
-    let kept = fdstore::named(checkpoints, std::iter::empty());
+    let kept = fdstore::named(checkpoints, iter::empty(), iter::empty());
     (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
     holder.succeed(core, killed);
     let control = holder.reopen(control, handover.given, restricted)?;
     serve(main, servers, control, |holder| {
-        checkpoints::store(holder)?;
-        // Only now is it of no more use.
-        memory.iter().for_each(memfd::discard);
+        if checkpoints::store(holder)? {
+            // Only now is it of no more use.
+            memory.iter().for_each(memfd::discard);
+        }
         holder.engine.with(Core::release);
         Ok(())
     })

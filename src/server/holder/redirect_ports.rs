@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fdstore::StoredState;
 use crate::config::{Config, Listen};
-use crate::redirect::{self, Bound, Identity, Site};
+use crate::redirect::{self, Bound, Identity, Open, Site};
 use crate::server::base::error::other;
 use crate::server::ipc::slots::{Slot, SlotReader, SlotWriter};
 use crate::{core::Ports, error::Failure};
@@ -42,22 +42,26 @@ pub fn identity_of((certificate, key): &IdentityState) -> io::Result<Identity> {
 
 impl RedirectPorts {
     /// As the configuration says; where that doesn't name a port, on that of a predecessor, which
-    /// requests that are pending name.
+    /// requests that are pending name. Sockets that are `open` already are taken.
     ///
     /// # Errors
     /// When a port is taken.
-    pub fn bind(config: &Config, before: Option<&StoredState>) -> Result<Self, Failure> {
+    pub fn bind(
+        config: &Config,
+        before: Option<&StoredState>,
+        open: Open,
+    ) -> Result<Self, Failure> {
         let (before, identity) =
             before.map_or_else(Default::default, |it| (it.ports(), it.identity()));
         let mut sites = Vec::new();
         if let Listen::On { host, port } = &config.http_listen {
             sites.push(Site {
-                bound: bind("http_listen", host, *port, before.http)?,
+                bound: bind("http_listen", host, *port, before.http, open)?,
                 identity: None,
             });
         }
         if let Listen::On { host, port } = &config.https_listen {
-            let bound = bind("https_listen", host, *port, before.https)?;
+            let bound = bind("https_listen", host, *port, before.https, open)?;
             let identity = identity.map_or_else(|| Identity::generate(&https_hosts(config)), Ok);
             let identity =
                 identity.map_err(|error| other(&format!("can't make a certificate: {error}")))?;
@@ -158,12 +162,18 @@ pub fn listeners(config: &Config) -> String {
     format!("{:?} {:?}", config.http_listen, config.https_listen)
 }
 
-fn bind(option: &str, host: &str, port: u16, before: Option<u16>) -> Result<Bound, Failure> {
+fn bind(
+    option: &str,
+    host: &str,
+    port: u16,
+    before: Option<u16>,
+    open: Open,
+) -> Result<Bound, Failure> {
     let again = before.filter(|_| port == 0);
-    if let Some(Ok(bound)) = again.map(|port| redirect::bind(host, port)) {
+    if let Some(Ok(bound)) = again.map(|port| redirect::bind(host, port, open)) {
         return Ok(bound);
     }
-    redirect::bind(host, port).map_err(|error| other(&format!("{option}: {error}")))
+    redirect::bind(host, port, open).map_err(|error| other(&format!("{option}: {error}")))
 }
 
 /// The hosts that https redirects go to, beside the loopback's names.
