@@ -150,8 +150,6 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         if checkpoints::store(holder)? {
             left.forget();
         }
-        // What was taken over may go on.
-        holder.engine.with(Core::release);
         (beginning.answers)().map_err(cant)?;
         if let Some(command) = startup_cmd {
             holder.hooks.run(Hook::startup(command));
@@ -234,7 +232,6 @@ pub fn succeed(
             // Only now is it of no more use.
             memory.iter().for_each(memfd::discard);
         }
-        holder.engine.with(Core::release);
         Ok(())
     })
 }
@@ -262,6 +259,8 @@ fn serve(
     main.first_look().map_err(cant)?;
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
     answers(&holder)?;
+    // What was taken over may go on.
+    holder.engine.with(Core::release);
     jobs::proceed(&holder, None);
     // What was read and loaded at start.
     sys::trim();
