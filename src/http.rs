@@ -246,6 +246,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
     let retry_after = header(http::header::RETRY_AFTER);
     let date = header(http::header::DATE).and_then(|value| parse_http_date(&value));
     let location = header(http::header::LOCATION);
+    let challenge = header(http::header::WWW_AUTHENTICATE);
     // More than one line of it means the same as one (RFC 9110, 5.3).
     let codings = response.headers().get_all(http::header::CONTENT_ENCODING);
     let codings: Vec<_> = codings
@@ -265,6 +266,7 @@ fn read(response: http::Response<ureq::Body>) -> Outcome {
             retry_after,
             date,
             location,
+            challenge,
             body,
             sent: Scrubber::default(),
         }),

@@ -405,6 +405,7 @@ impl Domain {
             "autoconfig.example.org",
             "login.example.org",
             "irc.example.org",
+            "mcp.example.org",
         ];
         let front = Front::start(web.port(), authority.certify_all(&names));
         let tunnel = Tunnel::start(front.port);
@@ -569,6 +570,51 @@ fn the_web_server_beside_an_irc_server_says_who_issues_its_tokens() {
     assert_eq!(domain.tunnel.asked(), ["CONNECT irc.example.org:443"]);
     let bad = domain.daemon.run(&["setup", "ircs://"]);
     assert!(bad.failed(64).contains("names no mail server"));
+}
+
+#[test]
+fn a_protected_resource_names_its_issuer_and_what_its_tokens_are_for() {
+    let resource = "https://mcp.example.org/v1/tools";
+    let known = "/.well-known/oauth-protected-resource/v1/tools";
+    let elsewhere = "/about/v1";
+    let about = |resource: &str| {
+        let document = json!({
+            "resource": resource,
+            "authorization_servers": ["https://login.example.org"],
+            "scopes_supported": ["tools:read", "tools:write"],
+        });
+        document.to_string()
+    };
+    let challenge =
+        format!("Bearer error=\"x\", resource_metadata=\"https://mcp.example.org{elsewhere}\"");
+    for (place, challenge) in [(known, None), (elsewhere, Some(challenge.as_str()))] {
+        let domain = Domain::new();
+        let mut refused = Response::new(401, "text/plain", "");
+        if let Some(challenge) = challenge {
+            let line = ("WWW-Authenticate".to_owned(), challenge.to_owned());
+            refused.headers.0.push(line);
+        }
+        domain.web.script("/v1/tools", Scripted::Reply(refused));
+        domain.serve(place, &about(resource));
+        domain.metadata("https://login.example.org", json!({}));
+        let text = printed(&domain.daemon, &["-c", "none", resource]);
+        assert!(text.contains("\naccount \"mcp\" {\n"), "{text}");
+        let registration = checked(&domain.daemon, &text);
+        assert_eq!(
+            registration.issuer.as_deref(),
+            Some("https://login.example.org")
+        );
+        assert_eq!(registration.scopes, ["tools:read", "tools:write"]);
+        let wanted = [("resource".to_owned(), resource.to_owned())];
+        assert_eq!(registration.auth_uri_fields, wanted);
+        assert_eq!(registration.token_uri_fields, wanted);
+
+        // One that says that it is another.
+        domain.serve(place, &about("https://other.example.org/v1/tools"));
+        let failed = domain.daemon.run(&["setup", "-c", "none", resource]);
+        let said = failed.failed(1);
+        assert!(said.contains("mcp.example.org answered 404"), "{said}");
+    }
 }
 
 #[test]

@@ -356,6 +356,13 @@ impl<'a> Lowering<'_, '_, 'a> {
         let auth_uri = self.endpoint("auth_uri")?;
         let by_browser = source.is_person() && (auth_uri.is_some() || issuer.is_some());
         let (redirect_uri, pasted_redirect) = self.redirect_uri(by_browser)?;
+        let mut auth_uri_fields = self.auth_uri_fields()?;
+        let mut token_uri_fields = self.fields("token_uri_fields", RESERVED_TOKEN_FIELDS)?;
+        if let Some(resource) = self.resource()? {
+            for fields in [&mut auth_uri_fields, &mut token_uri_fields] {
+                fields.push(("resource".into(), resource.clone()));
+            }
+        }
         let registration = Registration {
             source,
             issuer: issuer.map(Arc::from),
@@ -364,10 +371,22 @@ impl<'a> Lowering<'_, '_, 'a> {
             token_uri: self.endpoint("token_uri")?,
             client_id: client_id.into_owned(),
             scopes: self.section.scopes()?,
-            auth_uri_fields: self.auth_uri_fields()?,
-            token_uri_fields: self.fields("token_uri_fields", RESERVED_TOKEN_FIELDS)?,
+            auth_uri_fields,
+            token_uri_fields,
         };
         Ok((registration, device_auth_uri, pasted_redirect))
+    }
+
+    /// What the tokens are for, which every request for them says (RFC 8707, 2).
+    fn resource(&self) -> Result<Option<String>, ConfigError> {
+        let Some(text) = self.section.filled("resource")? else {
+            return Ok(None);
+        };
+        match Url::parse(&text.value) {
+            Ok(url) if url.fragment().is_none() => Ok(Some(text.value.into_owned())),
+            Ok(_) => Err(self.error(text.span, "`resource` has a fragment")),
+            Err(_) => Err(self.error(text.span, "`resource` is no absolute URI")),
+        }
     }
 
     /// Where the access token is written to: no two accounts may share a file.

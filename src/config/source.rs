@@ -26,7 +26,7 @@ const OF_SIGN_INS: &str = "provider auth_uri device_auth_uri redirect_uri";
 /// Those, and the options that only requests have a use for.
 const OF_PROVIDERS: &str = "provider auth_uri device_auth_uri redirect_uri issuer token_uri \
     revocation_uri allow_http client_id client_secret client_secret_cmd client_auth scopes \
-    token_uri_fields token_uri_headers grant";
+    resource token_uri_fields token_uri_headers grant";
 
 impl TokenSource {
     /// Whether a person has to sign in first.

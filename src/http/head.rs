@@ -11,8 +11,8 @@ use ureq::{
 use super::{MAX_BODY_BYTES, READ_BUFFER};
 
 /// What ureq and [`super::read`] read, in lower case.
-const FIELDS: &str =
-    "connection content-encoding content-length date location retry-after transfer-encoding";
+const FIELDS: &str = "connection content-encoding content-length date location retry-after \
+                      transfer-encoding www-authenticate";
 
 /// What comes next in a reply.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -118,6 +118,8 @@ pub struct Reply {
     /// The value of `Location`, if any, without the request's secrets: only ever shown, never
     /// followed.
     pub location: Option<String>,
+    /// The value of `WWW-Authenticate` (RFC 9110, 11.6.1), if any: of a protected resource.
+    pub challenge: Option<String>,
     /// The body; holds secrets when the request succeeded.
     pub body: SecretBytes,
     /// What none of its texts may repeat: [`Request::secrets`].

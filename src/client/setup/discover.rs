@@ -1,12 +1,13 @@
 //! Asking a domain about itself: the servers of its mail, and who issues its tokens. Every answer
 //! comes over https, and what it says is only printed for the user to read.
 
+use serde_json::Value;
 use url::Url;
 
-use super::plan::Plan;
+use super::plan::{Plan, RESOURCE};
 use crate::client::register::{host, with_scheme};
 use crate::mail::autoconfig::{self, Autoconfig};
-use crate::oauth::metadata::{Metadata, Miss};
+use crate::oauth::metadata::{Metadata, Miss, is_same_issuer};
 use crate::oauth::token::Outcome;
 use crate::providers::Provider;
 use crate::{http::Agents, text::sanitize};
@@ -99,6 +100,56 @@ pub(super) fn issuer(issuer: &Url, user: Option<&str>) -> Result<Plan, Miss> {
     })
 }
 
+/// What a protected resource says of itself (RFC 9728): who issues its tokens, and its scopes. `None`
+/// when it says nothing.
+///
+/// # Errors
+/// Why nothing is known of that issuer.
+pub(super) fn resource(resource: &Url, user: Option<&str>) -> Option<Result<Plan, Miss>> {
+    let agents = Agents::default();
+    let document = protection(&agents, resource)?;
+    let member = |name: &str| document.get(name);
+    let named = member(RESOURCE)?.as_str()?;
+    if !is_same_issuer(named, resource.as_str()) {
+        return None;
+    }
+    let issuers = member("authorization_servers")?;
+    let found = issuer(&Url::parse(issuers.get(0)?.as_str()?).ok()?, user);
+    Some(found.map(|mut plan| {
+        let scopes = member("scopes_supported").and_then(Value::as_array);
+        let scopes = scopes.into_iter().flatten().filter_map(Value::as_str);
+        let scopes: Vec<String> = scopes.map(sanitize).collect();
+        if !scopes.is_empty() {
+            if let Some((_, wanted)) = &mut plan.registers {
+                wanted.clone_from(&scopes);
+            }
+            plan.scopes = scopes.into_iter().map(|it| (it, "")).collect();
+        }
+        plan.title = host(resource.as_str());
+        plan.account = label(&plan.title);
+        plan.endpoints.push((RESOURCE, named.to_owned()));
+        plan
+    }))
+}
+
+/// Its document: where its challenge says, or at the known place (RFC 9728, 3.1 and 5.1).
+fn protection(agents: &Agents, resource: &Url) -> Option<Value> {
+    let mut known = resource.clone();
+    let path = resource.path().trim_end_matches('/');
+    known.set_path(&format!("/.well-known/oauth-protected-resource{path}"));
+    let challenge = match agents.get(resource) {
+        Outcome::Reply(reply) => reply.challenge,
+        Outcome::NotSent(_) | Outcome::Lost(_) => return None,
+    };
+    let told = challenge.and_then(|it| {
+        let (_, rest) = it.split_once("resource_metadata=\"")?;
+        Some(rest.split_once('"')?.0.to_owned())
+    });
+    let told = told.filter(|it| it.starts_with("https://"));
+    let text = fetch(agents, told.as_deref().unwrap_or(known.as_str()))?;
+    serde_json::from_str(&text).ok()
+}
+
 const ASK: &str = "Ask the provider for one, for a native application with the redirect URI \
                    http://127.0.0.1/ on any port.";
 
@@ -147,7 +198,7 @@ fn autoconfig(agents: &Agents, domain: &str) -> Option<Autoconfig> {
 fn published(agents: &Agents, domain: &str) -> Option<String> {
     let url = format!("https://{domain}/.well-known/user-agent-configuration");
     let text = fetch(agents, &url)?;
-    let document: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let document: Value = serde_json::from_str(&text).ok()?;
     let issuer = document.pointer("/authentication/oauth-public/issuer")?;
     issuer.as_str().map(sanitize)
 }

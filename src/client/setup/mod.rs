@@ -107,7 +107,9 @@ fn of_issuer(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
         let what = format!("`{}` is no address: {error}", sanitize(target));
         Failure::new(Exit::Usage, what)
     })?;
-    discover::issuer(&issuer, user).map_err(|miss| {
+    let found = discover::issuer(&issuer, user)
+        .or_else(|miss| discover::resource(&issuer, user).unwrap_or(Err(miss)));
+    found.map_err(|miss| {
         let failure = unknown(target, miss);
         match (&failure.hint, failure.exit) {
             (None, Exit::Other) => failure.hint(

@@ -10,6 +10,9 @@ use crate::{config, secret::Secret, text::sanitize};
 pub(super) const CLIENT_ID: &str = "your client id";
 const CLIENT_SECRET: &str = "your client secret";
 
+/// The option that says what the tokens are for (RFC 8707).
+pub(super) const RESOURCE: &str = "resource";
+
 /// The user, when none was given.
 pub(super) const NOBODY: &str = "you@example.com";
 
@@ -92,6 +95,10 @@ impl Plan {
     /// A block that a registration has made, with the mailbox.
     pub(super) fn addressed(&self, block: &Secret) -> Secret {
         let mut text = block.expose().trim_end().trim_end_matches('}').to_owned();
+        let resource = self.endpoints.iter().filter(|(name, _)| *name == RESOURCE);
+        for (name, value) in resource {
+            option(&mut text, name, &quoted(value));
+        }
         if let Some(user) = &self.user {
             option(&mut text, "address", &quoted(user));
         }
