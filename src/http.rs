@@ -2,6 +2,7 @@
 //! system's trust store, redirects aren't followed, replies are bounded. Nothing of TLS is loaded
 //! before the first request.
 
+pub mod assertion;
 mod coding;
 mod connect;
 mod head;

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::time::SystemTime;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::support::command::{Output, Running};
@@ -176,6 +177,136 @@ fn an_issuer_and_a_command_do_for_it() {
     assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
     let form = provider.requests(TOKEN)[0].form.clone();
     assert_eq!(form.get("scope"), None);
+}
+
+// ---- keys --------------------------------------------------------------------------------------
+
+/// A key of tests/data/keys in the daemon's directory, which only its user may read.
+fn key(daemon: &Daemon, name: &str) -> String {
+    let from = format!("{}/tests/data/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = daemon.path(name);
+    fs::write(&path, fs::read(from).unwrap()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+/// What the claims of a JWT are, whoever has signed it.
+fn claims(jwt: &str) -> serde_json::Value {
+    let claims = jwt.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
+#[test]
+fn a_client_signs_instead_of_sending_a_secret() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let (file, certificate) = (key(&daemon, "rsa.pem"), key(&daemon, "certificate.pem"));
+    let option = format!("client_key = \"{file}\"; client_certificate = \"{certificate}\";");
+    daemon.write_config(&own(&provider, &option));
+    daemon.start();
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+    let form = provider.requests(TOKEN)[0].form.clone();
+    let names: Vec<_> = form.0.iter().map(|(name, _)| name.as_str()).collect();
+    let wanted = "grant_type client_id scope client_assertion_type client_assertion";
+    assert_eq!(names.join(" "), wanted);
+    let jwt = &form.0[4].1;
+    assert_eq!(claims(jwt)["aud"], provider.token_uri());
+    assert_eq!(claims(jwt)["sub"], "client");
+    // The key is read once, and each request has an assertion of its own, which no reply may repeat.
+    fs::remove_file(&file).unwrap();
+    let repeated = format!("no good: {jwt}");
+    let error = json!({ "error": "temporarily_unavailable", "error_description": repeated });
+    provider.script(TOKEN, Scripted::json(503, &error));
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["status"], |output| output.stdout.contains("no good"));
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-2\n");
+    let last = provider.requests(TOKEN).pop().unwrap();
+    assert_ne!(claims(&last.form.0[4].1)["jti"], claims(jwt)["jti"]);
+    let log = daemon.log().text();
+    assert!(!log.contains("PRIVATE") && !log.contains("eyJ"), "{log}");
+    // A key that a command prints does as well.
+    let file = key(&daemon, "ec.pem");
+    let option = format!("client_secret_cmd = \"cat {file}\"; client_auth = private_key_jwt;");
+    daemon.write_config(&own(&provider, &option));
+    daemon.run(&["reload"]).ok();
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-3\n");
+}
+
+#[test]
+fn a_service_account_signs_its_grant() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let file = key(&daemon, "service-account.json");
+    let uri = provider.token_uri();
+    let account = format!(
+        "account \"work\" {{ grant = \"jwt_bearer\"; token_uri = \"{uri}\"; key_file = \"{file}\"; \
+         subject = \"you@example.com\"; scopes = [\"https://mail.google.com/\"]; }}"
+    );
+    daemon.write_config(&account);
+    daemon.start();
+    let tokens = json!({ "access_token": "at-1", "token_type": "Bearer", "expires_in": 3599 });
+    provider.script(TOKEN, Scripted::json(200, &tokens));
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+    let form = provider.requests(TOKEN)[0].form.clone();
+    let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    assert_eq!(form.0[0], ("grant_type".into(), grant.into()));
+    assert_eq!((form.0.len(), form.0[1].0.as_str()), (2, "assertion"));
+    let claims = claims(&form.0[1].1);
+    assert_eq!(claims["iss"], "mail@p.iam.gserviceaccount.com");
+    assert_eq!(claims["sub"], "you@example.com");
+    assert_eq!(claims["scope"], "https://mail.google.com/");
+    // What a deleted key gets.
+    let error = json!({ "error": "invalid_grant", "error_description": "Invalid JWT Signature." });
+    provider.script(TOKEN, Scripted::json(400, &error));
+    daemon.run(&["refresh", "work"]).ok();
+    let hint = "check the clock of this machine, and whether the key in key_file";
+    daemon.log().wait_line(hint);
+    assert!(daemon.log().text().contains("Invalid JWT Signature."));
+    // Another subject is somebody else.
+    daemon.write_config(&account.replace("you@", "other@"));
+    daemon.run(&["reload"]).ok();
+    assert!(status(&daemon).contains("No access token"));
+}
+
+#[test]
+fn a_key_that_can_not_sign_says_why() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let open = key(&daemon, "ec.pem");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+    let spaced = daemon.path("it's a key.pem").display().to_string();
+    for (number, (file, why)) in [
+        (
+            open.clone(),
+            format!("others may read {open}; make it private with chmod go="),
+        ),
+        (
+            key(&daemon, "encrypted.pem"),
+            "the key is encrypted; `openssl pkcs8".into(),
+        ),
+        (key(&daemon, "short.pem"), "RSA of 2048 bits or more".into()),
+        (spaced.clone(), "a key.pem\": No such file".into()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        daemon.write_config(&own(&provider, &format!("client_key = \"{file}\";")));
+        if number == 0 {
+            daemon.start();
+        }
+        daemon.run(&["reload"]).ok();
+        daemon.run(&["refresh", "work"]).done();
+        daemon.eventually(&["status"], |output| output.stdout.contains(&why));
+        assert_eq!(provider.requests(TOKEN).len(), 0);
+        // It is read again once it is right.
+        if file == spaced {
+            fs::rename(key(&daemon, "rsa.pem"), &spaced).unwrap();
+        }
+    }
+    daemon.run(&["refresh", "work"]).ok();
+    daemon.eventually(&["show", "work"], |output| output.stdout == "at-1\n");
 }
 
 // ---- token_cmd --------------------------------------------------------------------------------

@@ -576,12 +576,12 @@ fn the_examples_are_understood() {
         })
         .map(|file| (file.path.clone(), file.text.clone()))
         .collect();
-    assert_eq!(examples.len(), 10);
+    assert_eq!(examples.len(), 11);
     let manual = manual_examples(file(&files, "pizauth.conf.5"));
     assert_eq!(
         manual.len(),
-        4,
-        "the smallest one, the one with everything, and two that need nobody"
+        5,
+        "the smallest one, the one with everything, and three that need nobody"
     );
     examples.extend(
         manual

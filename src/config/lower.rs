@@ -16,6 +16,7 @@ use super::{
     TokenFile, TokenFormat,
     ast::{Block, Item, Setting},
     error::{ConfigError, Source, quoted},
+    key,
     options::{Level, RESERVED_FIELDS, RESERVED_HEADERS, RESERVED_TOKEN_FIELDS},
     pitfalls,
     section::Section,
@@ -349,7 +350,7 @@ impl<'a> Lowering<'_, '_, 'a> {
             self.required("token_uri")
                 .map_err(|error| error.hint(ISSUER_INSTEAD))?;
         }
-        let client_id = match source.is_provider() {
+        let client_id = match source.has_client_id() {
             true => self.required("client_id")?.value,
             false => Cow::Borrowed(""),
         };
@@ -508,6 +509,13 @@ impl<'a> Lowering<'_, '_, 'a> {
 
     /// How the client proves who it is: a method and a secret that go together.
     fn client(&self, source: &TokenSource) -> Result<Client, ConfigError> {
+        if let Some(command) = key::command(&self.section, source)? {
+            return Ok(Client {
+                auth: Some(ClientAuth::PrivateKeyJwt),
+                secret: ClientSecret::Command(command),
+                headers: self.headers()?,
+            });
+        }
         let secret = match (
             self.section.lines("client_secret")?,
             self.section.filled_command("client_secret_cmd")?,

@@ -2,6 +2,7 @@
 
 mod ast;
 mod error;
+mod key;
 mod lexer;
 mod lower;
 mod options;
@@ -231,6 +232,8 @@ pub enum ClientAuth {
     /// The secret is in the form (`client_secret_post`).
     #[default]
     Body,
+    /// A private key signs for it (`private_key_jwt`; OpenID Connect Core, 9).
+    PrivateKeyJwt,
     /// There is no secret: a public client.
     None,
 }
@@ -241,6 +244,7 @@ impl ClientAuth {
         match self {
             ClientAuth::Basic => "basic",
             ClientAuth::Body => "body",
+            ClientAuth::PrivateKeyJwt => "private_key_jwt",
             ClientAuth::None => "none",
         }
     }
@@ -254,7 +258,7 @@ pub enum ClientSecret {
     None,
     /// The config has it.
     Given(Arc<Secret>),
-    /// This command's first line is it.
+    /// This command's first line is it; all that it prints is the private key where that signs.
     Command(String),
 }
 

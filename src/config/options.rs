@@ -34,9 +34,9 @@ const OPTIONS: [(Level, &str); 4] = [
     (
         Level::Account,
         "provider address grant issuer auth_uri token_uri device_auth_uri revocation_uri allow_http \
-         client_id client_secret client_secret_cmd client_auth scopes resource redirect_uri \
-         auth_uri_fields token_cmd token_file token_file_format token_uri_fields token_uri_headers \
-         login_hint",
+         client_id client_secret client_secret_cmd client_key client_certificate client_auth key_file \
+         subject scopes resource redirect_uri auth_uri_fields token_cmd token_file token_file_format \
+         token_uri_fields token_uri_headers login_hint",
     ),
     (Level::Socket, "accounts allow"),
 ];

@@ -292,13 +292,14 @@ impl<'s, 'a> Section<'s, 'a> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        const WANTED: &str = "one of the words `basic`, `body` and `none`";
+        const WANTED: &str = "one of the words `basic`, `body`, `private_key_jwt` and `none`";
         if !matches!(value.kind, Kind::Word) {
             return Err(self.mismatch(name, value, WANTED));
         }
         let auth = match self.source.slice(value.span) {
             "basic" => ClientAuth::Basic,
             "body" => ClientAuth::Body,
+            "private_key_jwt" => ClientAuth::PrivateKeyJwt,
             "none" => ClientAuth::None,
             other => {
                 let what = format!("`{name}` takes {WANTED}, not {}", quoted(other));

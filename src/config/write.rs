@@ -1,5 +1,9 @@
 //! The language the other way round: what is put into a configuration that is printed.
 
+use std::sync::Arc;
+
+use url::Url;
+
 use super::{Account, ClientSecret, TokenFormat, TokenSource};
 use crate::text::sanitize;
 
@@ -12,26 +16,21 @@ pub fn quoted(text: &str) -> String {
 /// An account as it is understood, presets and defaults included, without its secrets.
 pub fn account(account: &Account) -> String {
     let registration = &account.registration;
-    let mut text = format!("account {} {{\n", quoted(&sanitize(&account.name)));
+    let mut text = format!("account {} {{\n", string(&account.name));
     let mut option = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             text.push_str(&format!("    {name} = {value};\n"));
         }
     };
-    let string = |value: &str| quoted(&sanitize(value));
-    let uri = |uri: &Option<std::sync::Arc<url::Url>>| uri.as_ref().map(|uri| string(uri.as_str()));
-    let list = |open: &str, words: Vec<String>, close: &str| {
-        let list = format!("{open}{}{close}", words.join(", "));
-        (!words.is_empty()).then_some(list)
-    };
-    let fields = |fields: &[(String, String)]| {
-        let pair = |(key, value): &(String, String)| format!("{}: {}", string(key), string(value));
-        list("{ ", fields.iter().map(pair).collect(), " }")
-    };
     let source = &registration.source;
     match source {
         TokenSource::Person => {}
         TokenSource::ClientCredentials => option("grant", Some(quoted("client_credentials"))),
+        TokenSource::JwtBearer { key_file, subject } => {
+            option("grant", Some(quoted("jwt_bearer")));
+            option("key_file", Some(string(key_file)));
+            option("subject", subject.as_deref().map(string));
+        }
         // It may hold what isn't for other readers.
         TokenSource::Command(_) => option("// token_cmd", Some("…".into())),
     }
@@ -40,7 +39,7 @@ pub fn account(account: &Account) -> String {
     option("token_uri", uri(&registration.token_uri));
     option("device_auth_uri", uri(&account.device_auth_uri));
     option("revocation_uri", uri(&account.revocation_uri));
-    let client_id = Some(&registration.client_id).filter(|_| source.is_provider());
+    let client_id = Some(&registration.client_id).filter(|_| source.has_client_id());
     option("client_id", client_id.map(|id| string(id)));
     let client = &account.client;
     let secret = match &client.secret {
@@ -48,9 +47,11 @@ pub fn account(account: &Account) -> String {
         ClientSecret::Given(_) => Some("// client_secret"),
         ClientSecret::Command(_) => Some("// client_secret_cmd"),
     };
-    option(secret.unwrap_or_default(), secret.map(|_| "…".into()));
-    option("client_auth", client.auth.map(|auth| auth.name().into()));
-    let scopes = registration.scopes.iter().map(|scope| string(scope));
+    if source.has_client_id() {
+        option(secret.unwrap_or_default(), secret.map(|_| "…".into()));
+        option("client_auth", client.auth.map(|auth| auth.name().into()));
+    }
+    let scopes = registration.scopes.iter().map(|it| string(it));
     option("scopes", list("[", scopes.collect(), "]"));
     let redirect_uri = account.pasted_redirect.as_deref();
     let redirect_uri = redirect_uri.unwrap_or(registration.redirect_uri.as_str());
@@ -69,6 +70,25 @@ pub fn account(account: &Account) -> String {
         option(name, Some(format!("{}s", time.as_secs())));
     }
     text + "}\n"
+}
+
+/// A string, made safe and quoted.
+fn string(value: &str) -> String {
+    quoted(&sanitize(value))
+}
+
+fn uri(uri: &Option<Arc<Url>>) -> Option<String> {
+    uri.as_ref().map(|uri| string(uri.as_str()))
+}
+
+fn fields(fields: &[(String, String)]) -> Option<String> {
+    let pair = |(key, value): &(String, String)| format!("{}: {}", string(key), string(value));
+    list("{ ", fields.iter().map(pair).collect(), " }")
+}
+
+fn list(open: &str, words: Vec<String>, close: &str) -> Option<String> {
+    let list = format!("{open}{}{close}", words.join(", "));
+    (!words.is_empty()).then_some(list)
 }
 
 fn word(format: &TokenFormat) -> &'static str {

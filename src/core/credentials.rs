@@ -78,14 +78,25 @@ impl Credentials {
         }
     }
 
-    /// The command has ended: with the secret, or without. Returns the requests that waited.
+    /// Whether the client proves itself by a private key.
+    pub fn signs(&self) -> bool {
+        self.client.auth == Some(ClientAuth::PrivateKeyJwt)
+    }
+
+    /// The command has ended: with a secret on its first line, with a key, or with nothing. Returns the
+    /// requests that waited.
     pub fn answered(&mut self, attempt: AttemptId, secret: Option<Secret>) -> Vec<AttemptId> {
         match std::mem::replace(&mut self.fetched, SecretState::Nothing) {
             SecretState::Asking {
                 attempt: asked,
                 waiting,
             } if asked == attempt => {
-                if let Some(secret) = secret {
+                if let Some(printed) = secret {
+                    let line = printed.expose().lines().next().unwrap_or_default();
+                    let secret = match self.signs() {
+                        true => printed,
+                        false => Secret::new(line.to_owned()),
+                    };
                     self.fetched = SecretState::Secret(Arc::new(secret));
                 }
                 waiting

@@ -23,6 +23,7 @@ fn request(endpoint: &str, bound: Option<&[u8]>) -> Request {
         form: Arc::new(form),
         headers: Vec::new(),
         known: Vec::new(),
+        assertion: None,
         due: None,
     }
 }

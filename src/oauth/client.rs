@@ -12,17 +12,32 @@ use crate::{
     secret::{Mark, Secret},
 };
 
+/// The kind of assertion that proves the client (RFC 7523, 2.2).
+const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// What goes along with a request to prove who asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a> {
     /// By which method; exactly one a request.
     pub auth: ClientAuth,
-    /// The client secret. An empty one counts as none: public clients must not send one.
-    pub secret: Option<&'a Secret>,
+    /// The client secret, or the private key. An empty one counts as none: public clients must not
+    /// send one.
+    pub secret: Option<&'a Arc<Secret>>,
     /// Further headers, as configured.
     pub headers: &'a [Header],
     /// The registration beside which all that is configured.
     pub under: Mark,
+}
+
+/// A JWT that a request needs (RFC 7521), which is signed right before the request is sent.
+#[derive(Clone, Debug)]
+pub struct Assertion {
+    /// The private key, as the file of `client_key` or `key_file` has it.
+    pub key: Arc<Secret>,
+    /// The field of the form that it becomes.
+    pub field: &'static str,
+    /// Its claims, but for those of the clock and, where the key's file says them, of who signs.
+    pub claims: Vec<(&'static str, String)>,
 }
 
 /// One of a provider's endpoints.
@@ -74,36 +89,49 @@ impl<'a> Field<'a> {
 
 impl Credentials<'_> {
     /// A POST of `fields` to `endpoint`, with the client's proof. The field `client_id` is left
-    /// out where the header says it.
+    /// out where the header says it, or a key says who asks.
     /// What belongs elsewhere makes a request that isn't sent ([`Request::may_be_sent`]).
     pub fn request(&self, endpoint: Endpoint, fields: &[(&str, Field)]) -> Request {
         let id = fields.iter().find(|(name, _)| *name == "client_id");
-        let secret = (self.secret.map(Secret::expose)).filter(|secret| !secret.is_empty());
-        let (basic, body) = match (self.auth, id, secret) {
-            (ClientAuth::Basic, Some((_, id)), Some(secret)) => {
-                (Some(basic(id.text(), secret)), None)
+        let id = id.map(|(_, id)| id.text()).filter(|id| !id.is_empty());
+        let secret = self.secret.filter(|secret| !secret.expose().is_empty());
+        let (mut header, mut field, mut assertion) = (None, None, None);
+        match (self.auth, id, secret) {
+            (ClientAuth::Basic, Some(id), Some(secret)) => {
+                header = Some(basic(id, secret.expose()));
             }
-            (ClientAuth::Body, _, Some(secret)) => (None, Some(("client_secret", secret))),
-            (ClientAuth::Basic | ClientAuth::Body | ClientAuth::None, _, _) => (None, None),
-        };
-        let said = |name: &str| basic.is_some() && name == "client_id";
+            (ClientAuth::Body, _, Some(secret)) => {
+                field = Some(("client_secret", secret.expose()));
+            }
+            (ClientAuth::PrivateKeyJwt, Some(id), Some(key)) => {
+                field = Some(("client_assertion_type", CLIENT_ASSERTION));
+                assertion = Some(Assertion {
+                    key: key.clone(),
+                    field: "client_assertion",
+                    claims: vec![("iss", id.to_owned()), ("sub", id.to_owned())],
+                });
+            }
+            (_, _, _) => {}
+        }
+        let said = |name: &str| name == "client_id" && (header.is_some() || id.is_none());
         let form = encode(
             (fields.iter().map(|(name, value)| (*name, value.text())))
                 .filter(|(name, _)| !said(name))
-                .chain(body),
+                .chain(field),
         );
         let theirs = fields.iter().all(|(_, value)| value.is_for(endpoint.under));
         if theirs && self.under == endpoint.under {
             form.bind(endpoint.under);
         }
         let mut headers: Vec<Header> = self.headers.to_vec();
-        headers.extend(basic);
+        headers.extend(header);
         Request {
             endpoint: endpoint.url.clone(),
             under: endpoint.under,
             form: Arc::new(form),
             headers,
             known: Vec::new(),
+            assertion,
             due: None,
         }
     }
@@ -139,7 +167,7 @@ mod tests {
     fn a_request_with_a_secret_of_another_registration_is_not_sent() {
         let [ours, theirs] = [&b"ours"[..], b"theirs"].map(Mark::of);
         let url = Url::parse("https://a.example/token").unwrap();
-        let client_secret = Secret::new("s".into());
+        let client_secret = Arc::new(Secret::new("s".into()));
         for (client, endpoint, issued, sent) in [
             (ours, ours, Some(ours), true),
             (ours, ours, Some(theirs), false),
@@ -217,7 +245,7 @@ mod tests {
                 None,
             ),
         ] {
-            let secret = secret.map(|secret| Secret::new(secret.into()));
+            let secret = secret.map(|secret| Arc::new(Secret::new(secret.into())));
             let extra = Header {
                 name: "Origin".into(),
                 value: Arc::new(Secret::new("https://a.example".into())),

@@ -141,6 +141,9 @@ pub(super) fn for_login(
     if [code, subtype, description].iter().any(is_rapt) {
         return of_code("login", "invalid_rapt");
     }
+    if description.contains("JWT") {
+        return of_code("assertion", code);
+    }
     of_code("subtype", subtype)
         .or_else(|| of_code("login", code))
         .or_else(|| of_code("google", code).filter(|_| is_google(endpoint)))

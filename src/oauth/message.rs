@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use url::{Url, form_urlencoded};
 
+use super::client::Assertion;
 use crate::{
     config::Header,
     secret::{Mark, Scrubber, Secret, SecretBytes},
@@ -42,6 +43,8 @@ pub struct Request {
     pub headers: Vec<Header>,
     /// What else the provider knows and may repeat: secrets of its own that aren't in the form.
     pub known: Vec<Arc<Secret>>,
+    /// What has to be signed when it is sent; its fields belong to the form.
+    pub assertion: Option<Assertion>,
     /// When the answer is too late; `None` when somebody waits for it to sign in.
     pub due: Option<Instant>,
 }

@@ -8,14 +8,19 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    client::{Credentials, Endpoint, Field},
+    client::{Assertion, Credentials, Endpoint, Field},
     hints::{self, Class},
     lifetime::{lifetime, refresh_life},
     message::authority,
     reply::{Members, ProviderError, Unreadable},
     words,
 };
-use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
+use crate::{
+    config::{Registration, TokenSource},
+    secret::Secret,
+    text::sanitize,
+    time::Wall,
+};
 
 pub use super::{
     lifetime::usable_in,
@@ -30,6 +35,9 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// How long to leave a provider alone that has noticed a loop of requests (AADSTS50196).
 const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// The grant that a client signs (RFC 7523, 2.1).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// Errors that pass, whichever side causes them (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
 /// the wild).
@@ -72,7 +80,7 @@ pub enum GrantType {
     AuthorizationCode,
     /// `refresh_token` (RFC 6749, 6).
     RefreshToken,
-    /// `client_credentials` (RFC 6749, 4.4).
+    /// `client_credentials` (RFC 6749, 4.4), or what the client has signed (RFC 7523, 2.1).
     ClientCredentials,
     /// `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628, 3.4).
     DeviceCode,
@@ -183,13 +191,25 @@ pub fn refresh_request(
     request(endpoint, registration, credentials, &fields)
 }
 
-/// The request of a client that asks for itself (RFC 6749, 4.4.2).
+/// The request of a client that asks for itself (RFC 6749, 4.4.2), or with a grant that it signs
+/// (RFC 7523, 2.1).
 pub fn client_request(
     endpoint: Endpoint,
     registration: &Registration,
     credentials: &Credentials,
 ) -> Request {
     let scope = registration.scopes.join(" ");
+    if let TokenSource::JwtBearer { subject, .. } = &registration.source {
+        let fields = [("grant_type", JWT_BEARER.into())];
+        let mut request = request(endpoint, registration, credentials, &fields);
+        let subject = subject.iter().map(|it| ("sub", it.clone()));
+        request.assertion = credentials.secret.map(|key| Assertion {
+            key: key.clone(),
+            field: "assertion",
+            claims: subject.chain([("scope", scope)]).collect(),
+        });
+        return request;
+    }
     let mut fields = vec![
         ("grant_type", "client_credentials".into()),
         ("client_id", registration.client_id.as_str().into()),

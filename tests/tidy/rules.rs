@@ -478,6 +478,10 @@ pub const BANS: [Ban; 7] = [
                 "src/http/mail_exchangers.rs",
                 "the id of a question to a name server, which the core never asks",
             ),
+            (
+                "src/http/assertion.rs",
+                "signatures, and the ids of what is signed, made when a request leaves",
+            ),
         ],
     },
     Ban {
@@ -489,6 +493,14 @@ pub const BANS: [Ban; 7] = [
                 "the form that is sent, and the check of a token's characters",
             ),
             ("src/oauth/client.rs", "the client's proof, and the form"),
+            (
+                "src/http/assertion.rs",
+                "the key that signs, and the form with the signature",
+            ),
+            (
+                "src/core/credentials.rs",
+                "the first line of what a command printed",
+            ),
             (
                 "src/server/holder/sign_in.rs",
                 "the pasted address, to be read",

@@ -123,7 +123,8 @@ impl Account {
         });
     }
 
-    /// `client_secret_cmd` has ended; without a secret, what waited for it has failed.
+    /// `client_secret_cmd` has ended, and has printed this; without a secret, what waited for it has
+    /// failed.
     pub fn secret_outcome(
         &mut self,
         env: &mut Env,
@@ -178,6 +179,10 @@ impl Account {
         sent: Instant,
         outcome: &Outcome,
     ) {
+        if matches!(outcome, Outcome::NotSent(_)) && self.credentials.signs() {
+            // The key may be why: it is read again.
+            self.credentials.forget();
+        }
         let Some(endpoints) = self.endpoints.clone() else {
             // Every request went to an endpoint that was known, and none is forgotten.
             return;
@@ -186,12 +191,12 @@ impl Account {
             Some(operation @ (Operation::Exchange | Operation::Refresh)) => {
                 // It may have waited for a worker since it was made.
                 self.state.last_request = self.state.last_request.max(Some(sent));
-                let grant_type = match &self.registration.source {
-                    _ if operation == Operation::Exchange => GrantType::AuthorizationCode,
-                    TokenSource::Person => GrantType::RefreshToken,
-                    TokenSource::ClientCredentials | TokenSource::Command(_) => {
-                        GrantType::ClientCredentials
-                    }
+                let grant_type = if operation == Operation::Exchange {
+                    GrantType::AuthorizationCode
+                } else if self.registration.source.is_person() {
+                    GrantType::RefreshToken
+                } else {
+                    GrantType::ClientCredentials
                 };
                 let verdict = self.judge(env, &endpoints, grant_type, outcome);
                 self.conclude(env, attempt, sent, verdict);

@@ -1237,7 +1237,7 @@ fn requests_carry_just_what_the_rfc_asks() {
         (Some(""), ""),
         (Some("s=&"), "&client_secret=s%3D%26"),
     ] {
-        let client_secret = client_secret.map(secret);
+        let client_secret = client_secret.map(secret).map(Arc::new);
         let credentials = Credentials {
             auth: ClientAuth::Body,
             secret: client_secret.as_ref(),
@@ -1458,7 +1458,7 @@ fn no_text_repeats_a_secret_of_the_request() {
     let mark = Mark::of(b"ours");
     let refresh_token = Secret::new(token.into());
     refresh_token.bind(mark);
-    let client_secret = Secret::new(client.into());
+    let client_secret = Arc::new(Secret::new(client.into()));
     let headers =
         [("Origin", "https://app.example"), ("X-Api-Key", key)].map(|(name, value)| Header {
             name: name.into(),

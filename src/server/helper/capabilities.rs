@@ -40,7 +40,9 @@ fn commands(config: &Config) -> impl Iterator<Item = (&'static str, &str)> {
     let accounts = config.accounts.iter();
     let tokens = accounts.filter_map(|it| match &it.registration.source {
         TokenSource::Command(command) => Some((HookKind::Token, command.as_str())),
-        TokenSource::Person | TokenSource::ClientCredentials => None,
+        TokenSource::Person | TokenSource::ClientCredentials | TokenSource::JwtBearer { .. } => {
+            None
+        }
     });
     global
         .chain(secrets)

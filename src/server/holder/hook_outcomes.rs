@@ -101,7 +101,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
         }
         HookKind::Secret => {
             let secret = outcome.and_then(|()| printed(output)).and_then(|bytes| {
-                first_line(bytes).ok_or_else(|| format!("{option} printed nothing{said}"))
+                text(bytes).ok_or_else(|| format!("{option} printed nothing{said}"))
             });
             engine.with(|core, cx| core.secret_outcome(cx, account, attempt, secret));
         }
@@ -127,9 +127,9 @@ fn printed(output: Option<Output>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The first line of a command's output, unless it is empty.
-fn first_line(output: Vec<u8>) -> Option<Secret> {
+/// A command's output, unless its first line is empty.
+fn text(output: Vec<u8>) -> Option<Secret> {
     let output = String::from_utf8_lossy(&output);
     let line = output.lines().next().unwrap_or_default();
-    (!line.is_empty()).then(|| Secret::new(line.to_owned()))
+    (!line.is_empty()).then(|| Secret::new(output.into_owned()))
 }

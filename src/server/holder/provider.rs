@@ -7,7 +7,7 @@ use std::{io, thread};
 use url::Url;
 
 use super::{engine::Engine, helpers::MonitorClient, request_queue::RequestQueue};
-use crate::http::{Agents, Names};
+use crate::http::{self, Agents, Names};
 use crate::oauth::token::{Outcome, Request};
 use crate::server::base::{clock, guard};
 use crate::server::ipc::helper_messages::HelperKind;
@@ -55,7 +55,12 @@ impl Job {
 
     fn ask(&self, agents: &Agents) -> Outcome {
         match &self.what {
-            What::Form(_, request) => agents.post(request),
+            What::Form(_, request) => {
+                match http::assertion::signed(request, clock::now().wall.secs()) {
+                    Ok(request) => agents.post(&request),
+                    Err(why) => Outcome::NotSent(why),
+                }
+            }
             What::Document(url) => agents.get(url),
         }
     }
