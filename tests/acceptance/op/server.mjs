@@ -77,8 +77,10 @@ function configuration() {
         rotateRefreshToken: true,
         // With the device grant there is no prompt=consent, without which it would give none.
         issueRefreshToken: (_, client) => client.grantTypeAllowed('refresh_token'),
-        // What soju calls its user: part of what introspection answers.
-        extraTokenClaims: (_, token) => ({ username: token.accountId?.split('@')[0] }),
+        // What soju calls its user, and the mailbox of a client that asks for itself: part of what
+        // introspection answers.
+        extraTokenClaims: (_, { accountId, clientId }) =>
+            accountId ? { username: accountId.split('@')[0] } : { sub: `${clientId.toLowerCase()}@example.com` },
         cookies: { keys: ['signs cookies of a server that lives for minutes'] },
         ttl: {
             AccessToken: settings.tokenLife,
