@@ -1,6 +1,7 @@
 //! The shapes in which an access token is handed to other programs, named by both ends.
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::{Error, StrDeserializer};
+use serde::{Deserialize, Serialize, de::IntoDeserializer};
 
 /// What `show`'s one line looks like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,21 +42,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format, by name.
-    pub const ALL: [(&'static str, Format); 7] = [
-        ("raw", Format::Raw),
-        ("bearer", Format::Bearer),
-        ("headers", Format::Headers),
-        ("json", Format::Json),
-        ("kubernetes", Format::Kubernetes),
-        ("xoauth2", Format::Xoauth2),
-        ("oauthbearer", Format::Oauthbearer),
-    ];
-
     /// The format with this name.
     pub fn named(name: &str) -> Option<Self> {
-        let found = Self::ALL.iter().find(|(known, _)| *known == name);
-        found.map(|(_, format)| *format)
+        let name: StrDeserializer<'_, Error> = name.into_deserializer();
+        Format::deserialize(name).ok()
     }
 
     fn is_raw(&self) -> bool {

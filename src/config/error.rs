@@ -115,11 +115,9 @@ impl<'a> Source<'a> {
     /// The text at `span` as a message may show it: harmless, short, and nothing if it may be
     /// the value of a secret.
     pub(super) fn quote(&self, span: Span) -> Option<String> {
-        let hidden = secrets::spans(self.text);
-        let secret = hidden
-            .iter()
-            .any(|it| it.start() < span.end() && span.start() < it.end());
-        (!secret).then(|| quoted(self.slice(span)))
+        let hidden = secrets::hidden(self.text);
+        let hidden = hidden.get(span.start()..span.end()).unwrap_or_default();
+        (!hidden.contains(&true)).then(|| quoted(self.slice(span)))
     }
 
     /// An error about what stands at `span`.
@@ -146,17 +144,13 @@ impl<'a> Source<'a> {
     /// The characters of `line`, with asterisks for what may be the value of a secret.
     fn masked(&self, line: Span) -> Vec<char> {
         let seen = self.text.get(..line.end()).unwrap_or(self.text);
-        let hidden = secrets::spans(seen);
-        let first = hidden.partition_point(|it| it.end() <= line.start());
-        let mut hidden = hidden.get(first..).unwrap_or_default().iter().peekable();
-        let mut chars = Vec::new();
-        for (at, c) in self.slice(line).char_indices() {
-            let at = line.start() + at;
-            while hidden.next_if(|it| it.end() <= at).is_some() {}
-            let secret = hidden.peek().is_some_and(|it| it.start() <= at);
-            chars.push(if secret { '*' } else { harmless(c) });
-        }
-        chars
+        let hidden = secrets::hidden(seen);
+        let chars = self.slice(line).char_indices();
+        let shown = |(at, c)| match hidden.get(line.start() + at) {
+            Some(true) => '*',
+            _ => harmless(c),
+        };
+        chars.map(shown).collect()
     }
 }
 

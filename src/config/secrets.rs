@@ -4,43 +4,27 @@
 //! name that looks like `client_secret`, everything up to the end of the setting is hidden,
 //! whether it is quoted or not, complete or not. Hiding too much costs little.
 
-use cfgrammar::Span;
-
 use super::options;
 use crate::text::nearest;
 
-/// The parts of `text` to hide, in order. The quotes around a hidden string aren't part.
+/// Whether to hide it, for each byte of `text`. The quotes around a hidden string are shown.
 ///
 /// A string may go over lines, or lack its closing quote: both readings count.
-pub(super) fn spans(text: &str) -> Vec<Span> {
-    let mut found = found(text, true);
-    found.extend(self::found(text, false));
-    found.sort_by_key(|span| (span.start(), span.end()));
-    let mut merged: Vec<Span> = Vec::with_capacity(found.len());
-    for span in found {
-        match merged.last_mut() {
-            Some(last) if span.start() < last.end() => {
-                *last = Span::new(last.start(), last.end().max(span.end()));
-            }
-            Some(_) | None => merged.push(span),
-        }
+pub(super) fn hidden(text: &str) -> Vec<bool> {
+    let mut hidden = vec![false; text.len()];
+    for over_lines in [true, false] {
+        let mut scan = Scan {
+            text,
+            at: 0,
+            end: text.len(),
+            over_lines,
+            hiding: false,
+            hides: false,
+            hidden: &mut hidden,
+        };
+        scan.run(true);
     }
-    merged
-}
-
-/// The parts of `text` to hide if strings go over lines, or don't.
-fn found(text: &str, over_lines: bool) -> Vec<Span> {
-    let mut scan = Scan {
-        text,
-        at: 0,
-        end: text.len(),
-        over_lines,
-        hiding: false,
-        hidden: false,
-        found: Vec::new(),
-    };
-    scan.run(true);
-    scan.found
+    hidden
 }
 
 struct Scan<'a> {
@@ -52,8 +36,8 @@ struct Scan<'a> {
     /// Whether the setting that is being read looks like a secret.
     hiding: bool,
     /// Whether anything of that setting's value was seen.
-    hidden: bool,
-    found: Vec<Span>,
+    hides: bool,
+    hidden: &'a mut [bool],
 }
 
 impl Scan<'_> {
@@ -63,7 +47,7 @@ impl Scan<'_> {
             match c {
                 '"' => self.string(),
                 // What comes before the value doesn't end the setting.
-                ';' | '}' if self.hidden => self.punctuation(false),
+                ';' | '}' if self.hides => self.punctuation(false),
                 '=' | ':' | ',' | ';' | '[' | ']' | '{' | '}' => self.punctuation(self.hiding),
                 '/' if comments && self.rest().starts_with("//") => self.comment(),
                 c if is_word(c) => self.word(),
@@ -84,15 +68,16 @@ impl Scan<'_> {
 
     /// Says whether what follows is a secret.
     fn expect(&mut self, secret: bool) {
-        self.hidden &= secret && self.hiding;
+        self.hides &= secret && self.hiding;
         self.hiding = secret;
     }
 
     /// Goes on by `len`, and hides that much if need be.
     fn take(&mut self, len: usize) {
         if self.hiding {
-            self.found.push(Span::new(self.at, self.at + len));
-            self.hidden = true;
+            let hidden = self.hidden.get_mut(self.at..self.at + len);
+            hidden.unwrap_or_default().fill(true);
+            self.hides = true;
         }
         self.at += len;
     }
@@ -168,11 +153,10 @@ mod tests {
     use super::*;
 
     fn masked(text: &str) -> String {
-        let mut shown = text.to_string();
-        for span in spans(text).iter().rev() {
-            shown.replace_range(span.start()..span.end(), &"*".repeat(span.len()));
-        }
-        shown
+        let hidden = hidden(text);
+        let shown = text.bytes().zip(hidden);
+        let shown = shown.map(|(byte, hidden)| if hidden { b'*' } else { byte });
+        String::from_utf8(shown.collect()).unwrap()
     }
 
     #[test]

@@ -11,15 +11,11 @@ use crate::text::sanitize;
 /// How long such a file may be, in bytes: ten times the longest that is known.
 const MAX_BYTES: usize = 128 << 10;
 
-/// The first server of each kind, and who signs in there.
+/// What such a file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Autoconfig {
-    /// For reading by IMAP.
-    pub imap: Option<Server>,
-    /// For reading by POP3.
-    pub pop3: Option<Server>,
-    /// For sending.
-    pub smtp: Option<Server>,
+    /// The first server of each protocol, which is the one that the domain prefers.
+    pub servers: Vec<Server>,
     /// The issuer of tokens, as written: a URL or, in older files, a host.
     pub issuer: Option<String>,
     /// The scopes to ask for.
@@ -53,13 +49,14 @@ pub fn parse(text: &str) -> Option<Autoconfig> {
         oauth(&mut found, element.tag_name().name(), text_of(element));
     }
     for element in within("emailProvider") {
-        if matches!(
-            element.tag_name().name(),
-            "incomingServer" | "outgoingServer"
-        ) {
-            keep(&mut found, element);
+        if let "incomingServer" | "outgoingServer" = element.tag_name().name() {
+            let is_first =
+                |it: &Server| found.servers.iter().all(|own| own.protocol != it.protocol);
+            let server = server(element).filter(is_first);
+            found.servers.extend(server);
         }
     }
+    found.servers.sort_by_key(|server| server.protocol);
     Some(found)
 }
 
@@ -104,20 +101,6 @@ fn server(element: Node) -> Option<Server> {
     Server::new(protocol, tls, part("hostname")?, port)
 }
 
-/// The first of each kind is the one that the domain prefers.
-fn keep(found: &mut Autoconfig, element: Node) {
-    let Some(server) = server(element) else {
-        return;
-    };
-    let place = match server.protocol {
-        Protocol::Imap => &mut found.imap,
-        Protocol::Pop3 => &mut found.pop3,
-        Protocol::Smtp => &mut found.smtp,
-        Protocol::Irc => return,
-    };
-    place.get_or_insert(server);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,13 +137,14 @@ mod tests {
 
     #[test]
     fn the_first_servers_with_tls_and_the_issuer_are_found() {
-        let server = |url| Server::parse(url).ok();
+        let server = |url| Server::parse(url).unwrap();
         assert_eq!(
             parse(FILE),
             Some(Autoconfig {
-                imap: server("imaps://imap.example.org"),
-                pop3: None,
-                smtp: server("smtp://smtp.example.org"),
+                servers: vec![
+                    server("imaps://imap.example.org"),
+                    server("smtp://smtp.example.org"),
+                ],
                 issuer: Some("https://login.example.org/a&b".into()),
                 scopes: vec!["mail".into(), "offline_access".into()],
                 auth_uri: Url::parse("https://login.example.org/auth").ok(),

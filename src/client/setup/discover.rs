@@ -40,9 +40,8 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
     let about = autoconfig(&agents, domain).unwrap_or_default();
     let named = about.issuer.as_deref().map(with_scheme);
     let known = (named.as_deref()).and_then(|issuer| Provider::at(&host(issuer), user));
-    let servers = [&about.imap, &about.smtp, &about.pop3];
     let known = known.or_else(|| {
-        let mut servers = servers.into_iter().flatten();
+        let mut servers = about.servers.iter();
         servers.find_map(|server| Provider::of_server(&server.host))
     });
     if let Some(provider) = known {
@@ -78,9 +77,7 @@ pub(super) fn domain(domain: &str, user: Option<&str>) -> Result<Plan, Miss> {
         account: label(domain),
         title: domain.to_owned(),
         user: user.map(str::to_owned),
-        imap: about.imap,
-        pop3: about.pop3,
-        smtp: about.smtp,
+        servers: about.servers,
         ..plan
     })
 }

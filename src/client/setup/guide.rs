@@ -165,7 +165,7 @@ fn mailbox(options: &SetupOptions) -> Result<Plan, Failure> {
 
 /// Whose mailbox, and its servers, where the provider doesn't say.
 fn servers(plan: &mut Plan) -> Result<(), Failure> {
-    if plan.user.is_none() && (plan.imap.is_some() || plan.provider.is_none()) {
+    if plan.user.is_none() && (plan.server(Protocol::Imap).is_some() || plan.provider.is_none()) {
         plan.user = Some(ask("The mail address", "")?).filter(|user| !user.is_empty());
     }
     if !plan.lacks_servers() {
@@ -174,13 +174,16 @@ fn servers(plan: &mut Plan) -> Result<(), Failure> {
     let question = "Its mail servers, as in imaps://mail.example.com smtps://mail.example.com";
     for url in ask(question, "")?.split_whitespace() {
         match Server::parse(url) {
-            Ok(server) if server.protocol == Protocol::Smtp => plan.smtp = Some(server),
-            Ok(server) => plan.imap = Some(server),
+            Ok(server) => {
+                plan.servers.retain(|it| it.protocol != server.protocol);
+                plan.servers.push(server);
+            }
             Err(_) => tell(&format!(
                 "`{url}` is left out: it is no mail server's URL\n"
             ))?,
         }
     }
+    plan.servers.sort_by_key(|server| server.protocol);
     Ok(())
 }
 

@@ -82,7 +82,7 @@ fn plan(target: &str, user: Option<&str>) -> Result<Plan, Failure> {
         // An IRC server publishes nothing itself: the web server beside it does.
         let plan = of_issuer(&format!("https://{}", irc.host), user)?;
         return Ok(Plan {
-            irc: Some(irc),
+            servers: vec![irc],
             ..plan
         });
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::mail::Server;
+use crate::mail::{Protocol, Server};
 use crate::providers::{Provider, SecretUse};
 use crate::{config, secret::Secret, text::sanitize};
 
@@ -41,16 +41,15 @@ pub(super) struct Plan {
     pub notes: Vec<String>,
     /// The issuer at which pizauth can register itself, and the scopes to name there.
     pub registers: Option<(String, Vec<String>)>,
-    pub imap: Option<Server>,
-    pub pop3: Option<Server>,
-    pub smtp: Option<Server>,
-    pub irc: Option<Server>,
+    /// At most one of each protocol, in the order of the protocols.
+    pub servers: Vec<Server>,
 }
 
 impl Plan {
     /// For an account with a provider of the table.
     pub(super) fn of(provider: &'static Provider, user: Option<&str>) -> Self {
-        let server = |url: Option<&str>| Server::parse(url?).ok();
+        let urls = [provider.imap, provider.pop3, provider.smtp];
+        let urls = urls.into_iter().flatten();
         let scopes = || provider.scopes.iter().map(|(scope, _)| (*scope).to_owned());
         Plan {
             account: provider.name.into(),
@@ -59,9 +58,7 @@ impl Plan {
             provider: Some(provider),
             notes: provider.notes().map(str::to_owned).collect(),
             registers: (provider.registers_at).map(|it| (it.to_owned(), scopes().collect())),
-            imap: server(provider.imap),
-            pop3: server(provider.pop3),
-            smtp: server(provider.smtp),
+            servers: urls.filter_map(|url| Server::parse(url).ok()).collect(),
             ..Plan::default()
         }
     }
@@ -112,21 +109,27 @@ impl Plan {
         user.is_some_and(|(_, user)| self.user.as_ref() == Some(user))
     }
 
+    /// The server of this protocol.
+    pub(super) fn server(&self, protocol: Protocol) -> Option<&Server> {
+        self.servers.iter().find(|it| it.protocol == protocol)
+    }
+
+    /// The servers that a sign-in is tried at. Most mailboxes with IMAP have POP3 switched off.
+    fn to_test(&self) -> impl Iterator<Item = &Server> {
+        let has_imap = self.server(Protocol::Imap).is_some();
+        let servers = self.servers.iter();
+        servers.filter(move |it| it.protocol != Protocol::Pop3 || !has_imap)
+    }
+
     /// The servers to test, where the provider's aren't known.
     pub(super) fn urls(&self) -> Vec<String> {
-        let servers = [&self.imap, &self.smtp, &self.irc].into_iter().flatten();
-        let unknown = servers.filter(|_| self.provider.is_none());
+        let unknown = self.to_test().filter(|_| self.provider.is_none());
         unknown.map(Server::to_string).collect()
     }
 
     /// Whether it may have servers, and none is known.
     pub(super) fn lacks_servers(&self) -> bool {
-        self.provider.is_none() && self.servers().next().is_none()
-    }
-
-    fn servers(&self) -> impl Iterator<Item = &Server> {
-        let all = [&self.imap, &self.pop3, &self.smtp, &self.irc];
-        all.into_iter().flatten()
+        self.provider.is_none() && self.servers.is_empty()
     }
 
     /// What it is, and how to get a client id.
@@ -165,7 +168,7 @@ impl Plan {
         self.list_servers(text);
         text.push_str("//\n");
         let account = &self.account;
-        let trial = match (&self.irc, self.imap.is_some() || self.smtp.is_some()) {
+        let trial = match (self.server(Protocol::Irc), self.to_test().next().is_some()) {
             (Some(irc), _) => format!(", and `pizauth test {account} {irc}` tries the server"),
             (None, true) => format!(", and `pizauth test {account}` tries the mail servers"),
             (None, false) => String::new(),
@@ -178,7 +181,7 @@ impl Plan {
     }
 
     fn list_servers(&self, text: &mut String) {
-        for (at, server) in self.servers().enumerate() {
+        for (at, server) in self.servers.iter().enumerate() {
             text.push_str(if at == 0 { "//\n" } else { "" });
             let _ = writeln!(text, "// {server}");
         }
@@ -201,7 +204,7 @@ impl Plan {
             }
             option(text, name, &quoted(value));
         }
-        let hint = self.imap.is_some().then_some(NOBODY);
+        let hint = self.server(Protocol::Imap).map(|_| NOBODY);
         if let Some(user) = self.user.as_deref().or(hint) {
             option(text, "address", &quoted(user));
         }

@@ -3,7 +3,10 @@
 
 use super::plan::{NOBODY, Plan};
 use crate::error::{Exit, Failure};
-use crate::{client::programs::is_installed, mail::Tls};
+use crate::{
+    client::programs::is_installed,
+    mail::{Protocol, Tls},
+};
 
 /// A program and its example.
 pub(super) struct Program {
@@ -14,30 +17,23 @@ pub(super) struct Program {
     /// Where it looks for its configuration.
     file: &'static str,
     example: &'static str,
-    needs: Needs,
+    /// Which servers it is of use for.
+    needs: &'static [Protocol],
     /// What stands there for TLS that begins later, and what for TLS at once.
     smtp_tls: &'static [(&'static str, &'static str)],
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Needs {
-    Imap,
-    Pop3,
-    Smtp,
-    Both,
 }
 
 /// A table of programs: for each its name, its binary, its needs, where its configuration is, the
 /// example below examples/clients, and what to replace there for TLS at once.
 macro_rules! programs {
-    ($($name:literal $binary:literal $needs:ident $file:literal $example:literal
+    ($($name:literal $binary:literal $($needs:ident)+ $file:literal $example:literal
        [$($later:literal => $at_once:literal),*];)*) => {
         &[$(Program {
             name: $name,
             binary: $binary,
             file: $file,
             example: include_str!(concat!("../../../examples/clients/", $example)),
-            needs: Needs::$needs,
+            needs: &[$(Protocol::$needs),+],
             smtp_tls: &[$(($later, $at_once)),*],
         }),*]
     };
@@ -45,7 +41,7 @@ macro_rules! programs {
 
 /// All there are, by name.
 pub(super) const PROGRAMS: &[Program] = programs! {
-    "aerc" "aerc" Both "~/.config/aerc/accounts.conf" "aerc/accounts.conf"
+    "aerc" "aerc" Imap Smtp "~/.config/aerc/accounts.conf" "aerc/accounts.conf"
         ["smtp+xoauth2://" => "smtps+xoauth2://"];
     "emacs" "emacs" Smtp "~/.emacs.d/init.el" "emacs/pizauth.el" ["'starttls" => "'ssl"];
     "fdm" "fdm" Imap "~/.fdm.conf" "fdm/fdm.conf" [];
@@ -54,18 +50,18 @@ pub(super) const PROGRAMS: &[Program] = programs! {
         ["smtpEncryption = tls" => "smtpEncryption = ssl"];
     "goimapnotify" "goimapnotify" Imap "~/.config/goimapnotify/goimapnotify.yaml" "goimapnotify/goimapnotify.yaml"
         [];
-    "himalaya" "himalaya" Both "~/.config/himalaya/config.toml" "himalaya/config.toml"
+    "himalaya" "himalaya" Imap Smtp "~/.config/himalaya/config.toml" "himalaya/config.toml"
         ["\"smtp://" => "\"smtps://", "smtp.starttls = true\n" => ""];
     "mbsync" "mbsync" Imap "~/.mbsyncrc" "mbsync/mbsyncrc" [];
-    "meli" "meli" Both "~/.config/meli/config.toml" "meli/config.toml"
+    "meli" "meli" Imap Smtp "~/.config/meli/config.toml" "meli/config.toml"
         ["\"STARTTLS\"" => "\"TLS\""];
     "mpop" "mpop" Pop3 "~/.mpoprc" "mpop/mpoprc" [];
     "msmtp" "msmtp" Smtp "~/.msmtprc" "msmtp/msmtprc" ["tls_starttls on" => "tls_starttls off"];
-    "mutt" "mutt" Both "~/.muttrc" "mutt/muttrc" ["\"smtp://" => "\"smtps://"];
-    "neomutt" "neomutt" Both "~/.config/neomutt/neomuttrc" "neomutt/neomuttrc"
+    "mutt" "mutt" Imap Smtp "~/.muttrc" "mutt/muttrc" ["\"smtp://" => "\"smtps://"];
+    "neomutt" "neomutt" Imap Smtp "~/.config/neomutt/neomuttrc" "neomutt/neomuttrc"
         ["\"smtp://" => "\"smtps://"];
     "offlineimap" "offlineimap" Imap "~/.offlineimaprc" "offlineimap/offlineimaprc" [];
-    "s-nail" "s-nail" Both "~/.mailrc" "s-nail/mailrc"
+    "s-nail" "s-nail" Imap Smtp "~/.mailrc" "s-nail/mailrc"
         ["mta=smtp://" => "mta=smtps://", " smtp-use-starttls" => ""];
 };
 
@@ -103,13 +99,8 @@ impl Program {
     /// What its configuration needs; `None` when it has no use for these servers. Those that nothing is
     /// known of are left as the example has them.
     fn text(&self, plan: &Plan) -> Option<String> {
-        let (imap, smtp) = (plan.imap.is_some(), plan.smtp.is_some());
-        let useful = match self.needs {
-            Needs::Imap => imap,
-            Needs::Pop3 => plan.pop3.is_some(),
-            Needs::Smtp => smtp,
-            Needs::Both => imap && smtp,
-        };
+        let mut needs = self.needs.iter();
+        let useful = needs.all(|protocol| plan.server(*protocol).is_some());
         (useful || plan.lacks_servers()).then(|| fill(self.example, plan, self.smtp_tls))
     }
 
@@ -164,16 +155,17 @@ fn fill(example: &str, plan: &Plan, smtp_tls: &[(&str, &str)]) -> String {
     let mut text = word(example, "work", &plan.account)
         .replace(NOBODY, user)
         .replace(&NOBODY.replace('@', "%40"), &user.replace('@', "%40"));
-    let tls_at_once = (plan.smtp.as_ref()).is_some_and(|it| it.tls == Tls::AtOnce);
+    let smtp = plan.server(Protocol::Smtp);
+    let tls_at_once = smtp.is_some_and(|it| it.tls == Tls::AtOnce);
     for (later, at_once) in smtp_tls.iter().filter(|_| tls_at_once) {
         text = text.replace(later, at_once);
     }
-    for (server, port, host) in [
-        (&plan.smtp, "587", "smtp.example.com"),
-        (&plan.pop3, "995", "pop.example.com"),
-        (&plan.imap, "993", "imap.example.com"),
+    for (protocol, port, host) in [
+        (Protocol::Smtp, "587", "smtp.example.com"),
+        (Protocol::Pop3, "995", "pop.example.com"),
+        (Protocol::Imap, "993", "imap.example.com"),
     ] {
-        if let Some(server) = server {
+        if let Some(server) = plan.server(protocol) {
             text = word(&text, port, &server.port.to_string()).replace(host, &server.host);
         }
     }
