@@ -13,25 +13,13 @@ pub const MAX_FOREIGN_CHARS: usize = 800;
 /// bidirectional overrides become spaces, runs of white space become one space, the ends are
 /// trimmed, and what is longer than [`MAX_FOREIGN_CHARS`] is cut with an ellipsis.
 pub fn sanitize(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(MAX_FOREIGN_CHARS));
-    let mut chars: usize = 0;
-    let mut gap = false;
-    for c in text.chars() {
-        if c.is_whitespace() || c.is_control() || is_invisible(c) {
-            gap = chars > 0;
-            continue;
-        }
-        if gap {
-            line.push(' ');
-            chars += 1;
-            gap = false;
-        }
-        if chars >= MAX_FOREIGN_CHARS {
-            line.push('…');
-            break;
-        }
-        line.push(c);
-        chars += 1;
+    let words = text.split(is_harmful).filter(|word| !word.is_empty());
+    // No more can be shown.
+    let words: Vec<&str> = words.take(MAX_FOREIGN_CHARS).collect();
+    let mut line = words.join(" ");
+    if let Some((end, _)) = line.char_indices().nth(MAX_FOREIGN_CHARS) {
+        line.truncate(end);
+        line.push('…');
     }
     line
 }
@@ -41,18 +29,20 @@ pub fn sanitize(text: &str) -> String {
 pub fn sanitize_lines(text: &str) -> String {
     let harmless = |c: char| match c {
         '\n' => c,
-        c if c.is_whitespace() || c.is_control() || is_invisible(c) => ' ',
+        c if is_harmful(c) => ' ',
         c => c,
     };
     let lines: String = text.chars().map(harmless).collect();
     lines.trim_end().to_owned()
 }
 
-/// Characters that change how the text around them is shown, and show nothing themselves.
-fn is_invisible(c: char) -> bool {
-    matches!(c,
+/// White space, what a terminal acts upon, and characters that change how the text around them is
+/// shown and show nothing themselves.
+pub fn is_harmful(c: char) -> bool {
+    let is_invisible = matches!(c,
         '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    c.is_whitespace() || c.is_control() || is_invisible
 }
 
 /// `text` for HTML's text and quoted attributes.

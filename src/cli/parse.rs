@@ -120,12 +120,6 @@ impl Given {
         let value = self.value(long);
         value.map(|value| kind.read(long, value)).transpose()
     }
-
-    /// All that were given, in their order.
-    fn read_all<T>(&self, long: &str, kind: &Kind<T>) -> Result<Vec<T>, String> {
-        let values = self.values(long);
-        values.map(|value| kind.read(long, value)).collect()
-    }
 }
 
 /// What the value of an option can be.
@@ -323,9 +317,11 @@ fn about_account(name: &str, given: Given) -> Result<Verb, String> {
 }
 
 fn register(given: &Given) -> Result<RegisterOptions, String> {
+    let scopes = given.values("scope");
+    let scopes = scopes.map(|value| SCOPE.read("scope", value));
     Ok(RegisterOptions {
         issuer: given.operand(0).unwrap_or_default(),
-        scopes: given.read_all("scope", &SCOPE)?,
+        scopes: scopes.collect::<Result<_, _>>()?,
         name: given.read("name", &NAME)?,
         token_cmd: given.read("token-cmd", &TEXT)?,
     })

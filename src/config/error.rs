@@ -6,7 +6,7 @@ use std::fmt;
 use cfgrammar::Span;
 
 use super::secrets;
-use crate::text::sanitize;
+use crate::text::is_harmful;
 
 /// How much of an overlong line is shown, in characters: an ordinary line fits whole, and a
 /// terminal doesn't wrap the caret away from its culprit.
@@ -173,7 +173,7 @@ pub(super) fn quoted(name: &str) -> String {
 fn harmless(c: char) -> char {
     match c {
         ' ' | '\t' => ' ',
-        c if sanitize(c.encode_utf8(&mut [0; 4])).is_empty() => NEUTRAL,
+        c if is_harmful(c) => NEUTRAL,
         c => c,
     }
 }

@@ -247,11 +247,7 @@ impl Failure<'_> {
     /// A character that starts no token.
     fn unreadable(&self, at: usize) -> ConfigError {
         let rest = self.source.text.get(at..).unwrap_or_default();
-        let Some(c) = rest.chars().next() else {
-            return self
-                .source
-                .error(Span::new(at, at), "unexpected end of the file");
-        };
+        let c = rest.chars().next().unwrap_or_default();
         if let Some(error) = self.runaway(&self.tokens, at) {
             return error;
         }

@@ -61,13 +61,6 @@ impl Connect {
         }
     }
 
-    fn to_provider(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
-        match through_proxy(details)? {
-            Some(tunnel) => self.secure(details, tunnel, *details.timeout.after),
-            None => self.directly(details),
-        }
-    }
-
     /// Tries one address after the other until one takes the connection and agrees on TLS.
     fn directly(&self, details: &ConnectionDetails) -> Result<Box<dyn Transport>, Error> {
         let mut addresses = details.addrs.to_vec();
@@ -132,7 +125,10 @@ impl Connector<()> for Connect {
         details: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
-        let connected = self.to_provider(details);
+        let connected = through_proxy(details).and_then(|tunnel| match tunnel {
+            Some(tunnel) => self.secure(details, tunnel, *details.timeout.after),
+            None => self.directly(details),
+        });
         let short = |inner| Some(ShortHead::new(inner).boxed());
         connected.map(short).map_err(|error| match error {
             // The way to a proxy is connected to by this, too.

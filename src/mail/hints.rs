@@ -103,6 +103,21 @@ pub fn of(case: &Case) -> Vec<String> {
     vec![hint.to_owned()]
 }
 
+/// What some servers say, and what to do about it.
+const SAID: [(&str, &str); 2] = [
+    (
+        "5.7.30",
+        "the server takes no passwords for sending any more, and took this for one: is the scope \
+         https://outlook.office.com/SMTP.Send among those of the token? The administrator can \
+         say whether \"Authenticated SMTP\" is allowed with OAuth2",
+    ),
+    (
+        "SmtpClientAuthentication is disabled",
+        "sending with a password or token is switched off for this mailbox or organisation: the \
+         administrator has to allow \"Authenticated SMTP\"",
+    ),
+];
+
 fn refused(
     case: &Case,
     mechanism: Mechanism,
@@ -113,21 +128,8 @@ fn refused(
     hints.extend(clocks(case));
     hints.extend(other_user(case));
     hints.extend(scope(case, challenge));
-    if text.contains("5.7.30") {
-        hints.push(
-            "the server takes no passwords for sending any more, and took this for one: is the scope \
-             https://outlook.office.com/SMTP.Send among those of the token? The administrator can \
-             say whether \"Authenticated SMTP\" is allowed with OAuth2"
-                .into(),
-        );
-    }
-    if text.contains("SmtpClientAuthentication is disabled") {
-        hints.push(
-            "sending with a password or token is switched off for this mailbox or organisation: the \
-             administrator has to allow \"Authenticated SMTP\""
-                .into(),
-        );
-    }
+    let said = SAID.iter().filter(|(words, _)| text.contains(words));
+    hints.extend(said.map(|(_, hint)| (*hint).to_owned()));
     if !hints.is_empty() {
         return hints;
     }
@@ -148,12 +150,8 @@ fn refused(
 /// A token whose time hasn't come or is over, and a server with another idea of the time.
 fn clocks(case: &Case) -> Option<String> {
     let claims = case.token.claims.as_ref();
-    let early = claims
-        .and_then(|claims| claims.not_before)
-        .map(|it| it.saturating_sub(case.now));
-    let late = claims
-        .and_then(|claims| claims.expires)
-        .map(|it| case.now.saturating_sub(it));
+    let early = claims.and_then(|it| Some(it.not_before?.saturating_sub(case.now)));
+    let late = claims.and_then(|it| Some(case.now.saturating_sub(it.expires?)));
     let apart = time_in(case.greeting).map(|it| it.abs_diff(case.now));
     let span = |secs: i64| humane(Duration::from_secs(secs.unsigned_abs()));
     if let Some(secs) = early.filter(|secs| *secs > MAX_SKEW_SECS) {

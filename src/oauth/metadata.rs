@@ -100,14 +100,12 @@ impl Gaps {
     pub fn filled_by(self, metadata: &Metadata) -> Result<(), Miss> {
         let begins = &metadata.authorization_endpoint;
         let begins = begins.is_some() || metadata.device_authorization_endpoint.is_some();
-        let missing = match self {
-            Gaps {
-                token_uri: true, ..
-            } if metadata.token_endpoint.is_none() => "token_endpoint",
-            Gaps {
-                beginning: true, ..
-            } if !begins => "authorization_endpoint",
-            _ => return Ok(()),
+        let missing = if self.token_uri && metadata.token_endpoint.is_none() {
+            "token_endpoint"
+        } else if self.beginning && !begins {
+            "authorization_endpoint"
+        } else {
+            return Ok(());
         };
         let unusable = metadata
             .warnings
@@ -255,19 +253,17 @@ pub fn judge(
                 ..miss
             })
         }
-        status @ (404 | 410) => {
-            let text = format!("{host} answered {status}");
-            Err(miss(MissKind::Absent, text, Some(CHECK_ISSUER)))
-        }
-        status @ 300..=399 => {
-            let to = foreign(reply.location.as_deref().unwrap_or("nowhere"));
-            let text = format!("{host} answered {status}, with another address: {to}");
-            Err(miss(MissKind::Wrong, text, Some(CHECK_ISSUER)))
-        }
         status => {
-            let text = format!("{host} answered {status}");
-            let hint = (400..=499).contains(&status).then_some(CHECK_ISSUER);
-            Err(miss(MissKind::Wrong, text, hint))
+            let (kind, more) = match status {
+                404 | 410 => (MissKind::Absent, String::new()),
+                300..=399 => {
+                    let to = foreign(reply.location.as_deref().unwrap_or("nowhere"));
+                    (MissKind::Wrong, format!(", with another address: {to}"))
+                }
+                _ => (MissKind::Wrong, String::new()),
+            };
+            let hint = (300..=499).contains(&status).then_some(CHECK_ISSUER);
+            Err(miss(kind, format!("{host} answered {status}{more}"), hint))
         }
     }
 }
