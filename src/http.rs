@@ -204,16 +204,10 @@ impl Agents {
 /// Which variable names one that can't be used. Its value may hold a password.
 fn proxy() -> Result<Option<Proxy>, String> {
     // In ureq's order, which goes on after one that it doesn't understand.
-    let variables = [
-        "ALL_PROXY",
-        "all_proxy",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "HTTP_PROXY",
-        "http_proxy",
-    ];
-    let value = |name: &&str| env::var_os(name).filter(|value| !value.is_empty());
-    let named = variables.iter().find_map(|name| Some((name, value(name)?)));
+    let mut variables =
+        "ALL_PROXY all_proxy HTTPS_PROXY https_proxy HTTP_PROXY http_proxy".split(' ');
+    let value = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    let named = variables.find_map(|name| Some((name, value(name)?)));
     let usable = |value: &OsString| value.to_str().is_some_and(|it| Proxy::new(it).is_ok());
     match named {
         Some((name, value)) if !usable(&value) => Err(format!(

@@ -99,7 +99,13 @@ pub fn mail_session(data: &[u8]) {
     for goal in [Goal::Trial, Goal::Session] {
         let secure = flags & 4 != 0;
         let tls = if secure { Tls::AtOnce } else { Tls::OnDemand };
-        let server = Server::new(protocol, tls, "mail.test", None).unwrap();
+        let server = Server {
+            protocol,
+            tls,
+            host: "mail.test".into(),
+            port: 1,
+            user: None,
+        };
         let (loopback, user) = (flags & 8 != 0, (flags & 16 != 0).then_some("me"));
         let token = Secret::new(TOKEN.into());
         let sign_in = SignIn::new(&server, loopback, user, &token, goal);

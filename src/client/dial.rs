@@ -40,45 +40,38 @@ struct Timed {
 }
 
 impl Timed {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            Err(ErrorKind::TimedOut.into())
-        } else {
-            Ok(left)
+    fn in_time(
+        &mut self,
+        mut act: impl FnMut(&mut TcpStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_write_timeout(Some(left))?;
+            match act(&mut self.stream) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // What a time limit of the system's is called depends on the system.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                outcome => return outcome,
+            }
         }
     }
 }
 
-/// What a time limit of the system's is called depends on the system.
-fn named<T>(outcome: io::Result<T>) -> io::Result<T> {
-    outcome.map_err(|error| match error.kind() {
-        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-        _ => error,
-    })
-}
-
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.stream.set_read_timeout(Some(self.left()?))?;
-            match self.stream.read(buffer) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                outcome => return named(outcome),
-            }
-        }
+        self.in_time(|stream| stream.read(buffer))
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            self.stream.set_write_timeout(Some(self.left()?))?;
-            match self.stream.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                outcome => return named(outcome),
-            }
-        }
+        self.in_time(|stream| stream.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

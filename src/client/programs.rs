@@ -33,18 +33,10 @@ fn sasl_directories() -> Vec<PathBuf> {
     if let Some(path) = env::var_os("SASL_PATH") {
         return env::split_paths(&path).collect();
     }
-    let mut all: Vec<PathBuf> = [
-        "/usr/lib/sasl2",
-        "/usr/lib64/sasl2",
-        "/usr/local/lib/sasl2",
-        "/usr/pkg/lib/sasl2",
-        "/opt/homebrew/lib/sasl2",
-        "/opt/local/lib/sasl2",
-    ]
-    .map(PathBuf::from)
-    .to_vec();
+    let usual = "/usr/lib /usr/lib64 /usr/local/lib /usr/pkg/lib /opt/homebrew/lib /opt/local/lib";
+    let usual = usual.split(' ').map(PathBuf::from);
     // Debian's have the machine's triplet in between.
     let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    all.extend(libraries.map(|entry| entry.path().join("sasl2")));
-    all
+    let all = usual.chain(libraries.map(|entry| entry.path()));
+    all.map(|directory| directory.join("sasl2")).collect()
 }

@@ -8,16 +8,8 @@ use super::{Account, section::Section, value::is_loopback};
 use crate::providers::Provider;
 
 /// Options with values of the user's own.
-const OWN: [&str; 8] = [
-    "address",
-    "client_id",
-    "client_secret",
-    "issuer",
-    "auth_uri",
-    "token_uri",
-    "device_auth_uri",
-    "login_hint",
-];
+const OWN: &str =
+    "address client_id client_secret issuer auth_uri token_uri device_auth_uri login_hint";
 
 /// Whether it still is what an example has in the place of one's own.
 fn is_placeholder(text: &str) -> bool {
@@ -34,7 +26,7 @@ pub(super) fn of(section: &Section, name: Span, account: &Account) -> Vec<(Span,
     let mut found = Vec::new();
     let mut warn =
         |option: &str, what: &str| found.push((section.place(option, name), what.to_owned()));
-    for option in OWN {
+    for option in OWN.split(' ') {
         let text = section.string(option).ok().flatten();
         if text.is_some_and(|text| is_placeholder(&text.value)) {
             warn(

@@ -5,7 +5,7 @@
 use roxmltree::{Document, Node, ParsingOptions};
 use url::Url;
 
-use super::{Protocol, Server, Tls};
+use super::server::{Server, is_name};
 use crate::text::sanitize;
 
 /// How long such a file may be, in bytes: ten times the longest that is known.
@@ -87,18 +87,18 @@ fn server(element: Node) -> Option<Server> {
         parts.find(|it| it.has_tag_name(name)).map(text_of)
     };
     let tls = match part("socketType")? {
-        "SSL" => Tls::AtOnce,
-        "STARTTLS" => Tls::OnDemand,
+        "SSL" => "s",
+        "STARTTLS" => "",
         _ => return None,
     };
-    let protocol = match element.attribute("type")? {
-        "imap" => Protocol::Imap,
-        "pop3" => Protocol::Pop3,
-        "smtp" => Protocol::Smtp,
-        _ => return None,
-    };
-    let port = part("port").and_then(|port| port.parse().ok());
-    Server::new(protocol, tls, part("hostname")?, port)
+    let protocol = element.attribute("type")?;
+    if !matches!(protocol, "imap" | "pop3" | "smtp") {
+        return None;
+    }
+    let host = part("hostname").filter(|host| is_name(host))?;
+    let port = part("port").and_then(|port| port.parse::<u16>().ok());
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    Server::parse(&format!("{protocol}{tls}://{host}{port}")).ok()
 }
 
 #[cfg(test)]

@@ -219,19 +219,12 @@ fn mechanisms(capability: &str) -> Option<&str> {
 
 /// Whether a capability is still of use when TLS and the sign-in are done.
 fn is_for_a_session(capability: &str) -> bool {
-    let done = [
-        "STARTTLS",
-        "STLS",
-        "LOGINDISABLED",
-        "SASL-IR",
-        "AUTH",
-        "SASL",
-    ];
+    let mut done = "STARTTLS STLS LOGINDISABLED SASL-IR AUTH SASL".split(' ');
     let capability = capability.trim();
     mechanisms(capability).is_none()
         // It has to fit between brackets, on a line.
         && !capability.contains(|c: char| c.is_control() || c == ']')
-        && !done.iter().any(|it| capability.eq_ignore_ascii_case(it))
+        && !done.any(|it| capability.eq_ignore_ascii_case(it))
 }
 
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
@@ -302,7 +295,13 @@ mod tests {
             true => Tls::AtOnce,
             false => Tls::OnDemand,
         };
-        let server = Server::new(protocol, tls, "mail.test", None).unwrap();
+        let server = Server {
+            protocol,
+            tls,
+            host: "mail.test".into(),
+            port: 1,
+            user: None,
+        };
         let user = situation.has_user.then_some("me");
         let token = Secret::new("eyJhbGciOiJSUzI1NiJ9.payload.signature".into());
         let mut sign_in = SignIn::new(&server, situation.loopback, user, &token, goal);

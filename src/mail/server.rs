@@ -58,20 +58,6 @@ const SCHEMES: [(&str, Protocol, Tls, u16); 10] = [
 ];
 
 impl Server {
-    /// The one with this name, at the usual port if none is given; `None` when nothing has such a
-    /// name.
-    pub fn new(protocol: Protocol, tls: Tls, host: &str, port: Option<u16>) -> Option<Self> {
-        let same = |(_, its, at, _): &&(&str, Protocol, Tls, u16)| *its == protocol && *at == tls;
-        let (.., usual) = SCHEMES.iter().find(same)?;
-        is_name(host).then(|| Server {
-            protocol,
-            tls,
-            host: host.to_ascii_lowercase(),
-            port: port.unwrap_or(*usual),
-            user: None,
-        })
-    }
-
     /// Reads a URL such as `imaps://mail.example.com` or `smtp://me%40example.com@mail.example.com:587`.
     ///
     /// # Errors
@@ -106,7 +92,8 @@ impl Server {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a server can have this name.
+pub(super) fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     !name.is_empty() && name.chars().all(fits)
 }

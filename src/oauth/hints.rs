@@ -111,7 +111,7 @@ impl Refusal {
 fn consent_address(refusal: &str, registration: &Registration) -> Option<Url> {
     let endpoint = registration.provider()?;
     let wanted = aadsts(refusal).is_some_and(|known| CONSENT.contains(&known.number));
-    let work = wanted && is_host(&endpoint, &["microsoftonline.com", "microsoftonline.us"]);
+    let work = wanted && is_host(&endpoint, "microsoftonline.com microsoftonline.us");
     let personal = endpoint.path().starts_with("/consumers/");
     let mut address = endpoint
         .join("/organizations/v2.0/adminconsent")
@@ -197,7 +197,7 @@ pub(super) fn no_refresh_token(endpoint: &Url, scopes: &[String]) -> &'static st
         || path.contains("/application/o/");
     if is_google(endpoint) {
         "add \"prompt\": \"consent\" to auth_uri_fields (and leave access_type at offline)"
-    } else if is_host(endpoint, &["dropbox.com", "dropboxapi.com"]) {
+    } else if is_host(endpoint, "dropbox.com dropboxapi.com") {
         "add \"token_access_type\": \"offline\" to auth_uri_fields"
     } else if by_scope && !offline {
         "add \"offline_access\" to scopes"
@@ -209,23 +209,18 @@ pub(super) fn no_refresh_token(endpoint: &Url, scopes: &[String]) -> &'static st
 }
 
 fn is_google(endpoint: &Url) -> bool {
-    is_host(endpoint, &["google.com", "googleapis.com"])
+    is_host(endpoint, "google.com googleapis.com")
 }
 
 fn is_microsoft(endpoint: &Url) -> bool {
-    const DOMAINS: [&str; 4] = [
-        "microsoftonline.com",
-        "microsoftonline.us",
-        "microsoftonline.cn",
-        "live.com",
-    ];
-    is_host(endpoint, &DOMAINS)
+    let domains = "microsoftonline.com microsoftonline.us microsoftonline.cn live.com";
+    is_host(endpoint, domains)
 }
 
 /// Whether the endpoint's host is one of the domains or below it.
-fn is_host(endpoint: &Url, domains: &[&str]) -> bool {
+fn is_host(endpoint: &Url, domains: &str) -> bool {
     let host = endpoint.host_str().unwrap_or_default();
-    domains.iter().any(|domain| {
+    domains.split(' ').any(|domain| {
         host.strip_suffix(domain)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     })
