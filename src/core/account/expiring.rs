@@ -94,8 +94,12 @@ impl Account {
         let news = Happening::SignInExpiring.until(Some(end.at));
         env.news(&self.name, news);
         let (left, name) = (humane(end.at.since(now)), shell_word(&self.name));
+        let ends = match end.by {
+            EndsBy::Provider => "ends",
+            EndsBy::Experience => "may end, as an earlier one did,",
+        };
         let message =
-            format!("the sign-in ends in {left}: sign in again with `pizauth auth {name}`");
+            format!("the sign-in {ends} in {left}: sign in again with `pizauth auth {name}`");
         env.log(Level::Warn, &self.name, message);
         match self.state.sign_in {
             SignIn::Pending(_) => self.remind(env, Reminder::WithCode),

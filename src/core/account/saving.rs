@@ -12,9 +12,11 @@ use crate::{
 };
 
 impl Account {
-    /// What a dump carries of this account.
+    /// What a dump carries of this account; of one without tokens what was learned of it.
     pub fn saved(&self, now: Now) -> Option<Saved> {
-        let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
+        let none = Grant::without_tokens(now);
+        let grant = self.state.grant.as_deref().filter(|it| it.has_tokens());
+        let grant = grant.or(self.state.sign_ins.has_lives().then_some(&none))?;
         let renewal = grant.renewal.as_ref();
         // Loaded tokens are saved with the times that they came with.
         let loaded = grant.loaded;
@@ -55,6 +57,12 @@ impl Account {
             saved.registration = self.registration.clone();
         }
         if saved.registration != self.registration {
+            return false;
+        }
+        if saved.access.is_none() && saved.refresh_token.is_none() {
+            if !self.holds() {
+                self.state.sign_ins.restore(saved.sign_ins);
+            }
             return false;
         }
         let asked = env.now.instant_at(saved.obtained);
