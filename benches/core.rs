@@ -10,6 +10,7 @@ use pizauth::{
     config::{self, Config},
     core::{AttemptId, Core, Cx, Effect, Entropy, Ports},
     oauth::token::{Outcome, Reply},
+    server::fuzzing,
     time::{Instant as Moment, Now, Wall},
 };
 
@@ -54,13 +55,17 @@ pub fn core(report: &mut Report) {
     });
     for accounts in [3, 10_000] {
         let bench = Bench::new(accounts, Duration::ZERO);
-        let written = || {
-            let state = bench.core.state(bench.now);
-            black_box(serde_json::to_vec(&state).unwrap());
+        let mut write = fuzzing::state_writer().unwrap();
+        let mut row = |what: &str, act: &mut dyn FnMut()| {
+            let mut spans: Vec<f64> = (0..99).map(|_| 1e3 * millis(time(&mut *act))).collect();
+            let name = format!("{what} the state that outlives a crash, {accounts} accounts");
+            report.row(&name, "us, median of 99", median(&mut spans), "");
         };
-        let mut spans: Vec<f64> = (0..99).map(|_| 1e3 * millis(time(written))).collect();
-        let name = format!("the state that outlives a crash, {accounts} accounts");
-        report.row(&name, "us, median of 99", median(&mut spans), "");
+        let state = bench.core.state(bench.now);
+        row("taking", &mut || {
+            drop(black_box(bench.core.state(bench.now)))
+        });
+        row("writing", &mut || write(&state).unwrap());
     }
     simulator(report);
 }

@@ -17,7 +17,8 @@ use super::{engine::Engine, redirect_ports::RedirectInfo, state::Holder, trial};
 use crate::core::{Core, CoreState, STATE_VERSION};
 use crate::error::Failure;
 use crate::lock::Lock;
-use crate::server::base::{config_file::ConfigText, error::cant, guard};
+use crate::server::base::error::{cant, other};
+use crate::server::base::{config_file::ConfigText, guard};
 use crate::server::ipc::memfd::{self, Checkpoints, last_checkpoint};
 use crate::server::ipc::slots::SlotWriter;
 use crate::time::Now;
@@ -222,12 +223,17 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
     }
 }
 
-/// Leaves the state as it is now with the service manager; whether that has it.
-pub fn leave(holder: &Holder) -> bool {
+/// Leaves the state as it is now with the service manager; nothing is served any more. What can't be
+/// left goes.
+pub fn leave(holder: &Holder) {
     holder.keeper.write_now(&holder.engine);
     // What it hasn't taken before it may take now.
     let taken = store(holder).unwrap_or(false);
-    taken && holder.keeper.stored.with(|stored| !stored.is_empty())
+    if taken && holder.keeper.stored.with(|stored| !stored.is_empty()) {
+        log::info!("the service manager has the state, should it start another server");
+    } else {
+        holder.stop();
+    }
 }
 
 /// Nobody goes on from the state any more.
@@ -241,8 +247,9 @@ pub fn forget(holder: &Holder) {
 ///
 /// # Errors
 /// When there is none.
-pub fn core_of(files: &[File]) -> Result<CoreState, String> {
-    let last: Option<StoredState> = last_checkpoint(fdstore::MAGIC, STATE_VERSION, files)?;
+pub fn core_of(files: &[File]) -> Result<CoreState, Failure> {
+    let last = last_checkpoint::<StoredState>(fdstore::MAGIC, STATE_VERSION, files);
+    let last = last.and_then(|state| state.ok_or_else(|| "there is none".into()));
     last.map(|state| state.core)
-        .ok_or_else(|| "there is none".into())
+        .map_err(|why| other(&format!("the state can't be taken over: {why}")))
 }

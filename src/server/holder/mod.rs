@@ -66,7 +66,7 @@ use self::{
     socket_watch::SocketWatch,
 };
 use crate::control::{self, Control};
-use crate::core::{Core, CoreState, hook::Hook};
+use crate::core::{Core, hook::Hook};
 use crate::serve::{self, Listener};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
@@ -141,7 +141,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let (mut main, servers) = assemble(place, config, redirects, lines.events)?;
     let holder = main.holder.clone();
     holder.keeper.learn(text);
-    state.into_iter().for_each(|it| holder.adopt(it.core));
+    state.into_iter().for_each(|it| holder.adopt(it.core, true));
     main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
@@ -194,7 +194,8 @@ pub fn succeed(
         .ok_or_else(|| other("it is given nothing"))?;
     let Succession { handover, config } = handover::take(&config_file, state)?;
     let killed = handover.core.is_none();
-    let core = handover.core.map_or_else(|| core_of(checkpoints), Ok)?;
+    let core = handover.core;
+    let core = core.map_or_else(|| self::checkpoints::core_of(checkpoints), Ok)?;
     let mut fds = SlotReader::new(fds);
     let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
     let lock = lock.map_err(cant)?;
@@ -234,11 +235,6 @@ pub fn succeed(
         }
         Ok(())
     })
-}
-
-fn core_of(checkpoints: &[File]) -> Result<CoreState, Failure> {
-    let core = checkpoints::core_of(checkpoints);
-    core.map_err(|why| other(&format!("the state can't be taken over: {why}")))
 }
 
 /// Serves until the end, and ends well. `answers` is called when it answers for the first time.
@@ -289,7 +285,7 @@ fn serve(
         let _ = thread.join();
     }
     if leaves {
-        leave(&holder);
+        checkpoints::leave(&holder);
     } else if outcome.is_ok() {
         checkpoints::forget(&holder);
     }
@@ -341,16 +337,6 @@ fn spawn(
         }
         holder.stop();
     })
-}
-
-/// Leaves state and sockets with the service manager; nothing is served any more. What can't be
-/// left goes.
-fn leave(holder: &Holder) {
-    if checkpoints::leave(holder) {
-        log::info!("the service manager has the state, should it start another server");
-    } else {
-        holder.stop();
-    }
 }
 
 #[cfg(test)]

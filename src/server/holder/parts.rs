@@ -117,27 +117,23 @@ pub fn assemble(
 }
 
 impl Holder {
-    /// Goes on from the state of a server that has ended. Nothing is sent before the state is this
-    /// server's own: a start that fails must leave the next one unused tokens.
-    pub fn adopt(&self, state: CoreState) {
+    /// Goes on from the state of a server that has ended. If its commands have, too, they may have heard
+    /// of nothing, and `repeats` has them run again. Nothing is sent before the state is this server's
+    /// own: a start that fails must leave the next one unused tokens.
+    pub fn adopt(&self, state: CoreState, repeats: bool) {
         self.engine.with(|core, cx| {
             core.hold();
             core.adopt(cx, state);
-            core.remind_again(cx);
+            if repeats {
+                core.remind_again(cx);
+            }
         });
     }
 
     /// Goes on from the state of the holder before this one, which was killed or has made room; as for
     /// [`Holder::adopt`].
     pub fn succeed(&self, state: CoreState, killed: bool) {
-        self.engine.with(|core, cx| {
-            core.hold();
-            core.adopt(cx, state);
-            if killed {
-                // Its commands may have heard of nothing.
-                core.remind_again(cx);
-            }
-        });
+        self.adopt(state, killed);
         if killed {
             log::warn!("the state of the token holder that was killed was taken over");
         } else {

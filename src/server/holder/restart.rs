@@ -172,14 +172,12 @@ fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
             false => Err(io::Error::other("the hook runner takes no orders")),
         }
     });
-    match memory {
-        Ok(memory) => {
-            let files = holder.keeper.files();
-            let kept = kept(&memory, &files, &fds);
-            let error = holder.monitor.become_successor(&kept, reload);
-            memfd::discard(&memory);
-            (error, reload && !waiting)
-        }
-        Err(error) => (error, reload && !waiting),
-    }
+    let error = memory.map_or_else(Into::into, |memory| {
+        let files = holder.keeper.files();
+        let kept = kept(&memory, &files, &fds);
+        let error = holder.monitor.become_successor(&kept, reload);
+        memfd::discard(&memory);
+        error
+    });
+    (error, reload && !waiting)
 }

@@ -70,8 +70,6 @@ pub struct Checkpoints {
     files: [File; 2],
     /// How many there have been.
     count: u64,
-    /// How long the last one is, in bytes.
-    length: usize,
 }
 
 impl Checkpoints {
@@ -85,11 +83,7 @@ impl Checkpoints {
         for file in &files {
             sys::close(file)?;
         }
-        Ok(Checkpoints {
-            files,
-            count: 0,
-            length: 0,
-        })
+        Ok(Checkpoints { files, count: 0 })
     }
 
     /// Both pieces.
@@ -117,9 +111,8 @@ impl Checkpoints {
             *head = head_of(count, length, body);
         }
         next.write_all_at(&bytes, 0)?;
-        let stale = std::mem::replace(&mut self.length, bytes.len());
         self.count = count;
-        last.write_all_at(&vec![0; stale], 0)
+        wipe(last)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the fuzz targets and tests/corpus.rs need of the rooms.
+//! What the fuzz targets, tests/corpus.rs and the benchmarks need of the rooms.
 
 use std::{
     io,
@@ -68,6 +68,15 @@ pub fn stored(bytes: &[u8], whole: bool) -> Result<Option<(Vec<u8>, Ports, CoreS
         let _ = state.identity();
         (written, state.ports(), state.core)
     }))
+}
+
+/// Writes states as a token holder does it after each change.
+///
+/// # Errors
+/// When this system has no memory for that.
+pub fn state_writer() -> io::Result<impl FnMut(&CoreState) -> io::Result<()>> {
+    let mut memory = Checkpoints::create()?;
+    Ok(move |state: &CoreState| memory.write(MAGIC, STATE_VERSION, state))
 }
 
 /// Whether the hook runner would run this.
