@@ -189,13 +189,12 @@ pub fn succeed(
     sandbox.deny_calls();
     let fds = left.split_off(left.len().min(1 + CHECKPOINTS));
     let memory: Vec<File> = left.into_iter().map(File::from).collect();
-    let (state, checkpoints) = memory
+    let (state, files) = memory
         .split_first()
         .ok_or_else(|| other("it is given nothing"))?;
     let Succession { handover, config } = handover::take(&config_file, state)?;
     let killed = handover.core.is_none();
-    let core = handover.core;
-    let core = core.map_or_else(|| self::checkpoints::core_of(checkpoints), Ok)?;
+    let core = (handover.core).map_or_else(|| checkpoints::core_of(files), Ok)?;
     let mut fds = SlotReader::new(fds);
     let lock = fds.take(handover.lock).and_then(runtime_files::adopt_lock);
     let lock = lock.map_err(cant)?;
@@ -224,7 +223,7 @@ pub fn succeed(
     hooks.map_err(cant)?;
     holder.keeper.learn(handover.config);
     // The sockets are stored once more, which the manager notices.
-    let kept = fdstore::named(checkpoints, iter::empty(), iter::empty());
+    let kept = fdstore::named(files, iter::empty(), iter::empty());
     (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
     holder.succeed(core, killed);
     let control = holder.reopen(control, handover.given, restricted)?;
