@@ -12,6 +12,7 @@ mod patience;
 mod programs;
 mod qr;
 mod register;
+mod requester;
 mod restart;
 mod restore;
 mod setup;

@@ -19,10 +19,14 @@ pub fn sees(rules: &RestrictedSocket, account: &str) -> bool {
     rules.accounts.iter().any(|name| **name == *account)
 }
 
-/// An account without what signs somebody in: whoever has that could sign in as another user.
+/// An account without what signs somebody in: whoever has that could sign in as another user. Nor is a
+/// program named that others run.
 pub fn without_sign_in(mut view: AccountView) -> AccountView {
-    if let SignInView::Pending { device, .. } = &mut view.sign_in {
-        *device = None;
+    if let SignInView::Pending {
+        device, requester, ..
+    } = &mut view.sign_in
+    {
+        (*device, *requester) = (None, None);
     }
     view
 }
@@ -141,6 +145,7 @@ mod tests {
                     expires: since,
                 }),
                 paste: true,
+                requester: Some("mail".into()),
             },
             SignInView::Exchanging {
                 since,
@@ -178,7 +183,8 @@ mod tests {
                     failed: _,
                     device,
                     paste: _,
-                } => *device = None,
+                    requester,
+                } => (*device, *requester) = (None, None),
             }
             assert_eq!(shown, wanted);
         }

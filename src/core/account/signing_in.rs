@@ -25,7 +25,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{self, Happening, SignInStart, SignInWays},
+    view::{self, Happening, News, SignInStart, SignInWays},
 };
 
 /// What the refusal of a code that was sent twice may come from (RFC 6749, 4.1.2).
@@ -231,7 +231,15 @@ impl Account {
             false => "authorisation needed",
         };
         env.log(Level::Info, &self.name, message);
-        env.news(&self.name, Happening::AuthorisationPending);
+        let requester = self.requester.as_ref().map(|it| it.to_string());
+        if let Some(program) = &requester {
+            env.log(Level::Info, &self.name, format!("asked for by {program}"));
+        }
+        let news = News {
+            requester,
+            ..Happening::AuthorisationPending.into()
+        };
+        env.news(&self.name, news);
     }
 
     pub(super) fn remind(&mut self, env: &mut Env, reminder: Reminder) {
@@ -253,6 +261,7 @@ impl Account {
         let (kind, attempt) = (HookKind::Notify, Some(pending.attempt));
         let input = HookInput::SignIn {
             ways,
+            requester: self.requester.clone(),
             expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
         };

@@ -86,6 +86,7 @@ impl Account {
                 failed,
                 device: pending.device.view(now),
                 paste: self.awaits_paste(),
+                requester: self.requester.as_ref().map(|it| it.to_string()),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,

@@ -82,6 +82,7 @@ impl Clients {
             no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
             patience,
+            requester: (args.requester).map(|it| crate::text::sanitize(&it).into()),
         };
         let account = args.account;
         let answer = self
