@@ -114,20 +114,17 @@ impl Provider {
             own == Some(host) || provider.hosts.contains(&host)
         };
         let mut same = PROVIDERS.iter().filter(has_host);
-        let domain = user
-            .and_then(|user| user.rsplit_once('@'))
-            .map(|(_, it)| it);
-        let theirs = same
-            .clone()
-            .find(|it| domain.is_some_and(|it2| it.serves(it2)));
+        let domain = user.and_then(|user| Some(user.rsplit_once('@')?.1));
+        let serves = |it: &&Provider| domain.is_some_and(|domain| it.serves(domain));
+        let theirs = same.clone().find(serves);
         theirs.or_else(|| same.next())
     }
 
     /// How to get a client id, step by step, and what else has to be known: a paragraph a line. What
     /// could not be tried or read at the provider begins with "Not verified".
     pub fn notes(&self) -> impl Iterator<Item = &'static str> {
-        let lines_of = |name| NOTES.lines().filter_map(move |line| noted(line, name));
-        self.notes.iter().flat_map(move |name| lines_of(*name))
+        let named = self.notes.iter();
+        named.flat_map(|name| NOTES.lines().filter_map(move |line| noted(line, name)))
     }
 
     /// The option that says where its redirects are listened for.
@@ -165,9 +162,8 @@ impl Provider {
 
     /// The domains of its mail addresses, and of the servers that take its mail.
     fn domains(&self) -> impl Iterator<Item = &'static str> {
-        let name = self.name;
-        let lines = DOMAINS.lines().filter_map(move |line| line.split_once(' '));
-        let own = lines.filter(move |(whose, _)| *whose == name);
+        let lines = DOMAINS.lines().filter_map(|line| line.split_once(' '));
+        let own = lines.filter(|(whose, _)| *whose == self.name);
         own.flat_map(|(_, domains)| domains.split(' '))
     }
 

@@ -28,20 +28,14 @@ pub(super) fn tokens(text: &str) -> (Vec<Token>, Option<usize>) {
 }
 
 /// Where the white space and the comments at `at` end.
-fn skip(text: &str, mut at: usize) -> usize {
+fn skip(text: &str, at: usize) -> usize {
+    let mut rest = text.get(at..).unwrap_or_default();
     loop {
-        let rest = text.get(at..).unwrap_or_default();
-        let blanks = run(rest.as_bytes(), |byte| {
-            matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-        });
-        let comment = match rest.get(blanks..) {
-            Some(rest) if rest.starts_with("//") => run(rest.as_bytes(), |byte| byte != b'\n'),
-            Some(_) | None => 0,
-        };
-        if blanks + comment == 0 {
-            return at;
+        rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        if !rest.starts_with("//") {
+            return text.len() - rest.len();
         }
-        at += blanks + comment;
+        rest = rest.trim_start_matches(|c| c != '\n');
     }
 }
 

@@ -1,6 +1,8 @@
 //! What is good configuration and still won't work: slips that many users make, by what is known of
 //! the provider. Each warning says what to write.
 
+use std::collections::BTreeSet;
+
 use cfgrammar::Span;
 use url::Url;
 
@@ -110,13 +112,11 @@ fn microsoft(account: &Account, mut warn: impl FnMut(&str, &str)) {
         );
     }
     let resource = |scope: &String| Some(scope.split_once("://")?.1.split('/').next()?.to_owned());
-    let mut resources: Vec<String> = scopes.iter().filter_map(resource).collect();
-    resources.sort();
-    resources.dedup();
+    let resources: BTreeSet<String> = scopes.iter().filter_map(resource).collect();
     if resources.len() > 1 {
         let what = format!(
             "a token of Microsoft is for one resource, and these scopes are of {}: make an account for each",
-            resources.join(" and ")
+            Vec::from_iter(resources).join(" and ")
         );
         warn("scopes", &what);
     }
