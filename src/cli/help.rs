@@ -10,10 +10,7 @@ pub fn synopsis(spec: &Spec) -> String {
             Some(letter) => format!("-{letter}"),
             None => format!("--{}", opt.long),
         };
-        match opt.value {
-            Some(value) => line.push_str(&format!(" [{name} <{value}>]")),
-            None => line.push_str(&format!(" [{name}]")),
-        }
+        line.push_str(&format!(" [{name}{}]", opt.shown_value()));
     }
     line + &operands(spec)
 }
@@ -43,10 +40,7 @@ pub(super) fn help(spec: &Spec) -> String {
         text.push('\n');
     }
     for opt in spec.options {
-        let value = opt
-            .value
-            .map(|value| format!(" <{value}>"))
-            .unwrap_or_default();
+        let value = opt.shown_value();
         let names = match opt.short {
             Some(letter) => format!("-{letter}, --{}{value}", opt.long),
             None => format!("    --{}{value}", opt.long),

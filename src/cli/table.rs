@@ -38,6 +38,14 @@ pub struct Opt {
     pub summary: &'static str,
 }
 
+impl Opt {
+    /// As in ` <time>`.
+    pub(super) fn shown_value(&self) -> String {
+        let shown = self.value.map(|value| format!(" <{value}>"));
+        shown.unwrap_or_default()
+    }
+}
+
 /// The expression of what may be left out in a row.
 macro_rules! maybe {
     () => {

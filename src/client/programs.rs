@@ -1,16 +1,12 @@
 //! What this machine has installed.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs, os::unix::fs::PermissionsExt};
+use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf};
 
 /// Whether `PATH` has a program of this name.
 pub(super) fn is_installed(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|directory| is_executable(&directory.join(name)))
-}
-
-fn is_executable(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    let is_program = |it: fs::Metadata| it.is_file() && it.permissions().mode() & 0o111 != 0;
+    env::split_paths(&path).any(|it| fs::metadata(it.join(name)).is_ok_and(is_program))
 }
 
 /// Whether Cyrus SASL has a plugin for tokens: one with `oauth` in its name, as all that are known

@@ -39,10 +39,8 @@ pub(super) fn run() -> Result<(), Failure> {
     let server = connect()?;
     let pid = peer(&server).and_then(|peer| peer.pid);
     drop(server);
-    let old = Old::of(
-        pid.map(|pid| PathBuf::from(format!("/proc/{pid}")))
-            .as_deref(),
-    );
+    let process = pid.map(|pid| PathBuf::from(format!("/proc/{pid}")));
+    let old = Old::of(process.as_deref());
     if let Some(command) = &old.restarted_by {
         let what = "the older pizauth belongs to a service manager, which has to start the new one";
         return Err(Failure::new(Exit::Other, what).hint(format!(
@@ -72,11 +70,9 @@ pub(super) fn run() -> Result<(), Failure> {
             ),
             Err(error) => format!("and its tokens are not saved: {error}"),
         };
-        let hint = match &failure.hint {
-            Some(hint) => format!("{hint}; if the older pizauth has ended, {kept}"),
-            None => format!("if the older pizauth has ended, {kept}"),
-        };
-        failure.hint(hint)
+        let known = failure.hint.as_ref().map(|hint| format!("{hint}; "));
+        let known = known.unwrap_or_default();
+        failure.hint(format!("{known}if the older pizauth has ended, {kept}"))
     })?;
     tell("an older pizauth was running here; this one has its tokens now\n");
     Ok(())

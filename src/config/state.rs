@@ -25,21 +25,17 @@ pub(super) fn commands(word: &str) -> Option<[String; 3]> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._@+-".contains(c);
     let bare = place.strip_prefix("~/").unwrap_or(place);
     let is_file = script.contains("XDG_STATE_HOME") && !place.is_empty();
-    if is_file && bare == place && !place.starts_with('/') {
-        return None;
-    }
-    if place.starts_with('-') || word.ends_with([':', '/']) || !bare.chars().all(is_plain) {
+    let is_relative = is_file && bare == place && !place.starts_with('/');
+    let is_odd =
+        place.starts_with('-') || word.ends_with([':', '/']) || !bare.chars().all(is_plain);
+    if is_relative || is_odd {
         return None;
     }
     let lines = script.lines().map(str::trim);
-    let lines: Vec<&str> = lines
-        .filter(|it| !it.is_empty() && !it.starts_with('#'))
-        .collect();
-    let script = lines.join("\n");
-    Some(
-        ["save", "load", "try"]
-            .map(|verb| format!("exec /bin/sh -c '{script}' {name} {verb} {place}")),
-    )
+    let lines = lines.filter(|it| !it.is_empty() && !it.starts_with('#'));
+    let script = lines.collect::<Vec<_>>().join("\n");
+    let command = |verb| format!("exec /bin/sh -c '{script}' {name} {verb} {place}");
+    Some(["save", "load", "try"].map(command))
 }
 
 /// The programs.

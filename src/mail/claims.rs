@@ -10,8 +10,6 @@ use crate::{
 /// The claims that explain a refusal, made safe.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// For which servers.
-    pub audience: Option<String>,
     /// What is allowed, as words.
     pub scopes: Vec<String>,
     /// Who signed in, if that is an address.
@@ -31,7 +29,6 @@ impl Claims {
         let scopes = ["scp", "scope"].iter().find_map(|name| claims.get(name));
         let users = ["upn", "preferred_username", "unique_name", "email"];
         Some(Claims {
-            audience: text("aud"),
             scopes: scopes.and_then(granted_scopes).unwrap_or_default(),
             user: users
                 .iter()
@@ -55,13 +52,12 @@ mod tests {
     }
 
     #[test]
-    fn a_jwt_tells_for_whom_and_for_what_it_is() {
+    fn a_jwt_tells_whose_it_is_and_for_what() {
         let token = jwt(
             r#"{"aud":"https://outlook.office.com","scp":"IMAP.AccessAsUser.All SMTP.Send",
                 "unique_name":"nobody","upn":"me@example.com","iat":1,"nbf":2,"exp":3600}"#,
         );
         let claims = Claims {
-            audience: Some("https://outlook.office.com".into()),
             scopes: vec!["IMAP.AccessAsUser.All".into(), "SMTP.Send".into()],
             user: Some("me@example.com".into()),
             not_before: Some(2),

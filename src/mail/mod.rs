@@ -195,20 +195,6 @@ impl Protocol {
             Protocol::Imap | Protocol::Pop3 | Protocol::Smtp => format!("{response}\r\n"),
         }
     }
-
-    fn refused(
-        self,
-        mechanism: Mechanism,
-        challenge: Option<Challenge>,
-        text: String,
-    ) -> MailVerdict {
-        MailVerdict::Refused {
-            mechanism,
-            challenge,
-            passing: (self.commands().is_passing)(&text),
-            text,
-        }
-    }
 }
 
 /// What follows the words that announce mechanisms.

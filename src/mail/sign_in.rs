@@ -243,18 +243,21 @@ impl SignIn {
 
     fn bad(&mut self, text: &str) -> Action {
         let text = sanitize(text);
-        let verdict = match &mut self.state {
+        let (mechanism, challenge) = match &mut self.state {
             State::Greeting | State::Capabilities | State::Session(_) => {
-                MailVerdict::Unavailable(text)
+                return self.refuse(MailVerdict::Unavailable(text));
             }
-            State::StartTls => MailVerdict::NoTls(text),
-            State::Auth(mechanism) => self.protocol.refused(*mechanism, None, text),
-            State::Responded(mechanism, challenge) => {
-                self.protocol.refused(*mechanism, challenge.take(), text)
-            }
-            State::Mailbox(_) => MailVerdict::NoMailbox(text),
+            State::StartTls => return self.refuse(MailVerdict::NoTls(text)),
+            State::Mailbox(_) => return self.refuse(MailVerdict::NoMailbox(text)),
+            State::Auth(mechanism) => (*mechanism, None),
+            State::Responded(mechanism, challenge) => (*mechanism, challenge.take()),
         };
-        self.refuse(verdict)
+        self.refuse(MailVerdict::Refused {
+            mechanism,
+            challenge,
+            passing: (self.protocol.commands().is_passing)(&text),
+            text,
+        })
     }
 
     fn go_on(&mut self, text: &str, line: &str) -> Action {

@@ -115,16 +115,14 @@ pub fn judge_authorization(
     outcome: &Outcome,
     wall: Wall,
 ) -> Result<Authorization, (Refusal, bool)> {
+    let host = authority(endpoint);
     let members = match outcome {
         Outcome::Reply(reply) if (200..=299).contains(&reply.status) => Members::read(reply).ok(),
         _ => None,
     };
     if let Some(mut members) = members.filter(|members| members.error().is_none()) {
         return read(&mut members).map_err(|lack| {
-            let text = format!(
-                "{}: the reply to the request for a code {lack}",
-                authority(endpoint)
-            );
+            let text = format!("{host}: the reply to the request for a code {lack}");
             (Refusal::new(text), false)
         });
     }
@@ -135,7 +133,7 @@ pub fn judge_authorization(
             Err((refused(refusal), false))
         }
         token::Verdict::Granted(_) => {
-            let text = format!("{} gave a token instead of a code", authority(endpoint));
+            let text = format!("{host} gave a token instead of a code");
             Err((Refusal::new(text), false))
         }
     }

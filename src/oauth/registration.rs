@@ -164,19 +164,14 @@ fn read(body: &[u8]) -> Result<Registered, &'static str> {
     }
     let number = |name: &str| members.get(name).and_then(Value::as_u64);
     let safe = |name: &str| text(name).filter(|text| printable(text));
+    let token = safe("registration_access_token").map(|token| Secret::new(token.to_owned()));
     Ok(Registered {
         client_id: client_id.ok_or("has no usable client_id")?.to_owned(),
         client_secret: secret.map(|secret| Secret::new(secret.to_owned())),
         secret_expires: number("client_secret_expires_at").filter(|at| *at > 0),
         auth_method: safe("token_endpoint_auth_method").map(str::to_owned),
         scopes: safe("scope").map(|list| list.split(' ').map(str::to_owned).collect()),
-        management: safe("registration_client_uri").map(|uri| {
-            let token = safe("registration_access_token");
-            (
-                uri.to_owned(),
-                token.map(|token| Secret::new(token.to_owned())),
-            )
-        }),
+        management: safe("registration_client_uri").map(|uri| (uri.to_owned(), token)),
     })
 }
 

@@ -89,26 +89,7 @@ impl Members {
             return Err(Unreadable::TooLong);
         }
         // A description in another encoding must not hide the error code beside it.
-        Self::read_text(&String::from_utf8_lossy(body))
-    }
-
-    fn scrubbed(mut self, sent: &Scrubber) -> Self {
-        let mut own = Scrubber::default();
-        let secrets = SECRETS.iter().filter_map(|name| self.text(name));
-        secrets.for_each(|secret| own.add(secret));
-        for (name, value) in &mut self.values {
-            if !SECRETS.contains(name) {
-                scrub(value, sent);
-                // An address to sign in at may well be about the very device code.
-                if !name.starts_with("verification_") {
-                    scrub(value, &own);
-                }
-            }
-        }
-        self
-    }
-
-    fn read_text(text: &str) -> Result<Self, Unreadable> {
+        let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}').trim();
         let members = match text.as_bytes().first() {
             None => return Err(Unreadable::Empty),
@@ -126,6 +107,22 @@ impl Members {
             Some(name) => Err(Unreadable::Repeated(name)),
             None => Ok(members),
         }
+    }
+
+    fn scrubbed(mut self, sent: &Scrubber) -> Self {
+        let mut own = Scrubber::default();
+        let secrets = SECRETS.iter().filter_map(|name| self.text(name));
+        secrets.for_each(|secret| own.add(secret));
+        for (name, value) in &mut self.values {
+            if !SECRETS.contains(name) {
+                scrub(value, sent);
+                // An address to sign in at may well be about the very device code.
+                if !name.starts_with("verification_") {
+                    scrub(value, &own);
+                }
+            }
+        }
+        self
     }
 
     /// Nearly every text is a valid form, so only one that has what we look for counts.

@@ -354,10 +354,8 @@ fn client(plan: &Plan) -> Result<Option<Secret>, Failure> {
         Some(SecretUse::Never) => None,
         _ => Some(ask_secret("The client secret, which isn't shown")?),
     };
-    Ok(Some(plan.block(
-        &id,
-        secret.as_ref().filter(|it| !it.expose().is_empty()),
-    )))
+    let secret = secret.filter(|it| !it.expose().is_empty());
+    Ok(Some(plan.block(&id, secret.as_ref())))
 }
 
 /// What is to keep the tokens, unless the configuration says.
