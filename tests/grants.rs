@@ -50,6 +50,11 @@ fn a_client_gets_its_own_token_and_nobody_signs_in() {
         status(&daemon),
         "work: No access token; `pizauth show work` obtains one\n"
     );
+    // There has been none that could have expired.
+    assert_eq!(
+        daemon.run(&["show", "work"]).failed(75),
+        "ERROR - No access token has been obtained yet. One has been requested\n"
+    );
     assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
     let form = provider.requests(TOKEN)[0].form.clone();
     let pairs: Vec<_> = form

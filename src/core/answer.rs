@@ -113,6 +113,8 @@ pub enum ShowAnswer {
         show: Show,
         /// How long the token held is still valid, when that is merely too short.
         left: Option<Duration>,
+        /// Whether it will be the first of an account for which nobody has to sign in.
+        first: bool,
     },
     /// No token lives as long as was asked for.
     ShortLived {

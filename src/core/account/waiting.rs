@@ -160,6 +160,7 @@ impl Account {
         ShowAnswer::Not {
             show,
             left: left.map(|expires| expires.since(env.now.instant)),
+            first: self.access().is_none() && !self.registration.source.is_person(),
         }
     }
 

@@ -139,7 +139,7 @@ impl World {
         }
         match answer {
             ShowAnswer::Token(_) => Ok(()),
-            ShowAnswer::Not { show, left } => {
+            ShowAnswer::Not { show, left, .. } => {
                 let rest = self.expires(account).map(|at| at.since(self.now.instant));
                 let rest = rest.filter(|rest| !rest.is_zero());
                 must(*left == rest, "the rest of a token's life is wrong")?;

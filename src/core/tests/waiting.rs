@@ -26,7 +26,7 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
 pub fn told(answer: &ShowAnswer) -> String {
     match answer {
         ShowAnswer::Token(handed) => handed.token.expose().into(),
-        ShowAnswer::Not { show, left } => {
+        ShowAnswer::Not { show, left, .. } => {
             let show = match show {
                 Show::Token(_) => "token",
                 Show::Coming(Progress::SignIn { .. }) => "sign in",

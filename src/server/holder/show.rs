@@ -14,7 +14,7 @@ use crate::{form::Format, oauth::sasl, time::humane, view::rfc3339, wire::Reply}
 pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
     match answer {
         ShowAnswer::Token(handed) => put(asker, account, handed).unwrap_or_else(Reply::Failure),
-        ShowAnswer::Not { show, left } => lacking(asker, show, left),
+        ShowAnswer::Not { show, left, first } => lacking(asker, show, left, first),
         ShowAnswer::ShortLived { lifetime } => failure(
             Exit::TryLater,
             &format!(
@@ -31,13 +31,21 @@ pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
     }
 }
 
-fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>) -> Reply {
+fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>, first: bool) -> Reply {
     let state = match left {
+        None if first => "No access token has been obtained yet".into(),
         // Scripts look for these words.
         None => "Access token has expired".into(),
         Some(left) => format!("Access token is valid for only {}", humane(left)),
     };
-    let coming = format!("{state}. Refreshing is in progress but has not yet succeeded");
+    let (coming, parked) = match first {
+        true => ("One has been requested", ", and none can be"),
+        false => (
+            "Refreshing is in progress but has not yet succeeded",
+            " and can not be refreshed",
+        ),
+    };
+    let coming = format!("{state}. {coming}");
     match show {
         Show::Token(token) => Reply::Token(token),
         Show::Coming(Progress::Refreshing { trouble: None }) => failure(Exit::TryLater, &coming),
@@ -45,11 +53,7 @@ fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>) -> Reply {
             trouble: Some(refusal),
         }) => refused(Exit::TryLater, &coming, refusal),
         Show::Coming(progress) => not_yet(asker.no_url, progress),
-        Show::Parked(refusal) => refused(
-            Exit::Config,
-            &format!("{state} and can not be refreshed"),
-            refusal,
-        ),
+        Show::Parked(refusal) => refused(Exit::Config, &format!("{state}{parked}"), refusal),
     }
 }
 
