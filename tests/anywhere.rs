@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use super::support::browser;
 use super::support::command::Running;
@@ -10,8 +11,10 @@ use super::support::daemon::Daemon;
 use super::support::hooks::{Record, option};
 use super::support::http::{Pairs, Response};
 use super::support::provider::{
-    AUTHORIZE, DEVICE, DEVICE_AUTHORIZATION, Gate, Provider, REVOKE, Recorded, Scripted, TOKEN,
+    AUTHORIZE, DEVICE, DEVICE_AUTHORIZATION, Gate, PUSH, Provider, REVOKE, Recorded, Scripted,
+    TOKEN,
 };
+use super::support::wait;
 
 /// A daemon that runs with `config`.
 fn started(config: &str) -> Daemon {
@@ -616,6 +619,88 @@ fn a_provider_without_device_codes_leaves_the_browser() {
     assert_eq!(browser::visit(&url).status(), 200);
     assert_eq!(daemon.token("work"), "at-1");
     assert_eq!(provider.requests(DEVICE_AUTHORIZATION).len(), 1);
+}
+
+// ---- requests that are pushed -----------------------------------------------------------------------
+
+/// Where a sign-in begins, once the issuer has named its endpoints.
+fn located(daemon: &Daemon) -> String {
+    daemon.eventually(&["show", "work"], |output| output.status == 77);
+    daemon.authorization_url("work")
+}
+
+/// Opens a short address until it leads elsewhere.
+fn led_on(short: &str) -> String {
+    wait::until("the way on", || {
+        let page = browser::get(short);
+        let waits = page
+            .header("Refresh")
+            .is_some_and(|it| short.ends_with(&it["1; url=".len()..]));
+        assert!(page.status() == 302 || waits, "{}", page.text());
+        page.header("Location").map(str::to_owned)
+    })
+}
+
+#[test]
+fn a_request_is_pushed_when_a_browser_comes_and_again_when_it_has_expired() {
+    let provider = Provider::start();
+    provider.set(|settings| {
+        settings.pushed_only = true;
+        settings.client_secret = Some("hush".into());
+        settings.metadata_extras = vec![("device_authorization_endpoint".into(), json!(null))];
+    });
+    let daemon = started(&provider.issuer_account("work", "client_secret = \"hush\";"));
+    let short = located(&daemon);
+    assert!(short.starts_with("http://localhost:"), "{short}");
+    assert_eq!(provider.requests(PUSH).len(), 0, "nobody has come yet");
+    let brief = json!({ "request_uri": "brief", "expires_in": 1 }).to_string();
+    provider.script(PUSH, Scripted::reply(201, "application/json", &brief));
+    let first = led_on(&short);
+    assert!(first.ends_with("&request_uri=brief"), "{first}");
+    wait::until("its end", || (led_on(&short) != first).then_some(()));
+
+    let on = led_on(&short);
+    let pushed = &provider.requests(PUSH)[1];
+    let form = |name| pushed.form.get(name).unwrap_or_default();
+    assert!(header(pushed, "Authorization").is_some_and(|it| it.starts_with("Basic ")));
+    assert_eq!(
+        (form("client_id"), form("scope")),
+        ("client-of-work", "mail offline")
+    );
+    assert_eq!(
+        (form("response_type"), form("code_challenge_method")),
+        ("code", "S256")
+    );
+    let name = "urn%3Aietf%3Aparams%3Aoauth%3Arequest_uri%3A0";
+    let wanted = format!("/authorize?client_id=client-of-work&request_uri={name}");
+    assert_eq!(on, provider.url(&wanted));
+    // It lives for a minute, in which it isn't pushed again; nor does a restart lose it.
+    daemon.run(&["restart"]).ok();
+    assert_eq!(led_on(&short), on);
+    assert_eq!(provider.requests(PUSH).len(), 2);
+    assert_eq!(browser::visit(&on).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+}
+
+#[test]
+fn a_request_that_the_provider_does_not_take_is_told_to_the_browser() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.pushed_only = true);
+    provider.script(PUSH, Scripted::Error("invalid_request", "not like this"));
+    let daemon = started(&provider.issuer_account("work", ""));
+    let short = located(&daemon);
+    let page = wait::until("the refusal", || {
+        let page = browser::visit(&short);
+        (page.status() == 403).then_some(page)
+    });
+    assert!(
+        page.text().contains("invalid_request: not like this"),
+        "{}",
+        page.text()
+    );
+    // The next one tries again.
+    assert_eq!(browser::visit(&led_on(&short)).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
 }
 
 // ---- pizauth auth ---------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ use super::{
     hook::HookInput,
     revoking::Revocation,
     schedule,
-    sign_in::{Browser, Code, Device, Discovering, Exchanging, Pending, SignIn},
+    sign_in::{Browser, Code, Device, Discovering, Exchanging, Pending, Pushed, SignIn},
 };
 use crate::{
     config::{self, Config, Registration},
@@ -121,6 +121,8 @@ enum Operation {
     Code,
     /// Whether the device code was entered.
     Poll,
+    /// A name for the authorization request.
+    Push,
     Revocation,
 }
 
@@ -195,7 +197,9 @@ impl Account {
     /// The operations in flight.
     fn in_flight(&self) -> impl Iterator<Item = (AttemptId, Operation)> {
         let exchanging = self.state.sign_in.exchanging();
-        let device = self.state.sign_in.pending().map(|it| &it.device);
+        let pending = self.state.sign_in.pending();
+        let device = pending.map(|it| &it.device);
+        let browser = pending.and_then(|it| it.browser.as_ref());
         let refresh = match self.phase() {
             Some(Phase::InFlight { attempt, .. }) => Some(*attempt),
             _ => None,
@@ -207,6 +211,7 @@ impl Account {
             ),
             (device.and_then(Device::asking), Operation::Code),
             (device.and_then(Device::polling), Operation::Poll),
+            (browser.and_then(Browser::pushing), Operation::Push),
             (refresh, Operation::Refresh),
         ];
         let revocations = self.state.revocations.iter();

@@ -5,6 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::attempt::Waiter;
 use crate::{form::Form, oauth::token::Refusal, secret::Secret, time::Wall, view::SignInWays};
 
+/// Whose sign-in a browser has come for, and where it goes on, as [`super::Core::sign_in_at`] says.
+pub type Visit = (Arc<str>, Result<Option<String>, Refusal>);
+
 /// The answer to `show`.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]

@@ -15,7 +15,7 @@ use super::{
     output::Output,
     plain,
     schedule::Pauses,
-    sign_in::Browser,
+    sign_in::{Browser, Pushed},
 };
 use crate::{
     config::{Config, Listen},
@@ -70,6 +70,14 @@ impl Common {
         let host = host.trim_matches(['[', ']']);
         let name = || browser.short_name();
         (local.contains(&host)).then(|| format!("http://localhost:{port}/{}", name()))
+    }
+
+    /// The address that a browser is to open for this request.
+    pub fn browser_uri(&self, browser: &Browser) -> Option<String> {
+        match browser.pushed {
+            Pushed::Unneeded => Some(browser.uri.clone()),
+            _ => self.short_uri(browser),
+        }
     }
 
     /// The last time until `at` that the user is awake, if the config says when that is.

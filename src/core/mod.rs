@@ -33,7 +33,9 @@ use std::{
     sync::Arc,
 };
 
-pub use answer::{AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest};
+pub use answer::{
+    AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest, Visit,
+};
 pub use attempt::{AttemptId, Waiter};
 pub use effect::{Effect, Ended, TokenEvent};
 pub use handover::{CoreState, STATE_VERSION};
@@ -376,16 +378,19 @@ impl Core {
         answer.unwrap_or(CallbackAnswer::Stale)
     }
 
-    /// Where the browser goes that has opened the short address with this name of a pending sign-in.
-    /// Looks at every one, so that the time taken says nothing about their names.
-    pub fn sign_in_at(&self, name: &Secret) -> Option<String> {
-        let browsers = self.accounts.values().filter_map(|it| it.pending_browser());
-        browsers.fold(None, |found, browser| {
-            match Secret::new(browser.short_name()) == *name {
-                true => Some(browser.uri.clone()),
+    /// Where the browser goes that has opened the short address with this name of a pending sign-in,
+    /// as [`Account::visit`] says, and whose it is. Looks at every one, so that the time taken says
+    /// nothing about their names.
+    pub fn sign_in_at(&mut self, cx: &mut Cx, name: &Secret) -> Option<Visit> {
+        let named = self.accounts.values().fold(None, |found, account| {
+            let browser = account.pending_browser();
+            match browser.is_some_and(|it| Secret::new(it.short_name()) == *name) {
+                true => Some(account.name().clone()),
                 false => found,
             }
-        })
+        })?;
+        let way = self.on(cx, &named, Account::visit)?;
+        Some((named, way))
     }
 
     /// Where a browser that has just seen a sign-in to this account fail can go for another one.

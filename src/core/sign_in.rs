@@ -61,6 +61,25 @@ pub(super) struct Browser {
     pub verifier: Arc<Secret>,
     pub redirect_uri: String,
     pub uri: String,
+    #[serde(default, skip_serializing_if = "Pushed::is_unneeded")]
+    pub pushed: Pushed,
+}
+
+/// How far a request is that has to be left with the provider before a browser comes for it (RFC 9126).
+/// It is left there when a browser comes to its short address, since it lives for a minute only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) enum Pushed {
+    /// The browser takes it along.
+    #[default]
+    Unneeded,
+    /// It is left there when the next browser comes.
+    Due,
+    #[serde(skip)]
+    Asking(AttemptId),
+    /// The provider didn't take it, which the next browser is told.
+    Refused(Refusal),
+    /// It is there under this name until then.
+    Done(String, Instant),
 }
 
 /// An authorization code on its way to the token endpoint. It owns everything that the exchange
@@ -185,16 +204,37 @@ impl SignIn {
                 }
                 exchanging.dispatch.settle(now);
             }
-            SignIn::Pending(pending) => match &mut pending.device {
-                Device::Code(code) => code.dispatch.settle(now.after(code.interval)),
-                asking @ Device::Asking(_) => *asking = Device::Wanted,
-                Device::None | Device::Wanted | Device::Over { .. } => {}
-            },
+            SignIn::Pending(pending) => {
+                match &mut pending.device {
+                    Device::Code(code) => code.dispatch.settle(now.after(code.interval)),
+                    asking @ Device::Asking(_) => *asking = Device::Wanted,
+                    Device::None | Device::Wanted | Device::Over { .. } => {}
+                }
+                if let Some(browser) = &mut pending.browser {
+                    if browser.pushing().is_some() {
+                        browser.pushed = Pushed::Due;
+                    }
+                }
+            }
         }
     }
 }
 
+impl Pushed {
+    fn is_unneeded(&self) -> bool {
+        matches!(self, Pushed::Unneeded)
+    }
+}
+
 impl Browser {
+    /// The attempt that leaves the request with the provider.
+    pub fn pushing(&self) -> Option<AttemptId> {
+        match self.pushed {
+            Pushed::Asking(attempt) => Some(attempt),
+            Pushed::Unneeded | Pushed::Due | Pushed::Refused(_) | Pushed::Done(..) => None,
+        }
+    }
+
     /// What the short address of this request ends with: 132 bits that only who knows the state knows,
     /// and that tell nothing of it.
     pub fn short_name(&self) -> String {

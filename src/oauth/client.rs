@@ -113,7 +113,10 @@ impl Credentials<'_> {
             }
             (_, _, _) => {}
         }
-        let said = |name: &str| name == "client_id" && (header.is_some() || id.is_none());
+        // An authorization request has it in any case (RFC 9126, 2.1).
+        let is_pushed = fields.iter().any(|(name, _)| *name == "response_type");
+        let said =
+            |name: &str| name == "client_id" && (header.is_some() && !is_pushed || id.is_none());
         let form = encode(
             (fields.iter().map(|(name, value)| (*name, value.text())))
                 .filter(|(name, _)| !said(name))

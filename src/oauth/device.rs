@@ -115,6 +115,18 @@ pub fn judge_authorization(
     outcome: &Outcome,
     wall: Wall,
 ) -> Result<Authorization, (Refusal, bool)> {
+    judge_answer(endpoint, outcome, wall, "a code", read)
+}
+
+/// Reads the response to a request for `what`, whose errors are those of a token endpoint (RFC 8628,
+/// 3.2; RFC 9126, 2.3; RFC 6749, 5.2).
+pub(super) fn judge_answer<T>(
+    endpoint: &Url,
+    outcome: &Outcome,
+    wall: Wall,
+    what: &str,
+    read: fn(&mut Members) -> Result<T, &'static str>,
+) -> Result<T, (Refusal, bool)> {
     let host = authority(endpoint);
     let members = match outcome {
         Outcome::Reply(reply) if (200..=299).contains(&reply.status) => Members::read(reply).ok(),
@@ -122,18 +134,17 @@ pub fn judge_authorization(
     };
     if let Some(mut members) = members.filter(|members| members.error().is_none()) {
         return read(&mut members).map_err(|lack| {
-            let text = format!("{host}: the reply to the request for a code {lack}");
+            let text = format!("{host}: the reply to the request for {what} {lack}");
             (Refusal::new(text), false)
         });
     }
-    // Errors are those of a token endpoint (RFC 8628, 3.2; RFC 6749, 5.2).
     match token::judge(GrantType::DeviceCode, endpoint, &[], outcome, wall) {
         token::Verdict::Transient { refusal, .. } => Err((refusal, true)),
         token::Verdict::LoginNeeded(refusal) | token::Verdict::Parked(refusal) => {
             Err((refused(refusal), false))
         }
         token::Verdict::Granted(_) => {
-            let text = format!("{host} gave a token instead of a code");
+            let text = format!("{host} gave a token instead of {what}");
             Err((Refusal::new(text), false))
         }
     }

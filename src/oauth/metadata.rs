@@ -44,6 +44,9 @@ pub struct Metadata {
     pub revocation_endpoint: Option<Url>,
     /// Where clients are registered (RFC 7591).
     pub registration_endpoint: Option<Url>,
+    /// Where authorization requests are left, if it takes no others (RFC 9126, 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push_endpoint: Option<Url>,
     /// Every authorization response has an `iss` (RFC 9207, 3).
     pub iss_in_responses: bool,
     /// How a client may prove who it is, in the words of RFC 7591, 2.
@@ -296,6 +299,7 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Miss> {
     }
     let methods = texts("token_endpoint_auth_methods_supported");
     let iss = document.value("authorization_response_iss_parameter_supported");
+    let pushes = document.value("require_pushed_authorization_requests");
     let mut usable = |name| {
         let usable = endpoint(document.value(name)?, local);
         usable.map_err(|why| warnings.push(whose(name) + why)).ok()
@@ -307,6 +311,9 @@ pub fn parse(body: &[u8], issuer: &str) -> Result<Metadata, Miss> {
         device_authorization_endpoint: usable("device_authorization_endpoint"),
         revocation_endpoint: usable("revocation_endpoint"),
         registration_endpoint: usable("registration_endpoint"),
+        push_endpoint: (pushes == Some(&Value::Bool(true)))
+            .then(|| usable("pushed_authorization_request_endpoint"))
+            .flatten(),
         iss_in_responses: iss == Some(&Value::Bool(true)),
         auth_methods: methods.unwrap_or_else(|| vec![DEFAULT_AUTH_METHOD.into()]),
         grant_types: texts("grant_types_supported"),

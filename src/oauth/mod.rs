@@ -8,6 +8,7 @@ mod hints;
 mod lifetime;
 mod message;
 pub mod metadata;
+pub mod pushed;
 pub mod registration;
 mod reply;
 pub mod revocation;

@@ -23,11 +23,12 @@ const MEMBERS: &str = "\
     access_token authorization_expires_in device_code error error_description error_subtype \
     error_uri errors expires expires_at expires_in expires_in_sec expires_on ext_expires_in id_token \
     interval message refresh_expires_in refresh_token refresh_token_expires_in \
-    refresh_token_timeout scope suberror token_type user_code verification_uri \
+    refresh_token_timeout request_uri scope suberror token_type user_code verification_uri \
     verification_uri_complete verification_url verification_url_complete \
     authorization_endpoint authorization_response_iss_parameter_supported \
     code_challenge_methods_supported device_authorization_endpoint grant_types_supported issuer \
-    registration_endpoint revocation_endpoint scopes_supported token_endpoint \
+    pushed_authorization_request_endpoint registration_endpoint \
+    require_pushed_authorization_requests revocation_endpoint scopes_supported token_endpoint \
     token_endpoint_auth_methods_supported";
 
 /// Those that are secrets.

@@ -385,9 +385,10 @@ pub fn found(uri: &str, bare: bool) -> Vec<u8> {
     write(StatusLine::FOUND, "", bare, &location, POLICY)
 }
 
-/// Sends a browser on to a page elsewhere after a form, which our policy doesn't let a redirect do.
-pub fn refresh(page: &str, uri: &str) -> Vec<u8> {
-    let refresh = format!("Refresh: 0; url={uri}\r\n");
+/// Sends a browser on to another address after so many seconds, also after a form, which our policy
+/// doesn't let a redirect do.
+pub fn refresh(page: &str, uri: &str, seconds: u8) -> Vec<u8> {
+    let refresh = format!("Refresh: {seconds}; url={uri}\r\n");
     write(StatusLine::OK, page, false, &refresh, POLICY)
 }
 

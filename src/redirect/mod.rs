@@ -44,6 +44,9 @@ fn limits(descriptors: usize) -> Limits {
 /// How long a browser waits for the exchange before it gets a page that says what it waits for.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(700);
 
+/// After how many seconds a browser asks again that waits for the provider's answer.
+const SOON: u8 = 1;
+
 /// How long the name of a short address is, in characters.
 const SHORT_LENGTH: usize = 22;
 
@@ -136,8 +139,9 @@ pub trait CallbackHandler {
     /// gone wrong so far.
     fn awaited(&self, account: &str) -> (Option<String>, Option<String>);
 
-    /// Where the browser goes that has asked for the short address with this name.
-    fn sign_in_at(&self, name: &str) -> Option<String>;
+    /// Where the browser goes that has asked for the short address with this name: `None` within is
+    /// there again, in a moment. A page says why it can't go on.
+    fn sign_in_at(&mut self, name: &str) -> Option<Result<Option<String>, SignInPage>>;
 
     /// Where the browser goes that is to try the sign-in to `account` again.
     fn sign_in_again(&mut self, account: &str) -> Option<String>;
@@ -288,8 +292,11 @@ impl<E: CallbackHandler> Redirects<E> {
         let name = request.path.strip_prefix('/').unwrap_or_default();
         let asked = matches!(request.method, Method::Get | Method::Head);
         let short = name.len() == SHORT_LENGTH && request.query.is_empty() && asked;
-        if let Some(uri) = short.then(|| self.endpoint.sign_in_at(name)).flatten() {
-            return Some(http::found(&uri, bare));
+        match short.then(|| self.endpoint.sign_in_at(name)).flatten() {
+            Some(Ok(Some(uri))) => return Some(http::found(&uri, bare)),
+            Some(Ok(None)) => return Some(http::refresh(&page::going_on(), request.path, SOON)),
+            Some(Err(page)) => return Some(self.pages.reply(&page)),
+            None => {}
         }
         if request.method == Method::Post && request.path == pages::AGAIN {
             return Some(self.again(request, scheme));
@@ -341,7 +348,7 @@ impl<E: CallbackHandler> Redirects<E> {
         let token = token.filter(|_| request.is_same_origin(scheme.name()));
         let account = token.and_then(|token| self.pages.take_again(token));
         match account.and_then(|account| self.endpoint.sign_in_again(&account)) {
-            Some(uri) => http::refresh(&page::going_on(), &uri),
+            Some(uri) => http::refresh(&page::going_on(), &uri, 0),
             None => self.pages.reply(&SignInPage::Stale),
         }
     }

@@ -60,8 +60,8 @@ impl CallbackHandler for Script {
         (Some("login.example".into()), trouble)
     }
 
-    fn sign_in_at(&self, name: &str) -> Option<String> {
-        (name == SHORT).then(|| "https://login.example/?long".into())
+    fn sign_in_at(&mut self, name: &str) -> Option<Result<Option<String>, SignInPage>> {
+        (name == SHORT).then(|| Ok(Some("https://login.example/?long".into())))
     }
 
     fn sign_in_again(&mut self, account: &str) -> Option<String> {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub redirects: Option<String>,
     /// Added to what the registration endpoint answers, and replacing what has its name.
     pub registration_extras: Vec<(String, serde_json::Value)>,
+    /// Whether authorization requests have to be pushed (RFC 9126).
+    pub pushed_only: bool,
     /// Added to every callback, for instance `iss`.
     pub callback_extras: Vec<(String, String)>,
     /// Added to the metadata, and replacing what has their name; null takes it away.
@@ -51,6 +53,7 @@ impl Default for Settings {
             initial_access_token: None,
             redirects: None,
             registration_extras: Vec::new(),
+            pushed_only: false,
             callback_extras: Vec::new(),
             metadata_extras: Vec::new(),
             token_extras: Vec::new(),
@@ -101,6 +104,7 @@ pub struct Issuer {
     access_tokens: HashMap<String, usize>,
     refresh_tokens: HashMap<String, RefreshToken>,
     device_codes: HashMap<String, DeviceCode>,
+    pushed: HashMap<String, Pairs>,
     minted_codes: usize,
     minted_access: usize,
     minted_refresh: usize,
@@ -150,6 +154,11 @@ impl Issuer {
         ] {
             document.insert(name.into(), at(path));
         }
+        if self.settings.pushed_only {
+            let endpoint = "pushed_authorization_request_endpoint";
+            document.insert(endpoint.into(), at("/par"));
+            document.insert("require_pushed_authorization_requests".into(), true.into());
+        }
         for (name, value) in &self.settings.metadata_extras {
             document.insert(name.clone(), value.clone());
         }
@@ -180,8 +189,34 @@ impl Issuer {
         Response::new(201, "application/json", body)
     }
 
+    /// The endpoint for pushed authorization requests (RFC 9126, 2).
+    pub fn push(&mut self, request: &Request) -> Response {
+        let form = request.form();
+        let client = self.authenticate(request, &form);
+        let checked = client.and_then(|_| {
+            let checked = check_authorization_request(&form);
+            checked.map_err(|why| token_error("invalid_request", &why))
+        });
+        if let Err(refusal) = checked {
+            return refusal;
+        }
+        let name = format!("urn:ietf:params:oauth:request_uri:{}", self.pushed.len());
+        let body = serde_json::json!({ "request_uri": name, "expires_in": 60 });
+        self.pushed.insert(name, form);
+        Response::new(201, "application/json", body.to_string())
+    }
+
     /// The authorization endpoint, with a user who agrees at once.
     pub fn authorize(&mut self, query: &Pairs) -> Response {
+        let pushed = query.get("request_uri").and_then(|it| self.pushed.get(it));
+        let pushed = pushed
+            .filter(|it| it.get("client_id") == query.get("client_id"))
+            .cloned();
+        let query = match pushed {
+            Some(pushed) => &pushed.clone(),
+            None if self.settings.pushed_only => return bad_request("it has to be pushed"),
+            None => query,
+        };
         let (redirect_uri, state) = match check_authorization_request(query) {
             Ok(found) => found,
             Err(why) => return bad_request(&why),

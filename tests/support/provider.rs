@@ -26,6 +26,9 @@ pub const AUTHORIZE: &str = "/authorize";
 /// The path of the token endpoint.
 pub const TOKEN: &str = "/token";
 /// The path of the device authorization endpoint.
+/// Where authorization requests are pushed to (RFC 9126).
+pub const PUSH: &str = "/par";
+/// The device authorization endpoint.
 pub const DEVICE_AUTHORIZATION: &str = "/device_authorization";
 /// The path of the page where a device code is entered.
 pub const DEVICE: &str = "/device";
@@ -414,6 +417,7 @@ impl State {
         match (path, request.method.as_str()) {
             (AUTHORIZE, "GET") => self.issuer.authorize(&request.query()),
             (TOKEN, "POST") => self.issuer.token(request),
+            (PUSH, "POST") => self.issuer.push(request),
             (DEVICE_AUTHORIZATION, "POST") => self.issuer.authorize_device(request),
             (DEVICE, "GET") => self.issuer.enter_device_code(&request.query()),
             (REVOKE, "POST") => self.issuer.revoke(request),

@@ -1,15 +1,16 @@
 //! What an account asks a provider for: one operation at a time, made, answered, judged and concluded.
 
 use log::Level;
+use url::Url;
 
-use super::{Account, Endpoints, Exchanging, Operation, Phase, SignIn};
+use super::{Account, Endpoints, Exchanging, Operation, Phase, Pushed, SignIn};
 use crate::{
     config::TokenSource,
     core::{AttemptId, Effect, env::Env, hook::HookInput},
     hook::HookKind,
     oauth::{
         command::{self, CommandFailure},
-        device, revocation,
+        device, pushed, revocation,
         token::{self, Cause, GrantType, Outcome, Refusal, Request, Verdict},
     },
     secret::Secret,
@@ -50,7 +51,7 @@ impl Account {
                 self.state.last_request = Some(env.now.instant);
             }
             Operation::Code => self.state.last_device_request = Some(env.now.instant),
-            Operation::Poll | Operation::Revocation => {}
+            Operation::Poll | Operation::Push | Operation::Revocation => {}
         }
         self.emit_request(env, operation, attempt, request);
     }
@@ -85,6 +86,10 @@ impl Account {
                 let device_code = &self.state.sign_in.pending()?.device.code()?.device_code;
                 device::poll_request(token_uri, ours, credentials, device_code)
             }
+            Operation::Push => {
+                let uri = Url::parse(&self.pending_browser()?.uri).ok()?;
+                pushed::request(endpoints.at(endpoints.push_uri()?), credentials, &uri)
+            }
             Operation::Revocation => {
                 let revocation = self.revocation(attempt)?;
                 let endpoint = endpoints.at(endpoints.revocation_for(revocation.origins())?);
@@ -114,7 +119,7 @@ impl Account {
                 None => Some(env.now.instant),
             },
             Operation::Revocation => Some(env.now.instant),
-            Operation::Exchange | Operation::Code | Operation::Poll => None,
+            Operation::Exchange | Operation::Code | Operation::Poll | Operation::Push => None,
         };
         env.emit(Effect::Request {
             account: self.name.clone(),
@@ -159,6 +164,7 @@ impl Account {
                 self.conclude(env, attempt, env.now.instant, verdict);
             }
             Some(Operation::Code) => self.device_over(env, true, Some(refusal)),
+            Some(Operation::Push) => self.pushed(Pushed::Refused(refusal)),
             Some(Operation::Poll) => self.poll_troubled(env, false, None, &refusal),
             Some(Operation::Revocation) => {
                 let verdict = revocation::Verdict::Later {
@@ -202,6 +208,7 @@ impl Account {
                 self.conclude(env, attempt, sent, verdict);
             }
             Some(Operation::Code) => self.device_started(env, &endpoints, sent, outcome),
+            Some(Operation::Push) => self.push_answered(env, &endpoints, sent, outcome),
             Some(Operation::Poll) => self.polled(env, &endpoints, attempt, sent, outcome),
             Some(Operation::Revocation) => {
                 self.revocation_answered(env, &endpoints, attempt, outcome);

@@ -55,6 +55,11 @@ impl Endpoints {
         }
     }
 
+    /// Where authorization requests have to be left.
+    pub fn push_uri(&self) -> Option<&Url> {
+        self.metadata.as_ref()?.push_endpoint.as_ref()
+    }
+
     /// Whether a refresh token that came with these origins may go to the token endpoint.
     pub fn may_refresh(&self, origins: &Origins) -> bool {
         !self.token_discovered || is_among(origins, &self.token_uri)

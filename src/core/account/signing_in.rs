@@ -6,8 +6,8 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Device, Endpoints, Exchanging, Failure, Pending, Phase, Progress, Reminder,
-    SignIn, waiting::passing,
+    Account, Browser, Device, Endpoints, Exchanging, Failure, Pending, Phase, Progress, Pushed,
+    Reminder, SignIn, waiting::passing,
 };
 use crate::{
     core::{
@@ -21,7 +21,8 @@ use crate::{
     hook::HookKind,
     oauth::{
         authorization::{self, CallbackResult},
-        token::{Refusal, Tokens, Verdict},
+        pushed,
+        token::{Outcome, Refusal, Tokens, Verdict},
     },
     secret::Secret,
     time::{Instant, Now},
@@ -124,9 +125,11 @@ impl Account {
     /// How a pending sign-in can be completed by now.
     fn ways(&self, env: &Env, pending: &Pending) -> SignInWays {
         let browser = pending.browser.as_ref();
+        let browser_uri = browser.and_then(|browser| env.common.browser_uri(browser));
+        let short_uri = browser.and_then(|browser| env.common.short_uri(browser));
         SignInWays {
-            browser_uri: browser.map(|browser| browser.uri.clone()),
-            short_uri: browser.and_then(|browser| env.common.short_uri(browser)),
+            short_uri: short_uri.filter(|it| browser_uri.as_ref() != Some(it)),
+            browser_uri,
             device: pending.device.view(env.now),
             paste: self.awaits_paste(),
         }
@@ -188,7 +191,78 @@ impl Account {
             let endpoints = self.locate(env)?;
             self.open_request(env, &endpoints, Some(env.now));
         }
-        self.pending_browser().map(|browser| browser.uri.clone())
+        env.common.browser_uri(self.pending_browser()?)
+    }
+
+    /// Where a browser goes that has come to the short address of the pending sign-in; `None` is there
+    /// again, in a moment.
+    ///
+    /// # Errors
+    /// Why the provider doesn't take the request.
+    pub fn visit(&mut self, env: &mut Env) -> Result<Option<String>, Refusal> {
+        let client_id = &self.config.registration.client_id;
+        let endpoints = self.endpoints.as_deref();
+        let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &mut self.state.sign_in
+        else {
+            return Ok(None);
+        };
+        match &browser.pushed {
+            Pushed::Unneeded => return Ok(Some(browser.uri.clone())),
+            Pushed::Done(name, until) if *until > env.now.instant => {
+                let endpoint = endpoints.and_then(|it| it.auth_uri.as_ref());
+                return Ok(endpoint.map(|it| pushed::authorization_uri(it, client_id, name)));
+            }
+            Pushed::Refused(refusal) => {
+                let refusal = refusal.clone();
+                browser.pushed = Pushed::Due;
+                return Err(refusal);
+            }
+            Pushed::Due | Pushed::Done(..) if !env.common.held => {
+                let attempt = env.attempt();
+                browser.pushed = Pushed::Asking(attempt);
+                self.send(env, attempt);
+            }
+            Pushed::Due | Pushed::Done(..) | Pushed::Asking(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// This is how far the pending request is.
+    pub(super) fn pushed(&mut self, pushed: Pushed) {
+        if let SignIn::Pending(Pending {
+            browser: Some(browser),
+            ..
+        }) = &mut self.state.sign_in
+        {
+            browser.pushed = pushed;
+        }
+    }
+
+    /// The provider has answered the request that was left with it.
+    pub(super) fn push_answered(
+        &mut self,
+        env: &mut Env,
+        endpoints: &Endpoints,
+        sent: Instant,
+        outcome: &Outcome,
+    ) {
+        let Some(endpoint) = endpoints.push_uri() else {
+            return self.pushed(Pushed::Due);
+        };
+        let pushed = match pushed::judge(endpoint, outcome, env.now.wall) {
+            Ok((name, life)) => Pushed::Done(name, sent.after(life)),
+            Err((refusal, passes)) => {
+                if !passes {
+                    // It may be the secret that is out of date.
+                    self.credentials.forget();
+                }
+                Pushed::Refused(refusal)
+            }
+        };
+        self.pushed(pushed);
     }
 
     /// The authorization request that is pending.
@@ -209,12 +283,17 @@ impl Account {
                 state.expose(),
                 &authorization::code_challenge(verifier.expose()),
             );
-            Browser {
+            let mut browser = Browser {
                 state,
                 verifier,
                 redirect_uri,
                 uri,
+                pushed: Pushed::Unneeded,
+            };
+            if endpoints.push_uri().is_some() && env.common.short_uri(&browser).is_some() {
+                browser.pushed = Pushed::Due;
             }
+            browser
         });
         self.state.sign_in = SignIn::Pending(Pending {
             attempt: env.attempt(),

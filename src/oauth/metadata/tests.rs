@@ -298,6 +298,8 @@ fn all_that_is_of_use_is_read() {
         r#""device_authorization_endpoint":"https://op.example/device",
            "revocation_endpoint":"https://api.example/revoke",
            "registration_endpoint":"https://op.example/register",
+           "pushed_authorization_request_endpoint":"https://op.example/par",
+           "require_pushed_authorization_requests":true,
            "authorization_response_iss_parameter_supported":true,
            "token_endpoint_auth_methods_supported":["none","client_secret_post",7],
            "code_challenge_methods_supported":["S256"],
@@ -312,6 +314,7 @@ fn all_that_is_of_use_is_read() {
         device_authorization_endpoint: url("https://op.example/device"),
         revocation_endpoint: url("https://api.example/revoke"),
         registration_endpoint: url("https://op.example/register"),
+        push_endpoint: url("https://op.example/par"),
         iss_in_responses: true,
         auth_methods: vec!["none".into(), "client_secret_post".into()],
         grant_types: Some(vec!["authorization_code".into()]),
@@ -326,6 +329,7 @@ fn what_is_odd_but_not_needed_is_left_out_with_a_remark() {
     let body = document(
         r#""device_authorization_endpoint":"http://op.example/device",
            "revocation_endpoint":false,"registration_endpoint":null,
+           "pushed_authorization_request_endpoint":"https://op.example/par",
            "authorization_response_iss_parameter_supported":"true",
            "token_endpoint_auth_methods_supported":"none",
            "grant_types_supported":"authorization_code","claims_supported":{"a":[1e400]},
@@ -335,6 +339,8 @@ fn what_is_odd_but_not_needed_is_left_out_with_a_remark() {
     let metadata = parse(body.as_bytes(), ISSUER).unwrap();
     assert_eq!(metadata.device_authorization_endpoint, None);
     assert_eq!(metadata.revocation_endpoint, None);
+    // It needn't be used.
+    assert_eq!(metadata.push_endpoint, None);
     assert!(!metadata.iss_in_responses);
     assert_eq!(metadata.scopes, None);
     assert_eq!(

@@ -83,9 +83,10 @@ impl redirect::CallbackHandler for Endpoint {
         })
     }
 
-    fn sign_in_at(&self, name: &str) -> Option<String> {
+    fn sign_in_at(&mut self, name: &str) -> Option<Result<Option<String>, SignInPage>> {
         let name = Secret::new(name.to_owned());
-        self.0.with(|core, _| core.sign_in_at(&name))
+        let (account, way) = self.0.with(|core, cx| core.sign_in_at(cx, &name))?;
+        Some(way.map_err(|refusal| failed(account.to_string(), &refusal)))
     }
 
     fn sign_in_again(&mut self, account: &str) -> Option<String> {
