@@ -237,6 +237,8 @@ fn registration(origin: Origin) -> Registration {
     let asks = ![DISCOVERED, COMMAND].contains(&origin.client);
     Registration {
         source: match origin.client {
+            // To the core, `jwt_bearer` is the same: only the form that is sent differs. That a key is
+            // read again when it can't sign is for tests/grants.rs.
             OWN => TokenSource::ClientCredentials,
             // Each is a registration of its own.
             COMMAND => TokenSource::Command(format!("hook token {}", origin.issuer)),
