@@ -37,13 +37,19 @@ pub fn limits(descriptors: usize) -> Limits {
 
 /// What follows a request.
 #[derive(Debug)]
-pub enum Answer {
+pub enum Answer<W> {
     /// This, and the end.
     Reply(Reply),
-    /// A reply that somebody will send, in so long at most.
-    Wait(Duration),
+    /// A reply that somebody will send, in so long at most; what is waited for.
+    Wait(Duration, W),
     /// This, and then whatever is published.
     Stream(Reply),
+}
+
+impl<W> From<Reply> for Answer<W> {
+    fn from(reply: Reply) -> Self {
+        Answer::Reply(reply)
+    }
 }
 
 /// The listener that gives access to everything; any other is a restricted one.
@@ -62,6 +68,9 @@ pub struct Asker {
 
 /// Answers requests.
 pub trait Handler: Send {
+    /// What a client waits for.
+    type Waiting: Send;
+
     /// Whether a request with this verb may be asked there, before the rest of it is taken.
     ///
     /// # Errors
@@ -69,13 +78,14 @@ pub trait Handler: Send {
     fn permit(&mut self, asker: &Asker, verb: &str) -> Result<(), Reply>;
 
     /// A whole request.
-    fn request(&mut self, id: ConnId, asker: &Asker, request: Request) -> Answer;
+    fn request(&mut self, id: ConnId, asker: &Asker, request: Request) -> Answer<Self::Waiting>;
 
-    /// A client isn't kept waiting any longer: its last words.
-    fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply;
+    /// A client that waits for this, or for whatever is published, isn't kept waiting any longer: its
+    /// last words.
+    fn unparked(&mut self, waiting: Option<&mut Self::Waiting>, why: Unparked) -> Reply;
 
-    /// A client that waited is gone, answered or not.
-    fn left(&mut self, id: ConnId);
+    /// A client that waited for this is gone, answered or not.
+    fn left(&mut self, id: ConnId, waiting: Self::Waiting);
 }
 
 /// The control socket's protocol, for [`crate::serve::run`].
@@ -87,10 +97,11 @@ pub struct Control<H> {
 }
 
 /// One client.
-pub struct Client {
+pub struct Client<W> {
     id: ConnId,
     asker: Asker,
-    waits: bool,
+    /// What it waits for.
+    waiting: Option<W>,
     /// What it asks is known and permitted.
     permitted: bool,
     /// How many bytes it has sent, or had sent when its request was whole.
@@ -107,11 +118,9 @@ impl<H: Handler> Control<H> {
             arriving: 0,
         }
     }
-}
 
-impl<H: Handler> Control<H> {
     /// Whether more of a request is to be taken, as far as it has arrived.
-    fn judge(&mut self, client: &mut Client, input: &[u8]) -> Result<(), Reply> {
+    fn judge(&mut self, client: &mut Client<H::Waiting>, input: &[u8]) -> Result<(), Reply> {
         let others = self.arriving.saturating_sub(client.arriving);
         client.arriving = input.len();
         self.arriving = others.saturating_add(input.len());
@@ -137,16 +146,16 @@ impl<H: Handler> Control<H> {
 }
 
 impl<H: Handler> Service for Control<H> {
-    type Conn = Client;
+    type Conn = Client<H::Waiting>;
 
-    fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Client> {
+    fn connected(&mut self, id: ConnId, listener: usize, peer: &Socket) -> Option<Self::Conn> {
         match paths::peer(peer) {
             Some(Peer { uid, pid }) if uid == self.user || (listener != FULL && uid.is_root()) => {
                 let asker = Asker { listener, uid, pid };
                 Some(Client {
                     id,
                     asker,
-                    waits: false,
+                    waiting: None,
                     permitted: false,
                     arriving: 0,
                 })
@@ -162,7 +171,7 @@ impl<H: Handler> Service for Control<H> {
         }
     }
 
-    fn received(&mut self, client: &mut Client, input: &mut Vec<u8>, end: bool) -> Next {
+    fn received(&mut self, client: &mut Self::Conn, input: &mut Vec<u8>, end: bool) -> Next {
         if let Some(refusal) = original::refuse(input) {
             return match refusal {
                 [] => Next::Close,
@@ -174,26 +183,28 @@ impl<H: Handler> Service for Control<H> {
         }
         let answer = match wire::take_request(input) {
             Received::Part if !end => return Next::More,
-            Received::Part => Answer::Reply(failure("the request is incomplete")),
-            Received::Bad(why) => Answer::Reply(failure(&why)),
+            Received::Part => failure("the request is incomplete").into(),
+            Received::Bad(why) => failure(&why).into(),
             Received::Whole(request) => self.handler.request(client.id, &client.asker, request),
         };
-        client.waits = !matches!(answer, Answer::Reply(_));
         match answer {
             Answer::Reply(reply) => Next::Reply(encode(&reply)),
-            Answer::Wait(limit) => Next::Park(Some(limit)),
+            Answer::Wait(limit, waiting) => {
+                client.waiting = Some(waiting);
+                Next::Park(Some(limit))
+            }
             Answer::Stream(reply) => Next::Stream(encode(&reply)),
         }
     }
 
-    fn unparked(&mut self, client: &mut Client, why: Unparked) -> Vec<u8> {
-        encode(&self.handler.unparked(client.id, why))
+    fn unparked(&mut self, client: &mut Self::Conn, why: Unparked) -> Vec<u8> {
+        encode(&self.handler.unparked(client.waiting.as_mut(), why))
     }
 
-    fn closed(&mut self, client: Client) {
+    fn closed(&mut self, client: Self::Conn) {
         self.arriving = self.arriving.saturating_sub(client.arriving);
-        if client.waits {
-            self.handler.left(client.id);
+        if let Some(waiting) = client.waiting {
+            self.handler.left(client.id, waiting);
         }
     }
 }
@@ -215,20 +226,22 @@ mod tests {
     struct Counts(usize);
 
     impl Handler for Counts {
+        type Waiting = ();
+
         fn permit(&mut self, _: &Asker, _: &str) -> Result<(), Reply> {
             Ok(())
         }
 
-        fn request(&mut self, _: ConnId, _: &Asker, _: Request) -> Answer {
+        fn request(&mut self, _: ConnId, _: &Asker, _: Request) -> Answer<()> {
             self.0 += 1;
-            Answer::Wait(Duration::MAX)
+            Answer::Wait(Duration::MAX, ())
         }
 
-        fn unparked(&mut self, _: ConnId, _: Unparked) -> Reply {
+        fn unparked(&mut self, _: Option<&mut ()>, _: Unparked) -> Reply {
             Reply::done()
         }
 
-        fn left(&mut self, _: ConnId) {}
+        fn left(&mut self, _: ConnId, (): ()) {}
     }
 
     /// As much of a `restore` as makes it so long.
@@ -248,7 +261,7 @@ mod tests {
                 uid: Uid::effective(),
                 pid: None,
             },
-            waits: false,
+            waiting: None,
             permitted: false,
             arriving: 0,
         };

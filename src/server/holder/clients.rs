@@ -1,11 +1,11 @@
 //! The clients of the control socket: those that wait for a token or watch, and their answers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::replies::{being_completed, failure, json};
-use super::sign_in::{self, Answered, Later};
+use super::sign_in::{self, ClientAnswer, Waiting};
 use super::{life::LifeRequest, show, state::Holder, verbs};
-use crate::control::{self, Answer, Handler};
+use crate::control::{self, Handler};
 use crate::core::{Ended, Patience, ShowAnswer, ShowRequest, Waiter};
 use crate::error::{Exit, Failure};
 use crate::serve::{ConnId, Remote, Unparked};
@@ -28,49 +28,10 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 const CROWDED: &str = "too many clients are waiting";
 
 /// The token holder as its clients see it. Lives on the thread of the control socket.
-pub struct Clients {
-    holder: Arc<Holder>,
-    waiting: HashMap<ConnId, Asking>,
-    /// Those that wait for an end.
-    later: HashMap<ConnId, Later>,
-}
-
-/// What a client that waits wants.
-struct Asking {
-    asker: ShowRequest,
-    account: String,
-}
+pub struct Clients(pub Arc<Holder>);
 
 impl Clients {
-    /// Without clients yet.
-    pub fn new(holder: Arc<Holder>) -> Self {
-        Clients {
-            holder,
-            waiting: HashMap::new(),
-            later: HashMap::new(),
-        }
-    }
-
-    fn answered(&mut self, id: ConnId, answered: Answered) -> Answer {
-        match answered {
-            Answered::Now(reply) => Answer::Reply(reply),
-            Answered::Later(later) => {
-                let limit = later.limit;
-                self.later.insert(id, later);
-                Answer::Wait(limit)
-            }
-        }
-    }
-
-    fn forget(&self, id: ConnId, account: Option<&str>) {
-        if let Some(account) = account {
-            let waiter = Waiter(id.number());
-            let engine = &self.holder.engine;
-            engine.with(|core, _| core.forget(account, waiter));
-        }
-    }
-
-    fn show(&mut self, id: ConnId, args: ShowArgs) -> Answer {
+    fn show(&self, id: ConnId, args: ShowArgs) -> ClientAnswer {
         let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
             (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
             (Some(secs), _) => (Patience::Token, Duration::from_secs(secs).min(MAX_WAIT)),
@@ -85,48 +46,49 @@ impl Clients {
             requester: (args.requester).map(|it| crate::text::sanitize(&it).into()),
         };
         let account = args.account;
-        let answer = self
-            .holder
-            .engine
-            .with(|core, cx| core.ask(cx, &account, asker.clone()));
-        match answer {
-            Some(answer) => Answer::Reply(show::reply(&asker, &account, answer)),
+        let engine = &self.0.engine;
+        match engine.with(|core, cx| core.ask(cx, &account, asker.clone())) {
+            Some(answer) => show::reply(&asker, &account, answer).into(),
             None => {
                 let name = crate::text::sanitize(&account);
                 log::debug!("{name}: a client waits for a token");
-                self.waiting.insert(id, Asking { asker, account });
-                Answer::Wait(limit)
+                ClientAnswer::Wait(limit, Waiting::Token(asker, account))
             }
         }
     }
 }
 
 impl Handler for Clients {
+    type Waiting = Waiting;
+
     fn permit(&mut self, asker: &control::Asker, verb: &str) -> Result<(), Reply> {
-        self.holder.restricted.permit(asker, verb)
+        self.0.restricted.permit(asker, verb)
     }
 
-    fn request(&mut self, id: ConnId, asker: &control::Asker, mut request: Request) -> Answer {
-        let admitted = match self.holder.restricted.admit(asker, &mut request) {
+    fn request(
+        &mut self,
+        id: ConnId,
+        asker: &control::Asker,
+        mut request: Request,
+    ) -> ClientAnswer {
+        let admitted = match self.0.restricted.admit(asker, &mut request) {
             Ok(admitted) => admitted,
-            Err(reply) => return Answer::Reply(reply),
+            Err(reply) => return reply.into(),
         };
         log::debug!("a client asks for {}", words(&request));
-        let holder = &self.holder;
+        let holder = &self.0;
         let engine = &holder.engine;
-        let answered = match request {
+        match request {
             Request::Auth(args) => sign_in::auth(engine, id, &args),
             Request::Await(args) => sign_in::wait_for_sign_in(engine, id, &args.account),
             Request::Import(args) => sign_in::import(engine, id, args),
             Request::Redirect(args) => sign_in::redirect(engine, id, &args),
             Request::Revoke(args) => sign_in::revoke(engine, id, &args),
-            Request::Show(args) => return self.show(id, args),
-            Request::Watch => {
-                return Answer::Stream(json(&News {
-                    at: clock::now().wall,
-                    ..Happening::Watching.into()
-                }));
-            }
+            Request::Show(args) => self.show(id, args),
+            Request::Watch => ClientAnswer::Stream(json(&News {
+                at: clock::now().wall,
+                ..Happening::Watching.into()
+            })),
             Request::Dump => verbs::dump(holder, id),
             Request::Restore(bytes) => verbs::restore(holder, id, bytes),
             Request::Info => verbs::info(holder).into(),
@@ -136,59 +98,53 @@ impl Handler for Clients {
             Request::Reload => verbs::job(holder, id, LifeRequest::Reload),
             Request::Restart => verbs::job(holder, id, LifeRequest::Restart),
             Request::Shutdown => verbs::job(holder, id, LifeRequest::Stop),
-        };
-        self.answered(id, answered)
+        }
     }
 
-    fn unparked(&mut self, id: ConnId, why: Unparked) -> Reply {
-        let ours = matches!(why, Unparked::Deadline | Unparked::Draining);
-        let later = ours.then(|| self.later.remove(&id)).flatten();
-        match later {
-            // It asks the successor again.
-            Some(Later { account: None, .. }) if why == Unparked::Draining => return restarting(),
-            Some(later) => {
-                let account = later.account.as_deref();
-                self.forget(id, account);
-                return later.in_vain.unwrap_or_else(|| {
-                    let engine = &self.holder.engine;
-                    being_completed(engine.with(|core, _| {
-                        let trouble = core.exchange_trouble(account.unwrap_or_default());
-                        trouble.cloned()
-                    }))
-                });
-            }
-            None => {}
-        }
-        let asking = self.waiting.get(&id);
-        match (why, asking) {
+    fn unparked(&mut self, waiting: Option<&mut Waiting>, why: Unparked) -> Reply {
+        let engine = &self.0.engine;
+        match (why, waiting) {
             (Unparked::Stopping, _) => failure(Exit::NoServer, "the server is stopping"),
-            (Unparked::Draining, _) => restarting(),
-            (Unparked::Crowded, asking) => {
-                // The core hears of it from `left`.
-                let longest = asking.map_or("", |_| ", and this one has waited longest");
-                failure(Exit::TryLater, &format!("{CROWDED}{longest}"))
+            (Unparked::Crowded, Some(Waiting::Token(..))) => {
+                let longest = format!("{CROWDED}, and this one has waited longest");
+                failure(Exit::TryLater, &longest)
             }
-            (Unparked::Deadline, Some(asking)) => {
-                let waiter = asking.asker.waiter;
-                let engine = &self.holder.engine;
-                let answer = engine.with(|core, cx| core.give_up(cx, &asking.account, waiter));
+            (Unparked::Crowded, _) | (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
+            (Unparked::Deadline, Some(Waiting::Token(asker, account))) => {
+                let answer = engine.with(|core, cx| core.give_up(cx, account, asker.waiter));
                 match answer {
-                    Some(answer) => show::reply(&asking.asker, &asking.account, answer),
+                    Some(answer) => show::reply(asker, account, answer),
                     // The answer is on its way, and comes too late.
                     None => failure(Exit::TryLater, "the time to wait is over"),
                 }
             }
-            (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
+            // It asks the successor again.
+            (
+                Unparked::Draining,
+                None | Some(Waiting::Token(..) | Waiting::End { account: None, .. }),
+            ) => restarting(),
+            (Unparked::Deadline | Unparked::Draining, Some(Waiting::End { account, in_vain })) => {
+                in_vain.take().unwrap_or_else(|| {
+                    let account = account.as_deref().unwrap_or_default();
+                    let trouble = engine.with(|core, _| core.exchange_trouble(account).cloned());
+                    being_completed(trouble)
+                })
+            }
         }
     }
 
-    fn left(&mut self, id: ConnId) {
-        if let Some(later) = self.later.remove(&id) {
-            self.forget(id, later.account.as_deref());
-        }
-        if let Some(asking) = self.waiting.remove(&id) {
-            self.forget(id, Some(&asking.account));
-        }
+    /// The core keeps no client waiting that isn't there.
+    fn left(&mut self, id: ConnId, waiting: Waiting) {
+        let (Waiting::Token(_, account)
+        | Waiting::End {
+            account: Some(account),
+            ..
+        }) = waiting
+        else {
+            return;
+        };
+        let waiter = Waiter(id.number());
+        (self.0.engine).with(|core, _| core.forget(&account, waiter));
     }
 }
 

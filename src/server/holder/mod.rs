@@ -306,7 +306,7 @@ fn start(
         browsers,
         pages,
     } = servers;
-    let answering = Control::new(Clients::new(holder.clone()));
+    let answering = Control::new(Clients(holder.clone()));
     let limits = control::limits(limits::descriptors());
     let endpoint = Endpoint(holder.engine.clone());
     let clients = spawn(holder, "control", "control socket", move || {

@@ -8,7 +8,8 @@ use super::{
     engine::Engine,
     replies::{failure, json, no_account, refused},
 };
-use crate::core::{CallbackAnswer, Ended, Waiter};
+use crate::control;
+use crate::core::{CallbackAnswer, Ended, ShowRequest, Waiter};
 use crate::error::{Exit, Failure};
 use crate::oauth::authorization::{self, Pasted};
 use crate::oauth::token::Refusal;
@@ -33,49 +34,36 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(10);
 /// clients do.
 const JOB_WAIT: Duration = Duration::from_secs(60);
 
-/// What a client hears, and when.
-pub enum Answered {
-    /// This, now.
-    Now(Reply),
-    /// What [`settled`] or a job says, once it is called.
-    Later(Later),
-}
+/// What a client hears now, or waits for.
+pub type ClientAnswer = control::Answer<Waiting>;
 
 /// What a client waits for.
-pub struct Later {
-    /// For so long at most.
-    pub limit: Duration,
-    /// The account whose end it is; none for a job.
-    pub account: Option<String>,
-    /// What the client hears that has waited in vain; if nothing, why the account's code couldn't be
-    /// exchanged yet.
-    pub in_vain: Option<Reply>,
+pub enum Waiting {
+    /// A token of this account.
+    Token(ShowRequest, String),
+    /// What [`settled`] or a job says, once it is called.
+    End {
+        /// The account whose end it is; none for a job.
+        account: Option<String>,
+        /// What the client hears that has waited in vain; if nothing, why the account's code couldn't
+        /// be exchanged yet.
+        in_vain: Option<Reply>,
+    },
 }
 
-impl Answered {
-    /// The reply of a job that has begun.
-    pub fn by_job() -> Self {
-        let late = "it takes too long; the log says what it does";
-        Answered::Later(Later {
-            limit: JOB_WAIT,
-            account: None,
-            in_vain: Some(failure(Exit::TryLater, late)),
-        })
-    }
-
-    fn later(limit: Duration, account: &str, in_vain: Option<Reply>) -> Self {
-        Answered::Later(Later {
-            limit,
-            account: Some(account.to_owned()),
-            in_vain,
-        })
-    }
+/// The reply of a job that has begun.
+pub fn by_job() -> ClientAnswer {
+    let late = failure(
+        Exit::TryLater,
+        "it takes too long; the log says what it does",
+    );
+    let (account, in_vain) = (None, Some(late));
+    ClientAnswer::Wait(JOB_WAIT, Waiting::End { account, in_vain })
 }
 
-impl From<Reply> for Answered {
-    fn from(reply: Reply) -> Self {
-        Answered::Now(reply)
-    }
+fn later(limit: Duration, account: &str, in_vain: Option<Reply>) -> ClientAnswer {
+    let account = Some(account.to_owned());
+    ClientAnswer::Wait(limit, Waiting::End { account, in_vain })
 }
 
 /// The reply to a client that has waited for this.
@@ -105,7 +93,7 @@ const WHOSE: &str = "a code alone is for an account whose `redirect_uri` is a pa
                      sign-in is pending: name it with `-a`; others need the whole address";
 
 /// Takes an authorization response that the user has pasted.
-pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answered {
+pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> ClientAnswer {
     // An address that was copied out of a page's source.
     let text = Secret::new(args.address.expose().replace("&amp;", "&"));
     let answer = match taken(engine, id, args.account.as_deref(), &text) {
@@ -115,7 +103,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Answer
         }
     };
     match answer {
-        CallbackAnswer::Wait { account } => Answered::later(EXCHANGE_WAIT, &account, None),
+        CallbackAnswer::Wait { account } => later(EXCHANGE_WAIT, &account, None),
         CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
         CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherProvider { account } => {
@@ -170,7 +158,7 @@ fn taken(
 }
 
 /// Says where a sign-in stands, once there is something to say.
-pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
+pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> ClientAnswer {
     let waiter = Waiter(id.number());
     let AuthArgs {
         account,
@@ -181,7 +169,7 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
     match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, *opens, waiter)) {
         None => no_account(account).into(),
         Some(Ok(start @ SignInStart::AskingForCode)) => {
-            Answered::later(CODE_WAIT, account, Some(json(&start)))
+            later(CODE_WAIT, account, Some(json(&start)))
         }
         Some(Ok(start)) => json(&start).into(),
         Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
@@ -189,7 +177,7 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> Answered {
 }
 
 /// Takes a refresh token of another program, and says what a refresh with it came to.
-pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> Answered {
+pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswer {
     let waiter = Waiter(id.number());
     let ImportArgs {
         account,
@@ -200,7 +188,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> Answered {
         Some(Ok(())) => {
             let what = format!("{account}: no refresh has proved the token yet");
             let late = Failure::new(Exit::TryLater, what).hint("`pizauth status` says how it goes");
-            Answered::later(EXCHANGE_WAIT, &account, Some(Reply::Failure(late)))
+            later(EXCHANGE_WAIT, &account, Some(Reply::Failure(late)))
         }
         Some(Err(refusal)) => {
             refused(Exit::Other, &format!("{account}: not imported"), refusal).into()
@@ -209,13 +197,13 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> Answered {
 }
 
 /// Waits for the end of a sign-in.
-pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Answered {
+pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> ClientAnswer {
     let waiter = Waiter(id.number());
     match engine.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
         None => no_account(account).into(),
         Some(Ok(true)) => {
             let pending = Reply::text(wire::STILL_PENDING.into());
-            Answered::later(SIGN_IN_WAIT, account, Some(pending))
+            later(SIGN_IN_WAIT, account, Some(pending))
         }
         Some(Ok(false)) => signed_in(account, &Ok(())).into(),
         Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
@@ -223,7 +211,7 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Answ
 }
 
 /// Forgets the tokens, and tells the provider unless it shan't.
-pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> Answered {
+pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> ClientAnswer {
     let waiter = Waiter(id.number());
     let telling = engine.with(|core, cx| match args.local {
         true => core.revoke(cx, &args.account).then_some(false),
@@ -235,7 +223,7 @@ pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> Answered {
         Some(true) => {
             let note = "the provider hasn't answered yet; the server goes on asking it\n";
             let note = Some(Reply::text(note.into()));
-            Answered::later(REVOCATION_WAIT, &args.account, note)
+            later(REVOCATION_WAIT, &args.account, note)
         }
     }
 }

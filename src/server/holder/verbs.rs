@@ -8,7 +8,7 @@ use super::{
     life::LifeRequest,
     replies::{failure, json, no_account, not_yet},
     restricted::Admitted,
-    sign_in::Answered,
+    sign_in::{ClientAnswer, by_job},
     state::Holder,
 };
 use crate::{
@@ -29,7 +29,7 @@ const MAX_AT_ONCE: usize = 64;
 const RESTORED_AT_ONCE: usize = 128;
 
 /// Prints the state of all accounts, on a thread of its own. Others are served while it is sealed.
-pub fn dump(holder: &Arc<Holder>, id: ConnId) -> Answered {
+pub fn dump(holder: &Arc<Holder>, id: ConnId) -> ClientAnswer {
     on_its_own(holder, id, "dump", |engine| {
         let (dump, random) =
             engine.with(|core, cx| (core.unsealed_dump(cx.now), cx.entropy.bytes32()));
@@ -38,7 +38,7 @@ pub fn dump(holder: &Arc<Holder>, id: ConnId) -> Answered {
 }
 
 /// Takes over what a dump has, on a thread of its own.
-pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: SecretBytes) -> Answered {
+pub fn restore(holder: &Arc<Holder>, id: ConnId, mut bytes: SecretBytes) -> ClientAnswer {
     on_its_own(holder, id, "restore", move |engine| {
         let opened = dump::open_in_place(&mut bytes);
         drop(bytes);
@@ -63,7 +63,7 @@ fn on_its_own(
     id: ConnId,
     name: &'static str,
     work: impl FnOnce(&Arc<Engine>) -> Reply + Send + 'static,
-) -> Answered {
+) -> ClientAnswer {
     let admitted = holder.requests.with(|count| {
         let admitted = *count < MAX_AT_ONCE;
         *count = count.saturating_add(usize::from(admitted));
@@ -85,7 +85,7 @@ fn on_its_own(
         ended(holder);
     });
     match started {
-        Ok(()) => Answered::by_job(),
+        Ok(()) => by_job(),
         Err(error) => {
             ended(holder);
             let why = format!("no thread can be started: {error}");
@@ -95,18 +95,18 @@ fn on_its_own(
 }
 
 /// Saves the state, if there is anything to save it with.
-pub fn save(engine: &Arc<Engine>, id: ConnId) -> Answered {
+pub fn save(engine: &Arc<Engine>, id: ConnId) -> ClientAnswer {
     match engine.with(|core, cx| core.save_now(cx, Waiter(id.number()))) {
-        true => Answered::by_job(),
+        true => by_job(),
         false => Reply::done().into(),
     }
 }
 
 /// Asks for a change of the server's life.
-pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> Answered {
+pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> ClientAnswer {
     match jobs::request(holder, request, Some(id)) {
         Some(reply) => reply.into(),
-        None => Answered::by_job(),
+        None => by_job(),
     }
 }
 
