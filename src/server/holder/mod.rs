@@ -58,16 +58,15 @@ use std::{fs::File, io, iter, sync::Arc};
 
 use sd_notify::NotifyState;
 
-use self::parts::{Place, Servers, assemble};
+use self::parts::Place;
 use self::state::{Holder, STACK};
 use self::{
-    clients::Clients, handover::Succession, helpers::MonitorClient, main_thread::MainThread,
-    network_watch::NetworkWatch, redirect_ports::RedirectPorts, redirects::Endpoint,
-    socket_watch::SocketWatch,
+    clients::Clients, handover::Succession, main_thread::MainThread, redirect_ports::RedirectPorts,
+    redirects::Endpoint,
 };
 use crate::control::{self, Control};
 use crate::core::{Core, hook::Hook};
-use crate::serve::{self, Listener};
+use crate::serve::{self, Inbox, Listener};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{guard, limits, runtime_files};
@@ -100,52 +99,37 @@ pub struct Beginning {
 /// # Errors
 /// Why there is none, or why it has ended.
 pub fn run(beginning: Beginning) -> Result<(), Failure> {
-    let (lines, config_file, heir) = (beginning.lines, beginning.config_file, beginning.heir);
-    let mut sandbox = sandbox::harden();
-    let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
-    let (mut left, others) = fdstore::split(&monitor, beginning.inherited);
-    let (config, text, capabilities) = helpers::read_config(&monitor, &config_file)?;
-    monitor.learn(capabilities);
-    let address = paths::address()?;
-    address.prepare_all()?;
+    let heir = beginning.heir;
+    let mut place = Place::new(beginning.config_file, beginning.lines)?;
+    let (mut left, others) = fdstore::split(&place.monitor, beginning.inherited);
+    let (config, text, capabilities) = helpers::read_config(&place.monitor, &place.config_file)?;
+    place.monitor.learn(capabilities);
+    place.address.prepare_all()?;
     // An heir takes the lock when clients can ask it.
     let given = !(left.kept.is_empty() && others.is_empty());
-    let lock = || runtime_files::lock(&address, given);
+    let lock = || runtime_files::lock(&place.address, given);
     let early = (!heir).then(lock).transpose()?;
-    let watch = SocketWatch::new(&address.socket);
-    let network = NetworkWatch::new();
     let startup_cmd = config.startup_cmd.clone();
     let state = left.state();
     let bind = || RedirectPorts::bind(&config, state.as_ref(), &mut left.ports);
     let (redirects, dump) = inheritance::bind(heir, bind)?;
     left.ports.clear();
     let lock = early.map_or_else(lock, Ok)?;
-    let given = activation::control_socket(others, &address.socket)?;
+    let given = activation::control_socket(others, &place.address.socket)?;
     if beginning.leave_directory {
         std::env::set_current_dir("/").map_err(cant)?;
     }
-    sandbox.confine(&address.socket);
-    sandbox.deny_calls();
-    sandbox.tell();
+    place.confine();
+    place.sandbox.tell();
 
-    let place = Place {
-        address,
-        lock,
-        watch,
-        network,
-        config_file,
-        restarts: 0,
-        sandbox,
-        monitor,
-    };
-    let (mut main, servers) = assemble(place, config, redirects, lines.events)?;
+    let (mut main, inboxes) = place.assemble(lock, 0, config, redirects)?;
     let holder = main.holder.clone();
     holder.keeper.learn(text);
     state.into_iter().for_each(|it| holder.adopt(it.core, true));
     main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
-    serve(main, servers, control, |holder| {
+    serve(main, inboxes, control, |holder| {
         holder.keeper.succeed(std::mem::take(&mut left.kept));
         if checkpoints::store(holder)? {
             left.forget();
@@ -180,19 +164,15 @@ pub fn succeed(
     lines: HolderLines,
     mut left: Vec<OwnedFd>,
 ) -> Result<(), Failure> {
-    let mut sandbox = sandbox::harden();
-    let address = paths::address()?;
-    let watch = SocketWatch::new(&address.socket);
-    let network = NetworkWatch::new();
+    let mut place = Place::new(config_file, lines)?;
     // What comes from a holder may be an intruder's.
-    sandbox.confine(&address.socket);
-    sandbox.deny_calls();
+    place.confine();
     let fds = left.split_off(left.len().min(1 + CHECKPOINTS));
     let memory: Vec<File> = left.into_iter().map(File::from).collect();
     let (state, files) = memory
         .split_first()
         .ok_or_else(|| other("it is given nothing"))?;
-    let Succession { handover, config } = handover::take(&config_file, state)?;
+    let Succession { handover, config } = handover::take(&place.config_file, state)?;
     let killed = handover.core.is_none();
     let core = (handover.core).map_or_else(|| checkpoints::core_of(files), Ok)?;
     let mut fds = SlotReader::new(fds);
@@ -203,21 +183,11 @@ pub fn succeed(
     let restricted = restricted.map(|(path, slot)| Ok((path, fds.take(slot)?.into())));
     let restricted = restricted.collect::<io::Result<Vec<_>>>().map_err(cant)?;
     let redirects = RedirectPorts::adopt(handover.redirects, &mut fds).map_err(cant)?;
-    sandbox.tell();
-    let monitor = Arc::new(MonitorClient::new(lines.requests).map_err(cant)?);
-    monitor.learn(Capabilities::new(handover.old_grants));
-    monitor.learn(Capabilities::new(handover.grants));
-    let place = Place {
-        address,
-        lock,
-        watch,
-        network,
-        config_file,
-        restarts: handover.restarts.saturating_add((!killed).into()),
-        sandbox,
-        monitor,
-    };
-    let (main, servers) = assemble(place, config, redirects, lines.events)?;
+    place.sandbox.tell();
+    place.monitor.learn(Capabilities::new(handover.old_grants));
+    place.monitor.learn(Capabilities::new(handover.grants));
+    let restarts = handover.restarts.saturating_add((!killed).into());
+    let (main, inboxes) = place.assemble(lock, restarts, config, redirects)?;
     let holder = &main.holder;
     let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
@@ -225,9 +195,13 @@ pub fn succeed(
     // The sockets are stored once more, which the manager notices.
     let kept = fdstore::named(files, iter::empty(), iter::empty());
     (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
-    holder.succeed(core, killed);
+    holder.adopt(core, killed);
+    match killed {
+        true => log::warn!("the state of the token holder that was killed was taken over"),
+        false => log::info!("the server was restarted in place"),
+    }
     let control = holder.reopen(control, handover.given, restricted)?;
-    serve(main, servers, control, |holder| {
+    serve(main, inboxes, control, |holder| {
         if checkpoints::store(holder)? {
             // Only now is it of no more use.
             memory.iter().for_each(memfd::discard);
@@ -239,7 +213,7 @@ pub fn succeed(
 /// Serves until the end, and ends well. `answers` is called when it answers for the first time.
 fn serve(
     mut main: MainThread,
-    servers: Servers,
+    inboxes: [Inbox; 2],
     control: Listener,
     answers: impl FnOnce(&Arc<Holder>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -249,7 +223,7 @@ fn serve(
         log::warn!("the state is lost should the token holder be killed: {error}");
     }
     checkpoints::guard(&holder);
-    let threads = start(&holder, servers, control).map_err(cant)?;
+    let threads = start(&holder, inboxes, control).map_err(cant)?;
     // Check once: changes before the watch began raise no event.
     main.first_look().map_err(cant)?;
     fdstore::notify(&holder.monitor, &[NotifyState::Ready]);
@@ -297,18 +271,13 @@ fn serve(
 /// Starts the threads of both servers.
 fn start(
     holder: &Arc<Holder>,
-    servers: Servers,
+    [clients, browsers]: [Inbox; 2],
     control: Listener,
 ) -> io::Result<[JoinHandle<()>; 2]> {
     let sites = holder.redirects.with(|it| it.sites())?;
-    let Servers {
-        clients,
-        browsers,
-        pages,
-    } = servers;
     let answering = Control::new(Clients(holder.clone()));
     let limits = control::limits(limits::descriptors());
-    let endpoint = Endpoint(holder.engine.clone());
+    let (endpoint, pages) = (Endpoint(holder.engine.clone()), holder.pages.clone());
     let clients = spawn(holder, "control", "control socket", move || {
         serve::run(vec![control], answering, limits, clients)
     });

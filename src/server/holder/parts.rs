@@ -10,12 +10,12 @@ use super::control_socket::{self, ControlSocket, SocketFile};
 use super::main_thread::MainThread;
 use super::network_watch::NetworkWatch;
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
-use super::sandbox::Sandbox;
+use super::restricted::RestrictedSockets;
+use super::sandbox::{self, Sandbox};
 use super::state::{Holder, RestartProgress};
 use super::{
     effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
-    provider::Provider, restricted::RestrictedSockets, socket_watch::SocketWatch,
-    token_files::TokenFiles,
+    provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
 };
 use crate::config::{Config, RestrictedSocket};
 use crate::core::{Core, CoreState};
@@ -23,97 +23,118 @@ use crate::redirect::Pages;
 use crate::serve::{self, Inbox, Listener};
 use crate::server::base::error::cant;
 use crate::server::base::{clock, runtime_files};
-use crate::server::ipc::{helper_messages::HelperKind, line::Line, monitor_messages::MonitorEvent};
-use crate::{alarm::Alarm, error::Failure, lock::Lock, paths::Address};
+use crate::server::ipc::{
+    helper_messages::HelperKind,
+    line::Line,
+    monitor_messages::{HolderLines, MonitorEvent},
+};
+use crate::{
+    alarm::Alarm,
+    error::Failure,
+    lock::Lock,
+    paths::{self, Address},
+};
 
 /// What a holder has before it knows its configuration.
 pub struct Place {
     /// The socket's path, and the lock's.
     pub address: Address,
-    /// The lock.
-    pub lock: Flock<File>,
-    /// Watches the socket; made before the process gives up looking at mounts.
-    pub watch: SocketWatch,
-    /// Watches the network; made before the process gives up system calls.
-    pub network: NetworkWatch,
     /// The configuration's file.
     pub config_file: PathBuf,
-    /// How often it was restarted in place.
-    pub restarts: u32,
     /// What the process has given up.
     pub sandbox: Sandbox,
     /// The line to the monitor.
     pub monitor: Arc<MonitorClient>,
-}
-
-/// What the threads of both servers begin with.
-pub struct Servers {
-    /// The server's end of the clients' remote.
-    pub clients: Inbox,
-    /// The same of the browsers'.
-    pub browsers: Inbox,
-    /// What those are shown.
-    pub pages: Arc<Pages>,
-}
-
-/// A holder whose sockets aren't open yet.
-///
-/// # Errors
-/// When the process has no descriptor left.
-pub fn assemble(
-    place: Place,
-    config: Config,
-    redirects: RedirectPorts,
     events: Line<(), MonitorEvent>,
-) -> Result<(MainThread, Servers), Failure> {
-    let monitor = place.monitor;
-    let alarm = Arc::new(Alarm::new().map_err(cant)?);
-    let (clients, client_inbox) = serve::remote().map_err(cant)?;
-    let (browsers, browser_inbox) = serve::remote().map_err(cant)?;
-    let pages = Pages::new(clock::name);
-    let hooks = Arc::new(Hooks::new(events, monitor.clone()));
-    let files = Arc::new(TokenFiles::new(monitor.clone()));
-    let redirect_info = Arc::new(RedirectInfo::of(&redirects, &config));
-    let keeper = Arc::new(StateKeeper::new(redirect_info.clone()));
-    let effects = Effects {
-        provider: Arc::new(Provider::new(monitor.clone())),
-        hooks: hooks.clone(),
-        files: files.clone(),
-        browsers: browsers.clone(),
-        pages: pages.clone(),
-        clients: clients.clone(),
-        alarm: alarm.clone(),
-        keeper: keeper.clone(),
-    };
-    let mut core = Core::new(config, redirect_info.ports);
-    core.know_last_change(runtime_files::last_change(&place.lock));
-    let holder = Holder {
-        engine: Engine::new(core, effects),
-        socket: ControlSocket::new(place.address, monitor.clone(), place.lock),
-        restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
-        monitor,
-        hooks,
-        files,
-        clients,
-        browsers,
-        redirects: Lock::new(redirects),
-        redirect_info,
-        keeper,
-        config_file: place.config_file,
-        restarts: place.restarts,
-        sandbox: place.sandbox,
-        life: Lock::new(Life::new()),
-        restart: Lock::new(RestartProgress::default()),
-        requests: Lock::new(0),
-        alarm,
-    };
-    let servers = Servers {
-        clients: client_inbox,
-        browsers: browser_inbox,
-        pages,
-    };
-    let main = MainThread::new(Arc::new(holder), place.watch, place.network);
-    Ok((main.map_err(cant)?, servers))
+    /// Watches the socket; made before the process gives up looking at mounts.
+    watch: SocketWatch,
+    /// Watches the network; made before the process gives up system calls.
+    network: NetworkWatch,
+}
+
+impl Place {
+    /// Of a process that has begun just now.
+    ///
+    /// # Errors
+    /// When it can't be told where the socket is to be, or the lines are of no use.
+    pub fn new(config_file: PathBuf, lines: HolderLines) -> Result<Self, Failure> {
+        let sandbox = sandbox::harden();
+        let address = paths::address()?;
+        let monitor = MonitorClient::new(lines.requests).map_err(cant)?;
+        Ok(Place {
+            watch: SocketWatch::new(&address.socket),
+            network: NetworkWatch::new(),
+            address,
+            config_file,
+            sandbox,
+            monitor: Arc::new(monitor),
+            events: lines.events,
+        })
+    }
+
+    /// Gives up the file system, ports, signals and system calls.
+    pub fn confine(&mut self) {
+        self.sandbox.confine(&self.address.socket);
+        self.sandbox.deny_calls();
+    }
+
+    /// A holder whose sockets aren't open yet, restarted so often in place, and the servers' ends of the
+    /// clients' remote and of the browsers'.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn assemble(
+        self,
+        lock: Flock<File>,
+        restarts: u32,
+        config: Config,
+        redirects: RedirectPorts,
+    ) -> Result<(MainThread, [Inbox; 2]), Failure> {
+        let monitor = self.monitor;
+        let alarm = Arc::new(Alarm::new().map_err(cant)?);
+        let (clients, client_inbox) = serve::remote().map_err(cant)?;
+        let (browsers, browser_inbox) = serve::remote().map_err(cant)?;
+        let pages = Pages::new(clock::name);
+        let hooks = Arc::new(Hooks::new(self.events, monitor.clone()));
+        let files = Arc::new(TokenFiles::new(monitor.clone()));
+        let redirect_info = Arc::new(RedirectInfo::of(&redirects, &config));
+        let keeper = Arc::new(StateKeeper::new(redirect_info.clone()));
+        let effects = Effects {
+            provider: Arc::new(Provider::new(monitor.clone())),
+            hooks: hooks.clone(),
+            files: files.clone(),
+            browsers: browsers.clone(),
+            pages: pages.clone(),
+            clients: clients.clone(),
+            alarm: alarm.clone(),
+            keeper: keeper.clone(),
+        };
+        let mut core = Core::new(config, redirect_info.ports);
+        core.know_last_change(runtime_files::last_change(&lock));
+        let holder = Holder {
+            engine: Engine::new(core, effects),
+            socket: ControlSocket::new(self.address, monitor.clone(), lock),
+            restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
+            monitor,
+            hooks,
+            files,
+            clients,
+            browsers,
+            pages,
+            redirects: Lock::new(redirects),
+            redirect_info,
+            keeper,
+            config_file: self.config_file,
+            restarts,
+            sandbox: self.sandbox,
+            life: Lock::new(Life::new()),
+            restart: Lock::new(RestartProgress::default()),
+            requests: Lock::new(0),
+            alarm,
+        };
+        let main = MainThread::new(Arc::new(holder), self.watch, self.network);
+        Ok((main.map_err(cant)?, [client_inbox, browser_inbox]))
+    }
 }
 
 impl Holder {
@@ -128,17 +149,6 @@ impl Holder {
                 core.remind_again(cx);
             }
         });
-    }
-
-    /// Goes on from the state of the holder before this one, which was killed or has made room; as for
-    /// [`Holder::adopt`].
-    pub fn succeed(&self, state: CoreState, killed: bool) {
-        self.adopt(state, killed);
-        if killed {
-            log::warn!("the state of the token holder that was killed was taken over");
-        } else {
-            log::info!("the server was restarted in place");
-        }
     }
 
     fn wanted(&self) -> Vec<RestrictedSocket> {

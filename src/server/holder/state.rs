@@ -9,7 +9,7 @@ use super::{
     checkpoints::StateKeeper, control_socket::ControlSocket, engine::Engine, fdstore,
     helpers::MonitorClient, hooks::Hooks, restricted::RestrictedSockets, token_files::TokenFiles,
 };
-use crate::{alarm::Alarm, control, lock::Lock, serve::Remote, wire::Reply};
+use crate::{alarm::Alarm, control, lock::Lock, redirect::Pages, serve::Remote, wire::Reply};
 
 /// The stack of the threads that serve and of jobs, in bytes: config parsing goes deepest.
 pub const STACK: usize = 1 << 20;
@@ -28,6 +28,8 @@ pub struct Holder {
     pub clients: Remote,
     /// The browsers at the redirect listeners.
     pub browsers: Remote,
+    /// What those are shown.
+    pub pages: Arc<Pages>,
     /// The control socket.
     pub socket: ControlSocket,
     /// The restricted sockets.
