@@ -30,8 +30,9 @@ const ALL: &str = "all accounts";
 /// What is known of the saved state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct StateCommands {
+    /// The command that runs.
     #[serde(skip)]
-    work: Work,
+    work: Option<(HookKind, AttemptId)>,
     /// `state_load_cmd` has succeeded.
     loaded: bool,
     /// A token has changed since the last save that succeeded was begun.
@@ -62,42 +63,29 @@ pub(super) struct StateCommands {
     before: Option<Wall>,
 }
 
-#[derive(Clone, Debug, Default)]
-enum Work {
-    #[default]
-    None,
-    Loading(AttemptId),
-    Saving(AttemptId),
-}
-
-/// What a turn has to begin.
-enum Step {
-    Load(String),
-    Save(String),
-}
-
 impl StateCommands {
     /// When something is to be tried again.
     pub fn deadline(&self, config: &Config) -> Option<Instant> {
         // A reload may have taken out the command that was to be tried again.
         config.state_save_cmd.as_ref()?;
-        match (&self.work, self.dirty) {
-            (Work::None, true) => self.retry_at,
-            (Work::None, false) | (Work::Loading(_) | Work::Saving(_), _) => None,
-        }
+        self.retry_at.filter(|_| self.work.is_none() && self.dirty)
     }
 
     /// What is to be begun now.
-    fn step(&self, config: &Config, now: Instant) -> Option<Step> {
-        let busy = !matches!(self.work, Work::None);
-        if busy || !self.dirty || self.retry_at.is_some_and(|at| at > now) {
+    fn step(&self, config: &Config, now: Instant) -> Option<(HookKind, String)> {
+        if self.work.is_some() || !self.dirty || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
         let save = config.state_save_cmd.clone()?;
-        match &config.state_load_cmd {
-            Some(load) if !self.loaded => Some(Step::Load(load.clone())),
-            Some(_) | None => Some(Step::Save(save)),
-        }
+        Some(match &config.state_load_cmd {
+            Some(load) if !self.loaded => (HookKind::Load, load.clone()),
+            Some(_) | None => (HookKind::Save, save),
+        })
+    }
+
+    /// Whether it was `attempt` of this kind that ran; it doesn't any more.
+    fn ends(&mut self, kind: HookKind, attempt: AttemptId) -> bool {
+        self.work.take_if(|work| *work == (kind, attempt)).is_some()
     }
 
     /// As a successor goes on with them, which knows of the changes itself.
@@ -124,7 +112,7 @@ impl Core {
     pub fn start(&mut self, cx: &mut Cx) {
         let command = self.common.config.state_load_cmd.clone();
         if let Some(command) = command.filter(|_| !self.commands.loaded) {
-            self.begin_load(cx, command);
+            self.begin(cx, HookKind::Load, command);
         }
     }
 
@@ -179,7 +167,7 @@ impl Core {
 
     /// Whether one of the commands runs.
     pub fn is_keeping(&self) -> bool {
-        !matches!(self.commands.work, Work::None)
+        self.commands.work.is_some()
     }
 
     /// `state_load_cmd` ended: with this output, or for this reason without one. No output at all
@@ -190,10 +178,9 @@ impl Core {
         attempt: AttemptId,
         outcome: Result<&mut [u8], String>,
     ) {
-        if !matches!(self.commands.work, Work::Loading(id) if id == attempt) {
+        if !self.commands.ends(HookKind::Load, attempt) {
             return;
         }
-        self.commands.work = Work::None;
         let opened = match outcome {
             Ok([]) => Ok(None),
             Ok(bytes) => dump::open_in_place(bytes)
@@ -231,7 +218,7 @@ impl Core {
             changed: before.changed.max(saved.flatten()),
             trouble,
             told: false,
-            work: Work::None,
+            work: None,
             retry_at: None,
             ..before
         };
@@ -241,10 +228,9 @@ impl Core {
 
     /// `state_save_cmd` ended; well, or for this reason not.
     pub fn save_outcome(&mut self, cx: &mut Cx, attempt: AttemptId, outcome: Result<(), String>) {
-        if !matches!(self.commands.work, Work::Saving(id) if id == attempt) {
+        if !self.commands.ends(HookKind::Save, attempt) {
             return;
         }
-        self.commands.work = Work::None;
         match outcome {
             Ok(()) => {
                 self.commands.told = false;
@@ -273,10 +259,9 @@ impl Core {
         if self.common.held && !self.commands.closing {
             return;
         }
-        match self.commands.step(&self.common.config, cx.now.instant) {
-            Some(Step::Load(command)) => self.begin_load(cx, command),
-            Some(Step::Save(command)) => self.begin_save(cx, command),
-            None => {}
+        let next = self.commands.step(&self.common.config, cx.now.instant);
+        if let Some((kind, command)) = next {
+            self.begin(cx, kind, command);
         }
     }
 
@@ -294,23 +279,20 @@ impl Core {
         }
     }
 
-    fn begin_load(&mut self, cx: &mut Cx, command: String) {
+    fn begin(&mut self, cx: &mut Cx, kind: HookKind, command: String) {
+        let input = match kind {
+            HookKind::Save => {
+                self.commands.dirty = false;
+                let dump = Arc::new(self.unsealed_dump(cx.now));
+                let random = cx.entropy.bytes32();
+                HookInput::State { dump, random }
+            }
+            _ => HookInput::None,
+        };
         let mut env = Env::new(cx, &mut self.common);
         let attempt = env.attempt();
-        let (kind, input) = (HookKind::Load, HookInput::None);
         env.run(kind, &ALL.into(), Some(attempt), command, input);
-        self.commands.work = Work::Loading(attempt);
-    }
-
-    fn begin_save(&mut self, cx: &mut Cx, command: String) {
-        let dump = Arc::new(self.unsealed_dump(cx.now));
-        let random = cx.entropy.bytes32();
-        let mut env = Env::new(cx, &mut self.common);
-        let attempt = env.attempt();
-        let (kind, input) = (HookKind::Save, HookInput::State { dump, random });
-        env.run(kind, &ALL.into(), Some(attempt), command, input);
-        self.commands.work = Work::Saving(attempt);
-        self.commands.dirty = false;
+        self.commands.work = Some((kind, attempt));
     }
 
     /// The user is notified of the first failure of a row; all are logged.
