@@ -22,7 +22,7 @@ use crate::server::base::runtime_files::{self, FileId};
 use crate::server::base::{activation::listener, config_file, error::other};
 use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
 use crate::server::ipc::helper_messages::{
-    HelperContext, HelperKind, HelperOutcome, HelperReply, HelperRequest, ReplyLine,
+    HelperContext, HelperKind, HelperReply, HelperRequest, ReplyLine,
 };
 use crate::server::ipc::line::Message;
 use crate::{error::Failure, paths};
@@ -39,41 +39,26 @@ pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::
         }
         #[cfg(debug_assertions)]
         crate::server::base::drills::hang(&format!("{kind:?}"));
-        let Done { reply, fd } = match perform(&context, body, fds.pop()) {
-            Ok(done) => done,
-            Err(error) => {
-                send(&line, &Err(error), None)?;
-                continue;
-            }
+        let (outcome, fd) = match perform(&context, body, fds.pop()) {
+            Ok((reply, fd)) => (Ok(reply), fd),
+            Err(error) => (Err(error), None),
         };
+        let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+        line.send(&outcome, &fds)?;
         // Both read it at once: the holder to go by it, and the helper to make capabilities. What is
         // no configuration has none, and the holder says why.
-        let grants = match &reply {
-            HelperReply::Config(text) => Some(text.clone()),
-            _ => None,
-        };
-        send(&line, &Ok(reply), fd)?;
-        if let Some(text) = grants {
+        if let Ok(HelperReply::Config(text)) = outcome {
             let config = config_file::parse(&context.config_file, &text);
             let grants = config.map(|config| capabilities::grants(&context.key, &config));
             let grants = HelperReply::Grants(grants.unwrap_or_default());
-            send(&line, &Ok(grants), None)?;
+            line.send(&Ok(grants), &[])?;
         }
     }
     Ok(())
 }
 
 /// What came of a request, and what was opened.
-struct Done {
-    reply: HelperReply,
-    fd: Option<OwnedFd>,
-}
-
-impl From<HelperReply> for Done {
-    fn from(reply: HelperReply) -> Self {
-        Done { reply, fd: None }
-    }
-}
+type Done = (HelperReply, Option<OwnedFd>);
 
 fn perform(
     context: &HelperContext,
@@ -93,7 +78,7 @@ fn perform(
             if let Ok(config) = config_file::parse(&context.config_file, &text) {
                 places::check(&config, &context.config_file)?;
             }
-            return Ok(HelperReply::Config(text).into());
+            return Ok((HelperReply::Config(text), None));
         }
         HelperRequest::Prepare => paths::address()?.prepare()?,
         HelperRequest::OpenLock => {
@@ -122,15 +107,15 @@ fn perform(
         }
         HelperRequest::LookUp(host, port) => {
             let addresses = (host.as_str(), port).to_socket_addrs()?.collect();
-            return Ok(HelperReply::Addresses(addresses).into());
+            return Ok((HelperReply::Addresses(addresses), None));
         }
         HelperRequest::Try => {
             let state = brought.ok_or_else(|| other("the state got lost"))?;
             let said = trial::try_program(&context.program, &context.config_file, state)?;
-            return Ok(HelperReply::Tried(said).into());
+            return Ok((HelperReply::Tried(said), None));
         }
     }
-    Ok(HelperReply::Done.into())
+    Ok((HelperReply::Done, None))
 }
 
 /// Where a file is that the configuration has under this option.
@@ -149,32 +134,21 @@ fn place_of(
     })
 }
 
-fn send(line: &ReplyLine, outcome: &HelperOutcome, fd: Option<OwnedFd>) -> io::Result<()> {
-    let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    line.send(outcome, &fds)
-}
-
 fn opened(file: File) -> Done {
-    Done {
-        reply: HelperReply::Done,
-        fd: Some(file.into()),
-    }
+    (HelperReply::Done, Some(file.into()))
 }
 
 /// The process that took the lock away may have started another server.
 fn listen_control(path: &Path) -> Result<Done, Failure> {
     if runtime_files::answers(path) {
-        return Ok(HelperReply::Taken.into());
+        return Ok((HelperReply::Taken, None));
     }
     listen(path)
 }
 
 fn listen(path: &Path) -> Result<Done, Failure> {
     let (listener, id) = runtime_files::listen(path)?;
-    Ok(Done {
-        reply: HelperReply::Listening(id),
-        fd: Some(listener.into()),
-    })
+    Ok((HelperReply::Listening(id), Some(listener.into())))
 }
 
 /// The server listens at this path, or it isn't one of its sockets: its owner has the socket

@@ -18,14 +18,14 @@ use super::{
 use crate::server::base::error::{cant, other};
 use crate::server::base::guard;
 use crate::server::base::signals::{ServerSignal, SignalWatch};
-use crate::{core::Core, error::Failure};
+use crate::{core::Core, error::Failure, serve::Remote};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
 pub const REPLY_GRACE: Duration = Duration::from_secs(10);
 
-/// How long an ending server waits until its token files are removed: disks are faster, but a
-/// network may be in between.
+/// How long a server that ends or is restarted waits until its token files are written or removed:
+/// disks are faster, but a network may be in between.
 pub const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an ending server lets hooks tell what has happened: the end must not come before its
@@ -235,14 +235,16 @@ impl MainThread {
         Ok(found == Found::Mended)
     }
 
-    /// Answers those who have begun to ask, and leaves all others to a successor.
+    /// Answers those who have begun to ask, and leaves all others to a successor, until
+    /// [`Remote::resume`].
     ///
     /// # Errors
     /// When another server has taken this one's place.
     pub fn drain_clients(&mut self) -> io::Result<()> {
         // Who is still silent then has asked for nothing.
         let give_up = Instant::now() + DRAIN_TIMEOUT;
-        let mut draining = self.drain();
+        let drain = |holder: &Holder| Vec::from(holder.servers().map(Remote::drain));
+        let mut draining = drain(&self.holder);
         while let Some(drained) = draining.last().filter(|_| Instant::now() < give_up) {
             match drained.recv_timeout(DRAIN_LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -251,7 +253,7 @@ impl MainThread {
             }
             if self.look()? {
                 // A socket that is made again lets in those who had come to the old one.
-                draining = self.drain();
+                draining = drain(&self.holder);
             }
         }
         Ok(())
@@ -308,23 +310,6 @@ impl MainThread {
             Ok(()) => self.looking = Some(found),
             Err(_) => self.watch.missing(),
         }
-    }
-
-    /// Has both servers answer the clients that have begun to ask, and admit no others.
-    fn drain(&self) -> Vec<Receiver<()>> {
-        vec![self.holder.clients.drain(), self.holder.browsers.drain()]
-    }
-
-    /// [`MainThread::drain`] is over.
-    pub fn resume(&self) {
-        self.holder.clients.resume();
-        self.holder.browsers.resume();
-    }
-
-    /// Ends both servers, after the replies that they are writing.
-    pub fn stop_servers(&self) {
-        self.holder.clients.stop();
-        self.holder.browsers.stop();
     }
 
     /// Brings to an end what is under way, before a server stops that another may follow.

@@ -66,7 +66,7 @@ use self::{
 };
 use crate::control::{self, Control};
 use crate::core::{Core, hook::Hook};
-use crate::serve::{self, Inbox, Listener};
+use crate::serve::{self, Inbox, Listener, Remote};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{guard, limits, runtime_files};
@@ -252,7 +252,8 @@ fn serve(
     } else {
         holder.stop();
     }
-    main.stop_servers();
+    // After the replies that they are writing.
+    holder.servers().into_iter().for_each(Remote::stop);
     for thread in threads {
         // A thread that has panicked has nothing left to finish.
         let _ = thread.join();

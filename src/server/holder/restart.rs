@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use std::{io, sync::mpsc::sync_channel};
 
 use super::checkpoints::kept;
-use super::main_thread::MainThread;
+use super::main_thread::{FILES_TIMEOUT, MainThread};
 use super::trial::{describe, try_program};
 use super::{handover::NewConfig, jobs, life::LifeRequest, state::Holder};
 use crate::core::Core;
+use crate::serve::Remote;
 use crate::server::base::{guard, signals::ServerSignal};
 use crate::server::ipc::{memfd, slots::SlotWriter};
 
@@ -19,9 +20,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(65);
 /// How long the second trial may take, or a reload that is under way: a little longer than their
 /// helpers live.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(25);
-
-/// How long token files may take that are being written.
-const FILES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Becomes the program that was tried. Returns only when that wasn't possible: then everything
 /// goes on as it was.
@@ -40,7 +38,7 @@ pub fn perform(main: &mut MainThread) {
 /// There is no successor: everything goes on as it was.
 pub fn go_on(main: &MainThread, why: &str) {
     let holder = &main.holder;
-    main.resume();
+    holder.servers().into_iter().for_each(Remote::resume);
     holder.engine.with(Core::release);
     if !holder.is_stopping() {
         log::error!("the server was not restarted and goes on: {why}");

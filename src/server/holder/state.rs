@@ -82,6 +82,11 @@ impl Holder {
         Ok(())
     }
 
+    /// The servers of clients and of browsers.
+    pub fn servers(&self) -> [&Remote; 2] {
+        [&self.clients, &self.browsers]
+    }
+
     /// How many requests are being dealt with on threads of their own.
     pub fn requests_under_way(&self) -> usize {
         self.requests.with(|count| *count)
