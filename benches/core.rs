@@ -182,7 +182,7 @@ impl Bench {
             retry_after: None,
             date: None,
             location: None,
-            body: body.to_vec().into(),
+            body: pizauth::secret::SecretBytes::new(body.to_vec()),
             ..Reply::default()
         });
         let sent = self.now.instant;

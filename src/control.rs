@@ -9,7 +9,7 @@ use crate::{
     error::{Exit, Failure},
     paths::{self, Peer},
     serve::{ConnId, Limits, Next, Service, Share, Socket, Unparked},
-    wire::{self, Received, Reply, Request, original},
+    wire::{self, Reply, Request, original},
 };
 
 /// How many descriptors clients leave to the redirect port, providers, commands and files, if there
@@ -182,10 +182,10 @@ impl<H: Handler> Service for Control<H> {
             return Next::Reply(encode(&refusal));
         }
         let answer = match wire::take_request(input) {
-            Received::Part if !end => return Next::More,
-            Received::Part => failure("the request is incomplete").into(),
-            Received::Bad(why) => failure(&why).into(),
-            Received::Whole(request) => self.handler.request(client.id, &client.asker, request),
+            Ok(None) if !end => return Next::More,
+            Ok(None) => failure("the request is incomplete").into(),
+            Err(why) => failure(&why).into(),
+            Ok(Some(request)) => self.handler.request(client.id, &client.asker, request),
         };
         match answer {
             Answer::Reply(reply) => Next::Reply(encode(&reply)),

@@ -132,12 +132,6 @@ impl SecretBytes {
     }
 }
 
-impl From<Vec<u8>> for SecretBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        SecretBytes(bytes)
-    }
-}
-
 impl Deref for SecretBytes {
     type Target = Vec<u8>;
 
@@ -161,6 +155,13 @@ impl fmt::Debug for SecretBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What tests make up.
+    impl From<Vec<u8>> for SecretBytes {
+        fn from(bytes: Vec<u8>) -> Self {
+            SecretBytes::new(bytes)
+        }
+    }
 
     // Covers: H16
     #[test]

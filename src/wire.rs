@@ -287,17 +287,6 @@ impl Reply {
     }
 }
 
-/// What the bytes received so far are.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// The beginning of a request.
-    Part,
-    /// A request.
-    Whole(Request),
-    /// No request of this version; why.
-    Bad(String),
-}
-
 /// The verb and the body's length of the request that `input` begins with, once its first line is
 /// here. What follows needn't be taken to say no.
 ///
@@ -320,40 +309,38 @@ pub fn request_head(input: &[u8]) -> Result<Option<(&'static str, usize)>, Strin
 
 /// Takes the request at the beginning of `input`. Of a dump that is still arriving, `input` gets room
 /// for as much again as is there, and no more than it lacks: what is announced may never come, and
-/// what is freed has to be wiped.
-pub fn take_request(input: &mut Vec<u8>) -> Received {
+/// what is freed has to be wiped. `None` when it isn't whole yet.
+///
+/// # Errors
+/// As those of [`request_head`], and why what follows is no request.
+pub fn take_request(input: &mut Vec<u8>) -> Result<Option<Request>, String> {
     if let Ok(Some(("restore", length @ ..=MAX_RESTORE_BYTES, body))) = split_head(input) {
         let missing = length.saturating_sub(body.len());
         let head = input.len().saturating_sub(body.len());
         if missing > 0 {
-            return match input.try_reserve_exact(missing.min(input.len())) {
-                Ok(()) => Received::Part,
-                Err(_) => Received::Bad("there is no memory for so large a request".into()),
-            };
+            let room = input.try_reserve_exact(missing.min(input.len()));
+            room.map_err(|_| "there is no memory for so large a request")?;
+            return Ok(None);
         }
         // Not copied, for the same reason.
         input.drain(..head);
         input.truncate(length);
-        return Received::Whole(Request::Restore(SecretBytes::new(std::mem::take(input))));
+        let dump = SecretBytes::new(std::mem::take(input));
+        return Ok(Some(Request::Restore(dump)));
     }
     parse_request(input)
 }
 
-/// Reads the request at the beginning of `input`.
-pub fn parse_request(input: &[u8]) -> Received {
-    let (verb, length) = match request_head(input) {
-        Ok(Some(head)) => head,
-        Ok(None) => return Received::Part,
-        Err(why) => return Received::Bad(why),
+/// Reads the request at the beginning of `input`, if it is whole.
+///
+/// # Errors
+/// As those of [`take_request`].
+pub fn parse_request(input: &[u8]) -> Result<Option<Request>, String> {
+    let Some((verb, length)) = request_head(input)? else {
+        return Ok(None);
     };
-    let body = split_head(input).ok().flatten().map(|(_, _, body)| body);
-    match body.and_then(|body| body.get(..length)) {
-        None => Received::Part,
-        Some(body) => match Request::of(verb, body) {
-            Ok(request) => Received::Whole(request),
-            Err(why) => Received::Bad(why),
-        },
-    }
+    let body = split_head(input)?.and_then(|(_, _, body)| body.get(..length));
+    body.map(|body| Request::of(verb, body)).transpose()
 }
 
 fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String> {
@@ -590,13 +577,13 @@ mod tests {
             assert!(manual.contains(&format!("\n.It Ic {verb}\n")), "{verb}");
             let mut input = Vec::new();
             for byte in bytes.iter() {
-                assert_eq!(parse_request(&input), Received::Part);
-                assert_eq!(take_request(&mut input), Received::Part);
+                assert_eq!(parse_request(&input), Ok(None));
+                assert_eq!(take_request(&mut input), Ok(None));
                 input.push(*byte);
             }
             let parsed = parse_request(&input);
             assert_eq!(take_request(&mut input), parsed);
-            assert_eq!(parsed, Received::Whole(request));
+            assert_eq!(parsed, Ok(Some(request)));
         }
     }
 
@@ -612,7 +599,7 @@ mod tests {
             b"pizauth 1 show 18\n{\"account\":\"work\"}"
         );
         let newer = b"pizauth 1 show 28\n{\"account\":\"work\",\"new\":[1]}";
-        assert_eq!(parse_request(newer), Received::Whole(Request::Show(plain)));
+        assert_eq!(parse_request(newer), Ok(Some(Request::Show(plain))));
     }
 
     /// Hands out one piece a read, and what `end` says after the last.
@@ -695,9 +682,9 @@ mod tests {
                 "a request of 67108865 bytes is too large",
             ),
         ] {
-            assert_eq!(parse_request(bytes), Received::Bad(why.into()));
+            assert_eq!(parse_request(bytes), Err(why.into()));
         }
-        let Received::Bad(why) = parse_request(b"pizauth 1 show 2\n{}") else {
+        let Err(why) = parse_request(b"pizauth 1 show 2\n{}") else {
             panic!("accepted");
         };
         assert!(

@@ -49,7 +49,7 @@ fn registered(known: &Metadata, status: u16, body: &[u8]) {
         retry_after: None,
         date: None,
         location: None,
-        body: body.to_vec().into(),
+        body: pizauth::secret::SecretBytes::new(body.to_vec()),
         ..Reply::default()
     });
     let wanted = Wanted {

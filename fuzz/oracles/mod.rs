@@ -23,7 +23,7 @@ use pizauth::{
     secret::{Secret, SecretBytes},
     text::sanitize,
     time::Wall,
-    wire::{self, Received},
+    wire,
 };
 pub use rooms::{handover, hook_order, peer_line, stored_state};
 pub use steps::step_sequence;
@@ -213,16 +213,16 @@ pub fn control_frame(data: &[u8]) {
     for end in cuts(data) {
         let part = data.get(..end).unwrap_or_default();
         match wire::parse_request(part) {
-            Received::Part => {}
+            Ok(None) => {}
             decided => {
                 assert_eq!(decided, whole, "cut at {end}");
                 break;
             }
         }
     }
-    if let Received::Whole(request) = whole {
+    if let Ok(Some(request)) = whole {
         let bytes = wire::encode_request(&request);
-        assert_eq!(wire::parse_request(&bytes), Received::Whole(request));
+        assert_eq!(wire::parse_request(&bytes), Ok(Some(request)));
     }
 }
 
@@ -368,7 +368,7 @@ pub fn token_response(data: &[u8]) {
         retry_after,
         date: None,
         location,
-        body: parts.next().unwrap_or_default().to_vec().into(),
+        body: pizauth::secret::SecretBytes::new(parts.next().unwrap_or_default().to_vec()),
         ..Reply::default()
     });
     let endpoint = "https://login.example/token".parse().unwrap();

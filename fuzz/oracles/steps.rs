@@ -467,7 +467,7 @@ fn reply(status: u16, retry_after: Option<String>, body: &str) -> Outcome {
         retry_after,
         date: None,
         location: None,
-        body: body.as_bytes().to_vec().into(),
+        body: pizauth::secret::SecretBytes::new(body.as_bytes().to_vec()),
         ..Reply::default()
     })
 }

@@ -790,7 +790,7 @@ pub fn large_files(files: &[File]) -> Vec<String> {
 }
 
 /// Names that several public types share, each with the reason why it may: a list to shrink.
-pub const SHARED_NAMES: [(&str, &str); 11] = [
+pub const SHARED_NAMES: [(&str, &str); 10] = [
     ("Children", "a process's own, and the monitor's"),
     (
         "Client",
@@ -812,10 +812,6 @@ pub const SHARED_NAMES: [(&str, &str); 11] = [
     (
         "Provider",
         "what is known of one, and the workers that ask it",
-    ),
-    (
-        "Received",
-        "the control socket's, and what comes with descriptors",
     ),
     ("Reply", "HTTP's, and the control socket's"),
     ("Request", "HTTP's, and the control socket's"),
