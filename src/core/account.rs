@@ -153,11 +153,11 @@ impl AccountState {
     }
 
     /// What is in flight becomes wanted: its answer will not arrive.
-    fn settle(&mut self, now: Now) {
+    fn settle(&mut self, now: Now, is_sent: impl Fn(AttemptId) -> bool) {
         if let Some(renewal) = self.grant.as_mut().and_then(|it| it.renewal.as_mut()) {
-            renewal.phase.settle(now);
+            renewal.phase.settle(now, &is_sent);
         }
-        self.sign_in.settle(now.instant);
+        self.sign_in.settle(now.instant, &is_sent);
         (self.revocations.iter_mut()).for_each(|it| it.settle(now.instant));
     }
 }
@@ -231,6 +231,11 @@ impl Account {
     pub fn awaits_reply(&self) -> bool {
         let mut in_flight = self.in_flight();
         in_flight.any(|(attempt, _)| !self.unlocated.contains(&attempt))
+    }
+
+    /// Whether the request of this attempt has left the core.
+    fn is_sent(&self, attempt: AttemptId) -> bool {
+        !self.unlocated.contains(&attempt) && !self.credentials.keeps(attempt)
     }
 
     /// Whether it has tokens.

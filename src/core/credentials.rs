@@ -64,6 +64,11 @@ impl Credentials {
         true
     }
 
+    /// Whether `request` waits for the secret.
+    pub fn keeps(&self, request: AttemptId) -> bool {
+        matches!(&self.fetched, SecretState::Asking { waiting, .. } if waiting.contains(&request))
+    }
+
     /// What proves the client in a request; `usual` is how, where the config doesn't say.
     pub fn proof(&self, usual: ClientAuth) -> client::Credentials<'_> {
         client::Credentials {

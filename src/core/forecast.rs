@@ -40,11 +40,6 @@ impl SignIns {
         *self == SignIns::default()
     }
 
-    /// Whether a life was learned.
-    pub fn has_lives(&self) -> bool {
-        !self.lives.is_empty()
-    }
-
     /// The user has signed in.
     pub fn begin(&mut self, now: Wall) {
         (self.began, self.told) = (Some(now), None);

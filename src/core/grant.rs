@@ -188,22 +188,25 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// The answer to the request in flight will not arrive: it has to be sent again.
-    pub fn settle(&mut self, now: Now) {
-        let (trouble, failure) = match self {
-            Phase::InFlight { trouble, .. } => (trouble.take(), Failure::unheard()),
-            Phase::Probing {
-                trouble, failure, ..
-            } => (trouble.take(), failure.clone()),
+    /// The answer to the request in flight will not arrive: it has to be sent again, if it was.
+    pub fn settle(&mut self, now: Now, is_sent: impl Fn(AttemptId) -> bool) {
+        let trouble = match self {
+            Phase::InFlight { attempt, trouble } if is_sent(*attempt) => {
+                Some(Trouble::after(trouble.take(), &Failure::unheard(), now))
+            }
+            Phase::InFlight { trouble, .. } | Phase::Probing { trouble, .. } => trouble.take(),
             Phase::Waiting | Phase::Wanted | Phase::Failing { .. } | Phase::Rejected { .. } => {
                 return;
             }
         };
-        *self = Phase::Failing {
-            trouble: Trouble::after(trouble, &failure, now),
-            failed: now.instant,
-            jitter: 0,
-            wanted: true,
+        *self = match trouble {
+            None => Phase::Wanted,
+            Some(trouble) => Phase::Failing {
+                trouble,
+                failed: now.instant,
+                jitter: 0,
+                wanted: true,
+            },
         };
     }
 }

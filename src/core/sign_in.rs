@@ -195,11 +195,11 @@ impl SignIn {
     }
 
     /// The answer to the request in flight will not arrive: it has to be sent again.
-    pub fn settle(&mut self, now: Instant) {
+    pub fn settle(&mut self, now: Instant, is_sent: impl Fn(AttemptId) -> bool) {
         match self {
             SignIn::None | SignIn::Discovering(_) => {}
             SignIn::Exchanging(exchanging) => {
-                if exchanging.dispatch.attempt().is_some() {
+                if exchanging.dispatch.attempt().is_some_and(is_sent) {
                     exchanging.trouble = Some(Failure::unheard().refusal);
                 }
                 exchanging.dispatch.settle(now);

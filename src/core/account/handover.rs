@@ -29,7 +29,7 @@ impl Account {
     /// All that the successor needs.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut state = self.state.clone();
-        state.settle(now);
+        state.settle(now, |attempt| self.is_sent(attempt));
         Snapshot {
             account: self.name.clone(),
             registration: self.registration.clone(),

@@ -12,11 +12,9 @@ use crate::{
 };
 
 impl Account {
-    /// What a dump carries of this account; of one without tokens what was learned of it.
+    /// What a dump carries of this account.
     pub fn saved(&self, now: Now) -> Option<Saved> {
-        let none = Grant::without_tokens(now);
-        let grant = self.state.grant.as_deref().filter(|it| it.has_tokens());
-        let grant = grant.or(self.state.sign_ins.has_lives().then_some(&none))?;
+        let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
         let renewal = grant.renewal.as_ref();
         // Loaded tokens are saved with the times that they came with.
         let loaded = grant.loaded;
@@ -57,12 +55,6 @@ impl Account {
             saved.registration = self.registration.clone();
         }
         if saved.registration != self.registration {
-            return false;
-        }
-        if saved.access.is_none() && saved.refresh_token.is_none() {
-            if !self.holds() {
-                self.state.sign_ins.restore(saved.sign_ins);
-            }
             return false;
         }
         let asked = env.now.instant_at(saved.obtained);

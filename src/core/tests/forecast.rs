@@ -9,10 +9,7 @@ use super::bench::{
     Bench, HOOKS, access_only, config, invalid_grant, lost, reply, state_of, tokens,
 };
 use crate::{
-    core::{
-        Waiter,
-        dump::{Dump, SignIns},
-    },
+    core::{Waiter, dump::SignIns},
     oauth::token::Outcome,
     view::{EndsBy, Happening, SignInStart},
 };
@@ -552,32 +549,6 @@ fn lives_that_were_learned_are_kept() {
     older.grants[0].sign_ins.began = Some(bench.now.wall);
     assert_eq!(bench.restore(older), 1);
     assert_eq!(ends(&bench).map(|end| end.by), Some(EndsBy::Experience));
-}
-
-/// They belong to the account, not to the tokens.
-#[test]
-fn lives_that_were_learned_outlive_a_revocation() {
-    let mut world = World::new(|_| (7 * DAY, YEAR));
-    world.live(9 * DAY);
-    let lives = |dump: &Dump| dump.grants[0].sign_ins.has_lives();
-    assert!(lives(&world.bench.dump()));
-    world.bench.feed(|core, cx| core.revoke(cx, "work"));
-    let dump = world.bench.dump();
-    assert!(
-        lives(&dump) && dump.grants[0].access.is_none() && dump.grants[0].refresh_token.is_none()
-    );
-    let mut bench = Bench::new(config(HOOKS, &[("work", "a.example")]));
-    bench.log = false;
-    bench.now = world.bench.now;
-    assert_eq!(bench.restore(dump), 0);
-    assert!(lives(&bench.dump()));
-    assert!(bench.condition("work").starts_with("no token"));
-    bench.show("work");
-    bench.code();
-    bench.effects();
-    bench.outcome("work", &tokens(1, 3600));
-    let end = bench.core.status(bench.now)[0].sign_in_end;
-    assert_eq!(end.map(|end| end.by), Some(EndsBy::Experience));
 }
 
 /// An end by experience moves with the clock that it is told by.
