@@ -320,6 +320,25 @@ fn a_server_waits_for_the_end_of_one_that_was_killed() {
     assert_eq!(daemon.token("work"), "at-1");
 }
 
+/// The manager may take its time for the next start.
+#[test]
+fn a_client_waits_for_the_server_that_comes_to_a_kept_socket() {
+    let provider = Provider::start();
+    let daemon = Daemon::new(&provider.account("work"));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    manager.order("kill all");
+    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    let client = daemon.spawn(&["show", "work"]);
+    // why: a client that has waited for a second and a half asks itself who is there.
+    thread::sleep(Duration::from_millis(2_000));
+    manager.order("start");
+    manager.expect_taken();
+    assert_eq!(client.finish().ok(), "at-1\n");
+}
+
 #[test]
 fn a_state_that_makes_no_sense_is_not_used() {
     let provider = Provider::start();

@@ -4,6 +4,8 @@
 use std::io::{self, Read, Write};
 use std::{fs, net::Shutdown, os::unix::net::UnixStream, time::Duration};
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+
 use super::{ANSWER_TIMEOUT, connect, no_server, patience, tell};
 use crate::error::{Exit, Failure};
 use crate::paths::{self, peer};
@@ -48,7 +50,7 @@ pub(super) fn settle(
             Err(failure) if wire::is_silence(&failure) => {}
             outcome => return outcome,
         }
-        if !address.may_be_served() {
+        if !address.may_be_served() && !is_to_come(&server) {
             return Err(stranger(&server, &address));
         }
     }
@@ -100,12 +102,25 @@ pub(super) fn is_here(failure: &Failure) -> bool {
     failure.what == HERE
 }
 
+/// Whether the socket only waits for the next server: a service manager made it, or who did has ended,
+/// and a manager keeps it.
+fn is_to_come(server: &UnixStream) -> bool {
+    let Some(pid) = peer(server).and_then(|peer| peer.pid) else {
+        return false;
+    };
+    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || name(pid) == "systemd"
+}
+
+fn name(pid: i32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    sanitize(name.unwrap_or_default().trim())
+}
+
 /// Something listens that says nothing.
 fn stranger(server: &UnixStream, address: &paths::Address) -> Failure {
     let pid = peer(server).and_then(|peer| peer.pid);
     let who = pid.map_or("something".into(), |pid| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        format!("process {pid} ({})", sanitize(name.trim()))
+        format!("process {pid} ({})", name(pid))
     });
     let what = format!(
         "{who} listens at {} but is no pizauth",
