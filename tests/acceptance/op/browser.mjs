@@ -23,7 +23,7 @@ const { values: options, positionals } = parseArgs({
     },
 });
 const [login, address] = positionals;
-const provider = new URL(address).origin;
+let provider = new URL(address).origin;
 
 // What a page of the provider asks for: its mark, and what somebody does there.
 const pages = [
@@ -61,6 +61,11 @@ function watchRedirects(response) {
 
 async function walk(page) {
     await page.goto(address, { waitUntil: 'load' });
+    // A short address leads on when the provider has taken the request.
+    while ((await page.title()).includes('Going on to the provider')) {
+        await page.waitForNavigation({ waitUntil: 'load' });
+    }
+    provider = new URL(page.url()).origin;
     for (let count = 0; count < MOST_PAGES; count++) {
         if (!page.url().startsWith(provider)) return;
         const button = await whatToClick(page);

@@ -97,6 +97,7 @@ function configuration() {
             clientCredentials: { enabled: true },
             devInteractions: { enabled: true },
             deviceFlow: { enabled: true },
+            pushedAuthorizationRequests: { requirePushedAuthorizationRequests: Boolean(settings.pushed) },
             introspection: { enabled: true, allowedPolicy: (_, client) => ['dovecot', 'soju'].includes(client.clientId) },
             registration: { enabled: true },
             registrationManagement: { enabled: true },
