@@ -545,6 +545,10 @@ fn the_recipes_take_over_what_programs_keep() {
         "oidc",
         r#"{"name": "home", "issuer_url": "https://op.example/", "client_id": "c", "client_secret": "", "refresh_token": "rt-1", "cert_path": "", "scope": "openid offline_access"}"#,
     );
+    let ortie = file(
+        "ortie",
+        r#"{"access_token":"a","token_type":"Bearer","expires_in":3599,"refresh_token":"rt-1","scope":"mail","issued_at":1790000000}"#,
+    );
     let answer = file(
         "answer",
         "protocol=https\nhost=git.example\nusername=oauth2\npassword=a\npassword_expiry_utc=4000000000\noauth_refresh_token=rt-1\n",
@@ -558,6 +562,7 @@ fn the_recipes_take_over_what_programs_keep() {
     let mut all = vec![
         ("gpg.sh", vec!["work", &mutt]),
         ("oidc-agent.sh", vec!["work", "home"]),
+        ("ortie.sh", vec!["work", "cat", &ortie]),
         ("git-credential-oauth.sh", vec!["work", "git.example"]),
     ];
     let mut python = Command::new("python3");
