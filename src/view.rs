@@ -282,10 +282,6 @@ pub enum SignInView {
         #[serde(rename = "sign_in_paste", default)]
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         paste: bool,
-        /// The program that has asked last, made safe.
-        #[serde(rename = "sign_in_requester", default)]
-        #[serde(skip_serializing_if = "Option::is_none")]
-        requester: Option<String>,
         /// Why the one before it ended without tokens.
         #[serde(flatten, with = "sign_in_error")]
         failed: Option<Refusal>,
@@ -434,9 +430,6 @@ pub struct News<Event = Happening> {
     /// When the next is due.
     #[serde(flatten, with = "refresh_at")]
     pub refresh_at: Option<Wall>,
-    /// The program that wants a token, made safe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requester: Option<String>,
     /// Why.
     #[serde(flatten, with = "error")]
     pub reason: Option<Refusal>,
@@ -509,7 +502,6 @@ impl From<Happening> for News {
             expires: None,
             refresh_failures: None,
             refresh_at: None,
-            requester: None,
             reason: None,
         }
     }
@@ -646,7 +638,6 @@ mod tests {
                 reminded: None,
                 device: None,
                 paste: true,
-                requester: None,
                 failed: Some(reason()),
             },
             sign_in_end: Some(SignInEnd {

@@ -256,9 +256,6 @@ pub struct ShowArgs {
     /// Only a token that is valid so long, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_valid_secs: Option<u64>,
-    /// The program that asks, and the one that has started it, as the client says: for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requester: Option<String>,
     /// What the token is to look like.
     #[serde(flatten)]
     pub form: Form,
@@ -558,7 +555,6 @@ mod tests {
                 no_url: true,
                 wait_secs: Some(30),
                 min_valid_secs: Some(600),
-                requester: Some("pizauth, started by mbsync".into()),
                 form: Form {
                     format: Format::Oauthbearer,
                     user: Some("me".into()),

@@ -717,51 +717,6 @@ fn with_probe(provider: &Provider, command: impl FnOnce(&Record) -> String) -> D
     daemon
 }
 
-/// A sign-in that comes as a surprise: which program wanted a token.
-#[test]
-#[cfg(target_os = "linux")]
-fn users_hear_which_program_asked() {
-    let provider = Provider::start();
-    let mut daemon = Daemon::new("");
-    let record = daemon.record("asked");
-    let notify = record.option("auth_notify_cmd", &["PIZAUTH_REQUESTER"]);
-    daemon.write_config(&(notify + &provider.account("work")));
-    daemon.start_with(&["-vv"]);
-    let watch = daemon.spawn(&["watch"]);
-    watch.stdout.wait_line("watching");
-    // Any shell that has the name of a mail program.
-    let mailer = daemon.path("mailer");
-    std::fs::copy("/bin/sh", &mailer).unwrap();
-    let show = daemon.command(&["show", "work"]);
-    let pizauth = show.get_program().to_str().unwrap().to_owned();
-    let mut command = std::process::Command::new(&mailer);
-    command
-        .arg("-c")
-        .arg(format!("'{pizauth}' show work; exit 3"));
-    command.env_clear().envs(
-        show.get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    assert_eq!(command.output().unwrap().status.code(), Some(3));
-    let program = "pizauth, started by mailer";
-    assert_eq!(record.wait_lines(1), [program]);
-    let status = daemon.run(&["status", "-j"]);
-    assert!(
-        status
-            .ok()
-            .contains(&format!("\"sign_in_requester\":\"{program}\"")),
-        "{status:?}"
-    );
-    let told = format!(", asked for by {program}");
-    assert!(daemon.run(&["status"]).ok().contains(&told));
-    watch
-        .stdout
-        .wait_line(&format!("authorisation pending{told}"));
-    daemon
-        .log()
-        .wait_line(&format!("INFO - work: asked for by {program}"));
-}
-
 #[test]
 fn transient_error_if_cmd_with_status_0_ignores_the_error() {
     let provider = Provider::start();

@@ -12,7 +12,6 @@ mod patience;
 mod programs;
 mod qr;
 mod register;
-mod requester;
 mod restart;
 mod restore;
 mod setup;

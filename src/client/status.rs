@@ -198,15 +198,11 @@ fn signing_in(account: &AccountView, name: &str, now: Wall) -> Option<String> {
             reminded,
             device,
             paste,
-            requester,
             failed,
         } => {
             let mut pending = format!("authorisation pending{}", lasting(*since, now));
             if let Some(at) = reminded {
                 pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
-            }
-            if let Some(program) = requester {
-                pending.push_str(&format!(", asked for by {}", sanitize(program)));
             }
             if let Some(device) = device {
                 pending.push_str(&format!(
@@ -481,7 +477,6 @@ mod tests {
             reminded,
             device: None,
             paste: false,
-            requester: None,
             failed: None,
         };
         for (sign_in, text) in [
@@ -504,10 +499,9 @@ mod tests {
                     reminded: None,
                     device: None,
                     paste: true,
-                    requester: Some("\u{1b}a, started by b".into()),
                     failed: Some(reason(Some("sign in"))),
                 },
-                "authorisation pending for 1s, asked for by a, started by b; after signing in, give the address of the last page, \
+                "authorisation pending for 1s; after signing in, give the address of the last page, \
                  or the code that it shows, to `pizauth redirect`; \
                  the last one failed: invalid_grant: gone (sign in)",
             ),

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{ask, read, requester};
+use super::{ask, read};
 use crate::{
     cli::AccountOptions,
     error::{Exit, Failure},
@@ -40,7 +40,6 @@ pub(super) fn args(options: &AccountOptions) -> ShowArgs {
         no_url: options.no_url,
         wait_secs: options.wait.map(|span| span.as_secs()),
         min_valid_secs: options.min_valid.map(|span| span.as_secs()),
-        requester: requester::name(),
         ..ShowArgs::default()
     }
 }

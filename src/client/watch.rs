@@ -64,9 +64,6 @@ fn told(body: &[u8], zone: &TimeZone) -> Result<String, Failure> {
         let next = humane(at.since(now));
         line.push_str(&format!(", {failures} in a row, next try in {next}"));
     }
-    if let Some(program) = &event.requester {
-        line.push_str(&format!(", asked for by {}", text::sanitize(program)));
-    }
     if let Some(reason) = &event.reason {
         line.push_str(&format!(": {}", text::sanitize(&reason.line())));
     }

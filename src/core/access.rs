@@ -19,14 +19,10 @@ pub fn sees(rules: &RestrictedSocket, account: &str) -> bool {
     rules.accounts.iter().any(|name| **name == *account)
 }
 
-/// An account without what signs somebody in: whoever has that could sign in as another user. Nor is a
-/// program named that others run.
+/// An account without what signs somebody in: whoever has that could sign in as another user.
 pub fn without_sign_in(mut view: AccountView) -> AccountView {
-    if let SignInView::Pending {
-        device, requester, ..
-    } = &mut view.sign_in
-    {
-        (*device, *requester) = (None, None);
+    if let SignInView::Pending { device, .. } = &mut view.sign_in {
+        *device = None;
     }
     view
 }
@@ -145,7 +141,6 @@ mod tests {
                     expires: since,
                 }),
                 paste: true,
-                requester: Some("mail".into()),
             },
             SignInView::Exchanging {
                 since,
@@ -183,8 +178,7 @@ mod tests {
                     failed: _,
                     device,
                     paste: _,
-                    requester,
-                } => (*device, *requester) = (None, None),
+                } => *device = None,
             }
             assert_eq!(shown, wanted);
         }

@@ -75,8 +75,6 @@ pub(super) struct Account {
     /// A client of `auth` that waits for the ways to sign in will open a browser: the first
     /// notification is not needed.
     opens: bool,
-    /// The program that has asked last while there was no token, where that is known.
-    requester: Option<Arc<str>>,
     /// Who has signed in, as the last id_token says.
     user: Option<String>,
     /// The deadline under which the core has filed this account.
@@ -176,7 +174,6 @@ impl Account {
             waiting: BTreeMap::new(),
             waiters: Vec::new(),
             opens: false,
-            requester: None,
             user: None,
             filed: None,
         }

@@ -72,8 +72,6 @@ pub struct ShowRequest {
     pub min_valid: Duration,
     /// What may be waited for.
     pub patience: Patience,
-    /// The program that asks, as users are told.
-    pub requester: Option<Arc<str>>,
 }
 
 /// What a `show` waits for.

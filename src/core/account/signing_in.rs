@@ -26,7 +26,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{self, Happening, News, SignInStart, SignInWays},
+    view::{self, Happening, SignInStart, SignInWays},
 };
 
 /// What the refusal of a code that was sent twice may come from (RFC 6749, 4.1.2).
@@ -310,15 +310,7 @@ impl Account {
             false => "authorisation needed",
         };
         env.log(Level::Info, &self.name, message);
-        let requester = self.requester.as_ref().map(|it| it.to_string());
-        if let Some(program) = &requester {
-            env.log(Level::Info, &self.name, format!("asked for by {program}"));
-        }
-        let news = News {
-            requester,
-            ..Happening::AuthorisationPending.into()
-        };
-        env.news(&self.name, news);
+        env.news(&self.name, Happening::AuthorisationPending);
     }
 
     pub(super) fn remind(&mut self, env: &mut Env, reminder: Reminder) {
@@ -340,7 +332,6 @@ impl Account {
         let (kind, attempt) = (HookKind::Notify, Some(pending.attempt));
         let input = HookInput::SignIn {
             ways,
-            requester: self.requester.clone(),
             expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
         };

@@ -86,7 +86,6 @@ impl Account {
                 failed,
                 device: pending.device.view(now),
                 paste: self.awaits_paste(),
-                requester: self.requester.as_ref().map(|it| it.to_string()),
             },
             SignIn::Exchanging(exchanging) => SignInView::Exchanging {
                 since: exchanging.since.wall,

@@ -26,7 +26,6 @@ impl Account {
         if let Some(lifetime) = self.never_valid_for(env, ask.min_valid) {
             return Some(ShowAnswer::ShortLived { lifetime });
         }
-        self.requester.clone_from(&ask.requester);
         let show = self.bring(env);
         let waits = match &show {
             Show::Coming(Progress::Refreshing { .. } | Progress::Deferred { .. }) => {
@@ -75,7 +74,6 @@ impl Account {
 
     /// There is a new token: the clients that wait get it, or learn that none will last longer.
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
-        self.requester = None;
         self.settle(env, Ended::Refresh, Ok(()));
         self.answer_waiting(env, |account, env, request| {
             Some(match account.hand_out(env.now, request.min_valid) {

@@ -15,7 +15,6 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
         no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
-        requester: None,
     };
     match bench.feed(|core, cx| core.ask(cx, "work", ask)) {
         None => "waits".into(),

@@ -43,7 +43,6 @@ impl Clients {
             no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
             patience,
-            requester: (args.requester).map(|it| crate::text::sanitize(&it).into()),
         };
         let account = args.account;
         let engine = &self.0.engine;

@@ -424,15 +424,7 @@ fn tell(input: HookInput, env: &mut Vec<(String, String)>) -> Option<SecretBytes
         HookInput::None => {}
         HookInput::Message(message) => set("PIZAUTH_MSG", message),
         HookInput::Event(event) => set("PIZAUTH_EVENT", event.name().into()),
-        HookInput::SignIn {
-            ways,
-            requester,
-            expiring,
-            ..
-        } => {
-            if let Some(program) = requester {
-                set("PIZAUTH_REQUESTER", program.to_string());
-            }
+        HookInput::SignIn { ways, expiring, .. } => {
             set("PIZAUTH_URL", ways.uri().unwrap_or_default().into());
             if let Some(device) = ways.device {
                 set("PIZAUTH_USER_CODE", device.user_code);
