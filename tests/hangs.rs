@@ -12,7 +12,7 @@ use nix::unistd::{Pid, mkfifo};
 use pizauth::wire::{Request, encode_request};
 
 use crate::support::browser;
-use crate::support::command::Running;
+use crate::support::command::{Output, Running};
 use crate::support::daemon::{Daemon, children, gone};
 use crate::support::hooks::option;
 use crate::support::provider::Provider;
@@ -61,11 +61,25 @@ fn helpers(daemon: &Daemon) -> Vec<Pid> {
 
 /// Waits for a helper that hangs there.
 fn hung(daemon: &Daemon, drill: &str) -> Pid {
-    wait::until("a helper", || {
-        let said = fs::read_to_string(daemon.path("drill").join(drill)).ok()?;
-        let process = Pid::from_raw(said.lines().next()?.parse().ok()?);
-        helpers(daemon).contains(&process).then_some(process)
-    })
+    wait::until("a helper", || hanging(daemon, drill))
+}
+
+/// The same, if there is one.
+fn hanging(daemon: &Daemon, drill: &str) -> Option<Pid> {
+    let said = fs::read_to_string(daemon.path("drill").join(drill)).ok()?;
+    let process = Pid::from_raw(said.lines().next()?.parse().ok()?);
+    helpers(daemon).contains(&process).then_some(process)
+}
+
+/// Kills it, and every one that takes its place, until the command has ended.
+fn kill_each(daemon: &Daemon, drill: &str, mut running: Running) -> Output {
+    wait::until("the command's end", || {
+        if let Some(process) = hanging(daemon, drill) {
+            let _ = kill(process, Signal::SIGKILL);
+        }
+        (!running.is_running()).then_some(())
+    });
+    running.finish()
 }
 
 /// Waits until all of them are gone.
@@ -203,7 +217,8 @@ fn a_hundred_reloads_are_two_readings_and_stop_no_refresh() {
     assert_eq!(log.matches("the configuration was reloaded").count(), 2);
 }
 
-/// A helper of any kind is killed in the middle: its one request has failed, and the next works.
+/// Helpers of any kind are killed in the middle until none takes their place: that one request has
+/// failed, and the next works.
 #[test]
 fn a_helper_that_is_killed_costs_its_request() {
     let dir = tempfile::tempdir().unwrap();
@@ -223,9 +238,7 @@ fn a_helper_that_is_killed_costs_its_request() {
         ("hang-Trial", "restart", &broken("trying the new program")),
     ] {
         plant(&daemon, drill);
-        let running = daemon.spawn(&[verb]);
-        kill(hung(&daemon, drill), Signal::SIGKILL).unwrap();
-        let said = running.finish();
+        let said = kill_each(&daemon, drill, daemon.spawn(&[verb]));
         assert!(said.failed(1).starts_with(words), "{said:?}");
         take_away(&daemon, drill);
         daemon.run(&[verb]).ok();
@@ -234,9 +247,8 @@ fn a_helper_that_is_killed_costs_its_request() {
     daemon.write_config(&(socket + &with_file));
     plant(&daemon, "hang-Sockets");
     let reload = daemon.spawn(&["reload"]);
-    kill(hung(&daemon, "hang-Sockets"), Signal::SIGKILL).unwrap();
+    let said = kill_each(&daemon, "hang-Sockets", reload);
     let words = broken(&format!("making the socket {}", path("socket")));
-    let said = reload.finish();
     assert!(said.failed(1).starts_with(&words), "{said:?}");
     take_away(&daemon, "hang-Sockets");
     plant(&daemon, "hang-Files");
