@@ -64,7 +64,7 @@ for client in "RS256 ${rs,,}" "PS256 ${ps,,}" "ES256 ${es,,}"; do
     first=$(cat secret)
     # Each token needs an assertion of its own.
     pizauth refresh "$algorithm"
-    await 20 sh -c "pizauth show $algorithm | grep -qvxF '$first'"
+    await 20 sh -c "pizauth show $algorithm | grep -qvxF -e '$first'"
     fetched "$algorithm" "$user"
 done
 [ ! -e asked ] || die 'somebody was asked to sign in'
