@@ -215,6 +215,7 @@ impl World {
     /// The pending sign-in has ended: whoever waits for it hears of it.
     pub fn pending_ends(&mut self, account: usize, ok: bool, said: &mut Said) {
         let sign_in = std::mem::replace(&mut self.state.shadows[account].sign_in, SignIn::None);
+        self.state.shadows[account].ending.closed = true;
         said.notify_ends += 1;
         if let SignIn::Pending {
             browser: Some(state),

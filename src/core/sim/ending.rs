@@ -27,6 +27,8 @@ pub struct Ending {
     pub noticed: Option<Instant>,
     /// The next reminder is for that.
     pub open: bool,
+    /// A sign-in has ended since, and the notice with it.
+    pub closed: bool,
 }
 
 impl Ending {
@@ -36,7 +38,7 @@ impl Ending {
 
     /// Another sign-in begins beside it, or after it.
     pub fn begin(&mut self, now: Instant) {
-        self.open = self.noticed == Some(now);
+        self.open = self.noticed == Some(now) && !self.closed;
     }
 }
 
@@ -77,7 +79,7 @@ impl World {
             let left = news.expires.map(|at| at.since(self.now.wall));
             let soon = left.is_some_and(|left| left <= NOTICE_BEFORE + NEAR);
             must(soon, Invariant::Ending, "an end is told of too soon")?;
-            shadow.ending.open = true;
+            (shadow.ending.open, shadow.ending.closed) = (true, false);
         }
         Ok(())
     }

@@ -313,6 +313,7 @@ impl World {
             };
         }
         let sign_in = std::mem::replace(&mut self.state.shadows[account].sign_in, SignIn::None);
+        self.state.shadows[account].ending.closed = true;
         let SignIn::Exchanging { state, .. } = sign_in else {
             return Said::default();
         };
