@@ -100,6 +100,13 @@ impl<'a> Manager<'a> {
         self.expect(&ended.join(" "));
     }
 
+    /// Kills the unit's processes that this names; all that was stored stays.
+    #[track_caller]
+    fn kill(&mut self, which: &str) {
+        self.order(&format!("kill {which}"));
+        self.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    }
+
     /// Another one starts: its state takes the place of the one before, and the sockets stay.
     #[track_caller]
     fn expect_taken(&mut self) {
@@ -278,8 +285,7 @@ fn a_unit_that_is_killed_comes_back_whole() {
     daemon.sign_in("work");
     let url = daemon.authorization_url("home");
     for which in ["all", "monitor"] {
-        manager.order(&format!("kill {which}"));
-        manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+        manager.kill(which);
         manager.order("start");
         manager.expect_taken();
         assert_eq!(daemon.token("work"), "at-1");
@@ -287,8 +293,7 @@ fn a_unit_that_is_killed_comes_back_whole() {
     }
     // A browser that returns while no process is there waits for the next one.
     let callback = browser::callback_of(&url);
-    manager.order("kill all");
-    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    manager.kill("all");
     thread::scope(|scope| {
         let browser = scope.spawn(|| browser::visit(&callback));
         manager.order("start");
@@ -308,8 +313,7 @@ fn a_server_waits_for_the_end_of_one_that_was_killed() {
         return;
     };
     daemon.sign_in("work");
-    manager.order("kill all");
-    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    manager.kill("all");
     let file = fs::File::open(daemon.path("run/pizauth/pizauth.lock")).unwrap();
     let dying = Flock::lock(file, FlockArg::LockExclusive).unwrap();
     manager.order("start");
@@ -329,8 +333,7 @@ fn a_client_waits_for_the_server_that_comes_to_a_kept_socket() {
         return;
     };
     daemon.sign_in("work");
-    manager.order("kill all");
-    manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+    manager.kill("all");
     let client = daemon.spawn(&["show", "work"]);
     // why: a client that has waited for a second and a half asks itself who is there.
     thread::sleep(Duration::from_millis(2_000));
@@ -381,8 +384,7 @@ fn what_a_manager_has_stays_where_it_takes_nothing_else() {
     };
     daemon.sign_in("work");
     for mode in [0o777, 0o700] {
-        manager.order("kill all");
-        manager.expect(&[&["ended -9"], &WITHOUT_RESTRICTED[..]].concat().join(" "));
+        manager.kill("all");
         fs::set_permissions(daemon.path(""), PermissionsExt::from_mode(mode)).unwrap();
         manager.order("start");
         if mode == 0o777 {
