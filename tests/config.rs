@@ -14,7 +14,7 @@ use std::{
 };
 
 use pizauth::{
-    config::{self, Account, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES},
+    config::{self, Account, ClientSecret, Config, Level, Listen, MAX_CONFIG_BYTES, Proxy},
     secret::Secret,
 };
 
@@ -184,6 +184,14 @@ fn every_option_is_read() {
                 let others = ["accounts = [\"a\"];", ""][usize::from(name == "accounts")];
                 write!(outside, "socket \"/s\" {{ {others} {name} = {wrong}; }}").unwrap();
             }
+            Level::Proxy => {
+                let needed = [("account", "a"), ("server", "imaps://m")];
+                let others = needed.iter().filter(|(other, _)| *other != name);
+                let others: String = others
+                    .map(|(name, value)| format!("{name} = \"{value}\"; "))
+                    .collect();
+                write!(outside, "proxy \"/p\" {{ {others}{name} = {wrong}; }}").unwrap();
+            }
             Level::Account | Level::Both => write!(inside, "{name} = {wrong};").unwrap(),
         }
         let text = format!("{outside} account \"a\" {{ {inside} }}");
@@ -235,10 +243,33 @@ fn render(config: &Config) -> String {
         )
         .unwrap();
     }
+    for proxy in &config.proxies {
+        render_proxy(proxy, &mut out);
+    }
     for warning in &config.warnings {
         writeln!(out, "warning {warning}").unwrap();
     }
     out
+}
+
+fn render_proxy(proxy: &Proxy, out: &mut String) {
+    let Proxy {
+        address,
+        account,
+        server,
+        password_cmd,
+        user,
+        tls,
+    } = proxy;
+    writeln!(out, "\nproxy {address}\n  {account} at {server}").unwrap();
+    let at = server.user.as_deref().unwrap_or("-");
+    writeln!(out, "  user {} {at}", user.as_deref().unwrap_or("-")).unwrap();
+    let password = password_cmd.as_deref().unwrap_or("-");
+    writeln!(out, "  password_cmd {password}").unwrap();
+    if let Some(tls) = tls {
+        let how = ["starttls", "implicit"][usize::from(tls.implicit)];
+        writeln!(out, "  tls {how} {} {}", tls.certificate, tls.key).unwrap();
+    }
 }
 
 fn render_account(account: &Account, out: &mut String) {

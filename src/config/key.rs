@@ -1,6 +1,6 @@
 //! Where a client's private key comes from: files that a command prints, as it does a secret.
 
-use super::{error::ConfigError, section::Section, source::TokenSource, value};
+use super::{error::ConfigError, section::Section, source::TokenSource};
 
 /// Prints the files, unless others may read the key, which is the first. It holds no single quote.
 const PRINT: &str = "[ -z \"$(find -L \"$1\" -perm -004 2>/dev/null)\" ] || \
@@ -16,7 +16,7 @@ pub(super) fn command(
         _ => "client_key",
     };
     let mut command = format!("exec /bin/sh -c '{PRINT}' {name}");
-    let (key, certificate) = (section.filled(name)?, section.filled("client_certificate")?);
+    let (key, certificate) = (section.file(name)?, section.file("client_certificate")?);
     if let (None, Some(certificate)) = (&key, &certificate) {
         let what = "`client_certificate` needs a `client_key`";
         return Err(section.source.error(certificate.span, what));
@@ -27,9 +27,7 @@ pub(super) fn command(
         let what = format!("`{other}` and `{name}` can't both be set");
         return Err(section.source.error(key.span, what));
     }
-    for (option, file) in [(name, Some(key)), ("client_certificate", certificate)] {
-        let Some(file) = file else { continue };
-        value::absolute_file(section.source, &format!("`{option}`"), &file)?;
+    for file in [Some(key), certificate].into_iter().flatten() {
         let (home, path) = match file.value.strip_prefix("~/") {
             Some(path) => ("~/", path),
             None => ("", &*file.value),

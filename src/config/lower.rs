@@ -18,7 +18,7 @@ use super::{
     error::{ConfigError, Source, quoted},
     key,
     options::{Level, RESERVED_FIELDS, RESERVED_HEADERS, RESERVED_TOKEN_FIELDS},
-    pitfalls,
+    pitfalls, proxy,
     section::Section,
     socket,
     source::TokenSource,
@@ -54,6 +54,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
     let (settings, blocks) = split(items);
     let globals = Section::new(source, settings, Level::Global)?;
     let listeners = Listeners::new(&globals, &blocks)?;
+    let Listeners([(_, http, _), (_, https, _)]) = &listeners;
     let mut warnings = listeners.warnings();
     warnings.extend(globals.warnings());
     let mut config = Config {
@@ -71,10 +72,11 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         token_event_cmd: globals.command("token_event_cmd")?,
         transient_error_if_cmd: globals.command("transient_error_if_cmd")?,
         state_trial: None,
-        http_listen: Listen::None,
-        https_listen: Listen::None,
+        http_listen: http.clone(),
+        https_listen: https.clone(),
         accounts: Vec::new(),
         sockets: Vec::new(),
+        proxies: Vec::new(),
         warnings: Vec::new(),
     };
     if let Some((line, [save, load, trial])) = kept(&globals)? {
@@ -92,8 +94,9 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         uris: HashSet::new(),
         warnings: Vec::new(),
     };
-    let is_socket = |block: &&Block| source.slice(block.kind) == "socket";
-    let (sockets, accounts): (Vec<_>, Vec<_>) = blocks.into_iter().partition(is_socket);
+    let is = |kind| move |block: &&Block| source.slice(block.kind) == kind;
+    let (sockets, others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(is("socket"));
+    let (proxies, accounts): (Vec<_>, Vec<_>) = others.into_iter().partition(is("proxy"));
     for block in accounts {
         config.accounts.push(lowering.account(block)?);
     }
@@ -102,10 +105,9 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         return Err(error.hint("add one: account \"name\" { … }"));
     }
     config.sockets = socket::sockets(source, &sockets, &config.accounts)?;
+    config.proxies = proxy::proxies(source, &proxies, &config, &mut warnings)?;
     warnings.append(&mut lowering.warnings);
     config.warnings = in_file_order(source, warnings);
-    let Listeners([(_, http, _), (_, https, _)]) = listeners;
-    (config.http_listen, config.https_listen) = (http, https);
     Ok(config)
 }
 
@@ -140,7 +142,7 @@ fn split(items: &[Item]) -> (Vec<&Setting>, Vec<&Block>) {
 }
 
 /// Something that works but should be changed, and where.
-type Warning = (Span, String);
+pub(super) type Warning = (Span, String);
 
 /// The warnings as lines. One walk through the file finds all their line numbers.
 fn in_file_order(source: &Source, mut warnings: Vec<Warning>) -> Vec<String> {
@@ -197,17 +199,14 @@ impl Listeners {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let mut warnings = Vec::new();
-        for (name, listen, span) in &self.0 {
-            match (listen, span) {
-                (Listen::On { host, .. }, Some(span)) if !value::is_loopback_host(host) => {
-                    let what = format!("`{name}` can be reached from other machines");
-                    warnings.push((*span, what));
-                }
-                _ => {}
-            }
-        }
-        warnings
+        let warning = |(name, listen, span): &(&str, Listen, Option<Span>)| match (listen, span) {
+            (Listen::On { host, .. }, Some(span)) if !value::is_loopback_host(host) => Some((
+                *span,
+                format!("`{name}` can be reached from other machines"),
+            )),
+            _ => None,
+        };
+        self.0.iter().filter_map(warning).collect()
     }
 }
 
@@ -265,7 +264,7 @@ impl<'a> Accounts<'_, 'a> {
         let kind = self.source.slice(block.kind);
         if kind != "account" {
             let what = format!("unknown block {}", quoted(kind));
-            let near = nearest(kind, ["account", "socket"]);
+            let near = nearest(kind, ["account", "proxy", "socket"]);
             let hint = near.map(|near| format!("did you mean `{near}`?"));
             return Err(self.source.error(block.kind, what).maybe_hint(hint));
         }
@@ -283,11 +282,8 @@ impl<'a> Accounts<'_, 'a> {
             let what = "an account's name can't hold control characters";
             return Err(self.source.error(name.span, what));
         }
-        if let Some(first) = self.names.insert(name.value.clone(), name.span) {
-            let (shown, line) = (quoted(&name.value), self.source.line(first));
-            let what = format!("there are two accounts {shown}, the first on line {line}");
-            return Err(self.source.error(name.span, what));
-        }
+        let what = format!("there are two accounts {}", quoted(&name.value));
+        value::once(self.source, &mut self.names, &name, &what)?;
         Ok(name)
     }
 
@@ -397,7 +393,7 @@ impl<'a> Lowering<'_, '_, 'a> {
     ) -> Result<Option<TokenFile>, ConfigError> {
         let formats = ["raw", "json", "xoauth2"];
         let format = self.section.word("token_file_format", &formats)?;
-        let Some(path) = self.section.filled("token_file")? else {
+        let Some(path) = self.section.file("token_file")? else {
             return match format {
                 None => Ok(None),
                 Some((_, span)) => {
@@ -406,12 +402,8 @@ impl<'a> Lowering<'_, '_, 'a> {
                 }
             };
         };
-        value::absolute_file(self.section.source, "`token_file`", &path)?;
-        if let Some(first) = self.all.token_files.insert(path.value.clone(), path.span) {
-            let line = self.section.source.line(first);
-            let what = format!("two accounts have this `token_file`, the first on line {line}");
-            return Err(self.error(path.span, what));
-        }
+        let (source, files) = (self.section.source, &mut self.all.token_files);
+        value::once(source, files, &path, "two accounts have this `token_file`")?;
         let user = registration.auth_uri_fields.iter().rev();
         let user = user.clone().find(|(key, _)| key == "login_hint");
         let format = match (format, user) {
@@ -437,9 +429,9 @@ impl<'a> Lowering<'_, '_, 'a> {
 
     /// An endpoint of the provider that need not be there.
     fn endpoint(&mut self, option: &str) -> Result<Option<Arc<Url>>, ConfigError> {
-        let kind = match self.section.word("allow_http", &["true", "false"])? {
-            Some(("true", _)) => UriKind::PlainProvider,
-            _ => UriKind::Provider,
+        let kind = match self.section.flag("allow_http")? {
+            true => UriKind::PlainProvider,
+            false => UriKind::Provider,
         };
         let Some(text) = self.section.filled(option)? else {
             return Ok(None);

@@ -7,8 +7,10 @@ mod lexer;
 mod lower;
 mod options;
 mod pitfalls;
+mod proxy;
 mod secrets;
 mod section;
+mod server;
 mod socket;
 mod source;
 mod state;
@@ -27,6 +29,8 @@ use crate::secret::{Mark, Secret};
 
 pub use error::ConfigError;
 pub use options::{Level, options};
+pub(crate) use server::is_name;
+pub use server::{Protocol, Server, Tls};
 pub use source::TokenSource;
 pub use state::keepers;
 pub use value::{is_loopback, is_plain};
@@ -111,6 +115,8 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// Further ways in, in the order of the file, no two of the same path.
     pub sockets: Vec<RestrictedSocket>,
+    /// Where programs without OAuth2 sign in, in the order of the file, no two of the same address.
+    pub proxies: Vec<Proxy>,
     /// What works but should be changed, each on one line that starts with `file:line: `.
     pub warnings: Vec<String>,
 }
@@ -162,6 +168,34 @@ pub struct RestrictedSocket {
     pub accounts: Vec<Arc<str>>,
     /// What they may ask; at least one.
     pub allow: Vec<Allowed>,
+}
+
+/// One `proxy "address" { … }`: stands between a server and programs that know only a user and a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Where it listens: `host:port`, or a path, absolute or below `~/`.
+    pub address: Arc<str>,
+    /// The account whose token signs in at the server.
+    pub account: Arc<str>,
+    /// The server.
+    pub server: Server,
+    /// This command's first line is the programs' password; only a path does without.
+    pub password_cmd: Option<String>,
+    /// Whom the server is to sign in.
+    pub user: Option<String>,
+    /// Programs talk to it over TLS.
+    pub tls: Option<ProxyTls>,
+}
+
+/// TLS between a proxy and its programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyTls {
+    /// It begins with the connection (RFC 8314, 3), and with STARTTLS otherwise.
+    pub implicit: bool,
+    /// The file of the certificate chain in PEM: absolute, or below `~/`.
+    pub certificate: Arc<str>,
+    /// The file of its private key in PEM: absolute, or below `~/`.
+    pub key: Arc<str>,
 }
 
 /// What a restricted socket may allow.

@@ -9,6 +9,8 @@ pub enum Level {
     Account,
     /// Inside a restricted socket.
     Socket,
+    /// Inside a proxy.
+    Proxy,
     /// Outside, as the default, and inside an account, as that account's own.
     Both,
 }
@@ -16,12 +18,22 @@ pub enum Level {
 impl Level {
     /// Whether an option of this level may stand at `place` (which is never [`Level::Both`]).
     pub(super) fn allows(self, place: Level) -> bool {
-        self == place || self == Level::Both && place != Level::Socket
+        self == place || self == Level::Both && matches!(place, Level::Global | Level::Account)
+    }
+
+    /// Where such an option belongs that stands where it can't.
+    pub(super) fn place(self) -> &'static str {
+        match self {
+            Level::Global | Level::Both => "outside the block",
+            Level::Account => "inside an account",
+            Level::Socket => "inside a socket",
+            Level::Proxy => "inside a proxy",
+        }
     }
 }
 
 /// Every option, by where it may stand and in the order of the manual.
-const OPTIONS: [(Level, &str); 4] = [
+const OPTIONS: [(Level, &str); 5] = [
     (
         Level::Global,
         "auth_notify_cmd auth_notify_interval error_notify_cmd http_listen https_listen notice_at \
@@ -39,6 +51,10 @@ const OPTIONS: [(Level, &str); 4] = [
          token_uri_fields token_uri_headers login_hint",
     ),
     (Level::Socket, "accounts allow"),
+    (
+        Level::Proxy,
+        "account server password_cmd user certificate key tls allow_network",
+    ),
 ];
 
 /// Every option. Manual, tests and suggestions all go by this.

@@ -1,7 +1,7 @@
 //! Where a config file may hold the value of a secret, so that no error shows it.
 //!
 //! The file is wrong when this is asked, so it goes by looks and not by the grammar: after a
-//! name that looks like `client_secret`, everything up to the end of the setting is hidden,
+//! name that looks like `client_secret` or a password, everything up to the end of the setting is hidden,
 //! whether it is quoted or not, complete or not. Hiding too much costs little.
 
 use super::options;
@@ -23,6 +23,17 @@ pub(super) fn hidden(text: &str) -> Vec<bool> {
             hidden: &mut hidden,
         };
         scan.run(true);
+    }
+    for (scheme, _) in text.match_indices("://") {
+        let rest = text.get(scheme..).unwrap_or_default();
+        let authority = rest.get(3..).unwrap_or_default();
+        let authority = authority.split(['/', '"', '\n']).next();
+        let user = authority.and_then(|it| Some(it.rsplit_once('@')?.0));
+        if let Some((name, password)) = user.and_then(|user| user.split_once(':')) {
+            let start = scheme + 3 + name.len() + 1;
+            let password = hidden.get_mut(start..start + password.len());
+            password.unwrap_or_default().fill(true);
+        }
     }
     hidden
 }
@@ -107,8 +118,12 @@ impl Scan<'_> {
         let rest = self.rest();
         let len = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
         let word = rest.get(..len).unwrap_or_default();
-        let (secret, option) = (looks_secret(word), options::option(word).is_some());
-        // The name of the next option ends a setting that lacks its semicolon.
+        let secret = looks_secret(word);
+        // The name of the next option ends a setting that lacks its semicolon. A plain word may be
+        // part of the secret.
+        let after = rest.get(len..).unwrap_or_default().trim_start();
+        let is_name = word.contains('_') || after.starts_with('=');
+        let option = is_name && options::option(word).is_some();
         if option || !self.hiding {
             self.expect(secret);
             self.at += len;
@@ -132,20 +147,26 @@ impl Scan<'_> {
     }
 }
 
+/// What the names of settings contain that hold secrets, or would.
+const SECRETS: [&str; 2] = ["secret", "password"];
+
 fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
 /// Where the word in `string` ends that makes it look like a secret.
 fn name_end(string: &str) -> usize {
-    let start = string.to_ascii_lowercase().find("secret").unwrap_or(0);
+    let lower = string.to_ascii_lowercase();
+    let starts = SECRETS.into_iter().filter_map(|it| lower.find(it));
+    let start = starts.min().unwrap_or(0);
     let tail = string.get(start..).unwrap_or_default();
     start + tail.find(|c| !is_word(c)).unwrap_or(tail.len())
 }
 
 /// Whether a setting of this name, however misspelt, is likely to hold a secret.
 fn looks_secret(name: &str) -> bool {
-    name.to_ascii_lowercase().contains("secret") || nearest(name, ["client_secret"]).is_some()
+    let lower = name.to_ascii_lowercase();
+    SECRETS.into_iter().any(|it| lower.contains(it)) || nearest(name, ["client_secret"]).is_some()
 }
 
 #[cfg(test)]
@@ -194,6 +215,12 @@ mod tests {
                 r#"f = { "client_secret": "abc" };"#,
                 r#"f = { "client_secret": "***" };"#,
             ),
+            (r#"proxy_password = "abc";"#, r#"proxy_password = "***";"#),
+            (r#"client_secret = my user"#, r#"client_secret = ** ****"#),
+            (
+                r#"x = "https://me:a:b@c@d.example:1/e@f";"#,
+                r#"x = "https://me:*****@d.example:1/e@f";"#,
+            ),
             (
                 r#"// client_secret = "abc";"#,
                 r#"// client_secret = "***";"#,
@@ -210,6 +237,8 @@ mod tests {
             "// our secret\nclient_id = \"abc\";",
             "// it isn't \"closed\nclient_id = \"abc\";",
             r#"socket "path" { }"#,
+            r#"x = "https://me@d.example:1/a:b";"#,
+            "x = \"https://d:1\";\ny = \"a@b\";",
         ] {
             assert_eq!(masked(text), text);
         }

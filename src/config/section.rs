@@ -156,6 +156,15 @@ impl<'s, 'a> Section<'s, 'a> {
         }
     }
 
+    /// The path of a file: absolute, or below `~/`.
+    pub(super) fn file(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
+        let path = self.filled(name)?;
+        if let Some(path) = &path {
+            value::absolute_file(self.source, &format!("`{name}`"), path)?;
+        }
+        Ok(path)
+    }
+
     /// A command line for the shell. An empty one is a command too: it does nothing, well.
     pub(super) fn command(&self, name: &str) -> Result<Option<String>, ConfigError> {
         Ok(self.lines(name)?.map(|text| text.value.into_owned()))
@@ -222,17 +231,14 @@ impl<'s, 'a> Section<'s, 'a> {
                 let scopes = provider.scopes.iter();
                 Ok(scopes.map(|(scope, _)| (*scope).to_owned()).collect())
             }
-            _ => self.list("scopes"),
+            _ => {
+                let texts = self.texts("scopes")?.into_iter();
+                Ok(texts.map(|text| text.value.into_owned()).collect())
+            }
         }
     }
 
-    /// A list of strings; none when unset.
-    fn list(&self, name: &str) -> Result<Vec<String>, ConfigError> {
-        let texts = self.texts(name)?.into_iter();
-        Ok(texts.map(|text| text.value.into_owned()).collect())
-    }
-
-    /// The same, with the places. Each stays on its line.
+    /// A list of strings; none when unset. Each stays on its line.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<Text<'a>>, ConfigError> {
         let Some(value) = self.value(name) else {
             return Ok(Vec::new());
@@ -284,29 +290,24 @@ impl<'s, 'a> Section<'s, 'a> {
         })
     }
 
+    /// Whether the word `true` stands there.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ConfigError> {
+        let word = self.word(name, &["true", "false"])?;
+        Ok(matches!(word, Some(("true", _))))
+    }
+
     /// A method of client authentication, and where it stands.
     pub(super) fn client_auth(
         &self,
         name: &str,
     ) -> Result<Option<(ClientAuth, Span)>, ConfigError> {
-        let Some(value) = self.value(name) else {
-            return Ok(None);
-        };
-        const WANTED: &str = "one of the words `basic`, `body`, `private_key_jwt` and `none`";
-        if !matches!(value.kind, Kind::Word) {
-            return Err(self.mismatch(name, value, WANTED));
-        }
-        let auth = match self.source.slice(value.span) {
-            "basic" => ClientAuth::Basic,
-            "body" => ClientAuth::Body,
-            "private_key_jwt" => ClientAuth::PrivateKeyJwt,
-            "none" => ClientAuth::None,
-            other => {
-                let what = format!("`{name}` takes {WANTED}, not {}", quoted(other));
-                return Err(self.source.error(value.span, what));
-            }
-        };
-        Ok(Some((auth, value.span)))
+        use ClientAuth::{Basic, Body, PrivateKeyJwt};
+        let all = [Basic, Body, PrivateKeyJwt, ClientAuth::None];
+        let word = self.word(name, &all.map(ClientAuth::name))?;
+        Ok(word.and_then(|(word, span)| {
+            let found = all.into_iter().find(|it| it.name() == word);
+            found.map(|auth| (auth, span))
+        }))
     }
 
     /// A listener's address; when unset, the one that a preset's clients are `registered` with.
@@ -339,26 +340,13 @@ fn resolve(source: &Source, span: Span, place: Level) -> Result<&'static str, Co
     match option(name) {
         Some((known, level)) if level.allows(place) => Ok(known),
         Some((known, level)) => {
-            let (what, hint) = misplaced(level);
-            Err(source.error(span, format!("`{known}` {what}")).hint(hint))
+            let here = options().filter(|(_, level)| level.allows(place));
+            let near = nearest(known, here.map(|(name, _)| name));
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            let what = format!("`{known}` belongs {}", level.place());
+            Err(source.error(span, what).maybe_hint(hint))
         }
         None => Err(unknown(source, span, place)),
-    }
-}
-
-/// What is wrong when an option of `level` stands where it can't, and what helps.
-fn misplaced(level: Level) -> (&'static str, &'static str) {
-    match level {
-        Level::Global => ("is a global option", "move it out of the block"),
-        Level::Socket => (
-            "is an option of a socket",
-            "move it into a block: socket \"path\" { … }",
-        ),
-        Level::Account => (
-            "is an option of an account",
-            "move it into the account that it is for",
-        ),
-        Level::Both => ("is no option of a socket", "move it out of the block"),
     }
 }
 
@@ -387,12 +375,9 @@ fn unknown(source: &Source, span: Span, place: Level) -> ConfigError {
     let (here, elsewhere): (Vec<_>, Vec<_>) = options().partition(|(_, level)| level.allows(place));
     let names = here.iter().chain(&elsewhere).map(|(known, _)| *known);
     let hint = nearest(name, names).map(|near| {
-        let aside = match option(near).filter(|(_, level)| !level.allows(place)) {
-            None => "",
-            Some((_, Level::Socket)) => " (inside a socket)",
-            Some((_, Level::Account)) => " (inside an account)",
-            Some((_, Level::Global | Level::Both)) => " (outside the block)",
-        };
+        let elsewhere = option(near).filter(|(_, level)| !level.allows(place));
+        let aside = elsewhere.map(|(_, level)| format!(" ({})", level.place()));
+        let aside = aside.unwrap_or_default();
         format!("did you mean `{near}`{aside}?")
     });
     source

@@ -2,15 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use cfgrammar::Span;
-
 use super::{
     Account, Allowed, RestrictedSocket,
     ast::Block,
     error::{ConfigError, Source, quoted},
     options::Level,
     section::Section,
-    value::{self, absolute_file},
+    value::{self, Text, absolute_file},
 };
 use crate::text::nearest;
 
@@ -20,21 +18,17 @@ pub(super) fn sockets(
     blocks: &[&Block],
     accounts: &[Account],
 ) -> Result<Vec<RestrictedSocket>, ConfigError> {
-    let mut paths: HashMap<Arc<str>, Span> = HashMap::new();
+    let mut paths = HashMap::new();
     let mut sockets = Vec::new();
     for block in blocks {
         let path = value::string(source, block.name)?;
         let path = value::one_line(source, "a socket's path", path)?;
         absolute_file(source, "a socket's path", &path)?;
-        let path_text: Arc<str> = Arc::from(&*path.value);
-        if let Some(first) = paths.insert(path_text.clone(), path.span) {
-            let line = source.line(first);
-            let what = format!("there are two sockets of this path, the first on line {line}");
-            return Err(source.error(path.span, what));
-        }
+        let twice = "there are two sockets of this path";
+        value::once(source, &mut paths, &path, twice)?;
         let section = Section::new(source, &block.settings, Level::Socket)?;
         sockets.push(RestrictedSocket {
-            path: path_text,
+            path: Arc::from(&*path.value),
             accounts: named(&section, accounts, block)?,
             allow: allowed(&section)?,
         });
@@ -48,23 +42,31 @@ fn named(
     block: &Block,
 ) -> Result<Vec<Arc<str>>, ConfigError> {
     let source = section.source;
-    let known = |name: &str| accounts.iter().find(|account| &*account.name == name);
-    let mut names = Vec::new();
-    for text in section.texts("accounts")? {
-        let Some(account) = known(&text.value) else {
-            let what = format!("there is no account {}", quoted(&text.value));
-            let near = nearest(&text.value, accounts.iter().map(|account| &*account.name));
-            let hint = near.map(|near| format!("did you mean {}?", quoted(near)));
-            return Err(source.error(text.span, what).maybe_hint(hint));
-        };
-        names.push(account.name.clone());
-    }
+    let texts = section.texts("accounts")?;
+    let names = texts.iter().map(|text| account(source, text, accounts));
+    let names = names.collect::<Result<Vec<_>, _>>()?;
     if names.is_empty() {
         let what = "a socket without `accounts` is of no use";
         let error = source.error(section.place("accounts", block.name), what);
         return Err(error.hint("add the accounts that it is for: accounts = [\"name\"];"));
     }
     Ok(names)
+}
+
+/// The account that `name` names.
+pub(super) fn account(
+    source: &Source,
+    name: &Text,
+    accounts: &[Account],
+) -> Result<Arc<str>, ConfigError> {
+    let names = accounts.iter().map(|account| &account.name);
+    if let Some(name) = names.clone().find(|known| ***known == *name.value) {
+        return Ok(name.clone());
+    }
+    let what = format!("there is no account {}", quoted(&name.value));
+    let near = nearest(&name.value, names.map(|name| &**name));
+    let hint = near.map(|near| format!("did you mean {}?", quoted(near)));
+    Err(source.error(name.span, what).maybe_hint(hint))
 }
 
 fn allowed(section: &Section) -> Result<Vec<Allowed>, ConfigError> {

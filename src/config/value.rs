@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     cell::Cell,
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -62,6 +63,20 @@ pub(super) fn one_line<'a>(
     }
     let error = source.error(text.span, format!("{name} must stay on one line"));
     Err(error.hint("a string goes on to the next double quote"))
+}
+
+/// Notes that `text` stands there, which may be so once; `what` says what there are two of.
+pub(super) fn once<'a>(
+    source: &Source,
+    seen: &mut HashMap<Cow<'a, str>, Span>,
+    text: &Text<'a>,
+    what: &str,
+) -> Result<(), ConfigError> {
+    let Some(first) = seen.insert(text.value.clone(), text.span) else {
+        return Ok(());
+    };
+    let line = source.line(first);
+    Err(source.error(text.span, format!("{what}, the first on line {line}")))
 }
 
 fn bad_escape(source: &Source, span: Span) -> ConfigError {

@@ -5,8 +5,8 @@
 use roxmltree::{Document, Node, ParsingOptions};
 use url::Url;
 
-use super::server::{Server, is_name};
-use crate::text::sanitize;
+use super::Server;
+use crate::{config::is_name, text::sanitize};
 
 /// How long such a file may be, in bytes: ten times the longest that is known.
 const MAX_BYTES: usize = 128 << 10;

@@ -10,14 +10,13 @@ pub mod hints;
 mod imap;
 mod irc;
 mod pop3;
-mod server;
 mod sign_in;
 mod smtp;
 
+pub use crate::config::{Protocol, Server, Tls};
 pub use challenge::Challenge;
 pub use claims::Claims;
 pub use front::{Front, Passage, refuse};
-pub use server::{Protocol, Server, Tls};
 pub use sign_in::{Action, MailRefusal, Session, SignIn};
 
 use std::fmt;

@@ -289,10 +289,11 @@ pub fn config_options(manual: &File) -> Vec<String> {
         ("GLOBAL OPTIONS", Level::Global),
         ("ACCOUNT OPTIONS", Level::Account),
         ("RESTRICTED SOCKETS", Level::Socket),
+        ("PROXIES", Level::Proxy),
     ] {
         let documented = documented(title);
-        let options = options()
-            .filter(|(_, it)| *it == level || *it == Level::Both && level != Level::Socket);
+        let is_both = matches!(level, Level::Global | Level::Account);
+        let options = options().filter(|(_, it)| *it == level || *it == Level::Both && is_both);
         let known: BTreeSet<&str> = options.map(|(name, _)| name).collect();
         for name in known.difference(&documented) {
             found.push(format!(

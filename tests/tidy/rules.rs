@@ -23,7 +23,10 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("config", &["providers", "secret", "text", "time"]),
     ("oauth", &["config", "secret", "text", "time", "view"]),
     ("providers", &[]),
-    ("mail", &["oauth", "providers", "secret", "text", "time"]),
+    (
+        "mail",
+        &["config", "oauth", "providers", "secret", "text", "time"],
+    ),
     (
         "core",
         &[

@@ -225,6 +225,7 @@ impl Setup {
                 })
                 .collect(),
             sockets: Vec::new(),
+            proxies: Vec::new(),
             warnings: Vec::new(),
         }
     }
