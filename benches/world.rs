@@ -60,6 +60,7 @@ pub fn tokens(config: &Config, obtained: Wall, expires: Wall) -> Dump {
             expires: Some(expires),
             scopes: None,
             origins: None,
+            id_token: None,
         }),
         refresh_token: Some(Arc::new(Secret::new(format!(
             "{}.0.{}",

@@ -9,6 +9,9 @@ pub struct Form {
     /// Its kind.
     #[serde(default, skip_serializing_if = "Format::is_raw")]
     pub format: Format,
+    /// With the ID token in place of the access token (OpenID Connect Core 1.0, 2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub id_token: bool,
     /// For the SASL formats, the mailbox's name; the config's `login_hint` when `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,

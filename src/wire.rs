@@ -557,6 +557,7 @@ mod tests {
                 min_valid_secs: Some(600),
                 form: Form {
                     format: Format::Oauthbearer,
+                    id_token: true,
                     user: Some("me".into()),
                     host: Some("imap.example.com".into()),
                     port: Some(993),

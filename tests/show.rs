@@ -5,7 +5,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 
 use crate::support::browser;
@@ -557,4 +560,151 @@ fn the_socket_ignores_arguments_that_it_does_not_know() {
     );
     let bad = ask(&daemon, "show", r#"{"account": "work", "format": "xml"}"#);
     assert!(bad.starts_with("pizauth 1 1 "), "{bad}");
+}
+
+// ---- ID tokens --------------------------------------------------------------------------------
+
+/// The provider's replies have an ID token from now on that expires in so many seconds; that one, and
+/// when it expires (RFC 3339).
+fn give_id_token(provider: &Provider, secs: i64) -> (String, String) {
+    let now = jiff::Timestamp::now().as_second();
+    let claims = json!({ "sub": "1", "aud": "id", "exp": now + secs }).to_string();
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    let extras = vec![("id_token".into(), token.clone().into())];
+    provider.set(|settings| settings.token_extras = extras);
+    let expires = jiff::Timestamp::from_second(now + secs).unwrap();
+    (token, expires.to_string())
+}
+
+fn give_none(provider: &Provider) {
+    provider.set(|settings| settings.token_extras.clear());
+}
+
+const NO_ID_TOKEN: &str = "ERROR - the provider has sent no ID token\n\
+                           hint: add the scope openid, and sign in again\n";
+
+#[test]
+fn an_id_token_is_shown_in_every_format_for_programs() {
+    let provider = Provider::start();
+    let (token, expires) = give_id_token(&provider, 1800);
+    let door = "socket \"~/door\" { accounts = [\"work\"]; }\n";
+    let other = "socket \"~/other\" { accounts = [\"work\"]; allow = [\"status\"]; }\n";
+    let mut daemon = Daemon::new(&[door, other, &provider.account("work")].concat());
+    daemon.start();
+    let unsigned = daemon.run(&["show", "--id-token", "-u", "work"]);
+    assert_eq!(
+        unsigned.failed(77),
+        "ERROR - Access token unavailable until authorised\n"
+    );
+    daemon.sign_in("work");
+    assert_eq!(daemon.token("work"), "at-1");
+    let show = |format: &str| {
+        let output = daemon.run(&["show", "--id-token", "-f", format, "work"]);
+        output.ok().trim_end().to_owned()
+    };
+    let read = |format: &str| -> Value { serde_json::from_str(&show(format)).unwrap() };
+    assert_eq!(show("raw"), token);
+    assert_eq!(show("bearer"), format!("Authorization: Bearer {token}"));
+    let header = json!({ "Authorization": format!("Bearer {token}") });
+    assert_eq!(read("headers"), header);
+    let status = json!({ "expirationTimestamp": expires, "token": token });
+    assert_eq!(read("kubernetes")["status"], status);
+    let object = read("json");
+    assert_eq!(object["token"], token);
+    assert_eq!(object["expiry"], expires);
+    for format in ["xoauth2", "oauthbearer"] {
+        let args = ["show", "--id-token", "-f", format, "--user", "me", "work"];
+        let why = daemon.run(&args).failed(64).to_owned();
+        assert!(
+            why.starts_with("ERROR - mail servers take no ID token"),
+            "{why}"
+        );
+    }
+    // A restricted socket hands it out if it shows tokens.
+    let through = |door: &str| {
+        let mut command = daemon.command(&["show", "--id-token", "work"]);
+        let output = command.env("PIZAUTH_SOCK", daemon.path(door)).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    assert_eq!(through("home/door"), format!("{token}\n"));
+    assert_eq!(through("home/other"), "");
+    let log = daemon.shutdown();
+    assert!(!log.contains(&token), "{log}");
+}
+
+#[test]
+fn an_id_token_outlives_what_the_access_token_outlives() {
+    let provider = Provider::start();
+    let (token, _) = give_id_token(&provider, 1800);
+    let mut daemon = signed_in(&provider);
+    let shown = |daemon: &Daemon| {
+        let output = daemon.run(&["show", "--id-token", "work"]);
+        assert_eq!(output.ok(), format!("{token}\n"));
+    };
+    daemon.kill_holder(nix::sys::signal::Signal::SIGKILL);
+    shown(&daemon);
+    daemon.run(&["restart"]).ok();
+    shown(&daemon);
+    let dump = daemon.dump();
+    assert!(
+        !dump
+            .windows(token.len())
+            .any(|part| part == token.as_bytes())
+    );
+    daemon.run(&["revoke", "--local", "work"]).ok();
+    daemon.run(&["show", "--id-token", "-u", "work"]).failed(77);
+    daemon.run_with(&["restore"], &dump).ok();
+    shown(&daemon);
+    // A refresh needn't bring another; one that does replaces it.
+    give_none(&provider);
+    daemon.restart();
+    let refresh = |count| {
+        daemon.run(&["refresh", "work"]).ok();
+        daemon.eventually(&["show", "work"], |output| {
+            output.stdout == format!("at-{count}\n")
+        });
+    };
+    refresh(2);
+    shown(&daemon);
+    let (newer, _) = give_id_token(&provider, 3600);
+    refresh(3);
+    let output = daemon.run(&["show", "--id-token", "work"]);
+    assert_eq!(output.ok(), format!("{newer}\n"));
+}
+
+#[test]
+fn an_id_token_that_is_missing_or_has_expired_is_an_error() {
+    let provider = Provider::start();
+    let daemon = signed_in(&provider);
+    for args in [
+        &["show", "--id-token", "work"][..],
+        &["show", "--id-token", "-w", LONG, "work"],
+    ] {
+        assert_eq!(daemon.run(args).failed(78), NO_ID_TOKEN);
+    }
+    assert_eq!(provider.requests(TOKEN).len(), 1);
+    // Where a refresh brings no other one, one that has expired is gone.
+    let (_, expires) = give_id_token(&provider, 20);
+    daemon.run(&["revoke", "--local", "work"]).ok();
+    daemon.sign_in("work");
+    let expires: jiff::Timestamp = expires.parse().unwrap();
+    wait::until("its end", || {
+        (jiff::Timestamp::now() > expires).then_some(())
+    });
+    let gate = Gate::new();
+    provider.script(
+        TOKEN,
+        Scripted::Gated(gate.clone(), Box::new(Scripted::Happy)),
+    );
+    give_none(&provider);
+    let output = daemon.run(&["show", "--id-token", "work"]);
+    assert_eq!(
+        output.failed(75),
+        "ERROR - ID token has expired. Refreshing is in progress but has not yet succeeded\n"
+    );
+    let waiting = daemon.spawn(&["show", "--id-token", "-w", LONG, "work"]);
+    waiters(&daemon, 1);
+    gate.open();
+    assert_eq!(waiting.finish().failed(78), NO_ID_TOKEN);
+    assert_eq!(daemon.token("work"), "at-3");
 }

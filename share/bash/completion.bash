@@ -110,7 +110,7 @@ _pizauth() {
     register) options+=(-n --name -s --scope -t --token-cmd) ;;
     revoke) options+=(-l --local) ;;
     shutdown) options+=(-f --force) ;;
-    show) options+=(-f --format -m --min-valid -u --no-url -w --wait --user --host --port) ;;
+    show) options+=(-f --format --id-token -m --min-valid -u --no-url -w --wait --user --host --port) ;;
     setup) options+=(-c --client -n --name -p --print) ;;
     test) options+=(-u --no-url -v --verbose --user) ;;
     tunnel) options+=(-w --wait --user) ;;

@@ -78,6 +78,7 @@ complete --command pizauth --condition '__fish_seen_subcommand_from setup' --sho
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --short-option p --long-option print --require-parameter --arguments 'config aerc emacs fdm getmail git git-send-email goimapnotify himalaya mbsync meli mpop msmtp mutt neomutt offlineimap s-nail' --description 'Print only this'
 complete --command pizauth --condition '__fish_seen_subcommand_from setup' --arguments 'aol att codeberg comcast fastmail gitlab google mailru microsoft outlook srht thundermail yahoo yandex'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --short-option f --long-option format --require-parameter --arguments 'raw bearer headers json kubernetes xoauth2 oauthbearer' --description 'What to print'
+complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option id-token --description 'The ID token, in place of the access token'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show' --short-option m --long-option min-valid --require-parameter --description 'Only a token that is valid this long'
 complete --command pizauth --condition '__fish_seen_subcommand_from git-credential show tunnel' --short-option w --long-option wait --require-parameter --description 'Wait at most this long'
 complete --command pizauth --condition '__fish_seen_subcommand_from show' --long-option user --require-parameter --description 'The mailbox, for xoauth2 and oauthbearer'

@@ -343,6 +343,7 @@ fn setup(given: &Given) -> Result<SetupOptions, String> {
 fn show(given: &Given, mut token: AccountOptions) -> Result<ShowOptions, String> {
     let form = Form {
         format: given.read("format", &FORMAT)?.unwrap_or_default(),
+        id_token: given.has("id-token"),
         user: token.user.take(),
         host: given.read("host", &TEXT)?,
         port: given.read("port", &PORT)?,
@@ -350,6 +351,9 @@ fn show(given: &Given, mut token: AccountOptions) -> Result<ShowOptions, String>
     let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
     if form.user.is_some() && !sasl {
         return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
+    }
+    if form.id_token && sasl {
+        return Err("mail servers take no ID token: leave out `--id-token`".into());
     }
     let server = form.host.is_some() || form.port.is_some();
     if server && form.format != Format::Oauthbearer {

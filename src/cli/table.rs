@@ -135,6 +135,7 @@ pub const VERBS: &[Spec] = verbs! {
     "show" "account": "print the access token of an account"
         [NO_URL]
         ["format" 'f' <"format">: "raw, bearer, headers, json, kubernetes, xoauth2 or oauthbearer"]
+        ["id-token": "the ID token, in place of the access token"]
         [MIN_VALID]
         [WAIT]
         ["user" <"name">: "the mailbox, for xoauth2 and oauthbearer"]

@@ -110,6 +110,7 @@ fn command_lines_mean_what_the_manual_says() {
                 },
                 form: Form {
                     format: Format::Oauthbearer,
+                    id_token: false,
                     user: Some("me".into()),
                     host: Some("h".into()),
                     port: Some(993),

@@ -142,12 +142,10 @@ impl AccountState {
 
     /// Says of each token under which registration it was issued.
     fn bind(&self, mark: Mark) {
-        let access = |grant: &Grant| grant.access.as_ref().map(|it| it.token.clone());
-        let refresh = |grant: &Grant| grant.renewal.as_ref()?.refresh_token.clone();
-        let grant = self.grant.iter().flat_map(|it| [access(it), refresh(it)]);
+        let grant = self.grant.iter().flat_map(|it| it.secrets());
         let revocations = self.revocations.iter().flat_map(Revocation::secrets);
-        let others = self.sign_in.secrets().chain(revocations).cloned();
-        grant.flatten().chain(others).for_each(|it| it.bind(mark));
+        let others = self.sign_in.secrets().chain(revocations);
+        grant.chain(others).for_each(|it| it.bind(mark));
     }
 
     /// What is in flight becomes wanted: its answer will not arrive.

@@ -85,7 +85,7 @@ pub enum Patience {
     Token,
 }
 
-/// An access token with what is known of it.
+/// An access token, or the ID token beside it, with what is known of it.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
 pub struct AccessToken {
@@ -122,6 +122,8 @@ pub enum ShowAnswer {
         /// How long the provider lets them live.
         lifetime: Duration,
     },
+    /// The provider has sent no ID token with the tokens held.
+    NoIdToken,
     /// The sign-in that was waited for has ended without a token.
     Failed(Refusal),
     /// The account is no longer in the config.

@@ -25,7 +25,7 @@ const MAGIC: &[u8] = b"pizauth dump ";
 
 /// The layout written by this program; bumped by hand when it changes. It reads those before, too:
 /// what they don't have is optional.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How large a dump may be, in bytes: 10,000 accounts with Microsoft's long tokens fit. It is what
 /// `restore` takes, too.
@@ -159,8 +159,8 @@ fn seal_written(length: usize, random: [u8; 32], write: impl FnOnce(&mut Vec<u8>
 fn length(dump: &Dump) -> usize {
     const REST: usize = 1024;
     let one = |saved: &Saved| {
-        let access = saved.access.as_ref().map(|access| &access.token);
-        let tokens = [access, saved.refresh_token.as_ref()].into_iter().flatten();
+        let access = saved.access.iter().flat_map(Access::secrets);
+        let tokens = access.chain(&saved.refresh_token);
         let lengths = tokens.map(|token| token.expose().len());
         lengths.fold(REST, usize::saturating_add)
     };
@@ -242,7 +242,7 @@ fn is_sound(dump: &Dump) -> bool {
         |token: &Arc<Secret>| token.expose().bytes().all(|byte| byte.is_ascii_graphic());
     dump.grants.iter().all(|saved| {
         let access = saved.access.as_ref();
-        names.insert(&*saved.account) && access.is_none_or(|access| printable(&access.token))
+        names.insert(&*saved.account) && access.is_none_or(|it| it.secrets().all(printable))
     })
 }
 
@@ -308,6 +308,7 @@ mod tests {
                     expires: Some(Wall::from_millis(2_000)),
                     origins: None,
                     scopes: Some(["mail".to_owned()].into()),
+                    id_token: Some(Arc::new(Secret::new("e30.e30.id".into()))),
                 }),
                 refresh_token: Some(Arc::new(Secret::new("refresh".into()))),
                 refresh_origins: None,
@@ -356,7 +357,8 @@ mod tests {
             (&b""[..], DumpError::Empty),
             (b"hello", DumpError::Foreign),
             (b"pizauth du", DumpError::Damaged),
-            (b"pizauth dump 3\nxyz", DumpError::Newer),
+            (b"pizauth dump 4\nxyz", DumpError::Newer),
+            (b"pizauth dump 3\nxyz", DumpError::Damaged),
             (b"pizauth dump 2\nxyz", DumpError::Damaged),
             (b"pizauth dump 1\nxyz", DumpError::Damaged),
             (b"pizauth dump one\nxyz", DumpError::Damaged),
@@ -382,15 +384,21 @@ mod tests {
 
     #[test]
     fn dumps_of_earlier_versions_are_read_as_they_were_written() {
-        let before: Dump = serde_json::from_str(include_str!("tests/dump-1.json")).unwrap();
-        let body = serde_json::to_vec(&before).unwrap();
-        assert_eq!(seal(&before, [7; 32]), sealed_as(VERSION, &body));
-        assert_eq!(open(&sealed_as(1, &body)), Ok(before));
-        let mut relabelled = sealed_as(1, &body);
-        relabelled[MAGIC.len()] = b'2';
-        assert_eq!(open(&relabelled), Err(DumpError::Damaged));
-        assert_eq!(open(&sealed_as(3, &body)), Err(DumpError::Newer));
-        assert_eq!(open(&sealed_as(0, &body)), Err(DumpError::Foreign));
+        let goldens = [
+            (1, include_str!("tests/dump-1.json")),
+            (2, include_str!("tests/dump-2.json")),
+        ];
+        for (version, golden) in goldens {
+            let before: Dump = serde_json::from_str(golden).unwrap();
+            let body = serde_json::to_vec(&before).unwrap();
+            assert_eq!(seal(&before, [7; 32]), sealed_as(VERSION, &body));
+            assert_eq!(open(&sealed_as(version, &body)), Ok(before));
+            let mut relabelled = sealed_as(version, &body);
+            relabelled[MAGIC.len()] = b'0' + u8::try_from(VERSION).unwrap();
+            assert_eq!(open(&relabelled), Err(DumpError::Damaged));
+            assert_eq!(open(&sealed_as(VERSION + 1, &body)), Err(DumpError::Newer));
+            assert_eq!(open(&sealed_as(0, &body)), Err(DumpError::Foreign));
+        }
     }
 
     #[test]
@@ -404,6 +412,7 @@ mod tests {
             expires: None,
             origins: None,
             scopes: None,
+            id_token: None,
         });
         assert_eq!(open(&seal(&broken, [0; 32])), Err(DumpError::Damaged));
     }

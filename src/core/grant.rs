@@ -83,6 +83,10 @@ pub struct Access<T> {
     /// The scopes granted; `None` when the provider didn't say, and so those asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Arc<[String]>>,
+    /// The ID token that came with it, or with an earlier one of the same sign-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "plain::optional")]
+    pub id_token: Option<Arc<Secret>>,
 }
 
 impl Grant {
@@ -97,10 +101,15 @@ impl Grant {
         }
     }
 
+    /// Its tokens.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        let access = self.access.iter().flat_map(Access::secrets);
+        access.chain(self.renewal.iter().flat_map(|it| &it.refresh_token))
+    }
+
     /// Whether there is a token in it.
     pub fn has_tokens(&self) -> bool {
-        let renewal = self.renewal.as_ref();
-        self.access.is_some() || renewal.is_some_and(|it| it.refresh_token.is_some())
+        self.secrets().next().is_some()
     }
 }
 
@@ -124,6 +133,11 @@ impl Renewal {
 }
 
 impl<T: Copy> Access<T> {
+    /// It and the ID token.
+    pub fn secrets(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        std::iter::once(&self.token).chain(&self.id_token)
+    }
+
     /// The same with its life on another clock.
     pub fn on_clock<U>(&self, convert: impl FnOnce(T) -> U) -> Access<U> {
         Access {
@@ -131,6 +145,7 @@ impl<T: Copy> Access<T> {
             expires: self.expires.map(convert),
             origins: self.origins.clone(),
             scopes: self.scopes.clone(),
+            id_token: self.id_token.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     lifetime,
-    reply::{claims, clamp, seconds},
+    reply::{clamp, seconds},
     token::{Cause, Refusal, Tokens, Verdict, is_bearer},
     words,
 };
@@ -83,8 +83,8 @@ fn read(bytes: Vec<u8>, wall: Wall) -> Result<Tokens, Unusable> {
         let what = "a token with characters that no token may have";
         return Err((what.into(), None));
     }
-    let expires = || claims(token.expose())?.get("exp")?.as_f64();
-    let life = life.or_else(|| Some(expires()? - wall.secs() as f64));
+    let expires = || Some(lifetime::expiry(&token)?.secs());
+    let life = life.or_else(|| Some(expires()?.saturating_sub(wall.secs()) as f64));
     if life.is_some_and(|life| life < 1.0) {
         return Err(("a token that has expired".into(), Some(EXPIRED)));
     }
@@ -95,7 +95,7 @@ fn read(bytes: Vec<u8>, wall: Wall) -> Result<Tokens, Unusable> {
         expires_in: life.and_then(clamp),
         refresh_life: None,
         scopes,
-        users: Vec::new(),
+        id_token: None,
         warnings: Vec::new(),
     })
 }

@@ -41,6 +41,12 @@ pub fn usable_in(refresh_token: &Secret, fresh: bool, now: Wall) -> Option<Durat
     (span <= MAX_NOT_BEFORE).then_some(span)
 }
 
+/// When a token that is a JWT expires by its own word, which nobody has verified (`exp`, RFC 7519, 4.1.4).
+pub fn expiry(token: &Secret) -> Option<Wall> {
+    let secs = claims(token.expose())?.get("exp")?.as_f64()?;
+    Some(Wall::from_millis((secs * 1000.0) as i64))
+}
+
 /// From where on `expires` counts seconds since 1970 rather than from now: a life of 31 years is
 /// none, and 2001 is over.
 const MIN_EPOCH_SECS: f64 = 1e9;

@@ -1,6 +1,6 @@
 //! The token endpoint (RFC 6749, 3.2): request forms, and the verdict on a reply.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::{civil::DateTime, tz::Offset};
 use percent_encoding::percent_decode_str;
@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use super::{
-    lifetime::usable_in,
+    lifetime::{expiry, usable_in},
     message::{MAX_BODY_BYTES, Outcome, Refusal, Reply, Request},
     reply::claims,
     words::CUT,
@@ -102,16 +102,17 @@ pub struct Tokens {
     pub refresh_life: Option<Duration>,
     /// The scopes granted, when the reply said (RFC 6749, 3.3); safe to show.
     pub scopes: Option<Vec<String>>,
-    /// What an id_token calls who has signed in; safe to show.
-    pub users: Vec<String>,
+    /// The ID token, when the reply carried one (OpenID Connect Core 1.0, 3.1.3.3): printable ASCII
+    /// without spaces.
+    pub id_token: Option<Arc<Secret>>,
     /// Oddities worth one line in the log each; safe to show.
     pub warnings: Vec<String>,
 }
 
-/// What an id_token's claims call the user. TLS vouches for it (OpenID Connect Core, 3.1.3.7), and
-/// nothing but a remark depends on it.
-fn users(id_token: &str) -> Vec<String> {
-    let claims = claims(id_token).unwrap_or_default();
+/// What an ID token's claims call the user; safe to show. TLS vouches for it (OpenID Connect Core,
+/// 3.1.3.7), and nothing but a remark depends on it.
+pub fn users(id_token: &Secret) -> Vec<String> {
+    let claims = claims(id_token.expose()).unwrap_or_default();
     let texts = ["email", "preferred_username", "upn"].map(|name| claims.get(name)?.as_str());
     let texts = texts.into_iter().flatten().map(words::foreign);
     texts.filter(|text| !text.is_empty()).collect()
@@ -436,7 +437,8 @@ impl Case<'_> {
         let Some(access_token) = members.take_secret("access_token") else {
             return self.without_access_token(&members, retry_after);
         };
-        if !access_token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        let is_printable = |it: &Secret| it.expose().bytes().all(|b| b.is_ascii_graphic());
+        if !is_printable(&access_token) {
             let text = "has characters that no token may have";
             let refusal = Refusal::new(format!("{}: the access token {text}", self.host()));
             return self.unusable(refusal, retry_after);
@@ -475,7 +477,7 @@ impl Case<'_> {
             expires_in,
             refresh_life: refresh_life(&members),
             scopes,
-            users: members.text("id_token").map(users).unwrap_or_default(),
+            id_token: (members.take_secret("id_token").filter(is_printable)).map(Arc::new),
             warnings,
         })
     }

@@ -75,7 +75,7 @@ pub fn encode(request: &Request) -> Option<SecretBytes> {
 }
 
 fn is_plain(form: &Form) -> bool {
-    form.format == Format::Raw
+    form.format == Format::Raw && !form.id_token
 }
 
 /// What of its daemon's `answer` is the reply's body.

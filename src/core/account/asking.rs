@@ -109,9 +109,7 @@ impl Account {
     ) {
         let grant = self.state.grant.as_ref();
         let access = grant.and_then(|it| it.access.as_ref());
-        let renewal = grant.and_then(|it| it.renewal.as_ref());
-        (request.known).extend(access.map(|it| it.token.clone()));
-        (request.known).extend(renewal.and_then(|it| it.refresh_token.clone()));
+        (request.known).extend(grant.iter().flat_map(|it| it.secrets()).cloned());
         (request.known).extend(self.browser().map(|it| it.state.clone()));
         request.due = match operation {
             Operation::Refresh => match access {

@@ -8,7 +8,7 @@ use super::{Access, Account, Ended, Failure, Grant, Origins, Phase, Renewal, Tro
 use crate::{
     core::{AttemptId, TokenEvent, env::Env, hook::HookInput, schedule},
     hook::HookKind,
-    oauth::token::{Cause, Refusal, Tokens, Verdict},
+    oauth::token::{self, Cause, Refusal, Tokens, Verdict},
     secret::Secret,
     time::{Instant, Now},
     view::{Happening, News},
@@ -56,6 +56,7 @@ impl Account {
             Verdict::Granted(mut tokens) => {
                 // What the reply doesn't say is as it was (RFC 6749, 6).
                 tokens.scopes = tokens.scopes.or_else(|| self.granted_scopes());
+                tokens.id_token = tokens.id_token.or_else(|| self.lasting_id_token(env.now));
                 let event = match &self.state.grant {
                     Some(grant) if grant.has_tokens() => TokenEvent::Refreshed,
                     Some(_) | None => TokenEvent::New,
@@ -243,19 +244,24 @@ impl Account {
         Some(self.access()?.scopes.as_ref()?.to_vec())
     }
 
+    /// The ID token, until it expires: a refresh needn't bring another (OpenID Connect Core 1.0, 12.2).
+    fn lasting_id_token(&self, now: Now) -> Option<Arc<Secret>> {
+        let id_token = self.access()?.id_token.as_ref()?;
+        let lasts = token::expiry(id_token).is_some_and(|at| at > now.wall);
+        lasts.then(|| id_token.clone())
+    }
+
     /// New tokens.
     pub(super) fn granted(&mut self, env: &mut Env, tokens: Tokens, sent: Instant) {
         env.tokens_changed();
         self.state.pause = None;
-        for token in [Some(&tokens.access_token), tokens.refresh_token.as_ref()] {
-            token.inspect(|token| token.bind(self.registration.mark()));
-        }
         let origins = self.endpoints.as_ref().and_then(|it| it.origins.clone());
         let refresh_token = tokens.refresh_token.map(Arc::new);
-        self.user = tokens.users.first().cloned();
-        let other_user = match tokens.users.is_empty() {
+        let users = (tokens.id_token.as_deref()).map_or_else(Vec::new, token::users);
+        self.user = users.first().cloned();
+        let other_user = match users.is_empty() {
             true => self.other_user().map(str::to_owned),
-            false => self.other_than_hint(tokens.users),
+            false => self.other_than_hint(users),
         };
         let fresh = refresh_token.is_some();
         let before = self.refresh_ends();
@@ -277,6 +283,7 @@ impl Account {
                 expires: tokens.expires_in.map(|life| sent.after(life)),
                 origins,
                 scopes: tokens.scopes.map(Arc::from),
+                id_token: tokens.id_token,
             }),
             renewal,
             obtained: Now {
@@ -286,6 +293,7 @@ impl Account {
             other_user,
             loaded: None,
         });
+        self.state.bind(self.registration.mark());
     }
 
     /// The first of `users`, unless one of them is the config's login_hint.

@@ -2,7 +2,7 @@
 //! finds a good token, is answered at once; the others wait here, and all of one account share the
 //! operation that yields the token. The shell bounds every wait.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::{Account, Ended, Progress, Show, ShowRequest, Waiter};
 use crate::{
@@ -12,19 +12,20 @@ use crate::{
         env::Env,
         schedule,
     },
-    oauth::token::Refusal,
-    time::{Now, Wall},
+    oauth::token::{self, Refusal},
+    secret::Secret,
+    time::{Instant, Now, Wall},
 };
 
 impl Account {
     /// `show` with all its options: the answer, or `None` when the client waits for
     /// [`Effect::Answer`].
     pub fn ask_for_token(&mut self, env: &mut Env, ask: ShowRequest) -> Option<ShowAnswer> {
-        if let Some(handed) = self.hand_out(env.now, ask.min_valid) {
+        if let Some(handed) = self.hand_out(env.now, &ask) {
             return Some(ShowAnswer::Token(handed));
         }
-        if let Some(lifetime) = self.never_valid_for(env, ask.min_valid) {
-            return Some(ShowAnswer::ShortLived { lifetime });
+        if let Some(answer) = self.in_vain(env.now, &ask) {
+            return Some(answer);
         }
         let show = self.bring(env);
         let waits = match &show {
@@ -43,7 +44,7 @@ impl Account {
             self.waiting.insert(ask.waiter, ask);
             return None;
         }
-        Some(self.lacking(env, show))
+        Some(self.lacking(env, &ask, show))
     }
 
     /// A client's time is over: what `show` would say now.
@@ -76,11 +77,9 @@ impl Account {
     pub(super) fn answer_after_grant(&mut self, env: &mut Env) {
         self.settle(env, Ended::Refresh, Ok(()));
         self.answer_waiting(env, |account, env, request| {
-            Some(match account.hand_out(env.now, request.min_valid) {
+            Some(match account.hand_out(env.now, request) {
                 Some(handed) => ShowAnswer::Token(handed),
-                None => ShowAnswer::ShortLived {
-                    lifetime: account.lifetime().unwrap_or_default(),
-                },
+                None => account.unfit(env.now, request),
             })
         });
     }
@@ -100,7 +99,7 @@ impl Account {
     pub(super) fn ask_for_waiting(&mut self, env: &mut Env) {
         self.answer_waiting(env, |account, env, request| {
             let show = Show::Coming(account.ask(env));
-            (request.patience != Patience::Token).then(|| account.lacking(env, show))
+            (request.patience != Patience::Token).then(|| account.lacking(env, request, show))
         });
     }
 
@@ -110,7 +109,7 @@ impl Account {
         self.answer_waiting(env, |account, env, request| {
             let trouble = Some(refusal.clone());
             let show = Show::Coming(Progress::Refreshing { trouble });
-            (request.patience != Patience::Token).then(|| account.lacking(env, show))
+            (request.patience != Patience::Token).then(|| account.lacking(env, request, show))
         });
     }
 
@@ -123,8 +122,8 @@ impl Account {
     /// The configuration is wrong: waiting longer is of no use to anyone.
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
         self.settle(env, Ended::Refresh, Err(refusal.clone()));
-        self.answer_waiting(env, |account, env, _| {
-            Some(account.lacking(env, Show::Parked(refusal.clone())))
+        self.answer_waiting(env, |account, env, request| {
+            Some(account.lacking(env, request, Show::Parked(refusal.clone())))
         });
     }
 
@@ -152,8 +151,8 @@ impl Account {
     }
 
     /// Why there is no token that will do: one that is merely too short says so.
-    fn lacking(&self, env: &Env, show: Show) -> ShowAnswer {
-        let left = self.access_expires();
+    fn lacking(&self, env: &Env, request: &ShowRequest, show: Show) -> ShowAnswer {
+        let left = self.asked(env.now, request).and_then(|(_, at)| at);
         let left = left.filter(|expires| *expires > env.now.instant);
         ShowAnswer::Not {
             show,
@@ -162,13 +161,28 @@ impl Account {
         }
     }
 
+    /// The token that is asked for, valid or not, and when it expires. An ID token says so itself.
+    fn asked(&self, now: Now, request: &ShowRequest) -> Option<(Arc<Secret>, Option<Instant>)> {
+        let access = self.access()?;
+        if !request.form.id_token {
+            return Some((access.token.clone(), access.expires));
+        }
+        let token = access.id_token.clone()?;
+        let expires = token::expiry(&token).map(|at| now.instant_at(at));
+        Some((token, expires.or(access.expires)))
+    }
+
     /// The token, if it is valid for so long; one of unknown life is taken to be.
-    fn hand_out(&self, now: Now, min_valid: Duration) -> Option<AccessToken> {
-        let token = self.valid_access(now.instant.after(min_valid))?;
+    fn hand_out(&self, now: Now, request: &ShowRequest) -> Option<AccessToken> {
+        let (token, expires) = self.asked(now, request)?;
+        let then = now.instant.after(request.min_valid);
+        if expires.is_some_and(|at| at <= then) {
+            return None;
+        }
         let scopes = self.access()?.scopes.clone();
         Some(AccessToken {
             token,
-            expires: self.expires(now),
+            expires: expires.map(|at| now.wall_at(at)),
             scopes: scopes.unwrap_or_else(|| self.registration.scopes.as_slice().into()),
             login_hint: self.login_hint().map(str::to_owned),
             provider: self.registration.provider_host(),
@@ -182,18 +196,27 @@ impl Account {
         login_hint.map(|(_, value)| value.as_str())
     }
 
-    /// The life of the present, valid token, if a successor of the same life could not be valid for
-    /// `min_valid` either: to refresh it would be in vain, and again with every `show`.
-    fn never_valid_for(&self, env: &Env, min_valid: Duration) -> Option<Duration> {
-        self.valid_access(env.now.instant)?;
-        let lifetime = self.lifetime()?;
-        (lifetime < min_valid.saturating_add(schedule::MIN_REQUEST_GAP)).then_some(lifetime)
+    /// Why a successor of the tokens held, which are valid, would not do either: to refresh them would
+    /// be in vain, and again with every `show`.
+    fn in_vain(&self, now: Now, request: &ShowRequest) -> Option<ShowAnswer> {
+        self.valid_access(now.instant)?;
+        let wanted = request.min_valid.saturating_add(schedule::MIN_REQUEST_GAP);
+        match self.unfit(now, request) {
+            ShowAnswer::ShortLived { lifetime } if lifetime >= wanted => None,
+            answer => Some(answer),
+        }
     }
 
-    /// How long the provider let the present token live.
-    fn lifetime(&self) -> Option<Duration> {
-        let obtained = self.state.grant.as_ref()?.obtained;
-        Some(self.access_expires()?.since(obtained.instant))
+    /// Why the tokens held don't do: there is no such token, or it lives for too short a time.
+    fn unfit(&self, now: Now, request: &ShowRequest) -> ShowAnswer {
+        let Some((_, expires)) = self.asked(now, request) else {
+            return ShowAnswer::NoIdToken;
+        };
+        let obtained = self.state.grant.as_ref().map(|it| it.obtained.instant);
+        let life = expires.zip(obtained).map(|(at, from)| at.since(from));
+        ShowAnswer::ShortLived {
+            lifetime: life.unwrap_or_default(),
+        }
     }
 }
 

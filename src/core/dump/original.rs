@@ -159,6 +159,7 @@ impl<'a> Fields<'a> {
                 expires: Some(expires),
                 origins: None,
                 scopes: None,
+                id_token: None,
             }),
             refresh_token,
             refresh_origins: None,

@@ -9,7 +9,7 @@ use super::{
     issuer::Found,
     people::Tab,
     promise::{ASKED, Check, FLOOR, Invariant, Violation, fail, must},
-    provider::{Fault, read_tag},
+    provider::{Fault, read_id_token, read_tag},
     setup::{
         CLIENTS, DEVICE_ONLY, EVENT, GLOBALS, ISSUERS, LOAD, MARK, NAMES, Origin, SAVE, Setup,
         host, index_of,
@@ -653,6 +653,8 @@ impl World {
             ends: before.filter(|_| refresh.is_none()).and_then(|it| it.ends),
             usable: None,
             other_user: saved.other_user.is_some(),
+            id_token: (saved.access.as_ref())
+                .and_then(|access| read_id_token(access.id_token.as_ref()?.expose())),
         });
         shadow.tell_times(now);
         (shadow.ending.began, shadow.ending.noticed) = (None, None);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{
     people::Wait,
     promise::Check,
-    provider::{Asks, Class, Decision, Fault, expiry, is_other_user, refresh_life, waits},
+    provider::{
+        Asks, Class, Decision, Fault, expiry, has_id_token, id_token_expires, is_other_user,
+        refresh_life, waits,
+    },
     setup::{COMMAND, EVENT, NAMES, Origin, PROBE},
     state::{Device, Doing, Flight, Held, Renewal, Said, SignIn, Trouble},
     world::World,
@@ -254,6 +257,7 @@ impl World {
             return;
         };
         let now = self.now.instant;
+        let prints = self.is_command(flight.account);
         let shadow = &mut self.state.shadows[flight.account];
         let refresh = refresh.filter(|_| fault != Fault::NoRefreshToken && !shadow.unattended);
         // A refresh without a word on it is the same user's.
@@ -262,6 +266,11 @@ impl World {
             .as_ref()
             .filter(|_| flight.asks == Asks::Refresh);
         let before = before.is_some_and(|held| held.other_user);
+        let kept = (shadow.held.as_ref())
+            .filter(|_| flight.asks == Asks::Refresh)
+            .and_then(|held| held.id_token)
+            .filter(|tag| id_token_expires(*tag).is_some_and(|at| at > self.now.wall));
+        let id_token = has_id_token(access).then_some(access).filter(|_| !prints);
         let told = is_other_user(access).filter(|_| !shadow.unattended);
         let old = shadow.refresh_token();
         // With the old refresh token, what is known of it stays.
@@ -287,6 +296,7 @@ impl World {
             ends,
             usable,
             other_user: told.unwrap_or(before),
+            id_token: id_token.or(kept),
         });
     }
 

@@ -62,6 +62,8 @@ pub struct Wait {
     pub account: usize,
     pub min_valid: Duration,
     pub patience: Patience,
+    /// For an ID token.
+    pub id_token: bool,
     /// How long.
     pub until: Instant,
 }
@@ -72,13 +74,14 @@ impl Wait {
         let secs = Duration::from_secs;
         Wait {
             account,
-            min_valid: [0, 0, 30, 45, 600, 3500, 7200, 0].map(secs)[usize::from(how % 8)],
+            min_valid: [0, 0, 30, 45, 600, 3500, 7200, 20].map(secs)[usize::from(how % 8)],
             patience: [
                 Patience::Token,
                 Patience::Refresh,
                 Patience::None,
                 Patience::Token,
             ][usize::from(how / 8 % 4)],
+            id_token: how % 8 == 7,
             until: now
                 .after([10, 1, 300, 3600, 60, 30, 20, 86_400].map(secs)[usize::from(how / 32)]),
         }

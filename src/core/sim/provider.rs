@@ -9,6 +9,7 @@ use super::{
     issuer::Issuer,
     promise::{Invariant, Violation, ensure},
     setup::{ISSUERS, MARK, Origin, user},
+    world::START_WALL,
 };
 use crate::{
     oauth::{
@@ -16,7 +17,7 @@ use crate::{
         command::CommandFailure,
         token::{MAX_RETRY_AFTER, Outcome, Reply},
     },
-    time::Instant,
+    time::{Instant, Wall},
 };
 
 /// What an issuer does to a refresh token that has been used.
@@ -819,9 +820,9 @@ impl Fault {
         if self == Fault::BrokenToken {
             body.push_str(" x");
         }
-        if let Some(claims) = claims(access, provider.minted[access].origin.account) {
-            let claims = URL_SAFE_NO_PAD.encode(claims);
-            body.push_str(&format!("\",\"id_token\":\"e30.{claims}.x"));
+        if has_id_token(access) {
+            let id_token = id_token(access, provider.minted[access].origin.account);
+            body.push_str(&format!("\",\"id_token\":\"{id_token}"));
         }
         let kind = ["Bearer", "bearer", "BearerToken", "bearer_token"][access % 4];
         body.push_str(&format!("\",\"token_type\":\"{kind}\""));
@@ -891,19 +892,38 @@ pub fn refresh_life(tag: Tag) -> Option<u32> {
 /// Somebody else.
 pub const OTHER_USER: &str = "other@x.example";
 
-/// The claims of the id_token that comes with an access token, if there is one.
-fn claims(access: Tag, account: usize) -> Option<String> {
+/// Whether an ID token comes with an access token.
+pub fn has_id_token(access: Tag) -> bool {
+    access % 6 != 0
+}
+
+/// The ID token that comes with an access token.
+pub fn id_token(access: Tag, account: usize) -> String {
     let own = user(account);
-    match access % 6 {
-        1 => Some(format!("{{\"email\":\"{own}\"}}")),
-        2 | 3 => Some(format!("{{\"email\":\"{OTHER_USER}\"}}")),
-        4 => Some(format!(
-            "{{\"email\":7,\"upn\":\"{}\"}}",
-            own.to_uppercase()
-        )),
-        5 => Some("no JSON".into()),
-        _ => None,
-    }
+    let exp =
+        id_token_expires(access).map_or(String::new(), |at| format!(",\"exp\":{}", at.secs()));
+    let claims = match access % 6 {
+        1 => format!("{{\"email\":\"{own}\"{exp}}}"),
+        2 | 3 => format!("{{\"email\":\"{OTHER_USER}\"{exp}}}"),
+        4 => format!("{{\"email\":7,\"upn\":\"{}\"}}", own.to_uppercase()),
+        _ => "no JSON".into(),
+    };
+    format!("e30.{}.{MARK}{access}-id", URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// With which access token an ID token came.
+pub fn read_id_token(text: &str) -> Option<Tag> {
+    read_tag(text.rsplit('.').next()?)
+}
+
+/// When an ID token expires, if it says so: some have expired when they come.
+pub fn id_token_expires(access: Tag) -> Option<Wall> {
+    let secs = match access % 6 {
+        1 => 900,
+        2 | 3 => 7200,
+        _ => return None,
+    };
+    Some(START_WALL.after(Duration::from_secs(secs * access as u64)))
 }
 
 /// Whether another user has signed in than was to, as far as the reply with an access token says.

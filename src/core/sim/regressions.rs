@@ -254,7 +254,7 @@ fn restored_tokens_serve_those_who_wait_also_without_a_refresh() {
 #[test]
 fn a_wish_that_was_made_at_a_restore_stays() {
     let pause_of_ten_minutes = Fault::Scripted(31);
-    let for_a_token = 39;
+    let for_a_token = 33;
     holds(
         0,
         &[

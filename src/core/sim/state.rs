@@ -110,6 +110,8 @@ pub struct Held {
     pub usable: Option<Instant>,
     /// Another user has signed in than was to.
     pub other_user: bool,
+    /// With which access token the ID token came, if there is one.
+    pub id_token: Option<Tag>,
 }
 
 /// What a dump has of it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     people::Wait,
     promise::{Check, Invariant, fail, must},
-    provider::read_tag,
+    provider::{id_token_expires, read_id_token, read_tag},
     setup::{NAMES, Origin},
     state::{Device, Doing, Renewal, Said, SignIn},
     world::World,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter, schedule::MIN_REQUEST_GAP},
     form::Form,
+    secret::Secret,
     time::Instant,
     view::{SignInStart, SignInWays},
 };
@@ -33,7 +34,10 @@ impl World {
         self.people.begins = Some(account);
         let ask = ShowRequest {
             waiter,
-            form: Form::default(),
+            form: Form {
+                id_token: wait.id_token,
+                ..Form::default()
+            },
             no_url: false,
             min_valid: wait.min_valid,
             patience: wait.patience,
@@ -130,16 +134,19 @@ impl World {
             ShowAnswer::Token(handed) => {
                 let text = "a token was handed out that isn't valid so long";
                 must(self.has_token_for(wait), text)?;
-                let expires = self.expires(account).map(|at| self.now.wall_at(at));
+                let expires = self.expires(wait).map(|at| self.now.wall_at(at));
                 must(handed.expires == expires, "another expiry was told")?;
-                return self.shown(account, &handed.token);
+                return match wait.id_token {
+                    true => self.id_token_shown(account, &handed.token),
+                    false => self.shown(account, &handed.token),
+                };
             }
             _ => must(!self.has_token_for(wait), "a good token was withheld")?,
         }
         match answer {
             ShowAnswer::Token(_) => Ok(()),
             ShowAnswer::Not { show, left, .. } => {
-                let rest = self.expires(account).map(|at| at.since(self.now.instant));
+                let rest = self.expires(wait).map(|at| at.since(self.now.instant));
                 let rest = rest.filter(|rest| !rest.is_zero());
                 must(*left == rest, "the rest of a token's life is wrong")?;
                 let early = match show {
@@ -156,10 +163,15 @@ impl World {
                 self.judge_show(account, show)
             }
             ShowAnswer::ShortLived { lifetime } => {
-                let life = self.life(account);
+                let life = self.life(wait);
                 let short = wait.min_valid + MIN_REQUEST_GAP > *lifetime;
                 must(life == Some(*lifetime), "another life was told")?;
                 must(short || !now, "a life was called too short that isn't")
+            }
+            ShowAnswer::NoIdToken => {
+                let held = self.state.shadows[account].held.as_ref();
+                let lacks = held.is_some_and(|it| it.access.is_some() && it.id_token.is_none());
+                must(wait.id_token && lacks, "an ID token was denied")
             }
             ShowAnswer::Failed(_) => {
                 let shadow = &self.state.shadows[account];
@@ -170,19 +182,31 @@ impl World {
         }
     }
 
-    fn expires(&self, account: usize) -> Option<Instant> {
-        self.state.shadows[account].held.as_ref()?.access?.1
+    /// Whether the token that is asked for is there, and when it expires.
+    fn wanted_token(&self, wait: &Wait) -> Option<Option<Instant>> {
+        let held = self.state.shadows[wait.account].held.as_ref()?;
+        let (_, expires) = held.access?;
+        if !wait.id_token {
+            return Some(expires);
+        }
+        let own = id_token_expires(held.id_token?).map(|at| self.now.instant_at(at));
+        Some(own.or(expires))
+    }
+
+    fn expires(&self, wait: &Wait) -> Option<Instant> {
+        self.wanted_token(wait)?
     }
 
     /// How long the provider let the present token live.
-    fn life(&self, account: usize) -> Option<Duration> {
-        let obtained = self.state.shadows[account].held.as_ref()?.obtained;
-        Some(self.expires(account)?.since(obtained))
+    fn life(&self, wait: &Wait) -> Option<Duration> {
+        let obtained = self.state.shadows[wait.account].held.as_ref()?.obtained;
+        Some(self.expires(wait)?.since(obtained))
     }
 
     fn has_token_for(&self, wait: &Wait) -> bool {
         let then = self.now.instant.after(wait.min_valid);
-        self.state.shadows[wait.account].valid(then).is_some()
+        self.wanted_token(wait)
+            .is_some_and(|expires| expires.is_none_or(|at| then < at))
     }
 
     /// Nobody waits who could be told something, or for whom nobody does anything.
@@ -220,8 +244,9 @@ impl World {
     fn is_in_vain(&self, wait: &Wait) -> bool {
         let shadow = &self.state.shadows[wait.account];
         let valid = shadow.valid(self.now.instant).is_some();
-        let life = self.life(wait.account);
-        valid && life.is_some_and(|life| life < wait.min_valid + MIN_REQUEST_GAP)
+        let life = self.life(wait);
+        let short = life.is_some_and(|life| life < wait.min_valid + MIN_REQUEST_GAP);
+        valid && (short || self.wanted_token(wait).is_none())
     }
 
     // ---- for a sign-in ------------------------------------------------------------------------
@@ -300,8 +325,27 @@ impl World {
         self.look(Doing::Other)
     }
 
+    /// Whether an ID token that is shown is the one held.
+    fn id_token_shown(&self, account: usize, token: &Secret) -> Check {
+        let tag = read_id_token(token.expose());
+        let origin = tag
+            .and_then(|tag| self.provider.get(tag))
+            .map(|it| it.origin);
+        must(
+            origin.map(Origin::registered) == Some(self.origin(account).registered()),
+            Invariant::Origin,
+            "an ID token of another registration was shown",
+        )?;
+        let held = self.state.shadows[account].held.as_ref();
+        must(
+            tag == held.and_then(|held| held.id_token),
+            Invariant::NothingOlder,
+            "an ID token was shown that isn't the one held",
+        )
+    }
+
     /// Whether a token that is shown is the one held, and valid.
-    pub fn shown(&self, account: usize, token: &crate::secret::Secret) -> Check {
+    pub fn shown(&self, account: usize, token: &Secret) -> Check {
         let tag = read_tag(token.expose());
         let origin = tag
             .and_then(|tag| self.provider.get(tag))

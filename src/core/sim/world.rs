@@ -19,6 +19,7 @@ use crate::{
 
 /// Ten years: as the daemon's clock, the world's knows points before the machine's start.
 const START: Instant = Instant::from_millis(10 * 365 * 86_400 * 1000);
+pub const START_WALL: Wall = Wall::from_millis(1_750_000_000_000);
 
 /// Random numbers that can be found again: bytes 1 to 4 are a mark.
 #[derive(Clone)]
@@ -95,7 +96,7 @@ impl World {
             },
             now: Now {
                 instant: START,
-                wall: Wall::from_millis(1_750_000_000_000),
+                wall: START_WALL,
             },
             steps: 0,
             setup,

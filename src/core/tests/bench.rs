@@ -294,6 +294,7 @@ impl Bench {
                     expires: Some(obtained.after(Duration::from_secs(3600))),
                     origins: None,
                     scopes: None,
+                    id_token: None,
                 }),
                 refresh_token: refresh_token.map(secret),
                 refresh_origins: None,

@@ -97,7 +97,10 @@ fn everything() -> Bench {
 /// Tokens of which the refresh token lives so many seconds.
 fn ending_in(secs: u64) -> Outcome {
     let tokens = r#""access_token":"access1","refresh_token":"refresh1","expires_in":3600"#;
-    let body = format!(r#"{{{tokens},"token_type":"bearer","refresh_token_expires_in":{secs}}}"#);
+    // Until an hour after the bench begins.
+    let id_token = r#""id_token":"e30.eyJleHAiOjE3NTAwMDM2MDB9.c2ln""#;
+    let life = format!(r#""refresh_token_expires_in":{secs}"#);
+    let body = format!(r#"{{{tokens},{id_token},"token_type":"bearer",{life}}}"#);
     reply(200, &body)
 }
 
@@ -157,6 +160,7 @@ fn a_handover_keeps_its_layout_or_gets_another_version() {
     for member in [
         "began",
         "ends",
+        "id_token",
         "loaded",
         "lives",
         "other_user",

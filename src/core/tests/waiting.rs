@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, busy, invalid_client, invalid_grant, tokens};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::bench::{Bench, busy, invalid_client, invalid_grant, reply, tokens};
 use super::{one, sign_in, signed_in};
 use crate::core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter};
 use crate::form::Form;
+use crate::oauth::token::Outcome;
 
 /// What is asked for, by the client with this number.
 fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) -> String {
@@ -43,6 +46,7 @@ pub fn told(answer: &ShowAnswer) -> String {
             }
         }
         ShowAnswer::ShortLived { lifetime } => format!("lives {}s", lifetime.as_secs()),
+        ShowAnswer::NoIdToken => "no ID token".into(),
         ShowAnswer::Failed(refusal) => format!("failed: {}", refusal.text),
         ShowAnswer::Gone => "gone".into(),
     }
@@ -210,4 +214,148 @@ fn who_gives_up_or_leaves_is_not_answered_again() {
     assert_eq!(ask(&mut bench, 4, 0, Patience::None), "access1");
     let gone = bench.feed(|core, cx| core.give_up(cx, "work", Waiter(3)));
     assert_eq!(gone, None);
+}
+
+// ---- the ID token beside it -------------------------------------------------------------------
+
+/// Tokens for an hour, with an ID token that expires in so many seconds, if it says so.
+fn with_id_token(bench: &Bench, number: u32, expires: Option<i64>) -> Outcome {
+    let at = expires.map(|secs| bench.now.wall.secs() + secs);
+    let claims = at.map_or("{}".into(), |at| format!("{{\"exp\":{at}}}"));
+    let id_token = format!("e30.{}.{number}", URL_SAFE_NO_PAD.encode(claims));
+    reply(
+        200,
+        &format!(
+            r#"{{"access_token":"access{number}","refresh_token":"refresh{number}","expires_in":3600,
+                 "token_type":"bearer","id_token":"{id_token}"}}"#
+        ),
+    )
+}
+
+/// Which one is shown, or why none is.
+fn ask_for_id_token(bench: &mut Bench, min_valid_secs: u64, patience: Patience) -> String {
+    let ask = ShowRequest {
+        waiter: Waiter(1),
+        form: Form {
+            id_token: true,
+            ..Form::default()
+        },
+        no_url: false,
+        min_valid: Duration::from_secs(min_valid_secs),
+        patience,
+    };
+    let answer = bench.feed(|core, cx| core.ask(cx, "work", ask));
+    let told = answer.map_or("waits".into(), |answer| told(&answer));
+    let number = told.rsplit('.').next().unwrap_or_default();
+    number.to_owned()
+}
+
+/// One that is signed in so.
+fn with(expires: Option<i64>) -> Bench {
+    let mut bench = one();
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    let outcome = with_id_token(&bench, 1, expires);
+    bench.outcome("work", &outcome);
+    bench.effects();
+    bench
+}
+
+#[test]
+fn an_id_token_lasts_until_it_says_itself_and_a_refresh_that_brings_none_ends_it_only_then() {
+    let mut bench = with(Some(1800));
+    bench.pass(1000);
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "1");
+    assert_eq!(ask_for_id_token(&mut bench, 799, Patience::None), "1");
+    bench.refresh("work");
+    bench.effects();
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "1");
+    // How long it lasts from the last request on is what counts: another refresh would be in vain.
+    assert_eq!(
+        ask_for_id_token(&mut bench, 900, Patience::None),
+        "lives 800s"
+    );
+    assert_eq!(answers(&mut bench), heard(&[], 0));
+    bench.pass(800);
+    // Expired: one more refresh may bring another, and after that there is none to refresh.
+    assert_eq!(
+        ask_for_id_token(&mut bench, 0, Patience::None),
+        "refreshing"
+    );
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::Refresh), "waits");
+    assert_eq!(answers(&mut bench), heard(&[], 1));
+    bench.outcome("work", &tokens(3, 3600));
+    assert_eq!(answers(&mut bench), heard(&["1: no ID token"], 0));
+    bench.pass(60);
+    assert_eq!(
+        ask_for_id_token(&mut bench, 0, Patience::Token),
+        "no ID token"
+    );
+    assert_eq!(ask(&mut bench, 1, 0, Patience::None), "access3");
+    assert_eq!(answers(&mut bench), heard(&[], 0));
+}
+
+#[test]
+fn an_id_token_that_lives_for_less_than_the_access_token_is_refreshed_for_who_asks() {
+    let mut bench = with(Some(120));
+    assert_eq!(ask_for_id_token(&mut bench, 60, Patience::None), "1");
+    bench.pass(61);
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "1");
+    assert_eq!(
+        ask_for_id_token(&mut bench, 60, Patience::None),
+        "refreshing, 59s left"
+    );
+    assert_eq!(ask_for_id_token(&mut bench, 60, Patience::Refresh), "waits");
+    assert_eq!(answers(&mut bench), heard(&[], 1));
+    let outcome = with_id_token(&bench, 2, Some(120));
+    bench.outcome("work", &outcome);
+    let (told, _) = answers(&mut bench);
+    assert!(told[0].ends_with(".2"), "{told:?}");
+    bench.pass(12);
+    assert_eq!(
+        ask_for_id_token(&mut bench, 111, Patience::Refresh),
+        "lives 120s"
+    );
+}
+
+#[test]
+fn one_that_says_nothing_of_its_end_ends_with_the_access_token_that_it_came_with() {
+    let mut bench = with(None);
+    bench.pass(3599);
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "1");
+    bench.refresh("work");
+    bench.effects();
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(
+        ask_for_id_token(&mut bench, 0, Patience::None),
+        "no ID token"
+    );
+}
+
+/// Whose it is isn't known: another user may have signed in.
+#[test]
+fn another_sign_in_does_not_keep_it() {
+    let mut bench = with(Some(100_000));
+    bench.pass(60);
+    bench.refresh("work");
+    bench.effects();
+    bench.outcome("work", &invalid_grant());
+    bench.show("work");
+    bench.effects();
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "1");
+    bench.pass(3600);
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(2, 3600));
+    assert_eq!(
+        ask_for_id_token(&mut bench, 0, Patience::None),
+        "no ID token"
+    );
+    // Nor does an account whose tokens are revoked.
+    let mut bench = with(Some(100_000));
+    bench.feed(|core, cx| core.revoke(cx, "work"));
+    assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "sign in");
 }

@@ -22,6 +22,10 @@ pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
                 humane(lifetime)
             ),
         ),
+        ShowAnswer::NoIdToken => {
+            let failure = Failure::new(Exit::Config, "the provider has sent no ID token");
+            Reply::Failure(failure.hint("add the scope openid, and sign in again"))
+        }
         ShowAnswer::Failed(refusal) => refused(
             Exit::AuthorisationNeeded,
             "the authorisation failed",
@@ -32,11 +36,15 @@ pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
 }
 
 fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>, first: bool) -> Reply {
+    let token = match asker.form.id_token {
+        true => "ID token",
+        false => "Access token",
+    };
     let state = match left {
         None if first => "No access token has been obtained yet".into(),
         // Scripts look for these words.
-        None => "Access token has expired".into(),
-        Some(left) => format!("Access token is valid for only {}", humane(left)),
+        None => format!("{token} has expired"),
+        Some(left) => format!("{token} is valid for only {}", humane(left)),
     };
     let (coming, parked) = match first {
         true => ("One has been requested", ", and none can be"),
