@@ -35,6 +35,8 @@ pub mod cli;
 #[allow(clippy::arithmetic_side_effects)]
 pub mod client;
 pub mod paths;
+#[allow(clippy::arithmetic_side_effects)]
+pub mod relay;
 pub mod wire;
 
 pub mod alarm;

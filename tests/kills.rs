@@ -331,12 +331,13 @@ impl Kills<'_> {
 
     /// A sign-in that began some deaths ago ends well. No browser finds the port closed. One whose
     /// request a process took along shows an error, or asks the next one for a page that it doesn't
-    /// have; when its user goes to the same address again, all is well.
+    /// have, and one that comes to a holder which ends after its monitor is told so; when its user goes
+    /// to the same address again, all is well.
     fn complete(&mut self) {
         let callback = browser::callback_of(&self.url);
         let mut page = browser::try_visit(&callback);
         let cut = match &page {
-            Ok(page) => page.status() == 404,
+            Ok(page) => matches!(page.status(), 404 | 503),
             Err(error) => matches!(
                 error.kind(),
                 ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof

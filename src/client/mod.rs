@@ -3,7 +3,6 @@
 
 mod auth;
 mod credential;
-mod dial;
 mod dump;
 mod import;
 mod info;

@@ -8,13 +8,13 @@ use std::{
 use rustls::ClientConfig;
 
 use super::{
-    dial::{self, Attempt},
     print, programs,
     token::{self, Held},
 };
 use crate::error::{Exit, Failure};
 use crate::mail::hints::{self, Case, Programs, TokenFacts};
 use crate::mail::{Claims, Goal, Server};
+use crate::relay::dial::{self, Attempt};
 use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane};
 
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
@@ -151,7 +151,8 @@ impl Trial<'_> {
             lines.try_for_each(|line| print(format!("{line}\n").as_bytes()))
         };
         let (server, user) = (self.server, self.user);
-        let mut attempt = Attempt::make(server, self.tls, user, token, Goal::Trial, show)?;
+        let found = dial::look_up(server)?;
+        let mut attempt = Attempt::make(server, &found, self.tls, user, token, Goal::Trial, show)?;
         let farewell = attempt.sign_in.farewell();
         show(vec![format!("C: {farewell}")])?;
         // Whether it is heard is of no importance.

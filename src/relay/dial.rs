@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::{
     error::{Exit, Failure},
-    http::{look_up, race, tls_error, tls_failure},
+    http::{self, race, tls_error, tls_failure},
     mail::{Action, Goal, MailRefusal, MailVerdict, Server, Session, SignIn, Tls},
     oauth::token::Refusal,
     secret::Secret,
@@ -26,7 +26,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A connection with a deadline for all that is done with it.
-pub(super) struct Connection {
+pub struct Connection {
     stream: Timed,
     tls: Option<Box<ClientConnection>>,
     /// The server is on this machine.
@@ -80,23 +80,30 @@ impl Write for Timed {
 }
 
 /// A sign-in on a connection, and what came of it.
-pub(super) struct Attempt {
-    pub(super) connection: Connection,
-    pub(super) sign_in: SignIn,
-    pub(super) outcome: Result<Session, MailRefusal>,
+pub struct Attempt {
+    /// The connection.
+    pub connection: Connection,
+    /// What was said.
+    pub sign_in: SignIn,
+    /// Whether there is a session.
+    pub outcome: Result<Session, MailRefusal>,
 }
 
 impl Attempt {
     /// Connects and signs in; what both sides say goes to `show`.
-    pub(super) fn make(
+    ///
+    /// # Errors
+    /// When there is no connection, or `show` fails.
+    pub fn make(
         server: &Server,
+        addresses: &[SocketAddr],
         config: &Arc<ClientConfig>,
         user: Option<&str>,
         token: &Secret,
         goal: Goal,
         show: impl Fn(Vec<String>) -> Result<(), Failure>,
     ) -> Result<Self, Failure> {
-        let mut connection = Connection::open(server)?;
+        let mut connection = Connection::open(addresses)?;
         if server.tls == Tls::AtOnce {
             connection.secure(server, config)?;
         }
@@ -129,8 +136,17 @@ impl Attempt {
     }
 }
 
+/// The addresses of a server.
+///
+/// # Errors
+/// When it has none, or nobody says.
+pub fn look_up(server: &Server) -> Result<Vec<SocketAddr>, Failure> {
+    http::look_up(&server.host, server.port, SESSION_TIMEOUT)
+        .map_err(|error| unreachable(&format!("can't be found: {error}")))
+}
+
 /// The exit status of a refusal.
-pub(super) fn exit(refusal: &MailRefusal) -> Exit {
+pub fn exit(refusal: &MailRefusal) -> Exit {
     match &refusal.verdict {
         _ if refusal.is_passing() => Exit::TryLater,
         MailVerdict::Refused { .. } | MailVerdict::NoMailbox(_) => Exit::AuthorisationNeeded,
@@ -140,12 +156,10 @@ pub(super) fn exit(refusal: &MailRefusal) -> Exit {
 }
 
 impl Connection {
-    /// Connects to the first address of `server` that answers.
-    fn open(server: &Server) -> Result<Self, Failure> {
+    /// Connects to the first address of a server that answers.
+    fn open(addresses: &[SocketAddr]) -> Result<Self, Failure> {
         let deadline = Instant::now() + SESSION_TIMEOUT;
-        let found = look_up(&server.host, server.port, SESSION_TIMEOUT)
-            .map_err(|error| unreachable(&format!("can't be found: {error}")))?;
-        let (stream, address) = race(&found, CONNECT_TIMEOUT)
+        let (stream, address) = race(addresses, CONNECT_TIMEOUT)
             .map_err(|error| unreachable(&format!("can't be reached: {}", why(&error))))?;
         Ok(Connection {
             stream: Timed { stream, deadline },
@@ -169,7 +183,7 @@ impl Connection {
     }
 
     /// What it is made of; the deadline is the caller's now.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
+    pub fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
         (self.stream.stream, self.tls)
     }
 
@@ -181,7 +195,10 @@ impl Connection {
     }
 
     /// Sends all of these.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it doesn't take them.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stream = self.stream();
         let sent = stream.write_all(bytes).and_then(|()| stream.flush());
         sent.map_err(|error| unreachable(&format!("doesn't listen any more: {}", why(&error))))
@@ -203,7 +220,10 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 /// What TLS needs on this side: the system's trust store.
-pub(super) fn tls() -> Result<Arc<ClientConfig>, Failure> {
+///
+/// # Errors
+/// When there is none.
+pub fn tls() -> Result<Arc<ClientConfig>, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(BuilderVerifierExt::with_platform_verifier);
@@ -253,7 +273,7 @@ mod tests {
         let url = format!("imap://{}", listener.local_addr().unwrap());
         let server = Server::parse(&url).unwrap();
         let open = |millis| {
-            let mut connection = Connection::open(&server).unwrap();
+            let mut connection = Connection::open(&look_up(&server).unwrap()).unwrap();
             connection.stream.deadline = Instant::now() + Duration::from_millis(millis);
             connection
         };
@@ -276,7 +296,7 @@ mod tests {
     #[test]
     fn a_name_that_nobody_has_is_told() {
         let server = Server::parse("imap://nobody.invalid").unwrap();
-        let failure = Connection::open(&server).err().unwrap();
+        let failure = look_up(&server).err().unwrap();
         assert_eq!(failure.exit, Exit::TryLater);
         assert!(failure.what.starts_with("can't be found: "), "{failure}");
     }

@@ -1,20 +1,30 @@
 //! `pizauth tunnel`: a sign-in for a program that knows no OAuth2, which then talks to the server
 //! through this one.
 
-mod pump;
-
-use self::pump::Pump;
-use super::{
-    dial::{self, Attempt},
-    print,
-    test::server,
-    token,
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
 };
+
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::socket::{getsockopt, sockopt},
+};
+
+use super::{print, test::server, token};
 use crate::{
     cli::TunnelOptions,
     error::{Exit, Failure},
     mail::{Front, Goal, Server, Session, refuse},
+    relay::{
+        dial::{self, Attempt},
+        pump::{End, Pump},
+    },
 };
+
+/// How long a program behind a socket may take to read why there is no session, in milliseconds: longer
+/// than one takes to say its first line.
+const LINGER_MS: u16 = 1000;
 
 pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
     let server = server(&options.url)?;
@@ -22,14 +32,36 @@ pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
         // The program may have left.
         let reason = failure.what.lines().next().unwrap_or_default();
         let _ = print(refuse(server.protocol, reason).as_bytes());
-        pump::linger();
+        linger();
     })?;
     let front = Front::new(&server, &session);
-    let copied = Pump::new(connection, front, &session.rest).run();
+    let copied = program().and_then(|mut program| {
+        program.tell(front.greeting().as_bytes());
+        program.tell(&session.rest);
+        Pump::new(program, End::server(connection), Some(front))?.run()
+    });
     copied.map_err(|error| {
         let what = format!("the connection broke: {error}");
         of(&server, Failure::new(Exit::TryLater, what))
     })
+}
+
+/// The program at stdin and stdout.
+fn program() -> io::Result<End> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let [input, output]: [io::Result<OwnedFd>; 2] =
+        [stdin.as_fd(), stdout.as_fd()].map(|fd| fd.try_clone_to_owned());
+    Ok(End::new(input?, output?))
+}
+
+/// Waits until the program has hung up, or is sure to have read what it was told last: a relay such as
+/// socat(1) drops that if it can't pass on what the program says.
+fn linger() {
+    let stdin = io::stdin();
+    if getsockopt(&stdin, sockopt::SockType).is_ok() {
+        let hangup = PollFd::new(stdin.as_fd(), PollFlags::empty());
+        let _ = poll(&mut [hangup], LINGER_MS);
+    }
 }
 
 /// A connection on which somebody is signed in. The token is gone then.
@@ -40,7 +72,17 @@ fn sign_in(
     let held = token::fetch_to_use(token::args(&options.token))?;
     let tls = dial::tls()?;
     let user = server.user(options.token.user.as_deref(), held.login_hint.as_deref());
-    let attempt = Attempt::make(server, &tls, user, &held.token, Goal::Session, |_| Ok(()));
+    let attempt = dial::look_up(server).and_then(|found| {
+        Attempt::make(
+            server,
+            &found,
+            &tls,
+            user,
+            &held.token,
+            Goal::Session,
+            |_| Ok(()),
+        )
+    });
     let attempt = attempt.map_err(|failure| of(server, failure))?;
     let session = attempt.outcome.map_err(|refusal| {
         let failure = Failure::new(dial::exit(&refusal), refusal.reason);
