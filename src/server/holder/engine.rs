@@ -67,21 +67,22 @@ impl Engine {
             now: clock::now(),
             entropy: &mut Random,
         };
-        let (value, ticket, changed) = self.core.with(|core| {
+        let (value, follows, changed) = self.core.with(|core| {
             // A restart, a load or a save waits for the end of what is under way.
             let waits = |core: &Core| (core.is_held() && core.awaits_reply(), core.is_keeping());
             let before = (core.poll_timeout(), waits(core));
             core.compare_clocks(&mut cx);
             let value = event(core, &mut cx);
             let mut parcel = Parcel::of(core);
-            let ticket = (!parcel.is_empty()).then(|| {
+            let follows = !parcel.is_empty();
+            if follows {
                 parcel.state = self.effects.keeper.capture(core, cx.now);
-                self.outbox.put(parcel)
-            });
-            (value, ticket, before != (core.poll_timeout(), waits(core)))
+                self.outbox.put(parcel);
+            }
+            (value, follows, before != (core.poll_timeout(), waits(core)))
         });
-        if let Some(ticket) = ticket {
-            self.outbox.deliver(ticket, |parcel| self.deliver(parcel));
+        if follows {
+            self.outbox.deliver(|parcel| self.deliver(parcel));
             self.effects.keeper.catch_up(self);
         }
         if changed {

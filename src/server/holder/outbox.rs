@@ -2,107 +2,68 @@
 //!
 //! Two threads that feed the core one after the other must not swap what follows, or a hook hears
 //! of a token's end before its beginning. So a parcel is put here while the core is still locked,
-//! and a thread that finds no other delivering delivers, the oldest parcel first.
+//! and a thread that finds no other delivering delivers all there are, the oldest parcel first.
 
 use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::{self, ThreadId},
 };
 
+use crate::lock::Lock;
+
 /// A queue whose parcels are delivered by those who put them there, in order.
 pub struct Outbox<T> {
-    state: Mutex<State<T>>,
-    /// Told after every delivery.
-    delivered: Condvar,
+    sender: Sender<T>,
+    /// Held by the thread that delivers.
+    waiting: Mutex<Receiver<T>>,
+    busy: Busy,
 }
 
-struct State<T> {
-    waiting: VecDeque<T>,
-    put: Ticket,
-    delivered: Ticket,
-    /// The last that followed from a delivery: the delivering thread goes on until then.
-    owed: Ticket,
-    /// Who delivers.
-    busy: Option<ThreadId>,
-}
-
-/// A parcel's number; those before it have lower ones.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
-
-impl Ticket {
-    fn next(self) -> Self {
-        Ticket(self.0.saturating_add(1))
-    }
-}
+/// Which thread delivers.
+type Busy = Lock<Option<ThreadId>>;
 
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
+        let (sender, waiting) = channel();
         Outbox {
-            state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                put: Ticket(0),
-                delivered: Ticket(0),
-                owed: Ticket(0),
-                busy: None,
-            }),
-            delivered: Condvar::new(),
+            sender,
+            waiting: Mutex::new(waiting),
+            busy: Busy::default(),
         }
     }
 }
 
 impl<T> Outbox<T> {
     /// Queues a parcel. [`Outbox::deliver`] must follow.
-    pub fn put(&self, parcel: T) -> Ticket {
-        let mut state = self.lock();
-        state.waiting.push_back(parcel);
-        state.put = state.put.next();
-        state.put
+    pub fn put(&self, parcel: T) {
+        // The other end is in here, too.
+        let _ = self.sender.send(parcel);
     }
 
-    /// Returns when the parcel has been delivered, by this thread or by another; at once when this
-    /// thread is just delivering one that this one followed from: then it is next.
-    pub fn deliver(&self, ticket: Ticket, deliver: impl Fn(T)) {
+    /// Returns when all that was put here before has been delivered, by this thread or by another; at
+    /// once when this thread is just delivering: what follows from a parcel waits for its end.
+    pub fn deliver(&self, deliver: impl Fn(T)) {
         let me = thread::current().id();
-        let mut state = self.lock();
-        if state.busy == Some(me) {
-            state.owed = ticket;
+        if self.busy.with(|busy| *busy == Some(me)) {
             return;
         }
-        while state.delivered < ticket.max(state.owed) {
-            if state.busy.is_some() {
-                let woken = self.delivered.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
-            } else if let Some(parcel) = state.waiting.pop_front() {
-                state.busy = Some(me);
-                drop(state);
-                let done = Done(self);
-                deliver(parcel);
-                drop(done);
-                state = self.lock();
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing in here is half done when something panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.busy.with(|busy| *busy = Some(me));
+        let _done = Done(&self.busy);
+        waiting.try_iter().for_each(deliver);
     }
 }
 
-/// Says that a parcel has been delivered, also when that has panicked.
-struct Done<'a, T>(&'a Outbox<T>);
+/// Says that no thread delivers any more, also when one has panicked.
+struct Done<'a>(&'a Busy);
 
-impl<T> Drop for Done<'_, T> {
+impl Drop for Done<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.busy = None;
-        state.delivered = state.delivered.next();
-        drop(state);
-        self.0.delivered.notify_all();
+        self.0.with(|busy| *busy = None);
     }
 }
 
@@ -129,9 +90,10 @@ mod tests {
                         // As the core's lock does, this one says who was first.
                         let mut number = next.lock().unwrap();
                         *number += 1;
-                        let (mine, ticket) = (*number, outbox.put(*number));
+                        let mine = *number;
+                        outbox.put(mine);
                         drop(number);
-                        outbox.deliver(ticket, |parcel| heard.lock().unwrap().push(parcel));
+                        outbox.deliver(|parcel| heard.lock().unwrap().push(parcel));
                         // It returns only when it has been done.
                         assert!(heard.lock().unwrap().contains(&mine));
                     }
@@ -148,15 +110,15 @@ mod tests {
     fn what_follows_from_a_delivery_comes_next() {
         fn hear(outbox: &Outbox<u32>, heard: &Mutex<Vec<u32>>, parcel: u32) {
             if parcel == 1 {
-                let ticket = outbox.put(2);
-                outbox.deliver(ticket, |parcel| hear(outbox, heard, parcel));
+                outbox.put(2);
+                outbox.deliver(|parcel| hear(outbox, heard, parcel));
             }
             heard.lock().unwrap().push(parcel);
         }
         let (outbox, heard) = (Outbox::default(), Mutex::new(Vec::new()));
         for parcel in [1, 3] {
-            let ticket = outbox.put(parcel);
-            outbox.deliver(ticket, |parcel| hear(&outbox, &heard, parcel));
+            outbox.put(parcel);
+            outbox.deliver(|parcel| hear(&outbox, &heard, parcel));
         }
         assert_eq!(*heard.lock().unwrap(), [1, 2, 3]);
     }
@@ -168,11 +130,11 @@ mod tests {
             assert_ne!(parcel, 1, "on purpose");
             heard.lock().unwrap().push(parcel);
         };
-        let first = outbox.put(1);
-        let second = outbox.put(2);
-        let panicked = catch_unwind(AssertUnwindSafe(|| outbox.deliver(first, hear)));
+        outbox.put(1);
+        outbox.put(2);
+        let panicked = catch_unwind(AssertUnwindSafe(|| outbox.deliver(hear)));
         assert!(panicked.is_err());
-        outbox.deliver(second, hear);
+        outbox.deliver(hear);
         assert_eq!(*heard.lock().unwrap(), [2]);
     }
 }
