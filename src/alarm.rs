@@ -1,80 +1,67 @@
 //! A descriptor that one thread rings and another polls.
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod sys {
-    use std::io;
-    use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    io::{self, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+};
 
-    use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::{errno::Errno, unistd::read};
 
-    /// Readable once it has been rung.
-    pub struct Alarm(EventFd);
+/// Readable once it has been rung.
+pub struct Alarm {
+    rung: UnixStream,
+    bell: UnixStream,
+}
 
-    impl Alarm {
-        /// Not rung yet.
-        pub fn new() -> io::Result<Self> {
-            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-            Ok(Alarm(EventFd::from_value_and_flags(0, flags)?))
-        }
-
-        /// Makes it readable.
-        pub fn ring(&self) {
-            // It can fail only when it has been rung 2^64 times already.
-            let _ = self.0.write(1);
-        }
-
-        /// Makes it unreadable; to be done before looking at what it was rung for.
-        pub fn clear(&self) {
-            let _ = self.0.read();
-        }
+impl Alarm {
+    /// Not rung yet.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let (rung, bell) = UnixStream::pair()?;
+        rung.set_nonblocking(true)?;
+        bell.set_nonblocking(true)?;
+        Ok(Alarm { rung, bell })
     }
 
-    impl AsFd for Alarm {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
+    /// Makes it readable.
+    pub fn ring(&self) {
+        // A full buffer is loud enough.
+        let _ = (&self.bell).write(&[0]);
+    }
+
+    /// A byte that is written to this rings it.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Makes it unreadable; to be done before looking at what it was rung for.
+    pub fn clear(&self) {
+        drain(self);
     }
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod sys {
-    use std::io::{self, Read, Write};
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::os::unix::net::UnixStream;
-
-    /// Readable once it has been rung.
-    pub struct Alarm {
-        rung: UnixStream,
-        bell: UnixStream,
-    }
-
-    impl Alarm {
-        /// Not rung yet.
-        pub fn new() -> io::Result<Self> {
-            let (rung, bell) = UnixStream::pair()?;
-            rung.set_nonblocking(true)?;
-            bell.set_nonblocking(true)?;
-            Ok(Alarm { rung, bell })
-        }
-
-        /// Makes it readable.
-        pub fn ring(&self) {
-            // A full buffer is loud enough.
-            let _ = (&self.bell).write(&[0]);
-        }
-
-        /// Makes it unreadable; to be done before looking at what it was rung for.
-        pub fn clear(&self) {
-            let mut buffer = [0; 256];
-            while matches!((&self.rung).read(&mut buffer), Ok(n) if n > 0) {}
-        }
-    }
-
-    impl AsFd for Alarm {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.rung.as_fd()
-        }
+impl AsFd for Alarm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.rung.as_fd()
     }
 }
 
-pub use sys::Alarm;
+/// Throws away what a descriptor that tells of events, and never blocks, has to tell; whether that
+/// was anything.
+pub fn drain(fd: impl AsFd) -> bool {
+    let mut buffer = [0; 4096];
+    let mut told = false;
+    loop {
+        match read(&fd, &mut buffer) {
+            // Without room for all there was more than enough.
+            Ok(1..) | Err(Errno::ENOBUFS) => told = true,
+            Err(Errno::EINTR) => {}
+            Ok(0) | Err(_) => return told,
+        }
+    }
+}

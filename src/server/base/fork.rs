@@ -15,7 +15,7 @@ use nix::{
     unistd::{ForkResult, Pid},
 };
 
-use super::{handlers, signals};
+use super::handlers;
 
 /// fork(2). Only a process with one thread may do so: the start, the token holder before it serves,
 /// and the monitor for as long as it lives.
@@ -55,7 +55,6 @@ pub fn fork_child(kept: &[RawFd], serve: impl FnOnce() -> io::Result<()>) -> io:
         return Ok(child);
     }
     let outcome = handlers::shrug_off_signals().and_then(|()| {
-        signals::unblock_children()?;
         close_inherited(kept);
         serve()
     });

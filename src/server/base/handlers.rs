@@ -1,6 +1,7 @@
 //! What this process does at a signal: the handlers.
 #![allow(unsafe_code)]
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::{io, time::Duration};
 
@@ -11,6 +12,7 @@ use nix::{
 };
 
 use super::signals;
+use crate::alarm::Alarm;
 
 /// Has the ends of this process's children reported, even if it was started without.
 pub fn hear_of_children() -> io::Result<()> {
@@ -80,29 +82,26 @@ pub fn end_after(limit: Duration) -> io::Result<()> {
 }
 
 /// Where the handler of SIGCHLD writes to.
-#[cfg(not(target_os = "linux"))]
 static CHILD_ENDS: AtomicI32 = AtomicI32::new(-1);
 
-/// A socket that becomes readable when a child of this process has ended.
+/// Rings when a child of this process has ended, or had before.
 ///
 /// # Errors
-/// When it can't be made.
-#[cfg(not(target_os = "linux"))]
-pub fn tell_of_children() -> io::Result<std::os::unix::net::UnixStream> {
-    use std::os::fd::IntoRawFd;
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    theirs.set_nonblocking(true)?;
-    CHILD_ENDS.store(theirs.into_raw_fd(), Ordering::Relaxed);
+/// When that can't be.
+pub fn tell_of_children() -> io::Result<Alarm> {
+    let alarm = Alarm::new()?;
+    CHILD_ENDS.store(alarm.bell().as_raw_fd(), Ordering::Relaxed);
     set(SigHandler::Handler(child_has_ended), [Signal::SIGCHLD])?;
-    Ok(ours)
+    // The program that this process was before may have blocked it.
+    SigSet::from_iter([Signal::SIGCHLD]).thread_unblock()?;
+    alarm.ring();
+    Ok(alarm)
 }
 
-#[cfg(not(target_os = "linux"))]
 extern "C" fn child_has_ended(_signal: i32) {
     let before = Errno::last_raw();
-    let line = CHILD_ENDS.load(Ordering::Relaxed);
-    // SAFETY: it reads one byte that is there. A line that is full says so already.
-    unsafe { nix::libc::write(line, [0_u8].as_ptr().cast(), 1) };
+    let bell = CHILD_ENDS.load(Ordering::Relaxed);
+    // SAFETY: it reads one byte that is there. A bell that is full has been rung already.
+    unsafe { nix::libc::write(bell, [0_u8].as_ptr().cast(), 1) };
     Errno::set_raw(before);
 }

@@ -12,6 +12,7 @@ use std::{
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     syslog::{Facility, LogFlags, Priority, Severity, openlog, syslog},
 };
@@ -121,10 +122,14 @@ pub fn pass_on(bytes: &[u8]) {
         READER_TIMEOUT_MILLIS
     };
     let mut stderr = std::io::stderr();
-    let ready = poll(
-        &mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)],
-        PollTimeout::from(patience),
-    ) == Ok(1);
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    // The end of a hook meanwhile is no answer.
+    let ready = loop {
+        match poll(&mut fds, PollTimeout::from(patience)) {
+            Err(Errno::EINTR) => {}
+            outcome => break outcome == Ok(1),
+        }
+    };
     STUCK.store(!ready, Ordering::Relaxed);
     if ready {
         // What can't be written is in nobody's way.

@@ -41,14 +41,8 @@ pub fn unblock_server_signals() -> io::Result<()> {
     Ok(signals.thread_unblock()?)
 }
 
-/// Lets through what the monitor has blocked to watch its children: this process has its own.
-pub fn unblock_children() -> io::Result<()> {
-    let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
-    Ok(signals.thread_unblock()?)
-}
-
-/// Does `work`, which starts a program, with no signal blocked: programs inherit that, and few of
-/// them undo it. A child's end meanwhile goes unnoticed.
+/// Does `work`, which starts a program, with no signal blocked: programs inherit that, and few of them
+/// undo it.
 pub fn unmasked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
     let before = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
     let outcome = work();
@@ -104,18 +98,14 @@ mod sys {
 
     use super::*;
 
-    fn open(signals: &SigSet) -> io::Result<SignalFd> {
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(SignalFd::with_flags(signals, flags)?)
-    }
-
     /// The token holder's signals.
     pub struct SignalWatch(SignalFd);
 
     impl SignalWatch {
         /// [`block`] was called before.
         pub fn watch() -> io::Result<Self> {
-            open(&answered()).map(SignalWatch)
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            Ok(SignalWatch(SignalFd::with_flags(&answered(), flags)?))
         }
 
         /// Readable when one has come.
@@ -134,28 +124,6 @@ mod sys {
                 }
             }
             None
-        }
-    }
-
-    /// Notices when a child has ended.
-    pub struct Children(SignalFd);
-
-    impl Children {
-        /// From now on, in this process.
-        pub fn watch() -> io::Result<Self> {
-            let signals: SigSet = [Signal::SIGCHLD].into_iter().collect();
-            signals.thread_block()?;
-            open(&signals).map(Children)
-        }
-
-        /// Readable when one has.
-        pub fn fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-
-        /// Forgets what it has noticed.
-        pub fn clear(&self) {
-            while let Ok(Some(_)) = self.0.read_signal() {}
         }
     }
 }
@@ -210,27 +178,6 @@ mod sys {
             }
         }
     }
-
-    /// Notices when a child has ended.
-    pub struct Children(UnixStream);
-
-    impl Children {
-        /// From now on, in this process.
-        pub fn watch() -> io::Result<Self> {
-            crate::server::base::handlers::tell_of_children().map(Children)
-        }
-
-        /// Readable when one has.
-        pub fn fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-
-        /// Forgets what it has noticed.
-        pub fn clear(&self) {
-            let mut bytes = [0; 64];
-            while (&self.0).read(&mut bytes).is_ok_and(|count| count > 0) {}
-        }
-    }
 }
 
-pub use sys::{Children, SignalWatch};
+pub use sys::SignalWatch;

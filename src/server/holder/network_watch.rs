@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::{errno::Errno, unistd::read};
+use crate::alarm::drain;
 
 /// Tells when the network has changed.
 pub struct NetworkWatch(Option<OwnedFd>);
@@ -21,17 +21,7 @@ impl NetworkWatch {
 
     /// Forgets what has happened; whether anything has.
     pub fn changed(&self) -> bool {
-        let mut message = [0; 4096];
-        let mut changed = false;
-        while let Some(fd) = &self.0 {
-            match read(fd, &mut message) {
-                // Without room for all there was more than enough.
-                Ok(1..) | Err(Errno::ENOBUFS) => changed = true,
-                Err(Errno::EINTR) => {}
-                Ok(0) | Err(_) => break,
-            }
-        }
-        changed
+        self.0.as_ref().is_some_and(drain)
     }
 }
 
@@ -51,5 +41,5 @@ fn open() -> nix::Result<OwnedFd> {
 
 #[cfg(not(target_os = "linux"))]
 fn open() -> nix::Result<OwnedFd> {
-    Err(Errno::ENOSYS)
+    Err(nix::errno::Errno::ENOSYS)
 }

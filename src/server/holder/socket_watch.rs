@@ -9,7 +9,7 @@ use std::{cell::Cell, fs::File};
 
 use nix::poll::PollTimeout;
 
-use crate::server::base::clock;
+use crate::{alarm::drain, server::base::clock};
 
 /// How long a change is left alone before it is looked at: who removes a directory file by file
 /// must not find a new file in it.
@@ -19,10 +19,16 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// so long for a server to be found again.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
+/// inotify(7) on the socket's directory and on the one around it.
+#[cfg(target_os = "linux")]
+type Watch = nix::sys::inotify::Inotify;
+#[cfg(not(target_os = "linux"))]
+type Watch = File;
+
 /// Tells when the socket should be looked at.
 pub struct SocketWatch {
     socket: PathBuf,
-    watch: sys::Watch,
+    watch: Option<Watch>,
     /// The mounts that this process sees, proc_pid_mountinfo(5). Without /proc, no event arrives.
     mounts: Option<File>,
     mounted: Cell<bool>,
@@ -34,7 +40,7 @@ impl SocketWatch {
     pub fn new(socket: &Path) -> Self {
         SocketWatch {
             socket: socket.to_owned(),
-            watch: sys::Watch::new(),
+            watch: watch(),
             mounts: File::open("/proc/self/mountinfo").ok(),
             mounted: Cell::new(false),
             due: None,
@@ -43,7 +49,7 @@ impl SocketWatch {
 
     /// Readable when something has changed around the socket.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.fd()
+        self.watch.as_ref().map(AsFd::as_fd)
     }
 
     /// Exceptional (POLLPRI) once, when something was mounted or unmounted.
@@ -73,7 +79,7 @@ impl SocketWatch {
     /// Whether the socket should be looked at now.
     pub fn is_due(&mut self) -> bool {
         let now = Instant::now();
-        if self.watch.changed() | self.mounted.take() {
+        if self.watch.as_ref().is_some_and(drain) | self.mounted.take() {
             self.due = Some(self.due.map_or(now + SETTLE, |due| due.min(now + SETTLE)));
         }
         self.due.is_some_and(|due| due <= now)
@@ -82,7 +88,7 @@ impl SocketWatch {
     /// Watches the directories that are there now. To be called before the socket is looked at, so
     /// that nothing happens unseen; what was found has to follow.
     pub fn renew(&mut self) {
-        let told = self.watch.renew(&self.socket);
+        let told = (self.watch.as_ref()).is_some_and(|watch| renew(watch, &self.socket));
         self.due = (!told).then(|| Instant::now() + LOOK_EVERY);
     }
 
@@ -97,82 +103,37 @@ impl SocketWatch {
     }
 }
 
+/// Watches nothing yet.
 #[cfg(target_os = "linux")]
-mod sys {
-    use nix::{
-        errno::Errno,
-        sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+fn watch() -> Option<Watch> {
+    use nix::sys::inotify::InitFlags;
+    // The system's limit may have been reached; then it is looked at now and again.
+    Watch::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()
+}
+
+/// Nothing tells.
+#[cfg(not(target_os = "linux"))]
+fn watch() -> Option<Watch> {
+    None
+}
+
+/// Watches the directories that are there now; whether it can. To watch one again is nothing new to
+/// the kernel.
+#[cfg(target_os = "linux")]
+fn renew(watch: &Watch, socket: &Path) -> bool {
+    use nix::sys::inotify::AddWatchFlags;
+    let itself =
+        AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
+    let files = itself | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+    let Some(dir) = socket.parent() else {
+        return false;
     };
-
-    use super::{AsFd, BorrowedFd, Path};
-
-    /// inotify(7) on the socket's directory and on the one around it.
-    pub struct Watch(Option<Inotify>);
-
-    impl Watch {
-        /// Watches nothing yet.
-        pub fn new() -> Self {
-            let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-            // The system's limit may have been reached; then it is looked at now and again.
-            Watch(Inotify::init(flags).ok())
-        }
-
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            self.0.as_ref().map(AsFd::as_fd)
-        }
-
-        /// Forgets what has happened; whether anything has.
-        pub fn changed(&self) -> bool {
-            let mut changed = false;
-            while let Some(inotify) = &self.0 {
-                match inotify.read_events() {
-                    Ok(events) => changed |= !events.is_empty(),
-                    Err(Errno::EINTR) => {}
-                    Err(_) => break,
-                }
-            }
-            changed
-        }
-
-        /// Watches the directories that are there now; whether it can. To watch one again is
-        /// nothing new to the kernel.
-        pub fn renew(&self, socket: &Path) -> bool {
-            let itself = AddWatchFlags::IN_DELETE_SELF
-                | AddWatchFlags::IN_MOVE_SELF
-                | AddWatchFlags::IN_ONLYDIR;
-            let files = itself | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
-            let (Some(inotify), Some(dir)) = (&self.0, socket.parent()) else {
-                return false;
-            };
-            // What happens to the other files of a directory such as /tmp is no reason to wake up.
-            let around = dir.parent().map(|dir| inotify.add_watch(dir, itself));
-            inotify.add_watch(dir, files).is_ok() && around.is_none_or(|added| added.is_ok())
-        }
-    }
+    // What happens to the other files of a directory such as /tmp is no reason to wake up.
+    let around = dir.parent().map(|dir| watch.add_watch(dir, itself));
+    watch.add_watch(dir, files).is_ok() && around.is_none_or(|added| added.is_ok())
 }
 
 #[cfg(not(target_os = "linux"))]
-mod sys {
-    use super::{BorrowedFd, Path};
-
-    /// Nothing tells.
-    pub struct Watch;
-
-    impl Watch {
-        pub fn new() -> Self {
-            Watch
-        }
-
-        pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-            None
-        }
-
-        pub fn changed(&self) -> bool {
-            false
-        }
-
-        pub fn renew(&self, _socket: &Path) -> bool {
-            false
-        }
-    }
+fn renew(_watch: &Watch, _socket: &Path) -> bool {
+    false
 }

@@ -13,11 +13,14 @@ use nix::unistd::Pid;
 
 pub use self::orphans::adopt as adopt_orphans;
 use crate::server::base::{
-    clock, error::other, fork::fork_child, handlers, limits, pipe::PipeReader, signals,
+    clock, error::other, fork::fork_child, handlers, limits, pipe::PipeReader,
 };
 use crate::server::ipc::helper_messages::{HelperContext, HelperKind, ReplyLine};
 use crate::server::ipc::monitor_messages::{MonitorEvent, StartOptions};
-use crate::server::ipc::{capability::Key, line::Line};
+use crate::{
+    alarm::Alarm,
+    server::ipc::{capability::Key, line::Line},
+};
 
 /// How long there is from one runner's start to the next one's at least: something that kills every
 /// runner must not keep a processor busy.
@@ -58,7 +61,7 @@ pub struct Children {
     holder: Pid,
     programs: Programs,
     start: StartOptions,
-    ended: signals::Children,
+    ended: Alarm,
     helpers: Vec<Helper>,
     runner: Option<Pid>,
     /// Runners of earlier programs, which get no new hooks.
@@ -89,7 +92,7 @@ impl Children {
             holder,
             programs,
             start,
-            ended: signals::Children::watch()?,
+            ended: handlers::tell_of_children()?,
             helpers: Vec::new(),
             runner: None,
             retiring,
@@ -110,7 +113,7 @@ impl Children {
 
     /// Readable when one has ended.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.ended.fd()
+        self.ended.as_fd()
     }
 
     /// When something is to be done, whatever happens until then.
@@ -253,7 +256,7 @@ impl Children {
             if all_ended || left.is_zero() {
                 return;
             }
-            let mut fds = [PollFd::new(self.ended.fd(), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, clock::poll_timeout(left)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return,

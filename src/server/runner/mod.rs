@@ -31,9 +31,9 @@ use nix::{
 
 use crate::server::{
     base::{
-        activation, clock, log,
+        activation, clock, handlers, log,
         pipe::{PipeReader, pipe},
-        signals::{self, Children},
+        signals,
     },
     ipc::{
         capability::Key,
@@ -43,7 +43,7 @@ use crate::server::{
         line::{Message, Next},
     },
 };
-use crate::sys;
+use crate::{alarm::Alarm, sys};
 
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
@@ -61,7 +61,7 @@ pub fn run(key: Key, line: UnixStream) -> io::Result<()> {
     let mut runner = Runner {
         line: OrderLine::new(line),
         key,
-        children: Children::watch()?,
+        children: handlers::tell_of_children()?,
         announced: VecDeque::new(),
         running: Vec::new(),
         left: VecDeque::new(),
@@ -78,7 +78,7 @@ pub fn run(key: Key, line: UnixStream) -> io::Result<()> {
 struct Runner {
     line: OrderLine,
     key: Key,
-    children: Children,
+    children: Alarm,
     /// Jobs that the holder is being told of, which are started when it has been.
     announced: VecDeque<(HookJob, Option<OwnedFd>)>,
     running: Vec<Hook>,
@@ -131,8 +131,6 @@ impl Runner {
             self.reap()?;
             self.line.flush()?;
             self.start_announced()?;
-            // The end of one that ended while another was started was not heard.
-            self.reap()?;
             self.line.flush()?;
         }
     }
@@ -146,7 +144,7 @@ impl Runner {
         };
         let mut fds = vec![
             PollFd::new(self.line.as_fd(), flags),
-            PollFd::new(self.children.fd(), PollFlags::POLLIN),
+            PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
         ];
         let outputs = self.running.iter().map(|hook| &hook.output);
         let pipes = outputs.chain(&self.left).filter_map(|it| it.pipe.as_ref());
