@@ -22,22 +22,12 @@ mod sys {
     /// A timer on the suspend-aware clock: the kernel fires it right after a resume.
     pub struct Timer {
         timer: TimerFd,
-        state: State,
         /// Readable when the wall clock was set, or never; not every kernel can tell.
         wall: Option<TimerFd>,
     }
 
     /// A time on the wall clock that nobody lives to see: the year 2242.
     const NEVER: Duration = Duration::from_secs(1 << 33);
-
-    /// What the descriptor is known to do.
-    #[derive(PartialEq)]
-    enum State {
-        /// It fires at this time, or never.
-        Armed(Option<Instant>),
-        /// It may have fired, and then stays readable until it is set anew.
-        Spent,
-    }
 
     impl Timer {
         /// Not armed.
@@ -50,17 +40,11 @@ mod sys {
             Ok(Timer {
                 wall: told.ok().map(|()| wall),
                 timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
-                state: State::Armed(None),
             })
         }
 
-        /// Makes [`Timer::fd`] readable at `deadline`.
+        /// Makes one of [`Timer::fds`] readable at `deadline`, and not before.
         pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-            let wanted = State::Armed(deadline);
-            if self.state == wanted {
-                return Ok(());
-            }
-            self.state = wanted;
             match deadline {
                 None => self.timer.unset()?,
                 Some(at) => {
@@ -73,9 +57,8 @@ mod sys {
             Ok(())
         }
 
-        /// It has fired, or will not be asked about this deadline again.
+        /// It was heard that the wall clock was set.
         pub fn clear(&mut self) {
-            self.state = State::Spent;
             let _ = self.wall.as_ref().map(TimerFd::wait);
         }
 
