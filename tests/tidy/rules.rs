@@ -792,8 +792,7 @@ pub fn large_files(files: &[File]) -> Vec<String> {
 }
 
 /// Names that several public types share, each with the reason why it may: a list to shrink.
-pub const SHARED_NAMES: [(&str, &str); 10] = [
-    ("Children", "a process's own, and the monitor's"),
+pub const SHARED_NAMES: [(&str, &str); 9] = [
     (
         "Client",
         "the configuration's, and a peer of the control socket",
