@@ -37,12 +37,12 @@ SOCKET_UNIT = lib/systemd/user/pizauth.socket
 PLIST = lib/launchd/pizauth.plist
 DOCS = README.md SECURITY.md CHANGES.md LICENSE-APACHE LICENSE-MIT
 # What users are to copy; the demo isn't.
-EXAMPLES = examples/pizauth.conf examples/clients examples/desktop examples/hooks \
+EXAMPLES = examples/pizauth.conf examples/beyond-mail examples/clients examples/desktop examples/hooks \
 	examples/import examples/persistence examples/providers examples/services examples/statusbars
 SCRIPTS = examples/*.sh tests/*.sh tests/acceptance/postfix tests/acceptance/run tests/acceptance/trixie \
 	tests/acceptance/world tests/acceptance/lib.bash tests/acceptance/journeys/*.sh examples/hooks/*.sh examples/persistence/*.sh \
 	examples/services/runit/run examples/services/xsession examples/statusbars/*.sh \
-	examples/clients/*/*.sh examples/import/*.sh .ci/run
+	examples/beyond-mail/docker-credential-pizauth examples/clients/*/*.sh examples/import/*.sh .ci/run
 
 # Which systems `cross` checks; without it, all that have branches of their own.
 TARGETS =

@@ -10,6 +10,7 @@
 )]
 
 mod anywhere;
+mod beyond;
 mod cli;
 mod compat;
 mod config;
