@@ -159,7 +159,7 @@ impl Bench {
 
     fn show(&mut self, number: usize) {
         let name = format!("a{number}");
-        black_box(self.event(|core, cx| core.show(cx, &name)));
+        black_box(self.event(|core, cx| core.on(cx, &name, |it, env| it.show(env))));
     }
 
     /// Whose tokens are asked for now.
@@ -186,7 +186,11 @@ impl Bench {
             ..Reply::default()
         });
         let sent = self.now.instant;
-        self.event(|core, cx| core.token_outcome(cx, name, *attempt, sent, &outcome));
+        self.event(|core, cx| {
+            core.on(cx, name, |it, env| {
+                it.token_outcome(env, *attempt, sent, &outcome)
+            })
+        });
         while self.core.next_effect().is_some() {}
     }
 }

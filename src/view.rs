@@ -474,6 +474,13 @@ pub enum Happening {
 }
 
 impl Happening {
+    /// Its name, for `watch -j`, the log and PIZAUTH_EVENT.
+    pub fn name(self) -> String {
+        // A plain enum always serialises, to its name in quotes.
+        let name = serde_json::to_string(&self).unwrap_or_default();
+        name.trim_matches('"').to_owned()
+    }
+
     /// This, with the end of what it is about.
     pub fn until(self, expires: Option<Wall>) -> News {
         News {

@@ -263,7 +263,7 @@ fn goes_on(mut core: Core, state: CoreState) {
     feed(&mut |core, cx| core.remind_again(cx));
     feed(&mut |core, cx| core.tick(cx));
     for name in &names {
-        feed(&mut |core, cx| drop(core.show(cx, name)));
+        feed(&mut |core, cx| drop(core.on(cx, name, |it, env| it.show(env))));
     }
     feed(&mut |core, cx| core.tick(cx));
     let next = core.poll_timeout();

@@ -181,7 +181,7 @@ impl World {
         let name = NAMES[which % NAMES.len()];
         match what % 12 {
             0 => self.show(name),
-            1 => match self.with(|core, cx| core.refresh(cx, name)) {
+            1 => match self.with(|core, cx| core.on(cx, name, |it, env| it.refresh(env))) {
                 Some(Progress::SignIn { ways, .. }) => self.uris.extend(ways.browser_uri),
                 Some(
                     Progress::Discovering { .. }
@@ -206,7 +206,11 @@ impl World {
             8 => self.refuse(which),
             9 => {
                 if let Some((account, attempt)) = self.take_probe(which) {
-                    self.with(|core, cx| core.probe_outcome(cx, &account, attempt, which & 1 == 0));
+                    self.with(|core, cx| {
+                        core.on(cx, &account, |it, env| {
+                            it.probe_outcome(env, attempt, which & 1 == 0)
+                        })
+                    });
                 }
             }
             10 => self.reload(which),
@@ -240,7 +244,7 @@ impl World {
     }
 
     fn show(&mut self, name: &str) {
-        match self.with(|core, cx| core.show(cx, name)) {
+        match self.with(|core, cx| core.on(cx, name, |it, env| it.show(env))) {
             Some(Show::Token(token)) => {
                 let known = self.minted.get(token.expose());
                 let minted = known.expect("a token that nobody gave");
@@ -258,7 +262,7 @@ impl World {
     }
 
     fn revoke(&mut self, name: &str) {
-        self.with(|core, cx| core.revoke(cx, name));
+        self.with(|core, cx| core.on(cx, name, |it, env| it.revoke(env, None)));
         self.end(|account, _| account == name);
     }
 
@@ -311,7 +315,11 @@ impl World {
             self.spent.insert(code.clone());
         }
         let (account, attempt, sent) = (asked.account.clone(), asked.attempt, asked.sent);
-        self.with(|core, cx| core.token_outcome(cx, &account, attempt, sent, outcome));
+        self.with(|core, cx| {
+            core.on(cx, &account, |it, env| {
+                it.token_outcome(env, attempt, sent, outcome)
+            })
+        });
     }
 
     fn grant(&mut self, which: usize) {
@@ -374,7 +382,8 @@ impl World {
     /// A dump now, or an older one restored.
     fn carry(&mut self, which: usize) {
         if which & 1 == 0 {
-            let bytes = self.with(|core, cx| core.dump(cx));
+            let bytes =
+                self.with(|core, cx| dump::seal(&core.unsealed_dump(cx.now), cx.entropy.bytes32()));
             let live = self.minted.iter().filter(|(_, minted)| !minted.over);
             let live = live.map(|(token, _)| token.clone()).collect();
             self.dumps.push((bytes, live));

@@ -26,7 +26,7 @@ use super::{
     answer::{Progress, Show, ShowRequest},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
-    effect::{Ended, TokenEvent},
+    effect::Ended,
     env::{Common, Env},
     forecast::SignIns,
     grant::{Access, Failure, Grant, Origins, Phase, Renewal, Trouble},
@@ -56,7 +56,7 @@ enum Reminder {
 /// One account of the config.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Account {
+pub struct LiveAccount {
     name: Arc<str>,
     registration: Arc<Registration>,
     /// What the config says of it: a reload may change all but the two above.
@@ -78,7 +78,7 @@ pub(super) struct Account {
     /// Who has signed in, as the last id_token says.
     user: Option<String>,
     /// The deadline under which the core has filed this account.
-    pub filed: Option<Instant>,
+    pub(super) filed: Option<Instant>,
 }
 
 /// What an account has to remember: a successor of the process gets it as it is.
@@ -158,9 +158,9 @@ impl AccountState {
     }
 }
 
-impl Account {
-    pub fn new(described: &config::Account) -> Self {
-        Account {
+impl LiveAccount {
+    pub(super) fn new(described: &config::Account) -> Self {
+        LiveAccount {
             name: described.name.clone(),
             registration: described.registration.clone(),
             credentials: Credentials::new(described),
@@ -179,13 +179,13 @@ impl Account {
 
     /// This account under another registration: nothing stays but the floor, and the knowledge
     /// that there were tokens.
-    pub fn changed(&self, described: &config::Account) -> Self {
-        let mut changed = Account::new(described);
+    pub(super) fn changed(&self, described: &config::Account) -> Self {
+        let mut changed = LiveAccount::new(described);
         changed.state = self.state.changed();
         changed
     }
 
-    pub fn name(&self) -> &Arc<str> {
+    pub(super) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -223,7 +223,7 @@ impl Account {
     }
 
     /// Whether a request of it is with the shell; what waits for an endpoint hasn't been sent.
-    pub fn awaits_reply(&self) -> bool {
+    pub(super) fn awaits_reply(&self) -> bool {
         let mut in_flight = self.in_flight();
         in_flight.any(|(attempt, _)| !self.unlocated.contains(&attempt))
     }
@@ -234,16 +234,16 @@ impl Account {
     }
 
     /// Whether it has tokens.
-    pub fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         self.state.grant.is_some()
     }
 
-    pub fn registration(&self) -> &Arc<Registration> {
+    pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.registration
     }
 
-    /// When this account wants [`Account::tick`] next.
-    pub fn deadline(&self, common: &Common) -> Option<Instant> {
+    /// When this account wants [`LiveAccount::tick`] next.
+    pub(super) fn deadline(&self, common: &Common) -> Option<Instant> {
         let refresh = self.refresh_due(common);
         let sign_in = self.sign_in_due(&common.config);
         let notice = self.notice_due(common);
@@ -298,6 +298,7 @@ impl Account {
 
     // ---- what users ask for -------------------------------------------------------------------
 
+    /// `show`: the access token, or why there is none; starts what yields one.
     pub fn show(&mut self, env: &mut Env) -> Show {
         match self.valid_access(env.now.instant) {
             Some(token) => Show::Token(token),
@@ -374,10 +375,11 @@ impl Account {
         Progress::Refreshing { trouble }
     }
 
-    /// Forgets the tokens; true when `tell` is answered with the outcome of a revocation.
+    /// `revoke`: forgets the tokens and cancels a pending sign-in. With `tell` the provider is to revoke
+    /// them, if it can be asked to: true then, and `tell` is notified of the outcome.
     pub fn revoke(&mut self, env: &mut Env, tell: Option<Waiter>) -> bool {
         let access_is_valid = self.valid_access(env.now.instant).is_some();
-        let grant = self.drop_grant(env, TokenEvent::Revoked);
+        let grant = self.drop_grant(env, Happening::TokenRevoked);
         let why = Refusal::new("the account's tokens were revoked");
         self.cancel_sign_in(env, why.clone());
         self.state.failed = None;
@@ -398,7 +400,7 @@ impl Account {
     }
 
     /// Takes the tokens away, and announces it if there were any.
-    fn drop_grant(&mut self, env: &mut Env, event: TokenEvent) -> Option<Grant> {
+    fn drop_grant(&mut self, env: &mut Env, event: Happening) -> Option<Grant> {
         self.state.lost = None;
         let grant = self.state.grant.take()?;
         if grant.has_tokens() {
@@ -409,8 +411,8 @@ impl Account {
     }
 
     /// The account as this registration ends: its tokens go nowhere else.
-    pub fn end(&mut self, env: &mut Env) {
-        self.drop_grant(env, TokenEvent::Invalidated);
+    pub(super) fn end(&mut self, env: &mut Env) {
+        self.drop_grant(env, Happening::TokenInvalidated);
         let why = Refusal::new("the account was changed or removed in the config");
         for revocation in std::mem::take(&mut self.state.revocations) {
             self.revocation_over(env, revocation, Err(why.clone()));
@@ -422,7 +424,7 @@ impl Account {
 
     /// The same registration, described anew: what isn't part of it bites at once, and a parked
     /// refresh gets another chance.
-    pub fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
+    pub(super) fn reconfigure(&mut self, env: &mut Env, described: &config::Account) {
         if self.config.token_file != described.token_file {
             self.withdraw(env);
             self.published = TokenFileState::default();
@@ -451,7 +453,7 @@ impl Account {
     // ---- time ---------------------------------------------------------------------------------
 
     /// Does what is due.
-    pub fn tick(&mut self, env: &mut Env) {
+    pub(super) fn tick(&mut self, env: &mut Env) {
         let now = env.now.instant;
         if self.refresh_due(env.common).is_some_and(|at| at <= now) {
             self.start_refresh(env);
@@ -486,7 +488,7 @@ impl Account {
     }
 
     /// When the next refresh is due, if there can be one.
-    pub fn refresh_due(&self, common: &Common) -> Option<Instant> {
+    pub(super) fn refresh_due(&self, common: &Common) -> Option<Instant> {
         let grant = self.state.grant.as_ref()?;
         if self.is_exchanging() {
             // One request at a time; and this one will yield other tokens.
@@ -598,16 +600,11 @@ impl Account {
         earliest.max(usable.unwrap_or(earliest))
     }
 
-    fn announce(&self, env: &mut Env, event: TokenEvent) {
+    fn announce(&self, env: &mut Env, event: Happening) {
         env.log(Level::Info, &self.name, event.name());
         let expires = self.expires(env.now);
-        let news = match event {
-            TokenEvent::New => Happening::TokenNew.until(expires),
-            TokenEvent::Refreshed => Happening::TokenRefreshed.until(expires),
-            TokenEvent::Invalidated => Happening::TokenInvalidated.into(),
-            TokenEvent::Revoked => Happening::TokenRevoked.into(),
-        };
-        env.news(&self.name, news);
+        let is_over = matches!(event, Happening::TokenInvalidated | Happening::TokenRevoked);
+        env.news(&self.name, event.until(expires.filter(|_| !is_over)));
         if let Some(command) = env.config().token_event_cmd.clone() {
             let (kind, input) = (HookKind::Event, HookInput::Event(event));
             env.run(kind, &self.name, None, command, input);

@@ -29,31 +29,6 @@ pub enum Ended {
     Saving,
 }
 
-/// What `token_event_cmd` is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenEvent {
-    /// The user signed in.
-    New,
-    /// A refresh yielded a new access token.
-    Refreshed,
-    /// The provider, the user's own probe or a changed registration ended the tokens.
-    Invalidated,
-    /// `pizauth revoke`.
-    Revoked,
-}
-
-impl TokenEvent {
-    /// The value of PIZAUTH_EVENT.
-    pub fn name(self) -> &'static str {
-        match self {
-            TokenEvent::New => "token_new",
-            TokenEvent::Refreshed => "token_refreshed",
-            TokenEvent::Invalidated => "token_invalidated",
-            TokenEvent::Revoked => "token_revoked",
-        }
-    }
-}
-
 /// One thing to do.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]

@@ -109,14 +109,14 @@ impl Common {
 }
 
 /// One event's view of [`Common`], with the time and the random numbers that came along.
-pub(super) struct Env<'a> {
-    pub now: Now,
+pub struct Env<'a> {
+    pub(super) now: Now,
     entropy: &'a mut dyn Entropy,
-    pub common: &'a mut Common,
+    pub(super) common: &'a mut Common,
 }
 
 impl<'a> Env<'a> {
-    pub fn new(cx: &'a mut Cx, common: &'a mut Common) -> Self {
+    pub(super) fn new(cx: &'a mut Cx, common: &'a mut Common) -> Self {
         Env {
             now: cx.now,
             entropy: &mut *cx.entropy,
@@ -125,28 +125,28 @@ impl<'a> Env<'a> {
     }
 
     /// A name that no operation has had.
-    pub fn attempt(&mut self) -> AttemptId {
+    pub(super) fn attempt(&mut self) -> AttemptId {
         self.common.output.attempt()
     }
 
-    pub fn bytes32(&mut self) -> [u8; 32] {
+    pub(super) fn bytes32(&mut self) -> [u8; 32] {
         self.entropy.bytes32()
     }
 
-    pub fn config(&self) -> &Config {
+    pub(super) fn config(&self) -> &Config {
         &self.common.config
     }
 
-    pub fn emit(&mut self, effect: Effect) {
+    pub(super) fn emit(&mut self, effect: Effect) {
         self.common.output.emit(effect);
     }
 
-    pub fn log(&mut self, level: Level, account: &Arc<str>, message: impl Into<String>) {
+    pub(super) fn log(&mut self, level: Level, account: &Arc<str>, message: impl Into<String>) {
         self.common.output.log(level, account, message);
     }
 
     /// For `watch`.
-    pub fn news(&mut self, account: &Arc<str>, news: impl Into<News>) {
+    pub(super) fn news(&mut self, account: &Arc<str>, news: impl Into<News>) {
         self.common.output.report(News {
             at: self.now.wall,
             account: Some(account.to_string()),
@@ -155,19 +155,19 @@ impl<'a> Env<'a> {
     }
 
     /// Has `issuer` asked for its metadata; see [`Issuers::want`].
-    pub fn want_metadata(&mut self, issuer: &Arc<str>) -> Result<(), Refusal> {
+    pub(super) fn want_metadata(&mut self, issuer: &Arc<str>) -> Result<(), Refusal> {
         let (now, common) = (self.now.instant, &mut *self.common);
         let issuers = &mut common.issuers;
         issuers.want(issuer, now, common.held, &mut common.output)
     }
 
     /// What a dump would hold of an account has changed.
-    pub fn tokens_changed(&mut self) {
+    pub(super) fn tokens_changed(&mut self) {
         self.common.tokens_changed = true;
     }
 
     /// Runs a command of the configuration; `attempt` is as in [`Hook`].
-    pub fn run(
+    pub(super) fn run(
         &mut self,
         kind: HookKind,
         account: &Arc<str>,
@@ -185,7 +185,7 @@ impl<'a> Env<'a> {
     }
 
     /// Notifies the user.
-    pub fn error(&mut self, account: &Arc<str>, message: String) {
+    pub(super) fn error(&mut self, account: &Arc<str>, message: String) {
         match self.config().error_notify_cmd.clone() {
             Some(command) => {
                 let input = HookInput::Message(message);
@@ -199,7 +199,7 @@ impl<'a> Env<'a> {
     }
 
     /// Answers the clients that have waited for this, if there are any.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         account: &Arc<str>,
         what: Ended,
@@ -217,7 +217,12 @@ impl<'a> Env<'a> {
     }
 
     /// Remembers how the sign-in with this state ended.
-    pub fn spend(&mut self, state: Arc<Secret>, account: &Arc<str>, result: Result<(), Refusal>) {
+    pub(super) fn spend(
+        &mut self,
+        state: Arc<Secret>,
+        account: &Arc<str>,
+        result: Result<(), Refusal>,
+    ) {
         let spent = &mut self.common.spent;
         spent.truncate(MAX_SPENT - 1);
         spent.push_front(UsedState {

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AttemptId, TokenEvent, dump::Dump};
+use super::{AttemptId, dump::Dump};
 use crate::{
     hook::{HookEnd, HookKind},
-    view::SignInWays,
+    view::{Happening, SignInWays},
 };
 
 /// A command that is to run.
@@ -56,7 +56,7 @@ pub enum HookInput {
         limit: Duration,
     },
     /// What happened to a token. The commands run in order.
-    Event(TokenEvent),
+    Event(Happening),
     /// What went wrong: safe to show, on one line.
     Message(String),
     /// The state, on its standard input.

@@ -33,29 +33,26 @@ use std::{
     sync::Arc,
 };
 
+pub use account::LiveAccount;
 pub use answer::{
     AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest, Visit,
 };
 pub use attempt::{AttemptId, Waiter};
-pub use effect::{Effect, Ended, TokenEvent};
+pub use effect::{Effect, Ended};
+pub use env::Env;
 pub use handover::{CoreState, STATE_VERSION};
 use url::Url;
 
-use self::{
-    account::Account,
-    env::{Common, Env},
-    state_commands::StateCommands,
-};
+use self::{env::Common, state_commands::StateCommands};
 use crate::{
     config::Config,
     oauth::{
         authorization::{Callback, CallbackResult},
-        command::CommandFailure,
         token::{Outcome, Refusal},
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{AccountView, Happening, News, SignInStart},
+    view::{AccountView, Happening, News},
 };
 
 /// Where random numbers come from: the kernel in the daemon, a seed in a test.
@@ -97,7 +94,7 @@ impl Ports {
 #[cfg_attr(test, derive(Clone))]
 pub struct Core {
     /// Boxed, since the map's nodes are half empty.
-    accounts: BTreeMap<Arc<str>, Box<Account>>,
+    accounts: BTreeMap<Arc<str>, Box<LiveAccount>>,
     /// Each account that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, Arc<str>)>,
     common: Common,
@@ -116,7 +113,7 @@ impl Core {
         let accounts = config
             .accounts
             .iter()
-            .map(|account| (account.name.clone(), Box::new(Account::new(account))))
+            .map(|account| (account.name.clone(), Box::new(LiveAccount::new(account))))
             .collect();
         Core {
             accounts,
@@ -253,58 +250,22 @@ impl Core {
         self.accounts.values().any(|account| account.awaits_reply())
     }
 
-    /// `show`: the access token, or why there is none; starts what yields one.
-    pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
-        self.on(cx, name, Account::show)
-    }
-
-    /// `auth`: starts a sign-in or joins the one under way; with `join` it never starts one.
-    /// While a code is being asked for, `waiter` is notified; likewise while the issuer is, unless
-    /// that has failed before and there is a `hurry`: then the answer is why.
-    pub fn auth(
+    /// Feeds one account an event: what is asked of it, or what came of an attempt. `None` when there
+    /// is no such account.
+    pub fn on<T>(
         &mut self,
         cx: &mut Cx,
         name: &str,
-        join: bool,
-        hurry: bool,
-        opens: bool,
-        waiter: Waiter,
-    ) -> Option<Result<SignInStart, Refusal>> {
-        self.on(cx, name, |account, env| {
-            account.auth(env, join, hurry, opens, waiter)
-        })
-    }
-
-    /// `import`: takes over a refresh token of another program; `waiter` is notified, as of the end of
-    /// a sign-in, of what a refresh with it comes to.
-    pub fn import(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        refresh_token: Secret,
-        waiter: Waiter,
-    ) -> Option<Result<(), Refusal>> {
-        self.on(cx, name, |account, env| {
-            account.import(env, refresh_token, waiter)
-        })
+        event: impl FnOnce(&mut LiveAccount, &mut Env) -> T,
+    ) -> Option<T> {
+        let value = self.transit(cx, name, event);
+        self.end(cx);
+        value
     }
 
     /// Why the code of the sign-in under way couldn't be exchanged yet, if it couldn't.
     pub fn exchange_trouble(&self, name: &str) -> Option<&Refusal> {
         self.accounts.get(name)?.exchange_trouble()
-    }
-
-    /// Has `waiter` notified of the end of the sign-in under way, if there is one: then true. Otherwise
-    /// says how the last one ended; false when it didn't fail.
-    pub fn wait_for_sign_in(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        waiter: Waiter,
-    ) -> Option<Result<bool, Refusal>> {
-        self.on(cx, name, |account, env| {
-            account.wait_for_sign_in(env, waiter)
-        })
     }
 
     /// `show` with all its options: the answer, or `None` when the client waits: exactly one
@@ -314,38 +275,6 @@ impl Core {
             None => Some(ShowAnswer::Gone),
             Some(answer) => answer,
         }
-    }
-
-    /// A client's time is over: what `show` would say now, or `None` when
-    /// it has been answered.
-    pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<ShowAnswer> {
-        self.on(cx, name, |account, env| account.give_up(env, waiter))
-            .flatten()
-    }
-
-    /// A client that waited has left.
-    pub fn forget(&mut self, name: &str, waiter: Waiter) {
-        if let Some(account) = self.accounts.get_mut(name) {
-            account.forget(waiter);
-        }
-    }
-
-    /// `refresh`: a new token now, by refresh or by a new authorization request.
-    pub fn refresh(&mut self, cx: &mut Cx, name: &str) -> Option<Progress> {
-        self.on(cx, name, Account::refresh)
-    }
-
-    /// `revoke --local`: forget the tokens, cancel a pending request. False when there is no such
-    /// account.
-    pub fn revoke(&mut self, cx: &mut Cx, name: &str) -> bool {
-        let revoked = self.on(cx, name, |account, env| account.revoke(env, None));
-        revoked.is_some()
-    }
-
-    /// `revoke`: the same, and revoke the tokens at the provider, if it can be asked to: true
-    /// then, and `waiter` is notified of the outcome.
-    pub fn revoke_and_tell(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<bool> {
-        self.on(cx, name, |account, env| account.revoke(env, Some(waiter)))
     }
 
     /// An authorization response (RFC 6749, 4.1.2) that arrived `at` this address, as the browser
@@ -379,7 +308,7 @@ impl Core {
     }
 
     /// Where the browser goes that has opened the short address with this name of a pending sign-in,
-    /// as [`Account::visit`] says, and whose it is. Looks at every one, so that the time taken says
+    /// as [`LiveAccount::visit`] says, and whose it is. Looks at every one, so that the time taken says
     /// nothing about their names.
     pub fn sign_in_at(&mut self, cx: &mut Cx, name: &Secret) -> Option<Visit> {
         let named = self.accounts.values().fold(None, |found, account| {
@@ -389,13 +318,8 @@ impl Core {
                 false => found,
             }
         })?;
-        let way = self.on(cx, &named, Account::visit)?;
+        let way = self.on(cx, &named, LiveAccount::visit)?;
         Some((named, way))
-    }
-
-    /// Where a browser that has just seen a sign-in to this account fail can go for another one.
-    pub fn sign_in_again(&mut self, cx: &mut Cx, name: &str) -> Option<String> {
-        self.on(cx, name, Account::sign_in_again).flatten()
     }
 
     /// Who gives the account its tokens: the host of its token endpoint, or its issuer's.
@@ -429,54 +353,6 @@ impl Core {
         self.on(cx, &name, |account, env| {
             account.deliver(env, None, None, result, waiter)
         })
-    }
-
-    /// What came back for an [`Effect::Request`]; `sent` is when its bytes left. An outcome whose
-    /// attempt is no longer wanted changes nothing.
-    pub fn token_outcome(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        attempt: AttemptId,
-        sent: Instant,
-        outcome: &Outcome,
-    ) {
-        self.on(cx, name, |account, env| {
-            account.token_outcome(env, attempt, sent, outcome);
-        });
-    }
-
-    /// `transient_error_if_cmd` ended; `transient` is whether it said to ignore the error.
-    pub fn probe_outcome(&mut self, cx: &mut Cx, name: &str, attempt: AttemptId, transient: bool) {
-        self.on(cx, name, |account, env| {
-            account.probe_outcome(env, attempt, transient);
-        });
-    }
-
-    /// `client_secret_cmd` ended: with the secret, or without and why (safe to show).
-    pub fn secret_outcome(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        attempt: AttemptId,
-        secret: Result<Secret, String>,
-    ) {
-        self.on(cx, name, |account, env| {
-            account.secret_outcome(env, attempt, secret);
-        });
-    }
-
-    /// `token_cmd` ended: with what it printed, or without and why.
-    pub fn printed(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        attempt: AttemptId,
-        printed: Result<Vec<u8>, CommandFailure>,
-    ) {
-        self.on(cx, name, |account, env| {
-            account.printed(env, attempt, printed);
-        });
     }
 
     /// What came back for an [`Effect::Discover`].
@@ -521,7 +397,7 @@ impl Core {
                     old.hand_over(&mut env, Some(&mut successor));
                     successor
                 }
-                None => Box::new(Account::new(described)),
+                None => Box::new(LiveAccount::new(described)),
             };
             account.locate(&mut Env::new(cx, &mut self.common));
             self.accounts.insert(described.name.clone(), account);
@@ -548,16 +424,6 @@ impl Core {
         }
         // A file that has been written is to be removed in time.
         self.end_for_all(cx);
-    }
-
-    /// The token file of this account couldn't be written or removed.
-    pub fn publish_failed(&mut self, cx: &mut Cx, name: &str, why: &str) {
-        self.on(cx, name, |account, env| account.publish_failed(env, why));
-    }
-
-    /// Every account's tokens, sealed; see [`dump`].
-    pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
-        dump::seal(&self.unsealed_dump(cx.now), cx.entropy.bytes32())
     }
 
     /// Every account's tokens, for [`dump::seal`]. It shares the tokens with the accounts: sealing
@@ -607,25 +473,13 @@ impl Core {
         found
     }
 
-    /// An event that is one transition of one account.
-    fn on<T>(
-        &mut self,
-        cx: &mut Cx,
-        name: &str,
-        transition: impl FnOnce(&mut Account, &mut Env) -> T,
-    ) -> Option<T> {
-        let value = self.transit(cx, name, transition);
-        self.end(cx);
-        value
-    }
-
     /// Runs one transition of one account as a part of an event. Its token file and its deadline
     /// follow.
     fn transit<T>(
         &mut self,
         cx: &mut Cx,
         name: &str,
-        transition: impl FnOnce(&mut Account, &mut Env) -> T,
+        transition: impl FnOnce(&mut LiveAccount, &mut Env) -> T,
     ) -> Option<T> {
         let account = self.accounts.get_mut(name)?;
         let mut env = Env::new(cx, &mut self.common);
@@ -655,7 +509,7 @@ impl Core {
 }
 
 /// Keeps `deadlines` in step with what `account` wants now.
-fn file(deadlines: &mut BTreeSet<(Instant, Arc<str>)>, account: &mut Account, common: &Common) {
+fn file(deadlines: &mut BTreeSet<(Instant, Arc<str>)>, account: &mut LiveAccount, common: &Common) {
     let wanted = account.deadline(common);
     if wanted == account.filed {
         return;

@@ -306,7 +306,7 @@ fn the_reason_of_a_failed_sign_in_is_told_as_often_as_somebody_asks() {
     bench.effects();
     bench.outcome("work", &tokens(1, 3600));
     assert_eq!(bench.condition("work"), "valid, scheduled; next in 3510s");
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(bench.show("work"), "sign in with state 7");
 }
 
@@ -327,7 +327,11 @@ fn the_latest_reason_counts() {
     bench.code();
     bench.effects();
     bench.outcome("work", &tokens(2, 3600));
-    let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, false, Waiter(9)));
+    let start = bench.feed(|core, cx| {
+        core.on(cx, "work", |it, env| {
+            it.auth(env, false, false, false, Waiter(9))
+        })
+    });
     let Some(Ok(SignInStart::Open(SignInWays { browser_uri, .. }))) = start else {
         panic!("{start:?}");
     };
@@ -367,7 +371,7 @@ fn a_changed_registration_is_no_failed_sign_in() {
 fn late_outcomes_change_nothing() {
     let mut bench = signed_in(3600);
     bench.deadline();
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(bench.effects(), ["announce work `event` token_revoked"]);
     for outcome in [tokens(2, 3600), invalid_grant(), invalid_client(), lost()] {
         bench.outcome("work", &outcome);

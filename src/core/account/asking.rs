@@ -3,7 +3,7 @@
 use log::Level;
 use url::Url;
 
-use super::{Account, Endpoints, Exchanging, Operation, Phase, Pushed, SignIn};
+use super::{Endpoints, Exchanging, LiveAccount, Operation, Phase, Pushed, SignIn};
 use crate::{
     config::TokenSource,
     core::{AttemptId, Effect, env::Env, hook::HookInput},
@@ -17,9 +17,9 @@ use crate::{
     time::Instant,
 };
 
-impl Account {
+impl LiveAccount {
     /// Makes the request of an operation in flight, unless it has to wait for the client secret:
-    /// then [`Account::secret_outcome`] does.
+    /// then [`LiveAccount::secret_outcome`] does.
     pub(super) fn send(&mut self, env: &mut Env, attempt: AttemptId) {
         if let TokenSource::Command(command) = &self.registration.source {
             self.state.last_request = Some(env.now.instant);
@@ -126,8 +126,8 @@ impl Account {
         });
     }
 
-    /// `client_secret_cmd` has ended, and has printed this; without a secret, what waited for it has
-    /// failed.
+    /// `client_secret_cmd` has ended, and has printed this, or why not (safe to show): without a
+    /// secret, what waited for it has failed.
     pub fn secret_outcome(
         &mut self,
         env: &mut Env,
@@ -175,7 +175,8 @@ impl Account {
         }
     }
 
-    /// What came back from the token endpoint, or from another that takes a token.
+    /// What came back for an [`Effect::Request`]; `sent` is when its bytes left. An outcome whose
+    /// attempt is no longer wanted changes nothing.
     pub fn token_outcome(
         &mut self,
         env: &mut Env,
@@ -215,7 +216,7 @@ impl Account {
         }
     }
 
-    /// `token_cmd` has ended.
+    /// `token_cmd` has ended: with what it printed, or without and why.
     pub fn printed(
         &mut self,
         env: &mut Env,

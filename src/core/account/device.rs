@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Account, Code, Device, Ended, Endpoints, Env, Reminder, SignIn};
+use super::{Code, Device, Ended, Endpoints, Env, LiveAccount, Reminder, SignIn};
 use crate::{
     core::{
         attempt::{AttemptId, Dispatch},
@@ -18,7 +18,7 @@ use crate::{
     time::Instant,
 };
 
-impl Account {
+impl LiveAccount {
     /// Asks for a code if the sign-in under way could use one, now or as soon as that is allowed;
     /// whether the answer is waited for.
     pub(super) fn start_device(&mut self, env: &mut Env) -> bool {

@@ -2,13 +2,13 @@
 
 use log::Level;
 
-use super::{Account, Discovering, Ended, Env, SignIn};
+use super::{Discovering, Ended, Env, LiveAccount, SignIn};
 use crate::{
     core::schedule::{MAX_UNEXPLAINED, TROUBLE_NOTICE_AFTER},
     oauth::{authorization, token::Refusal},
 };
 
-impl Account {
+impl LiveAccount {
     /// Has the sign-in wait for the endpoints.
     pub(super) fn discover_first(&mut self, env: &mut Env) {
         self.state.sign_in = SignIn::Discovering(Discovering {

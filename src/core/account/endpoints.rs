@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Account, Origins, Phase, SignIn};
+use super::{LiveAccount, Origins, Phase, SignIn};
 use crate::{
     config::{self, ClientAuth},
     core::{
@@ -116,7 +116,7 @@ fn is_among(origins: &Origins, uri: &Url) -> bool {
         .any(|it| *it == origin)
 }
 
-impl Account {
+impl LiveAccount {
     /// The endpoints, if they are known by now.
     pub(in crate::core) fn locate(&mut self, env: &mut Env) -> Option<Arc<Endpoints>> {
         if let Some(endpoints) = self.endpoints.as_ref() {

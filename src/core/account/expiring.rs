@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use log::Level;
 
-use super::{Account, Phase, Reminder, SignIn};
+use super::{LiveAccount, Phase, Reminder, SignIn};
 use crate::{
     core::{
         env::{Common, Env},
@@ -15,7 +15,7 @@ use crate::{
     view::{EndsBy, Happening, SignInEnd},
 };
 
-impl Account {
+impl LiveAccount {
     /// When the sign-in of the tokens held will end, as far as that is known.
     fn sign_in_end(&self) -> Option<SignInEnd> {
         let grant = self.state.grant.as_ref()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, AccountState, SignIn};
+use super::{AccountState, LiveAccount, SignIn};
 use crate::{
     config::{self, Client, Policy, Registration, TokenFile, TokenFormat},
     core::{effect::Effect, env::Env},
@@ -25,9 +25,9 @@ pub struct Snapshot {
     state: AccountState,
 }
 
-impl Account {
+impl LiveAccount {
     /// All that the successor needs.
-    pub fn snapshot(&self, now: Now) -> Snapshot {
+    pub(in crate::core) fn snapshot(&self, now: Now) -> Snapshot {
         let mut state = self.state.clone();
         state.settle(now, |attempt| self.is_sent(attempt));
         Snapshot {
@@ -44,7 +44,7 @@ impl Account {
 
     /// Goes on where the predecessor's account was. If that had another registration, it ends, and
     /// this one starts anew.
-    pub fn adopt(&mut self, env: &mut Env, snapshot: Snapshot) {
+    pub(in crate::core) fn adopt(&mut self, env: &mut Env, snapshot: Snapshot) {
         if snapshot.registration != self.registration {
             self.state = snapshot.state.changed();
             return snapshot.end(env);
@@ -75,7 +75,7 @@ impl Account {
     }
 
     /// The pending sign-in's reminder is due.
-    pub fn remind_again(&mut self) {
+    pub(in crate::core) fn remind_again(&mut self) {
         if let SignIn::Pending(pending) = &mut self.state.sign_in {
             pending.reminded = None;
         }
@@ -104,7 +104,7 @@ impl Snapshot {
     /// Ends what the configuration has no more, as a reload would: it is announced, and its file
     /// goes.
     pub fn end(self, env: &mut Env) {
-        let mut account = Account::new(&config::Account {
+        let mut account = LiveAccount::new(&config::Account {
             name: self.account,
             registration: self.registration,
             client: Arc::new(Client::default()),

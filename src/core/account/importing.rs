@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Account, Ended, Grant, Renewal};
+use super::{Ended, Grant, LiveAccount, Renewal};
 use crate::{
     core::{Waiter, env::Env},
     oauth::token::Refusal,
     secret::Secret,
 };
 
-impl Account {
+impl LiveAccount {
     /// Takes over `refresh_token`, and has `waiter` notified of what a refresh with it comes to.
     /// Nothing that works gives way to it.
     ///

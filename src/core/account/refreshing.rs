@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use log::Level;
 
-use super::{Access, Account, Ended, Failure, Grant, Origins, Phase, Renewal, Trouble};
+use super::{Access, Ended, Failure, Grant, LiveAccount, Origins, Phase, Renewal, Trouble};
 use crate::{
-    core::{AttemptId, TokenEvent, env::Env, hook::HookInput, schedule},
+    core::{AttemptId, env::Env, hook::HookInput, schedule},
     hook::HookKind,
     oauth::token::{self, Cause, Refusal, Tokens, Verdict},
     secret::Secret,
@@ -14,7 +14,7 @@ use crate::{
     view::{Happening, News},
 };
 
-impl Account {
+impl LiveAccount {
     /// Refreshes now, or as soon as the floor and the provider allow.
     pub(super) fn refresh_soon(&mut self, env: &mut Env) {
         let earliest = self.earliest_request(env.common, true);
@@ -58,8 +58,8 @@ impl Account {
                 tokens.scopes = tokens.scopes.or_else(|| self.granted_scopes());
                 tokens.id_token = tokens.id_token.or_else(|| self.lasting_id_token(env.now));
                 let event = match &self.state.grant {
-                    Some(grant) if grant.has_tokens() => TokenEvent::Refreshed,
-                    Some(_) | None => TokenEvent::New,
+                    Some(grant) if grant.has_tokens() => Happening::TokenRefreshed,
+                    Some(_) | None => Happening::TokenNew,
                 };
                 self.granted(env, tokens, sent);
                 self.state.works = true;
@@ -119,7 +119,7 @@ impl Account {
         });
     }
 
-    /// `transient_error_if_cmd` has judged the last failure.
+    /// `transient_error_if_cmd` has judged the last failure: `transient` is to be ignored.
     pub fn probe_outcome(&mut self, env: &mut Env, attempt: AttemptId, transient: bool) {
         let Some(phase) = self.phase_mut() else {
             return;
@@ -235,7 +235,7 @@ impl Account {
             since: env.now.wall,
         });
         self.state.failed = None;
-        self.announce(env, TokenEvent::Invalidated);
+        self.announce(env, Happening::TokenInvalidated);
         self.ask_for_waiting(env);
     }
 
@@ -308,7 +308,7 @@ impl Account {
     }
 
     /// Who has signed in, if that is somebody else than was expected.
-    pub fn other_user(&self) -> Option<&str> {
+    pub(in crate::core) fn other_user(&self) -> Option<&str> {
         self.state.grant.as_ref()?.other_user.as_deref()
     }
 

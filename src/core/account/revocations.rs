@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Account, Endpoints, Grant};
+use super::{Endpoints, Grant, LiveAccount};
 use crate::{
     core::{
         attempt::{AttemptId, Waiter},
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-impl Account {
+impl LiveAccount {
     /// The revocation of tokens that are held no longer, if the provider takes one.
     pub(super) fn revocation_of(
         &self,

@@ -1,6 +1,6 @@
 //! An account into a dump and back.
 
-use super::{Account, Grant, Phase, token_file::TokenFileState};
+use super::{Grant, LiveAccount, Phase, token_file::TokenFileState};
 use crate::{
     core::{
         dump::{Saved, original},
@@ -11,9 +11,9 @@ use crate::{
     view::Happening,
 };
 
-impl Account {
+impl LiveAccount {
     /// What a dump carries of this account.
-    pub fn saved(&self, now: Now) -> Option<Saved> {
+    pub(in crate::core) fn saved(&self, now: Now) -> Option<Saved> {
         let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
         let renewal = grant.renewal.as_ref();
         // Loaded tokens are saved with the times that they came with.
@@ -36,7 +36,7 @@ impl Account {
     }
 
     /// The wall clock was set: what was told by it is told anew, in the token file as well.
-    pub fn clock_set(&mut self, env: &mut Env) {
+    pub(in crate::core) fn clock_set(&mut self, env: &mut Env) {
         if let Some(grant) = self.state.grant.as_mut().filter(|it| it.loaded.is_some()) {
             grant.tell_times(env.now);
             self.bring_for_waiting(env);
@@ -50,7 +50,7 @@ impl Account {
     }
 
     /// Takes `saved` if it is of this registration and newer than what is held.
-    pub fn restore(&mut self, env: &mut Env, mut saved: Saved) -> bool {
+    pub(in crate::core) fn restore(&mut self, env: &mut Env, mut saved: Saved) -> bool {
         if saved.original && original::is_same(&saved.registration, &self.registration) {
             saved.registration = self.registration.clone();
         }

@@ -6,14 +6,14 @@ use log::Level;
 use url::Url;
 
 use super::{
-    Account, Browser, Device, Endpoints, Exchanging, Failure, Pending, Phase, Progress, Pushed,
+    Browser, Device, Endpoints, Exchanging, Failure, LiveAccount, Pending, Phase, Progress, Pushed,
     Reminder, SignIn, waiting::passing,
 };
 use crate::{
     core::{
         answer::CallbackAnswer,
         attempt::{Dispatch, Waiter},
-        effect::{Effect, Ended, TokenEvent},
+        effect::{Effect, Ended},
         env::{Common, Env},
         hook::HookInput,
         schedule,
@@ -32,7 +32,7 @@ use crate::{
 /// What the refusal of a code that was sent twice may come from (RFC 6749, 4.1.2).
 const LOST_BEFORE: &str = "; the server ended before an earlier reply came, so sign in again";
 
-impl Account {
+impl LiveAccount {
     /// Starts a sign-in, or joins the one under way.
     pub(super) fn ask(&mut self, env: &mut Env) -> Progress {
         match &mut self.state.sign_in {
@@ -135,7 +135,8 @@ impl Account {
         }
     }
 
-    /// Has `waiter` notified of the end of the sign-in under way, if there is one: then true.
+    /// Has `waiter` notified of the end of the sign-in under way, if there is one: then true; false
+    /// when the last one didn't fail.
     pub fn wait_for_sign_in(&mut self, env: &mut Env, waiter: Waiter) -> Result<bool, Refusal> {
         if !self.registration.source.is_person() {
             return self.wait_for_refresh(env, waiter);
@@ -199,7 +200,7 @@ impl Account {
     ///
     /// # Errors
     /// Why the provider doesn't take the request.
-    pub fn visit(&mut self, env: &mut Env) -> Result<Option<String>, Refusal> {
+    pub(in crate::core) fn visit(&mut self, env: &mut Env) -> Result<Option<String>, Refusal> {
         let client_id = &self.config.registration.client_id;
         let endpoints = self.endpoints.as_deref();
         let SignIn::Pending(Pending {
@@ -266,7 +267,7 @@ impl Account {
     }
 
     /// The authorization request that is pending.
-    pub fn pending_browser(&self) -> Option<&Browser> {
+    pub(in crate::core) fn pending_browser(&self) -> Option<&Browser> {
         self.state.sign_in.pending()?.browser.as_ref()
     }
 
@@ -345,12 +346,12 @@ impl Account {
     }
 
     /// Why the code of the sign-in under way couldn't be exchanged yet.
-    pub fn exchange_trouble(&self) -> Option<&Refusal> {
+    pub(in crate::core) fn exchange_trouble(&self) -> Option<&Refusal> {
         self.state.sign_in.exchanging()?.trouble.as_ref()
     }
 
     /// Whether `state` is that of the sign-in under way. Always compares, in constant time.
-    pub fn awaits(&self, state: &Secret) -> bool {
+    pub(in crate::core) fn awaits(&self, state: &Secret) -> bool {
         let browser = self.browser();
         browser.is_some_and(|browser| *browser.state == *state)
     }
@@ -369,13 +370,13 @@ impl Account {
     }
 
     /// Whether the user has to paste what the pending sign-in ends with.
-    pub fn awaits_paste(&self) -> bool {
+    pub(in crate::core) fn awaits_paste(&self) -> bool {
         self.pending_browser().is_some() && self.config.pasted_redirect.is_some()
     }
 
     /// Whether a code without a state may be for the pending sign-in: from `at` this address, or as
     /// the page shows it.
-    pub fn takes_code(&self, at: Option<&Url>) -> bool {
+    pub(in crate::core) fn takes_code(&self, at: Option<&Url>) -> bool {
         self.awaits_paste() && self.check_arrival(at).is_ok()
     }
 
@@ -392,7 +393,7 @@ impl Account {
 
     /// An authorization response for the sign-in under way: that `at` this address, whose state is
     /// this account's, or a code that the user has copied.
-    pub fn deliver(
+    pub(in crate::core) fn deliver(
         &mut self,
         env: &mut Env,
         at: Option<&Url>,
@@ -531,7 +532,7 @@ impl Account {
         }
         self.granted(env, tokens, sent);
         self.state.sign_ins.begin(env.now.wall_at(sent));
-        self.announce(env, TokenEvent::New);
+        self.announce(env, Happening::TokenNew);
         if let Some(user) = self.other_user() {
             env.error(&self.name, view::other_user(user));
         }

@@ -75,7 +75,7 @@ impl World {
 
     fn begin_sign_in(&mut self) {
         self.sign_ins += 1;
-        let _ = self.on(|core, cx| core.show(cx, "work"));
+        let _ = self.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
     }
 
     fn end_sign_in(&mut self, tokens: &str) {
@@ -120,7 +120,11 @@ impl World {
     fn answer(&mut self, outcome: &Outcome) {
         let attempt = self.request.take().expect("a request under way");
         let sent = Instant::from_millis(self.secs * 1000);
-        self.on(|core, cx| core.token_outcome(cx, "work", attempt, sent, outcome));
+        self.on(|core, cx| {
+            core.on(cx, "work", |it, env| {
+                it.token_outcome(env, attempt, sent, outcome)
+            })
+        });
     }
 
     /// The next refresh comes when it is due, and ends so.
@@ -307,12 +311,12 @@ fn a_sign_in_may_take_its_time() {
     world.begin_sign_in();
     for _ in 0..7 {
         world.secs += Duration::from_secs(86_400).as_secs();
-        let _ = world.on(|core, cx| core.show(cx, "work"));
+        let _ = world.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
         world.on(|core, cx| core.tick(cx));
     }
     world.end_sign_in(TOKENS);
     assert!(world.errors.is_empty(), "{:?}", world.errors);
-    let shown = world.on(|core, cx| core.show(cx, "work"));
+    let shown = world.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
     assert!(
         matches!(shown, Some(crate::core::Show::Token(_))),
         "{shown:?}"

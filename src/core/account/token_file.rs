@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Account;
+use super::LiveAccount;
 use crate::{
     config::{TokenFile, TokenFormat},
     core::{effect::Effect, env::Env},
@@ -27,9 +27,9 @@ pub(super) enum TokenFileState {
     Token(Arc<Secret>),
 }
 
-impl Account {
+impl LiveAccount {
     /// Brings the token file in step with the access token. To be called after every transition.
-    pub fn publish(&mut self, env: &mut Env) {
+    pub(in crate::core) fn publish(&mut self, env: &mut Env) {
         let Some(file) = self.config.token_file.clone() else {
             return;
         };
@@ -55,7 +55,7 @@ impl Account {
     }
 
     /// When the token in the file has expired.
-    pub fn token_file_due(&self) -> Option<Instant> {
+    pub(in crate::core) fn token_file_due(&self) -> Option<Instant> {
         match self.published {
             TokenFileState::Token(_) => self.access_expires(),
             TokenFileState::Unknown | TokenFileState::Nothing => None,
@@ -63,13 +63,13 @@ impl Account {
     }
 
     /// The server ends: there is to be no file any more.
-    pub fn close_token_file(&mut self, env: &mut Env) {
+    pub(in crate::core) fn close_token_file(&mut self, env: &mut Env) {
         self.withdraw(env);
         self.config.token_file = None;
     }
 
     /// Takes the token file away.
-    pub fn withdraw(&mut self, env: &mut Env) {
+    pub(in crate::core) fn withdraw(&mut self, env: &mut Env) {
         let Some(file) = &self.config.token_file else {
             return;
         };
@@ -91,7 +91,12 @@ impl Account {
 }
 
 /// The line in the file.
-fn content(file: &TokenFile, account: &Account, token: &Secret, expires: Option<Wall>) -> Secret {
+fn content(
+    file: &TokenFile,
+    account: &LiveAccount,
+    token: &Secret,
+    expires: Option<Wall>,
+) -> Secret {
     let line = |text: &str| Secret::new(format!("{text}\n"));
     match &file.format {
         TokenFormat::Raw => line(token.expose()),

@@ -1,6 +1,6 @@
 //! An account as `status` tells of it.
 
-use super::{Account, Phase, SignIn};
+use super::{LiveAccount, Phase, SignIn};
 use crate::{
     config::is_plain,
     core::env::Common,
@@ -8,9 +8,9 @@ use crate::{
     view::{AccountView, Needs, RenewalView, SignInView},
 };
 
-impl Account {
+impl LiveAccount {
     /// What `status` shows.
-    pub fn view(&self, now: Now, common: &Common) -> AccountView {
+    pub(in crate::core) fn view(&self, now: Now, common: &Common) -> AccountView {
         let held = self.state.grant.as_ref();
         let held = held.and_then(|grant| Some((grant, grant.access.as_ref()?)));
         let valid = self.valid_access(now.instant).is_some();

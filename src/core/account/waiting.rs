@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Account, Ended, Progress, Show, ShowRequest, Waiter};
+use super::{Ended, LiveAccount, Progress, Show, ShowRequest, Waiter};
 use crate::{
     core::{
         answer::{AccessToken, Patience, ShowAnswer},
@@ -17,7 +17,7 @@ use crate::{
     time::{Instant, Now, Wall},
 };
 
-impl Account {
+impl LiveAccount {
     /// `show` with all its options: the answer, or `None` when the client waits for
     /// [`Effect::Answer`].
     pub fn ask_for_token(&mut self, env: &mut Env, ask: ShowRequest) -> Option<ShowAnswer> {
@@ -47,7 +47,7 @@ impl Account {
         Some(self.lacking(env, &ask, show))
     }
 
-    /// A client's time is over: what `show` would say now.
+    /// A client's time is over: what `show` would say now, or `None` when it has been answered.
     pub fn give_up(&mut self, env: &mut Env, waiter: Waiter) -> Option<ShowAnswer> {
         let mut request = self.waiting.remove(&waiter)?;
         request.patience = Patience::None;
@@ -61,7 +61,11 @@ impl Account {
     }
 
     /// Who waits goes on waiting for the account's successor, which has another registration.
-    pub fn hand_over(&mut self, env: &mut Env, successor: Option<&mut Account>) {
+    pub(in crate::core) fn hand_over(
+        &mut self,
+        env: &mut Env,
+        successor: Option<&mut LiveAccount>,
+    ) {
         match successor {
             Some(successor) => {
                 successor.waiting = std::mem::take(&mut self.waiting);
@@ -131,7 +135,7 @@ impl Account {
     fn answer_waiting(
         &mut self,
         env: &mut Env,
-        answer: impl Fn(&mut Account, &mut Env, &ShowRequest) -> Option<ShowAnswer>,
+        answer: impl Fn(&mut LiveAccount, &mut Env, &ShowRequest) -> Option<ShowAnswer>,
     ) {
         for (waiter, request) in std::mem::take(&mut self.waiting) {
             match answer(self, env, &request) {

@@ -375,11 +375,11 @@ impl Sut {
                 return Some(Show::Token(access.token));
             }
         }
-        self.core.show(cx, name)
+        self.core.on(cx, name, |it, env| it.show(env))
     }
 
     pub fn refresh(&mut self, cx: &mut Cx, name: &str) -> Option<Progress> {
-        let answer = self.core.refresh(cx, name);
+        let answer = self.core.on(cx, name, |it, env| it.refresh(env));
         let seen = self.effects.len();
         self.collect();
         if self.has(Canary::HastyRefresh)
@@ -389,7 +389,9 @@ impl Sut {
             let mut now = cx.now;
             now.instant = now.instant.after(Duration::from_secs(9));
             let entropy = &mut *cx.entropy;
-            return self.core.refresh(&mut Cx { now, entropy }, name);
+            return self
+                .core
+                .on(&mut Cx { now, entropy }, name, |it, env| it.refresh(env));
         }
         match answer {
             // A refresh token that isn't good yet is another matter.
@@ -407,10 +409,7 @@ impl Sut {
             let access = self.saved(cx.now, name).and_then(|saved| saved.access);
             (self.remembered).extend(access.map(|access| (name.into(), access.token)));
         }
-        match tell {
-            Some(waiter) => self.core.revoke_and_tell(cx, name, waiter),
-            None => self.core.revoke(cx, name).then_some(false),
-        }
+        self.core.on(cx, name, |it, env| it.revoke(env, tell))
     }
 
     pub fn ask(&mut self, cx: &mut Cx, name: &str, ask: ShowRequest) -> Option<ShowAnswer> {
@@ -418,7 +417,9 @@ impl Sut {
     }
 
     pub fn give_up(&mut self, cx: &mut Cx, name: &str, waiter: Waiter) -> Option<ShowAnswer> {
-        self.core.give_up(cx, name, waiter)
+        self.core
+            .on(cx, name, |it, env| it.give_up(env, waiter))
+            .flatten()
     }
 
     pub fn secret_outcome(
@@ -428,7 +429,8 @@ impl Sut {
         attempt: AttemptId,
         secret: Result<Secret, String>,
     ) {
-        self.core.secret_outcome(cx, name, attempt, secret);
+        self.core
+            .on(cx, name, |it, env| it.secret_outcome(env, attempt, secret));
     }
 
     pub fn callback(
@@ -495,7 +497,9 @@ impl Sut {
             _ => {}
         }
         let refreshed = self.under_way(name).refresh == Some(attempt);
-        self.core.token_outcome(cx, name, attempt, sent, outcome);
+        self.core.on(cx, name, |it, env| {
+            it.token_outcome(env, attempt, sent, outcome)
+        });
         self.collect();
         if let (true, Some(account)) = (
             self.has(Canary::LearnDouble) && refreshed,
@@ -510,7 +514,7 @@ impl Sut {
         let orphans = self.has(Canary::OrphanClient) && self.is_unattended(name);
         let holds = self.saved(cx.now, name).is_some();
         if orphans && holds && matches!(outcome, Outcome::Lost(_)) {
-            self.core.revoke(cx, name);
+            self.core.on(cx, name, |it, env| it.revoke(env, None));
             self.discard();
         }
     }
@@ -529,7 +533,8 @@ impl Sut {
             let first = self.printed.entry(name.into());
             *text = first.or_insert(text.clone()).clone();
         }
-        self.core.printed(cx, name, attempt, printed);
+        self.core
+            .on(cx, name, |it, env| it.printed(env, attempt, printed));
     }
 
     pub fn discovery_outcome(
@@ -575,7 +580,7 @@ impl Sut {
         let Some(saved) = self.saved(cx.now, name) else {
             return;
         };
-        self.core.revoke(cx, name);
+        self.core.on(cx, name, |it, env| it.revoke(env, None));
         let without = Saved {
             refresh_token: None,
             ..saved
@@ -592,7 +597,9 @@ impl Sut {
     }
 
     pub fn probe_outcome(&mut self, cx: &mut Cx, name: &str, attempt: AttemptId, transient: bool) {
-        self.core.probe_outcome(cx, name, attempt, transient);
+        self.core.on(cx, name, |it, env| {
+            it.probe_outcome(env, attempt, transient)
+        });
     }
 
     pub fn reload(&mut self, cx: &mut Cx, config: Config) {
@@ -603,7 +610,7 @@ impl Sut {
     }
 
     pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
-        let bytes = self.core.dump(cx);
+        let bytes = dump::seal(&self.core.unsealed_dump(cx.now), cx.entropy.bytes32());
         if !self.has(Canary::DumpForgets) {
             return bytes;
         }
@@ -630,7 +637,8 @@ impl Sut {
                 let under_way = self.under_way(&saved.account);
                 let holds = self.saved(cx.now, &saved.account).is_some();
                 if holds && under_way.pending.is_none() && under_way.exchange.is_none() {
-                    self.core.revoke(cx, &saved.account);
+                    self.core
+                        .on(cx, &saved.account, |it, env| it.revoke(env, None));
                 }
             }
             self.discard();

@@ -493,7 +493,7 @@ impl World {
     pub fn ends(&mut self, account: usize, event: &'static str, said: &mut Said) {
         let shadow = self.state.shadows[account].clone();
         if shadow.held.is_some() && self.setup.has(EVENT) {
-            said.announced.push((account, event));
+            said.announced.push((account, event.to_owned()));
         }
         match shadow.sign_in {
             SignIn::None | SignIn::Discovering { .. } => {}

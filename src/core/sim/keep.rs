@@ -278,7 +278,11 @@ impl World {
         let name = NAMES[account];
         let mut said = Said::default();
         said.errors.extend(self.present(account).then_some(account));
-        self.feed(|sut, cx| sut.core.publish_failed(cx, name, "no space left on device"));
+        self.feed(|sut, cx| {
+            sut.core.on(cx, name, |it, env| {
+                it.publish_failed(env, "no space left on device")
+            })
+        });
         self.expect(said)?;
         self.look(Doing::Other)
     }

@@ -166,7 +166,7 @@ impl World {
     }
 
     pub fn announced(&self, account: usize, event: &'static str) -> Said {
-        let events = self.setup.has(EVENT).then_some((account, event));
+        let events = self.setup.has(EVENT).then(|| (account, event.to_owned()));
         Said {
             announced: events.into_iter().collect(),
             ..Said::default()

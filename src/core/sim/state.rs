@@ -417,7 +417,7 @@ pub struct Flight {
 /// What the core must say and do in answer to one event, beside requests, reminders and the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    pub announced: Vec<(usize, &'static str)>,
+    pub announced: Vec<(usize, String)>,
     pub errors: Vec<usize>,
     pub settled: Vec<(usize, Vec<Waiter>, bool)>,
     /// Who waited for a device code.

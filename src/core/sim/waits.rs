@@ -103,7 +103,7 @@ impl World {
         let shadow = &mut self.state.shadows[account];
         shadow.watchers.retain(|it| *it != waiter);
         shadow.code_watchers.retain(|it| *it != waiter);
-        self.feed(|sut, _| sut.core.forget(NAMES[account], waiter));
+        self.feed(|sut, cx| sut.core.on(cx, NAMES[account], |it, _| it.forget(waiter)));
         self.expect(Said::default())?;
         self.look(Doing::Other)
     }
@@ -256,8 +256,9 @@ impl World {
         let waiter = self.people.waiter();
         self.people.begins = Some(account).filter(|_| !join);
         let start = self.feed(|sut, cx| {
-            sut.core
-                .auth(cx, NAMES[account], join, false, false, waiter)
+            sut.core.on(cx, NAMES[account], |it, env| {
+                it.auth(env, join, false, false, waiter)
+            })
         });
         if !join {
             self.begin(account);
@@ -305,7 +306,10 @@ impl World {
     pub fn await_sign_in(&mut self, account: usize) -> Check {
         let waiter = self.people.waiter();
         let name = NAMES[account];
-        let waits = self.feed(|sut, cx| sut.core.wait_for_sign_in(cx, name, waiter));
+        let waits = self.feed(|sut, cx| {
+            sut.core
+                .on(cx, name, |it, env| it.wait_for_sign_in(env, waiter))
+        });
         self.expect(Said::default())?;
         let shadow = &mut self.state.shadows[account];
         match waits {

@@ -128,7 +128,7 @@ impl Bench {
     }
 
     pub fn show(&mut self, name: &str) -> String {
-        match self.feed(|core, cx| core.show(cx, name)) {
+        match self.feed(|core, cx| core.on(cx, name, |it, env| it.show(env))) {
             None => "no such account".into(),
             Some(Show::Token(token)) => format!("token {}", token.expose()),
             Some(Show::Coming(progress)) => self.progress(&progress),
@@ -137,7 +137,7 @@ impl Bench {
     }
 
     pub fn refresh(&mut self, name: &str) -> String {
-        match self.feed(|core, cx| core.refresh(cx, name)) {
+        match self.feed(|core, cx| core.on(cx, name, |it, env| it.refresh(env))) {
             None => "no such account".into(),
             Some(progress) => self.progress(&progress),
         }
@@ -218,7 +218,11 @@ impl Bench {
     /// The last request of `name` ends.
     pub fn outcome(&mut self, name: &str, outcome: &Outcome) {
         let (attempt, sent) = (self.attempt, self.sent);
-        self.feed(|core, cx| core.token_outcome(cx, name, attempt, sent, outcome));
+        self.feed(|core, cx| {
+            core.on(cx, name, |it, env| {
+                it.token_outcome(env, attempt, sent, outcome)
+            })
+        });
     }
 
     /// The last request for an issuer's document ends.
@@ -230,7 +234,11 @@ impl Bench {
     /// The last probe of `name` ends.
     pub fn probed(&mut self, name: &str, transient: bool) {
         let attempt = self.probe;
-        self.feed(|core, cx| core.probe_outcome(cx, name, attempt, transient));
+        self.feed(|core, cx| {
+            core.on(cx, name, |it, env| {
+                it.probe_outcome(env, attempt, transient)
+            })
+        });
     }
 
     /// Everything that the core wants done, a line each.
@@ -270,7 +278,8 @@ impl Bench {
     }
 
     pub fn dump(&mut self) -> Dump {
-        let bytes = self.feed(|core, cx| core.dump(cx));
+        let bytes =
+            self.feed(|core, cx| dump::seal(&core.unsealed_dump(cx.now), cx.entropy.bytes32()));
         dump::open(&bytes).expect("a dump")
     }
 

@@ -68,7 +68,7 @@ fn revocations_that_nobody_can_send_are_all_put_off() {
     for waiter in [1, 2] {
         let dump = dump::open(&dump::seal(&dump, [0; 32])).expect("a dump");
         assert_eq!(bench.restore(dump), 1);
-        bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(waiter)));
+        bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, Some(Waiter(waiter)))));
         bench.effects();
     }
     bench.discovered(&lost());
@@ -161,7 +161,7 @@ fn failures_are_retried_at_growing_intervals_for_as_long_as_somebody_waits() {
     bench.show("work");
     assert_eq!(bench.effects().len(), 1);
     bench.discovered(&not_sent());
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     bench.effects();
     let (_, effects) = bench.deadline();
     assert_eq!(effects, [""; 0]);
@@ -352,7 +352,7 @@ fn a_refresh_token_is_not_sent_where_the_issuer_did_not_have_it_sent_when_it_was
     // Nor is it sent there to be revoked.
     bench.effects();
     assert_eq!(
-        bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(1))),
+        bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, Some(Waiter(1))))),
         Some(true)
     );
     let effects = bench.effects();
@@ -477,7 +477,8 @@ fn a_revocation_that_had_to_wait_is_not_forgotten() {
     let mut bench = one();
     bench.restore(dump);
     bench.feed(|core, _| core.hold());
-    let told = bench.feed(|core, cx| core.revoke_and_tell(cx, "work", Waiter(1)));
+    let told =
+        bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, Some(Waiter(1)))));
     assert_eq!(told, Some(true));
     bench.effects();
     bench.feed(|core, cx| core.release(cx));
@@ -512,9 +513,14 @@ fn a_device_code_that_the_client_may_not_have_leaves_the_browser() {
 fn who_asks_how_to_sign_in_hears_it_or_why_not() {
     for good in [true, false] {
         let mut bench = one();
-        let start = bench.feed(|core, cx| core.auth(cx, "work", false, false, false, Waiter(3)));
+        let start = bench.feed(|core, cx| {
+            core.on(cx, "work", |it, env| {
+                it.auth(env, false, false, false, Waiter(3))
+            })
+        });
         assert_eq!(start, Some(Ok(SignInStart::AskingForCode)));
-        let waits = bench.feed(|core, cx| core.wait_for_sign_in(cx, "work", Waiter(4)));
+        let waits = bench
+            .feed(|core, cx| core.on(cx, "work", |it, env| it.wait_for_sign_in(env, Waiter(4))));
         assert!(waits.is_some_and(|it| it.is_ok()));
         bench.effects();
         bench.discovered(&if good { document() } else { lost() });
@@ -544,7 +550,11 @@ fn who_asks_how_to_sign_in_hears_it_or_why_not() {
 fn who_is_in_a_hurry_hears_at_once_why_the_issuer_says_nothing() {
     let mut bench = one();
     let auth = |bench: &mut Bench, hurry| {
-        let start = bench.feed(|core, cx| core.auth(cx, "work", false, hurry, false, Waiter(3)));
+        let start = bench.feed(|core, cx| {
+            core.on(cx, "work", |it, env| {
+                it.auth(env, false, hurry, false, Waiter(3))
+            })
+        });
         match start {
             Some(Ok(start)) => start == SignInStart::AskingForCode,
             Some(Err(refusal)) => {
@@ -650,7 +660,11 @@ fn notified(opens: bool, answers: &[Outcome], code: bool, before: bool) -> [usiz
         bench.show("work");
         bench.effects();
     }
-    bench.feed(|core, cx| core.auth(cx, "work", false, false, opens, Waiter(3)));
+    bench.feed(|core, cx| {
+        core.on(cx, "work", |it, env| {
+            it.auth(env, false, false, opens, Waiter(3))
+        })
+    });
     counts[0] += count(&bench.effects());
     for answer in answers {
         bench.discovered(answer);
@@ -699,7 +713,11 @@ fn a_client_that_opens_a_browser_needs_no_notification() {
         bench.effects();
         bench.discovered(&document());
         assert_eq!(bench.effects().len(), 1);
-        bench.feed(|core, cx| core.auth(cx, "work", false, false, true, Waiter(3)));
+        bench.feed(|core, cx| {
+            core.on(cx, "work", |it, env| {
+                it.auth(env, false, false, true, Waiter(3))
+            })
+        });
         assert_eq!(bench.effects(), [""; 0]);
         if ends {
             bench.show("work");

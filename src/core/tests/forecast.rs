@@ -89,9 +89,11 @@ impl<R: FnMut(u64) -> (u64, u64)> World<R> {
 
     /// Where the sign-in that is pending leads, or one that begins unless it is to `join`.
     fn address(&mut self, join: bool) -> String {
-        let start = self
-            .bench
-            .feed(|core, cx| core.auth(cx, "work", join, false, false, Waiter(9)));
+        let start = self.bench.feed(|core, cx| {
+            core.on(cx, "work", |it, env| {
+                it.auth(env, join, false, false, Waiter(9))
+            })
+        });
         let Some(Ok(SignInStart::Open(ways))) = start else {
             panic!("{start:?} on day {}", self.day());
         };
@@ -472,7 +474,9 @@ fn a_notice_comes_at_the_hour_that_the_config_says() {
 fn the_end_of_an_access_token_alone_is_told_of() {
     for (life, told) in [(30 * DAY, 1), (8 * HOUR, 1), (8 * HOUR - 1, 0)] {
         let mut world = World::new(|_| (YEAR, YEAR));
-        world.bench.feed(|core, cx| core.revoke(cx, "work"));
+        world
+            .bench
+            .feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
         world.bench.show("work");
         world.bench.effects();
         world.bench.state = state_of(&world.address(true));

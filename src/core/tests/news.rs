@@ -60,7 +60,7 @@ fn a_sign_in_is_news_at_each_of_its_steps() {
     assert_eq!(news(&mut bench), ["token_new until 3600s"]);
     bench.pass(3600);
     bench.show("work");
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(
         news(&mut bench),
         [
@@ -105,7 +105,7 @@ fn a_refresh_is_news_however_it_ends() {
         refreshed(&mut bench, &invalid_grant()),
         ["authorisation_needed: invalid_grant", "token_invalidated"]
     );
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(news(&mut bench), ["token_revoked"]);
     bench.pass(10);
     bench.restore(dump);

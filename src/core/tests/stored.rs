@@ -70,7 +70,7 @@ fn everything() -> Bench {
     refresh(&mut bench, "valid", &busy(90));
     refresh(&mut bench, "wanted", &ending_in(2000));
     bench.refresh("wanted");
-    bench.feed(|core, cx| core.revoke(cx, "access"));
+    bench.feed(|core, cx| core.on(cx, "access", |it, env| it.revoke(env, None)));
     sign_in(&mut bench, "access", &access_only(3, 3600));
     bench.show("code");
     bench.code();
@@ -89,7 +89,7 @@ fn everything() -> Bench {
     bench.outcome("over", &invalid_client());
     discoveries(&mut bench);
     bench.feed(|core, _| core.hold());
-    bench.feed(|core, cx| core.revoke_and_tell(cx, "revoked", Waiter(1)));
+    bench.feed(|core, cx| core.on(cx, "revoked", |it, env| it.revoke(env, Some(Waiter(1)))));
     bench.effects();
     bench
 }

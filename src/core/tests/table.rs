@@ -65,7 +65,8 @@ const EVENTS: [Event; 21] = [
     ("show", |bench| bench.show("work")),
     ("refresh", |bench| bench.refresh("work")),
     ("revoke", |bench| {
-        bench.feed(|core, cx| core.revoke(cx, "work")).to_string()
+        let told = bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
+        told.is_some().to_string()
     }),
     ("tick", |bench| {
         bench.feed(|core, cx| core.tick(cx));

@@ -192,7 +192,7 @@ fn what_no_wait_can_mend_ends_every_wait() {
     // The tokens are given up.
     let mut bench = one();
     assert_eq!(ask(&mut bench, 1, 0, Patience::Token), "waits");
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(
         answers(&mut bench),
         heard(&["1: failed: the account's tokens were revoked"], 0)
@@ -205,14 +205,23 @@ fn who_gives_up_or_leaves_is_not_answered_again() {
     assert_eq!(ask(&mut bench, 1, 0, Patience::Token), "waits");
     assert_eq!(ask(&mut bench, 2, 0, Patience::Token), "waits");
     assert_eq!(ask(&mut bench, 3, 0, Patience::Token), "waits");
-    let answer = bench.feed(|core, cx| core.give_up(cx, "work", Waiter(1)));
+    let answer = bench.feed(|core, cx| {
+        core.on(cx, "work", |it, env| it.give_up(env, Waiter(1)))
+            .flatten()
+    });
     assert_eq!(answer.as_ref().map(told), Some("sign in".into()));
-    let again = bench.feed(|core, cx| core.give_up(cx, "work", Waiter(1)));
+    let again = bench.feed(|core, cx| {
+        core.on(cx, "work", |it, env| it.give_up(env, Waiter(1)))
+            .flatten()
+    });
     assert_eq!(again, None);
-    bench.core.forget("work", Waiter(2));
+    bench.feed(|core, cx| core.on(cx, "work", |it, _| it.forget(Waiter(2))));
     sign_in(&mut bench, "work", 60);
     assert_eq!(ask(&mut bench, 4, 0, Patience::None), "access1");
-    let gone = bench.feed(|core, cx| core.give_up(cx, "work", Waiter(3)));
+    let gone = bench.feed(|core, cx| {
+        core.on(cx, "work", |it, env| it.give_up(env, Waiter(3)))
+            .flatten()
+    });
     assert_eq!(gone, None);
 }
 
@@ -356,6 +365,6 @@ fn another_sign_in_does_not_keep_it() {
     );
     // Nor does an account whose tokens are revoked.
     let mut bench = with(Some(100_000));
-    bench.feed(|core, cx| core.revoke(cx, "work"));
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
     assert_eq!(ask_for_id_token(&mut bench, 0, Patience::None), "sign in");
 }

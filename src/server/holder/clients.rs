@@ -110,8 +110,8 @@ impl Handler for Clients {
             }
             (Unparked::Crowded, _) | (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
             (Unparked::Deadline, Some(Waiting::Token(asker, account))) => {
-                let answer = engine.with(|core, cx| core.give_up(cx, account, asker.waiter));
-                match answer {
+                let answer = engine.on(account, |it, env| it.give_up(env, asker.waiter));
+                match answer.flatten() {
                     Some(answer) => show::reply(asker, account, answer),
                     // The answer is on its way, and comes too late.
                     None => failure(Exit::TryLater, "the time to wait is over"),
@@ -143,7 +143,7 @@ impl Handler for Clients {
             return;
         };
         let waiter = Waiter(id.number());
-        (self.0.engine).with(|core, _| core.forget(&account, waiter));
+        (self.0.engine).on(&account, |it, _| it.forget(waiter));
     }
 }
 

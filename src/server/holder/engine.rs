@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{clients, effects::Effects, fdstore::StoredState, outbox::Outbox};
 use crate::{
-    core::{Core, Cx, Effect, Entropy},
+    core::{Core, Cx, Effect, Entropy, Env, LiveAccount},
     lock::Lock,
     server::base::clock,
     view::News,
@@ -89,6 +89,15 @@ impl Engine {
             self.effects.alarm.ring();
         }
         value
+    }
+
+    /// Feeds one account an event, as [`Core::on`] does.
+    pub fn on<T>(
+        self: &Arc<Self>,
+        account: &str,
+        event: impl FnOnce(&mut LiveAccount, &mut Env) -> T,
+    ) -> Option<T> {
+        self.with(|core, cx| core.on(cx, account, event))
     }
 
     fn deliver(self: &Arc<Self>, parcel: Parcel) {

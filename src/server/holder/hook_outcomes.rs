@@ -86,7 +86,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     match kind {
         HookKind::Probe => {
             let transient = conclusion.transient;
-            engine.with(|core, cx| core.probe_outcome(cx, account, attempt, transient));
+            engine.on(account, |it, env| it.probe_outcome(env, attempt, transient));
         }
         HookKind::Save => engine.with(|core, cx| core.save_outcome(cx, attempt, outcome)),
         HookKind::Load => {
@@ -103,7 +103,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
             let secret = outcome.and_then(|()| printed(output)).and_then(|bytes| {
                 text(bytes).ok_or_else(|| format!("{option} printed nothing{said}"))
             });
-            engine.with(|core, cx| core.secret_outcome(cx, account, attempt, secret));
+            engine.on(account, |it, env| it.secret_outcome(env, attempt, secret));
         }
         HookKind::Token => {
             let status = match report.end {
@@ -112,7 +112,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
             };
             let failure = |what| CommandFailure { status, what };
             let printed = outcome.and_then(|()| printed(output)).map_err(failure);
-            engine.with(|core, cx| core.printed(cx, account, attempt, printed));
+            engine.on(account, |it, env| it.printed(env, attempt, printed));
         }
         HookKind::Notify | HookKind::Error | HookKind::Event | HookKind::Startup => {}
     }

@@ -423,7 +423,7 @@ fn tell(input: HookInput, env: &mut Vec<(String, String)>) -> Option<SecretBytes
     match input {
         HookInput::None => {}
         HookInput::Message(message) => set("PIZAUTH_MSG", message),
-        HookInput::Event(event) => set("PIZAUTH_EVENT", event.name().into()),
+        HookInput::Event(event) => set("PIZAUTH_EVENT", event.name()),
         HookInput::SignIn { ways, expiring, .. } => {
             set("PIZAUTH_URL", ways.uri().unwrap_or_default().into());
             if let Some(device) = ways.device {

@@ -197,7 +197,9 @@ fn report(engine: &Arc<Engine>, job: &Job, sent: Instant, outcome: &Outcome) {
     match &job.what {
         What::Form(account, _) => {
             let due = engine.with(|core, cx| {
-                core.token_outcome(cx, account, job.attempt, sent, outcome);
+                core.on(cx, account, |it, env| {
+                    it.token_outcome(env, job.attempt, sent, outcome)
+                });
                 let due = core.refresh_due(account);
                 due.map(|at| at.since(cx.now.instant))
             });

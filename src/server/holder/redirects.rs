@@ -90,7 +90,9 @@ impl redirect::CallbackHandler for Endpoint {
     }
 
     fn sign_in_again(&mut self, account: &str) -> Option<String> {
-        self.0.with(|core, cx| core.sign_in_again(cx, account))
+        self.0
+            .on(account, |it, env| it.sign_in_again(env))
+            .flatten()
     }
 }
 

@@ -166,7 +166,9 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> ClientAnswer {
         no_wait,
         opens,
     } = args;
-    match engine.with(|core, cx| core.auth(cx, account, *join, *no_wait, *opens, waiter)) {
+    match engine.on(account, |it, env| {
+        it.auth(env, *join, *no_wait, *opens, waiter)
+    }) {
         None => no_account(account).into(),
         Some(Ok(start @ SignInStart::AskingForCode)) => {
             later(CODE_WAIT, account, Some(json(&start)))
@@ -183,7 +185,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswe
         account,
         refresh_token,
     } = args;
-    match engine.with(|core, cx| core.import(cx, &account, refresh_token, waiter)) {
+    match engine.on(&account, |it, env| it.import(env, refresh_token, waiter)) {
         None => no_account(&account).into(),
         Some(Ok(())) => {
             let what = format!("{account}: no refresh has proved the token yet");
@@ -199,7 +201,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswe
 /// Waits for the end of a sign-in.
 pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> ClientAnswer {
     let waiter = Waiter(id.number());
-    match engine.with(|core, cx| core.wait_for_sign_in(cx, account, waiter)) {
+    match engine.on(account, |it, env| it.wait_for_sign_in(env, waiter)) {
         None => no_account(account).into(),
         Some(Ok(true)) => {
             let pending = Reply::text(wire::STILL_PENDING.into());
@@ -213,11 +215,8 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Clie
 /// Forgets the tokens, and tells the provider unless it shan't.
 pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> ClientAnswer {
     let waiter = Waiter(id.number());
-    let telling = engine.with(|core, cx| match args.local {
-        true => core.revoke(cx, &args.account).then_some(false),
-        false => core.revoke_and_tell(cx, &args.account, waiter),
-    });
-    match telling {
+    let tell = (!args.local).then_some(waiter);
+    match engine.on(&args.account, |it, env| it.revoke(env, tell)) {
         None => no_account(&args.account).into(),
         Some(false) => Reply::done().into(),
         Some(true) => {

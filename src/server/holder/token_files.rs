@@ -162,7 +162,7 @@ fn perform(wanted: &mut Wanted, monitor: &MonitorClient, helper: &mut Option<Hel
     *helper = None;
     if !std::mem::replace(&mut wanted.told, true) {
         let why = format!("{path}: {failure}");
-        engine.with(|core, cx| core.publish_failed(cx, &wanted.account, &why));
+        engine.on(&wanted.account, |it, env| it.publish_failed(env, &why));
     }
     false
 }

@@ -124,7 +124,7 @@ pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
 
 /// Obtains a new token.
 pub fn refresh(engine: &Arc<Engine>, args: &AccountArgs) -> Reply {
-    match engine.with(|core, cx| core.refresh(cx, &args.account)) {
+    match engine.on(&args.account, |it, env| it.refresh(env)) {
         None => no_account(&args.account),
         Some(Progress::Refreshing { .. }) => Reply::done(),
         Some(progress) => not_yet(args.no_url, progress),

@@ -1,7 +1,7 @@
 //! What an account says is under way, for the simulator: it must agree with what is.
 
 use crate::core::{
-    account::{Account, Operation, SignIn},
+    account::{LiveAccount, Operation, SignIn},
     attempt::{AttemptId, Waiter},
 };
 
@@ -35,7 +35,7 @@ impl UnderWay {
     }
 }
 
-impl Account {
+impl LiveAccount {
     /// A planted bug: if the sign-in has just ended, it has lived twice as long.
     pub fn learn_double(&mut self) {
         if self.state.sign_ins.began.is_none() {
@@ -43,7 +43,7 @@ impl Account {
         }
     }
 
-    pub fn under_way(&self) -> UnderWay {
+    pub(in crate::core) fn under_way(&self) -> UnderWay {
         let one = |wanted| {
             let mut in_flight = self.in_flight();
             let (attempt, _) = in_flight.find(|(_, operation)| *operation == wanted)?;
