@@ -42,23 +42,15 @@ pub fn judge(printed: Result<Vec<u8>, CommandFailure>, wall: Wall) -> Verdict {
             if status.is_some_and(|status| FINAL.contains(&status)) {
                 return Verdict::Parked(refusal);
             }
-            return later(refusal, Cause::Passing);
+            return Verdict::later(refusal, Cause::Passing);
         }
     };
     match read {
         Ok(tokens) => Verdict::Granted(tokens),
         Err((what, hint)) => {
             let refusal = Refusal::new(format!("token_cmd printed {what}")).hint(hint);
-            later(refusal, Cause::Unexplained)
+            Verdict::later(refusal, Cause::Unexplained)
         }
-    }
-}
-
-fn later(refusal: Refusal, cause: Cause) -> Verdict {
-    Verdict::Transient {
-        refusal,
-        retry_after: None,
-        cause,
     }
 }
 
@@ -272,7 +264,7 @@ mod tests {
                 text: "token_cmd printed what is no text".into(),
                 hint: Some(ONE.into()),
             };
-            later(refusal, Cause::Unexplained)
+            Verdict::later(refusal, Cause::Unexplained)
         });
     }
 

@@ -6,12 +6,11 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{
-    client::{Credentials, Endpoint},
     message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
-    token::{self, GrantType, Tokens},
+    token::{self, GrantType, Requester, Tokens},
 };
-use crate::{config::Registration, secret::Secret, text::sanitize, time::Wall};
+use crate::{secret::Secret, text::sanitize, time::Wall};
 
 /// How often to poll when the provider doesn't say (RFC 8628, 3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -73,37 +72,29 @@ pub enum Poll {
     Failed(Refusal),
 }
 
-/// The device authorization request (RFC 8628, 3.1). The parameters that say what the token is for
-/// go along with this one, too.
-pub fn authorization_request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-) -> Request {
-    let scope = registration.scopes.join(" ");
-    let mut fields = vec![("client_id", registration.client_id.as_str().into())];
-    if !scope.is_empty() {
-        fields.push(("scope", scope.as_str().into()));
-    }
-    token::request(endpoint, registration, credentials, &fields)
-}
+/// The grant type of device codes (RFC 8628, 3.4).
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
-/// The request that asks whether the user has agreed (RFC 8628, 3.4).
-pub fn poll_request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-    device_code: &Secret,
-) -> Request {
-    let fields = [
-        (
-            "grant_type",
-            "urn:ietf:params:oauth:grant-type:device_code".into(),
-        ),
-        ("device_code", device_code.into()),
-        ("client_id", registration.client_id.as_str().into()),
-    ];
-    token::request(endpoint, registration, credentials, &fields)
+impl Requester<'_> {
+    /// The device authorization request (RFC 8628, 3.1). The parameters that say what the token is for
+    /// go along with this one, too.
+    pub fn device_code(&self) -> Request {
+        let scope = self.registration.scopes.join(" ");
+        let mut fields = vec![("client_id", self.registration.client_id.as_str().into())];
+        if !scope.is_empty() {
+            fields.push(("scope", scope.as_str().into()));
+        }
+        self.request(&fields)
+    }
+
+    /// The request that asks whether the user has agreed (RFC 8628, 3.4).
+    pub fn poll(&self, device_code: &Secret) -> Request {
+        self.request(&[
+            ("grant_type", GRANT.into()),
+            ("device_code", device_code.into()),
+            ("client_id", self.registration.client_id.as_str().into()),
+        ])
+    }
 }
 
 /// Reads a device authorization response.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
+    device,
     message::{MAX_BODY_BYTES, Outcome, Reply, authority},
     metadata::Metadata,
     reply::ProviderError,
@@ -17,9 +18,6 @@ use crate::{
 
 /// What the provider calls us where it asks the user.
 const CLIENT_NAME: &str = "pizauth";
-
-/// The grant type of device codes (RFC 8628, 3.4).
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Where the browser may be sent back to, in the order in which to try: the loopback by number, as
 /// RFC 8252, 8.3 recommends, and by name; and for providers that want neither, a scheme of our own
@@ -85,7 +83,7 @@ pub fn request(metadata: &Metadata, wanted: &Wanted) -> String {
     let refresh = known.is_none_or(|known| known.iter().any(|it| it == "refresh_token"));
     let mut grant_types = vec!["authorization_code"];
     grant_types.extend(refresh.then_some("refresh_token"));
-    grant_types.extend(wanted.device.then_some(DEVICE_CODE));
+    grant_types.extend(wanted.device.then_some(device::GRANT));
     let mut client = json!({
         "client_name": CLIENT_NAME,
         "application_type": "native",
@@ -104,7 +102,7 @@ pub fn request(metadata: &Metadata, wanted: &Wanted) -> String {
 pub fn offers_device_codes(metadata: &Metadata) -> bool {
     let known = metadata.grant_types.as_deref();
     metadata.device_authorization_endpoint.is_some()
-        && known.is_none_or(|known| known.iter().any(|it| it == DEVICE_CODE))
+        && known.is_none_or(|known| known.iter().any(|it| it == device::GRANT))
 }
 
 /// Reads the answer of `endpoint` (RFC 7591, 3.2).

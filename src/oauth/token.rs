@@ -157,82 +157,71 @@ pub enum Cause {
     Config,
 }
 
-/// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
-/// `redirect_uri` is the very string of the authorization request.
-pub fn exchange_request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-    code: &Secret,
-    verifier: &Secret,
-    redirect_uri: &str,
-) -> Request {
-    let fields = [
-        ("grant_type", "authorization_code".into()),
-        ("code", code.into()),
-        ("client_id", registration.client_id.as_str().into()),
-        ("code_verifier", verifier.into()),
-        ("redirect_uri", redirect_uri.into()),
-    ];
-    request(endpoint, registration, credentials, &fields)
+/// Who makes the requests of an account's tokens, and where to.
+#[derive(Clone, Copy, Debug)]
+pub struct Requester<'a> {
+    /// The endpoint that takes them.
+    pub endpoint: Endpoint<'a>,
+    /// What the tokens are for.
+    pub registration: &'a Registration,
+    /// What proves the client.
+    pub credentials: &'a Credentials<'a>,
 }
 
-/// The request that asks for a new access token (RFC 6749, 6).
-pub fn refresh_request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-    refresh_token: &Secret,
-) -> Request {
-    let fields = [
-        ("grant_type", "refresh_token".into()),
-        ("refresh_token", refresh_token.into()),
-        ("client_id", registration.client_id.as_str().into()),
-    ];
-    request(endpoint, registration, credentials, &fields)
-}
-
-/// The request of a client that asks for itself (RFC 6749, 4.4.2), or with a grant that it signs
-/// (RFC 7523, 2.1).
-pub fn client_request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-) -> Request {
-    let scope = registration.scopes.join(" ");
-    if let TokenSource::JwtBearer { subject, .. } = &registration.source {
-        let fields = [("grant_type", JWT_BEARER.into())];
-        let mut request = request(endpoint, registration, credentials, &fields);
-        let subject = subject.iter().map(|it| ("sub", it.clone()));
-        request.assertion = credentials.secret.map(|key| Assertion {
-            key: key.clone(),
-            field: "assertion",
-            claims: subject.chain([("scope", scope)]).collect(),
-        });
-        return request;
+impl Requester<'_> {
+    /// The request that exchanges an authorization code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.5).
+    /// `redirect_uri` is the very string of the authorization request.
+    pub fn exchange(&self, code: &Secret, verifier: &Secret, redirect_uri: &str) -> Request {
+        self.request(&[
+            ("grant_type", "authorization_code".into()),
+            ("code", code.into()),
+            ("client_id", self.registration.client_id.as_str().into()),
+            ("code_verifier", verifier.into()),
+            ("redirect_uri", redirect_uri.into()),
+        ])
     }
-    let mut fields = vec![
-        ("grant_type", "client_credentials".into()),
-        ("client_id", registration.client_id.as_str().into()),
-    ];
-    let mut added = registration.token_uri_fields.iter();
-    if !scope.is_empty() && !added.any(|(name, _)| name == "scope") {
-        fields.push(("scope", scope.as_str().into()));
-    }
-    request(endpoint, registration, credentials, &fields)
-}
 
-/// A token request: the grant's own `fields`, and what the config adds.
-pub(super) fn request(
-    endpoint: Endpoint,
-    registration: &Registration,
-    credentials: &Credentials,
-    fields: &[(&str, Field)],
-) -> Request {
-    let added = registration.token_uri_fields.iter();
-    let added = added.map(|(name, value)| (name.as_str(), value.as_str().into()));
-    let fields: Vec<_> = fields.iter().copied().chain(added).collect();
-    credentials.request(endpoint, &fields)
+    /// The request that asks for a new access token (RFC 6749, 6).
+    pub fn refresh(&self, refresh_token: &Secret) -> Request {
+        self.request(&[
+            ("grant_type", "refresh_token".into()),
+            ("refresh_token", refresh_token.into()),
+            ("client_id", self.registration.client_id.as_str().into()),
+        ])
+    }
+
+    /// The request of a client that asks for itself (RFC 6749, 4.4.2), or with a grant that it signs
+    /// (RFC 7523, 2.1).
+    pub fn for_itself(&self) -> Request {
+        let scope = self.registration.scopes.join(" ");
+        if let TokenSource::JwtBearer { subject, .. } = &self.registration.source {
+            let mut request = self.request(&[("grant_type", JWT_BEARER.into())]);
+            let subject = subject.iter().map(|it| ("sub", it.clone()));
+            request.assertion = self.credentials.secret.map(|key| Assertion {
+                key: key.clone(),
+                field: "assertion",
+                claims: subject.chain([("scope", scope)]).collect(),
+            });
+            return request;
+        }
+        let mut fields = vec![
+            ("grant_type", "client_credentials".into()),
+            ("client_id", self.registration.client_id.as_str().into()),
+        ];
+        let mut added = self.registration.token_uri_fields.iter();
+        if !scope.is_empty() && !added.any(|(name, _)| name == "scope") {
+            fields.push(("scope", scope.as_str().into()));
+        }
+        self.request(&fields)
+    }
+
+    /// A token request: the grant's own `fields`, and what the config adds.
+    pub(super) fn request(&self, fields: &[(&str, Field)]) -> Request {
+        let added = self.registration.token_uri_fields.iter();
+        let added = added.map(|(name, value)| (name.as_str(), value.as_str().into()));
+        let fields: Vec<_> = fields.iter().copied().chain(added).collect();
+        self.credentials.request(self.endpoint, &fields)
+    }
 }
 
 /// Judges what came back for a request of `grant_type`; `requested_scopes` are those of the
@@ -260,11 +249,10 @@ pub fn judge(
     };
     let host = case.host();
     match outcome {
-        Outcome::NotSent(why) => Verdict::Transient {
-            refusal: Refusal::new(format!("{host}: {}", sanitize(why))),
-            retry_after: None,
-            cause: Cause::Passing,
-        },
+        Outcome::NotSent(why) => {
+            let refusal = Refusal::new(format!("{host}: {}", sanitize(why)));
+            Verdict::later(refusal, Cause::Passing)
+        }
         Outcome::Lost(why) => {
             let why = sanitize(why);
             let text = format!("{host}: the request was sent but the reply was lost: {why}");
@@ -536,6 +524,15 @@ impl Case<'_> {
 }
 
 impl Verdict {
+    /// A failure that says nothing of when to try again.
+    pub fn later(refusal: Refusal, cause: Cause) -> Self {
+        Verdict::Transient {
+            refusal,
+            retry_after: None,
+            cause,
+        }
+    }
+
     /// The same, if it is transient, for another cause.
     fn because(mut self, why: Cause) -> Self {
         if let Verdict::Transient { cause, .. } = &mut self {

@@ -10,8 +10,8 @@ use crate::{
     hook::HookKind,
     oauth::{
         command::{self, CommandFailure},
-        device, pushed, revocation,
-        token::{self, Cause, GrantType, Outcome, Refusal, Request, Verdict},
+        pushed, revocation,
+        token::{self, Cause, GrantType, Outcome, Refusal, Request, Requester, Verdict},
     },
     secret::Secret,
     time::Instant,
@@ -63,38 +63,37 @@ impl LiveAccount {
         operation: Operation,
         attempt: AttemptId,
     ) -> Option<Request> {
-        let ours = &self.registration;
-        let credentials = &self.credentials.proof(endpoints.client_auth());
-        let token_uri = endpoints.at(&endpoints.token_uri);
+        let ours = Requester {
+            endpoint: endpoints.at(&endpoints.token_uri),
+            registration: &self.registration,
+            credentials: &self.credentials.proof(endpoints.client_auth()),
+        };
         Some(match operation {
             Operation::Exchange => {
                 let Exchanging { code, browser, .. } = self.state.sign_in.exchanging()?;
-                let (verifier, redirect_uri) = (&browser.verifier, &browser.redirect_uri);
-                token::exchange_request(token_uri, ours, credentials, code, verifier, redirect_uri)
+                ours.exchange(code, &browser.verifier, &browser.redirect_uri)
             }
             Operation::Refresh => {
                 match &self.state.grant.as_ref()?.renewal.as_ref()?.refresh_token {
-                    Some(token) => token::refresh_request(token_uri, ours, credentials, token),
-                    None => token::client_request(token_uri, ours, credentials),
+                    Some(token) => ours.refresh(token),
+                    None => ours.for_itself(),
                 }
             }
             Operation::Code => {
                 let endpoint = endpoints.at(endpoints.device_auth_uri.as_ref()?);
-                device::authorization_request(endpoint, ours, credentials)
+                Requester { endpoint, ..ours }.device_code()
             }
-            Operation::Poll => {
-                let device_code = &self.state.sign_in.pending()?.device.code()?.device_code;
-                device::poll_request(token_uri, ours, credentials, device_code)
-            }
+            Operation::Poll => ours.poll(&self.state.sign_in.pending()?.device.code()?.device_code),
             Operation::Push => {
                 let uri = Url::parse(&self.pending_browser()?.uri).ok()?;
-                pushed::request(endpoints.at(endpoints.push_uri()?), credentials, &uri)
+                pushed::request(endpoints.at(endpoints.push_uri()?), ours.credentials, &uri)
             }
             Operation::Revocation => {
                 let revocation = self.revocation(attempt)?;
                 let endpoint = endpoints.at(endpoints.revocation_for(revocation.origins())?);
                 let (kind, token) = revocation.token();
-                revocation::request(endpoint, &ours.client_id, credentials, kind, token)
+                let client_id = &self.registration.client_id;
+                revocation::request(endpoint, client_id, ours.credentials, kind, token)
             }
         })
     }
@@ -151,14 +150,9 @@ impl LiveAccount {
 
     /// A request couldn't be made, for a reason that may pass.
     pub(super) fn not_sent(&mut self, env: &mut Env, attempt: AttemptId, refusal: Refusal) {
-        let retry_after = None;
         match self.operation(attempt) {
             Some(Operation::Exchange | Operation::Refresh) => {
-                let verdict = Verdict::Transient {
-                    refusal,
-                    retry_after,
-                    cause: Cause::Passing,
-                };
+                let verdict = Verdict::later(refusal, Cause::Passing);
                 self.conclude(env, attempt, env.now.instant, verdict);
             }
             Some(Operation::Code) => self.device_over(env, true, Some(refusal)),
@@ -167,7 +161,7 @@ impl LiveAccount {
             Some(Operation::Revocation) => {
                 let verdict = revocation::Verdict::Later {
                     refusal,
-                    retry_after,
+                    retry_after: None,
                 };
                 self.revocation_outcome(env, attempt, verdict);
             }

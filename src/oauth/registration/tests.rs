@@ -31,7 +31,7 @@ fn a_public_client_is_asked_for() {
             "client_name": "pizauth",
             "application_type": "native",
             "redirect_uris": ["http://127.0.0.1/"],
-            "grant_types": ["authorization_code", "refresh_token", DEVICE_CODE],
+            "grant_types": ["authorization_code", "refresh_token", device::GRANT],
             "response_types": ["code"],
             "token_endpoint_auth_method": "none",
             "scope": "mail offline_access",
@@ -45,7 +45,7 @@ fn a_public_client_is_asked_for() {
 
 #[test]
 fn device_codes_are_asked_for_where_there_are_some() {
-    let listed = format!(r#""grant_types_supported":["{DEVICE_CODE}"],"#);
+    let listed = format!(r#""grant_types_supported":["{}"],"#, device::GRANT);
     for (more, offers) in [
         ("", true),
         (listed.as_str(), true),

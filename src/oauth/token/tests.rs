@@ -1249,15 +1249,13 @@ fn requests_carry_just_what_the_rfc_asks() {
             url: &url,
             under: registration.mark(),
         };
-        let exchange = exchange_request(
-            at,
-            &registration,
-            &credentials,
-            &secret("4/0&"),
-            &secret("v"),
-            redirect,
-        );
-        let refresh = refresh_request(at, &registration, &credentials, &secret("r+é"));
+        let requester = Requester {
+            endpoint: at,
+            registration: &registration,
+            credentials: &credentials,
+        };
+        let exchange = requester.exchange(&secret("4/0&"), &secret("v"), redirect);
+        let refresh = requester.refresh(&secret("r+é"));
         for (request, form) in [(exchange, EXCHANGE), (refresh, REFRESH)] {
             assert_eq!(request.endpoint, endpoint());
             assert_eq!(
@@ -1428,7 +1426,12 @@ fn a_clients_own_token() {
     };
     let mut registration = registration();
     let form = |registration: &Registration| {
-        let request = client_request(at, registration, &credentials);
+        let requester = Requester {
+            endpoint: at,
+            registration,
+            credentials: &credentials,
+        };
+        let request = requester.for_itself();
         request.form.expose().to_owned()
     };
     const FORM: &str = "grant_type=client_credentials&client_id=client+1";
@@ -1480,7 +1483,12 @@ fn no_text_repeats_a_secret_of_the_request() {
             url: &url,
             under: mark,
         };
-        let mut request = refresh_request(at, &registration, &credentials, &refresh_token);
+        let requester = Requester {
+            endpoint: at,
+            registration: &registration,
+            credentials: &credentials,
+        };
+        let mut request = requester.refresh(&refresh_token);
         request.known.push(Arc::new(Secret::new(known.into())));
         for secret in secrets {
             let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
