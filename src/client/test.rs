@@ -1,14 +1,11 @@
 //! `pizauth test`: a real sign-in at mail servers with the account's token.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 
 use super::{
-    print, programs,
+    print, programs, status,
     token::{self, Held},
 };
 use crate::error::{Exit, Failure};
@@ -35,7 +32,7 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
         claims: Claims::of(&held.token),
         provider,
     };
-    let now = now();
+    let now = status::now().secs();
     print(headline(&options.token.account, &held, &token, now).as_bytes())?;
     let tls = dial::tls()?;
     let mut failed = Vec::new();
@@ -182,10 +179,4 @@ impl Trial<'_> {
         let exit = dial::exit(&refusal);
         Ok((refusal.reason, hints, Some(exit)))
     }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

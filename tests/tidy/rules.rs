@@ -464,10 +464,6 @@ pub const BANS: [Ban; 7] = [
                 "how long ago an address family failed, which the core never learns",
             ),
             ("src/relay/dial.rs", "how long a mail server may take"),
-            (
-                "src/client/test.rs",
-                "how long a token lasts, and whether a mail server's clock is right",
-            ),
         ],
     },
     Ban {
