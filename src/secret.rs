@@ -1,5 +1,6 @@
 //! Secrets: what must not reach a log, an error, a terminal or a core file by accident.
 
+pub(crate) mod plain;
 mod scrub;
 
 use std::{

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Exit, Failure},
     form::Form,
-    secret::{Secret, SecretBytes},
+    secret::{Secret, SecretBytes, plain},
 };
 
 /// The version spoken here.
@@ -225,21 +225,6 @@ pub struct ImportArgs {
     /// The token.
     #[serde(with = "plain")]
     pub refresh_token: Secret,
-}
-
-/// A secret as a plain string in JSON.
-pub(crate) mod plain {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::secret::Secret;
-
-    pub fn serialize<S: Serializer>(secret: &Secret, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(secret.expose())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
-        String::deserialize(d).map(Secret::new)
-    }
 }
 
 /// The arguments of `show`.

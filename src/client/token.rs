@@ -7,8 +7,8 @@ use crate::{
     cli::AccountOptions,
     error::{Exit, Failure},
     form::{Form, Format},
-    secret::Secret,
-    wire::{Request, ShowArgs, is_silence, plain},
+    secret::{Secret, plain},
+    wire::{Request, ShowArgs, is_silence},
 };
 
 /// How long a token must be valid unless the user says otherwise, in seconds: from here to the end

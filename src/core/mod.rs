@@ -18,7 +18,6 @@ pub mod hook;
 #[cfg(test)]
 mod model;
 mod output;
-mod plain;
 mod revoking;
 mod schedule;
 mod sign_in;
@@ -50,7 +49,7 @@ use crate::{
         authorization::{Callback, CallbackResult},
         token::{Outcome, Refusal},
     },
-    secret::Secret,
+    secret::{Secret, plain},
     time::{Instant, Now},
     view::{AccountView, Happening, News},
 };

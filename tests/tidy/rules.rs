@@ -515,7 +515,10 @@ pub const BANS: [Ban; 7] = [
                 "how long a dump will be, and the check of its tokens",
             ),
             ("src/core/account/token_file.rs", "the line in a token file"),
-            ("src/core/plain.rs", "dumps, and what a successor gets"),
+            (
+                "src/secret/plain.rs",
+                "dumps, what a successor gets, and the control socket",
+            ),
             (
                 "src/server/holder/helpers.rs",
                 "the token file, on its way to the disk",

@@ -1,19 +1,20 @@
-//! The one place that serialises secrets: for dumps and for the program's successor.
+//! The one place that serialises secrets: for dumps, for the program's successor, and for the control
+//! socket.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::secret::Secret;
+use super::Secret;
 
 /// A secret as a string.
-pub fn serialize<S: Serializer>(secret: &Arc<Secret>, s: S) -> Result<S::Ok, S::Error> {
-    s.serialize_str(secret.expose())
+pub fn serialize<T: Borrow<Secret>, S: Serializer>(secret: &T, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(secret.borrow().expose())
 }
 
 /// The inverse of [`serialize`].
-pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Arc<Secret>, D::Error> {
-    String::deserialize(d).map(|text| Arc::new(Secret::new(text)))
+pub fn deserialize<'de, T: From<Secret>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+    String::deserialize(d).map(|text| Secret::new(text).into())
 }
 
 /// A secret as a string, or null.
