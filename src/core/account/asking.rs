@@ -36,6 +36,9 @@ impl LiveAccount {
         if operation == Operation::Code && endpoints.device_auth_uri.is_none() {
             return self.device_over(env, true, None);
         }
+        if operation == Operation::Push && endpoints.push_uri().is_none() {
+            return self.pushed(Pushed::Unneeded);
+        }
         if let Some(refusal) = self.no_revocation(&endpoints, attempt) {
             let verdict = revocation::Verdict::Refused(refusal);
             return self.revocation_outcome(env, attempt, verdict);

@@ -8,6 +8,7 @@ use crate::{
         dump::{self, Dump},
     },
     oauth::token::Outcome,
+    secret::Secret,
     view::SignInStart,
 };
 
@@ -730,4 +731,36 @@ fn a_client_that_opens_a_browser_needs_no_notification() {
         }
         assert_eq!(bench.effects().len(), 1, "{ends}");
     }
+}
+
+/// What is to be pushed goes the plain way when a reload finds that the issuer takes no such request
+/// any more.
+#[test]
+fn a_browser_does_not_wait_for_an_endpoint_that_is_gone() {
+    let with = |command: &str| found(&["work"], &format!("client_secret_cmd = \"{command}\";"));
+    let mut bench = Bench::new(with("one"));
+    bench.log = false;
+    let endpoints = r#""authorization_endpoint":"https://a.example/auth",
+        "token_endpoint":"https://a.example/token""#;
+    let pushes = r#","require_pushed_authorization_requests":true,
+        "pushed_authorization_request_endpoint":"https://a.example/par""#;
+    bench.show("work");
+    bench.effects();
+    bench.discovered(&says(&format!("{endpoints}{pushes}")));
+    bench.effects();
+    let browser = bench.core.accounts["work"].pending_browser().unwrap();
+    let (name, uri) = (browser.short_name(), browser.uri.clone());
+    let visit = |bench: &mut Bench| {
+        let name = Secret::new(name.clone());
+        let (_, way) = bench.feed(|core, cx| core.sign_in_at(cx, &name)).unwrap();
+        way.unwrap()
+    };
+    // The request waits for the client secret.
+    assert_eq!(visit(&mut bench), None);
+    bench.effects();
+    bench.core.common.issuers.forget("https://a.example");
+    bench.feed(|core, cx| core.reload(cx, with("another")));
+    bench.effects();
+    bench.discovered(&says(endpoints));
+    assert_eq!(visit(&mut bench), Some(uri));
 }
