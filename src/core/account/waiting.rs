@@ -27,6 +27,7 @@ impl LiveAccount {
         if let Some(answer) = self.in_vain(env.now, &ask) {
             return Some(answer);
         }
+        self.requester = ask.process;
         let show = self.bring(env);
         let waits = match &show {
             Show::Coming(Progress::Refreshing { .. } | Progress::Deferred { .. }) => {
