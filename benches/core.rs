@@ -8,7 +8,7 @@ use std::{
 
 use pizauth::{
     config::{self, Config},
-    core::{AttemptId, Core, Cx, Effect, Entropy, Ports},
+    core::{AttemptId, Core, Cx, Effect, Entropy, Ports, ShowRequest},
     oauth::token::{Outcome, Reply},
     server::fuzzing,
     time::{Instant as Moment, Now, Wall},
@@ -159,7 +159,7 @@ impl Bench {
 
     fn show(&mut self, number: usize) {
         let name = format!("a{number}");
-        black_box(self.event(|core, cx| core.on(cx, &name, |it, env| it.show(env))));
+        black_box(self.event(|core, cx| core.ask(cx, &name, ShowRequest::default())));
     }
 
     /// Whose tokens are asked for now.

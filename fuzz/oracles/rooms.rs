@@ -9,7 +9,7 @@ use std::{
 
 use pizauth::{
     config,
-    core::{Core, CoreState, Cx, Entropy, Ports, STATE_VERSION},
+    core::{Core, CoreState, Cx, Entropy, Ports, STATE_VERSION, ShowRequest},
     server::fuzzing::{
         HookOrder, Key, Line, MAX_BYTES, Next, OrderLine, VARIABLES, send, stored, take_over,
         would_run,
@@ -263,7 +263,7 @@ fn goes_on(mut core: Core, state: CoreState) {
     feed(&mut |core, cx| core.remind_again(cx));
     feed(&mut |core, cx| core.tick(cx));
     for name in &names {
-        feed(&mut |core, cx| drop(core.on(cx, name, |it, env| it.show(env))));
+        feed(&mut |core, cx| drop(core.ask(cx, name, ShowRequest::default())));
     }
     feed(&mut |core, cx| core.tick(cx));
     let next = core.poll_timeout();

@@ -9,7 +9,10 @@ use std::{
 
 use pizauth::{
     config::{self, Config},
-    core::{AttemptId, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter, dump, hook::Hook},
+    core::{
+        AttemptId, Core, Cx, Effect, Entropy, Ports, Progress, ShowAnswer, ShowRequest, Waiter,
+        dump, hook::Hook,
+    },
     hook::HookKind,
     oauth::{
         authorization,
@@ -188,7 +191,8 @@ impl World {
                     | Progress::Refreshing { .. }
                     | Progress::Deferred { .. }
                     | Progress::AskingForCode
-                    | Progress::Exchanging { .. },
+                    | Progress::Exchanging { .. }
+                    | Progress::Parked(_),
                 )
                 | None => {}
             },
@@ -244,9 +248,9 @@ impl World {
     }
 
     fn show(&mut self, name: &str) {
-        match self.with(|core, cx| core.on(cx, name, |it, env| it.show(env))) {
-            Some(Show::Token(token)) => {
-                let known = self.minted.get(token.expose());
+        match self.with(|core, cx| core.ask(cx, name, ShowRequest::default())) {
+            Some(ShowAnswer::Token(handed)) => {
+                let known = self.minted.get(handed.token.expose());
                 let minted = known.expect("a token that nobody gave");
                 assert_eq!(&*minted.account, name, "another account's token");
                 assert_eq!(Some(&minted.host), self.host(name).as_ref());
@@ -256,7 +260,10 @@ impl World {
                     "expired"
                 );
             }
-            Some(Show::Coming(Progress::SignIn { ways, .. })) => self.uris.extend(ways.browser_uri),
+            Some(ShowAnswer::Not {
+                progress: Progress::SignIn { ways, .. },
+                ..
+            }) => self.uris.extend(ways.browser_uri),
             Some(_) | None => {}
         }
     }

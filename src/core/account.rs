@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{endpoints::Endpoints, token_file::TokenFileState};
 use super::{
-    answer::{Progress, Show, ShowRequest},
+    answer::{Progress, ShowRequest},
     attempt::{AttemptId, Waiter},
     credentials::Credentials,
     effect::Ended,
@@ -301,21 +301,13 @@ impl LiveAccount {
 
     // ---- what users ask for -------------------------------------------------------------------
 
-    /// `show`: the access token, or why there is none; starts what yields one.
-    pub fn show(&mut self, env: &mut Env) -> Show {
-        match self.valid_access(env.now.instant) {
-            Some(token) => Show::Token(token),
-            None => self.bring(env),
-        }
-    }
-
     /// Starts what yields a token, or joins it; returns what that is.
-    fn bring(&mut self, env: &mut Env) -> Show {
+    fn bring(&mut self, env: &mut Env) -> Progress {
         let asked = self.state.last_request;
         let lately = |at: Instant| env.now.instant < at.after(schedule::MIN_ASK_GAP);
         match self.stopped() {
-            Some(trouble) if asked.is_some_and(lately) => Show::Parked(trouble.refusal.clone()),
-            _ => Show::Coming(self.join(env)),
+            Some(trouble) if asked.is_some_and(lately) => Progress::Parked(trouble.refusal.clone()),
+            _ => self.join(env),
         }
     }
 

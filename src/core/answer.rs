@@ -8,20 +8,7 @@ use crate::{form::Form, oauth::token::Refusal, secret::Secret, time::Wall, view:
 /// Whose sign-in a browser has come for, and where it goes on, as [`super::Core::sign_in_at`] says.
 pub type Visit = (Arc<str>, Result<Option<String>, Refusal>);
 
-/// The answer to `show`.
-#[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Clone))]
-#[must_use]
-pub enum Show {
-    /// The access token.
-    Token(Arc<Secret>),
-    /// There is none that is valid, but this may yield one.
-    Coming(Progress),
-    /// The token has expired and the configuration keeps it from being refreshed.
-    Parked(Refusal),
-}
-
-/// What yields a token; the answer to `refresh`.
+/// What yields a token; the answer to `refresh`, and to `show` where there is none that is valid.
 #[derive(Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Clone))]
 #[must_use]
@@ -57,10 +44,12 @@ pub enum Progress {
         /// Why the code couldn't be exchanged yet, if that has failed.
         trouble: Option<Refusal>,
     },
+    /// Nothing does: the configuration keeps the token from being refreshed.
+    Parked(Refusal),
 }
 
 /// What a `show` asks for, and how the answer is to be put.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShowRequest {
     /// Who waits; means something only to the shell that gave it.
     pub waiter: Waiter,
@@ -77,9 +66,10 @@ pub struct ShowRequest {
 }
 
 /// What a `show` waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Patience {
     /// Nothing: the answer is given at once.
+    #[default]
     None,
     /// The outcome of one refresh.
     Refresh,
@@ -113,7 +103,7 @@ pub enum ShowAnswer {
     /// There is none, and either no time or no reason to wait longer.
     Not {
         /// What it takes.
-        show: Show,
+        progress: Progress,
         /// How long the token held is still valid, when that is merely too short.
         left: Option<Duration>,
         /// Whether it will be the first of an account for which nobody has to sign in.

@@ -10,7 +10,7 @@ use crate::time::Instant;
 pub struct AttemptId(pub u64);
 
 /// A client that waits for an end or a token; means something only to the shell that gave it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Waiter(pub u64);
 
 /// One operation that is repeated until it ends: the request in flight, or when the next is due.

@@ -33,9 +33,7 @@ use std::{
 };
 
 pub use account::LiveAccount;
-pub use answer::{
-    AccessToken, CallbackAnswer, Patience, Progress, Show, ShowAnswer, ShowRequest, Visit,
-};
+pub use answer::{AccessToken, CallbackAnswer, Patience, Progress, ShowAnswer, ShowRequest, Visit};
 pub use attempt::{AttemptId, Waiter};
 pub use effect::{Effect, Ended};
 pub use env::Env;

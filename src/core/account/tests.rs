@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::{
     config,
     core::{
-        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Waiter,
+        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, ShowAnswer, ShowRequest,
+        Waiter,
         hook::{Hook, HookInput},
     },
     oauth::{
@@ -75,7 +76,7 @@ impl World {
 
     fn begin_sign_in(&mut self) {
         self.sign_ins += 1;
-        let _ = self.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
+        let _ = self.on(|core, cx| core.ask(cx, "work", ShowRequest::default()));
     }
 
     fn end_sign_in(&mut self, tokens: &str) {
@@ -311,14 +312,11 @@ fn a_sign_in_may_take_its_time() {
     world.begin_sign_in();
     for _ in 0..7 {
         world.secs += Duration::from_secs(86_400).as_secs();
-        let _ = world.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
+        let _ = world.on(|core, cx| core.ask(cx, "work", ShowRequest::default()));
         world.on(|core, cx| core.tick(cx));
     }
     world.end_sign_in(TOKENS);
     assert!(world.errors.is_empty(), "{:?}", world.errors);
-    let shown = world.on(|core, cx| core.on(cx, "work", |it, env| it.show(env)));
-    assert!(
-        matches!(shown, Some(crate::core::Show::Token(_))),
-        "{shown:?}"
-    );
+    let shown = world.on(|core, cx| core.ask(cx, "work", ShowRequest::default()));
+    assert!(matches!(shown, Some(ShowAnswer::Token(_))), "{shown:?}");
 }

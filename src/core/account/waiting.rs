@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Ended, LiveAccount, Progress, Show, ShowRequest, Waiter};
+use super::{Ended, LiveAccount, Progress, ShowRequest, Waiter};
 use crate::{
     core::{
         answer::{AccessToken, Patience, ShowAnswer},
@@ -28,24 +28,22 @@ impl LiveAccount {
             return Some(answer);
         }
         self.requester = ask.process;
-        let show = self.bring(env);
-        let waits = match &show {
-            Show::Coming(Progress::Refreshing { .. } | Progress::Deferred { .. }) => {
+        let progress = self.bring(env);
+        let waits = match &progress {
+            Progress::Refreshing { .. } | Progress::Deferred { .. } => {
                 ask.patience != Patience::None
             }
-            Show::Coming(
-                Progress::Discovering { .. }
-                | Progress::SignIn { .. }
-                | Progress::AskingForCode
-                | Progress::Exchanging { .. },
-            ) => ask.patience == Patience::Token,
-            Show::Token(_) | Show::Parked(_) => false,
+            Progress::Discovering { .. }
+            | Progress::SignIn { .. }
+            | Progress::AskingForCode
+            | Progress::Exchanging { .. } => ask.patience == Patience::Token,
+            Progress::Parked(_) => false,
         };
         if waits {
             self.waiting.insert(ask.waiter, ask);
             return None;
         }
-        Some(self.lacking(env, &ask, show))
+        Some(self.lacking(env, &ask, progress))
     }
 
     /// A client's time is over: what `show` would say now, or `None` when it has been answered.
@@ -103,8 +101,8 @@ impl LiveAccount {
     /// A sign-in is needed. The clients that wait for a token wait for it.
     pub(super) fn ask_for_waiting(&mut self, env: &mut Env) {
         self.answer_waiting(env, |account, env, request| {
-            let show = Show::Coming(account.ask(env));
-            (request.patience != Patience::Token).then(|| account.lacking(env, request, show))
+            let progress = account.ask(env);
+            (request.patience != Patience::Token).then(|| account.lacking(env, request, progress))
         });
     }
 
@@ -113,8 +111,8 @@ impl LiveAccount {
         self.settle(env, Ended::Refresh, Err(passing(refusal)));
         self.answer_waiting(env, |account, env, request| {
             let trouble = Some(refusal.clone());
-            let show = Show::Coming(Progress::Refreshing { trouble });
-            (request.patience != Patience::Token).then(|| account.lacking(env, request, show))
+            let progress = Progress::Refreshing { trouble };
+            (request.patience != Patience::Token).then(|| account.lacking(env, request, progress))
         });
     }
 
@@ -128,7 +126,7 @@ impl LiveAccount {
     pub(super) fn answer_parked(&mut self, env: &mut Env, refusal: &Refusal) {
         self.settle(env, Ended::Refresh, Err(refusal.clone()));
         self.answer_waiting(env, |account, env, request| {
-            Some(account.lacking(env, request, Show::Parked(refusal.clone())))
+            Some(account.lacking(env, request, Progress::Parked(refusal.clone())))
         });
     }
 
@@ -156,11 +154,11 @@ impl LiveAccount {
     }
 
     /// Why there is no token that will do: one that is merely too short says so.
-    fn lacking(&self, env: &Env, request: &ShowRequest, show: Show) -> ShowAnswer {
+    fn lacking(&self, env: &Env, request: &ShowRequest, progress: Progress) -> ShowAnswer {
         let left = self.asked(env.now, request).and_then(|(_, at)| at);
         let left = left.filter(|expires| *expires > env.now.instant);
         ShowAnswer::Not {
-            show,
+            progress,
             left: left.map(|expires| expires.since(env.now.instant)),
             first: self.access().is_none() && !self.registration.source.is_person(),
         }

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     config::Config,
     core::{
-        AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports, Progress, Show,
-        ShowAnswer, ShowRequest, Waiter,
+        AttemptId, CallbackAnswer, Core, CoreState, Cx, Effect, Ended, Ports, Progress, ShowAnswer,
+        ShowRequest, Waiter,
         account::tests::UnderWay,
         dump::{self, Dump, Saved},
         env::Common,
@@ -364,18 +364,24 @@ impl Sut {
         self.core.tick(cx);
     }
 
-    pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Show> {
+    /// The token, or what it takes to have one.
+    pub fn show(&mut self, cx: &mut Cx, name: &str) -> Option<Result<Arc<Secret>, Progress>> {
         if let Some(token) = self.remembered.remove(name) {
-            return Some(Show::Token(token));
+            return Some(Ok(token));
         }
         if self.has(Canary::ShowExpired) {
             let access = self.saved(cx.now, name).and_then(|saved| saved.access);
             let fresh = |at| cx.now.wall.since(at) < Duration::from_secs(30);
             if let Some(access) = access.filter(|access| access.expires.is_some_and(fresh)) {
-                return Some(Show::Token(access.token));
+                return Some(Ok(access.token));
             }
         }
-        self.core.on(cx, name, |it, env| it.show(env))
+        match self.core.ask(cx, name, ShowRequest::default()) {
+            Some(ShowAnswer::Token(handed)) => Some(Ok(handed.token)),
+            Some(ShowAnswer::Not { progress, .. }) => Some(Err(progress)),
+            Some(ShowAnswer::Gone) => None,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn refresh(&mut self, cx: &mut Cx, name: &str) -> Option<Progress> {

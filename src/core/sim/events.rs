@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     core::{
-        AttemptId, CallbackAnswer, Progress, Show, Waiter,
+        AttemptId, CallbackAnswer, Progress, Waiter,
         dump::{self, Saved},
         schedule::{MAX_RETRY_DELAY, STOPPED_RETRY},
     },
@@ -46,19 +46,19 @@ impl World {
         let valid = self.state.shadows[account].valid(self.now.instant);
         match answer {
             None => must(!self.present(account), Invariant::Events, "who is that?")?,
-            Some(Show::Token(token)) => self.shown(account, &token)?,
-            Some(_) if valid.is_some() => {
+            Some(Ok(token)) => self.shown(account, &token)?,
+            Some(Err(_)) if valid.is_some() => {
                 return fail(Invariant::Kept, "a valid token isn't shown".into());
             }
-            Some(show) => {
-                self.judge_show(account, &show)?;
-                if let Show::Parked(_) = show {
+            Some(Err(progress)) => {
+                self.judge_progress(account, &progress)?;
+                if let Progress::Parked(_) = progress {
                     let last = self.state.shadows[account].last_request;
                     let lately = last.is_some_and(|at| self.now.instant < at.after(ASKED));
                     let text = "who asks for a token of a stopped account is sent away";
                     must(lately, Invariant::Liveness, text)?;
                 }
-                if let Show::Coming(Progress::Refreshing { .. }) = show {
+                if let Progress::Refreshing { .. } = progress {
                     let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                     self.must_have_started(account)?;
@@ -68,26 +68,17 @@ impl World {
         self.look(Doing::Other)
     }
 
-    /// Whether `show` says what it takes to have a token.
-    pub fn judge_show(&mut self, account: usize, show: &Show) -> Check {
-        match show {
-            Show::Token(token) => self.shown(account, token),
-            Show::Coming(progress) => self.judge_progress(account, progress),
-            Show::Parked(_) => {
-                let shadow = &self.state.shadows[account];
-                let idle = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Probing(_));
-                let stopped = shadow.can_renew() && shadow.stopped() && idle;
-                must(stopped, Invariant::Liveness, "stopped without reason")
-            }
-        }
-    }
-
     /// Whether `progress` says what brings a token.
-    fn judge_progress(&mut self, account: usize, progress: &Progress) -> Check {
+    pub fn judge_progress(&mut self, account: usize, progress: &Progress) -> Check {
         let shadow = &self.state.shadows[account];
         let person = shadow.needs_person();
         let needless = "a sign-in is asked for without need";
         match progress {
+            Progress::Parked(_) => {
+                let idle = !matches!(shadow.renewal, Renewal::Rejected | Renewal::Probing(_));
+                let stopped = shadow.can_renew() && shadow.stopped() && idle;
+                must(stopped, Invariant::Liveness, "stopped without reason")
+            }
             Progress::SignIn { ways, .. } => {
                 must(person, Invariant::Kept, needless)?;
                 let uri = ways.uri().unwrap_or_default();

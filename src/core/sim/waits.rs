@@ -11,7 +11,7 @@ use super::{
     world::World,
 };
 use crate::{
-    core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter, schedule::MIN_REQUEST_GAP},
+    core::{Patience, Progress, ShowAnswer, ShowRequest, Waiter, schedule::MIN_REQUEST_GAP},
     form::Form,
     secret::Secret,
     time::Instant,
@@ -146,22 +146,21 @@ impl World {
         }
         match answer {
             ShowAnswer::Token(_) => Ok(()),
-            ShowAnswer::Not { show, left, .. } => {
+            ShowAnswer::Not { progress, left, .. } => {
                 let rest = self.expires(wait).map(|at| at.since(self.now.instant));
                 let rest = rest.filter(|rest| !rest.is_zero());
                 must(*left == rest, "the rest of a token's life is wrong")?;
-                let early = match show {
-                    Show::Token(_) => true,
-                    Show::Coming(Progress::Refreshing { .. }) => patience != Patience::Refresh,
-                    Show::Coming(_) => patience == Patience::Token,
-                    Show::Parked(_) => false,
+                let early = match progress {
+                    Progress::Refreshing { .. } => patience != Patience::Refresh,
+                    Progress::Parked(_) => false,
+                    _ => patience == Patience::Token,
                 };
                 must(now || !early, "somebody was sent away too early")?;
-                if let (true, Show::Coming(Progress::Refreshing { .. })) = (now, show) {
+                if let (true, Progress::Refreshing { .. }) = (now, progress) {
                     let shadow = &mut self.state.shadows[account];
                     shadow.wanted |= shadow.renewal == Renewal::Idle;
                 }
-                self.judge_show(account, show)
+                self.judge_progress(account, progress)
             }
             ShowAnswer::ShortLived { lifetime } => {
                 let life = self.life(wait);

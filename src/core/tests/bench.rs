@@ -8,7 +8,8 @@ use url::Url;
 use crate::{
     config,
     core::{
-        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Progress, Show, Waiter,
+        AttemptId, CallbackAnswer, Core, Cx, Effect, Entropy, Ports, Progress, ShowAnswer,
+        ShowRequest, Waiter,
         dump::{self, Dump, Saved, SignIns},
         hook::{Hook, HookInput},
     },
@@ -128,11 +129,11 @@ impl Bench {
     }
 
     pub fn show(&mut self, name: &str) -> String {
-        match self.feed(|core, cx| core.on(cx, name, |it, env| it.show(env))) {
-            None => "no such account".into(),
-            Some(Show::Token(token)) => format!("token {}", token.expose()),
-            Some(Show::Coming(progress)) => self.progress(&progress),
-            Some(Show::Parked(refusal)) => format!("parked{}", because(Some(&refusal))),
+        match self.feed(|core, cx| core.ask(cx, name, ShowRequest::default())) {
+            Some(ShowAnswer::Gone) => "no such account".into(),
+            Some(ShowAnswer::Token(handed)) => format!("token {}", handed.token.expose()),
+            Some(ShowAnswer::Not { progress, .. }) => self.progress(&progress),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -154,6 +155,7 @@ impl Bench {
             Progress::AskingForCode => ("asking for a code".into(), None),
             Progress::Exchanging { trouble } => ("exchanging".into(), trouble.as_ref()),
             Progress::Refreshing { trouble } => ("refreshing".into(), trouble.as_ref()),
+            Progress::Parked(refusal) => ("parked".into(), Some(refusal)),
             Progress::Deferred { delay, trouble } => {
                 let what = format!("refreshing in {}s", delay.as_secs());
                 (what, trouble.as_ref())

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::bench::{Bench, busy, invalid_client, invalid_grant, reply, tokens};
 use super::{one, sign_in, signed_in};
-use crate::core::{Patience, Progress, Show, ShowAnswer, ShowRequest, Waiter};
+use crate::core::{Patience, Progress, ShowAnswer, ShowRequest, Waiter};
 use crate::form::Form;
 use crate::oauth::token::Outcome;
 
@@ -29,21 +29,20 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
 pub fn told(answer: &ShowAnswer) -> String {
     match answer {
         ShowAnswer::Token(handed) => handed.token.expose().into(),
-        ShowAnswer::Not { show, left, .. } => {
-            let show = match show {
-                Show::Token(_) => "token",
-                Show::Coming(Progress::SignIn { .. }) => "sign in",
-                Show::Coming(Progress::Discovering { .. }) => "discovering",
-                Show::Coming(Progress::AskingForCode) => "asking for a code",
-                Show::Coming(Progress::Exchanging { .. }) => "exchanging",
-                Show::Coming(Progress::Refreshing { trouble: None }) => "refreshing",
-                Show::Coming(Progress::Refreshing { trouble: Some(_) }) => "failing",
-                Show::Coming(Progress::Deferred { .. }) => "deferred",
-                Show::Parked(_) => "parked",
+        ShowAnswer::Not { progress, left, .. } => {
+            let progress = match progress {
+                Progress::SignIn { .. } => "sign in",
+                Progress::Discovering { .. } => "discovering",
+                Progress::AskingForCode => "asking for a code",
+                Progress::Exchanging { .. } => "exchanging",
+                Progress::Refreshing { trouble: None } => "refreshing",
+                Progress::Refreshing { trouble: Some(_) } => "failing",
+                Progress::Deferred { .. } => "deferred",
+                Progress::Parked(_) => "parked",
             };
             match left {
-                Some(left) => format!("{show}, {}s left", left.as_secs()),
-                None => show.into(),
+                Some(left) => format!("{progress}, {}s left", left.as_secs()),
+                None => progress.into(),
             }
         }
         ShowAnswer::ShortLived { lifetime } => format!("lives {}s", lifetime.as_secs()),

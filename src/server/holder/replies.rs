@@ -13,6 +13,7 @@ pub fn not_yet(no_url: bool, progress: Progress) -> Reply {
         Progress::AskingForCode => asking_for_code(),
         Progress::Exchanging { trouble } => being_completed(trouble),
         Progress::Refreshing { .. } => failure(Exit::TryLater, "Access token is being refreshed"),
+        Progress::Parked(refusal) => refused(Exit::Config, "No token can be obtained", refusal),
         Progress::Deferred { delay, trouble } => {
             let delay = crate::time::humane(delay);
             let what = format!("The provider asked to wait, so the refresh begins in {delay}");

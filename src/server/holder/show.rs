@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::replies::{self, failure, no_account, not_yet, refused};
-use crate::core::{AccessToken, Progress, Show, ShowAnswer, ShowRequest};
+use crate::core::{AccessToken, Progress, ShowAnswer, ShowRequest};
 use crate::error::{Exit, Failure};
 use crate::{form::Format, oauth::sasl, time::humane, view::rfc3339, wire::Reply};
 
@@ -14,7 +14,11 @@ use crate::{form::Format, oauth::sasl, time::humane, view::rfc3339, wire::Reply}
 pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
     match answer {
         ShowAnswer::Token(handed) => put(asker, account, handed).unwrap_or_else(Reply::Failure),
-        ShowAnswer::Not { show, left, first } => lacking(asker, show, left, first),
+        ShowAnswer::Not {
+            progress,
+            left,
+            first,
+        } => lacking(asker, progress, left, first),
         ShowAnswer::ShortLived { lifetime } => failure(
             Exit::TryLater,
             &format!(
@@ -35,7 +39,7 @@ pub fn reply(asker: &ShowRequest, account: &str, answer: ShowAnswer) -> Reply {
     }
 }
 
-fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>, first: bool) -> Reply {
+fn lacking(asker: &ShowRequest, progress: Progress, left: Option<Duration>, first: bool) -> Reply {
     let token = match asker.form.id_token {
         true => "ID token",
         false => "Access token",
@@ -54,14 +58,13 @@ fn lacking(asker: &ShowRequest, show: Show, left: Option<Duration>, first: bool)
         ),
     };
     let coming = format!("{state}. {coming}");
-    match show {
-        Show::Token(token) => Reply::Token(token),
-        Show::Coming(Progress::Refreshing { trouble: None }) => failure(Exit::TryLater, &coming),
-        Show::Coming(Progress::Refreshing {
+    match progress {
+        Progress::Refreshing { trouble: None } => failure(Exit::TryLater, &coming),
+        Progress::Refreshing {
             trouble: Some(refusal),
-        }) => refused(Exit::TryLater, &coming, refusal),
-        Show::Coming(progress) => not_yet(asker.no_url, progress),
-        Show::Parked(refusal) => refused(Exit::Config, &format!("{state}{parked}"), refusal),
+        } => refused(Exit::TryLater, &coming, refusal),
+        Progress::Parked(refusal) => refused(Exit::Config, &format!("{state}{parked}"), refusal),
+        progress => not_yet(asker.no_url, progress),
     }
 }
 
