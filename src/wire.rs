@@ -112,10 +112,10 @@ macro_rules! requests {
                 }
             }
 
-            fn of(verb: &str, body: &[u8]) -> Result<Self, String> {
+            fn of(verb: &str, body: Vec<u8>) -> Result<Self, String> {
                 match verb {
-                    RESTORE => Ok(Request::Restore(SecretBytes::new(body.to_vec()))),
-                    $($verb => Ok(Request::$name $((args::<$type>(verb, body)?))?),)*
+                    RESTORE => Ok(Request::Restore(SecretBytes::new(body))),
+                    $($verb => Ok(Request::$name $((args::<$type>(verb, &body)?))?),)*
                     _ => Err(UNKNOWN.into()),
                 }
             }
@@ -289,40 +289,27 @@ pub fn request_head(input: &[u8]) -> Result<Option<(&'static str, usize)>, Strin
     Ok(Some((verb, length)))
 }
 
-/// Takes the request at the beginning of `input`. Of a dump that is still arriving, `input` gets room
+/// Takes the request at the beginning of `input`. Of one that is still arriving, `input` gets room
 /// for as much again as is there, and no more than it lacks: what is announced may never come, and
 /// what is freed has to be wiped. `None` when it isn't whole yet.
 ///
 /// # Errors
 /// As those of [`request_head`], and why what follows is no request.
 pub fn take_request(input: &mut Vec<u8>) -> Result<Option<Request>, String> {
-    if let Ok(Some(("restore", length @ ..=MAX_RESTORE_BYTES, body))) = split_head(input) {
-        let missing = length.saturating_sub(body.len());
-        let head = input.len().saturating_sub(body.len());
-        if missing > 0 {
-            let room = input.try_reserve_exact(missing.min(input.len()));
-            room.map_err(|_| "there is no memory for so large a request")?;
-            return Ok(None);
-        }
-        // Not copied, for the same reason.
-        input.drain(..head);
-        input.truncate(length);
-        let dump = SecretBytes::new(std::mem::take(input));
-        return Ok(Some(Request::Restore(dump)));
-    }
-    parse_request(input)
-}
-
-/// Reads the request at the beginning of `input`, if it is whole.
-///
-/// # Errors
-/// As those of [`take_request`].
-pub fn parse_request(input: &[u8]) -> Result<Option<Request>, String> {
     let Some((verb, length)) = request_head(input)? else {
         return Ok(None);
     };
-    let body = split_head(input)?.and_then(|(_, _, body)| body.get(..length));
-    body.map(|body| Request::of(verb, body)).transpose()
+    let body = split_head(input)?.map_or(0, |(_, _, body)| body.len());
+    let missing = length.saturating_sub(body);
+    if missing > 0 {
+        let room = input.try_reserve_exact(missing.min(input.len()));
+        room.map_err(|_| "there is no memory for so large a request")?;
+        return Ok(None);
+    }
+    // Not copied, for the same reason.
+    input.drain(..input.len().saturating_sub(body));
+    input.truncate(length);
+    Request::of(verb, std::mem::take(input)).map(Some)
 }
 
 fn args<'a, T: Deserialize<'a>>(verb: &str, body: &'a [u8]) -> Result<T, String> {
@@ -559,13 +546,10 @@ mod tests {
             assert!(manual.contains(&format!("\n.It Ic {verb}\n")), "{verb}");
             let mut input = Vec::new();
             for byte in bytes.iter() {
-                assert_eq!(parse_request(&input), Ok(None));
                 assert_eq!(take_request(&mut input), Ok(None));
                 input.push(*byte);
             }
-            let parsed = parse_request(&input);
-            assert_eq!(take_request(&mut input), parsed);
-            assert_eq!(parsed, Ok(Some(request)));
+            assert_eq!(take_request(&mut input), Ok(Some(request)));
         }
     }
 
@@ -581,7 +565,10 @@ mod tests {
             b"pizauth 1 show 18\n{\"account\":\"work\"}"
         );
         let newer = b"pizauth 1 show 28\n{\"account\":\"work\",\"new\":[1]}";
-        assert_eq!(parse_request(newer), Ok(Some(Request::Show(plain))));
+        assert_eq!(
+            take_request(&mut newer.to_vec()),
+            Ok(Some(Request::Show(plain)))
+        );
     }
 
     /// Hands out one piece a read, and what `end` says after the last.
@@ -664,9 +651,9 @@ mod tests {
                 "a request of 67108865 bytes is too large",
             ),
         ] {
-            assert_eq!(parse_request(bytes), Err(why.into()));
+            assert_eq!(take_request(&mut bytes.to_vec()), Err(why.into()));
         }
-        let Err(why) = parse_request(b"pizauth 1 show 2\n{}") else {
+        let Err(why) = take_request(&mut b"pizauth 1 show 2\n{}".to_vec()) else {
             panic!("accepted");
         };
         assert!(

@@ -209,10 +209,10 @@ fn sound(config: &config::Config) {
 
 /// However a request is cut, it is read the same, and what is read can be written and read again.
 pub fn control_frame(data: &[u8]) {
-    let whole = wire::parse_request(data);
+    let whole = wire::take_request(&mut data.to_vec());
     for end in cuts(data) {
         let part = data.get(..end).unwrap_or_default();
-        match wire::parse_request(part) {
+        match wire::take_request(&mut part.to_vec()) {
             Ok(None) => {}
             decided => {
                 assert_eq!(decided, whole, "cut at {end}");
@@ -222,7 +222,7 @@ pub fn control_frame(data: &[u8]) {
     }
     if let Ok(Some(request)) = whole {
         let bytes = wire::encode_request(&request);
-        assert_eq!(wire::parse_request(&bytes), Ok(Some(request)));
+        assert_eq!(wire::take_request(&mut bytes.to_vec()), Ok(Some(request)));
     }
 }
 
