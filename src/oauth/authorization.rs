@@ -226,11 +226,9 @@ pub fn refusal(error: &str, description: Option<&str>, uri: Option<&str>) -> Ref
 
 /// The value of a parameter that must not repeat.
 fn parameter(query: &str, name: &'static str) -> Result<Option<String>, CallbackFault> {
-    let mut values = values(query, name);
-    let value = values.next();
-    match values.next() {
+    match values(query, name).nth(1) {
         Some(_) => Err(CallbackFault::Repeated(name)),
-        None => Ok(value.map(Cow::into_owned).filter(|text| !text.is_empty())),
+        None => Ok(first(query, name)),
     }
 }
 
