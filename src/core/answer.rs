@@ -131,15 +131,8 @@ pub enum CallbackAnswer {
         /// Whose sign-in it is.
         account: Arc<str>,
     },
-    /// The provider sent the user back with an error.
-    Refused {
-        /// Whose sign-in it was.
-        account: Arc<str>,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// This response was delivered before, and this is how it ended.
-    Already {
+    /// This response has ended the sign-in, now or when it was delivered before.
+    Over {
         /// Whose sign-in it was.
         account: Arc<str>,
         /// How it ended.

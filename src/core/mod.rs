@@ -289,7 +289,7 @@ impl Core {
             .iter()
             .find(|spent| *spent.state == callback.state)
         {
-            return CallbackAnswer::Already {
+            return CallbackAnswer::Over {
                 account: spent.account.clone(),
                 result: spent.result.clone(),
             };

@@ -389,7 +389,7 @@ fn an_ended_sign_in_says_so_as_often_as_it_is_asked() {
     bench.outcome("work", &tokens(1, 3600));
     bench.effects();
     for _ in 0..3 {
-        assert_eq!(bench.code(), "work already: done");
+        assert_eq!(bench.code(), "work over: done");
         assert_eq!(bench.effects(), [""; 0]);
     }
 }

@@ -441,7 +441,8 @@ impl LiveAccount {
                         env.spend(browser.state, &self.name, Err(refusal.clone()));
                         self.settle(env, Ended::SignIn, Err(refusal.clone()));
                         self.sign_in_failed(env, refusal.clone());
-                        CallbackAnswer::Refused { account, refusal }
+                        let result = Err(refusal);
+                        CallbackAnswer::Over { account, result }
                     }
                 }
             }

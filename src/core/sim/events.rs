@@ -383,7 +383,7 @@ impl World {
         let spent = self.state.spent.iter().find(|(spent, _)| spent == state);
         if let Some((_, ok)) = spent {
             let already =
-                matches!(answer, CallbackAnswer::Already { result, .. } if result.is_ok() == *ok);
+                matches!(answer, CallbackAnswer::Over { result, .. } if result.is_ok() == *ok);
             must(already, Invariant::SignIn, "a state was good twice")?;
             return Ok(Said::default());
         }
@@ -412,7 +412,10 @@ impl World {
             self.pending_ends(account, false, &mut said);
             said.errors.push(account);
             let refused = match answer {
-                CallbackAnswer::Refused { account: name, .. } => **name == *NAMES[account],
+                CallbackAnswer::Over {
+                    account: name,
+                    result: Err(_),
+                } => **name == *NAMES[account],
                 _ => false,
             };
             must(refused, Invariant::SignIn, "a refusal was lost")?;

@@ -184,12 +184,9 @@ impl Bench {
         };
         match self.feed(|core, cx| core.callback(cx, &at, callback, Waiter(7))) {
             CallbackAnswer::Wait { account } => format!("wait for {account}"),
-            CallbackAnswer::Refused { account, refusal } => {
-                format!("{account} refused{}", because(Some(&refusal)))
-            }
-            CallbackAnswer::Already { account, result } => {
+            CallbackAnswer::Over { account, result } => {
                 let result = result.map_or_else(|why| because(Some(&why)), |()| ": done".into());
-                format!("{account} already{result}")
+                format!("{account} over{result}")
             }
             CallbackAnswer::OtherProvider { account } => format!("{account}: other issuer"),
             CallbackAnswer::Stale => "stale".into(),

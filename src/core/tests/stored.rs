@@ -224,7 +224,7 @@ fn a_successor_remembers_what_its_predecessor_has_said_and_seen() {
     // The browser that comes late hears how its sign-in ended.
     let spent = bench.core.common.spent[0].state.expose().to_owned();
     next.state = spent;
-    assert_eq!(next.code(), "known already: done");
+    assert_eq!(next.code(), "known over: done");
     // The issuer that has failed isn't asked again before the floor allows it.
     let why = "discovering: no endpoints from https://failed.example: failed.example: no route \
                to host";

@@ -54,10 +54,7 @@ impl redirect::CallbackHandler for Endpoint {
             CallbackAnswer::Wait { account } => BrowserReply::Wait {
                 account: account.to_string(),
             },
-            CallbackAnswer::Refused { account, refusal } => {
-                BrowserReply::Page(failed(account.to_string(), &refusal))
-            }
-            CallbackAnswer::Already { account, result } => {
+            CallbackAnswer::Over { account, result } => {
                 let account = account.to_string();
                 BrowserReply::Page(match result {
                     Ok(()) => SignInPage::Authorised {

@@ -104,8 +104,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Client
     };
     match answer {
         CallbackAnswer::Wait { account } => later(EXCHANGE_WAIT, &account, None),
-        CallbackAnswer::Refused { account, refusal } => refused_sign_in(&account, &refusal).into(),
-        CallbackAnswer::Already { account, result } => signed_in(&account, &result).into(),
+        CallbackAnswer::Over { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherProvider { account } => {
             let what = format!(
                 "this address comes from another provider than that of `{account}`, or doesn't say \
