@@ -71,6 +71,11 @@ impl Failure {
         }
     }
 
+    /// A failure without an exit status of its own.
+    pub fn other(what: impl Into<String>) -> Self {
+        Failure::new(Exit::Other, what)
+    }
+
     /// The inverse of [`Exit::code`] and of the failure's text.
     pub fn parse(code: &str, text: &str) -> Self {
         let exit = code.parse().map_or(Exit::Other, Exit::from_code);

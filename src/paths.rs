@@ -35,11 +35,10 @@ pub fn config() -> Result<PathBuf, Failure> {
     }
     match home() {
         Some(home) => Ok(home.join(".config").join(CONFIG)),
-        None => Err(Failure::new(
-            Exit::Other,
-            "no home directory: where the configuration is can't be told",
-        )
-        .hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`")),
+        None => Err(
+            Failure::other("no home directory: where the configuration is can't be told")
+                .hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`"),
+        ),
     }
 }
 
@@ -243,7 +242,7 @@ fn make_dir(dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => {
             let what = format!("can't make the directory {}: {error}", dir.display());
-            Err(Failure::new(Exit::Other, what))
+            Err(Failure::other(what))
         }
     }
 }
@@ -292,7 +291,7 @@ fn check_around(dir: &Path, user: Uid) -> Result<(), Failure> {
 
 fn refused_dir(dir: &Path, why: &str) -> Failure {
     let what = format!("refusing to use the directory {}: {why}", dir.display());
-    Failure::new(Exit::Other, what)
+    Failure::other(what)
 }
 
 /// An environment variable that names an absolute path; anything else is as good as unset (XDG

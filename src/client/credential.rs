@@ -41,7 +41,7 @@ pub(super) fn run(options: &GitCredentialOptions) -> Result<(), Failure> {
 fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Failure> {
     if asked.is_in_clear() {
         let what = "git wants to send the token without TLS";
-        return Err(Failure::new(Exit::Other, what).hint("use https in the URL"));
+        return Err(Failure::other(what).hint("use https in the URL"));
     }
     let held = token::fetch_to_use(token::args(&options.token))?;
     Ok(answer(options, asked, &held))

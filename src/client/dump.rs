@@ -17,7 +17,7 @@ pub(super) fn run(options: &DumpOptions) -> Result<(), Failure> {
             let dump = ask(&Request::Dump)?;
             save(file, &dump).map_err(|error| {
                 let what = format!("can't write the dump to {}: {error}", file.display());
-                Failure::new(Exit::Other, what)
+                Failure::other(what)
             })
         }
         None if is_terminal() && !options.force => Err(Failure::new(

@@ -43,8 +43,8 @@ struct Info {
 pub(super) fn run(json: bool, config: Option<&Path>) -> Result<(), Failure> {
     let info = gather(config)?;
     if json {
-        let mut text = serde_json::to_string(&info)
-            .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+        let mut text =
+            serde_json::to_string(&info).map_err(|error| Failure::other(error.to_string()))?;
         text.push('\n');
         return print(text.as_bytes());
     }

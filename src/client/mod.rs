@@ -77,7 +77,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         | Verb::Server(_)
         | Verb::Show(_)
         | Verb::Succeed(_)
-        | Verb::TakeOver { .. } => Err(Failure::new(Exit::Other, cli::ELSEWHERE)),
+        | Verb::TakeOver { .. } => Err(Failure::other(cli::ELSEWHERE)),
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
@@ -172,10 +172,8 @@ fn ask_once(request: &Request, timeout: Option<Duration>) -> Result<SecretBytes,
 
 /// What a reply says in JSON.
 fn read<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        let what = format!("the server's answer makes no sense: {error}");
-        Failure::new(Exit::Other, what)
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::other(format!("the server's answer makes no sense: {error}")))
 }
 
 /// Sends a request whose reply is at most a remark.
@@ -246,9 +244,8 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
     let mut input = io::BufReader::new(io::stdin().take(limit));
     while line.trim().is_empty() {
         let read = io::BufRead::read_line(&mut input, &mut line);
-        let count = read.map_err(|error| {
-            Failure::new(Exit::Other, format!("can't read the address: {error}"))
-        })?;
+        let count =
+            read.map_err(|error| Failure::other(format!("can't read the address: {error}")))?;
         if count == 0 {
             break;
         }
@@ -260,7 +257,7 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
 fn input(limit: usize, what: &str) -> Result<SecretBytes, Failure> {
     let mut input = SecretBytes::default();
     let read = io::stdin().take(limit as u64).read_to_end(&mut input);
-    read.map_err(|error| Failure::new(Exit::Other, format!("can't {what}: {error}")))?;
+    read.map_err(|error| Failure::other(format!("can't {what}: {error}")))?;
     Ok(input)
 }
 
@@ -318,10 +315,7 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => {
                 let error = io::Error::from(errno);
-                return Err(Failure::new(
-                    Exit::Other,
-                    format!("can't write to stdout: {error}"),
-                ));
+                return Err(Failure::other(format!("can't write to stdout: {error}")));
             }
         }
     }

@@ -104,7 +104,7 @@ pub(super) fn unknown(issuer: &str, miss: Miss) -> Failure {
 fn closed(metadata: &Metadata) -> Failure {
     let issuer = sanitize(&metadata.issuer);
     let what = format!("{issuer} has no registration_endpoint: programs can't register themselves");
-    Failure::new(Exit::Other, what).hint(BY_HAND)
+    Failure::other(what).hint(BY_HAND)
 }
 
 fn failure(refused: Refused, metadata: &Metadata, has_token: bool) -> Failure {
@@ -118,17 +118,17 @@ fn failure(refused: Refused, metadata: &Metadata, has_token: bool) -> Failure {
                 }
             };
             let what = format!("the provider wants to know who registers a client: {why}");
-            Failure::new(Exit::Other, what).hint(hint)
+            Failure::other(what).hint(hint)
         }
         Refused::Passing(why) => Failure::new(Exit::TryLater, format!("not registered: {why}")),
         Refused::Redirect(why) => {
             let what = format!("the provider takes no redirect to this machine: {why}");
-            Failure::new(Exit::Other, what).hint(BY_HAND)
+            Failure::other(what).hint(BY_HAND)
         }
         Refused::Metadata(why) | Refused::Other(why) => {
             let listed = metadata.listed_scopes();
             let listed = listed.filter(|_| why.contains("scope"));
-            let failure = Failure::new(Exit::Other, format!("not registered: {why}"));
+            let failure = Failure::other(format!("not registered: {why}"));
             failure.hint(listed.unwrap_or_else(|| BY_HAND.to_owned()))
         }
     }
@@ -136,7 +136,7 @@ fn failure(refused: Refused, metadata: &Metadata, has_token: bool) -> Failure {
 
 /// The first line of what `command` prints.
 fn printed(command: &str) -> Result<Secret, Failure> {
-    let failed = |why: &str| Failure::new(Exit::Other, format!("the command of --token-cmd {why}"));
+    let failed = |why: &str| Failure::other(format!("the command of --token-cmd {why}"));
     let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let output = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()))
         .arg("-c")

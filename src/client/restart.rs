@@ -25,7 +25,7 @@ pub(super) fn run() -> Result<(), Failure> {
             Ok(server) => {
                 if let Some(why) = server.restart_failure {
                     let what = format!("the server was not restarted and goes on: {why}");
-                    return Err(Failure::new(Exit::Other, what));
+                    return Err(Failure::other(what));
                 }
                 found = Instant::now();
             }
@@ -34,7 +34,7 @@ pub(super) fn run() -> Result<(), Failure> {
         }
     }
     let what = "the server goes on as before; its log says why";
-    Err(Failure::new(Exit::Other, what))
+    Err(Failure::other(what))
 }
 
 /// What changes with each start of the program, also when something has killed a process meanwhile.

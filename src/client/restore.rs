@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ABSENT, ask, input, patience};
 use crate::{
-    error::{Exit, Failure},
+    error::Failure,
     wire::{self, Request},
 };
 
@@ -15,7 +15,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn run() -> Result<(), Failure> {
     let dump = input(wire::MAX_RESTORE_BYTES + 1, "read the dump")?;
     if dump.len() > wire::MAX_RESTORE_BYTES {
-        return Err(Failure::new(Exit::Other, "the dump is too large"));
+        return Err(Failure::other("the dump is too large"));
     }
     let request = Request::Restore(dump);
     for () in patience::tries(START_TIMEOUT) {

@@ -14,7 +14,7 @@ use std::{
 use super::{connect, dump, older, patience, tell};
 use crate::{
     cli::{self, ServerOptions, Verb},
-    error::{Exit, Failure},
+    error::Failure,
     paths::{self, peer},
     wire::Request,
 };
@@ -43,7 +43,7 @@ pub(super) fn run() -> Result<(), Failure> {
     let old = Old::of(process.as_deref());
     if let Some(command) = &old.restarted_by {
         let what = "the older pizauth belongs to a service manager, which has to start the new one";
-        return Err(Failure::new(Exit::Other, what).hint(format!(
+        return Err(Failure::other(what).hint(format!(
             "this keeps the tokens: t=$(pizauth dump | base64) && {command} && \
              echo \"$t\" | base64 -d | pizauth restore"
         )));
@@ -58,7 +58,7 @@ pub(super) fn run() -> Result<(), Failure> {
             }
             heir.failure();
             let what = "the older pizauth has been told to end and hasn't: it goes on";
-            Err(Failure::new(Exit::Other, what).hint("its log may say why"))
+            Err(Failure::other(what).hint("its log may say why"))
         });
     // Whatever has failed, the older one may be ending: there must be a copy.
     taken_over.map_err(|failure| {
@@ -145,10 +145,8 @@ struct Heir {
 
 impl Heir {
     fn start(options: &ServerOptions, dump: &[u8]) -> Result<Self, Failure> {
-        let cant = |error: io::Error| {
-            let what = format!("the new server can't be started: {error}");
-            Failure::new(Exit::Other, what)
-        };
+        let cant =
+            |error: io::Error| Failure::other(format!("the new server can't be started: {error}"));
         let (line, theirs) = UnixStream::pair().map_err(cant)?;
         let program = std::env::args_os().next().unwrap_or_default();
         let mut command = Command::new(program);
@@ -197,7 +195,7 @@ impl Heir {
         }
         let _ = self.command.wait();
         let said = said.trim().trim_start_matches("ERROR - ");
-        Failure::new(Exit::Other, format!("the new server can't start: {said}"))
+        Failure::other(format!("the new server can't start: {said}"))
     }
 }
 

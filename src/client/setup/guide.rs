@@ -16,7 +16,7 @@ use crate::cli::{AccountOptions, AuthOptions, RegisterOptions, SetupOptions, Tes
 use crate::client::programs::is_installed;
 use crate::client::{auth, connect, dump, print, register, say, test};
 use crate::config::{self, Account, Config, quoted};
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::mail::{Protocol, Server};
 use crate::oauth::registration;
 use crate::providers::SecretUse;
@@ -91,7 +91,7 @@ fn line() -> Result<Zeroizing<String>, Failure> {
     }
     match read {
         Ok(1..) => Ok(line),
-        _ => Err(failed("the answers ended before the questions")
+        _ => Err(Failure::other("the answers ended before the questions")
             .hint("run `pizauth setup` again to go on")),
     }
 }
@@ -109,7 +109,7 @@ fn ask_secret(question: &str) -> Result<Secret, Failure> {
             .stderr(Stdio::inherit())
             .output();
         tell("\n")?;
-        let bytes = Zeroizing::new(shell.map_err(|error| failed(&error.to_string()))?.stdout);
+        let bytes = Zeroizing::new(shell?.stdout);
         Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
     } else {
         line()?
@@ -221,7 +221,7 @@ impl Old {
         let file = sanitize(&path.display().to_string());
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-            read => read.map_err(|error| failed(&format!("can't read {file}: {error}"))),
+            read => read.map_err(|error| Failure::other(format!("can't read {file}: {error}"))),
         };
         let text = Zeroizing::new(text?);
         let is_empty = text.trim().is_empty();
@@ -268,7 +268,7 @@ impl Old {
 }
 
 fn parsed(file: &str, text: &str) -> Result<Config, Failure> {
-    config::parse(file, text).map_err(|error| failed(&error.to_string()))
+    config::parse(file, text).map_err(|error| Failure::other(error.to_string()))
 }
 
 /// The name of the account, when the configuration has it.
@@ -292,7 +292,9 @@ fn account(plan: &mut Plan, name: Option<&str>) -> Result<Option<String>, Failur
     }
     let name = &plan.account;
     if is_taken(name) {
-        return Err(failed(&format!("there is an account `{name}` already")));
+        return Err(Failure::other(format!(
+            "there is an account `{name}` already"
+        )));
     }
     let Some(block) = client(plan)? else {
         return Ok(None);
@@ -318,7 +320,7 @@ fn account(plan: &mut Plan, name: Option<&str>) -> Result<Option<String>, Failur
         }
     }
     let written = old.replace(&text);
-    written.map_err(|error| failed(&format!("can't write {}: {error}", old.file)))?;
+    written.map_err(|error| Failure::other(format!("can't write {}: {error}", old.file)))?;
     Ok(Some(name.clone()))
 }
 
@@ -404,7 +406,7 @@ fn prepare(keeper: &str, trial: &str) -> Result<(), Failure> {
     let key = paths::expand("~/.config/pizauth-age.key");
     let key = key.filter(|key| keeper == "age" && !key.exists());
     if let Some(key) = key {
-        make_directory(&key).map_err(|error| failed(&error.to_string()))?;
+        make_directory(&key)?;
         ran(Command::new("age-keygen")
             .arg("-o")
             .arg(&key)
@@ -436,7 +438,7 @@ fn serve() -> Result<(), Failure> {
             "Enabled pizauth.service. `loginctl enable-linger` keeps it without a login.\n",
         );
     }
-    let program = env::current_exe().map_err(|error| failed(&error.to_string()))?;
+    let program = env::current_exe()?;
     ran(Command::new(program).arg("server"))?;
     tell("Put `pizauth server` into ~/.profile, to have it after a reboot, too.\n")
 }
@@ -446,11 +448,7 @@ fn ran(command: &mut Command) -> Result<(), Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
     match command.stdin(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(failed(&format!("{name} failed: {status}"))),
-        Err(error) => Err(failed(&format!("can't run {name}: {error}"))),
+        Ok(status) => Err(Failure::other(format!("{name} failed: {status}"))),
+        Err(error) => Err(Failure::other(format!("can't run {name}: {error}"))),
     }
-}
-
-fn failed(what: &str) -> Failure {
-    Failure::new(Exit::Other, what)
 }

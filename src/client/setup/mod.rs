@@ -137,8 +137,7 @@ fn of_domain(domain: &str, user: Option<&str>) -> Result<Plan, Failure> {
     discover::domain(&domain, user).map_err(|miss| {
         let failure = match miss.kind {
             MissKind::Absent => {
-                let what = format!("nothing is known of {domain}, and it says nothing of itself");
-                Failure::new(Exit::Other, what)
+                Failure::other(format!("nothing is known of {domain}, and it says nothing of itself"))
             }
             MissKind::Wrong | MissKind::Unreachable => unknown(&domain, miss),
         };
@@ -157,9 +156,7 @@ fn of_provider(domain: &str, user: Option<&str>) -> Option<Result<Plan, Failure>
     }
     let (name, instead) = without_oauth(domain)?;
     let what = format!("{name} has no OAuth2 for mail programs");
-    Some(Err(
-        Failure::new(Exit::Other, what).hint(format!("it takes {instead}"))
-    ))
+    Some(Err(Failure::other(what).hint(format!("it takes {instead}"))))
 }
 
 fn known() -> String {

@@ -2,7 +2,7 @@
 //! account, user and servers filled in.
 
 use super::plan::{NOBODY, Plan};
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::{
     client::programs::is_installed,
     mail::{Protocol, Tls},
@@ -135,7 +135,7 @@ pub(super) fn only(name: &str, plan: &Plan) -> Option<Result<String, Failure>> {
     };
     Some(text.map(|text| format!("\n{text}")).ok_or_else(|| {
         let what = format!("{name} has no use for the servers of {}", plan.title);
-        Failure::new(Exit::Other, what)
+        Failure::other(what)
     }))
 }
 
