@@ -5,9 +5,9 @@ mod help;
 mod parse;
 mod table;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
-use crate::form::Form;
+use crate::wire::ShowArgs;
 
 pub use self::{
     help::synopsis,
@@ -48,7 +48,7 @@ pub enum Verb {
         account: Option<String>,
     },
     /// Obtain a new token now.
-    Refresh(AccountOptions),
+    Refresh(ShowArgs),
     /// Have a provider register a client.
     Register(RegisterOptions),
     /// Read the config again.
@@ -69,7 +69,7 @@ pub enum Verb {
     /// Print a configuration.
     Setup(SetupOptions),
     /// Print the access token.
-    Show(ShowOptions),
+    Show(ShowArgs),
     /// End the daemon; if true, even when its tokens can't be saved.
     Shutdown(bool),
     /// Print the state of every account.
@@ -115,26 +115,11 @@ pub struct DumpOptions {
     pub force: bool,
 }
 
-/// What verbs about one account take, each of them a part of this.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct AccountOptions {
-    /// The account's name.
-    pub account: String,
-    /// `-u`: leave the URL out of errors.
-    pub no_url: bool,
-    /// `-w`: wait at most this long for a token, a sign-in included.
-    pub wait: Option<Duration>,
-    /// `-m`: only a token that is valid this long.
-    pub min_valid: Option<Duration>,
-    /// `--user`: the mailbox, or the user's name for git.
-    pub user: Option<String>,
-}
-
 /// What `git-credential` takes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GitCredentialOptions {
     /// Whose token, and how.
-    pub token: AccountOptions,
+    pub token: ShowArgs,
     /// What git wants: `get`, `store`, `erase`, or a word of a later version.
     pub operation: String,
     /// `-b`: an `Authorization: Bearer` header, where git can send one.
@@ -152,15 +137,6 @@ pub struct AuthOptions {
     pub qr: bool,
     /// `-n`: don't wait for the end.
     pub no_wait: bool,
-}
-
-/// What `show` takes.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ShowOptions {
-    /// Whose token, and how.
-    pub token: AccountOptions,
-    /// `-f`, `--user`, `--host`, `--port`: what the token is to look like.
-    pub form: Form,
 }
 
 /// What `setup` takes.
@@ -182,7 +158,7 @@ pub struct SetupOptions {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TestOptions {
     /// Whose token, and how.
-    pub token: AccountOptions,
+    pub token: ShowArgs,
     /// `-v`: show the dialogue.
     pub verbose: bool,
     /// The servers; the provider's own, when there are none.
@@ -193,7 +169,7 @@ pub struct TestOptions {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TunnelOptions {
     /// Whose token, and how.
-    pub token: AccountOptions,
+    pub token: ShowArgs,
     /// The server.
     pub url: String,
 }

@@ -246,6 +246,13 @@ pub struct ShowArgs {
     pub form: Form,
 }
 
+impl ShowArgs {
+    /// Whom the token is for, where that has to be said.
+    pub fn user(&self) -> Option<&str> {
+        self.form.user.as_deref()
+    }
+}
+
 /// What the server answers.
 #[derive(Debug)]
 pub enum Reply {

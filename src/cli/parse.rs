@@ -1,7 +1,7 @@
 //! From words to a [`Verb`].
 
 use std::ffi::{OsStr, OsString};
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use lexopt::{
     Arg::{Long, Short, Value},
@@ -9,8 +9,8 @@ use lexopt::{
 };
 
 use super::{
-    AccountOptions, AuthOptions, CheckOptions, DumpOptions, GitCredentialOptions, RegisterOptions,
-    ServerOptions, SetupOptions, ShowOptions, TestOptions, TunnelOptions, Verb,
+    AuthOptions, CheckOptions, DumpOptions, GitCredentialOptions, RegisterOptions, ServerOptions,
+    SetupOptions, TestOptions, TunnelOptions, Verb,
     help::{help, overview, synopsis, version},
     table::{Spec, VERBS},
 };
@@ -19,6 +19,7 @@ use crate::{
     form::{Form, Format},
     text::{nearest, sanitize},
     time::parse_span,
+    wire::ShowArgs,
 };
 
 /// Understands the words behind the program's name.
@@ -141,9 +142,9 @@ impl<T> Kind<T> {
     }
 }
 
-const SPAN: Kind<Duration> = Kind {
+const SPAN_SECS: Kind<u64> = Kind {
     noun: "one whole number and a unit, such as `90s`, `5m`, `2h`, `1d`",
-    parse: parse_span,
+    parse: |text| parse_span(text).map(|span| span.as_secs()),
 };
 
 const FORMAT: Kind<Format> = Kind {
@@ -276,12 +277,15 @@ fn verb(name: &str, given: Given) -> Result<Verb, String> {
 
 /// A verb whose first operand is an account.
 fn about_account(name: &str, given: Given) -> Result<Verb, String> {
-    let token = AccountOptions {
+    let token = ShowArgs {
         account: given.operand(0).unwrap_or_default(),
         no_url: given.has("no-url"),
-        wait: given.read("wait", &SPAN)?,
-        min_valid: given.read("min-valid", &SPAN)?,
-        user: given.read("user", &TEXT)?,
+        wait_secs: given.read("wait", &SPAN_SECS)?,
+        min_valid_secs: given.read("min-valid", &SPAN_SECS)?,
+        form: Form {
+            user: given.read("user", &TEXT)?,
+            ..Form::default()
+        },
     };
     Ok(match name {
         "auth" => Verb::Auth(AuthOptions {
@@ -340,14 +344,12 @@ fn setup(given: &Given) -> Result<SetupOptions, String> {
     })
 }
 
-fn show(given: &Given, mut token: AccountOptions) -> Result<ShowOptions, String> {
-    let form = Form {
-        format: given.read("format", &FORMAT)?.unwrap_or_default(),
-        id_token: given.has("id-token"),
-        user: token.user.take(),
-        host: given.read("host", &TEXT)?,
-        port: given.read("port", &PORT)?,
-    };
+fn show(given: &Given, mut token: ShowArgs) -> Result<ShowArgs, String> {
+    let form = &mut token.form;
+    form.format = given.read("format", &FORMAT)?.unwrap_or_default();
+    form.id_token = given.has("id-token");
+    form.host = given.read("host", &TEXT)?;
+    form.port = given.read("port", &PORT)?;
     let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
     if form.user.is_some() && !sasl {
         return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
@@ -359,7 +361,7 @@ fn show(given: &Given, mut token: AccountOptions) -> Result<ShowOptions, String>
     if server && form.format != Format::Oauthbearer {
         return Err("`--host` and `--port` are for the format oauthbearer".into());
     }
-    Ok(ShowOptions { token, form })
+    Ok(token)
 }
 
 fn usage(spec: Option<&Spec>, why: &str) -> Failure {

@@ -3,25 +3,18 @@ use std::ffi::OsString;
 use super::{help::overview, *};
 use crate::{
     error::{Exit, Failure},
-    form::Format,
+    form::{Form, Format},
 };
 
 fn parsed(line: &str) -> Result<Verb, Failure> {
     parse(line.split_whitespace().map(OsString::from))
 }
 
-fn account(no_url: bool) -> AccountOptions {
-    AccountOptions {
+fn account(no_url: bool) -> ShowArgs {
+    ShowArgs {
         account: "work".into(),
         no_url,
-        ..AccountOptions::default()
-    }
-}
-
-fn show_work(no_url: bool) -> ShowOptions {
-    ShowOptions {
-        token: account(no_url),
-        ..ShowOptions::default()
+        ..ShowArgs::default()
     }
 }
 
@@ -48,10 +41,13 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "git-credential -b -w 5s --user me work get -m1m",
             Verb::GitCredential(GitCredentialOptions {
-                token: AccountOptions {
-                    wait: Some(Duration::from_secs(5)),
-                    min_valid: Some(Duration::from_secs(60)),
-                    user: Some("me".into()),
+                token: ShowArgs {
+                    wait_secs: Some(5),
+                    min_valid_secs: Some(60),
+                    form: Form {
+                        user: Some("me".into()),
+                        ..Form::default()
+                    },
                     ..account(false)
                 },
                 operation: "get".into(),
@@ -98,16 +94,13 @@ fn command_lines_mean_what_the_manual_says() {
             }),
         ),
         ("refresh -u work", Verb::Refresh(account(true))),
-        ("show work -u", Verb::Show(show_work(true))),
-        ("show -- work", Verb::Show(show_work(false))),
+        ("show work -u", Verb::Show(account(true))),
+        ("show -- work", Verb::Show(account(false))),
         (
             "show -w 30s -m10m -f oauthbearer --user me --host=h --port 993 work",
-            Verb::Show(ShowOptions {
-                token: AccountOptions {
-                    wait: Some(Duration::from_secs(30)),
-                    min_valid: Some(Duration::from_secs(600)),
-                    ..account(false)
-                },
+            Verb::Show(ShowArgs {
+                wait_secs: Some(30),
+                min_valid_secs: Some(600),
                 form: Form {
                     format: Format::Oauthbearer,
                     id_token: false,
@@ -115,16 +108,14 @@ fn command_lines_mean_what_the_manual_says() {
                     host: Some("h".into()),
                     port: Some(993),
                 },
+                ..account(false)
             }),
         ),
         (
             "show --wait 1 --wait=45 work",
-            Verb::Show(ShowOptions {
-                token: AccountOptions {
-                    wait: Some(Duration::from_secs(45)),
-                    ..account(false)
-                },
-                ..ShowOptions::default()
+            Verb::Show(ShowArgs {
+                wait_secs: Some(45),
+                ..account(false)
             }),
         ),
         ("check", Verb::Check(CheckOptions::default())),
@@ -162,8 +153,11 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "test work --user me -v imaps://a smtp://b",
             Verb::Test(TestOptions {
-                token: AccountOptions {
-                    user: Some("me".into()),
+                token: ShowArgs {
+                    form: Form {
+                        user: Some("me".into()),
+                        ..Form::default()
+                    },
                     ..account(false)
                 },
                 verbose: true,
@@ -173,9 +167,12 @@ fn command_lines_mean_what_the_manual_says() {
         (
             "tunnel -w 5m --user me work imaps://a",
             Verb::Tunnel(TunnelOptions {
-                token: AccountOptions {
-                    wait: Some(Duration::from_secs(300)),
-                    user: Some("me".into()),
+                token: ShowArgs {
+                    wait_secs: Some(300),
+                    form: Form {
+                        user: Some("me".into()),
+                        ..Form::default()
+                    },
                     ..account(false)
                 },
                 url: "imaps://a".into(),

@@ -43,7 +43,7 @@ fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Fai
         let what = "git wants to send the token without TLS";
         return Err(Failure::other(what).hint("use https in the URL"));
     }
-    let held = token::fetch_to_use(token::args(&options.token))?;
+    let held = token::fetch_to_use(options.token.clone())?;
     Ok(answer(options, asked, &held))
 }
 
@@ -53,7 +53,7 @@ fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
     let present = token::fetch(ShowArgs {
         wait_secs: None,
         min_valid_secs: None,
-        ..token::args(&options.token)
+        ..options.token.clone()
     });
     let present = match present {
         // It is being replaced already.
@@ -153,14 +153,14 @@ fn user<'a>(
         true => Some(FORGE_USER),
         false => held.login_hint.as_deref(),
     };
-    let user = options.token.user.as_deref().or(asked.username.as_deref());
+    let user = options.token.user().or(asked.username.as_deref());
     user.or(own.filter(|own| !own.contains(char::is_control)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::AccountOptions;
+    use crate::form::Form;
 
     fn held() -> Held {
         Held {
@@ -181,9 +181,12 @@ mod tests {
     fn the_answer_names_the_user_the_life_and_the_token() {
         let plain = GitCredentialOptions::default();
         let named = GitCredentialOptions {
-            token: AccountOptions {
-                user: Some("x-token-auth".into()),
-                ..AccountOptions::default()
+            token: ShowArgs {
+                form: Form {
+                    user: Some("x-token-auth".into()),
+                    ..Form::default()
+                },
+                ..ShowArgs::default()
             },
             ..GitCredentialOptions::default()
         };

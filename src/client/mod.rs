@@ -33,12 +33,12 @@ use nix::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{self, AccountOptions, Verb},
+    cli::{self, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
     secret::{Secret, SecretBytes},
     text::{nearest, sanitize},
-    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs},
+    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
 };
 
 /// Carries out `verb`, which is none of the daemon's.
@@ -99,7 +99,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
     }
 }
 
-fn account(options: &AccountOptions) -> AccountArgs {
+fn account(options: &ShowArgs) -> AccountArgs {
     AccountArgs {
         account: options.account.clone(),
         no_url: options.no_url,

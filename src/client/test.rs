@@ -17,8 +17,8 @@ use crate::{cli::TestOptions, providers::Provider, text::sanitize, time::humane}
 pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let named = options.urls.iter().map(|url| server(url));
     let named = named.collect::<Result<Vec<Server>, Failure>>()?;
-    let held = token::fetch_to_use(token::args(&options.token))?;
-    let user = options.token.user.as_deref().or(held.login_hint.as_deref());
+    let held = token::fetch_to_use(options.token.clone())?;
+    let user = options.token.user().or(held.login_hint.as_deref());
     let host = held.provider.as_deref();
     let provider = host.and_then(|host| Provider::at(host, user));
     let servers = if named.is_empty() {
@@ -39,7 +39,7 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     for server in &servers {
         let trial = Trial {
             server,
-            user: server.user(options.token.user.as_deref(), held.login_hint.as_deref()),
+            user: server.user(options.token.user(), held.login_hint.as_deref()),
             held: &held,
             token: &token,
             tls: &tls,

@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::{ask, read};
 use crate::{
-    cli::AccountOptions,
     error::{Exit, Failure},
     form::{Form, Format},
     secret::{Secret, plain},
@@ -31,17 +30,6 @@ pub(super) struct Held {
     /// Granted or, where the provider doesn't say, asked for.
     #[serde(default)]
     pub scopes: Vec<String>,
-}
-
-/// What is to be asked for, as the command line has it.
-pub(super) fn args(options: &AccountOptions) -> ShowArgs {
-    ShowArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
-        wait_secs: options.wait.map(|span| span.as_secs()),
-        min_valid_secs: options.min_valid.map(|span| span.as_secs()),
-        ..ShowArgs::default()
-    }
 }
 
 /// Asks for a token that lasts for a while, and waits for a refresh if that takes one. If nobody has

@@ -69,9 +69,9 @@ fn sign_in(
     options: &TunnelOptions,
     server: &Server,
 ) -> Result<(dial::Connection, Session), Failure> {
-    let held = token::fetch_to_use(token::args(&options.token))?;
+    let held = token::fetch_to_use(options.token.clone())?;
     let tls = dial::tls()?;
-    let user = server.user(options.token.user.as_deref(), held.login_hint.as_deref());
+    let user = server.user(options.token.user(), held.login_hint.as_deref());
     let attempt = dial::look_up(server).and_then(|found| {
         Attempt::make(
             server,

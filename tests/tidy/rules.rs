@@ -36,7 +36,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // HTTP, for the daemon's workers and for commands that ask a provider themselves.
     ("http", &["config", "lock", "oauth", "secret"]),
     // The client, and what both ends share.
-    ("cli", &["error", "form", "text", "time"]),
+    ("cli", &["error", "form", "text", "time", "wire"]),
     ("paths", &["error"]),
     ("wire", &["error", "form", "secret"]),
     ("relay", &["error", "http", "mail", "oauth", "secret"]),

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::plan::Plan;
 use super::programs;
-use crate::cli::{AccountOptions, AuthOptions, RegisterOptions, SetupOptions, TestOptions};
+use crate::cli::{AuthOptions, RegisterOptions, SetupOptions, TestOptions};
 use crate::client::programs::is_installed;
 use crate::client::{auth, connect, dump, print, register, say, test};
 use crate::config::{self, Account, Config, quoted};
@@ -20,7 +20,7 @@ use crate::error::Failure;
 use crate::mail::{Protocol, Server};
 use crate::oauth::registration;
 use crate::providers::SecretUse;
-use crate::{paths, secret::Secret, text::sanitize, wire::Request};
+use crate::{paths, secret::Secret, text::sanitize, wire::Request, wire::ShowArgs};
 
 /// The option for notifications, as in examples/pizauth.conf.
 const NOTIFY: &str = r#"auth_notify_cmd = "notify-send -- \"Sign in: $PIZAUTH_ACCOUNT\" \"$PIZAUTH_URL\"";
@@ -51,9 +51,9 @@ pub(super) fn run(options: &SetupOptions) -> Result<(), Failure> {
     })?;
     step("Test the mail servers?", || {
         test::run(&TestOptions {
-            token: AccountOptions {
+            token: ShowArgs {
                 account: account.clone(),
-                ..AccountOptions::default()
+                ..ShowArgs::default()
             },
             urls: plan.urls(),
             ..TestOptions::default()
