@@ -8,7 +8,7 @@ use url::Url;
 use super::{
     message::{Outcome, Refusal, Reply, Request, authority},
     reply::Members,
-    token::{self, GrantType, Requester, Tokens},
+    token::{self, GrantType, Requester, Verdict},
 };
 use crate::{secret::Secret, text::sanitize, time::Wall};
 
@@ -51,25 +51,15 @@ pub struct Authorization {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Poll {
-    /// The user has agreed.
-    Granted(Tokens),
     /// Not yet: poll again after so long from now on.
     Pending(Duration),
-    /// Nothing is known; ask again, at longer intervals.
-    Troubled {
-        /// What happened.
-        refusal: Refusal,
-        /// The provider may have answered with tokens.
-        lost: bool,
-        /// The provider asked to be left alone for so long.
-        retry_after: Option<Duration>,
-    },
     /// The code has expired: another may be asked for.
     Expired(Refusal),
     /// The user has refused.
     Denied(Refusal),
-    /// It will never work.
-    Failed(Refusal),
+    /// What any reply may say: that the user has agreed, that nothing is known (ask again, at longer
+    /// intervals), or that it will never work.
+    Other(Verdict),
 }
 
 /// The grant type of device codes (RFC 8628, 3.4).
@@ -130,11 +120,9 @@ pub(super) fn judge_answer<T>(
         });
     }
     match token::judge(GrantType::DeviceCode, endpoint, &[], outcome, wall) {
-        token::Verdict::Transient { refusal, .. } => Err((refusal, true)),
-        token::Verdict::LoginNeeded(refusal) | token::Verdict::Parked(refusal) => {
-            Err((refused(refusal), false))
-        }
-        token::Verdict::Granted(_) => {
+        Verdict::Transient { refusal, .. } => Err((refusal, true)),
+        Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal) => Err((refused(refusal), false)),
+        Verdict::Granted(_) => {
             let text = format!("{host} gave a token instead of {what}");
             Err((Refusal::new(text), false))
         }
@@ -189,26 +177,12 @@ pub fn judge_poll(
     outcome: &Outcome,
     wall: Wall,
 ) -> Poll {
-    if let Outcome::Reply(reply) = outcome {
-        if let Some(poll) = judge_error(interval, lost, reply) {
-            return poll;
-        }
-    }
-    match token::judge(GrantType::DeviceCode, endpoint, scopes, outcome, wall) {
-        token::Verdict::Granted(tokens) => Poll::Granted(tokens),
-        token::Verdict::LoginNeeded(refusal) | token::Verdict::Parked(refusal) => {
-            Poll::Failed(refusal)
-        }
-        token::Verdict::Transient {
-            refusal,
-            retry_after,
-            cause,
-        } => Poll::Troubled {
-            refusal,
-            lost: cause == token::Cause::Lost,
-            retry_after,
-        },
-    }
+    let error = match outcome {
+        Outcome::Reply(reply) => judge_error(interval, lost, reply),
+        Outcome::NotSent(_) | Outcome::Lost(_) => None,
+    };
+    let judge = || token::judge(GrantType::DeviceCode, endpoint, scopes, outcome, wall);
+    error.unwrap_or_else(|| Poll::Other(judge()))
 }
 
 /// The errors that only a poll has, whatever the status that comes along.
@@ -218,6 +192,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
     let said = |text: &str, hint: Option<&str>| {
         Refusal::new(format!("{text} ({})", error.sentence())).hint(hint)
     };
+    let failed = |refusal| Poll::Other(Verdict::Parked(refusal));
     Some(match error.code.to_ascii_lowercase().as_str() {
         "authorization_pending" => Poll::Pending(interval),
         "slow_down" => {
@@ -231,14 +206,14 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
         "access_denied" | "authorization_declined" => {
             Poll::Denied(said("the person who entered the code refused", None))
         }
-        "invalid_grant" if lost => Poll::Failed(said(
+        "invalid_grant" if lost => failed(said(
             "the sign-in was agreed to, but the provider's reply was lost",
             Some("sign in again"),
         )),
         "bad_verification_code" | "incorrect_device_code" => {
-            Poll::Failed(said("the provider doesn't know the code", None))
+            failed(said("the provider doesn't know the code", None))
         }
-        "device_flow_disabled" => Poll::Failed(said(
+        "device_flow_disabled" => failed(said(
             "the client is not allowed to use device codes",
             Some("allow them where the client is registered, or use auth_uri"),
         )),
@@ -448,13 +423,17 @@ mod tests {
         ] {
             let interval = Duration::from_secs(5);
             let got = match judge_poll(&endpoint(), &[], interval, lost, &outcome, WALL) {
-                Poll::Granted(tokens) => format!("granted {}", tokens.access_token.expose()),
+                Poll::Other(Verdict::Granted(tokens)) => format!("granted {}", tokens.access_token.expose()),
                 Poll::Pending(interval) => pending(interval.as_secs()),
-                Poll::Troubled { lost: true, .. } => "troubled, lost".into(),
-                Poll::Troubled { .. } => "troubled".into(),
+                Poll::Other(Verdict::Transient { cause, .. }) => match cause {
+                    token::Cause::Lost => "troubled, lost".into(),
+                    _ => "troubled".into(),
+                },
                 Poll::Expired(refusal) => format!("expired: {}", told(&refusal)),
                 Poll::Denied(refusal) => format!("denied: {}", told(&refusal)),
-                Poll::Failed(refusal) => format!("failed: {}", told(&refusal)),
+                Poll::Other(Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal)) => {
+                    format!("failed: {}", told(&refusal))
+                }
             };
             assert_eq!(got, wanted, "{outcome:?}");
         }

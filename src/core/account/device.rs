@@ -13,7 +13,7 @@ use crate::{
     },
     oauth::{
         device::{self, Poll},
-        token::{Outcome, Refusal},
+        token::{Cause, Outcome, Refusal, Verdict},
     },
     time::Instant,
 };
@@ -138,7 +138,7 @@ impl LiveAccount {
         let wall = env.now.wall;
         let poll = device::judge_poll(endpoint, scopes, code.interval, code.lost, outcome, wall);
         match poll {
-            Poll::Granted(tokens) => {
+            Poll::Other(Verdict::Granted(tokens)) => {
                 for warning in &tokens.warnings {
                     env.log(Level::Warn, &self.name, warning.clone());
                 }
@@ -147,14 +147,14 @@ impl LiveAccount {
                 self.signed_in(env, tokens, sent);
             }
             Poll::Pending(interval) => self.poll_again(env, Some(interval), false, None),
-            Poll::Troubled {
+            Poll::Other(Verdict::Transient {
                 refusal,
-                lost,
                 retry_after,
-            } => self.poll_troubled(env, lost, retry_after, &refusal),
+                cause,
+            }) => self.poll_troubled(env, cause == Cause::Lost, retry_after, &refusal),
             Poll::Expired(refusal) => self.device_over(env, true, Some(refusal)),
             Poll::Denied(refusal) => self.pending_failed(env, refusal),
-            Poll::Failed(refusal) => {
+            Poll::Other(Verdict::LoginNeeded(refusal) | Verdict::Parked(refusal)) => {
                 // It may be the secret that is out of date.
                 self.credentials.forget();
                 let refusal = refusal.with_consent_address(&self.registration);
