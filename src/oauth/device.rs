@@ -62,6 +62,12 @@ pub enum Poll {
     Other(Verdict),
 }
 
+/// Why a code is of no use any more.
+pub const EXPIRED: &str = "the code has expired before anybody entered it";
+
+/// What to do then.
+pub const ANOTHER: &str = "sign in again for a new one";
+
 /// The grant type of device codes (RFC 8628, 3.4).
 pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -199,10 +205,7 @@ fn judge_error(interval: Duration, lost: bool, reply: &Reply) -> Option<Poll> {
             let asked = members.seconds("interval").unwrap_or_default();
             Poll::Pending((interval + SLOW_DOWN).max(asked).min(MAX_INTERVAL))
         }
-        "expired_token" | "token_expired" => Poll::Expired(said(
-            "the code has expired before anybody entered it",
-            Some("sign in again for a new one"),
-        )),
+        "expired_token" | "token_expired" => Poll::Expired(said(EXPIRED, Some(ANOTHER))),
         "access_denied" | "authorization_declined" => {
             Poll::Denied(said("the person who entered the code refused", None))
         }

@@ -108,10 +108,7 @@ impl LiveAccount {
             return;
         };
         if code.expires <= now {
-            let refusal = Refusal {
-                text: "the code has expired before anybody entered it".into(),
-                hint: Some("sign in again for a new one".into()),
-            };
+            let refusal = Refusal::new(device::EXPIRED).hint(Some(device::ANOTHER));
             return self.device_over(env, true, Some(refusal));
         }
         if at <= now {

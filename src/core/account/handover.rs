@@ -33,13 +33,13 @@ impl LiveAccount {
         Snapshot {
             account: self.name.clone(),
             registration: self.registration.clone(),
-            token_file: self
-                .config
-                .token_file
-                .as_ref()
-                .map(|file| file.path.clone()),
+            token_file: self.token_file_path(),
             state,
         }
+    }
+
+    fn token_file_path(&self) -> Option<Arc<str>> {
+        Some(self.config.token_file.as_ref()?.path.clone())
     }
 
     /// Goes on where the predecessor's account was. If that had another registration, it ends, and
@@ -49,14 +49,9 @@ impl LiveAccount {
             self.state = snapshot.state.changed();
             return snapshot.end(env);
         }
-        let ours = self
-            .config
-            .token_file
-            .as_ref()
-            .map(|file| file.path.clone());
-        let old = snapshot
-            .token_file
-            .filter(|path| ours.as_ref() != Some(path));
+        let ours = self.token_file_path();
+        let old = snapshot.token_file;
+        let old = old.filter(|path| ours.as_ref() != Some(path));
         if let Some(path) = old {
             env.emit(Effect::TokenFile {
                 account: self.name.clone(),

@@ -21,10 +21,7 @@ impl LiveAccount {
         refresh_token: Secret,
         waiter: Waiter,
     ) -> Result<(), Refusal> {
-        let refuse = |text: &str, hint: &str| {
-            let (text, hint) = (text.to_owned(), Some(hint.to_owned()));
-            Err(Refusal { text, hint })
-        };
+        let refuse = |text: &str, hint: &str| Err(Refusal::new(text).hint(Some(hint)));
         if !self.registration.source.is_person() {
             return refuse(
                 "this account needs no sign-in",

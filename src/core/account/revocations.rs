@@ -6,7 +6,7 @@ use super::{Endpoints, Grant, LiveAccount};
 use crate::{
     core::{
         attempt::{AttemptId, Waiter},
-        effect::{Effect, Ended},
+        effect::Ended,
         env::Env,
         revoking::{Revocation, Step},
     },
@@ -133,11 +133,6 @@ impl LiveAccount {
                 env.log(Level::Warn, &self.name, message);
             }
         }
-        env.emit(Effect::Settled {
-            what: Ended::Revocation,
-            waiters: revocation.waiters,
-            account: self.name.clone(),
-            result,
-        });
+        env.settle(&self.name, Ended::Revocation, revocation.waiters, result);
     }
 }
