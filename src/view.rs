@@ -409,7 +409,7 @@ pub struct ServerInfo {
 }
 
 /// An event, for `pizauth watch`. A client reads the word for it as it is: a newer server may have others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News<Event = Happening> {
     /// [`WATCH_FORMAT_VERSION`].
     pub watch_format_version: u32,
@@ -436,10 +436,11 @@ pub struct News<Event = Happening> {
 }
 
 /// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Happening {
     /// What a watcher hears first.
+    #[default]
     Watching,
     /// A sign-in brought tokens.
     TokenNew,
@@ -503,13 +504,8 @@ impl From<Happening> for News {
     fn from(event: Happening) -> Self {
         News {
             watch_format_version: WATCH_FORMAT_VERSION,
-            at: Wall::default(),
             event,
-            account: None,
-            expires: None,
-            refresh_failures: None,
-            refresh_at: None,
-            reason: None,
+            ..News::default()
         }
     }
 }

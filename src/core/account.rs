@@ -424,11 +424,12 @@ impl LiveAccount {
             self.withdraw(env);
             self.published = TokenFileState::default();
         }
+        let same_client = self.config.client == described.client;
         self.config = described.clone();
         // It may name other optional endpoints.
         self.endpoints = Endpoints::of(described, None).map(Arc::new);
         self.locate(env);
-        self.state.works &= self.credentials.is_of(described);
+        self.state.works &= same_client;
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);
         }

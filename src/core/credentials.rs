@@ -120,11 +120,6 @@ impl Credentials {
         }
     }
 
-    /// Whether the config says the same of the client.
-    pub fn is_of(&self, described: &config::Account) -> bool {
-        self.client == described.client
-    }
-
     /// The config says it anew; the same command isn't run again. Returns the requests that waited
     /// for another one.
     pub fn reconfigure(&mut self, described: &config::Account) -> Vec<AttemptId> {

@@ -94,7 +94,7 @@ impl Grant {
     pub fn without_tokens(obtained: Now) -> Self {
         Grant {
             access: None,
-            renewal: Some(Renewal::without_refresh_token()),
+            renewal: Some(Renewal::default()),
             obtained,
             other_user: None,
             loaded: None,
@@ -114,17 +114,6 @@ impl Grant {
 }
 
 impl Renewal {
-    pub fn without_refresh_token() -> Self {
-        Renewal {
-            refresh_token: None,
-            origins: None,
-            ends: None,
-            fixed: false,
-            usable: None,
-            phase: Phase::Waiting,
-        }
-    }
-
     /// Reads from the refresh token, which may be fresh, from when on it can be used.
     pub fn tell_start(&mut self, wall: Wall, now: Instant, fresh: bool) {
         let span = (self.refresh_token.as_ref()).and_then(|it| token::usable_in(it, fresh, wall));
@@ -151,7 +140,7 @@ impl<T: Copy> Access<T> {
 }
 
 /// What new access tokens are asked for with.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Renewal {
     /// `None` when the account needs none: nobody has to sign in.
     #[serde(with = "plain::optional")]
@@ -170,9 +159,10 @@ pub(super) struct Renewal {
     pub phase: Phase,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// The schedule says when.
+    #[default]
     Waiting,
     /// To be done as soon as the floor allows.
     Wanted,

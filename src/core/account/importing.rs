@@ -47,7 +47,7 @@ impl LiveAccount {
             renewal: Some(Renewal {
                 refresh_token: Some(Arc::new(refresh_token)),
                 origins: endpoints.origins.clone(),
-                ..Renewal::without_refresh_token()
+                ..Renewal::default()
             }),
             obtained: env.now,
             other_user: None,

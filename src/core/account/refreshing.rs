@@ -328,13 +328,13 @@ impl LiveAccount {
             return Some(Renewal {
                 refresh_token: Some(refresh_token),
                 origins,
-                ..Renewal::without_refresh_token()
+                ..Renewal::default()
             });
         }
         let renewal = self.state.grant.take().and_then(|it| it.renewal);
         let mut renewal = match self.registration.source.is_person() {
             true => renewal?,
-            false => renewal.unwrap_or_else(Renewal::without_refresh_token),
+            false => renewal.unwrap_or_default(),
         };
         match renewal.phase {
             // Of no use, but only a successor ends it.
