@@ -67,7 +67,7 @@ fn help_is_on_stdout_with_exit_0_everywhere() {
 fn usage_errors_exit_with_64_and_say_what_is_wrong() {
     let daemon = Daemon::new(CONFIG);
     let list = "hint: `pizauth --help` lists the commands\n";
-    let show = "hint: usage: pizauth show [-u] [-f <format>] [-m <time>] [-w <time>] \
+    let show = "hint: usage: pizauth show [-u] [-f <format>] [--id-token] [-m <time>] [-w <time>] \
                 [--user <name>] [--host <name>] [--port <number>] <account>\n";
     for (args, what, hint) in [
         (&[][..], "no command given", list),
