@@ -1,6 +1,8 @@
 //! As much of HTTP/1.1 (RFC 9112) as a redirection endpoint needs: one request from bytes that
 //! arrive in any pieces, and one reply. Pure.
 
+pub use ::http::{Method, StatusCode};
+
 /// The longest request line that is read, in bytes: authorization codes of 2 KiB exist, and
 /// browsers send more only by mistake.
 pub const MAX_REQUEST_LINE: usize = 8 * 1024;
@@ -15,62 +17,6 @@ pub const MAX_BODY: usize = 16 * 1024;
 
 /// The first byte of a TLS record that begins a handshake (RFC 8446 5.1); no HTTP method's.
 pub const TLS_HANDSHAKE: u8 = 0x16;
-
-/// What a request asks to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
-    /// OPTIONS
-    Options,
-    /// POST
-    Post,
-    /// Anything else, which isn't for us.
-    Other,
-}
-
-/// A reply's status: its code and the reason phrase of RFC 9110, as in a status line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusLine(pub &'static str);
-
-impl StatusLine {
-    /// 200
-    pub const OK: StatusLine = StatusLine("200 OK");
-    /// 202
-    pub const ACCEPTED: StatusLine = StatusLine("202 Accepted");
-    /// 204
-    pub const NO_CONTENT: StatusLine = StatusLine("204 No Content");
-    /// 302
-    pub const FOUND: StatusLine = StatusLine("302 Found");
-    /// 303
-    pub const SEE_OTHER: StatusLine = StatusLine("303 See Other");
-    /// 400
-    pub const BAD_REQUEST: StatusLine = StatusLine("400 Bad Request");
-    /// 403
-    pub const FORBIDDEN: StatusLine = StatusLine("403 Forbidden");
-    /// 404
-    pub const NOT_FOUND: StatusLine = StatusLine("404 Not Found");
-    /// 405
-    pub const METHOD_NOT_ALLOWED: StatusLine = StatusLine("405 Method Not Allowed");
-    /// 411
-    pub const LENGTH_REQUIRED: StatusLine = StatusLine("411 Length Required");
-    /// 413
-    pub const CONTENT_TOO_LARGE: StatusLine = StatusLine("413 Content Too Large");
-    /// 414
-    pub const URI_TOO_LONG: StatusLine = StatusLine("414 URI Too Long");
-    /// 415
-    pub const UNSUPPORTED_MEDIA_TYPE: StatusLine = StatusLine("415 Unsupported Media Type");
-    /// 421
-    pub const MISDIRECTED_REQUEST: StatusLine = StatusLine("421 Misdirected Request");
-    /// 431
-    pub const HEAD_TOO_LARGE: StatusLine = StatusLine("431 Request Header Fields Too Large");
-    /// 503
-    pub const SERVICE_UNAVAILABLE: StatusLine = StatusLine("503 Service Unavailable");
-    /// 505
-    pub const VERSION_NOT_SUPPORTED: StatusLine = StatusLine("505 HTTP Version Not Supported");
-}
 
 /// A whole request. It has no `Debug`, since its query or body may hold an authorization code.
 pub struct HttpRequest<'a> {
@@ -114,18 +60,18 @@ impl Parser {
     ///
     /// # Errors
     /// The status to refuse it with.
-    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<Option<HttpRequest<'a>>, StatusLine> {
+    pub fn parse<'a>(&mut self, input: &'a [u8]) -> Result<Option<HttpRequest<'a>>, StatusCode> {
         if self.end.is_some_and(|end| input.len() < end) {
             return Ok(None);
         }
         let blank = skip_empty_line(input);
         let message = input.get(blank..).unwrap_or_default();
         if message.first() == Some(&b'\n') || (blank > 0 && message.first() == Some(&b'\r')) {
-            return Err(StatusLine::BAD_REQUEST);
+            return Err(StatusCode::BAD_REQUEST);
         }
         let line = request_line(message);
         if line.len() > MAX_REQUEST_LINE {
-            return Err(StatusLine::URI_TOO_LONG);
+            return Err(StatusCode::URI_TOO_LONG);
         }
         let head_end = match head_end(message, self.scanned.saturating_sub(blank)) {
             Some(end) if end <= MAX_HEAD => end,
@@ -134,7 +80,7 @@ impl Parser {
                 self.scanned = input.len().saturating_sub(3);
                 return Ok(None);
             }
-            Some(_) | None => return Err(StatusLine::HEAD_TOO_LARGE),
+            Some(_) | None => return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         };
         let head = message.get(..head_end).unwrap_or_default();
         let (mut request, length) = parse_head(line, head)?;
@@ -144,7 +90,7 @@ impl Parser {
         let Some(body) = input.get(start..end) else {
             return Ok(None);
         };
-        request.body = std::str::from_utf8(body).map_err(|_| StatusLine::BAD_REQUEST)?;
+        request.body = std::str::from_utf8(body).map_err(|_| StatusCode::BAD_REQUEST)?;
         Ok(Some(request))
     }
 }
@@ -183,40 +129,38 @@ fn request_line(message: &[u8]) -> &[u8] {
 }
 
 /// A whole head, and how long its body is.
-fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize), StatusLine> {
+fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize), StatusCode> {
     let lines = head.iter().filter(|byte| **byte == b'\n').count();
     let mut fields = vec![httparse::EMPTY_HEADER; lines];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::Version) if names_version(line) => {
-            return Err(StatusLine::VERSION_NOT_SUPPORTED);
+            return Err(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
         }
-        Ok(httparse::Status::Partial) | Err(_) => return Err(StatusLine::BAD_REQUEST),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(StatusCode::BAD_REQUEST),
     }
     let fields = Fields(parsed.headers);
     let target = parsed.path.unwrap_or_default();
     if target.contains(is_unfit) {
-        return Err(StatusLine::BAD_REQUEST);
+        return Err(StatusCode::BAD_REQUEST);
     }
-    let method = match parsed.method {
-        Some("GET") => Method::Get,
-        Some("HEAD") => Method::Head,
-        Some("OPTIONS") => Method::Options,
-        Some("POST") => Method::Post,
-        _ => Method::Other,
-    };
+    let method = parsed.method.unwrap_or_default().parse();
+    let method: Method = method.map_err(|_| StatusCode::BAD_REQUEST)?;
     let (authority, path, query) = match method {
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::POST => {
+            parse_target(&method, target)?
+        }
         // CONNECT and its like have targets of their own; they are refused for their method.
-        Method::Other => (None, "", ""),
-        _ => parse_target(method, target)?,
+        _ => (None, "", ""),
     };
     let host = authority
         .or(fields.only("host")?)
         .filter(|host| !host.is_empty())
-        .ok_or(StatusLine::BAD_REQUEST)?;
+        .ok_or(StatusCode::BAD_REQUEST)?;
     let length = fields.only("content-length")?.map(parse_length);
     let length = length.transpose()?;
+    let is_form = method == Method::POST;
     let request = HttpRequest {
         method,
         path,
@@ -226,9 +170,9 @@ fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize
         site: fields.last("sec-fetch-site")?,
         body: "",
     };
-    match method {
-        Method::Post => Ok((request, fields.form_length(length)?)),
-        _ => Ok((request, 0)),
+    match is_form {
+        true => Ok((request, fields.form_length(length)?)),
+        false => Ok((request, 0)),
     }
 }
 
@@ -248,14 +192,17 @@ fn is_unfit(c: char) -> bool {
 }
 
 /// A target's authority (of an absolute one), path and query.
-fn parse_target(method: Method, target: &str) -> Result<(Option<&str>, &str, &str), StatusLine> {
-    if method == Method::Options && target == "*" {
+fn parse_target<'a>(
+    method: &Method,
+    target: &'a str,
+) -> Result<(Option<&'a str>, &'a str, &'a str), StatusCode> {
+    if method == Method::OPTIONS && target == "*" {
         return Ok((None, "*", ""));
     }
     let (authority, rest) = if target.starts_with('/') {
         (None, target)
     } else {
-        let rest = strip_scheme(target).ok_or(StatusLine::BAD_REQUEST)?;
+        let rest = strip_scheme(target).ok_or(StatusCode::BAD_REQUEST)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, rest) = rest.split_at(end);
         (Some(authority), rest)
@@ -282,40 +229,40 @@ impl<'a> Fields<'_, 'a> {
         named.map(|field| field.value)
     }
 
-    fn last(&self, name: &str) -> Result<Option<&'a str>, StatusLine> {
+    fn last(&self, name: &str) -> Result<Option<&'a str>, StatusCode> {
         let last = self.all(name).last().map(std::str::from_utf8);
-        last.transpose().map_err(|_| StatusLine::BAD_REQUEST)
+        last.transpose().map_err(|_| StatusCode::BAD_REQUEST)
     }
 
     /// The value of a field that is there once at most.
-    fn only(&self, name: &str) -> Result<Option<&'a str>, StatusLine> {
+    fn only(&self, name: &str) -> Result<Option<&'a str>, StatusCode> {
         match self.all(name).nth(1) {
-            Some(_) => Err(StatusLine::BAD_REQUEST),
+            Some(_) => Err(StatusCode::BAD_REQUEST),
             None => self.last(name),
         }
     }
 
     /// How long a POST's form is; only what says that it is a form, and how long, is read.
-    fn form_length(&self, length: Option<usize>) -> Result<usize, StatusLine> {
+    fn form_length(&self, length: Option<usize>) -> Result<usize, StatusCode> {
         let chunked = self.all("transfer-encoding").next().is_some();
         let length = length.filter(|_| !chunked);
-        let length = length.ok_or(StatusLine::LENGTH_REQUIRED)?;
+        let length = length.ok_or(StatusCode::LENGTH_REQUIRED)?;
         let media_type = self.last("content-type")?.unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default();
         match media_type.trim().to_ascii_lowercase().as_str() {
             "application/x-www-form-urlencoded" if length <= MAX_BODY => Ok(length),
-            "application/x-www-form-urlencoded" => Err(StatusLine::CONTENT_TOO_LARGE),
-            _ => Err(StatusLine::UNSUPPORTED_MEDIA_TYPE),
+            "application/x-www-form-urlencoded" => Err(StatusCode::PAYLOAD_TOO_LARGE),
+            _ => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         }
     }
 }
 
 /// Digits only: `+5`, `5, 5` and the like are how requests are smuggled. A number too great for
 /// the type is as good as the greatest.
-fn parse_length(value: &str) -> Result<usize, StatusLine> {
+fn parse_length(value: &str) -> Result<usize, StatusCode> {
     match !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         true => Ok(value.parse().unwrap_or(usize::MAX)),
-        false => Err(StatusLine::BAD_REQUEST),
+        false => Err(StatusCode::BAD_REQUEST),
     }
 }
 
@@ -355,13 +302,13 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'n
     form-action 'self'; frame-ancestors 'none'";
 
 /// A reply with a page; for HEAD without it (`bare`), but with its length.
-pub fn reply(status: StatusLine, page: &str, bare: bool) -> Vec<u8> {
+pub fn reply(status: StatusCode, page: &str, bare: bool) -> Vec<u8> {
     let more = match status {
-        StatusLine::NO_CONTENT | StatusLine::METHOD_NOT_ALLOWED => {
+        StatusCode::NO_CONTENT | StatusCode::METHOD_NOT_ALLOWED => {
             "Allow: GET, HEAD, POST, OPTIONS\r\n"
         }
         // Not done yet: the browser is to look again.
-        StatusLine::ACCEPTED => "Refresh: 2\r\n",
+        StatusCode::ACCEPTED => "Refresh: 2\r\n",
         _ => "",
     };
     write(status, page, bare, more, POLICY)
@@ -370,38 +317,37 @@ pub fn reply(status: StatusLine, page: &str, bare: bool) -> Vec<u8> {
 /// A page in which the one script with this hash (base64 of its SHA-256) may run.
 pub fn reply_with_script(page: &str, hash: &str, bare: bool) -> Vec<u8> {
     let policy = format!("{POLICY}; script-src 'sha256-{hash}'");
-    write(StatusLine::OK, page, bare, "", &policy)
+    write(StatusCode::OK, page, bare, "", &policy)
 }
 
 /// Sends a browser on to another path here; what brought it isn't kept in its history.
 pub fn see_other(path: &str) -> Vec<u8> {
     let location = format!("Location: {path}\r\n");
-    write(StatusLine::SEE_OTHER, "", false, &location, POLICY)
+    write(StatusCode::SEE_OTHER, "", false, &location, POLICY)
 }
 
 /// Sends a browser on to a page elsewhere.
 pub fn found(uri: &str, bare: bool) -> Vec<u8> {
     let location = format!("Location: {uri}\r\n");
-    write(StatusLine::FOUND, "", bare, &location, POLICY)
+    write(StatusCode::FOUND, "", bare, &location, POLICY)
 }
 
 /// Sends a browser on to another address after so many seconds, also after a form, which our policy
 /// doesn't let a redirect do.
 pub fn refresh(page: &str, uri: &str, seconds: u8) -> Vec<u8> {
     let refresh = format!("Refresh: {seconds}; url={uri}\r\n");
-    write(StatusLine::OK, page, false, &refresh, POLICY)
+    write(StatusCode::OK, page, false, &refresh, POLICY)
 }
 
-fn write(status: StatusLine, page: &str, bare: bool, more: &str, policy: &str) -> Vec<u8> {
+fn write(status: StatusCode, page: &str, bare: bool, more: &str, policy: &str) -> Vec<u8> {
     // RFC 9110 8.6: a reply that can't have a body has no length either.
     let length = match status {
-        StatusLine::NO_CONTENT => String::new(),
+        StatusCode::NO_CONTENT => String::new(),
         _ => format!("Content-Length: {}\r\n", page.len()),
     };
-    let StatusLine(line) = status;
     let body = if bare { "" } else { page };
     let policy = format!("Content-Security-Policy: {policy}\r\n");
-    format!("HTTP/1.1 {line}\r\n{length}{more}{policy}{FIELDS}\r\n{body}").into_bytes()
+    format!("HTTP/1.1 {status}\r\n{length}{more}{policy}{FIELDS}\r\n{body}").into_bytes()
 }
 
 #[cfg(test)]
@@ -411,12 +357,9 @@ mod tests {
     /// A request as one string, or the refusal's status line.
     fn show(input: &[u8]) -> String {
         match Parser::default().parse(input) {
-            Ok(Some(r)) => format!(
-                "{:?} {} {} {} {}",
-                r.method, r.host, r.path, r.query, r.body
-            ),
+            Ok(Some(r)) => format!("{} {} {} {} {}", r.method, r.host, r.path, r.query, r.body),
             Ok(None) => "more".into(),
-            Err(status) => status.0.chars().take(3).collect(),
+            Err(status) => status.as_str().into(),
         }
     }
 
@@ -426,29 +369,29 @@ mod tests {
         for (input, expected) in [
             (
                 "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-                "Get localhost /  ",
+                "GET localhost /  ",
             ),
             (
                 "GET /a?b=c?d HTTP/1.1\nhost:\tx:1 \n\n",
-                "Get x:1 /a b=c?d ",
+                "GET x:1 /a b=c?d ",
             ),
-            ("\r\nGET / HTTP/1.0\r\nHost: x\r\n\r\nrest", "Get x /  "),
+            ("\r\nGET / HTTP/1.0\r\nHost: x\r\n\r\nrest", "GET x /  "),
             (
                 "GET http://y:2/p?q HTTP/1.1\r\nHost: x\r\n\r\n",
-                "Get y:2 /p q ",
+                "GET y:2 /p q ",
             ),
-            ("GET HTTPS://y?q HTTP/1.1\r\nHost: x\r\n\r\n", "Get y / q "),
-            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "Options x *  "),
-            ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "Other x   "),
-            ("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", "Other x   "),
-            ("HEAD /?é HTTP/1.1\r\nHost: x\r\n\r\n", "Head x / é "),
+            ("GET HTTPS://y?q HTTP/1.1\r\nHost: x\r\n\r\n", "GET y / q "),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", "OPTIONS x *  "),
+            ("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT x   "),
+            ("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", "DELETE x   "),
+            ("HEAD /?é HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD x / é "),
             (
                 "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n",
-                "Get x /  ",
+                "GET x /  ",
             ),
             (
                 &format!("POST / HTTP/1.1\r\nHost: x\r\n{form}\r\nContent-Length: 3\r\n\r\na=bc"),
-                "Post x /  a=b",
+                "POST x /  a=b",
             ),
             (
                 &format!(
@@ -521,7 +464,7 @@ mod tests {
             "414"
         );
         let fits = "x".repeat(MAX_REQUEST_LINE - 14);
-        let expected = format!("Get x /{fits}  ");
+        let expected = format!("GET x /{fits}  ");
         assert_eq!(
             show(format!("GET /{fits} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()),
             expected
@@ -624,14 +567,14 @@ mod tests {
     fn a_bare_reply_tells_the_length_of_what_it_leaves_out() {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (full, bare) = (
-            text(reply(StatusLine::OK, "page", false)),
-            text(reply(StatusLine::OK, "page", true)),
+            text(reply(StatusCode::OK, "page", false)),
+            text(reply(StatusCode::OK, "page", true)),
         );
         assert_eq!(full, format!("{bare}page"));
         assert!(
             bare.starts_with("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n")
                 && bare.ends_with("\r\n\r\n")
         );
-        assert!(!text(reply(StatusLine::NO_CONTENT, "", true)).contains("Content-Length"));
+        assert!(!text(reply(StatusCode::NO_CONTENT, "", true)).contains("Content-Length"));
     }
 }

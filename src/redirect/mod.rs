@@ -16,8 +16,8 @@ use std::{io, net::TcpListener};
 
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
+use self::http::{HttpRequest, Method, Parser, StatusCode};
 pub use bind::{Bound, Open, bind};
-use http::{HttpRequest, Method, Parser, StatusLine};
 pub use page::SignInPage;
 pub use pages::Pages;
 pub use tls::Identity;
@@ -54,25 +54,6 @@ const SHORT_LENGTH: usize = 22;
 /// browser that tries https first falls back at once.
 const TLS_ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 70];
 
-/// How the browser came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// Over plain TCP.
-    Http,
-    /// Over TLS.
-    Https,
-}
-
-impl Scheme {
-    /// As it stands in a URI.
-    pub fn name(self) -> &'static str {
-        match self {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        }
-    }
-}
-
 /// A port to serve.
 pub struct Site {
     /// Its sockets.
@@ -100,8 +81,8 @@ impl Site {
 
 /// An authorization response, as it arrived. It has no `Debug`, since it holds secrets.
 pub struct RawCallback<'a> {
-    /// How it came.
-    pub scheme: Scheme,
+    /// How it came: `http` or `https`.
+    pub scheme: &'static str,
     /// To which host, in lower case, without the port (IPv6 addresses in brackets).
     pub host: &'a str,
     /// To which path, as sent (`/` when there was none).
@@ -110,30 +91,22 @@ pub struct RawCallback<'a> {
     pub params: &'a str,
 }
 
-/// What the browser gets for a callback.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BrowserReply {
-    /// This page, now.
-    Page(SignInPage),
-    /// The outcome, once it is known: [`Pages::promise`], sent to the connection through
-    /// [`serve::Remote::send`] as its last bytes.
-    Wait {
-        /// Whose sign-in it is, for the page that the browser gets meanwhile.
-        account: String,
-    },
-}
-
 /// Knows the redirect URIs, and takes the callbacks. Its calls must not block.
 pub trait CallbackHandler {
     /// Whether a redirect URI of this scheme has this host (lower case, no port). The loopback
     /// names needn't be asked about.
-    fn has_host(&self, scheme: Scheme, host: &str) -> bool;
+    fn has_host(&self, scheme: &str, host: &str) -> bool;
 
     /// Whether a redirect URI of this scheme has this path.
-    fn has_path(&self, scheme: Scheme, path: &str) -> bool;
+    fn has_path(&self, scheme: &str, path: &str) -> bool;
 
-    /// A browser has brought parameters of an authorization response to such a path.
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply;
+    /// A browser has brought parameters of an authorization response to such a path. The account whose
+    /// sign-in they are for, when its outcome isn't known yet: that is [`Pages::promise`], sent to the
+    /// connection through [`serve::Remote::send`] as its last bytes.
+    ///
+    /// # Errors
+    /// The page to show at once.
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage>;
 
     /// Who is to give the tokens for the sign-in to `account` that a browser waits for, and what has
     /// gone wrong so far.
@@ -175,11 +148,7 @@ fn run_with(
 ) -> io::Result<()> {
     let (mut listeners, mut origins) = (Vec::new(), Vec::new());
     for Site { bound, identity } in sites {
-        let scheme = if identity.is_some() {
-            Scheme::Https
-        } else {
-            Scheme::Http
-        };
+        let scheme = identity.as_ref().map_or("http", |_| "https");
         for socket in bound.sockets {
             let listener = Listener::tcp(socket)?;
             listeners.push(match &identity {
@@ -208,7 +177,7 @@ fn run_with(
 /// What a listener is to browsers.
 #[derive(Clone, Copy)]
 struct Origin {
-    scheme: Scheme,
+    scheme: &'static str,
     port: u16,
 }
 
@@ -254,7 +223,7 @@ impl<E: CallbackHandler> Service for Redirects<E> {
             Ok(None) if !end => Next::More,
             // A browser connects ahead of need, and thinks better of it.
             Ok(None) if input.is_empty() => Next::Close,
-            Ok(None) => Next::Reply(refuse(StatusLine::BAD_REQUEST, false)),
+            Ok(None) => Next::Reply(refuse(StatusCode::BAD_REQUEST, false)),
             Err(status) => Next::Reply(refuse(status, false)),
         }
     }
@@ -284,13 +253,13 @@ impl<E: CallbackHandler> Redirects<E> {
     /// browsers send of their own accord must consume nothing.
     fn answer(&mut self, conn: &mut Conn, request: &HttpRequest) -> Option<Vec<u8>> {
         let scheme = conn.origin.scheme;
-        let bare = request.method == Method::Head;
+        let bare = request.method == Method::HEAD;
         let Some(host) = self.host(conn.origin, request.host) else {
             log::debug!("a redirect connection asks for another host");
-            return Some(refuse(StatusLine::MISDIRECTED_REQUEST, bare));
+            return Some(refuse(StatusCode::MISDIRECTED_REQUEST, bare));
         };
         let name = request.path.strip_prefix('/').unwrap_or_default();
-        let asked = matches!(request.method, Method::Get | Method::Head);
+        let asked = matches!(request.method, Method::GET | Method::HEAD);
         let short = name.len() == SHORT_LENGTH && request.query.is_empty() && asked;
         match short.then(|| self.endpoint.sign_in_at(name)).flatten() {
             Some(Ok(Some(uri))) => return Some(http::found(&uri, bare)),
@@ -298,15 +267,15 @@ impl<E: CallbackHandler> Redirects<E> {
             Some(Err(page)) => return Some(self.pages.reply(&page)),
             None => {}
         }
-        if request.method == Method::Post && request.path == pages::AGAIN {
+        if request.method == Method::POST && request.path == pages::AGAIN {
             return Some(self.again(request, scheme));
         }
         let params = match request.method {
-            Method::Other => return Some(refuse(StatusLine::METHOD_NOT_ALLOWED, false)),
-            Method::Options => return Some(http::reply(StatusLine::NO_CONTENT, "", true)),
-            Method::Head => "",
-            Method::Get => request.query,
-            Method::Post => request.body,
+            Method::OPTIONS => return Some(http::reply(StatusCode::NO_CONTENT, "", true)),
+            Method::HEAD => "",
+            Method::GET => request.query,
+            Method::POST => request.body,
+            _ => return Some(refuse(StatusCode::METHOD_NOT_ALLOWED, false)),
         };
         let known = self.endpoint.has_path(scheme, request.path);
         if !known || !is_response(params) {
@@ -319,8 +288,8 @@ impl<E: CallbackHandler> Redirects<E> {
             params,
         };
         match self.endpoint.callback(conn.id, &callback) {
-            BrowserReply::Page(outcome) => Some(self.pages.reply(&outcome)),
-            BrowserReply::Wait { account } => {
+            Err(outcome) => Some(self.pages.reply(&outcome)),
+            Ok(account) => {
                 conn.waiting = Some(account);
                 None
             }
@@ -337,15 +306,15 @@ impl<E: CallbackHandler> Redirects<E> {
         match self.pages.at(path, waiting) {
             Some((status, page)) => http::reply(status, &page, bare),
             None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
-            None if self.pages.had(path) => http::reply(StatusLine::NOT_FOUND, &page::gone(), bare),
-            None => refuse(StatusLine::NOT_FOUND, bare),
+            None if self.pages.had(path) => http::reply(StatusCode::NOT_FOUND, &page::gone(), bare),
+            None => refuse(StatusCode::NOT_FOUND, bare),
         }
     }
 
     /// The page of a failed sign-in asks for another one.
-    fn again(&mut self, request: &HttpRequest, scheme: Scheme) -> Vec<u8> {
+    fn again(&mut self, request: &HttpRequest, scheme: &str) -> Vec<u8> {
         let token = request.body.strip_prefix("token=");
-        let token = token.filter(|_| request.is_same_origin(scheme.name()));
+        let token = token.filter(|_| request.is_same_origin(scheme));
         let account = token.and_then(|token| self.pages.take_again(token));
         match account.and_then(|account| self.endpoint.sign_in_again(&account)) {
             Some(uri) => http::refresh(&page::going_on(), &uri, 0),
@@ -374,6 +343,6 @@ fn is_response(params: &str) -> bool {
         .any(|name| matches!(name, "code" | "error" | "state"))
 }
 
-fn refuse(status: StatusLine, bare: bool) -> Vec<u8> {
+fn refuse(status: StatusCode, bare: bool) -> Vec<u8> {
     http::reply(status, &page::refusal(status), bare)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::text::{escape_html, sanitize, shell_word};
 
-use super::{http::StatusLine, pages::AGAIN};
+use super::{http::StatusCode, pages::AGAIN};
 
 /// The page that says what became of a callback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,26 +43,26 @@ pub enum SignInPage {
 
 /// The page about an outcome, and the status to send it with. One of a failed sign-in asks for
 /// another one with `again`.
-pub fn of(page: &SignInPage, again: Option<&str>) -> (StatusLine, String) {
+pub fn of(page: &SignInPage, again: Option<&str>) -> (StatusCode, String) {
     match page {
         SignInPage::Authorised { account, remarks } => {
-            (StatusLine::OK, authorised(account, remarks))
+            (StatusCode::OK, authorised(account, remarks))
         }
         SignInPage::Refused {
             account,
             reason,
             hint,
         } => (
-            StatusLine::FORBIDDEN,
+            StatusCode::FORBIDDEN,
             refused(account, reason, hint.as_deref(), again),
         ),
-        SignInPage::OtherProvider { account } => (StatusLine::BAD_REQUEST, other_issuer(account)),
-        SignInPage::Stale => (StatusLine::NOT_FOUND, stale()),
+        SignInPage::OtherProvider { account } => (StatusCode::BAD_REQUEST, other_issuer(account)),
+        SignInPage::Stale => (StatusCode::NOT_FOUND, stale()),
         SignInPage::Waiting { account } => {
             let page = waiting(account, None, None, Duration::ZERO);
-            (StatusLine::ACCEPTED, page)
+            (StatusCode::ACCEPTED, page)
         }
-        SignInPage::Stopping => (StatusLine::SERVICE_UNAVAILABLE, stopping()),
+        SignInPage::Stopping => (StatusCode::SERVICE_UNAVAILABLE, stopping()),
     }
 }
 
@@ -190,10 +190,10 @@ pub fn idle() -> String {
 
 /// For a request that isn't served. It says nothing that the status doesn't, but what to do after a
 /// sign-in whose redirect has come under another name, as through a forwarded port.
-pub fn refusal(status: StatusLine) -> String {
-    let phrase = status.0.split_once(' ').map_or("", |(_, phrase)| phrase);
+pub fn refusal(status: StatusCode) -> String {
+    let phrase = status.canonical_reason().unwrap_or_default();
     let mut paragraphs = vec!["pizauth does not serve this request."];
-    if status == StatusLine::MISDIRECTED_REQUEST {
+    if status == StatusCode::MISDIRECTED_REQUEST {
         paragraphs.push(
             "If you have just signed in, copy the whole address of this page, run \
              <code>pizauth redirect</code> and paste it there.",
@@ -276,7 +276,7 @@ mod tests {
         let host = Some("login.example");
         let slow = waiting(&account(), host, Some(&reason()), SLOW_AFTER);
         pages.extend([slow, going_on()]);
-        pages.extend([gone(), refusal(StatusLine::NOT_FOUND), use_https()]);
+        pages.extend([gone(), refusal(StatusCode::NOT_FOUND), use_https()]);
         pages
     }
 
@@ -344,7 +344,7 @@ mod tests {
             remarks: vec!["Signed in as you@example.com.".into()],
         };
         let (status, page) = of(&outcome, None);
-        assert_eq!(status, StatusLine::OK);
+        assert_eq!(status, StatusCode::OK);
         for part in [
             "Account “work” is authorised",
             "close this window",
@@ -358,7 +358,7 @@ mod tests {
             hint: Some("ask the administrator".into()),
         };
         let (status, page) = of(&outcome, Some("TOKEN"));
-        assert_eq!(status, StatusLine::FORBIDDEN);
+        assert_eq!(status, StatusCode::FORBIDDEN);
         for part in [
             "was not authorised",
             "access_denied: no",

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::http::{self, StatusLine};
+use super::http::{self, StatusCode};
 use super::page::{self, SignInPage};
 use crate::serve::ConnId;
 
@@ -79,7 +79,7 @@ impl Pages {
         &self,
         path: &str,
         waiting: impl Fn(&str, Duration) -> String,
-    ) -> Option<(StatusLine, String)> {
+    ) -> Option<(StatusCode, String)> {
         let name = path.strip_prefix(ROOT)?;
         if name == STALE {
             return Some(page::of(&SignInPage::Stale, None));
@@ -89,7 +89,7 @@ impl Pages {
         let kept = kept.find(|kept| kept.name == name)?;
         Some(match &kept.outcome {
             SignInPage::Waiting { account } => {
-                (StatusLine::ACCEPTED, waiting(account, kept.since.elapsed()))
+                (StatusCode::ACCEPTED, waiting(account, kept.since.elapsed()))
             }
             outcome => page::of(outcome, kept.again.as_deref()),
         })

@@ -25,15 +25,15 @@ struct Script {
 }
 
 impl CallbackHandler for Script {
-    fn has_host(&self, _scheme: Scheme, host: &str) -> bool {
+    fn has_host(&self, _scheme: &str, host: &str) -> bool {
         host == "mail.example.org"
     }
 
-    fn has_path(&self, _scheme: Scheme, path: &str) -> bool {
+    fn has_path(&self, _scheme: &str, path: &str) -> bool {
         path == "/" || path == "/cb"
     }
 
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply {
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage> {
         let RawCallback {
             scheme,
             host,
@@ -41,17 +41,15 @@ impl CallbackHandler for Script {
             params,
         } = callback;
         self.calls
-            .send((id, format!("{scheme:?} {host} {path} {params}")))
+            .send((id, format!("{scheme} {host} {path} {params}")))
             .unwrap();
         let account = "work".to_owned();
         match params.split('=').next_back().unwrap() {
-            "stale" => BrowserReply::Page(SignInPage::Stale),
-            "wait" => BrowserReply::Wait { account },
-            "stuck" => BrowserReply::Wait {
-                account: "stuck".into(),
-            },
-            "failed" => BrowserReply::Page(refused()),
-            _ => BrowserReply::Page(authorised()),
+            "stale" => Err(SignInPage::Stale),
+            "wait" => Ok(account),
+            "stuck" => Ok("stuck".into()),
+            "failed" => Err(refused()),
+            _ => Err(authorised()),
         }
     }
 
@@ -222,7 +220,7 @@ fn only_callbacks_reach_the_endpoint() {
     let server = Server::start();
     let port = server.http;
     let called =
-        |host: &str, path: &str, params: &str| Some(format!("Http {host} {path} {params}"));
+        |host: &str, path: &str, params: &str| Some(format!("http {host} {path} {params}"));
     let ok = "code=c&state=ok";
     let long = "x".repeat(9_000);
     for (request, expected, call) in [
@@ -400,7 +398,7 @@ fn a_request_may_arrive_byte_by_byte() {
     assert!(server.follow(rest(stream)).contains("is authorised"));
     assert_eq!(
         server.calls.try_recv().unwrap().1,
-        "Http localhost /cb code=c&state=ok"
+        "http localhost /cb code=c&state=ok"
     );
 }
 
@@ -481,7 +479,7 @@ fn half_open_connections_keep_no_callback_out() {
     let ok = "GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(
         server.ask(ok),
-        ("200".into(), Some("Http localhost / state=ok".into()))
+        ("200".into(), Some("http localhost / state=ok".into()))
     );
 }
 
@@ -503,7 +501,7 @@ fn a_response_with_many_cookies_and_headers_is_taken() {
     let cookies = format!("Cookie: {}\r\n", "y".repeat(1_000)).repeat(66);
     let headers = "X-Trace: 1\r\n".repeat(300);
     let head = format!("GET /?state=ok HTTP/1.1\r\nHost: localhost\r\n{cookies}{headers}\r\n");
-    let call = Some("Http localhost / state=ok".into());
+    let call = Some("http localhost / state=ok".into());
     assert_eq!(server.ask(&head), ("200".into(), call));
 }
 
@@ -721,7 +719,7 @@ fn https_serves_callbacks_and_says_goodbye() {
             assert!(reply.contains("is authorised"), "{name}");
             assert_eq!(
                 server.calls.try_recv().unwrap().1,
-                "Https localhost / state=ok"
+                "https localhost / state=ok"
             );
         }
     }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::serve::{Socket, Transport, Wrap};
 
-use super::http::{self, StatusLine, TLS_HANDSHAKE};
+use super::http::{self, StatusCode, TLS_HANDSHAKE};
 use super::page;
 
 /// The names that every certificate has.
@@ -167,7 +167,7 @@ impl Tls {
                 Ok(())
             }
             Some(_) => {
-                self.refusal = http::reply(StatusLine::BAD_REQUEST, &page::use_https(), false);
+                self.refusal = http::reply(StatusCode::BAD_REQUEST, &page::use_https(), false);
                 Err(io::Error::new(
                     ErrorKind::InvalidData,
                     "plain http on the port of https",

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
-    redirect::{self, BrowserReply, Pages, RawCallback, Scheme, SignInPage},
+    redirect::{self, Pages, RawCallback, SignInPage},
     secret::Secret,
     serve::{ConnId, Remote},
     time::humane,
@@ -19,14 +19,14 @@ use crate::{
 pub struct Endpoint(pub Arc<Engine>);
 
 impl redirect::CallbackHandler for Endpoint {
-    fn has_host(&self, scheme: Scheme, host: &str) -> bool {
+    fn has_host(&self, scheme: &str, host: &str) -> bool {
         self.any_redirect(scheme, |uri| {
             uri.host_str()
                 .is_some_and(|known| known.eq_ignore_ascii_case(host))
         })
     }
 
-    fn has_path(&self, scheme: Scheme, path: &str) -> bool {
+    fn has_path(&self, scheme: &str, path: &str) -> bool {
         // Some browsers and providers add or drop the last slash.
         let bare = path.strip_suffix('/').unwrap_or(path);
         self.any_redirect(scheme, |uri| {
@@ -35,42 +35,27 @@ impl redirect::CallbackHandler for Endpoint {
         })
     }
 
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> BrowserReply {
-        let response = match authorization::parse_callback(callback.params) {
-            Ok(response) => response,
-            Err(fault) => {
-                log::warn!("a request at the redirect port was no authorization response: {fault}");
-                return BrowserReply::Page(SignInPage::Stale);
-            }
-        };
+    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage> {
+        let response = authorization::parse_callback(callback.params).map_err(|fault| {
+            log::warn!("a request at the redirect port was no authorization response: {fault}");
+            SignInPage::Stale
+        })?;
         log::debug!("a browser brings an authorization response");
-        let (scheme, host, path) = (callback.scheme.name(), callback.host, callback.path);
-        let Ok(at) = Url::parse(&format!("{scheme}://{host}{path}")) else {
-            return BrowserReply::Page(SignInPage::Stale);
-        };
+        let (scheme, host, path) = (callback.scheme, callback.host, callback.path);
+        let at = Url::parse(&format!("{scheme}://{host}{path}")).map_err(|_| SignInPage::Stale)?;
         let waiter = Waiter(id.number());
         let answer = (self.0).with(|core, cx| core.callback(cx, &at, response, waiter));
-        match answer {
-            CallbackAnswer::Wait { account } => BrowserReply::Wait {
+        Err(match answer {
+            CallbackAnswer::Wait { account } => return Ok(account.to_string()),
+            CallbackAnswer::Over { account, result } => {
+                let remark = "It already was, so nothing has changed.";
+                ended(&account, &result, vec![remark.into()])
+            }
+            CallbackAnswer::OtherProvider { account } => SignInPage::OtherProvider {
                 account: account.to_string(),
             },
-            CallbackAnswer::Over { account, result } => {
-                let account = account.to_string();
-                BrowserReply::Page(match result {
-                    Ok(()) => SignInPage::Authorised {
-                        account,
-                        remarks: vec!["It already was, so nothing has changed.".into()],
-                    },
-                    Err(refusal) => failed(account, &refusal),
-                })
-            }
-            CallbackAnswer::OtherProvider { account } => {
-                BrowserReply::Page(SignInPage::OtherProvider {
-                    account: account.to_string(),
-                })
-            }
-            CallbackAnswer::Stale => BrowserReply::Page(SignInPage::Stale),
-        }
+            CallbackAnswer::Stale => SignInPage::Stale,
+        })
     }
 
     fn awaited(&self, account: &str) -> (Option<String>, Option<String>) {
@@ -83,7 +68,7 @@ impl redirect::CallbackHandler for Endpoint {
     fn sign_in_at(&mut self, name: &str) -> Option<Result<Option<String>, SignInPage>> {
         let name = Secret::new(name.to_owned());
         let (account, way) = self.0.with(|core, cx| core.sign_in_at(cx, &name))?;
-        Some(way.map_err(|refusal| failed(account.to_string(), &refusal)))
+        Some(way.map_err(|refusal| failed(&account, &refusal)))
     }
 
     fn sign_in_again(&mut self, account: &str) -> Option<String> {
@@ -94,18 +79,27 @@ impl redirect::CallbackHandler for Endpoint {
 }
 
 impl Endpoint {
-    fn any_redirect(&self, scheme: Scheme, matches: impl Fn(&Url) -> bool) -> bool {
+    fn any_redirect(&self, scheme: &str, matches: impl Fn(&Url) -> bool) -> bool {
         let config = self.0.with(|core, _| core.config().clone());
         config.accounts.iter().any(|account| {
             let uri = &account.registration.redirect_uri;
-            account.pasted_redirect.is_none() && uri.scheme() == scheme.name() && matches(uri)
+            account.pasted_redirect.is_none() && uri.scheme() == scheme && matches(uri)
         })
     }
 }
 
-fn failed(account: String, refusal: &Refusal) -> SignInPage {
+/// The page about a sign-in's end.
+fn ended(account: &str, result: &Result<(), Refusal>, remarks: Vec<String>) -> SignInPage {
+    let account = account.to_owned();
+    match result {
+        Ok(()) => SignInPage::Authorised { account, remarks },
+        Err(refusal) => failed(&account, refusal),
+    }
+}
+
+fn failed(account: &str, refusal: &Refusal) -> SignInPage {
     SignInPage::Refused {
-        account,
+        account: account.to_owned(),
         reason: refusal.text.clone(),
         hint: refusal.hint.clone(),
     }
@@ -144,14 +138,7 @@ pub fn settle(
     result: &Result<(), Refusal>,
     view: Option<&AccountView>,
 ) {
-    let account = account.to_owned();
-    let outcome = match result {
-        Ok(()) => SignInPage::Authorised {
-            account,
-            remarks: view.map(remarks).unwrap_or_default(),
-        },
-        Err(refusal) => failed(account, refusal),
-    };
+    let outcome = ended(account, result, view.map(remarks).unwrap_or_default());
     let id = ConnId::from_number(number);
     remote.send(id, pages.promise(id, &outcome), true);
 }
