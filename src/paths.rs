@@ -1,7 +1,7 @@
 //! Where things are: the config, the runtime directory and the socket in it, and whether they may
 //! be trusted. Both ends use this, so that they agree.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use nix::{
     libc,
     unistd::{Uid, User},
 };
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::{Exit, Failure};
 
@@ -186,27 +187,11 @@ impl Address {
 
 /// Connects, for so long at most: so many may have come to a server that was stopped that there is no
 /// room for more. What is written to it later has the same limit.
-#[cfg(not(target_vendor = "apple"))]
 pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
-    };
-    use nix::sys::time::{TimeVal, TimeValLike};
-    use std::os::fd::AsRawFd;
-    let family = AddressFamily::Unix;
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let limit = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(limit))?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(socket))
-}
-
-/// The same: there a full socket refuses at once.
-#[cfg(target_vendor = "apple")]
-pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_write_timeout(Some(limit))?;
-    Ok(stream)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(limit))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Opens a file that must be a regular one; anything else is refused at once.

@@ -572,6 +572,7 @@ impl<S: Service> Server<S> {
         let Some(listener) = self.listeners.get(&index) else {
             return;
         };
+        let is_unix = listener.is_unix();
         let transport = match listener.wrap(&socket) {
             Ok(transport) => transport,
             Err(error) => return log::debug!("a connection could not be set up: {error}"),
@@ -586,6 +587,7 @@ impl<S: Service> Server<S> {
                 self.evict(index);
             }
             let by = self.now.checked_add(self.limits.read_timeout);
+            let socket = (socket, is_unix);
             let mut connection = Connection::new(id, index, socket, transport, conn, by);
             // The request is often here already: it is answered without a look at what is ready.
             let fate = connection.attend(&mut self.turn(), PollFlags::POLLIN);

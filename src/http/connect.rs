@@ -10,10 +10,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, FdFlag, fcntl},
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket},
 };
+use socket2::{Domain, Socket, Type};
 use ureq::{
     Error, Timeout,
     unversioned::transport::{
@@ -222,17 +221,12 @@ pub fn race(addresses: &[SocketAddr], limit: Duration) -> io::Result<(TcpStream,
 
 /// Begins to connect.
 fn begin(address: SocketAddr) -> io::Result<TcpStream> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let stream = TcpStream::from(socket(family, SockType::Stream, SockFlag::empty(), None)?);
-    fcntl(stream.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    stream.set_nonblocking(true)?;
-    use std::os::fd::AsRawFd;
-    match connect(stream.as_raw_fd(), &SockaddrStorage::from(address)) {
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => Ok(stream),
-        Err(error) => Err(error.into()),
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let under_way = [Errno::EINPROGRESS, Errno::EINTR].map(|it| Some(it as i32));
+    match socket.connect(&address.into()) {
+        Err(error) if !under_way.contains(&error.raw_os_error()) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
     }
 }
 

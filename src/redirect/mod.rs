@@ -150,7 +150,7 @@ fn run_with(
     for Site { bound, identity } in sites {
         let scheme = identity.as_ref().map_or("http", |_| "https");
         for socket in bound.sockets {
-            let listener = Listener::tcp(socket)?;
+            let listener = Listener::new(socket)?;
             listeners.push(match &identity {
                 Some(identity) => listener.wrapped(identity.wrap()),
                 None => listener,

@@ -1,8 +1,10 @@
 //! TLS for `https://` redirects, with a certificate that is made at start and never stored.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
+use nix::sys::socket::{MsgFlags, recv};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, PublicKeyData, date_time_ymd,
@@ -103,7 +105,6 @@ impl Identity {
             Ok(Box::new(Tls {
                 tls,
                 begun: false,
-                ended: false,
                 refusal: Vec::new(),
             }))
         })
@@ -153,7 +154,6 @@ struct Tls {
     tls: ServerConnection,
     /// The first byte was one of TLS.
     begun: bool,
-    ended: bool,
     /// What is left to say, in clear, to a peer that doesn't speak TLS.
     refusal: Vec<u8>,
 }
@@ -161,28 +161,25 @@ struct Tls {
 impl Tls {
     /// Looks whether it is TLS at all. A person who has typed `http://` deserves an answer.
     fn begin(&mut self, socket: &Socket) -> io::Result<()> {
-        match socket.peek()? {
-            Some(TLS_HANDSHAKE) | None => {
-                self.begun = true;
-                Ok(())
-            }
-            Some(_) => {
-                self.refusal = http::reply(StatusCode::BAD_REQUEST, &page::use_https(), false);
-                Err(io::Error::new(
-                    ErrorKind::InvalidData,
-                    "plain http on the port of https",
-                ))
-            }
+        // What is there at the peer's end, too.
+        let mut first = [TLS_HANDSHAKE];
+        recv(socket.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK)?;
+        if first == [TLS_HANDSHAKE] {
+            self.begun = true;
+            return Ok(());
         }
+        self.refusal = http::reply(StatusCode::BAD_REQUEST, &page::use_https(), false);
+        let what = "plain http on the port of https";
+        Err(io::Error::new(ErrorKind::InvalidData, what))
     }
 }
 
 impl Transport for Tls {
-    fn read(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.begun {
             self.begin(socket)?;
         }
-        match rustls::Stream::new(&mut self.tls, &mut Plain(socket)).read(buffer) {
+        match rustls::Stream::new(&mut self.tls, &mut socket).read(buffer) {
             // An end without close_notify; what is missing shows in the request.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
             outcome => outcome,
@@ -194,13 +191,13 @@ impl Transport for Tls {
         self.tls.writer().write(bytes)
     }
 
-    fn flush(&mut self, socket: &Socket) -> io::Result<()> {
+    fn flush(&mut self, mut socket: &Socket) -> io::Result<()> {
         while !self.refusal.is_empty() {
-            let written = socket.send(&self.refusal)?;
+            let written = socket.write(&self.refusal)?;
             self.refusal.drain(..written);
         }
         while self.begun && self.tls.wants_write() {
-            self.tls.write_tls(&mut Plain(socket))?;
+            self.tls.write_tls(&mut socket)?;
         }
         Ok(())
     }
@@ -210,29 +207,9 @@ impl Transport for Tls {
     }
 
     fn end(&mut self) {
-        if self.begun && !self.ended {
-            self.ended = true;
+        if self.begun {
             self.tls.send_close_notify();
         }
-    }
-}
-
-/// A socket as rustls wants it.
-struct Plain<'a>(&'a Socket);
-
-impl Read for Plain<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.recv(buffer)
-    }
-}
-
-impl Write for Plain<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection's life: a request arrives, perhaps it is parked, a reply leaves.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,7 @@ pub(super) struct Connection<C> {
     /// The number of the listener that it came by.
     listener: usize,
     socket: Socket,
+    is_unix: bool,
     transport: Option<Box<dyn Transport>>,
     conn: C,
     phase: Phase,
@@ -98,7 +100,7 @@ impl<C> Connection<C> {
     pub(super) fn new(
         id: ConnId,
         listener: usize,
-        socket: Socket,
+        (socket, is_unix): (Socket, bool),
         transport: Option<Box<dyn Transport>>,
         conn: C,
         by: Option<Instant>,
@@ -108,6 +110,7 @@ impl<C> Connection<C> {
             id,
             listener,
             socket,
+            is_unix,
             transport,
             conn,
             phase: Phase::Reading { by },
@@ -289,7 +292,7 @@ impl<C> Connection<C> {
         self.input.resize(start + wanted, 0);
         let free = self.input.get_mut(start..).unwrap_or_default();
         let outcome = match &mut self.transport {
-            None => self.socket.recv(free),
+            None => self.socket.read(free),
             Some(transport) => transport.read(&self.socket, free),
         };
         self.input
@@ -373,7 +376,7 @@ impl<C> Connection<C> {
             .filter(|rest| !rest.is_empty())
         {
             let written = match &mut self.transport {
-                None => self.socket.send(rest)?,
+                None => self.socket.write(rest)?,
                 Some(transport) => transport.write(&self.socket, rest)?,
             };
             self.written += written;
@@ -395,14 +398,15 @@ impl<C> Connection<C> {
         }
         self.write_by = None;
         // A Unix socket keeps what was written for its peer, unless something is left unread.
-        let unix = matches!(self.socket, Socket::Unix(_)) && !self.excess;
+        let unix = self.is_unix && !self.excess;
         if unix && self.drained {
             return Fate::Drop;
         }
         if self.discard() == Fate::Drop || self.ended || unix {
             return Fate::Drop;
         }
-        self.socket.end();
+        // The peer may have left already.
+        let _ = self.socket.shutdown(Shutdown::Write);
         self.phase = Phase::Lingering {
             by: turn.now + LINGER,
         };
@@ -428,7 +432,7 @@ impl<C> Connection<C> {
     fn discard(&mut self) -> Fate {
         let mut buffer = [0; 4 * 1024];
         while !self.ended {
-            match self.socket.recv(&mut buffer) {
+            match self.socket.read(&mut buffer) {
                 Ok(read) => {
                     self.ended = read == 0;
                     self.discarded += read;

@@ -1,88 +1,11 @@
-//! Sockets of both families behind one face, and what may stand between them and a protocol.
+//! Sockets of both families, and what may stand between them and a protocol.
 
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::sys::socket::{Backlog, MsgFlags, listen, recv, send};
-
-/// Said with each call: it spares the call that would say it once for the socket.
-const RECV_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT;
-
-/// A write to a peer that has left is an error, not a signal. Apple's systems lack the flag;
-/// there the runtime's ignored SIGPIPE does the same.
-#[cfg(not(target_vendor = "apple"))]
-const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
-#[cfg(target_vendor = "apple")]
-const SEND_FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT;
-
-/// One accepted connection's socket; closed on exec. Its methods never block.
-#[derive(Debug)]
-pub enum Socket {
-    /// From a Unix socket.
-    Unix(UnixStream),
-    /// From a TCP socket.
-    Tcp(TcpStream),
-}
-
-impl Socket {
-    /// Reads what has arrived; 0 is the peer's end.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing has; else the connection is lost.
-    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        again(|| recv(self.as_fd().as_raw_fd(), buffer, RECV_FLAGS))
-    }
-
-    /// Writes what fits.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing does; else the connection is lost.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        again(|| send(self.as_fd().as_raw_fd(), bytes, SEND_FLAGS))
-    }
-
-    /// The first byte that has arrived, which stays to be read; `None` is the peer's end.
-    ///
-    /// # Errors
-    /// As those of [`Socket::recv`].
-    pub fn peek(&self) -> io::Result<Option<u8>> {
-        let mut byte = [0];
-        let flags = RECV_FLAGS.union(MsgFlags::MSG_PEEK);
-        let read = again(|| recv(self.as_fd().as_raw_fd(), &mut byte, flags))?;
-        Ok((read > 0).then_some(byte[0]))
-    }
-
-    /// Tells the peer that nothing more will come.
-    pub(super) fn end(&self) {
-        // The peer may have left already.
-        let _ = match self {
-            Socket::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Socket::Tcp(stream) => stream.shutdown(Shutdown::Write),
-        };
-    }
-}
-
-/// Calls again when a signal came in between.
-fn again(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            outcome => return Ok(outcome?),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Unix(stream) => stream.as_fd(),
-            Socket::Tcp(stream) => stream.as_fd(),
-        }
-    }
-}
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{Backlog, listen};
+pub use socket2::Socket;
 
 /// What stands between a socket's bytes and the protocol's: TLS.
 pub trait Transport {
@@ -117,7 +40,8 @@ pub type Wrap = Box<dyn Fn(&Socket) -> io::Result<Box<dyn Transport>> + Send>;
 
 /// A socket that is listened on.
 pub struct Listener {
-    socket: Accepting,
+    socket: Socket,
+    is_unix: bool,
     wrap: Option<Wrap>,
 }
 
@@ -131,32 +55,17 @@ pub fn lengthen_backlog(socket: &impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-enum Accepting {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
 impl Listener {
-    /// A listening Unix socket. Its file is the caller's business.
+    /// A listening socket. The file of a Unix socket is the caller's business.
     ///
     /// # Errors
     /// When it can't be made non-blocking.
-    pub fn unix(socket: UnixListener) -> io::Result<Self> {
+    pub fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        let socket = Socket::from(socket.into());
         socket.set_nonblocking(true)?;
         Ok(Listener {
-            socket: Accepting::Unix(socket),
-            wrap: None,
-        })
-    }
-
-    /// A listening TCP socket, as [`Listener::unix`].
-    ///
-    /// # Errors
-    /// When it can't be made non-blocking.
-    pub fn tcp(socket: TcpListener) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        Ok(Listener {
-            socket: Accepting::Tcp(socket),
+            is_unix: socket.local_addr()?.is_unix(),
+            socket,
             wrap: None,
         })
     }
@@ -169,16 +78,21 @@ impl Listener {
         }
     }
 
+    /// A Unix socket.
+    pub(super) fn is_unix(&self) -> bool {
+        self.is_unix
+    }
+
+    /// A connection's socket: closed on exec, and its methods never block.
     pub(super) fn accept(&self) -> io::Result<Socket> {
-        match &self.socket {
-            Accepting::Unix(listener) => Ok(Socket::Unix(listener.accept()?.0)),
-            Accepting::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                // A reply is one write or a few; none of them should wait for an acknowledgement.
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
-            }
+        let (socket, _) = self.socket.accept()?;
+        // A new one has no other flags to keep.
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        if !self.is_unix {
+            // A reply is one write or a few; none of them should wait for an acknowledgement.
+            socket.set_tcp_nodelay(true)?;
         }
+        Ok(socket)
     }
 
     pub(super) fn wrap(&self, socket: &Socket) -> io::Result<Option<Box<dyn Transport>>> {
@@ -188,9 +102,6 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Accepting::Unix(listener) => listener.as_fd(),
-            Accepting::Tcp(listener) => listener.as_fd(),
-        }
+        self.socket.as_fd()
     }
 }

@@ -102,7 +102,7 @@ impl Server {
         let unix = UnixListener::bind(directory.path().join("s")).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = tcp.local_addr().unwrap().port();
-        let listeners = vec![Listener::unix(unix).unwrap(), Listener::tcp(tcp).unwrap()];
+        let listeners = vec![Listener::new(unix).unwrap(), Listener::new(tcp).unwrap()];
         let (sender, events) = mpsc::channel();
         let (remote, inbox) = remote().unwrap();
         let (release, released) = mpsc::channel();
@@ -350,7 +350,7 @@ fn a_crowd_at_one_listener_takes_nothing_from_another() {
     });
     let path = server.directory.path().join("another");
     let another = UnixListener::bind(&path).unwrap();
-    server.remote.open(7, Listener::unix(another).unwrap());
+    server.remote.open(7, Listener::new(another).unwrap());
     let another = || {
         let stream = UnixStream::connect(&path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -75,7 +75,7 @@ impl ControlSocket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn opened(&self, listener: UnixListener, file: Option<SocketFile>) -> io::Result<Listener> {
-        let served = Listener::unix(listener.try_clone()?)?;
+        let served = Listener::new(listener.try_clone()?)?;
         self.state.with(|state| {
             state.listener = Some(Arc::new(listener));
             state.file = file;

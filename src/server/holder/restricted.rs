@@ -111,7 +111,7 @@ impl RestrictedSockets {
                 state.last = state.last.saturating_add(1);
                 FULL.saturating_add(state.last)
             });
-            let served = listener.try_clone().and_then(Listener::unix);
+            let served = listener.try_clone().and_then(Listener::new);
             let socket = OpenSocket {
                 rules: Arc::new(rules.clone()),
                 file,
