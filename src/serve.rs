@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 
-use connection::{Connection, Fate, Worth};
+use connection::{Connection, Fate};
 use poller::{Name, Poller};
 use remote::Message;
 pub use remote::{Inbox, Remote, remote};
@@ -167,7 +167,6 @@ pub fn run<S: Service>(
         inbox,
         poller,
         connections: BTreeMap::new(),
-        crowds: BTreeMap::new(),
         deadlines: BTreeSet::new(),
         spare: spare(),
         accepting: true,
@@ -210,31 +209,6 @@ impl Who {
     }
 }
 
-/// The connections that came by one listener.
-#[derive(Default)]
-struct Crowd {
-    /// Those that are parked, in the order in which they came, and then the others, the one whose
-    /// loss hurts least first.
-    all: BTreeSet<(Option<Worth>, ConnId)>,
-    /// How many of them are parked.
-    parked: usize,
-}
-
-impl Crowd {
-    fn forget(&mut self, filed: Option<Option<Worth>>, id: ConnId) {
-        if let Some(worth) = filed {
-            self.all.remove(&(worth, id));
-            self.parked -= usize::from(worth.is_none());
-        }
-    }
-
-    /// The connection that isn't parked whose loss hurts least.
-    fn least(&self) -> Option<ConnId> {
-        let others = self.all.range((None, ConnId(u64::MAX))..);
-        others.map(|(_, id)| *id).next()
-    }
-}
-
 struct Server<S: Service> {
     /// By the number that the service knows each by.
     listeners: BTreeMap<usize, Listener>,
@@ -243,8 +217,6 @@ struct Server<S: Service> {
     inbox: Inbox,
     poller: Poller,
     connections: BTreeMap<ConnId, Connection<S::Conn>>,
-    /// Which of them came by which listener; none that is empty.
-    crowds: BTreeMap<usize, Crowd>,
     /// Each connection that has a deadline, by deadline.
     deadlines: BTreeSet<(Instant, ConnId)>,
     /// A descriptor to give up when there are no more, so that a connection can be taken off the
@@ -374,8 +346,7 @@ impl<S: Service> Server<S> {
 
     /// Keeps a connection or lets it go; one that has just been parked needs a place.
     fn settle(&mut self, mut connection: Connection<S::Conn>, mut fate: Fate) {
-        let parks =
-            fate == Fate::Keep && connection.is_parked() && connection.filed.worth != Some(None);
+        let parks = fate == Fate::Keep && connection.is_parked() && !connection.filed.parked;
         if parks && self.draining.is_some() {
             fate = connection.unpark(&mut self.turn(), Unparked::Draining);
         }
@@ -392,14 +363,22 @@ impl<S: Service> Server<S> {
     /// Sends away those that have waited longest until a listener's share is kept.
     fn make_room_to_park(&mut self, listener: usize) {
         let share = self.share(listener).parked;
-        while let Some(first) = (self.crowds.get(&listener))
-            .filter(|crowd| crowd.parked > share)
-            .and_then(|crowd| crowd.all.first().map(|(_, id)| *id))
-        {
+        // Without a crowd nobody need be counted.
+        while self.connections.len() > share {
+            let mut parked = self.crowd(listener, true).map(Connection::id);
+            let Some(first) = parked.next().filter(|_| parked.count() >= share) else {
+                return;
+            };
             self.with(first, |connection, turn| {
                 connection.unpark(turn, Unparked::Crowded)
             });
         }
+    }
+
+    /// The connections that came by a listener and are parked, or aren't, the first one first.
+    fn crowd(&self, listener: usize, parked: bool) -> impl Iterator<Item = &Connection<S::Conn>> {
+        let all = self.connections.values();
+        all.filter(move |it| it.listener() == listener && it.is_parked() == parked)
     }
 
     fn share(&self, listener: usize) -> Share {
@@ -430,9 +409,9 @@ impl<S: Service> Server<S> {
         self.connections.insert(id, connection);
     }
 
-    /// Brings the deadlines and the crowd in step with what has become of a connection.
+    /// Brings the deadlines in step with what has become of a connection.
     fn file(&mut self, connection: &mut Connection<S::Conn>) {
-        let (deadline, worth) = (connection.deadline(), connection.worth());
+        let deadline = connection.deadline();
         if deadline != connection.filed.deadline {
             if let Some(old) = connection.filed.deadline {
                 self.deadlines.remove(&(old, connection.id()));
@@ -442,13 +421,7 @@ impl<S: Service> Server<S> {
             }
             connection.filed.deadline = deadline;
         }
-        let before = connection.filed.worth.replace(worth);
-        if before != Some(worth) {
-            let crowd = self.crowds.entry(connection.listener()).or_default();
-            crowd.forget(before, connection.id());
-            crowd.all.insert((worth, connection.id()));
-            crowd.parked += usize::from(worth.is_none());
-        }
+        connection.filed.parked = connection.is_parked();
     }
 
     fn let_go(&mut self, connection: Connection<S::Conn>) {
@@ -458,13 +431,6 @@ impl<S: Service> Server<S> {
         }
         if let Some(deadline) = filed.deadline {
             self.deadlines.remove(&(deadline, connection.id()));
-        }
-        let number = connection.listener();
-        if let Some(crowd) = self.crowds.get_mut(&number) {
-            crowd.forget(filed.worth, connection.id());
-            if crowd.all.is_empty() {
-                self.crowds.remove(&number);
-            }
         }
         connection.close(&mut self.service);
     }
@@ -581,9 +547,8 @@ impl<S: Service> Server<S> {
         let service = &mut self.service;
         let conn = guarded(|| service.connected(id, index, &socket)).flatten();
         if let Some(conn) = conn {
-            let crowd = self.crowds.get(&index);
-            let busy = crowd.map_or(0, |crowd| crowd.all.len() - crowd.parked);
-            if busy >= self.share(index).connections {
+            let share = self.share(index).connections;
+            if self.connections.len() >= share && self.crowd(index, false).count() >= share {
                 self.evict(index);
             }
             let by = self.now.checked_add(self.limits.read_timeout);
@@ -598,7 +563,8 @@ impl<S: Service> Server<S> {
     /// Drops the connection of a listener whose loss hurts least; `false` without one to drop.
     fn evict(&mut self, listener: usize) -> bool {
         loop {
-            let victim = self.crowds.get(&listener).and_then(Crowd::least);
+            let victim = self.crowd(listener, false).min_by_key(|it| it.worth());
+            let victim = victim.map(Connection::id);
             let Some(mut connection) = victim.and_then(|id| self.connections.remove(&id)) else {
                 return false;
             };

@@ -40,13 +40,8 @@ pub(super) struct Filed {
     /// What it is watched for.
     pub interest: Option<PollFlags>,
     pub deadline: Option<Instant>,
-    /// What its loss would cost; `Some(None)` when it is parked.
-    pub worth: Option<Option<Worth>>,
+    pub parked: bool,
 }
-
-/// What the loss of a connection would cost, by its kind. It doesn't depend on what the peer says: who
-/// keeps saying a little would outlive those who are about to say all.
-pub(super) type Worth = u8;
 
 enum Phase {
     /// The request is arriving.
@@ -141,14 +136,15 @@ impl<C> Connection<C> {
         matches!(self.phase, Phase::Parked { stream: true, .. })
     }
 
-    /// What the loss of this connection would cost, unless it is parked; the least is dropped when
-    /// there are too many.
-    pub(super) fn worth(&self) -> Option<Worth> {
+    /// What the loss of this connection would cost; the least is dropped when there are too many. It
+    /// doesn't depend on what the peer says: who keeps saying a little would outlive those who are about
+    /// to say all.
+    pub(super) fn worth(&self) -> u8 {
         match self.phase {
-            Phase::Lingering { .. } => Some(0),
-            Phase::Reading { .. } => Some(1),
-            Phase::Replying => Some(2),
-            Phase::Parked { .. } => None,
+            Phase::Lingering { .. } => 0,
+            Phase::Reading { .. } => 1,
+            Phase::Replying => 2,
+            Phase::Parked { .. } => 3,
         }
     }
 
