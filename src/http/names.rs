@@ -8,7 +8,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, OnceLock, Weak, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -25,8 +25,8 @@ use ureq::{
 
 use crate::lock::Lock;
 
-/// A lookup that is under way, or has just ended; whoever comes meanwhile waits for its end.
-type Lookup = Arc<OnceLock<Result<Vec<SocketAddr>, NotConnected>>>;
+/// A lookup that is under way; whoever comes meanwhile waits for its end.
+type Lookup = OnceLock<Result<Vec<SocketAddr>, NotConnected>>;
 
 /// Asks for the addresses of a host: its name, the port that goes with them, and how
 /// long that may take.
@@ -50,7 +50,7 @@ pub struct Names {
 #[derive(Default)]
 struct State {
     /// By name and port.
-    under_way: HashMap<String, Lookup>,
+    under_way: HashMap<String, Weak<Lookup>>,
     /// Whether IPv6 is what has failed, and when.
     failed: Option<(bool, Instant)>,
 }
@@ -152,20 +152,15 @@ impl Names {
         name: &str,
         look_up: impl FnOnce() -> Result<Vec<SocketAddr>, NotConnected>,
     ) -> Result<Vec<SocketAddr>, NotConnected> {
-        let lookup = self
-            .state
-            .with(|state| state.under_way.entry(name.into()).or_default().clone());
-        let outcome = lookup.get_or_init(look_up).clone();
-        self.state.with(|State { under_way, .. }| {
-            // Whoever comes now wants to know it anew.
-            if under_way
-                .get(name)
-                .is_some_and(|it| Arc::ptr_eq(it, &lookup))
-            {
-                under_way.remove(name);
-            }
+        let lookup = self.state.with(|State { under_way, .. }| {
+            // Whoever comes after its end wants to know it anew.
+            under_way.retain(|_, lookup| lookup.strong_count() > 0);
+            let found = under_way.get(name).and_then(Weak::upgrade);
+            let lookup = found.unwrap_or_default();
+            under_way.insert(name.to_owned(), Arc::downgrade(&lookup));
+            lookup
         });
-        outcome
+        lookup.get_or_init(look_up).clone()
     }
 }
 
@@ -228,8 +223,8 @@ mod tests {
             // It has the first one's lookup in hand, and can't begin its own.
             while names
                 .state
-                .with(|state| Arc::strong_count(&state.under_way["a"]))
-                < 3
+                .with(|state| state.under_way["a"].strong_count())
+                < 2
             {
                 thread::yield_now();
             }
