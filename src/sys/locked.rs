@@ -3,8 +3,8 @@
 //! asked for, where the system refuses, and once it is full, there is none, and a secret stays on
 //! the ordinary heap.
 //!
-//! One piece of address space is reserved, and as much of its beginning locked as was needed so
-//! far. Which parts of that are free is noted elsewhere, so that no secret's neighbour counts.
+//! One mapping is locked as a whole, whose pages take memory when they are used. Which parts of it are
+//! free is noted elsewhere, so that no secret's neighbour counts.
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +20,11 @@ use nix::libc;
 use super::alloc::wipe;
 
 /// How much is locked at most, in bytes: the secrets of about a thousand accounts with large
-/// tokens. All programs of a user want some of what may be locked.
+/// tokens.
 const LIMIT: usize = 4 << 20;
 
-/// How much more is locked when none is free, in bytes, and how long a text may be that is put
-/// there. It is a whole number of pages on every system; a token has two or three thousand bytes.
-const CHUNK: usize = 64 << 10;
+/// How long a text may be that is put there, in bytes: a token has two or three thousand.
+const MAX_TEXT: usize = 64 << 10;
 
 /// What a text's size is rounded up to, in bytes: what is left between two of them is worth noting.
 const GRAIN: usize = 16;
@@ -37,7 +36,7 @@ static ARENA: OnceLock<Arena> = OnceLock::new();
 /// of it. To be called once, by a process that forks no more.
 ///
 /// # Errors
-/// The system locks none, or not even a page: there is no such memory.
+/// The system doesn't lock so much, or it is less than a page: there is no such memory.
 pub fn lock_texts(limit: usize) -> io::Result<()> {
     let arena = Arena::new(limit)?;
     // An earlier call has set it already.
@@ -49,8 +48,7 @@ pub fn lock_texts(limit: usize) -> io::Result<()> {
 pub struct LockedText(Block<'static>);
 
 impl LockedText {
-    /// A copy of `text`, unless there is no locked memory for it. Costs no system call, but when
-    /// more has to be locked.
+    /// A copy of `text`, unless there is no locked memory for it. Costs no system call.
     pub fn copy_of(text: &str) -> Option<Self> {
         ARENA.get()?.copy_of(text.as_bytes()).map(LockedText)
     }
@@ -68,7 +66,7 @@ impl Deref for LockedText {
 /// The address space and what is known of it.
 struct Arena {
     base: NonNull<u8>,
-    /// How much is reserved from there on; a whole number of pages.
+    /// How much there is from there on; a whole number of pages.
     size: usize,
     room: Mutex<Room>,
 }
@@ -79,15 +77,8 @@ unsafe impl Send for Arena {}
 // SAFETY: the same; `room` has a lock of its own.
 unsafe impl Sync for Arena {}
 
-/// What is free, by numbers alone.
-struct Room {
-    /// Where there are gaps, and how long they are; no two of them touch.
-    gaps: BTreeMap<usize, usize>,
-    /// How much is locked.
-    locked: usize,
-    /// How much could be, as far as is known.
-    limit: usize,
-}
+/// What is free, by numbers alone: where there are gaps, and how long they are. No two of them touch.
+struct Room(BTreeMap<usize, usize>);
 
 /// A part of an arena that is in use.
 struct Block<'a> {
@@ -98,7 +89,7 @@ struct Block<'a> {
 }
 
 impl Arena {
-    /// Reserves room, and locks the beginning of it.
+    /// Maps and locks memory.
     fn new(limit: usize) -> io::Result<Self> {
         let limit = limit.min(LIMIT);
         let size = limit - limit % page();
@@ -106,16 +97,15 @@ impl Arena {
             return Err(io::Error::other("the limit is less than a page"));
         }
         let arena = Arena {
-            base: reserve(size)?,
+            base: map(size)?,
             size,
-            room: Mutex::new(Room {
-                gaps: BTreeMap::new(),
-                locked: 0,
-                limit: size,
-            }),
+            room: Mutex::new(Room(BTreeMap::from([(0, size)]))),
         };
-        arena.grow(&mut arena.room())?;
-        Ok(arena)
+        // SAFETY: it is the mapping that was just made.
+        match unsafe { lock(arena.base.as_ptr().cast(), size) } {
+            true => Ok(arena),
+            false => Err(io::Error::last_os_error()),
+        }
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
@@ -123,26 +113,13 @@ impl Arena {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks some more; there is a gap of that size then.
-    fn grow(&self, room: &mut Room) -> io::Result<()> {
-        let (at, len) = room.rest();
-        // SAFETY: that is within the reserved room, and nothing uses it yet.
-        let outcome = unsafe { open(self.base.add(at), len) };
-        match outcome {
-            Ok(()) => room.add(len),
-            // It won't be otherwise the next time.
-            Err(_) => room.limit = room.locked,
-        }
-        outcome
-    }
-
     /// A block with a copy of `bytes`; `None` when there is no room, or nothing to be put there.
     fn copy_of(&self, bytes: &[u8]) -> Option<Block<'_>> {
         let len = bytes.len();
-        if len == 0 || len > CHUNK {
+        if len == 0 || len > MAX_TEXT {
             return None;
         }
-        let at = self.take(grains(len))?;
+        let at = self.room().take(grains(len))?;
         let block = Block {
             arena: self,
             at: u32::try_from(at).ok()?,
@@ -152,14 +129,6 @@ impl Arena {
         // heap or a stack isn't in it.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), block.start().as_ptr(), len) };
         Some(block)
-    }
-
-    fn take(&self, len: usize) -> Option<usize> {
-        let mut room = self.room();
-        room.take(len).or_else(|| {
-            let more = room.locked < room.limit;
-            (more && self.grow(&mut room).is_ok()).then(|| room.take(len))?
-        })
     }
 }
 
@@ -171,40 +140,28 @@ impl Drop for Arena {
 }
 
 impl Room {
-    /// What would be locked next: where, and how much.
-    fn rest(&self) -> (usize, usize) {
-        (self.locked, (self.limit - self.locked).min(CHUNK))
-    }
-
-    /// That much more is locked.
-    fn add(&mut self, len: usize) {
-        let at = self.locked;
-        self.locked = at + len;
-        self.give(at, len);
-    }
-
     /// Takes the beginning of the first gap that is long enough.
     fn take(&mut self, len: usize) -> Option<usize> {
-        let (at, long) = self.gaps.iter().find(|(_, long)| **long >= len)?;
+        let (at, long) = self.0.iter().find(|(_, long)| **long >= len)?;
         let (at, long) = (*at, *long);
-        self.gaps.remove(&at);
+        self.0.remove(&at);
         if long > len {
-            self.gaps.insert(at + len, long - len);
+            self.0.insert(at + len, long - len);
         }
         Some(at)
     }
 
     /// Gives it back, as one gap with what is free around it.
     fn give(&mut self, mut at: usize, mut len: usize) {
-        let before = self.gaps.range(..at).next_back();
+        let before = self.0.range(..at).next_back();
         if let Some((before, long)) = before.filter(|(before, long)| *before + *long == at) {
             at = *before;
             len += long;
         }
-        if let Some(long) = self.gaps.remove(&(at + len)) {
+        if let Some(long) = self.0.remove(&(at + len)) {
             len += long;
         }
-        self.gaps.insert(at, len);
+        self.0.insert(at, len);
     }
 }
 
@@ -239,7 +196,7 @@ fn grains(len: usize) -> usize {
 fn page() -> usize {
     // SAFETY: it takes a number and returns one.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(page).unwrap_or(CHUNK)
+    usize::try_from(page).unwrap_or(MAX_TEXT)
 }
 
 /// What keeps a mapping out of core files from the start.
@@ -250,11 +207,12 @@ const HIDDEN: libc::c_int = libc::MAP_NOCORE;
 #[cfg(not(any(target_os = "openbsd", target_os = "freebsd", target_os = "dragonfly")))]
 const HIDDEN: libc::c_int = 0;
 
-/// Reserves address space, which costs nothing as long as it isn't opened.
-fn reserve(size: usize) -> io::Result<NonNull<u8>> {
+/// A new mapping, of no other process and in no core file.
+fn map(size: usize) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANON | HIDDEN;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping, where the system likes, touches nothing that is in use.
-    let base = unsafe { libc::mmap(ptr::null_mut(), size, libc::PROT_NONE, flags, -1, 0) };
+    let base = unsafe { libc::mmap(ptr::null_mut(), size, access, flags, -1, 0) };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -270,7 +228,11 @@ fn reserve(size: usize) -> io::Result<NonNull<u8>> {
 /// It is a whole mapping, which nothing uses yet.
 unsafe fn hide(base: *mut libc::c_void, size: usize) {
     #[cfg(target_os = "linux")]
-    for advice in [libc::MADV_DONTDUMP, libc::MADV_WIPEONFORK] {
+    for advice in [
+        libc::MADV_DONTDUMP,
+        libc::MADV_WIPEONFORK,
+        libc::MADV_NOHUGEPAGE,
+    ] {
         // SAFETY: either concerns only what becomes of the pages elsewhere.
         unsafe { libc::madvise(base, size, advice) };
     }
@@ -285,22 +247,6 @@ unsafe fn hide(base: *mut libc::c_void, size: usize) {
         libc::minherit(base, size, libc::MAP_INHERIT_ZERO);
     }
     let _ = (base, size);
-}
-
-/// Lets `len` bytes be read and written, and locks them.
-///
-/// # Safety
-/// They are whole pages of a mapping, which nothing uses yet.
-unsafe fn open(start: NonNull<u8>, len: usize) -> io::Result<()> {
-    let start = start.as_ptr().cast();
-    // SAFETY: the caller says that they are mapped and unused.
-    let opened = unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) };
-    // SAFETY: the same.
-    if opened == 0 && unsafe { lock(start, len) } {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 /// Keeps pages out of swap; whether that worked.
@@ -331,41 +277,35 @@ mod tests {
 
     fn gaps(arena: &Arena) -> Vec<(usize, usize)> {
         let room = arena.room();
-        room.gaps.iter().map(|(at, len)| (*at, *len)).collect()
+        room.0.iter().map(|(at, len)| (*at, *len)).collect()
     }
 
     /// What is in the arena, whoever it belongs to.
     fn raw(arena: &Arena, at: usize, len: usize) -> Vec<u8> {
-        // SAFETY: the first page is open, and no other thread has this arena.
+        // SAFETY: it is mapped, and no other thread has this arena.
         unsafe { slice::from_raw_parts(arena.base.add(at).as_ptr(), len) }.to_vec()
     }
 
     #[test]
     fn a_room_gives_out_the_first_gap_and_joins_those_that_touch() {
-        let mut room = Room {
-            gaps: BTreeMap::new(),
-            locked: 0,
-            limit: 128,
-        };
+        let mut room = Room(BTreeMap::new());
         assert_eq!(room.take(16), None);
-        assert_eq!(room.rest(), (0, 128));
-        room.add(128);
-        assert_eq!(room.rest(), (128, 0));
+        room.give(0, 128);
         let taken: Vec<_> = [32, 32, 64].map(|len| room.take(len)).into();
         assert_eq!(taken, [Some(0), Some(32), Some(64)]);
         assert_eq!(room.take(16), None);
         room.give(0, 32);
         room.give(64, 64);
-        assert_eq!(room.gaps, BTreeMap::from([(0, 32), (64, 64)]));
+        assert_eq!(room.0, BTreeMap::from([(0, 32), (64, 64)]));
         assert_eq!(room.take(48), Some(64));
         assert_eq!(room.take(16), Some(0));
-        assert_eq!(room.gaps, BTreeMap::from([(16, 16), (112, 16)]));
+        assert_eq!(room.0, BTreeMap::from([(16, 16), (112, 16)]));
         room.give(64, 48);
-        assert_eq!(room.gaps, BTreeMap::from([(16, 16), (64, 64)]));
+        assert_eq!(room.0, BTreeMap::from([(16, 16), (64, 64)]));
         room.give(32, 32);
-        assert_eq!(room.gaps, BTreeMap::from([(16, 112)]));
+        assert_eq!(room.0, BTreeMap::from([(16, 112)]));
         room.give(0, 16);
-        assert_eq!(room.gaps, BTreeMap::from([(0, 128)]));
+        assert_eq!(room.0, BTreeMap::from([(0, 128)]));
     }
 
     #[test]
@@ -397,40 +337,9 @@ mod tests {
         assert!(arena.copy_of(b"x").is_none());
         drop(full);
         assert!(arena.copy_of(b"").is_none());
-        assert!(arena.copy_of(&vec![7; CHUNK + 1]).is_none());
+        assert!(arena.copy_of(&vec![7; MAX_TEXT + 1]).is_none());
         assert!(arena.copy_of(&vec![7; 2 * page() + 1]).is_none());
         assert_eq!(gaps(&arena), [(0, 2 * page())]);
-    }
-
-    #[test]
-    fn more_is_locked_when_it_is_needed_and_no_more_than_may_be() {
-        let Ok(arena) = Arena::new(2 * CHUNK + page()) else {
-            return;
-        };
-        assert_eq!(arena.room().locked, CHUNK);
-        let text = vec![7; CHUNK];
-        let first = arena.copy_of(&text);
-        assert_eq!(arena.room().locked, CHUNK);
-        let second = arena.copy_of(&text);
-        if second.is_some() {
-            assert_eq!(arena.room().locked, 2 * CHUNK);
-            assert!(arena.copy_of(&text).is_none());
-            assert!(arena.copy_of(&text).is_none());
-            assert_eq!(arena.room().locked, 2 * CHUNK + page());
-        }
-        assert!(first.is_some());
-        drop((first, second));
-        assert_eq!(gaps(&arena), [(0, arena.room().locked)]);
-    }
-
-    #[test]
-    fn what_the_system_refuses_is_asked_for_once() {
-        let Some(arena) = arena(2) else { return };
-        let page_and_a_bit = page() + 1;
-        // What doesn't begin with a page can't be opened.
-        (arena.room().locked, arena.room().gaps) = (page_and_a_bit, BTreeMap::new());
-        assert!(arena.copy_of(b"x").is_none());
-        assert_eq!(arena.room().limit, page_and_a_bit);
     }
 
     #[test]
@@ -453,7 +362,7 @@ mod tests {
                 });
             }
         });
-        let locked = arena.room().locked;
+        let locked = arena.size;
         assert_eq!(gaps(&arena), [(0, locked)]);
         assert_eq!(raw(&arena, 0, locked), vec![0; locked]);
     }
