@@ -160,12 +160,9 @@ impl<H: Handler> Service for Control<H> {
                     arriving: 0,
                 })
             }
-            Some(Peer { uid, .. }) => {
-                log::warn!("refused a client of uid {uid} on the control socket");
-                None
-            }
-            None => {
-                log::warn!("refused a client of unknown uid on the control socket");
+            other => {
+                let uid = other.map_or("unknown uid".into(), |it| format!("uid {}", it.uid));
+                log::warn!("refused a client of {uid} on the control socket");
                 None
             }
         }

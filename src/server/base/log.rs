@@ -137,21 +137,16 @@ pub fn pass_on(bytes: &[u8]) {
     }
 }
 
+/// The type of a name for syslog(3), which it gets none of: then it is the program's. It keeps a pointer
+/// to any other, and nix gives it one to a copy that is gone after the call.
 #[cfg(target_os = "linux")]
+type Name = std::ffi::CStr;
+#[cfg(not(target_os = "linux"))]
+type Name = str;
+
 fn open_syslog() {
     // As above.
-    let _ = openlog(
-        None::<&std::ffi::CStr>,
-        LogFlags::LOG_PID,
-        Facility::LOG_DAEMON,
-    );
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_syslog() {
-    // The program's own name it is: syslog(3) keeps a pointer to any other, and nix gives it one to a
-    // copy that is gone after the call.
-    let _ = openlog(None::<&str>, LogFlags::LOG_PID, Facility::LOG_DAEMON);
+    let _ = openlog(None::<&Name>, LogFlags::LOG_PID, Facility::LOG_DAEMON);
 }
 
 #[cfg(test)]
