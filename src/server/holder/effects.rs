@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    checkpoints::StateKeeper, clients, engine::Engine, hooks::Hooks, provider::Provider, redirects,
+    checkpoints::StateKeeper,
+    clients,
+    engine::Engine,
+    hooks::Hooks,
+    provider::{Provider, What},
+    redirects,
     token_files::TokenFiles,
 };
 use crate::{alarm::Alarm, core::Effect, redirect::Pages, serve::Remote};
@@ -36,8 +41,13 @@ impl Effects {
                 account,
                 attempt,
                 request,
-            } => self.provider.submit(engine, account, attempt, request),
-            Effect::Discover { attempt, url } => self.provider.discover(engine, attempt, url),
+            } => {
+                let form = What::Form(account, request);
+                self.provider.submit(engine, attempt, form);
+            }
+            Effect::Discover { attempt, url } => {
+                self.provider.submit(engine, attempt, What::Document(url));
+            }
             Effect::Settled {
                 what,
                 waiters,

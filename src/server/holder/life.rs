@@ -82,11 +82,11 @@ pub struct Life {
     phase: Phase,
     waiting: VecDeque<(LifeRequest, AskedBy)>,
     /// Nothing keeps it from ending any more.
-    over: bool,
+    pub over: bool,
     /// It ends by a signal: nobody hears whether it has saved the tokens.
-    signalled: bool,
+    pub signalled: bool,
     /// It stops, and perhaps another follows, for which the service manager keeps something.
-    leaves: bool,
+    pub leaves: bool,
 }
 
 impl Life {
@@ -179,21 +179,6 @@ impl Life {
     pub fn is_stopping(&self) -> bool {
         self.phase == Phase::Stopping
     }
-
-    /// Whether it is to end now.
-    pub fn is_over(&self) -> bool {
-        self.over
-    }
-
-    /// Whether a signal ends it.
-    pub fn is_signalled(&self) -> bool {
-        self.signalled
-    }
-
-    /// Whether another may follow.
-    pub fn leaves(&self) -> bool {
-        self.leaves
-    }
 }
 
 #[cfg(test)]
@@ -249,10 +234,10 @@ mod tests {
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Follow);
         assert!(life.owes_reload());
         assert_eq!(life.ask(LifeRequest::Stop, None), Verdict::Begin);
-        assert!(life.is_stopping() && !life.is_over());
+        assert!(life.is_stopping() && !life.over);
         assert_eq!(life.proceed(Some(LifeRequest::Reload)), None);
         life.finish(true);
-        assert!(life.is_over() && life.leaves());
+        assert!(life.over && life.leaves);
     }
 
     #[test]

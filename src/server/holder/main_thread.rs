@@ -100,7 +100,7 @@ impl MainThread {
     /// # Errors
     /// Why it must end.
     pub fn run(&mut self) -> io::Result<bool> {
-        while !self.holder.life.with(|life| life.is_over()) {
+        while !self.holder.life.with(|life| life.over) {
             let done = guard::job("the main thread", || self.turn_and_serve(None));
             done.transpose()?;
             let restart = &self.holder.restart;
@@ -328,12 +328,12 @@ impl MainThread {
         engine.with(|core, _| core.hold());
         let saves = engine.with(|core, _| core.config().state_save_cmd.is_some());
         // One that leaves has waited already.
-        if saves && !holder.life.with(|life| life.leaves()) {
+        if saves && !holder.life.with(|life| life.leaves) {
             self.wait_for_replies();
         }
         engine.with(|core, cx| core.close(cx));
         // Who sends a signal has the time that a service manager gives.
-        let patient = holder.life.with(|life| life.is_signalled());
+        let patient = holder.life.with(|life| life.signalled);
         let keeping = |holder: &Holder| {
             (holder.engine).with(|core, _| core.is_keeping() || (patient && core.closes_in_vain()))
         };

@@ -246,7 +246,7 @@ fn serve(
     };
     fdstore::notify(&holder.monitor, &[NotifyState::Stopping]);
     let _ = holder.monitor.guard(&[]);
-    let leaves = outcome.is_ok() && holder.life.with(|life| life.leaves());
+    let leaves = outcome.is_ok() && holder.life.with(|life| life.leaves);
     if leaves {
         main.retire();
     } else {

@@ -23,7 +23,8 @@ struct Job {
     what: What,
 }
 
-enum What {
+/// What is asked.
+pub enum What {
     /// A form for an account.
     Form(Arc<str>, Request),
     /// An issuer's document.
@@ -103,24 +104,8 @@ impl Provider {
     }
 
     /// Queues a request; its outcome goes to the core.
-    pub fn submit(
-        self: &Arc<Self>,
-        engine: &Arc<Engine>,
-        account: Arc<str>,
-        attempt: AttemptId,
-        request: Request,
-    ) {
-        let what = What::Form(account, request);
-        self.queue(engine, Job { attempt, what });
-    }
-
-    /// Queues the request for an issuer's document; its outcome goes to the core.
-    pub fn discover(self: &Arc<Self>, engine: &Arc<Engine>, attempt: AttemptId, url: Url) {
-        let what = What::Document(url);
-        self.queue(engine, Job { attempt, what });
-    }
-
-    fn queue(self: &Arc<Self>, engine: &Arc<Engine>, job: Job) {
+    pub fn submit(self: &Arc<Self>, engine: &Arc<Engine>, attempt: AttemptId, what: What) {
+        let job = Job { attempt, what };
         let (host, due) = (job.host(), job.due());
         if self.requests(|queue| queue.add(host, due, job)) {
             self.start_worker(engine);

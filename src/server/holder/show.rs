@@ -87,16 +87,16 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
         }
         Format::Json => Ok(line(account, &handed)),
         Format::Kubernetes => {
-            let token = handed.token.expose();
-            let status = ExecStatus {
-                expiration_timestamp: handed.expires.map(rfc3339),
-                token,
-            };
-            let credential = ExecCredential {
-                api_version: "client.authentication.k8s.io/v1",
-                kind: "ExecCredential",
-                status,
-            };
+            let mut status = json!({ "token": handed.token.expose() });
+            if let (Some(at), Some(status)) = (handed.expires, status.as_object_mut()) {
+                status.insert("expirationTimestamp".into(), rfc3339(at).into());
+            }
+            // What an exec plugin answers.
+            let credential = json!({
+                "apiVersion": "client.authentication.k8s.io/v1",
+                "kind": "ExecCredential",
+                "status": status,
+            });
             Ok(replies::json(&credential))
         }
         Format::Xoauth2 => {
@@ -113,23 +113,6 @@ fn put(asker: &ShowRequest, account: &str, handed: AccessToken) -> Result<Reply,
             Ok(Reply::Token(Arc::new(response.map_err(unfit)?)))
         }
     }
-}
-
-/// `-f kubernetes`: what an exec plugin answers (client.authentication.k8s.io/v1).
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ExecCredential<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    status: ExecStatus<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ExecStatus<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiration_timestamp: Option<String>,
-    token: &'a str,
 }
 
 /// `-f json`, as pizauth(1) documents it.
