@@ -1,19 +1,19 @@
 //! A descriptor that one thread rings and another polls.
 
-use std::{
-    io::{self, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
-};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::{errno::Errno, unistd::read};
+use nix::errno::Errno;
+use nix::unistd::{read, write};
+
+/// What rings an alarm when it is written to its bell.
+pub const RING: [u8; 8] = 1_u64.to_ne_bytes();
 
 /// Readable once it has been rung.
 pub struct Alarm {
-    rung: UnixStream,
-    bell: UnixStream,
+    rung: OwnedFd,
+    /// Where one descriptor isn't enough.
+    bell: Option<OwnedFd>,
 }
 
 impl Alarm {
@@ -22,21 +22,19 @@ impl Alarm {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
-        let (rung, bell) = UnixStream::pair()?;
-        rung.set_nonblocking(true)?;
-        bell.set_nonblocking(true)?;
+        let (rung, bell) = descriptors()?;
         Ok(Alarm { rung, bell })
     }
 
     /// Makes it readable.
     pub fn ring(&self) {
-        // A full buffer is loud enough.
-        let _ = (&self.bell).write(&[0]);
+        // A bell that takes no more is loud enough.
+        let _ = write(self.bell(), &RING);
     }
 
-    /// A byte that is written to this rings it.
+    /// What [`RING`] is written to.
     pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.bell.as_ref().unwrap_or(&self.rung).as_fd()
     }
 
     /// Makes it unreadable; to be done before looking at what it was rung for.
@@ -49,6 +47,23 @@ impl AsFd for Alarm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.rung.as_fd()
     }
+}
+
+/// An eventfd(2).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn descriptors() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Ok((EventFd::from_value_and_flags(0, flags)?.into(), None))
+}
+
+/// A pair of sockets.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn descriptors() -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+    let (rung, bell) = std::os::unix::net::UnixStream::pair()?;
+    rung.set_nonblocking(true)?;
+    bell.set_nonblocking(true)?;
+    Ok((rung.into(), Some(bell.into())))
 }
 
 /// Throws away what a descriptor that tells of events, and never blocks, has to tell; whether that

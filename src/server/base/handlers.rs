@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::signals;
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, RING};
 
 /// Has the ends of this process's children reported, even if it was started without.
 pub fn hear_of_children() -> io::Result<()> {
@@ -101,7 +101,7 @@ pub fn tell_of_children() -> io::Result<Alarm> {
 extern "C" fn child_has_ended(_signal: i32) {
     let before = Errno::last_raw();
     let bell = CHILD_ENDS.load(Ordering::Relaxed);
-    // SAFETY: it reads one byte that is there. A bell that is full has been rung already.
-    unsafe { nix::libc::write(bell, [0_u8].as_ptr().cast(), 1) };
+    // SAFETY: it reads bytes that are there. A bell that takes no more has been rung already.
+    unsafe { nix::libc::write(bell, RING.as_ptr().cast(), RING.len()) };
     Errno::set_raw(before);
 }
