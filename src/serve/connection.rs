@@ -261,7 +261,7 @@ impl<C> Connection<C> {
         while matches!(self.phase, Phase::Reading { .. }) {
             let more = match self.fill(turn.limits.max_input) {
                 Ok(more) => more,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+                Err(error) if must_wait(&error) => return Fate::Keep,
                 Err(error) => return self.abandon(turn, &error),
             };
             let (service, conn) = (&mut *turn.service, &mut self.conn);
@@ -351,7 +351,7 @@ impl<C> Connection<C> {
     fn flush<S>(&mut self, turn: &mut Turn<S>) -> Fate {
         match self.write_all() {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+            Err(error) if must_wait(&error) => return Fate::Keep,
             Err(_) => return Fate::Drop,
         }
         self.output = Vec::new();
@@ -388,7 +388,7 @@ impl<C> Connection<C> {
             transport.end();
             match transport.flush(&self.socket) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Keep,
+                Err(error) if must_wait(&error) => return Fate::Keep,
                 Err(_) => return Fate::Drop,
             }
         }
@@ -433,7 +433,8 @@ impl<C> Connection<C> {
                     self.ended = read == 0;
                     self.discarded += read;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if must_wait(&error) => break,
                 Err(_) => return Fate::Drop,
             }
             if self.discarded > MAX_DISCARDED {
@@ -443,4 +444,9 @@ impl<C> Connection<C> {
         }
         Fate::Keep
     }
+}
+
+/// Whether it may go better when the system says that it is ready, also after a signal.
+fn must_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
