@@ -14,20 +14,11 @@ const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// another each time; even with half of them taken on one side, the chance to fail is 2^-32.
 const MAX_TRIES: usize = 32;
 
-/// The listening sockets of one port.
-#[derive(Debug)]
-pub struct Bound {
-    /// One socket, or one for each of the loopback addresses.
-    pub sockets: Vec<TcpListener>,
-    /// The port of them all.
-    pub port: u16,
-}
-
 /// Sockets that listen already, of which those that fit are taken.
 pub type Open<'a> = &'a mut Vec<TcpListener>;
 
-/// Listens on `host` (a name or an address, with or without brackets) and `port`, where 0 lets the
-/// system choose.
+/// The sockets of one port, where it listens from now on: that of `host` (a name or an address, with
+/// or without brackets) and `port`, or another if that is 0.
 ///
 /// A loopback host stands for both loopback addresses, because a browser may take either for
 /// `localhost`; if a stranger listened on the other one, the authorization code would be his. So
@@ -35,7 +26,7 @@ pub type Open<'a> = &'a mut Vec<TcpListener>;
 ///
 /// # Errors
 /// Names the address and the cause.
-pub fn bind(host: &str, port: u16, open: Open) -> io::Result<Bound> {
+pub fn bind(host: &str, port: u16, open: Open) -> io::Result<Vec<TcpListener>> {
     let name = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -43,21 +34,21 @@ pub fn bind(host: &str, port: u16, open: Open) -> io::Result<Bound> {
     match name.parse::<IpAddr>() {
         Ok(V4) => bind_pair(V4, V6, port, open),
         Ok(V6) => bind_pair(V6, V4, port, open),
-        Ok(address) => single(listen(SocketAddr::new(address, port), open)?),
+        Ok(address) => Ok(vec![listen(SocketAddr::new(address, port), open)?]),
         Err(_) if name.eq_ignore_ascii_case("localhost") => bind_pair(V4, V6, port, open),
         Err(_) => bind_name(name, port, open),
     }
 }
 
 /// A name that isn't ours to know: the first address of it that can be taken.
-fn bind_name(name: &str, port: u16, open: Open) -> io::Result<Bound> {
+fn bind_name(name: &str, port: u16, open: Open) -> io::Result<Vec<TcpListener>> {
     let explain = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
     let mut outcome = Err(io::Error::new(
         io::ErrorKind::NotFound,
         format!("{name}: no such host"),
     ));
     for address in (name, port).to_socket_addrs().map_err(explain)? {
-        outcome = listen(address, open).and_then(single);
+        outcome = listen(address, open).map(|it| vec![it]);
         if outcome.is_ok() {
             break;
         }
@@ -66,7 +57,7 @@ fn bind_name(name: &str, port: u16, open: Open) -> io::Result<Bound> {
 }
 
 /// Both loopback addresses on one port, of which the machine must have the first.
-fn bind_pair(first: IpAddr, second: IpAddr, port: u16, open: Open) -> io::Result<Bound> {
+fn bind_pair(first: IpAddr, second: IpAddr, port: u16, open: Open) -> io::Result<Vec<TcpListener>> {
     let mut tries: usize = if port == 0 { MAX_TRIES } else { 1 };
     loop {
         tries -= 1;
@@ -74,13 +65,8 @@ fn bind_pair(first: IpAddr, second: IpAddr, port: u16, open: Open) -> io::Result
         let chosen = one.local_addr()?.port();
         let address = SocketAddr::new(second, chosen);
         match take_or_bind(address, open) {
-            Ok(other) => {
-                return Ok(Bound {
-                    sockets: vec![one, other],
-                    port: chosen,
-                });
-            }
-            Err(error) if is_absent(&error) => return single(one),
+            Ok(other) => return Ok(vec![one, other]),
+            Err(error) if is_absent(&error) => return Ok(vec![one]),
             Err(error) if tries == 0 => {
                 let error = named(address, &error);
                 let why = format!("{error} (and a browser may take it for localhost)");
@@ -89,14 +75,6 @@ fn bind_pair(first: IpAddr, second: IpAddr, port: u16, open: Open) -> io::Result
             Err(_) => {}
         }
     }
-}
-
-fn single(socket: TcpListener) -> io::Result<Bound> {
-    let port = socket.local_addr()?.port();
-    Ok(Bound {
-        sockets: vec![socket],
-        port,
-    })
 }
 
 /// The standard library's bind: close-on-exec, and SO_REUSEADDR, so that connections of a daemon
@@ -136,12 +114,13 @@ fn is_absent(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
-    fn addresses(bound: &Bound) -> Vec<IpAddr> {
-        bound
-            .sockets
-            .iter()
-            .map(|socket| socket.local_addr().unwrap().ip())
-            .collect()
+    fn addresses(bound: &[TcpListener]) -> Vec<IpAddr> {
+        let addresses = bound.iter().map(|socket| socket.local_addr().unwrap().ip());
+        addresses.collect()
+    }
+
+    fn port(socket: &TcpListener) -> u16 {
+        socket.local_addr().unwrap().port()
     }
 
     fn has_v6() -> bool {
@@ -159,8 +138,8 @@ mod tests {
             let mut found = addresses(&bound);
             found.sort();
             assert_eq!(found, [V4, V6], "{host}");
-            for socket in &bound.sockets {
-                assert_eq!(socket.local_addr().unwrap().port(), bound.port);
+            for socket in &bound {
+                assert_eq!(port(socket), port(&bound[0]));
             }
         }
     }
@@ -174,17 +153,17 @@ mod tests {
     #[test]
     fn a_port_that_is_taken_on_either_address_is_an_error_that_names_it() {
         let taken = bind("127.0.0.1", 0, &mut Vec::new()).unwrap();
-        let error = bind("localhost", taken.port, &mut Vec::new()).unwrap_err();
+        let error = bind("localhost", port(&taken[0]), &mut Vec::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
                 "can't listen on 127.0.0.1:{}: address already in use",
-                taken.port
+                port(&taken[0])
             )
         );
         if has_v6() {
             let stranger = TcpListener::bind((V6, 0)).unwrap();
-            let port = stranger.local_addr().unwrap().port();
+            let port = port(&stranger);
             let error = bind("127.0.0.1", port, &mut Vec::new())
                 .unwrap_err()
                 .to_string();

@@ -148,9 +148,8 @@ fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize
     let method = parsed.method.unwrap_or_default().parse();
     let method: Method = method.map_err(|_| StatusCode::BAD_REQUEST)?;
     let (authority, path, query) = match method {
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::POST => {
-            parse_target(&method, target)?
-        }
+        Method::OPTIONS if target == "*" => (None, "*", ""),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::POST => parse_target(target)?,
         // CONNECT and its like have targets of their own; they are refused for their method.
         _ => (None, "", ""),
     };
@@ -178,12 +177,9 @@ fn parse_head<'a>(line: &[u8], head: &'a [u8]) -> Result<(HttpRequest<'a>, usize
 
 /// Whether the line ends with a version of HTTP, if not with one that is read here.
 fn names_version(line: &[u8]) -> bool {
-    match line.rsplit(|byte| *byte == b' ').next() {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]) => {
-            major.is_ascii_digit() && minor.is_ascii_digit()
-        }
-        _ => false,
-    }
+    let version = line.rsplit(|byte| *byte == b' ').next();
+    let number = version.and_then(|it| it.strip_prefix(b"HTTP/"));
+    matches!(number, Some([b'0'..=b'9', b'.', b'0'..=b'9']))
 }
 
 /// What no request target holds: browsers never send a fragment, and escape the rest.
@@ -192,13 +188,7 @@ fn is_unfit(c: char) -> bool {
 }
 
 /// A target's authority (of an absolute one), path and query.
-fn parse_target<'a>(
-    method: &Method,
-    target: &'a str,
-) -> Result<(Option<&'a str>, &'a str, &'a str), StatusCode> {
-    if method == Method::OPTIONS && target == "*" {
-        return Ok((None, "*", ""));
-    }
+fn parse_target(target: &str) -> Result<(Option<&str>, &str, &str), StatusCode> {
     let (authority, rest) = if target.starts_with('/') {
         (None, target)
     } else {
@@ -213,10 +203,7 @@ fn parse_target<'a>(
 
 fn strip_scheme(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
-    ["http", "https"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known))
-        .then_some(rest)
+    matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https").then_some(rest)
 }
 
 /// The header fields, as they were sent.

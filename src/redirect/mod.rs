@@ -17,10 +17,10 @@ use std::{io, net::TcpListener};
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
 use self::http::{HttpRequest, Method, Parser, StatusCode};
-pub use bind::{Bound, Open, bind};
+pub use bind::{Open, bind};
 pub use page::SignInPage;
 pub use pages::Pages;
-pub use tls::Identity;
+pub use tls::{Identity, IdentityDer};
 
 /// What strangers on the loopback interface may cost a server with so many descriptors. One address
 /// has as much as all others together: what keeps one of them busy keeps nobody from the other. The
@@ -56,24 +56,30 @@ const TLS_ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 70];
 
 /// A port to serve.
 pub struct Site {
-    /// Its sockets.
-    pub bound: Bound,
+    /// Its sockets: one, or one for each of the loopback addresses.
+    pub sockets: Vec<TcpListener>,
     /// Its certificate: with one it is https, without one http.
     pub identity: Option<Arc<Identity>>,
 }
 
 impl Site {
+    /// The port of all its sockets.
+    ///
+    /// # Errors
+    /// When the system can't tell, or there is none.
+    pub fn port(&self) -> io::Result<u16> {
+        let first = self.sockets.first().map(TcpListener::local_addr);
+        first.map_or(Err(io::ErrorKind::NotFound.into()), |it| Ok(it?.port()))
+    }
+
     /// The same once more, with descriptors of its own.
     ///
     /// # Errors
     /// When the process has none left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        let sockets = self.bound.sockets.iter().map(TcpListener::try_clone);
+        let sockets = self.sockets.iter().map(TcpListener::try_clone);
         Ok(Site {
-            bound: Bound {
-                sockets: sockets.collect::<io::Result<_>>()?,
-                port: self.bound.port,
-            },
+            sockets: sockets.collect::<io::Result<_>>()?,
             identity: self.identity.clone(),
         })
     }
@@ -147,17 +153,15 @@ fn run_with(
     inbox: Inbox,
 ) -> io::Result<()> {
     let (mut listeners, mut origins) = (Vec::new(), Vec::new());
-    for Site { bound, identity } in sites {
+    for Site { sockets, identity } in sites {
         let scheme = identity.as_ref().map_or("http", |_| "https");
-        for socket in bound.sockets {
+        for socket in sockets {
+            let port = socket.local_addr()?.port();
+            origins.push(Origin { scheme, port });
             let listener = Listener::new(socket)?;
             listeners.push(match &identity {
                 Some(identity) => listener.wrapped(identity.wrap()),
                 None => listener,
-            });
-            origins.push(Origin {
-                scheme,
-                port: bound.port,
             });
         }
     }

@@ -108,15 +108,15 @@ impl Server {
     fn start_with(limits: Limits, wait_timeout: Duration) -> Self {
         let identity = Arc::new(Identity::generate(&["mail.example.org"]).unwrap());
         let plain = Site {
-            bound: bind("127.0.0.1", 0, &mut Vec::new()).unwrap(),
+            sockets: bind("127.0.0.1", 0, &mut Vec::new()).unwrap(),
             identity: None,
         };
         let secure = Site {
-            bound: bind("localhost", 0, &mut Vec::new()).unwrap(),
+            sockets: bind("localhost", 0, &mut Vec::new()).unwrap(),
             identity: Some(identity.clone()),
         };
-        let (http, https) = (plain.bound.port, secure.bound.port);
-        let has_v6 = plain.bound.sockets.len() == 2;
+        let (http, https) = (plain.port().unwrap(), secure.port().unwrap());
+        let has_v6 = plain.sockets.len() == 2;
         let (call_sender, calls) = mpsc::channel();
         let (left_sender, left) = mpsc::channel();
         let script = Script {
@@ -691,7 +691,7 @@ fn secure(
 ) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots
-        .add(CertificateDer::from(server.identity.certificate().to_vec()))
+        .add(CertificateDer::from(server.identity.der.0.clone()))
         .unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)

@@ -28,11 +28,15 @@ const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 const NOT_BEFORE: (i32, u8, u8) = (2000, 1, 1);
 const NOT_AFTER: (i32, u8, u8) = (2049, 12, 31);
 
+/// A certificate and its private key (PKCS #8), both in DER. (Whatever is freed is wiped, see
+/// sys/alloc.rs.)
+pub type IdentityDer = (Vec<u8>, Vec<u8>);
+
 /// A key, its self-signed certificate, and what TLS needs of them.
 pub struct Identity {
     config: Arc<ServerConfig>,
-    certificate: CertificateDer<'static>,
-    key: Vec<u8>,
+    /// What [`Identity::from_der`] makes the same of.
+    pub der: IdentityDer,
     /// The certificate's SHA-256 fingerprint, as browsers show it: upper-case hex with colons.
     pub certificate_sha256: String,
     /// The public key itself (an uncompressed point), in the same form.
@@ -55,13 +59,13 @@ impl Identity {
         Identity::of(certificate.der().clone(), &key)
     }
 
-    /// The identity that [`Identity::certificate`] and [`Identity::key`] are of.
+    /// The identity that this is of.
     ///
     /// # Errors
-    /// When they aren't of one.
-    pub fn from_der(certificate: Vec<u8>, key: &[u8]) -> io::Result<Self> {
-        let key = KeyPair::try_from(key).map_err(io::Error::other)?;
-        Identity::of(certificate.into(), &key)
+    /// When it makes no sense.
+    pub fn from_der((certificate, key): &IdentityDer) -> io::Result<Self> {
+        let key = KeyPair::try_from(key.as_slice()).map_err(io::Error::other)?;
+        Identity::of(certificate.clone().into(), &key)
     }
 
     fn of(certificate: CertificateDer<'static>, key: &KeyPair) -> io::Result<Self> {
@@ -82,19 +86,8 @@ impl Identity {
             certificate_sha256: fingerprint(&certificate),
             public_key: hex(key.der_bytes()),
             public_key_sha256: fingerprint(&key.subject_public_key_info()),
-            certificate,
-            key: key.serialize_der(),
+            der: (certificate.to_vec(), key.serialize_der()),
         })
-    }
-
-    /// The private key, in DER (PKCS #8).
-    pub fn key(&self) -> &[u8] {
-        &self.key
-    }
-
-    /// The certificate, in DER.
-    pub fn certificate(&self) -> &[u8] {
-        &self.certificate
     }
 
     /// Puts TLS around a listener's connections.
@@ -223,17 +216,13 @@ mod tests {
             Identity::generate(&[]).unwrap(),
             Identity::generate(&["Example.ORG", "[::1]"]).unwrap(),
         );
-        assert_eq!(one.certificate_sha256, fingerprint(one.certificate()));
+        assert_eq!(one.certificate_sha256, fingerprint(&one.der.0));
         assert_eq!(one.certificate_sha256.len(), 32 * 3 - 1);
         assert_eq!(one.public_key.len(), 65 * 3 - 1);
         assert!(one.public_key.starts_with("04:"), "{}", one.public_key);
         assert_eq!(one.public_key_sha256.len(), 32 * 3 - 1);
         assert_ne!(one.public_key_sha256, two.public_key_sha256);
-        assert!(
-            two.certificate()
-                .windows(11)
-                .any(|window| window == b"example.org")
-        );
+        assert!(two.der.0.windows(11).any(|window| window == b"example.org"));
         assert!(Identity::generate(&["bü"]).is_err());
     }
 }

@@ -208,7 +208,7 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
     let files = keeper.files();
     let ports = holder.redirects.with(|redirects| redirects.sites());
     let ports = ports.unwrap_or_default();
-    let ports = ports.iter().flat_map(|site| &site.bound.sockets);
+    let ports = ports.iter().flat_map(|site| &site.sockets);
     let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it), ports);
     let mut kept = keeper.stored.with(std::mem::take);
     let outcome = fdstore::put(&holder.monitor, &mut kept, &wanted);

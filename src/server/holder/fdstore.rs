@@ -17,12 +17,16 @@ use std::{env, fs::File, sync::Arc};
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
-use super::redirect_ports::{IdentityState, RedirectInfo, identity_of, identity_state};
+use super::redirect_ports::RedirectInfo;
 use super::{control_socket::SocketFile, helpers::MonitorClient};
 use crate::core::{CoreState, Ports, STATE_VERSION};
 use crate::server::base::activation::{InheritedFd, listener};
 use crate::server::ipc::memfd;
-use crate::{config::RestrictedSocket, paths, redirect::Identity};
+use crate::{
+    config::RestrictedSocket,
+    paths,
+    redirect::{Identity, IdentityDer},
+};
 
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
@@ -46,8 +50,8 @@ pub struct StoredState {
     /// The redirect listeners' ports: requests that are pending name them.
     pub http_port: Option<u16>,
     pub https_port: Option<u16>,
-    /// The certificate and its key. (Whatever is freed is wiped, see sys/alloc.rs.)
-    pub identity: Option<IdentityState>,
+    /// The certificate and its key.
+    pub identity: Option<IdentityDer>,
     pub core: CoreState,
 }
 
@@ -58,7 +62,7 @@ impl StoredState {
             at,
             http_port: redirects.ports.http,
             https_port: redirects.ports.https,
-            identity: redirects.identity.as_deref().map(identity_state),
+            identity: redirects.identity.as_deref().map(|it| it.der.clone()),
             // This server removes its token files itself, with its own configuration's capabilities.
             core: core.without_token_files(),
         }
@@ -74,7 +78,9 @@ impl StoredState {
 
     /// What the https listener showed to browsers.
     pub fn identity(&self) -> Option<Identity> {
-        self.identity.as_ref().and_then(|it| identity_of(it).ok())
+        self.identity
+            .as_ref()
+            .and_then(|it| Identity::from_der(it).ok())
     }
 }
 

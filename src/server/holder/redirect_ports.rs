@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fdstore::StoredState;
 use crate::config::{Config, Listen};
-use crate::redirect::{self, Bound, Identity, Open, Site};
+use crate::redirect::{self, Identity, IdentityDer, Open, Site};
 use crate::server::base::error::other;
 use crate::server::ipc::slots::{Slot, SlotReader, SlotWriter};
 use crate::{core::Ports, error::Failure};
@@ -21,23 +21,7 @@ pub struct RedirectPorts(Vec<Site>);
 pub struct PortState {
     port: u16,
     sockets: Vec<Slot>,
-    identity: Option<IdentityState>,
-}
-
-/// A certificate and its key. (Whatever is freed is wiped, see sys/alloc.rs.)
-pub type IdentityState = (Vec<u8>, Vec<u8>);
-
-/// A certificate for a successor.
-pub fn identity_state(identity: &Identity) -> IdentityState {
-    (identity.certificate().to_vec(), identity.key().to_vec())
-}
-
-/// The certificate of a predecessor.
-///
-/// # Errors
-/// When it makes no sense.
-pub fn identity_of((certificate, key): &IdentityState) -> io::Result<Identity> {
-    Identity::from_der(certificate.clone(), key)
+    identity: Option<IdentityDer>,
 }
 
 impl RedirectPorts {
@@ -56,17 +40,17 @@ impl RedirectPorts {
         let mut sites = Vec::new();
         if let Listen::On { host, port } = &config.http_listen {
             sites.push(Site {
-                bound: bind("http_listen", host, *port, before.http, open)?,
+                sockets: bind("http_listen", host, *port, before.http, open)?,
                 identity: None,
             });
         }
         if let Listen::On { host, port } = &config.https_listen {
-            let bound = bind("https_listen", host, *port, before.https, open)?;
+            let sockets = bind("https_listen", host, *port, before.https, open)?;
             let identity = identity.map_or_else(|| Identity::generate(&https_hosts(config)), Ok);
             let identity =
                 identity.map_err(|error| other(&format!("can't make a certificate: {error}")))?;
             let identity = Some(Arc::new(identity));
-            sites.push(Site { bound, identity });
+            sites.push(Site { sockets, identity });
         }
         Ok(RedirectPorts(sites))
     }
@@ -80,11 +64,8 @@ impl RedirectPorts {
             let identity = state.identity()?.map(Arc::new);
             let sockets = state.sockets.into_iter();
             let sockets = sockets.map(|slot| fds.take(slot).map(TcpListener::from));
-            let bound = Bound {
-                sockets: sockets.collect::<io::Result<_>>()?,
-                port: state.port,
-            };
-            Ok(Site { bound, identity })
+            let sockets = sockets.collect::<io::Result<_>>()?;
+            Ok(Site { sockets, identity })
         });
         sites.collect::<io::Result<_>>().map(RedirectPorts)
     }
@@ -103,12 +84,14 @@ impl RedirectPorts {
     /// As [`RedirectPorts::sites`].
     pub fn state(&self, fds: &mut SlotWriter) -> io::Result<Vec<PortState>> {
         let sites = self.sites()?.into_iter();
-        let states = sites.map(|Site { bound, identity }| PortState {
-            port: bound.port,
-            sockets: bound.sockets.into_iter().map(|it| fds.put(it)).collect(),
-            identity: identity.as_deref().map(identity_state),
+        let states = sites.map(|site| {
+            Ok(PortState {
+                port: site.port()?,
+                sockets: site.sockets.into_iter().map(|it| fds.put(it)).collect(),
+                identity: site.identity.as_deref().map(|it| it.der.clone()),
+            })
         });
-        Ok(states.collect())
+        states.collect()
     }
 
     /// Lets the ports go.
@@ -123,7 +106,7 @@ impl PortState {
     /// # Errors
     /// When it makes no sense.
     pub fn identity(&self) -> io::Result<Option<Identity>> {
-        self.identity.as_ref().map(identity_of).transpose()
+        self.identity.as_ref().map(Identity::from_der).transpose()
     }
 }
 
@@ -143,7 +126,7 @@ impl RedirectInfo {
         let RedirectPorts(sites) = redirects;
         let port = |secure| {
             let site = sites.iter().find(|it| it.identity.is_some() == secure);
-            site.map(|it| it.bound.port)
+            site.and_then(|it| it.port().ok())
         };
         RedirectInfo {
             ports: Ports {
@@ -168,10 +151,10 @@ fn bind(
     port: u16,
     before: Option<u16>,
     open: Open,
-) -> Result<Bound, Failure> {
+) -> Result<Vec<TcpListener>, Failure> {
     let again = before.filter(|_| port == 0);
-    if let Some(Ok(bound)) = again.map(|port| redirect::bind(host, port, open)) {
-        return Ok(bound);
+    if let Some(Ok(sockets)) = again.map(|port| redirect::bind(host, port, open)) {
+        return Ok(sockets);
     }
     redirect::bind(host, port, open).map_err(|error| other(&format!("{option}: {error}")))
 }
