@@ -450,7 +450,9 @@ impl<S: Service> Server<S> {
                 Message::Send { id, bytes, last } => {
                     self.with(id, |connection, turn| connection.send(turn, bytes, last));
                 }
-                Message::Publish(bytes) => self.publish(&bytes),
+                Message::Publish(bytes) => self.each(Connection::is_stream, |connection, turn| {
+                    connection.send(turn, bytes.clone(), false)
+                }),
                 Message::Open { number, listener } if !self.stopping => {
                     if let Err(error) = self.open(number, listener) {
                         log::error!("can't listen on another socket: {error}");
@@ -460,7 +462,9 @@ impl<S: Service> Server<S> {
                 Message::Close { number } => self.close(number),
                 Message::Drain(done) => {
                     self.draining = Some(done);
-                    self.unpark_all();
+                    self.each(Connection::is_parked, |connection, turn| {
+                        connection.unpark(turn, Unparked::Draining)
+                    });
                 }
                 Message::Resume => self.draining = None,
                 Message::Stop => self.stop(),
@@ -481,12 +485,6 @@ impl<S: Service> Server<S> {
         }
     }
 
-    fn publish(&mut self, bytes: &[u8]) {
-        self.each(Connection::is_stream, |connection, turn| {
-            connection.send(turn, bytes.to_vec(), false)
-        });
-    }
-
     fn stop(&mut self) {
         self.stopping = true;
         while let Some(number) = self.listeners.keys().next().copied() {
@@ -494,13 +492,6 @@ impl<S: Service> Server<S> {
         }
         self.accept_after = None;
         self.each(|_| true, Connection::stop);
-    }
-
-    /// Answers every parked connection now.
-    fn unpark_all(&mut self) {
-        self.each(Connection::is_parked, |connection, turn| {
-            connection.unpark(turn, Unparked::Draining)
-        });
     }
 
     fn expire(&mut self) {

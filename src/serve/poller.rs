@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use nix::poll::PollFlags;
+use nix::poll::{PollFlags, PollTimeout};
 
 /// What a descriptor is called: no two that are watched have the same name.
 pub(super) type Name = u64;
@@ -18,9 +18,9 @@ pub(super) use poll::Poller;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod epoll {
     use nix::errno::Errno;
-    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-    use super::{BorrowedFd, Instant, Name, PollFlags, io, millis_until};
+    use super::{BorrowedFd, Instant, Name, PollFlags, io, until};
 
     /// How many descriptors one wait tells of; those left over are told of by the next.
     const EVENTS: usize = 128;
@@ -63,11 +63,7 @@ mod epoll {
             _watched: impl Iterator<Item = (Name, BorrowedFd<'a>, PollFlags)>,
             wake_at: Option<Instant>,
         ) -> Result<Vec<(Name, PollFlags)>, Errno> {
-            let timeout = match millis_until(wake_at) {
-                None => EpollTimeout::NONE,
-                Some(millis) => EpollTimeout::try_from(millis).unwrap_or(EpollTimeout::MAX),
-            };
-            let count = self.epoll.wait(&mut self.events, timeout)?;
+            let count = self.epoll.wait(&mut self.events, until(wake_at))?;
             let ready = self.events.iter().take(count);
             Ok(ready.map(|it| (it.data(), flags(it.events()))).collect())
         }
@@ -89,9 +85,9 @@ mod epoll {
 #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
 mod poll {
     use nix::errno::Errno;
-    use nix::poll::{PollFd, PollTimeout, poll};
+    use nix::poll::{PollFd, poll};
 
-    use super::{BorrowedFd, Instant, Name, PollFlags, io, millis_until};
+    use super::{BorrowedFd, Instant, Name, PollFlags, io, until};
 
     pub struct Poller;
 
@@ -117,14 +113,10 @@ mod poll {
             watched: impl Iterator<Item = (Name, BorrowedFd<'a>, PollFlags)>,
             wake_at: Option<Instant>,
         ) -> Result<Vec<(Name, PollFlags)>, Errno> {
-            let timeout = match millis_until(wake_at) {
-                None => PollTimeout::NONE,
-                Some(millis) => PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX),
-            };
             let (names, mut fds): (Vec<Name>, Vec<PollFd>) = watched
                 .map(|(name, fd, wanted)| (name, PollFd::new(fd, wanted)))
                 .unzip();
-            poll(&mut fds, timeout)?;
+            poll(&mut fds, until(wake_at))?;
             let seen = fds
                 .iter()
                 .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
@@ -134,11 +126,13 @@ mod poll {
     }
 }
 
-/// How long to wait, in milliseconds, rounded up so that nothing is woken a moment too early; `None`
-/// is for ever.
-fn millis_until(wake_at: Option<Instant>) -> Option<i32> {
-    let left = wake_at?.saturating_duration_since(Instant::now());
-    Some(i32::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(i32::MAX))
+/// How long to wait, rounded up so that nothing is woken a moment too early; `None` is for ever.
+fn until(wake_at: Option<Instant>) -> PollTimeout {
+    let left = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
+    let millis = left.map(|left| left.as_micros().div_ceil(1_000));
+    millis.map_or(PollTimeout::NONE, |millis| {
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    })
 }
 
 #[cfg(test)]

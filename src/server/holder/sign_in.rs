@@ -57,12 +57,11 @@ pub fn by_job() -> ClientAnswer {
         Exit::TryLater,
         "it takes too long; the log says what it does",
     );
-    let (account, in_vain) = (None, Some(late));
-    ClientAnswer::Wait(JOB_WAIT, Waiting::End { account, in_vain })
+    later(JOB_WAIT, None, Some(late))
 }
 
-fn later(limit: Duration, account: &str, in_vain: Option<Reply>) -> ClientAnswer {
-    let account = Some(account.to_owned());
+fn later(limit: Duration, account: Option<&str>, in_vain: Option<Reply>) -> ClientAnswer {
+    let account = account.map(str::to_owned);
     ClientAnswer::Wait(limit, Waiting::End { account, in_vain })
 }
 
@@ -103,7 +102,7 @@ pub fn redirect(engine: &Arc<Engine>, id: ConnId, args: &RedirectArgs) -> Client
         }
     };
     match answer {
-        CallbackAnswer::Wait { account } => later(EXCHANGE_WAIT, &account, None),
+        CallbackAnswer::Wait { account } => later(EXCHANGE_WAIT, Some(&account), None),
         CallbackAnswer::Over { account, result } => signed_in(&account, &result).into(),
         CallbackAnswer::OtherProvider { account } => {
             let what = format!(
@@ -170,7 +169,7 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> ClientAnswer {
     }) {
         None => no_account(account).into(),
         Some(Ok(start @ SignInStart::AskingForCode)) => {
-            later(CODE_WAIT, account, Some(json(&start)))
+            later(CODE_WAIT, Some(account), Some(json(&start)))
         }
         Some(Ok(start)) => json(&start).into(),
         Some(Err(refusal)) => nobody_can_yet(account, &refusal).into(),
@@ -189,7 +188,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswe
         Some(Ok(())) => {
             let what = format!("{account}: no refresh has proved the token yet");
             let late = Failure::new(Exit::TryLater, what).hint("`pizauth status` says how it goes");
-            later(EXCHANGE_WAIT, &account, Some(Reply::Failure(late)))
+            later(EXCHANGE_WAIT, Some(&account), Some(Reply::Failure(late)))
         }
         Some(Err(refusal)) => {
             refused(Exit::Other, &format!("{account}: not imported"), refusal).into()
@@ -204,7 +203,7 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Clie
         None => no_account(account).into(),
         Some(Ok(true)) => {
             let pending = Reply::text(wire::STILL_PENDING.into());
-            later(SIGN_IN_WAIT, account, Some(pending))
+            later(SIGN_IN_WAIT, Some(account), Some(pending))
         }
         Some(Ok(false)) => signed_in(account, &Ok(())).into(),
         Some(Err(refusal)) => refused_sign_in(account, &refusal).into(),
@@ -221,7 +220,7 @@ pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> ClientAnsw
         Some(true) => {
             let note = "the provider hasn't answered yet; the server goes on asking it\n";
             let note = Some(Reply::text(note.into()));
-            later(REVOCATION_WAIT, &args.account, note)
+            later(REVOCATION_WAIT, Some(&args.account), note)
         }
     }
 }
