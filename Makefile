@@ -66,8 +66,8 @@ JOURNEYS =
 
 # How long each fuzz target runs, in seconds, and which.
 TIME = 60
-FUZZ = client_reply config control_frame dump handover hook_order http_request mail_session \
-	peer_line provider_document redirect_query step_sequence stored_state token_response
+FUZZ = client_reply config control_frame dump handover hook_order http_request mail_accept \
+	mail_session peer_line provider_document redirect_query step_sequence stored_state token_response
 # What libFuzzer needs to see where an input goes; a stable compiler knows it.
 COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

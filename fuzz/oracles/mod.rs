@@ -14,7 +14,11 @@ pub use document::provider_document;
 use pizauth::{
     config,
     core::dump,
-    mail::{Action, Challenge, Goal, Protocol, Server, SignIn, Tls, autoconfig},
+    mail::{
+        Action, Challenge, Goal, Protocol, Server, SignIn, Tls,
+        accept::{Accepted, Acceptor, ProgramRefusal},
+        autoconfig,
+    },
     oauth::{
         authorization::{self, CallbackResult},
         token::{self, GrantType, MAX_RETRY_AFTER, Outcome, Refusal, Reply, Verdict},
@@ -40,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     ("handover", handover),
     ("hook_order", hook_order),
     ("http_request", http_request),
+    ("mail_accept", mail_accept),
     ("mail_session", mail_session),
     ("peer_line", peer_line),
     ("provider_document", provider_document),
@@ -73,6 +78,69 @@ pub fn client_reply(data: &[u8]) {
     }
     let short = data.split_last().map_or(data, |(_, short)| short);
     assert!(wire::parse_reply(&mut SecretBytes::new(short.to_vec())).is_err());
+}
+
+/// What no reply to a mail program may have.
+const PASSWORD: &str = "correct-horse-battery";
+
+/// Whatever a mail program says, it is answered in whole lines, the same whatever pieces it comes in;
+/// what follows a sign-in is left as it is; and then its password isn't repeated.
+pub fn mail_accept(data: &[u8]) {
+    let Some((flags, said)) = data.split_first() else {
+        return;
+    };
+    let protocol = match flags % 4 {
+        0 => Protocol::Imap,
+        1 => Protocol::Pop3,
+        2 => Protocol::Smtp,
+        _ => Protocol::Irc,
+    };
+    let starttls = flags & 4 != 0 && protocol != Protocol::Irc;
+    let whole = accepted(protocol, starttls, said, said.len().max(1));
+    let pieces = accepted(protocol, starttls, said, usize::from(flags / 8) + 1);
+    // What comes with the command that begins TLS is dropped.
+    assert!(starttls || whole == pieces, "{whole:?} {pieces:?}");
+}
+
+fn accepted(protocol: Protocol, starttls: bool, said: &[u8], length: usize) -> (String, Accepted) {
+    let packed = STANDARD.encode(format!("\0me\0{PASSWORD}"));
+    let sign_in = match protocol {
+        Protocol::Imap => format!("\r\nz LOGIN me {PASSWORD}\r\n"),
+        Protocol::Pop3 => format!("\r\nUSER me\r\nPASS {PASSWORD}\r\n"),
+        Protocol::Smtp => format!("\r\nAUTH PLAIN {packed}\r\n{packed}\r\n"),
+        Protocol::Irc => format!("\r\nNICK n\r\nUSER u\r\nCAP END\r\nPASS {PASSWORD}\r\n"),
+    };
+    let mut acceptor = Acceptor::new(protocol, vec!["SIZE 9".into()], starttls);
+    let (mut input, mut output, mut fed) = (Vec::new(), Vec::new(), 0);
+    let all = [said, sign_in.as_bytes()].concat();
+    let mut outcome = Accepted::More;
+    for piece in said.chunks(length).chain([sign_in.as_bytes()]) {
+        input.extend_from_slice(piece);
+        fed += piece.len();
+        outcome = acceptor.feed(&mut input, &mut output);
+        assert!(all[..fed].ends_with(&input), "bytes are lost or made up");
+        match outcome {
+            Accepted::More => assert!(input.len() <= 8 << 10),
+            Accepted::StartTls => acceptor.secured(),
+            Accepted::SignIn(_) | Accepted::End => break,
+        }
+    }
+    assert!(output.len() < 128 << 10);
+    assert!(output.is_empty() || output.ends_with(b"\r\n"));
+    for refusal in [
+        ProgramRefusal::Password,
+        ProgramRefusal::Unavailable("no\nway"),
+    ] {
+        let reply = acceptor.refuse(refusal);
+        reply.split_terminator("\r\n").for_each(plain);
+        output.extend(reply.into_bytes());
+    }
+    let output = String::from_utf8(output).unwrap();
+    assert!(
+        !output.contains(PASSWORD) && !output.contains(&packed),
+        "{output:?}"
+    );
+    (output, outcome)
 }
 
 /// What a mail server must not get in clear, nor anybody else see.

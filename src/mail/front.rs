@@ -86,23 +86,14 @@ impl Front {
         match (self.protocol, word.as_slice()) {
             (Protocol::Pop3, b"USER") => passage.answer += "+OK\r\n",
             (Protocol::Pop3, b"CAPA") => {
-                let lines = self.capabilities.iter().filter(|it| *it != "USER");
-                let lines: String = lines.map(|it| format!("{it}\r\n")).collect();
-                passage.answer += &format!("+OK\r\nUSER\r\n{lines}.\r\n");
+                passage.answer += &capa(&["USER"], &self.capabilities);
             }
             (Protocol::Pop3, b"PASS") => {
                 passage.answer += "+OK signed in\r\n";
                 self.is_through = true;
             }
             (Protocol::Smtp, b"EHLO") => {
-                let mut lines = [&self.host]
-                    .into_iter()
-                    .chain(&self.capabilities)
-                    .peekable();
-                while let Some(line) = lines.next() {
-                    let gap = if lines.peek().is_some() { '-' } else { ' ' };
-                    passage.answer += &format!("250{gap}{line}\r\n");
-                }
+                passage.answer += &ehlo(&self.host, &[], &self.capabilities);
                 self.is_through = true;
             }
             (Protocol::Smtp, b"HELO") => {
@@ -125,18 +116,49 @@ impl Front {
     }
 }
 
+/// What `CAPA` is answered: its own lines, and what a server can do besides.
+pub(super) fn capa(own: &[&str], capabilities: &[String]) -> String {
+    let lines = listed(own, capabilities).join("\r\n");
+    format!("+OK\r\n{lines}\r\n.\r\n")
+}
+
+/// What `EHLO` is answered: the server's name, and the same.
+pub(super) fn ehlo(host: &str, own: &[&str], capabilities: &[String]) -> String {
+    let mut lines = listed(own, capabilities);
+    lines.insert(0, host);
+    let last = lines.pop().unwrap_or_default();
+    let lines: String = lines.iter().map(|it| format!("250-{it}\r\n")).collect();
+    format!("{lines}250 {last}\r\n")
+}
+
+fn listed<'a>(own: &[&'a str], capabilities: &'a [String]) -> Vec<&'a str> {
+    let others = capabilities.iter().map(String::as_str);
+    let others = others.filter(|it| !own.contains(it));
+    own.iter().copied().chain(others).collect()
+}
+
+/// The codes of a reply in IMAP, POP3, SMTP and IRC, and its text.
+pub(super) type ProgramReply<'a> = ([&'a str; 4], &'a str);
+
+/// A reply in one line, its text made safe. IMAP's has a tag.
+pub(super) fn program_reply(protocol: Protocol, tag: &str, (codes, text): ProgramReply) -> String {
+    let mut text = sanitize(text);
+    while text.len() > MAX_REASON_BYTES {
+        text.pop();
+    }
+    let [imap, pop3, smtp, irc] = codes;
+    match protocol {
+        Protocol::Imap => format!("{tag} {imap} {text}\r\n"),
+        Protocol::Pop3 => format!("{pop3} {text}\r\n"),
+        Protocol::Smtp => format!("{smtp} {text}\r\n"),
+        Protocol::Irc => format!("{irc} :{text}\r\n"),
+    }
+}
+
 /// What the program hears in place of a greeting: why there is no session.
 pub fn refuse(protocol: Protocol, reason: &str) -> String {
-    let mut reason = sanitize(reason);
-    while reason.len() > MAX_REASON_BYTES {
-        reason.pop();
-    }
-    match protocol {
-        Protocol::Imap => format!("* BYE {reason}\r\n"),
-        Protocol::Pop3 => format!("-ERR [SYS/TEMP] {reason}\r\n"),
-        Protocol::Smtp => format!("421 4.7.0 {reason}\r\n"),
-        Protocol::Irc => format!("ERROR :{reason}\r\n"),
-    }
+    let codes = ["BYE", "-ERR [SYS/TEMP]", "421 4.7.0", "ERROR"];
+    program_reply(protocol, "*", (codes, reason))
 }
 
 #[cfg(test)]

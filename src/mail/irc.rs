@@ -18,7 +18,7 @@ pub const COMMANDS: Commands = Commands {
 
 /// How much of a response fits on a line, in bytes; one that ends with a full line is followed by an
 /// empty one ("SASL Authentication", the AUTHENTICATE command).
-const CHUNK_BYTES: usize = 400;
+pub const CHUNK_BYTES: usize = 400;
 
 /// The lines that carry `response`.
 pub fn respond(response: &str) -> String {

@@ -1,7 +1,9 @@
 //! Signing in to a server with an access token: IMAP, POP3, SMTP and IRC as state machines that know
 //! no socket and no clock. What a line means is up to each protocol; a [`SignIn`] has the token, takes
-//! bytes, and says which to send.
+//! bytes, and says which to send. Programs without OAuth2 are met by [`Front`], once somebody is signed
+//! in, and by an [`accept::Acceptor`], which wants their password first.
 
+pub mod accept;
 pub mod autoconfig;
 mod challenge;
 mod claims;
