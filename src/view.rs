@@ -21,9 +21,23 @@ pub struct Status {
     pub status_format_version: u32,
     /// Every account, by name.
     pub accounts: Vec<AccountView>,
+    /// Every proxy, and earlier ones in which sessions go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<ProxyView>,
     /// Why the state can't be saved, or what was saved not be loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_error: Option<String>,
+}
+
+/// One proxy.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProxyView {
+    /// Where it listens.
+    pub address: String,
+    /// The account that it signs in with.
+    pub account: String,
+    /// How many programs are signed in.
+    pub sessions: u64,
 }
 
 /// One account as a user sees it.
@@ -654,6 +668,7 @@ mod tests {
         let status = Status {
             status_format_version: STATUS_FORMAT_VERSION,
             accounts: vec![view],
+            proxies: Vec::new(),
             state_error: None,
         };
         let text = serde_json::to_string(&status).unwrap();

@@ -33,6 +33,7 @@ mod original;
 mod packages;
 mod persist;
 mod promises;
+mod proxy;
 mod quotas;
 mod redirects;
 mod register;

@@ -18,7 +18,7 @@ mod show;
 mod status;
 mod takeover;
 mod test;
-mod token;
+pub mod token;
 mod tunnel;
 mod watch;
 

@@ -10,8 +10,8 @@ use crate::time::{Wall, humane};
 use crate::{
     error::Failure,
     view::{
-        AccountView, DiscoveryState, DiscoveryView, EndsBy, Needs, PASTE, RenewalView, SignInEnd,
-        SignInView, Status, other_user,
+        AccountView, DiscoveryState, DiscoveryView, EndsBy, Needs, PASTE, ProxyView, RenewalView,
+        SignInEnd, SignInView, Status, other_user,
     },
     wire::Request,
 };
@@ -31,7 +31,21 @@ pub(super) fn run(json: bool) -> Result<(), Failure> {
         body.push(b'\n');
         return print(&body);
     }
-    show(&body, |_| true)
+    show(&body, |_| true)?;
+    print(proxies(&read(&body)?).as_bytes())
+}
+
+/// How many programs each proxy has.
+fn proxies(status: &Status) -> String {
+    let line = |proxy: &ProxyView| {
+        let [address, account] = [&proxy.address, &proxy.account].map(|it| sanitize(it));
+        let s = if proxy.sessions == 1 { "" } else { "s" };
+        format!(
+            "proxy {address}: {} session{s} of {account}\n",
+            proxy.sessions
+        )
+    };
+    status.proxies.iter().map(line).collect()
 }
 
 /// The line of one account.

@@ -16,8 +16,9 @@ const MIN_VALID_SECS: u64 = 60;
 
 /// A token as the server hands it out.
 #[derive(Debug, Deserialize)]
-pub(super) struct Held {
+pub struct Held {
     #[serde(deserialize_with = "plain::deserialize")]
+    /// The token.
     pub token: Secret,
     /// When it expires, in seconds since 1970, unless the provider didn't say.
     pub expiry_unix: Option<i64>,
@@ -34,7 +35,7 @@ pub(super) struct Held {
 
 /// Asks for a token that lasts for a while, and waits for a refresh if that takes one. If nobody has
 /// said for how long, the one that there is will do.
-pub(super) fn fetch_to_use(args: ShowArgs) -> Result<Held, Failure> {
+pub fn fetch_to_use(args: ShowArgs) -> Result<Held, Failure> {
     if args.min_valid_secs.is_some() {
         return fetch(args);
     }

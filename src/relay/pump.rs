@@ -108,8 +108,6 @@ impl End {
                 told => told?,
             };
         }
-        // One of many that are idle keeps no memory.
-        self.untold = Vec::new();
         if last && !self.is_shut {
             self.is_shut = true;
             shutdown(self.output.as_raw_fd(), Shutdown::Write)?;
@@ -142,6 +140,7 @@ impl End {
             let state = tls.process_new_packets().map_err(io::Error::other)?;
             self.has_ended |= state.peer_has_closed();
             let count = u64::try_from(state.plaintext_bytes_to_read()).unwrap_or(u64::MAX);
+            heard.reserve(usize::try_from(count).unwrap_or(0));
             tls.reader().take(count).read_to_end(heard)?;
             if sent.is_empty() || self.has_ended {
                 return Ok(());
@@ -239,6 +238,13 @@ impl Pump {
             }
         }
         Ok(!self.server.has_ended || self.program.owes())
+    }
+
+    /// Nothing is said now: one of many that are idle keeps no memory.
+    pub fn rest(&mut self) {
+        for end in [&mut self.program, &mut self.server] {
+            end.untold.shrink_to_fit();
+        }
     }
 
     /// False when it doesn't listen.

@@ -84,7 +84,10 @@ impl Listener {
     }
 
     /// A connection's socket: closed on exec, and its methods never block.
-    pub(super) fn accept(&self) -> io::Result<Socket> {
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none; else it is lost.
+    pub fn accept(&self) -> io::Result<Socket> {
         let (socket, _) = self.socket.accept()?;
         // A new one has no other flags to keep.
         fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

@@ -194,7 +194,8 @@ fn converse(
     read_response(&mut BufReader::new(stream), method)
 }
 
-fn handshake(
+/// TLS with whoever is there.
+pub fn handshake(
     stream: TcpStream,
     host: &str,
 ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {

@@ -68,8 +68,9 @@ const ARROWS: [(&str, &[&str]); 26] = [
     (
         "server",
         &[
-            "alarm", "cli", "config", "control", "core", "error", "form", "hook", "http", "lock",
-            "oauth", "paths", "redirect", "secret", "serve", "sys", "text", "time", "view", "wire",
+            "alarm", "cli", "client", "config", "control", "core", "error", "form", "hook", "http",
+            "lock", "mail", "oauth", "paths", "redirect", "relay", "secret", "serve", "sys",
+            "text", "time", "view", "wire",
         ],
     ),
     // The allocator, locked memory and the entry, below everything.
@@ -121,7 +122,7 @@ pub fn arrows(files: &[File]) -> Vec<String> {
 /// The rooms of the server, each of which is a process or what several share: which rooms it may use,
 /// and which of the other modules it must not. The monitor and those that it forks have all of the
 /// user's rights, and know nothing of tokens.
-const ROOMS: [(&str, &[&str], &[&str]); 7] = [
+const ROOMS: [(&str, &[&str], &[&str]); 8] = [
     (
         "base",
         &[],
@@ -153,10 +154,18 @@ const ROOMS: [(&str, &[&str], &[&str]); 7] = [
             "core", "oauth", "http", "control", "redirect", "config", "serve", "wire",
         ],
     ),
-    ("holder", &["base", "ipc"], &["cli"]),
+    ("holder", &["base", "ipc"], &["cli", "client"]),
+    // It is a client of the holder, and has no way to the core.
+    (
+        "proxy",
+        &["base", "ipc"],
+        &["core", "oauth", "control", "cli"],
+    ),
     (
         "start",
-        &["base", "helper", "holder", "ipc", "monitor", "runner"],
+        &[
+            "base", "helper", "holder", "ipc", "monitor", "proxy", "runner",
+        ],
         &["core", "oauth", "http", "control", "redirect"],
     ),
 ];
@@ -464,6 +473,14 @@ pub const BANS: [Ban; 7] = [
                 "how long ago an address family failed, which the core never learns",
             ),
             ("src/relay/dial.rs", "how long a mail server may take"),
+            (
+                "src/server/holder/proxies.rs",
+                "how soon a process of the proxies was killed",
+            ),
+            (
+                "src/server/proxy/door.rs",
+                "how long a program may take to sign in",
+            ),
         ],
     },
     Ban {

@@ -19,4 +19,5 @@ pub mod places;
 pub mod program;
 pub mod rights;
 pub mod runtime_files;
+pub mod sandbox;
 pub mod signals;

@@ -1,6 +1,21 @@
-//! The program that the server was started as.
+//! The program that the server was started as, and those that it runs.
 
-use std::{os::unix::ffi::OsStrExt, path::PathBuf};
+use std::os::unix::{ffi::OsStrExt, process::CommandExt};
+use std::{path::PathBuf, process::Command};
+
+use super::activation;
+
+/// A command of the configuration, run by the user's shell in a process group of its own. What speaks
+/// of descriptors of this process isn't for it.
+pub fn shell(command: &str) -> Command {
+    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let mut shell = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
+    for variable in activation::VARIABLES {
+        shell.env_remove(variable);
+    }
+    shell.arg("-c").arg(command).process_group(0);
+    shell
+}
 
 /// The program that this process was started as, wherever its path leads to by now.
 pub fn program() -> PathBuf {

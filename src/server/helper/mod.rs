@@ -114,6 +114,9 @@ fn perform(
             let said = trial::try_program(&context.program, &context.config_file, state)?;
             return Ok((HelperReply::Tried(said), None));
         }
+        HelperRequest::Proxies | HelperRequest::Drain => {
+            return Err(other("the proxies' process does that"));
+        }
     }
     Ok((HelperReply::Done, None))
 }

@@ -93,7 +93,7 @@ impl Handler for Clients {
             Request::Restore(bytes) => verbs::restore(holder, id, bytes),
             Request::Info => verbs::info(holder).into(),
             Request::Refresh(args) => verbs::refresh(engine, &args).into(),
-            Request::Status => verbs::status(engine, &admitted).into(),
+            Request::Status => verbs::status(holder, &admitted).into(),
             Request::Save => verbs::save(engine, id),
             Request::Reload => verbs::job(holder, id, LifeRequest::Reload),
             Request::Restart => verbs::job(holder, id, LifeRequest::Restart),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     hooks::HooksState,
+    proxies::ProxiesState,
     redirect_ports::{PortState, listeners},
 };
 use crate::core::{CoreState, STATE_VERSION};
@@ -45,6 +46,8 @@ pub struct Handover {
     pub redirects: Vec<PortState>,
     pub restricted: Vec<(Arc<str>, Slot)>,
     pub hooks: HooksState,
+    #[serde(default)]
+    pub proxies: ProxiesState,
     /// `None` where checkpoints have it.
     pub core: Option<CoreState>,
 }

@@ -326,6 +326,22 @@ impl Helper {
         self.ask(&request, None).map(drop)
     }
 
+    /// Starts the proxies of the configuration, at the sockets that are `open` and at new ones: what
+    /// counts their sessions, and all of the sockets.
+    ///
+    /// # Errors
+    /// When a proxy can't listen.
+    pub fn start_proxies(&mut self, open: &[BorrowedFd]) -> Result<(File, Vec<OwnedFd>), Failure> {
+        let request = HelperRequest::Proxies;
+        let sent = self.line.send(&request, open);
+        sent.map_err(|error| self.broken(&request, &error))?;
+        let (_, mut fds) = self.hear(&request)?;
+        if fds.is_empty() {
+            return Err(odd(&request));
+        }
+        Ok((fds.remove(0).into(), fds))
+    }
+
     /// Looks up the addresses of a host, for at most so long.
     ///
     /// # Errors
@@ -357,6 +373,11 @@ impl Helper {
         }
     }
 
+    /// The line alone: what there is to say to a helper that goes on.
+    pub fn into_line(self) -> RequestLine {
+        self.line
+    }
+
     fn open(&mut self, request: &HelperRequest) -> Result<OwnedFd, Failure> {
         let (_, fd) = self.ask(request, None)?;
         fd.ok_or_else(|| odd(request))
@@ -370,12 +391,13 @@ impl Helper {
         let fds: Vec<_> = fd.into_iter().collect();
         let sent = self.line.send(request, &fds);
         sent.map_err(|error| self.broken(request, &error))?;
-        self.hear(request)
+        let (reply, mut fds) = self.hear(request)?;
+        Ok((reply, fds.pop()))
     }
 
-    fn hear(&mut self, request: &HelperRequest) -> Result<(HelperReply, Option<OwnedFd>), Failure> {
+    fn hear(&mut self, request: &HelperRequest) -> Result<(HelperReply, Vec<OwnedFd>), Failure> {
         match self.line.recv() {
-            Ok(Some(Message { body, mut fds })) => body.map(|reply| (reply, fds.pop())),
+            Ok(Some(Message { body, fds })) => body.map(|reply| (reply, fds)),
             Ok(None) => Err(self.broken(request, &ErrorKind::UnexpectedEof.into())),
             Err(error) => Err(self.broken(request, &error)),
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::life::{AskedBy, LifeRequest, Verdict};
-use super::{fdstore, reload, state::Holder, trial};
+use super::{checkpoints, fdstore, reload, state::Holder, trial};
 use crate::{
     error::{Exit, Failure},
     server::base::guard,
@@ -35,6 +35,22 @@ pub fn stop_by_signal(holder: &Arc<Holder>) {
         return holder.leave();
     }
     let _ = request(holder, LifeRequest::Stop, None);
+}
+
+/// The proxies' process has ended: another one takes its place.
+pub fn revive_proxies(holder: &Arc<Holder>) {
+    let revive = holder.proxies.bury();
+    let started = holder.spawn("proxies", move |holder| {
+        guard::job("the proxies", || {
+            revive(&holder.proxies);
+            checkpoints::guard(holder);
+            // The main thread hears of the end of this one, too.
+            holder.alarm.ring();
+        });
+    });
+    if let Err(error) = started {
+        log::error!("the proxies are gone until a reload: no thread can be started: {error}");
+    }
 }
 
 /// What was under way has ended (the start, if nothing else): what has waited for that begins.

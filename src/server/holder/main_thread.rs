@@ -124,6 +124,9 @@ impl MainThread {
             }
         }
         self.look()?;
+        if self.holder.proxies.has_ended() {
+            jobs::revive_proxies(&self.holder);
+        }
         if !self.holder.hooks.has_monitor() {
             return Err(io::Error::other("the monitor was killed"));
         }
@@ -156,11 +159,13 @@ impl MainThread {
             engine,
             hooks,
             alarm,
+            proxies,
             ..
         } = &*self.holder;
         let (deadline, heeds) = engine.with(|core, _| (core.poll_timeout(), core.heeds_network()));
         self.timer.arm(deadline)?;
         let sockets = hooks.sockets();
+        let proxies = proxies.line();
         let mut fds = vec![
             PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
@@ -172,6 +177,8 @@ impl MainThread {
                 .chain(network)
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
         );
+        // Their end is told unasked.
+        fds.extend((proxies.iter()).map(|line| PollFd::new(line.as_fd(), PollFlags::empty())));
         fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
         let mut timeout = match limit {
             Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),

@@ -34,6 +34,7 @@ mod network_watch;
 mod outbox;
 mod parts;
 mod provider;
+mod proxies;
 mod redirect_ports;
 mod redirects;
 mod reload;
@@ -41,7 +42,6 @@ mod replies;
 mod request_queue;
 mod restart;
 mod restricted;
-mod sandbox;
 mod show;
 mod sign_in;
 mod socket_watch;
@@ -69,7 +69,7 @@ use crate::core::{Core, hook::Hook};
 use crate::serve::{self, Inbox, Listener, Remote};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
-use crate::server::base::{guard, limits, runtime_files};
+use crate::server::base::{guard, limits, runtime_files, sandbox};
 use crate::server::ipc::{
     capability::Capabilities,
     memfd,
@@ -191,6 +191,8 @@ pub fn succeed(
     let holder = &main.holder;
     let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
+    let proxies = holder.proxies.adopt(handover.proxies, &mut fds);
+    proxies.map_err(cant)?;
     holder.keeper.learn(handover.config);
     // The sockets are stored once more, which the manager notices.
     let kept = fdstore::named(files, iter::empty(), iter::empty());

@@ -9,19 +9,20 @@ use super::checkpoints::StateKeeper;
 use super::control_socket::{self, ControlSocket, SocketFile};
 use super::main_thread::MainThread;
 use super::network_watch::NetworkWatch;
+use super::proxies::Proxies;
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::restricted::RestrictedSockets;
-use super::sandbox::{self, Sandbox};
 use super::state::{Holder, RestartProgress};
 use super::{
     effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
     provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
 };
-use crate::config::{Config, RestrictedSocket};
+use crate::config::{Config, Proxy, RestrictedSocket};
 use crate::core::{Core, CoreState};
 use crate::redirect::Pages;
 use crate::serve::{self, Inbox, Listener};
 use crate::server::base::error::cant;
+use crate::server::base::sandbox::{self, Sandbox};
 use crate::server::base::{clock, runtime_files};
 use crate::server::ipc::{
     helper_messages::HelperKind,
@@ -115,6 +116,7 @@ impl Place {
             engine: Engine::new(core, effects),
             socket: ControlSocket::new(self.address, monitor.clone(), lock),
             restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
+            proxies: Proxies::new(monitor.clone()),
             monitor,
             hooks,
             files,
@@ -151,6 +153,10 @@ impl Holder {
         });
     }
 
+    fn wanted_proxies(&self) -> Vec<Proxy> {
+        self.engine.with(|core, _| core.config().proxies.clone())
+    }
+
     fn wanted(&self) -> Vec<RestrictedSocket> {
         self.engine.with(|core, _| core.config().sockets.clone())
     }
@@ -165,6 +171,8 @@ impl Holder {
         given: Option<UnixListener>,
         left: &mut fdstore::Predecessor,
     ) -> Result<Listener, Failure> {
+        let proxies = self.proxies.prepare(&self.wanted_proxies())?;
+        self.proxies.commit(proxies);
         let wanted = self.wanted();
         self.restricted.adopt(left.restricted(&wanted), &wanted);
         let capabilities = self.monitor.capabilities();
@@ -203,6 +211,10 @@ impl Holder {
         match prepared {
             Ok(plan) => self.restricted.commit(plan),
             // No reason to lose all the others, and the tokens.
+            Err(failure) => log::error!("{failure}"),
+        }
+        match self.proxies.prepare(&self.wanted_proxies()) {
+            Ok(plan) => self.proxies.commit(plan),
             Err(failure) => log::error!("{failure}"),
         }
         let file = (!given).then(|| SocketFile::of_open(self.socket.path()));

@@ -35,6 +35,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     let sockets = monitor.with_helper(HelperKind::Sockets, |helper| {
         (holder.restricted).prepare(helper, &config.sockets, &capabilities)
     })?;
+    let proxies = holder.proxies.prepare(&config.proxies)?;
     monitor.learn(capabilities);
     let listeners = listeners(&config);
     // With 10,000 accounts, letting go of it takes as long as the event.
@@ -42,6 +43,8 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     holder.engine.with(|core, cx| core.reload(cx, config));
     drop(before);
     holder.restricted.commit(sockets);
+    holder.proxies.commit(proxies);
+    holder.alarm.ring();
     holder.keeper.learn(text);
     checkpoints::guard(holder);
     checkpoints::store(holder)?;

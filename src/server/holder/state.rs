@@ -4,11 +4,12 @@ use std::{io, path::PathBuf, sync::Arc, thread};
 
 use super::life::{AskedBy, Life};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
-use super::sandbox::Sandbox;
 use super::{
     checkpoints::StateKeeper, control_socket::ControlSocket, engine::Engine, fdstore,
-    helpers::MonitorClient, hooks::Hooks, restricted::RestrictedSockets, token_files::TokenFiles,
+    helpers::MonitorClient, hooks::Hooks, proxies::Proxies, restricted::RestrictedSockets,
+    token_files::TokenFiles,
 };
+use crate::server::base::sandbox::Sandbox;
 use crate::{alarm::Alarm, control, lock::Lock, redirect::Pages, serve::Remote, wire::Reply};
 
 /// The stack of the threads that serve and of jobs, in bytes: config parsing goes deepest.
@@ -34,6 +35,8 @@ pub struct Holder {
     pub socket: ControlSocket,
     /// The restricted sockets.
     pub restricted: RestrictedSockets,
+    /// The processes of the proxies.
+    pub proxies: Proxies,
     /// The redirect listeners' sockets, for a successor.
     pub redirects: Lock<RedirectPorts>,
     /// What the redirect listeners are.
@@ -108,6 +111,7 @@ impl Holder {
     pub fn hide(&self) {
         self.socket.remove();
         self.restricted.remove();
+        self.proxies.remove();
     }
 
     /// Has the main thread end, once the sockets can't be found any more.

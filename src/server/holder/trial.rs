@@ -98,6 +98,7 @@ pub fn describe_sockets(
             .map(|(path, socket)| (path, fds.put(socket)))
             .collect(),
         hooks: HooksState::default(),
+        proxies: holder.proxies.state(fds),
         core: None,
     })
 }

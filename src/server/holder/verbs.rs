@@ -111,14 +111,21 @@ pub fn job(holder: &Arc<Holder>, id: ConnId, request: LifeRequest) -> ClientAnsw
 }
 
 /// How all accounts are, as far as the client may tell.
-pub fn status(engine: &Arc<Engine>, admitted: &Admitted) -> Reply {
+pub fn status(holder: &Holder, admitted: &Admitted) -> Reply {
+    let engine = &holder.engine;
+    let all = matches!(admitted, Admitted::Fully);
     let views = engine.with(|core, cx| core.status(cx.now));
     let shown = views.into_iter().filter_map(|view| admitted.shown(view));
     let trouble = || engine.with(|core, _| core.state_trouble().map(str::to_owned));
     json(&Status {
         status_format_version: STATUS_FORMAT_VERSION,
         accounts: shown.collect(),
-        state_error: matches!(admitted, Admitted::Fully).then(trouble).flatten(),
+        proxies: if all {
+            holder.proxies.views()
+        } else {
+            Vec::new()
+        },
+        state_error: all.then(trouble).flatten(),
     })
 }
 

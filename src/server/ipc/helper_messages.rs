@@ -27,24 +27,33 @@ pub enum HelperKind {
     Names,
     /// Tries the program that a restart would run.
     Trial,
+    /// Is the process of the proxies, until it has drained or the server ends.
+    Proxies,
 }
 
 impl HelperKind {
-    /// How long one may live. A file system that hangs must not leave processes behind, and no
-    /// request to a provider waits longer for a name than this.
+    /// How long one may live, and that of the proxies may take to begin. A file system that hangs must
+    /// not leave processes behind, and no request to a provider waits longer for a name than this.
     pub fn deadline(self) -> Duration {
         Duration::from_secs(match self {
-            HelperKind::Config | HelperKind::Sockets | HelperKind::Trial => 10,
+            HelperKind::Config | HelperKind::Sockets | HelperKind::Trial | HelperKind::Proxies => {
+                10
+            }
             HelperKind::Files => 20,
             HelperKind::Names => 30,
         })
+    }
+
+    /// Whether it ends when it has served its request.
+    pub fn is_brief(self) -> bool {
+        self != HelperKind::Proxies
     }
 
     /// How many there may be at once: more than a server in order asks for, and few enough to leave
     /// the user processes of their own. Names are looked up by every worker at once.
     pub fn quota(self) -> usize {
         match self {
-            HelperKind::Names => 32,
+            HelperKind::Names | HelperKind::Proxies => 32,
             HelperKind::Files | HelperKind::Sockets => 8,
             HelperKind::Config | HelperKind::Trial => 4,
         }
@@ -80,6 +89,11 @@ pub enum HelperRequest {
     LookUp(String, u16),
     /// Have the program that is there now look at the state that comes along.
     Try,
+    /// Serve the proxies of the configuration, at the sockets that come along and at new ones. What
+    /// counts their sessions comes back, and all of the sockets.
+    Proxies,
+    /// Take no more programs, and end after the last session. There is no reply.
+    Drain,
 }
 
 impl HelperRequest {
@@ -98,6 +112,7 @@ impl HelperRequest {
             | HelperRequest::Remove(..) => HelperKind::Files,
             HelperRequest::LookUp(..) => HelperKind::Names,
             HelperRequest::Try => HelperKind::Trial,
+            HelperRequest::Proxies | HelperRequest::Drain => HelperKind::Proxies,
         }
     }
 
@@ -116,6 +131,8 @@ impl HelperRequest {
             HelperRequest::Remove(path, _) => format!("removing {path}"),
             HelperRequest::LookUp(host, _) => format!("looking up {host}"),
             HelperRequest::Try => "trying the new program".into(),
+            HelperRequest::Proxies => "starting the proxies".into(),
+            HelperRequest::Drain => "draining the proxies".into(),
         }
     }
 }

@@ -28,6 +28,36 @@ pub fn write(kind: &str, version: u32, value: &impl Serialize) -> io::Result<Fil
     Ok(file)
 }
 
+/// How many bytes a number takes in [`counts`].
+const COUNT_BYTES: u64 = 8;
+
+/// Memory for so many numbers, each of which one process sets and another may look at. All are 0.
+///
+/// # Errors
+/// When there is none.
+pub fn counts(count: usize) -> io::Result<File> {
+    let file = sys::create()?;
+    file.set_len(COUNT_BYTES.saturating_mul(count as u64))?;
+    Ok(file)
+}
+
+/// Sets one of them.
+///
+/// # Errors
+/// When it isn't there.
+pub fn set_count(counts: &File, number: usize, to: usize) -> io::Result<()> {
+    let at = COUNT_BYTES.saturating_mul(number as u64);
+    counts.write_all_at(&(to as u64).to_ne_bytes(), at)
+}
+
+/// One of them; 0 where there is none.
+pub fn count(counts: &File, number: usize) -> u64 {
+    let mut bytes = [0; COUNT_BYTES as usize];
+    let at = COUNT_BYTES.saturating_mul(number as u64);
+    let read = counts.read_exact_at(&mut bytes, at);
+    read.map_or(0, |()| u64::from_ne_bytes(bytes))
+}
+
 /// What [`write`] wrote.
 ///
 /// # Errors

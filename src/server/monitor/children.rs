@@ -73,7 +73,7 @@ pub struct Children {
 struct Helper {
     process: Pid,
     kind: HelperKind,
-    /// When it is killed; `None` when it has been.
+    /// When it is killed; `None` when it has been, or isn't.
     deadline: Option<Instant>,
 }
 
@@ -154,11 +154,15 @@ impl Children {
     pub fn start_helper(&mut self, kind: HelperKind, line: UnixStream, context: &HelperContext) {
         let outcome = self.fork_helper(kind, &line, context);
         match outcome {
-            Ok(process) => self.helpers.push(Helper {
-                process,
-                kind,
-                deadline: Instant::now().checked_add(kind.deadline().saturating_add(KILL_AFTER)),
-            }),
+            Ok(process) => {
+                let lifetime = kind.deadline().saturating_add(KILL_AFTER);
+                let deadline = Instant::now().checked_add(lifetime);
+                self.helpers.push(Helper {
+                    process,
+                    kind,
+                    deadline: deadline.filter(|_| kind.is_brief()),
+                });
+            }
             Err(what) => {
                 // The monitor waits for no other process.
                 let _ = ReplyLine::new(line).send_now(&Err(other(&what)), &[]);
@@ -181,7 +185,9 @@ impl Children {
         let forked = line.try_clone().and_then(|line| {
             fork_child(&[line.as_raw_fd()], || {
                 limits::limit_descriptors(descriptors);
-                handlers::end_after(kind.deadline())?;
+                if kind.is_brief() {
+                    handlers::end_after(kind.deadline())?;
+                }
                 serve(context.clone(), kind, line)
             })
         });

@@ -13,12 +13,9 @@ use std::{
     io::{self, ErrorKind, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{
-            net::UnixStream,
-            process::{CommandExt, ExitStatusExt},
-        },
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     time::Instant,
 };
 
@@ -32,9 +29,9 @@ use nix::{
 
 use crate::server::{
     base::{
-        activation, clock, handlers, log,
+        clock, handlers, log,
         pipe::{PipeReader, pipe},
-        signals,
+        program, signals,
     },
     ipc::{
         capability::Key,
@@ -263,14 +260,8 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
         (None, _) => {}
     }
-    let shell = std::env::var_os("SHELL").filter(|shell| !shell.is_empty());
-    let mut command = Command::new(shell.unwrap_or_else(|| "/bin/sh".into()));
-    for variable in activation::VARIABLES {
-        command.env_remove(variable);
-    }
+    let mut command = program::shell(&job.command);
     command
-        .arg("-c")
-        .arg(&job.command)
         .envs(
             job.env
                 .iter()
@@ -281,8 +272,7 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         )
         .stdin(stdin)
         .stdout(stdout)
-        .stderr(stderr)
-        .process_group(0);
+        .stderr(stderr);
     Ok(Hook {
         id: job.id,
         child: signals::unmasked(|| command.spawn())??,

@@ -12,10 +12,11 @@ use super::detach::Launcher;
 use crate::error::Exit;
 use crate::server::base::fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal};
 use crate::server::base::{rights, signals};
+use crate::server::ipc::helper_messages::{HelperContext, HelperKind};
 use crate::server::ipc::line::Line;
 use crate::server::ipc::monitor_messages::{HolderLines, MonitorLines, StartOptions};
 use crate::server::monitor::{self, Options, Predecessor, Programs};
-use crate::server::{helper, runner};
+use crate::server::{helper, proxy, runner};
 
 /// What the monitor is to know.
 pub fn monitor_options(
@@ -29,10 +30,18 @@ pub fn monitor_options(
         config_file: config_file.to_owned(),
         start,
         programs: Programs {
-            helper: helper::serve,
+            helper: serve,
             runner: runner::run,
         },
         predecessor,
+    }
+}
+
+/// What a helper of this kind does.
+fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::Result<()> {
+    match kind {
+        HelperKind::Proxies => proxy::serve(&context, line),
+        _ => helper::serve(context, kind, line),
     }
 }
 

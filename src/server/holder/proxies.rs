@@ -1,0 +1,256 @@
+//! The processes of the proxies: one that takes programs, and earlier ones in which sessions go on.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::control_socket::SocketFile;
+use super::helpers::MonitorClient;
+use crate::config::Proxy;
+use crate::server::base::{activation, clock};
+use crate::server::ipc::helper_messages::{HelperKind, HelperRequest, RequestLine};
+use crate::server::ipc::memfd;
+use crate::server::ipc::slots::{Slot, SlotReader, SlotWriter};
+use crate::{error::Failure, lock::Lock, view::ProxyView};
+
+/// How long there is from one process to the next that takes its place: what kills every one must not
+/// keep a processor busy.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// All of them.
+pub struct Proxies {
+    monitor: Arc<MonitorClient>,
+    state: Lock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The proxies of the configuration in force; of a successor, none is known to be.
+    wanted: Option<Vec<Proxy>>,
+    /// Their sockets, for the next process.
+    sockets: Vec<Arc<OwnedFd>>,
+    /// The process that takes programs.
+    current: Option<Process>,
+    /// Those that drain.
+    earlier: Vec<Process>,
+}
+
+struct Process {
+    line: RequestLine,
+    /// Of what its sessions are counted, in this order.
+    of: Vec<Named>,
+    counts: Arc<File>,
+    since: Instant,
+}
+
+impl Process {
+    fn has_ended(&self) -> bool {
+        let line = self.line.socket();
+        let mut fds = [PollFd::new(line.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+    }
+}
+
+/// The address of a proxy, and its account.
+type Named = (Arc<str>, Arc<str>);
+
+/// The proxies for a successor.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxiesState {
+    sockets: Vec<Slot>,
+    /// The line, what the sessions are of, and what counts them; first of the process that takes
+    /// programs.
+    processes: Vec<(Slot, Vec<Named>, Slot)>,
+}
+
+/// What a new configuration changes, ready to be put into force without fail.
+pub struct NewProxies(Vec<Proxy>, Option<(Process, Vec<Arc<OwnedFd>>)>);
+
+impl Proxies {
+    /// None yet.
+    pub fn new(monitor: Arc<MonitorClient>) -> Self {
+        Proxies {
+            monitor,
+            state: Lock::default(),
+        }
+    }
+
+    /// Has a process listen for those that are `wanted`, unless the one that there is does.
+    ///
+    /// # Errors
+    /// When one can't be listened for; nothing has changed then.
+    pub fn prepare(&self, wanted: &[Proxy]) -> Result<Option<NewProxies>, Failure> {
+        let (stays, open) = self.state.with(|state| {
+            let serves = match &state.current {
+                Some(process) => !process.has_ended(),
+                None => wanted.is_empty(),
+            };
+            let stays = serves && state.wanted.as_deref() == Some(wanted);
+            (stays, state.sockets.clone())
+        });
+        if stays {
+            return Ok(None);
+        }
+        if wanted.is_empty() {
+            return Ok(Some(NewProxies(Vec::new(), None)));
+        }
+        let open: Vec<_> = open.iter().map(AsFd::as_fd).collect();
+        let mut helper = self.monitor.helper(HelperKind::Proxies)?;
+        let (counts, sockets) = helper.start_proxies(&open)?;
+        let named = |proxy: &Proxy| (proxy.address.clone(), proxy.account.clone());
+        let process = Process {
+            line: helper.into_line(),
+            of: wanted.iter().map(named).collect(),
+            counts: Arc::new(counts),
+            since: Instant::now(),
+        };
+        let sockets = sockets.into_iter().map(Arc::new).collect();
+        Ok(Some(NewProxies(wanted.to_vec(), Some((process, sockets)))))
+    }
+
+    /// Puts a plan into force: the process that there was drains.
+    pub fn commit(&self, plan: Option<NewProxies>) {
+        let Some(NewProxies(wanted, started)) = plan else {
+            return;
+        };
+        let (process, sockets) = started.unzip();
+        let before = self.state.with(|state| {
+            state.earlier.retain(|it| !it.has_ended());
+            if let Some(process) = state.current.take() {
+                // One that was killed hears nothing.
+                let _ = process.line.send(&HelperRequest::Drain, &[]);
+                state.earlier.push(process);
+            }
+            (state.wanted, state.current) = (Some(wanted), process);
+            std::mem::replace(&mut state.sockets, sockets.unwrap_or_default())
+        });
+        self.remove_files(&before);
+    }
+
+    /// Removes the files of those of `sockets` that nobody listens at any more.
+    fn remove_files(&self, sockets: &[Arc<OwnedFd>]) {
+        let paths = |sockets: &[Arc<OwnedFd>]| -> Vec<(PathBuf, UnixListener)> {
+            let sockets = sockets.iter().filter_map(|it| it.try_clone().ok());
+            sockets.filter_map(activation::listener).collect()
+        };
+        let kept = paths(&self.state.with(|state| state.sockets.clone()));
+        for (path, socket) in paths(sockets) {
+            let file = SocketFile::of(&path);
+            if let (Ok(file), false) = (file, kept.iter().any(|(it, _)| *it == path)) {
+                file.remove_with(&self.monitor, &socket);
+            }
+        }
+    }
+
+    /// Removes all of them, so that no program finds them any more.
+    pub fn remove(&self) {
+        let sockets = self.state.with(|state| std::mem::take(&mut state.sockets));
+        self.remove_files(&sockets);
+    }
+
+    /// Readable when the process that takes programs has ended.
+    pub fn line(&self) -> Option<Arc<UnixStream>> {
+        self.state
+            .with(|state| Some(state.current.as_ref()?.line.socket()))
+    }
+
+    /// Whether another process is to take its place.
+    pub fn has_ended(&self) -> bool {
+        self.state
+            .with(|state| state.current.as_ref().is_some_and(Process::has_ended))
+    }
+
+    /// Forgets the process that has ended; what is to be done then, which may take a while.
+    pub fn bury(&self) -> impl FnOnce(&Self) + use<> {
+        let since = self
+            .state
+            .with(|state| state.current.take().map(|it| it.since));
+        log::error!("the proxies' process was killed: another one goes on");
+        move |proxies| {
+            let early = since.and_then(|since| PAUSE.checked_sub(since.elapsed()));
+            // What kills every one is likely still there.
+            let _ = poll(
+                &mut [],
+                early.map_or(PollTimeout::ZERO, clock::poll_timeout),
+            );
+            let wanted = proxies.state.with(|state| state.wanted.clone());
+            match proxies.prepare(&wanted.unwrap_or_default()) {
+                Ok(plan) => proxies.commit(plan),
+                Err(failure) => log::error!("the proxies are gone until a reload: {failure}"),
+            }
+        }
+    }
+
+    /// How many sessions each proxy has, those from before a reload or a restart among them.
+    pub fn views(&self) -> Vec<ProxyView> {
+        let mut sessions = BTreeMap::new();
+        self.state.with(|state| {
+            for process in state.current.iter().chain(&state.earlier) {
+                let (is_current, ended) = (sessions.is_empty(), process.has_ended());
+                for (number, of) in process.of.iter().enumerate().filter(|_| !ended) {
+                    let count = memfd::count(&process.counts, number);
+                    if count > 0 || is_current {
+                        let sum = sessions.entry(of.clone()).or_insert(0u64);
+                        *sum = sum.saturating_add(count);
+                    }
+                }
+            }
+        });
+        let sessions = sessions.into_iter();
+        let view = |((address, account), sessions): (Named, u64)| ProxyView {
+            address: address.to_string(),
+            account: account.to_string(),
+            sessions,
+        };
+        sessions.map(view).collect()
+    }
+
+    /// What a successor needs; the sockets and the lines go along.
+    pub fn state(&self, fds: &mut SlotWriter) -> ProxiesState {
+        self.state.with(|state| ProxiesState {
+            sockets: state.sockets.iter().map(|it| fds.put(it.clone())).collect(),
+            processes: (state.current.iter().chain(&state.earlier))
+                .map(|it| {
+                    (
+                        fds.put(it.line.socket()),
+                        it.of.clone(),
+                        fds.put(it.counts.clone()),
+                    )
+                })
+                .collect(),
+        })
+    }
+
+    /// Goes on with what a predecessor had, until [`Proxies::commit`].
+    ///
+    /// # Errors
+    /// When a descriptor is missing.
+    pub fn adopt(&self, left: ProxiesState, fds: &mut SlotReader) -> io::Result<()> {
+        let sockets = left
+            .sockets
+            .into_iter()
+            .map(|it| fds.take(it).map(Arc::new));
+        let sockets = sockets.collect::<io::Result<_>>()?;
+        let processes = left.processes.into_iter().map(|(line, of, counts)| {
+            Ok(Process {
+                line: RequestLine::new(fds.take(line)?.into()),
+                of,
+                counts: Arc::new(fds.take(counts)?.into()),
+                since: Instant::now(),
+            })
+        });
+        let mut processes = processes.collect::<io::Result<Vec<_>>>()?.into_iter();
+        self.state.with(|state| {
+            state.sockets = sockets;
+            state.current = processes.next();
+            state.earlier = processes.collect();
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! One program at a proxy, until it is signed in at the server.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::geteuid;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{Connection, ServerConfig, ServerConnection, Stream};
+
+use super::Shared;
+use super::privileged::{Errand, ask};
+use crate::config::{self, ProxyTls};
+use crate::mail::accept::{Accepted, Acceptor, ProgramRefusal, UserPassword};
+use crate::mail::{Goal, Session};
+use crate::relay::dial::{self, Attempt};
+use crate::relay::pump::{End, Pump};
+use crate::serve::Socket;
+use crate::server::base::{clock, error::other};
+use crate::{error::Failure, lock::Lock, paths, secret::Secret};
+
+/// How long a program may take from one sign-in to the next, and to the first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same where others wait for their turn: a program that wants something has begun by then.
+const CROWDED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often a program may give a wrong password.
+const MAX_TRIES: u32 = 3;
+
+/// How long it waits for the answer then, in milliseconds: whoever guesses has to come often.
+const WRONG_PAUSE_MILLIS: u16 = 1000;
+
+/// How old a password may be that a program doesn't know, before it is asked for again: it may have
+/// been changed, and who guesses is not to have a command run each time.
+const PASSWORD_AGE: Duration = Duration::from_secs(60);
+
+/// What is read at once, in bytes.
+const PIECE_BYTES: usize = 4096;
+
+/// One proxy.
+pub struct Entrance {
+    config: config::Proxy,
+    tls: Option<Arc<ServerConfig>>,
+    /// The programs' password, and when the command printed it.
+    password: Lock<Option<(Secret, Instant)>>,
+    /// What the server's sessions can do, as far as that is known.
+    capabilities: Lock<Vec<String>>,
+}
+
+impl Entrance {
+    /// With the certificate that it needs.
+    ///
+    /// # Errors
+    /// When that is of no use.
+    pub fn new(config: &config::Proxy) -> Result<Self, Failure> {
+        let address = &config.address;
+        let of = |failure: Failure| other(&format!("proxy {address}: {}", failure.what));
+        Ok(Entrance {
+            tls: config.tls.as_ref().map(identity).transpose().map_err(of)?,
+            config: config.clone(),
+            password: Lock::default(),
+            capabilities: Lock::default(),
+        })
+    }
+
+    /// Whether this is the password.
+    fn admits(&self, shared: &Shared, number: usize, given: &Secret) -> Result<bool, Failure> {
+        if self.config.password_cmd.is_none() {
+            return Ok(true);
+        }
+        self.password.with(|known| {
+            let fresh = |(_, at): &(Secret, Instant)| at.elapsed() < PASSWORD_AGE;
+            match known {
+                Some((password, _)) if password == given => return Ok(true),
+                Some(known) if fresh(known) => return Ok(false),
+                _ => {}
+            }
+            let password = ask(&shared.privileged, Errand::Password(number))?.secret;
+            Ok(known.insert((password, Instant::now())).0 == *given)
+        })
+    }
+
+    /// A session at the server; none for a wrong password.
+    fn enter(
+        &self,
+        shared: &Shared,
+        number: usize,
+        given: &UserPassword,
+    ) -> Result<Option<(dial::Connection, Session)>, Failure> {
+        if !self.admits(shared, number, &given.password)? {
+            return Ok(None);
+        }
+        let brought = ask(&shared.privileged, Errand::Token(number))?;
+        let server = &self.config.server;
+        let of = |what: String| other(&format!("{server}: {what}"));
+        // Nothing else says whose it is.
+        let said = Some(&*given.user).filter(|user| user.contains('@'));
+        let hint = brought.login_hint.as_deref().or(said);
+        let user = server.user(self.config.user.as_deref(), hint);
+        let (found, tls, goal) = (&brought.addresses, &shared.tls, Goal::Session);
+        let attempt = Attempt::make(server, found, tls, user, &brought.secret, goal, |_| Ok(()));
+        let attempt = attempt.map_err(|failure| of(failure.what))?;
+        let session = attempt.outcome.map_err(|refusal| of(refusal.reason))?;
+        Ok(Some((attempt.connection, session)))
+    }
+}
+
+/// What TLS needs on this side.
+fn identity(tls: &ProxyTls) -> Result<Arc<ServerConfig>, Failure> {
+    let of = |file: &str, why: &dyn std::fmt::Display| other(&format!("{file}: {why}"));
+    let expand = |file: &str| paths::expand(file).ok_or_else(|| of(file, &"no home directory"));
+    let chain = CertificateDer::pem_file_iter(expand(&tls.certificate)?)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| of(&tls.certificate, &error))?;
+    let key = PrivateKeyDer::from_pem_file(expand(&tls.key)?);
+    let key = key.map_err(|error| of(&tls.key, &error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|it| it.with_no_client_auth().with_single_cert(chain, key));
+    Ok(Arc::new(
+        config.map_err(|error| of(&tls.certificate, &error))?,
+    ))
+}
+
+/// Signs a program in: its session, if it gets one.
+///
+/// # Errors
+/// When it leaves, or takes too long.
+pub fn admit(shared: &Arc<Shared>, number: usize, socket: Socket) -> io::Result<Option<Pump>> {
+    let Some(proxy) = shared.proxies.get(number) else {
+        return Ok(None);
+    };
+    // A socket's directory may be open to more users than was meant.
+    let is_ours = |peer: paths::Peer| peer.uid == geteuid();
+    if socket.local_addr()?.is_unix() && !paths::peer(&socket).is_some_and(is_ours) {
+        return Ok(None);
+    }
+    let tls = proxy.config.tls.as_ref();
+    let starttls = tls.is_some_and(|tls| !tls.implicit);
+    let capabilities = proxy.capabilities.with(|it| it.clone());
+    let protocol = proxy.config.server.protocol;
+    let mut door = Door {
+        proxy,
+        acceptor: Acceptor::new(protocol, capabilities, starttls),
+        program: Program {
+            shared,
+            socket,
+            tls: None,
+            since: Instant::now(),
+            input: Vec::new(),
+        },
+        tries: 0,
+    };
+    if !starttls {
+        door.program.secure(proxy.tls.as_ref())?;
+    }
+    let greeting = door.acceptor.greeting();
+    door.program.say(greeting.as_bytes())?;
+    while let Some(given) = door.hear()? {
+        let goes_on = match proxy.enter(shared, number, &given) {
+            Ok(Some((connection, session))) => return door.open(connection, &session).map(Some),
+            Ok(None) => door.refuse(None)?,
+            Err(failure) => door.refuse(Some(&failure.what))?,
+        };
+        if !goes_on {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// A program before its sign-in.
+struct Door<'a> {
+    proxy: &'a Entrance,
+    acceptor: Acceptor,
+    program: Program<'a>,
+    /// How many wrong passwords it has given.
+    tries: u32,
+}
+
+impl Door<'_> {
+    /// What it signs in with; `None` when it is to leave.
+    fn hear(&mut self) -> io::Result<Option<UserPassword>> {
+        loop {
+            let mut output = Vec::new();
+            let accepted = self.acceptor.feed(&mut self.program.input, &mut output);
+            self.program.say(&output)?;
+            match accepted {
+                Accepted::More => self.program.hear().inspect_err(|_| {
+                    // One that has left doesn't hear it.
+                    let _ = self
+                        .program
+                        .say(self.acceptor.bye("it takes too long").as_bytes());
+                })?,
+                Accepted::StartTls => {
+                    self.program.secure(self.proxy.tls.as_ref())?;
+                    self.acceptor.secured();
+                }
+                Accepted::SignIn(given) => return Ok(Some(given)),
+                Accepted::End => return Ok(None),
+            }
+        }
+    }
+
+    /// There is no session for it, for this reason, or since its password is wrong. Whether it may try
+    /// again.
+    fn refuse(&mut self, why: Option<&str>) -> io::Result<bool> {
+        let address = &self.proxy.config.address;
+        let refusal = match why {
+            Some(why) => {
+                log::warn!("proxy {address}: {why}");
+                ProgramRefusal::Unavailable(why)
+            }
+            None => {
+                let _ = poll(&mut [], WRONG_PAUSE_MILLIS);
+                self.tries = self.tries.saturating_add(1);
+                log::warn!("proxy {address}: a wrong password");
+                ProgramRefusal::Password
+            }
+        };
+        let refusal = self.acceptor.refuse(refusal);
+        self.program.say(refusal.as_bytes())?;
+        self.program.since = Instant::now();
+        if self.tries == MAX_TRIES {
+            let bye = self.acceptor.bye("too many wrong passwords");
+            self.program.say(bye.as_bytes())?;
+        }
+        Ok(self.tries < MAX_TRIES && !self.acceptor.has_ended())
+    }
+
+    /// The session of a program that has been signed in.
+    fn open(self, connection: dial::Connection, session: &Session) -> io::Result<Pump> {
+        let can = &session.capabilities;
+        (self.proxy.capabilities).with(|known| known.clone_from(can));
+        let tls = self
+            .program
+            .tls
+            .map(|tls| Box::new(Connection::Server(*tls)));
+        let mut program = End::socket(self.program.socket.into(), tls);
+        program.tell(self.acceptor.admit(can).as_bytes());
+        program.tell(&session.rest);
+        let mut server = End::server(connection);
+        server.tell(self.acceptor.opening().as_bytes());
+        server.tell(&self.program.input);
+        Pump::new(program, server, None)
+    }
+}
+
+/// Its socket, and what it has said.
+struct Program<'a> {
+    shared: &'a Arc<Shared>,
+    socket: Socket,
+    tls: Option<Box<ServerConnection>>,
+    /// Since when it is waited for.
+    since: Instant,
+    /// What hasn't been looked at yet.
+    input: Vec<u8>,
+}
+
+impl Program<'_> {
+    /// Begins TLS, where there is any.
+    fn secure(&mut self, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
+        if let Some(config) = tls {
+            let tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+            self.tls = Some(Box::new(tls));
+        }
+        Ok(())
+    }
+
+    /// Waits for more that it says.
+    fn hear(&mut self) -> io::Result<()> {
+        let mut piece = [0; PIECE_BYTES];
+        let (mut timed, tls) = self.parts();
+        let count = match tls {
+            Some(tls) => Stream::new(tls, &mut timed).read(&mut piece)?,
+            None => timed.read(&mut piece)?,
+        };
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.input.extend(piece.get(..count).unwrap_or_default());
+        Ok(())
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (mut timed, tls) = self.parts();
+        match tls {
+            Some(tls) => Stream::new(tls, &mut timed).write_all(bytes),
+            None => timed.write_all(bytes),
+        }
+    }
+
+    fn parts(&mut self) -> (Timed<'_>, Option<&mut ServerConnection>) {
+        let timed = Timed {
+            socket: &self.socket,
+            shared: self.shared,
+            since: self.since,
+        };
+        (timed, self.tls.as_deref_mut())
+    }
+}
+
+/// A socket at which everything is over at a certain time, and before that if others have to wait.
+struct Timed<'a> {
+    socket: &'a Socket,
+    shared: &'a Arc<Shared>,
+    since: Instant,
+}
+
+impl Timed<'_> {
+    /// Does what can be done, and waits for that.
+    fn when(
+        &self,
+        flag: PollFlags,
+        mut act: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            match act(self.socket) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return outcome,
+            }
+            let waited = self.since.elapsed();
+            if waited > PATIENCE || (waited > CROWDED_PATIENCE && self.shared.is_full()) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            let mut fds = [PollFd::new(self.socket.as_fd(), flag)];
+            poll(&mut fds, clock::poll_timeout(CROWDED_PATIENCE))?;
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.when(PollFlags::POLLIN, |mut socket| socket.read(buffer))
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.when(PollFlags::POLLOUT, |mut socket| socket.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
