@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use crate::restart::goes_on_after;
 use crate::support::browser;
 use crate::support::daemon::Daemon;
+use crate::support::hooks::option;
 use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
 
 #[test]
@@ -184,4 +185,35 @@ fn a_login_that_was_lost_in_flight_is_told_of_as_that() {
         .log()
         .wait_line("an earlier reply was lost on the way, and a new refresh token");
     daemon.shutdown();
+}
+
+/// Who has been notified isn't notified once more by a death, unless a command waited for a click: it has
+/// died, too.
+#[test]
+fn a_notification_is_repeated_only_if_its_command_has_died() {
+    for (rest, times) in [("", 1), ("; exec sleep 600", 2)] {
+        let provider = Provider::start();
+        let mut daemon = Daemon::new("");
+        let record = daemon.record("told");
+        let command = record.command(&["PIZAUTH_URL"]) + rest;
+        let notify = option("auth_notify_cmd", &command);
+        daemon.write_config(&(notify + &provider.account("work")));
+        daemon.start();
+        let first = daemon.authorization_url("work");
+        record.wait_lines(1);
+        if times == 1 {
+            daemon
+                .log()
+                .wait_line("work: the notification has been shown");
+        }
+        daemon.kill_holder(Signal::SIGKILL);
+        assert_eq!(daemon.authorization_url("work"), first);
+        record.wait_lines(times);
+        // Another sign-in has its own.
+        daemon.run(&["revoke", "work"]).ok();
+        let second = daemon.authorization_url("work");
+        let lines = record.wait_lines(times + 1);
+        assert_eq!(lines, [vec![first; times], vec![second]].concat());
+        daemon.shutdown();
+    }
 }

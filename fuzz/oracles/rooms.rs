@@ -260,7 +260,7 @@ fn goes_on(mut core: Core, state: CoreState) {
     };
     let mut state = Some(state);
     feed(&mut |core, cx| core.adopt(cx, state.take().unwrap()));
-    feed(&mut |core, cx| core.remind_again(cx));
+    feed(&mut |core, cx| core.remind_again(cx, false));
     feed(&mut |core, cx| core.tick(cx));
     for name in &names {
         feed(&mut |core, cx| drop(core.ask(cx, name, ShowRequest::default())));

@@ -16,7 +16,7 @@ use crate::time::Now;
 
 /// The layout of [`CoreState`], and of all that goes with it to a successor. Raised by hand when
 /// any of it changes; a test fails otherwise.
-pub const STATE_VERSION: u32 = 14;
+pub const STATE_VERSION: u32 = 15;
 
 /// All that the successor needs to go on: the core's own types, settled.
 #[derive(Serialize, Deserialize)]
@@ -75,10 +75,11 @@ impl Core {
         self.end_for_all(cx);
     }
 
-    /// The predecessor's commands have ended with it: pending sign-ins are notified again.
-    pub fn remind_again(&mut self, cx: &mut Cx) {
+    /// The predecessor's commands have ended with it: they are run again, `all` of them or those that
+    /// waited for a click.
+    pub fn remind_again(&mut self, cx: &mut Cx, all: bool) {
         for account in self.accounts.values_mut() {
-            account.remind_again();
+            account.remind_again(all);
         }
         self.end_for_all(cx);
     }

@@ -49,6 +49,8 @@ pub(super) struct Pending {
     pub device: Device,
     pub since: Now,
     pub reminded: Option<Now>,
+    /// Whether the command that did so has ended by itself: nothing of it waits for a click.
+    pub told: bool,
 }
 
 /// An authorization request, completed by a redirect or a paste of it.

@@ -69,10 +69,11 @@ impl LiveAccount {
         }
     }
 
-    /// The pending sign-in's reminder is due.
-    pub(in crate::core) fn remind_again(&mut self) {
+    /// The pending sign-in's reminder is due: in any case, or if the last one has died with the
+    /// predecessor.
+    pub(in crate::core) fn remind_again(&mut self, all: bool) {
         if let SignIn::Pending(pending) = &mut self.state.sign_in {
-            pending.reminded = None;
+            pending.reminded = pending.reminded.filter(|_| pending.told && !all);
         }
     }
 

@@ -246,9 +246,8 @@ impl LiveAccount {
 
     /// The ID token, until it expires: a refresh needn't bring another (OpenID Connect Core 1.0, 12.2).
     fn lasting_id_token(&self, now: Now) -> Option<Arc<Secret>> {
-        let id_token = self.access()?.id_token.as_ref()?;
-        let lasts = token::expiry(id_token).is_some_and(|at| at > now.wall);
-        lasts.then(|| id_token.clone())
+        let id_token = self.access()?.id_token.clone();
+        id_token.filter(|it| token::expiry(it).is_some_and(|at| at > now.wall))
     }
 
     /// New tokens.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     core::{
         answer::CallbackAnswer,
-        attempt::{Dispatch, Waiter},
+        attempt::{AttemptId, Dispatch, Waiter},
         effect::{Effect, Ended},
         env::{Common, Env},
         hook::HookInput,
@@ -305,6 +305,7 @@ impl LiveAccount {
             },
             since: env.now,
             reminded,
+            told: false,
         });
         let message = match self.is_live(env.now.instant) {
             true => "authorisation can be renewed",
@@ -338,11 +339,20 @@ impl LiveAccount {
             limit: env.config().auth_notify_interval,
         };
         if let SignIn::Pending(pending) = &mut self.state.sign_in {
-            pending.reminded = Some(env.now);
+            (pending.reminded, pending.told) = (Some(env.now), false);
         }
         self.state.notice = false;
         if !std::mem::take(&mut self.opens) {
             env.run(kind, &self.name, attempt, command, input);
+        }
+    }
+
+    /// `auth_notify_cmd` has ended by itself.
+    pub fn notified(&mut self, env: &mut Env, attempt: AttemptId) {
+        if let SignIn::Pending(pending) = &mut self.state.sign_in {
+            pending.told |= pending.attempt == attempt;
+            // A successor learns only of what has an effect.
+            env.log(Level::Debug, &self.name, "the notification has been shown");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::bench::{Bench, HOOKS, invalid_grant, not_sent, tokens};
 use crate::{
     config::{self, Config},
-    core::{Core, CoreState},
+    core::{AttemptId, Core, CoreState},
 };
 
 /// Accounts `work` and `home`, signed in, and `club`, for which somebody has yet to.
@@ -163,8 +163,20 @@ fn a_pending_request_is_told_again_where_the_hooks_have_ended() {
     let notify = "notify club/5 `notify` state 5 for 900s";
     assert_eq!(next.deadline(), (900, vec![notify.to_owned()]));
     let (mut next, _) = succeeded(config());
-    next.feed(|core, cx| core.remind_again(cx));
+    next.feed(|core, cx| core.remind_again(cx, false));
     assert_eq!(next.deadline(), (0, vec![notify.to_owned()]));
+    // Not if it had ended by itself before.
+    let mut told = bench();
+    for other in [6, 5] {
+        told.feed(|core, cx| core.on(cx, "club", |it, env| it.notified(env, AttemptId(other))));
+        let (mut next, _) = handed_over(&told, config());
+        let mut all = next.clone();
+        all.feed(|core, cx| core.remind_again(cx, true));
+        assert_eq!(all.deadline(), (0, vec![notify.to_owned()]));
+        next.feed(|core, cx| core.remind_again(cx, false));
+        let due = if other == 5 { 900 } else { 0 };
+        assert_eq!(next.deadline(), (due, vec![notify.to_owned()]), "{other}");
+    }
     // On another port it has come to nothing, and the next one starts anew.
     let mut bench = bench();
     bench.core.common.ports.http = Some(1);

@@ -141,7 +141,7 @@ mod tests {
             ("pizauth handover 2", "it is none"),
             (
                 "pizauth handover 1\n{}",
-                "it is of version 1, and this program knows version 14",
+                "it is of version 1, and this program knows version 15",
             ),
         ] {
             assert_eq!(refused(text), format!("{cant}{why}"));

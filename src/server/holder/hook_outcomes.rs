@@ -63,10 +63,9 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
     let (kind, account) = (owner.kind, &owner.account);
     let option = kind.option();
     let stderr = crate::text::sanitize(&report.stderr);
-    let said = if stderr.is_empty() {
-        stderr
-    } else {
-        format!(": {stderr}")
+    let said = match stderr.is_empty() {
+        true => stderr,
+        false => format!(": {stderr}"),
     };
     let conclusion = hook::conclude(kind, &report.end);
     let trouble = conclusion
@@ -113,6 +112,9 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
             let failure = |what| CommandFailure { status, what };
             let printed = outcome.and_then(|()| printed(output)).map_err(failure);
             engine.on(account, |it, env| it.printed(env, attempt, printed));
+        }
+        HookKind::Notify if matches!(report.end, HookEnd::Exit(_)) => {
+            engine.on(account, |it, env| it.notified(env, attempt));
         }
         HookKind::Notify | HookKind::Error | HookKind::Event | HookKind::Startup => {}
     }

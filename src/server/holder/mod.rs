@@ -125,7 +125,9 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let (mut main, inboxes) = place.assemble(lock, 0, config, redirects)?;
     let holder = main.holder.clone();
     holder.keeper.learn(text);
-    state.into_iter().for_each(|it| holder.adopt(it.core, true));
+    state
+        .into_iter()
+        .for_each(|it| holder.adopt(it.core, Some(true)));
     main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let control = holder.open(given, &mut left)?;
@@ -197,7 +199,7 @@ pub fn succeed(
     // The sockets are stored once more, which the manager notices.
     let kept = fdstore::named(files, iter::empty(), iter::empty());
     (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
-    holder.adopt(core, killed);
+    holder.adopt(core, killed.then_some(false));
     match killed {
         true => log::warn!("the state of the token holder that was killed was taken over"),
         false => log::info!("the server was restarted in place"),

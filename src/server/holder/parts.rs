@@ -141,14 +141,15 @@ impl Place {
 
 impl Holder {
     /// Goes on from the state of a server that has ended. If its commands have, too, they may have heard
-    /// of nothing, and `repeats` has them run again. Nothing is sent before the state is this server's
-    /// own: a start that fails must leave the next one unused tokens.
-    pub fn adopt(&self, state: CoreState, repeats: bool) {
+    /// of nothing, and `repeats` has them run again: all of them, or those that hadn't ended by
+    /// themselves. Nothing is sent before the state is this server's own: a start that fails must leave
+    /// the next one unused tokens.
+    pub fn adopt(&self, state: CoreState, repeats: Option<bool>) {
         self.engine.with(|core, cx| {
             core.hold();
             core.adopt(cx, state);
-            if repeats {
-                core.remind_again(cx);
+            if let Some(all) = repeats {
+                core.remind_again(cx, all);
             }
         });
     }
