@@ -122,7 +122,7 @@ fn what_is_no_dump_is_refused_and_changes_nothing() {
     };
     let before = status(&daemon);
 
-    let newer = [b"pizauth dump 3\n", dump.split_at(15).1].concat();
+    let newer = [b"pizauth dump 4\n", dump.split_at(15).1].concat();
     let mut refused = vec![
         (Vec::new(), "the dump is empty"),
         (

@@ -938,7 +938,7 @@ fn a_dump_in_a_file() {
     );
     assert_eq!(names(&daemon), ["state"]);
     let dump = fs::read(&file).unwrap();
-    assert!(dump.starts_with(b"pizauth dump 2\n"));
+    assert!(dump.starts_with(b"pizauth dump 3\n"));
     // A link stays one, and a device isn't replaced.
     symlink(&file, daemon.path("home/link")).unwrap();
     daemon.run(&["dump", "--output", "home/link"]).ok();
