@@ -18,7 +18,8 @@ use crate::{
     mail::{Front, Goal, Server, Session, refuse},
     relay::{
         dial::{self, Attempt},
-        pump::{End, Pump},
+        end::End,
+        pump::Pump,
     },
 };
 
@@ -38,7 +39,7 @@ pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
     let copied = program().and_then(|mut program| {
         program.tell(front.greeting().as_bytes());
         program.tell(&session.rest);
-        Pump::new(program, End::server(connection), Some(front))?.run()
+        Pump::new(program, connection.into_end(), Some(front)).run()
     });
     copied.map_err(|error| {
         let what = format!("the connection broke: {error}");

@@ -1,15 +1,16 @@
 //! A connection to a mail server: name lookup, TCP, TLS and a sign-in, all with one deadline.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, ErrorKind},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use rustls::{ClientConfig, ClientConnection, Stream, crypto::ring, pki_types::ServerName};
+use rustls::{ClientConfig, ClientConnection, crypto::ring, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use super::end::End;
 use crate::{
     error::{Exit, Failure},
     http::{self, race, tls_error, tls_failure},
@@ -27,56 +28,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A connection with a deadline for all that is done with it.
 pub struct Connection {
-    stream: Timed,
-    tls: Option<Box<ClientConnection>>,
+    end: End,
+    deadline: Instant,
     /// The server is on this machine.
     loopback: bool,
-}
-
-/// A stream on which everything is over at a certain time.
-struct Timed {
-    stream: TcpStream,
-    deadline: Instant,
-}
-
-impl Timed {
-    fn in_time(
-        &mut self,
-        mut act: impl FnMut(&mut TcpStream) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            self.stream.set_read_timeout(Some(left))?;
-            self.stream.set_write_timeout(Some(left))?;
-            match act(&mut self.stream) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What a time limit of the system's is called depends on the system.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.in_time(|stream| stream.read(buffer))
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.in_time(|stream| stream.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
 }
 
 /// A sign-in on a connection, and what came of it.
@@ -113,10 +68,10 @@ impl Attempt {
             show(std::mem::take(&mut sign_in.transcript))?;
             match action {
                 Action::Read => {
-                    let mut piece = [0; 4096];
-                    match connection.receive(&mut piece)? {
-                        0 => break Err(sign_in.hung_up()),
-                        count => sign_in.feed(piece.get(..count).unwrap_or_default()),
+                    let mut heard = Vec::new();
+                    match connection.receive(&mut heard)? {
+                        false => break Err(sign_in.hung_up()),
+                        true => sign_in.feed(&heard),
                     }
                 }
                 Action::Send(bytes) => connection.send(&bytes)?,
@@ -162,8 +117,8 @@ impl Connection {
         let (stream, address) = race(addresses, CONNECT_TIMEOUT)
             .map_err(|error| unreachable(&format!("can't be reached: {}", why(&error))))?;
         Ok(Connection {
-            stream: Timed { stream, deadline },
-            tls: None,
+            end: End::socket(stream.into()),
+            deadline,
             loopback: address.ip().to_canonical().is_loopback(),
         })
     }
@@ -172,26 +127,17 @@ impl Connection {
     fn secure(&mut self, server: &Server, config: &Arc<ClientConfig>) -> Result<(), Failure> {
         let name = ServerName::try_from(server.host.clone())
             .map_err(|error| Failure::new(Exit::Usage, format!("can't have TLS: {error}")))?;
-        let mut tls = ClientConnection::new(Arc::clone(config), name)
+        let tls = ClientConnection::new(Arc::clone(config), name)
             .map_err(|error| Failure::new(Exit::Protocol, format!("TLS fails: {error}")))?;
-        while tls.is_handshaking() {
-            tls.complete_io(&mut self.stream)
-                .map_err(|error| explain(&error))?;
-        }
-        self.tls = Some(Box::new(tls));
-        Ok(())
+        self.end.secure(tls.into());
+        self.end
+            .agree(self.deadline)
+            .map_err(|error| explain(&error))
     }
 
-    /// What it is made of; the deadline is the caller's now.
-    pub fn into_parts(self) -> (TcpStream, Option<Box<ClientConnection>>) {
-        (self.stream.stream, self.tls)
-    }
-
-    fn stream(&mut self) -> Box<dyn ReadWrite + '_> {
-        match &mut self.tls {
-            Some(tls) => Box::new(Stream::new(tls.as_mut(), &mut self.stream)),
-            None => Box::new(&mut self.stream),
-        }
+    /// The server; the deadline is the caller's now.
+    pub fn into_end(self) -> End {
+        self.end
     }
 
     /// Sends all of these.
@@ -199,25 +145,16 @@ impl Connection {
     /// # Errors
     /// When it doesn't take them.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let mut stream = self.stream();
-        let sent = stream.write_all(bytes).and_then(|()| stream.flush());
+        let sent = self.end.say(bytes, self.deadline);
         sent.map_err(|error| unreachable(&format!("doesn't listen any more: {}", why(&error))))
     }
 
-    /// Reads what there is; nothing is the end.
-    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
-        match self.stream().read(buffer) {
-            // Many do so without TLS's own farewell.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
-            outcome => {
-                outcome.map_err(|error| unreachable(&format!("says no more: {}", why(&error))))
-            }
-        }
+    /// Reads what there is; false at the end, which many reach without TLS's own farewell.
+    fn receive(&mut self, heard: &mut Vec<u8>) -> Result<bool, Failure> {
+        let read = self.end.listen(heard, self.deadline);
+        read.map_err(|error| unreachable(&format!("says no more: {}", why(&error))))
     }
 }
-
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
 
 /// What TLS needs on this side: the system's trust store.
 ///
@@ -274,10 +211,10 @@ mod tests {
         let server = Server::parse(&url).unwrap();
         let open = |millis| {
             let mut connection = Connection::open(&look_up(&server).unwrap()).unwrap();
-            connection.stream.deadline = Instant::now() + Duration::from_millis(millis);
+            connection.deadline = Instant::now() + Duration::from_millis(millis);
             connection
         };
-        let failure = open(50).receive(&mut [0]).unwrap_err();
+        let failure = open(50).receive(&mut Vec::new()).unwrap_err();
         let told = (failure.exit, failure.what.as_str());
         assert_eq!(told, (Exit::TryLater, "says no more: it takes too long"));
         let failure = open(50).secure(&server, &tls().unwrap()).unwrap_err();
@@ -288,7 +225,7 @@ mod tests {
         );
         // Its own time is over before anything is sent.
         let mut late = open(1);
-        let _ = late.receive(&mut [0]);
+        let _ = late.receive(&mut Vec::new());
         let failure = late.send(b"x").unwrap_err();
         assert_eq!(failure.what, "doesn't listen any more: it takes too long");
     }

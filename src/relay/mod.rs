@@ -2,4 +2,5 @@
 //! token, and the copying of what both say. `tunnel` and the proxies do this; `test` signs in.
 
 pub mod dial;
+pub mod end;
 pub mod pump;

@@ -473,6 +473,7 @@ pub const BANS: [Ban; 7] = [
                 "how long ago an address family failed, which the core never learns",
             ),
             ("src/relay/dial.rs", "how long a mail server may take"),
+            ("src/relay/end.rs", "how long a side of a session may take"),
             (
                 "src/server/holder/proxies.rs",
                 "how soon a process of the proxies was killed",

@@ -1,15 +1,14 @@
 //! One program at a proxy, until it is signed in at the server.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::poll;
 use nix::unistd::geteuid;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::{Connection, ServerConfig, ServerConnection, Stream};
+use rustls::{ServerConfig, ServerConnection};
 
 use super::Shared;
 use super::privileged::{Errand, ask};
@@ -17,9 +16,10 @@ use crate::config::{self, ProxyTls};
 use crate::mail::accept::{Accepted, Acceptor, ProgramRefusal, UserPassword};
 use crate::mail::{Goal, Session};
 use crate::relay::dial::{self, Attempt};
-use crate::relay::pump::{End, Pump};
+use crate::relay::end::End;
+use crate::relay::pump::Pump;
 use crate::serve::Socket;
-use crate::server::base::{clock, error::other};
+use crate::server::base::error::other;
 use crate::{error::Failure, lock::Lock, paths, secret::Secret};
 
 /// How long a program may take from one sign-in to the next, and to the first.
@@ -37,9 +37,6 @@ const WRONG_PAUSE_MILLIS: u16 = 1000;
 /// How old a password may be that a program doesn't know, before it is asked for again: it may have
 /// been changed, and who guesses is not to have a command run each time.
 const PASSWORD_AGE: Duration = Duration::from_secs(60);
-
-/// What is read at once, in bytes.
-const PIECE_BYTES: usize = 4096;
 
 /// One proxy.
 pub struct Entrance {
@@ -146,23 +143,21 @@ pub fn admit(shared: &Arc<Shared>, number: usize, socket: Socket) -> io::Result<
     let mut door = Door {
         proxy,
         acceptor: Acceptor::new(protocol, capabilities, starttls),
-        program: Program {
-            shared,
-            socket,
-            tls: None,
-            since: Instant::now(),
-            input: Vec::new(),
-        },
+        program: End::socket(socket.into()),
+        shared,
+        since: Instant::now(),
+        input: Vec::new(),
         tries: 0,
     };
     if !starttls {
-        door.program.secure(proxy.tls.as_ref())?;
+        door.secure()?;
     }
-    let greeting = door.acceptor.greeting();
-    door.program.say(greeting.as_bytes())?;
+    door.say(&door.acceptor.greeting())?;
     while let Some(given) = door.hear()? {
         let goes_on = match proxy.enter(shared, number, &given) {
-            Ok(Some((connection, session))) => return door.open(connection, &session).map(Some),
+            Ok(Some((connection, session))) => {
+                return Ok(Some(door.open(connection, &session)));
+            }
             Ok(None) => door.refuse(None)?,
             Err(failure) => door.refuse(Some(&failure.what))?,
         };
@@ -177,27 +172,58 @@ pub fn admit(shared: &Arc<Shared>, number: usize, socket: Socket) -> io::Result<
 struct Door<'a> {
     proxy: &'a Entrance,
     acceptor: Acceptor,
-    program: Program<'a>,
+    program: End,
+    shared: &'a Arc<Shared>,
+    /// Since when it is waited for.
+    since: Instant,
+    /// What it has said that hasn't been looked at yet.
+    input: Vec<u8>,
     /// How many wrong passwords it has given.
     tries: u32,
 }
 
 impl Door<'_> {
+    /// Begins TLS, where there is any.
+    fn secure(&mut self) -> io::Result<()> {
+        if let Some(config) = &self.proxy.tls {
+            let tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+            self.program.secure(tls.into());
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        self.program.say(text.as_bytes(), Instant::now() + PATIENCE)
+    }
+
+    /// Waits for more that it says.
+    fn listen(&mut self) -> io::Result<()> {
+        loop {
+            let deadline = Instant::now() + CROWDED_PATIENCE;
+            let heard = self.program.listen(&mut self.input, deadline);
+            let waited = self.since.elapsed();
+            let is_over = waited > PATIENCE || (waited > CROWDED_PATIENCE && self.shared.is_full());
+            match heard {
+                Err(error) if error.kind() == ErrorKind::TimedOut && !is_over => {}
+                Ok(false) => return Err(ErrorKind::UnexpectedEof.into()),
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+
     /// What it signs in with; `None` when it is to leave.
     fn hear(&mut self) -> io::Result<Option<UserPassword>> {
         loop {
             let mut output = Vec::new();
-            let accepted = self.acceptor.feed(&mut self.program.input, &mut output);
-            self.program.say(&output)?;
+            let accepted = self.acceptor.feed(&mut self.input, &mut output);
+            self.program.say(&output, Instant::now() + PATIENCE)?;
             match accepted {
-                Accepted::More => self.program.hear().inspect_err(|_| {
+                Accepted::More => self.listen().inspect_err(|_| {
                     // One that has left doesn't hear it.
-                    let _ = self
-                        .program
-                        .say(self.acceptor.bye("it takes too long").as_bytes());
+                    let _ = self.say(&self.acceptor.bye("it takes too long"));
                 })?,
                 Accepted::StartTls => {
-                    self.program.secure(self.proxy.tls.as_ref())?;
+                    self.secure()?;
                     self.acceptor.secured();
                 }
                 Accepted::SignIn(given) => return Ok(Some(given)),
@@ -222,129 +248,23 @@ impl Door<'_> {
                 ProgramRefusal::Password
             }
         };
-        let refusal = self.acceptor.refuse(refusal);
-        self.program.say(refusal.as_bytes())?;
-        self.program.since = Instant::now();
+        self.say(&self.acceptor.refuse(refusal))?;
+        self.since = Instant::now();
         if self.tries == MAX_TRIES {
-            let bye = self.acceptor.bye("too many wrong passwords");
-            self.program.say(bye.as_bytes())?;
+            self.say(&self.acceptor.bye("too many wrong passwords"))?;
         }
         Ok(self.tries < MAX_TRIES && !self.acceptor.has_ended())
     }
 
     /// The session of a program that has been signed in.
-    fn open(self, connection: dial::Connection, session: &Session) -> io::Result<Pump> {
+    fn open(mut self, connection: dial::Connection, session: &Session) -> Pump {
         let can = &session.capabilities;
         (self.proxy.capabilities).with(|known| known.clone_from(can));
-        let tls = self
-            .program
-            .tls
-            .map(|tls| Box::new(Connection::Server(*tls)));
-        let mut program = End::socket(self.program.socket.into(), tls);
-        program.tell(self.acceptor.admit(can).as_bytes());
-        program.tell(&session.rest);
-        let mut server = End::server(connection);
+        self.program.tell(self.acceptor.admit(can).as_bytes());
+        self.program.tell(&session.rest);
+        let mut server = connection.into_end();
         server.tell(self.acceptor.opening().as_bytes());
-        server.tell(&self.program.input);
-        Pump::new(program, server, None)
-    }
-}
-
-/// Its socket, and what it has said.
-struct Program<'a> {
-    shared: &'a Arc<Shared>,
-    socket: Socket,
-    tls: Option<Box<ServerConnection>>,
-    /// Since when it is waited for.
-    since: Instant,
-    /// What hasn't been looked at yet.
-    input: Vec<u8>,
-}
-
-impl Program<'_> {
-    /// Begins TLS, where there is any.
-    fn secure(&mut self, tls: Option<&Arc<ServerConfig>>) -> io::Result<()> {
-        if let Some(config) = tls {
-            let tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
-            self.tls = Some(Box::new(tls));
-        }
-        Ok(())
-    }
-
-    /// Waits for more that it says.
-    fn hear(&mut self) -> io::Result<()> {
-        let mut piece = [0; PIECE_BYTES];
-        let (mut timed, tls) = self.parts();
-        let count = match tls {
-            Some(tls) => Stream::new(tls, &mut timed).read(&mut piece)?,
-            None => timed.read(&mut piece)?,
-        };
-        if count == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        self.input.extend(piece.get(..count).unwrap_or_default());
-        Ok(())
-    }
-
-    fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (mut timed, tls) = self.parts();
-        match tls {
-            Some(tls) => Stream::new(tls, &mut timed).write_all(bytes),
-            None => timed.write_all(bytes),
-        }
-    }
-
-    fn parts(&mut self) -> (Timed<'_>, Option<&mut ServerConnection>) {
-        let timed = Timed {
-            socket: &self.socket,
-            shared: self.shared,
-            since: self.since,
-        };
-        (timed, self.tls.as_deref_mut())
-    }
-}
-
-/// A socket at which everything is over at a certain time, and before that if others have to wait.
-struct Timed<'a> {
-    socket: &'a Socket,
-    shared: &'a Arc<Shared>,
-    since: Instant,
-}
-
-impl Timed<'_> {
-    /// Does what can be done, and waits for that.
-    fn when(
-        &self,
-        flag: PollFlags,
-        mut act: impl FnMut(&Socket) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        loop {
-            match act(self.socket) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                outcome => return outcome,
-            }
-            let waited = self.since.elapsed();
-            if waited > PATIENCE || (waited > CROWDED_PATIENCE && self.shared.is_full()) {
-                return Err(ErrorKind::TimedOut.into());
-            }
-            let mut fds = [PollFd::new(self.socket.as_fd(), flag)];
-            poll(&mut fds, clock::poll_timeout(CROWDED_PATIENCE))?;
-        }
-    }
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.when(PollFlags::POLLIN, |mut socket| socket.read(buffer))
-    }
-}
-
-impl Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.when(PollFlags::POLLOUT, |mut socket| socket.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        server.tell(&self.input);
+        Pump::new(self.program, server, None)
     }
 }
