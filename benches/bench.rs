@@ -11,6 +11,7 @@ mod core;
 #[cfg(target_os = "linux")]
 mod crowd;
 mod owners;
+mod proxy;
 mod report;
 mod server;
 mod world;
@@ -75,13 +76,14 @@ fn main() {
         .skip(1)
         .filter(|word| word != "--bench")
         .collect();
-    let parts: [Part; 9] = [
+    let parts: [Part; 10] = [
         ("show", show),
         ("socket", socket),
         ("idle", idle),
         ("scale", scale),
         ("refresh", refresh),
         ("owners", owners::owners),
+        ("proxy", proxy::proxy),
         ("size", size),
         ("core", core::core),
         ("build", build),

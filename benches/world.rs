@@ -128,6 +128,20 @@ impl World {
         world
     }
 
+    /// With one account, and this beside it; provider and servers show `certificate`.
+    pub fn with(more: &str, certificate: PathBuf) -> Self {
+        let mut world = Self::prepared(
+            &Self::own_binary(),
+            1,
+            "http://localhost:1",
+            Some(certificate),
+        );
+        world.config += more;
+        fs::write(world.dir.path().join("pizauth.conf"), &world.config).unwrap();
+        world.run_server();
+        world
+    }
+
     /// From `pizauth server` to the first answer.
     pub fn time_to_start(accounts: usize) -> Duration {
         let binary = Path::new(env!("CARGO_BIN_EXE_pizauth"));
@@ -385,7 +399,7 @@ pub fn cpu_millis(processes: &[u32]) -> f64 {
 }
 
 /// The first number behind `key` in a file of /proc; 0 when there is none.
-fn field(file: &str, key: &str) -> f64 {
+pub fn field(file: &str, key: &str) -> f64 {
     let text = fs::read_to_string(file).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(key));
     let number = line.and_then(|line| line.split_whitespace().nth(1));
