@@ -190,12 +190,29 @@ example() {
 fill() {
     local provider=$1 user=${2:-$me}
     sed -e "s/you@example\.com/$user/g; s/you%40example\.com/${user/@/%40}/g" \
-        -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
+        -e "s#\(imaps://imap\.example\.com\)\([\"' ]\|\$\)#\1:993\2#" \
+        -e "s#\(pop3s://pop\.example\.com\)\([\"' ]\|\$\)#\1:995\2#; s#/usr/local/bin/pizauth#$(type -P pizauth)#" \
+        -e "s/\b\(1110\|1143\|1587\|1667\)\b/${local_port:-}/g" \
         -e 's/\(imap\|pop\|smtp\)\.example\.com/localhost/g' \
         -e "s#/run/user/1000#$XDG_RUNTIME_DIR#g; s/irc\.example\.com/localhost/g; s/\b6697\b/${irc:-}/g" \
         -e "s/\(username\) you$/\1 ${JOURNEY,,}/" \
         -e "s/\b993\b/$(at "$provider" imaps)/g; s/\b995\b/$(at "$provider" pop3s)/g" \
         -e "s/\b587\b/$(at "$provider" submission)/g; s/\b465\b/$(at "$provider" smtps)/g"
+}
+
+# What an example says to put into pizauth.conf: proxy_of <example> [<provider>]. The port of its
+# proxy, if it has one, is then $local_port.
+proxy_of() {
+    sed -n '/^#   proxy "/,/^#   }/s/^#   //p' "$examples/clients/$1" | fill "${2:-here}"
+}
+
+# The command that examples get a proxy's own password by.
+own_password='a-local-password'
+own_password_command() {
+    mkdir bin
+    printf '#!/bin/sh\n[ "$*" = "show pizauth-proxy" ] && echo %s\n' "$own_password" >bin/pass
+    chmod +x bin/pass
+    PATH=$PWD/bin:$PATH
 }
 
 # Starts an IRC bouncer whose users are those of the provider here; its port is then $irc.
@@ -212,7 +229,13 @@ message-store memory
 auth oauth2 https://soju:soju@${issuer#https://}
 enable-user-on-auth true
 END
+    start_bouncer
+}
+
+start_bouncer() {
     soju -config bouncer/config >bouncer/log 2>&1 &
+    # shellcheck disable=SC2034
+    bouncer_pid=$!
     helpers+=($!)
     comes_to_say 'server listening' bouncer/log
 }

@@ -15,6 +15,10 @@ const settings = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
 console.info = console.error;
 const DEVICE_GRANT = 'urn:ietf:params:oauth:grant-type:device_code';
 const HOUR = 3600;
+// How much of a token is random, in bits, of which a character holds six: 43 characters, as is usual,
+// and 5,000, as those of Microsoft may be.
+const TOKEN_BITS = 256;
+const LONG_TOKEN_BITS = 30_000;
 
 const clients = [
     {
@@ -24,6 +28,14 @@ const clients = [
         token_endpoint_auth_method: 'none',
         grant_types: ['authorization_code', 'refresh_token', DEVICE_GRANT],
         redirect_uris: ['http://localhost/', 'http://127.0.0.1/', 'org.example.pizauth:/callback'],
+    },
+    {
+        // The same, and its access tokens are long.
+        client_id: 'pizauth-long',
+        application_type: 'native',
+        token_endpoint_auth_method: 'none',
+        grant_types: ['authorization_code', 'refresh_token'],
+        redirect_uris: ['http://localhost/'],
     },
     {
         client_id: 'pizauth-with-secret',
@@ -81,6 +93,10 @@ function configuration() {
         // introspection answers.
         extraTokenClaims: (_, { accountId, clientId }) =>
             accountId ? { username: accountId.split('@')[0] } : { sub: `${clientId.toLowerCase()}@example.com` },
+        formats: {
+            bitsOfOpaqueRandomness: (_, { kind, clientId }) =>
+                kind === 'AccessToken' && clientId === 'pizauth-long' ? LONG_TOKEN_BITS : TOKEN_BITS,
+        },
         cookies: { keys: ['signs cookies of a server that lives for minutes'] },
         ttl: {
             AccessToken: settings.tokenLife,
