@@ -91,7 +91,7 @@ pub fn of(case: &Case) -> Vec<String> {
         MailVerdict::NoUser => {
             "name the mailbox with `--user`, or with `login_hint` in the account's `auth_uri_fields`"
         }
-        MailVerdict::NoTls(_) => {
+        MailVerdict::NoTls | MailVerdict::TlsRefused(_) => {
             "a token is sent without TLS to a loopback address only; many servers have TLS from the \
              start on another port: imaps://, pop3s://, smtps://"
         }

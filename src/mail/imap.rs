@@ -115,10 +115,13 @@ mod tests {
                 (LISTED, send("a1 AUTHENTICATE XOAUTH2")),
             ],
         );
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
+        let none = |text: &str| MailStep::End(MailVerdict::TlsRefused(text.into()));
         let offer = ("* CAPABILITY AUTH=OAUTHBEARER", MailStep::Read);
         let hello = || ("* OK hi", send("a1 CAPABILITY"));
-        imap(plain, &[hello(), offer, (LISTED, none(""))]);
+        imap(
+            plain,
+            &[hello(), offer, (LISTED, MailStep::End(MailVerdict::NoTls))],
+        );
         let offer = ("* CAPABILITY STARTTLS", MailStep::Read);
         let asked = (LISTED, send("a1 STARTTLS"));
         let no = ("a1 NO not today", none("not today"));

@@ -21,8 +21,6 @@ pub use claims::Claims;
 pub use front::{Front, Passage, refuse};
 pub use sign_in::{Action, MailRefusal, Session, SignIn};
 
-use std::fmt;
-
 use crate::text::sanitize;
 
 /// How the token is packed.
@@ -63,11 +61,13 @@ pub enum Goal {
 }
 
 /// Why there is no session. All texts are the server's, made safe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MailVerdict {
     /// The token was accepted, but the mailbox can't be opened, for this reason.
+    #[error("signed in, but the mailbox can't be opened: {0}")]
     NoMailbox(String),
     /// The token was refused.
+    #[error("refused the token, sent with {}: {text}{}", mechanism.name(), in_brackets(challenge))]
     Refused {
         /// How it was sent.
         mechanism: Mechanism,
@@ -79,6 +79,7 @@ pub enum MailVerdict {
         passing: bool,
     },
     /// The server doesn't take tokens.
+    #[error("offers {}", but(offered))]
     NotOffered {
         /// The ways to sign in that it offers.
         offered: Vec<String>,
@@ -86,52 +87,42 @@ pub enum MailVerdict {
         disabled: bool,
     },
     /// Only XOAUTH2 is offered, and it needs a user.
+    #[error("offers XOAUTH2 alone, which needs a user")]
     NoUser,
-    /// TLS is needed and isn't offered; this is what the server says to that, if it was asked.
-    NoTls(String),
+    /// TLS is needed and isn't offered.
+    #[error("offers no TLS")]
+    NoTls,
+    /// TLS is needed, and this is what the server says to that.
+    #[error("has no TLS now: {0}")]
+    TlsRefused(String),
     /// The server doesn't want to talk now, for this reason.
+    #[error("doesn't want to talk: {0}")]
     Unavailable(String),
     /// The server's line isn't this protocol.
+    #[error("says what isn't expected: {0}")]
     Nonsense(String),
     /// The server closed the connection.
+    #[error("hung up")]
     HungUp,
     /// The server says too much, or at the wrong time: what it does.
+    #[error("{0}")]
     Unruly(&'static str),
 }
 
-impl fmt::Display for MailVerdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MailVerdict::NoMailbox(text) => {
-                write!(f, "signed in, but the mailbox can't be opened: {text}")
-            }
-            MailVerdict::Refused {
-                mechanism,
-                challenge,
-                text,
-                ..
-            } => {
-                let name = mechanism.name();
-                write!(f, "refused the token, sent with {name}: {text}")?;
-                challenge
-                    .as_ref()
-                    .map_or(Ok(()), |challenge| write!(f, " ({challenge})"))
-            }
-            MailVerdict::NotOffered { offered, .. } if offered.is_empty() => {
-                f.write_str("offers no way to sign in")
-            }
-            MailVerdict::NotOffered { offered, .. } => {
-                let offered = offered.join(", ");
-                write!(f, "offers neither OAUTHBEARER nor XOAUTH2, but {offered}")
-            }
-            MailVerdict::NoUser => f.write_str("offers XOAUTH2 alone, which needs a user"),
-            MailVerdict::NoTls(text) if text.is_empty() => f.write_str("offers no TLS"),
-            MailVerdict::NoTls(text) => write!(f, "has no TLS now: {text}"),
-            MailVerdict::Unavailable(text) => write!(f, "doesn't want to talk: {text}"),
-            MailVerdict::Nonsense(text) => write!(f, "says what isn't expected: {text}"),
-            MailVerdict::HungUp => f.write_str("hung up"),
-            MailVerdict::Unruly(what) => f.write_str(what),
-        }
+/// The reason for a refusal, behind the server's text.
+fn in_brackets(challenge: &Option<Challenge>) -> String {
+    let shown = challenge.as_ref().map(|it| format!(" ({it})"));
+    shown.unwrap_or_default()
+}
+
+/// The ways to sign in that are offered in place of those with a token.
+fn but(offered: &[String]) -> String {
+    match offered {
+        [] => "no way to sign in".into(),
+        _ => format!(
+            "neither OAUTHBEARER nor XOAUTH2, but {}",
+            offered.join(", ")
+        ),
     }
 }
 

@@ -28,19 +28,13 @@ fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
         heard.push(line.into());
         return Reply::Part;
     }
-    if line.starts_with("+OK") {
-        Reply::Good
-    } else if let Some(text) = line.strip_prefix("-ERR") {
+    match (line.strip_prefix("-ERR"), line.strip_prefix('+')) {
         // Without that command there is no list of mechanisms.
-        if listing {
-            Reply::Good
-        } else {
-            Reply::Bad(text.into())
-        }
-    } else if let Some(text) = line.strip_prefix('+') {
-        Reply::Continue(text.into())
-    } else {
-        Reply::Nonsense
+        (Some(_), _) if listing => Reply::Good,
+        (Some(text), _) => Reply::Bad(text.into()),
+        (None, Some(text)) if text.starts_with("OK") => Reply::Good,
+        (None, Some(text)) => Reply::Continue(text.into()),
+        (None, None) => Reply::Nonsense,
     }
 }
 
@@ -99,10 +93,13 @@ mod tests {
                 ),
             ],
         );
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
+        let none = |text: &str| MailStep::End(MailVerdict::TlsRefused(text.into()));
         pop3(
             plain,
-            &[("+OK ready", send("CAPA")), ("-ERR what?", none(""))],
+            &[
+                ("+OK ready", send("CAPA")),
+                ("-ERR what?", MailStep::End(MailVerdict::NoTls)),
+            ],
         );
         let list = || {
             [

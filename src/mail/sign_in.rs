@@ -247,7 +247,7 @@ impl SignIn {
             State::Greeting | State::Capabilities | State::Session(_) => {
                 return self.refuse(MailVerdict::Unavailable(text));
             }
-            State::StartTls => return self.refuse(MailVerdict::NoTls(text)),
+            State::StartTls => return self.refuse(MailVerdict::TlsRefused(text)),
             State::Mailbox(_) => return self.refuse(MailVerdict::NoMailbox(text)),
             State::Auth(mechanism) => (*mechanism, None),
             State::Responded(mechanism, challenge) => (*mechanism, challenge.take()),
@@ -326,7 +326,7 @@ impl SignIn {
         // TLS comes before the token, which never leaves the machine without it.
         match (self.is_secure, has_tls, self.loopback) {
             (false, true, _) => return self.ask(commands.tls, State::StartTls),
-            (false, false, false) => return self.refuse(MailVerdict::NoTls(String::new())),
+            (false, false, false) => return self.refuse(MailVerdict::NoTls),
             (true, ..) | (false, false, true) => {}
         }
         let has_user = self.response(Mechanism::Xoauth2).is_some();

@@ -88,7 +88,7 @@ mod tests {
                 ("250-AUTH XOAUTH2", MailStep::Read),
             ]
         };
-        let none = |text: &str| MailStep::End(MailVerdict::NoTls(text.into()));
+        let none = |text: &str| MailStep::End(MailVerdict::TlsRefused(text.into()));
         let asked = || ("250 starttls", send("STARTTLS"));
         for rest in [
             vec![
@@ -99,7 +99,7 @@ mod tests {
                 ("250 AUTH OAUTHBEARER", send("AUTH OAUTHBEARER")),
             ],
             vec![asked(), ("454 not now", none("454 not now"))],
-            vec![("250 SIZE", none(""))],
+            vec![("250 SIZE", MailStep::End(MailVerdict::NoTls))],
         ] {
             let lines: Vec<_> = hello().into_iter().chain(rest).collect();
             smtp(plain, &lines);
