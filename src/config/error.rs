@@ -58,14 +58,8 @@ impl ConfigError {
 
     /// Place and cause on one line: `file:line:column: message`.
     pub fn what(&self) -> String {
-        let ConfigError {
-            file,
-            line,
-            column,
-            message,
-            ..
-        } = self;
-        format!("{file}:{line}:{column}: {message}")
+        let place = format!("{}:{}:{}", self.file, self.line, self.column);
+        format!("{place}: {}", self.message)
     }
 
     /// Place and cause, then the line of the file and the carets below it; without the hint.
@@ -127,10 +121,8 @@ impl<'a> Source<'a> {
         let rest = self.text.get(line_start..).unwrap_or_default();
         let line_len = rest.find('\n').unwrap_or(rest.len());
         let line = Span::new(line_start, line_start + line_len);
-        let column = self
-            .slice(Span::new(line_start, start.len()))
-            .chars()
-            .count();
+        let before = self.slice(Span::new(line_start, start.len()));
+        let column = before.chars().count();
         let culprit = Span::new(start.len(), span.end().min(line.end()).max(start.len()));
         let width = self.slice(culprit).chars().count();
         ConfigError {

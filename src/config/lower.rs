@@ -391,7 +391,7 @@ impl<'a> Lowering<'_, '_, 'a> {
         &mut self,
         registration: &Registration,
     ) -> Result<Option<TokenFile>, ConfigError> {
-        let formats = ["raw", "json", "xoauth2"];
+        let formats = ["raw", "json", "xoauth2"].map(|it| (it, it));
         let format = self.section.word("token_file_format", &formats)?;
         let Some(path) = self.section.file("token_file")? else {
             return match format {
@@ -523,7 +523,8 @@ impl<'a> Lowering<'_, '_, 'a> {
                 return Err(self.error(place, what));
             }
         };
-        let auth = self.section.client_auth("client_auth")?;
+        let methods = ClientAuth::ALL.map(|it| (it.name(), it));
+        let auth = self.section.word("client_auth", &methods)?;
         let none = secret == ClientSecret::None;
         let unfit = auth.filter(|(auth, _)| none != (*auth == ClientAuth::None));
         if let Some((_, span)) = unfit {

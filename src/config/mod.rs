@@ -273,6 +273,14 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
+    /// All there are.
+    const ALL: [ClientAuth; 4] = [
+        ClientAuth::Basic,
+        ClientAuth::Body,
+        ClientAuth::PrivateKeyJwt,
+        ClientAuth::None,
+    ];
+
     /// As in the config.
     pub(crate) fn name(self) -> &'static str {
         match self {

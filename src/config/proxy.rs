@@ -107,16 +107,16 @@ fn tls(
     block: &Block,
     protocol: Protocol,
 ) -> Result<Option<ProxyTls>, ConfigError> {
-    let how = section.word("tls", &["implicit", "starttls"])?;
+    let is_implicit = section.word("tls", &[("implicit", true), ("starttls", false)])?;
     let file = |name| Ok(section.file(name)?.map(|path| Arc::from(&*path.value)));
-    match (file("certificate")?, file("key")?, how) {
+    match (file("certificate")?, file("key")?, is_implicit) {
         (None, None, None) => Ok(None),
-        (Some(_), Some(_), Some(("starttls", span))) if protocol == Protocol::Irc => {
+        (Some(_), Some(_), Some((false, span))) if protocol == Protocol::Irc => {
             let what = "`tls = starttls` isn't for IRC: leave it out";
             Err(section.source.error(span, what))
         }
-        (Some(certificate), Some(key), how) => Ok(Some(ProxyTls {
-            implicit: !matches!(how, Some(("starttls", _))),
+        (Some(certificate), Some(key), _) => Ok(Some(ProxyTls {
+            implicit: is_implicit.is_none_or(|(is_implicit, _)| is_implicit),
             certificate,
             key,
         })),

@@ -6,7 +6,7 @@ use cfgrammar::Span;
 use jiff::civil;
 
 use super::{
-    ClientAuth, Listen, Policy,
+    Listen, Policy,
     ast::{Kind, Setting, Value},
     error::{ConfigError, Source, quoted},
     options::{Level, RETIRED, option, options},
@@ -268,21 +268,21 @@ impl<'s, 'a> Section<'s, 'a> {
             .collect()
     }
 
-    /// One of `words`, without quotes, and where it stands.
-    pub(super) fn word(
+    /// What one of `words` means, which stands there without quotes, and where.
+    pub(super) fn word<T: Copy>(
         &self,
         name: &str,
-        words: &[&'static str],
-    ) -> Result<Option<(&'static str, Span)>, ConfigError> {
+        words: &[(&str, T)],
+    ) -> Result<Option<(T, Span)>, ConfigError> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
         let is_word = matches!(value.kind, Kind::Word);
-        let is_it = |word: &&&str| is_word && **word == self.source.slice(value.span);
-        if let Some(word) = words.iter().find(is_it) {
-            return Ok(Some((word, value.span)));
+        let is_it = |(word, _): &&(&str, T)| is_word && *word == self.source.slice(value.span);
+        if let Some((_, meaning)) = words.iter().find(is_it) {
+            return Ok(Some((*meaning, value.span)));
         }
-        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        let words: Vec<String> = words.iter().map(|(it, _)| format!("`{it}`")).collect();
         let wanted = format!("one of {} without quotes", words.join(", "));
         Err(match is_word {
             true => (self.source).error(value.span, format!("`{name}` takes {wanted}")),
@@ -292,22 +292,8 @@ impl<'s, 'a> Section<'s, 'a> {
 
     /// Whether the word `true` stands there.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ConfigError> {
-        let word = self.word(name, &["true", "false"])?;
-        Ok(matches!(word, Some(("true", _))))
-    }
-
-    /// A method of client authentication, and where it stands.
-    pub(super) fn client_auth(
-        &self,
-        name: &str,
-    ) -> Result<Option<(ClientAuth, Span)>, ConfigError> {
-        use ClientAuth::{Basic, Body, PrivateKeyJwt};
-        let all = [Basic, Body, PrivateKeyJwt, ClientAuth::None];
-        let word = self.word(name, &all.map(ClientAuth::name))?;
-        Ok(word.and_then(|(word, span)| {
-            let found = all.into_iter().find(|it| it.name() == word);
-            found.map(|auth| (auth, span))
-        }))
+        let word = self.word(name, &[("true", true), ("false", false)])?;
+        Ok(word.is_some_and(|(is_true, _)| is_true))
     }
 
     /// A listener's address; when unset, the one that a preset's clients are `registered` with.

@@ -14,6 +14,7 @@ use url::{Host, SyntaxViolation, Url};
 use super::{
     Listen,
     error::{ConfigError, Source, quoted},
+    server::is_name,
 };
 use crate::time::parse_span;
 
@@ -157,14 +158,9 @@ pub(super) fn listen(source: &Source, name: &str, text: &Text) -> Result<Listen,
 /// can only be meant as an address.
 fn is_host_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
-    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-    let good = |label: &str| {
-        !label.is_empty()
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    name.split('.').all(good) && !name.rsplit('.').next().is_some_and(numeric)
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_whole = name.split('.').all(|label| !label.is_empty());
+    is_name(name) && is_whole && !name.rsplit('.').next().is_some_and(is_number)
 }
 
 /// Which of the protocol's endpoints a URI is, as far as it matters to what it may be.
