@@ -16,13 +16,13 @@ pub(super) fn hidden(text: &str) -> Vec<bool> {
         let mut scan = Scan {
             text,
             at: 0,
-            end: text.len(),
             over_lines,
+            is_comment: false,
             hiding: false,
             hides: false,
             hidden: &mut hidden,
         };
-        scan.run(true);
+        scan.run();
     }
     for (scheme, _) in text.match_indices("://") {
         let rest = text.get(scheme..).unwrap_or_default();
@@ -41,9 +41,10 @@ pub(super) fn hidden(text: &str) -> Vec<bool> {
 struct Scan<'a> {
     text: &'a str,
     at: usize,
-    end: usize,
     /// Whether a string ends at its closing quote only, and not also where its line does.
     over_lines: bool,
+    /// A comment is read as text of its own: it may be a setting turned off.
+    is_comment: bool,
     /// Whether the setting that is being read looks like a secret.
     hiding: bool,
     /// Whether anything of that setting's value was seen.
@@ -52,15 +53,18 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Reads up to `end`. A comment is read as text of its own: it may be a setting turned off.
-    fn run(&mut self, comments: bool) {
+    fn run(&mut self) {
         while let Some(c) = self.rest().chars().next() {
             match c {
                 '"' => self.string(),
                 // What comes before the value doesn't end the setting.
                 ';' | '}' if self.hides => self.punctuation(false),
                 '=' | ':' | ',' | ';' | '[' | ']' | '{' | '}' => self.punctuation(self.hiding),
-                '/' if comments && self.rest().starts_with("//") => self.comment(),
+                '/' if !self.is_comment && self.rest().starts_with("//") => self.comment(),
+                '\n' if self.is_comment => {
+                    self.is_comment = false;
+                    self.punctuation(false);
+                }
                 c if is_word(c) => self.word(),
                 c if c.is_whitespace() => self.at += c.len_utf8(),
                 c => self.take(c.len_utf8()),
@@ -69,7 +73,7 @@ impl Scan<'_> {
     }
 
     fn rest(&self) -> &str {
-        self.text.get(self.at..self.end).unwrap_or_default()
+        self.text.get(self.at..).unwrap_or_default()
     }
 
     fn punctuation(&mut self, hiding: bool) {
@@ -97,7 +101,7 @@ impl Scan<'_> {
     fn string(&mut self) {
         self.at += 1;
         let mut escaped = false;
-        let over_lines = self.over_lines;
+        let over_lines = self.over_lines && !self.is_comment;
         let ends = |c: char| {
             let end = (c == '\n' && !over_lines) || (c == '"' && !escaped);
             escaped = c == '\\' && !escaped;
@@ -133,17 +137,10 @@ impl Scan<'_> {
     }
 
     fn comment(&mut self) {
-        let rest = self.rest();
-        let len = rest.find('\n').unwrap_or(rest.len());
-        if self.hiding {
-            // An unquoted secret may hold two slashes.
-            return self.take(len);
-        }
-        let (end, comment_end) = (self.end, self.at + len);
-        self.end = comment_end;
-        self.run(false);
-        (self.at, self.end) = (comment_end, end);
-        self.expect(false);
+        // An unquoted secret may hold two slashes.
+        self.is_comment = !self.hiding;
+        let line = self.rest().lines().next().unwrap_or_default().len();
+        self.take(if self.is_comment { 2 } else { line });
     }
 }
 

@@ -75,10 +75,8 @@ impl Failure<'_> {
     /// What the grammar would take after `tokens`: each kind of token is tried.
     fn expected(&self, tokens: &[Token]) -> Vec<&str> {
         // Whole entries before the one at fault don't matter, and would have to be read each time.
-        let mut tokens = tokens
-            .get(self.last_entry(tokens)..)
-            .unwrap_or_default()
-            .to_vec();
+        let entry = tokens.get(self.last_entry(tokens)..);
+        let mut tokens = entry.unwrap_or_default().to_vec();
         let end = tokens.last().map_or(0, |token| token.span().end());
         let mut fits = Vec::new();
         for (id, name) in lexer::NAMES {
@@ -114,33 +112,33 @@ impl Failure<'_> {
     /// A token, or the end of the file, where the grammar has no place for it.
     fn unexpected(&self, token: Token) -> ConfigError {
         let at = token.span();
-        let count = self
-            .tokens
-            .partition_point(|it| it.span().end() <= at.start());
-        let before = self.tokens.get(..count).unwrap_or_default();
+        let is_before = |it: &Token| it.span().end() <= at.start();
+        let before = self.tokens.get(..self.tokens.partition_point(is_before));
+        let before = before.unwrap_or_default();
         let slip = || self.usual_slip(before, token);
         if let Some(error) = self.runaway(before, at.start()).or_else(slip) {
             return error;
         }
         let expected = self.expected(before);
         let what = format!("expected {}", self.phrase(&expected, before));
-        let closing = !expected
-            .iter()
-            .any(|name| matches!(*name, "WORD" | "STRING"));
+        let closing = !expected.contains(&"WORD") && !expected.contains(&"STRING");
         // What is missing at the end of a line is missed there, and not on the next.
         let place = before.last().map_or(at, |last| last.span());
-        let gap = Span::new(place.end(), place.end());
+        let gap = behind(place);
         if !self.is_real(token) {
-            let error = self
-                .source
-                .error(gap, format!("{what}, found the end of the file"));
-            return error.maybe_hint(self.unclosed(before));
+            let what = format!("{what}, found the end of the file");
+            return (self.source.error(gap, what)).maybe_hint(self.unclosed(before));
         }
-        if closing && self.newline_between(place, at) {
+        if closing && self.newline_between(place.end(), at.start()) {
             return self.source.error(gap, what);
         }
-        self.source
-            .error(at, format!("{what}, found {}", self.found(token)))
+        // No string is repeated, and no word that may be a secret.
+        let found = match self.name(token) {
+            Some("STRING") => Some("a string".into()),
+            _ => self.source.quote(at),
+        };
+        let found = found.unwrap_or_else(|| "something else".into());
+        self.source.error(at, format!("{what}, found {found}"))
     }
 
     /// A string that lacks its closing quote goes on to the opening one of the next, whose content
@@ -148,15 +146,12 @@ impl Failure<'_> {
     fn runaway(&self, before: &[Token], at: usize) -> Option<ConfigError> {
         let last = before.last()?;
         let span = last.span();
-        let same_line = |start| {
-            let text = self.source.text.get(start..at);
-            text.is_some_and(|text| !text.contains('\n'))
-        };
-        if self.name(*last) != Some("STRING") || same_line(span.start()) || !same_line(span.end()) {
+        let is_string = self.name(*last) == Some("STRING");
+        let is_closed = !self.newline_between(span.start(), at);
+        if !is_string || is_closed || self.newline_between(span.end(), at) {
             return None;
         }
-        let end = Span::new(span.end(), span.end());
-        let line = self.source.line(end);
+        let line = self.source.line(behind(span));
         let what = format!("the string isn't closed on its line, and goes on to line {line}");
         Some(self.unclosed_string(span.start(), &what))
     }
@@ -170,9 +165,10 @@ impl Failure<'_> {
         let (earlier_at, at) = (earlier.span(), last.span());
         match (self.name(*earlier), self.name(token)) {
             // `client_id =`, and the next setting was taken for its value.
-            (Some("="), Some("=")) if is_word && self.newline_between(earlier_at, at) => {
-                let gap = Span::new(earlier_at.end(), earlier_at.end());
-                Some(self.source.error(gap, "expected a value"))
+            (Some("="), Some("="))
+                if is_word && self.newline_between(earlier_at.end(), at.start()) =>
+            {
+                Some(self.source.error(behind(earlier_at), "expected a value"))
             }
             (_, Some("STRING")) if is_word && self.source.slice(at) == "account" => {
                 let what = "an account can't be inside an account";
@@ -183,22 +179,20 @@ impl Failure<'_> {
         }
     }
 
-    fn newline_between(&self, earlier: Span, later: Span) -> bool {
-        let gap = self.source.text.get(earlier.end()..later.start());
+    fn newline_between(&self, from: usize, to: usize) -> bool {
+        let gap = self.source.text.get(from..to);
         gap.is_some_and(|gap| gap.contains('\n'))
     }
 
     /// The expected tokens in words.
     fn phrase(&self, expected: &[&str], before: &[Token]) -> String {
         let has = |name| expected.contains(&name);
-        let last = before
-            .last()
-            .map_or("", |token| self.source.slice(token.span()));
+        let last = before.last().map(|token| self.source.slice(token.span()));
         match () {
             () if has("NUMBER") => "a value".into(),
             () if has("WORD") && has("}") => "an option or `}`".into(),
             () if has("WORD") => "an option or `account`".into(),
-            () if has("=") && has("STRING") && last == "account" => {
+            () if has("=") && has("STRING") && last == Some("account") => {
                 "the account's name in double quotes".into()
             }
             () if has("=") => "`=`".into(),
@@ -213,17 +207,6 @@ impl Failure<'_> {
                 });
                 nouns.collect::<Vec<_>>().join(" or ")
             }
-        }
-    }
-
-    /// The token in words. No string is repeated, and no word that may be a secret.
-    fn found(&self, token: Token) -> String {
-        match self.name(token) {
-            Some("STRING") => "a string".into(),
-            _ => match self.source.quote(token.span()) {
-                Some(text) => text,
-                None => "something else".into(),
-            },
         }
     }
 
@@ -255,22 +238,18 @@ impl Failure<'_> {
             return self.bad_string(at, rest);
         }
         let span = Span::new(at, at + c.len_utf8());
-        let what = match self.source.quote(span) {
-            None => "unexpected character".into(),
-            Some(_) if c.is_control() => {
-                format!("unexpected control character U+{:04X}", u32::from(c))
-            }
-            Some(quoted) => match look_alike(c) {
-                Some((name, _)) => format!("unexpected {name} (U+{:04X})", u32::from(c)),
-                None => format!("unexpected character {quoted}"),
-            },
+        let (alike, code) = (look_alike(c), u32::from(c));
+        let what = match (self.source.quote(span), alike) {
+            (None, _) => "unexpected character".into(),
+            (Some(_), _) if c.is_control() => format!("unexpected control character U+{code:04X}"),
+            (Some(_), Some((name, _))) => format!("unexpected {name} (U+{code:04X})"),
+            (Some(quoted), None) => format!("unexpected character {quoted}"),
         };
         let hint = match c {
-            _ if look_alike(c).is_some() => look_alike(c).map(|(_, hint)| hint),
             '#' => Some("a comment starts with `//`"),
             '/' => Some("a comment starts with `//` and ends with its line"),
             '\'' | '`' => Some(STRINGS),
-            _ => None,
+            _ => alike.map(|(_, hint)| hint),
         };
         self.source
             .error(span, what)
@@ -306,6 +285,11 @@ impl Failure<'_> {
         let slip = slips.iter().find(|(slip, _)| line.contains(slip));
         error.maybe_hint(slip.map(|(_, hint)| (*hint).into()))
     }
+}
+
+/// The place right behind another.
+fn behind(place: Span) -> Span {
+    Span::new(place.end(), place.end())
 }
 
 /// What a string looks like.
