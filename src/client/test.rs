@@ -21,10 +21,9 @@ pub(super) fn run(options: &TestOptions) -> Result<(), Failure> {
     let user = options.token.user().or(held.login_hint.as_deref());
     let host = held.provider.as_deref();
     let provider = host.and_then(|host| Provider::at(host, user));
-    let servers = if named.is_empty() {
-        known(provider, &held)?
-    } else {
-        named
+    let servers = match named.is_empty() {
+        true => known(provider, &held)?,
+        false => named,
     };
     let token = TokenFacts {
         length: held.token.expose().len(),
@@ -83,31 +82,23 @@ fn known(provider: Option<&Provider>, held: &Held) -> Result<Vec<Server>, Failur
     let urls = provider.map(|provider| provider.servers(&held.scopes));
     let urls = urls.filter(|urls| !urls.is_empty());
     let urls = urls.ok_or_else(|| {
-        Failure::new(
-            Exit::Usage,
-            "the mail servers of this provider aren't known",
-        )
-        .hint("name them, as in imaps://mail.example.com and smtp://mail.example.com:587")
+        let what = "the mail servers of this provider aren't known";
+        Failure::new(Exit::Usage, what)
+            .hint("name them, as in imaps://mail.example.com and smtp://mail.example.com:587")
     })?;
     urls.into_iter().map(server).collect()
 }
 
 fn headline(account: &str, held: &Held, token: &TokenFacts, now: i64) -> String {
-    let life = held.expiry_unix.map(|expiry| {
+    let mut text = format!("{}: a token of {} bytes", sanitize(account), token.length);
+    if let Some(expiry) = held.expiry_unix {
         let left = u64::try_from(expiry.saturating_sub(now)).unwrap_or(0);
-        format!(", valid for {}", humane(Duration::from_secs(left)))
-    });
-    let scopes = if held.scopes.is_empty() {
-        String::new()
-    } else {
-        format!(", scopes {}", sanitize(&held.scopes.join(" ")))
-    };
-    format!(
-        "{}: a token of {} bytes{}{scopes}\n",
-        sanitize(account),
-        token.length,
-        life.unwrap_or_default()
-    )
+        text += &format!(", valid for {}", humane(Duration::from_secs(left)));
+    }
+    if !held.scopes.is_empty() {
+        text += &format!(", scopes {}", sanitize(&held.scopes.join(" ")));
+    }
+    text + "\n"
 }
 
 /// One sign-in.
@@ -128,55 +119,48 @@ impl Trial<'_> {
         if self.verbose {
             print(format!("-- {name}\n").as_bytes())?;
         }
-        let (text, hints, exit) = self.talk().unwrap_or_else(|failure| {
-            let hints = failure.hint.into_iter().collect();
-            (failure.what, hints, Some(failure.exit))
-        });
-        let mut report = format!("{name}: {text}\n");
-        for hint in hints {
-            report.push_str(&format!("  hint: {hint}\n"));
-        }
-        print(report.as_bytes())?;
+        let (text, hints, exit) = match self.talk() {
+            Ok(text) => (text, None, None),
+            Err(failure) => (failure.what, failure.hint, Some(failure.exit)),
+        };
+        let hints = hints.iter().flat_map(|hints| hints.lines());
+        let hints: String = hints.map(|hint| format!("  hint: {hint}\n")).collect();
+        print(format!("{name}: {text}\n{hints}").as_bytes())?;
         Ok(exit)
     }
 
-    /// What came of it, in words, what to do about it, and the exit status if it failed.
-    fn talk(&self) -> Result<(String, Vec<String>, Option<Exit>), Failure> {
-        let token = &self.held.token;
+    /// What came of it, in words.
+    ///
+    /// # Errors
+    /// It failed; there may be several hints, a line each.
+    fn talk(&self) -> Result<String, Failure> {
         let show = |lines: Vec<String>| {
             let mut lines = lines.iter().filter(|_| self.verbose);
             lines.try_for_each(|line| print(format!("{line}\n").as_bytes()))
         };
         let (server, user) = (self.server, self.user);
         let found = dial::look_up(server)?;
+        let token = &self.held.token;
         let mut attempt = Attempt::make(server, &found, self.tls, user, token, Goal::Trial, show)?;
         let farewell = attempt.sign_in.farewell();
         show(vec![format!("C: {farewell}")])?;
         // Whether it is heard is of no importance.
-        let _ = attempt
-            .connection
-            .send(format!("{farewell}\r\n").as_bytes());
+        let _ = (attempt.connection).send(format!("{farewell}\r\n").as_bytes());
         let sign_in = &attempt.sign_in;
-        let refusal = match attempt.outcome {
-            Ok(session) => {
-                let mechanism = session.mechanism.name();
-                let user = user.map(|user| format!(" as {}", sanitize(user)));
-                let user = user.unwrap_or_default();
-                let text = format!("signed in{user} with {mechanism}");
-                return Ok((text, Vec::new(), None));
-            }
-            Err(refusal) => refusal,
-        };
-        let hints = hints::of(&Case {
-            server,
-            verdict: &refusal.verdict,
-            greeting: sign_in.greeting.as_deref().unwrap_or_default(),
-            user,
-            token: self.token,
-            now: self.now,
-        });
-        let hints = hints.iter().map(|hint| sign_in.scrub(hint)).collect();
-        let exit = dial::exit(&refusal);
-        Ok((refusal.reason, hints, Some(exit)))
+        let session = attempt.outcome.map_err(|refusal| {
+            let hints = hints::of(&Case {
+                server,
+                verdict: &refusal.verdict,
+                greeting: sign_in.greeting.as_deref().unwrap_or_default(),
+                user,
+                token: self.token,
+                now: self.now,
+            });
+            let hints = Some(sign_in.scrub(&hints.join("\n"))).filter(|it| !it.is_empty());
+            Failure::new(dial::exit(&refusal), refusal.reason).with_hint(hints)
+        })?;
+        let user = user.map_or(String::new(), |user| format!(" as {}", sanitize(user)));
+        let mechanism = session.mechanism.name();
+        Ok(format!("signed in{user} with {mechanism}"))
     }
 }
