@@ -58,9 +58,7 @@ pub struct Case<'a> {
 /// What may be wrong, the likeliest first; nothing when nothing is.
 pub fn of(case: &Case) -> Vec<String> {
     let hint = match case.verdict {
-        MailVerdict::HungUp | MailVerdict::Unruly(_) => {
-            return Vec::new();
-        }
+        MailVerdict::HungUp | MailVerdict::Unruly(_) => return Vec::new(),
         MailVerdict::Refused {
             passing: false,
             mechanism,
@@ -103,20 +101,8 @@ pub fn of(case: &Case) -> Vec<String> {
     vec![hint.to_owned()]
 }
 
-/// What some servers say, and what to do about it.
-const SAID: [(&str, &str); 2] = [
-    (
-        "5.7.30",
-        "the server takes no passwords for sending any more, and took this for one: is the scope \
-         https://outlook.office.com/SMTP.Send among those of the token? The administrator can \
-         say whether \"Authenticated SMTP\" is allowed with OAuth2",
-    ),
-    (
-        "SmtpClientAuthentication is disabled",
-        "sending with a password or token is switched off for this mailbox or organisation: the \
-         administrator has to allow \"Authenticated SMTP\"",
-    ),
-];
+/// What some servers say, and what to do about it; one a line.
+const SAID: &str = include_str!("said.txt");
 
 fn refused(
     case: &Case,
@@ -128,8 +114,9 @@ fn refused(
     hints.extend(clocks(case));
     hints.extend(other_user(case));
     hints.extend(scope(case, challenge));
-    let said = SAID.iter().filter(|(words, _)| text.contains(words));
-    hints.extend(said.map(|(_, hint)| (*hint).to_owned()));
+    let known = SAID.lines().filter_map(|line| line.split_once(": "));
+    let said = known.filter(|(words, _)| text.contains(words));
+    hints.extend(said.map(|(_, hint)| hint.to_owned()));
     if !hints.is_empty() {
         return hints;
     }
@@ -216,10 +203,9 @@ fn scope(case: &Case, challenge: Option<&Challenge>) -> Option<String> {
     if grants(scopes, &wanted) {
         return None;
     }
-    let has = if scopes.is_empty() {
-        "none that is known".into()
-    } else {
-        sanitize(&scopes.join(" "))
+    let has = match scopes.is_empty() {
+        true => "none that is known".into(),
+        false => sanitize(&scopes.join(" ")),
     };
     Some(format!(
         "the server wants the scope {wanted}, and the token has {has}: add it to the account's `scopes`, \

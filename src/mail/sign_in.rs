@@ -81,7 +81,8 @@ pub struct SignIn {
     is_secure: bool,
     /// It doesn't leave the machine, so that it needs no TLS.
     loopback: bool,
-    responses: [(Mechanism, Option<Secret>); 2],
+    oauthbearer: Option<Secret>,
+    xoauth2: Option<Secret>,
     scrubber: Scrubber,
     /// What was received and isn't used.
     input: Vec<u8>,
@@ -124,10 +125,8 @@ impl SignIn {
             state: State::Greeting,
             is_secure: server.tls == Tls::AtOnce,
             loopback,
-            responses: [
-                (Mechanism::Oauthbearer, oauthbearer),
-                (Mechanism::Xoauth2, xoauth2),
-            ],
+            oauthbearer,
+            xoauth2,
             scrubber,
             input: Vec::new(),
             bytes: 0,
@@ -204,11 +203,9 @@ impl SignIn {
             State::Greeting => self.ask_capabilities(),
             State::Capabilities => self.begin(),
             State::StartTls if self.input.is_empty() => Action::StartTls,
-            State::StartTls => {
-                let what =
-                    "says something before TLS has begun, which another machine may have sent";
-                self.refuse(MailVerdict::Unruly(what))
-            }
+            State::StartTls => self.refuse(MailVerdict::Unruly(
+                "says something before TLS has begun, which another machine may have sent",
+            )),
             State::Auth(_) => self.nonsense(line),
             State::Responded(mechanism, _) => self.go_in(mechanism),
             State::Mailbox(mechanism) | State::Session(mechanism) => self.end(mechanism),
@@ -265,10 +262,8 @@ impl SignIn {
             State::Auth(mechanism) => self.respond(mechanism),
             State::Responded(mechanism, _) => {
                 let lines = self.protocol.respond(mechanism.resignation());
-                self.ask(
-                    lines.trim_end(),
-                    State::Responded(mechanism, Challenge::decode(text)),
-                )
+                let state = State::Responded(mechanism, Challenge::decode(text));
+                self.ask(lines.trim_end(), state)
             }
             _ => self.nonsense(line),
         }
@@ -288,8 +283,10 @@ impl SignIn {
 
     /// The token as this mechanism has it; `None` if that needs a user, and there is none.
     pub(super) fn response(&self, mechanism: Mechanism) -> Option<&str> {
-        let mut responses = self.responses.iter();
-        let (_, response) = responses.find(|(own, _)| *own == mechanism)?;
+        let response = match mechanism {
+            Mechanism::Oauthbearer => &self.oauthbearer,
+            Mechanism::Xoauth2 => &self.xoauth2,
+        };
         response.as_ref().map(Secret::expose)
     }
 
@@ -317,11 +314,9 @@ impl SignIn {
         let has = |wanted: &str| heard.clone().any(|it| it.eq_ignore_ascii_case(wanted));
         let has_tls = has("STARTTLS") || has("STLS");
         let lists = heard.clone().filter_map(mechanisms);
-        let offered: Vec<String> = lists
-            .flat_map(|list| list.split([' ', '\t', ',']))
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let names = lists.flat_map(|list| list.split([' ', '\t', ',']));
+        let names = names.filter(|name| !name.is_empty());
+        let offered: Vec<String> = names.map(str::to_owned).collect();
         let disabled = has("LOGINDISABLED");
         // TLS comes before the token, which never leaves the machine without it.
         match (self.is_secure, has_tls, self.loopback) {
