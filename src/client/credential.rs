@@ -1,12 +1,15 @@
 //! `pizauth git-credential`: a credential helper as git-credential(1) and gitcredentials(7) describe
 //! it. git writes attributes to stdin, a line each, and reads some from stdout.
 
+use url::Url;
+
 use super::{
     account, input, print, say,
     token::{self, Held},
 };
 use crate::{
     cli::GitCredentialOptions,
+    config::is_loopback,
     error::{Exit, Failure},
     secret::{Secret, SecretBytes},
     wire::{Request, ShowArgs},
@@ -84,13 +87,9 @@ impl Asked {
     fn parse(input: &[u8]) -> Self {
         let mut asked = Asked::default();
         let lines = input.split(|byte| *byte == b'\n');
-        for line in lines.take_while(|line| !line.is_empty()) {
-            let Some((key, value)) = std::str::from_utf8(line)
-                .ok()
-                .and_then(|line| line.split_once('='))
-            else {
-                continue;
-            };
+        let lines = lines.take_while(|line| !line.is_empty());
+        let pair = |line| std::str::from_utf8(line).ok()?.split_once('=');
+        for (key, value) in lines.filter_map(pair) {
             match key {
                 "protocol" => value.clone_into(&mut asked.protocol),
                 "host" => value.clone_into(&mut asked.host),
@@ -111,14 +110,8 @@ impl Asked {
     /// Whether others on the network would see the token. Of mail git doesn't say: `smtp` is the
     /// word for TLS, too.
     fn is_in_clear(&self) -> bool {
-        let name = match self.host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => &self.host,
-        };
-        let name = name.trim_start_matches('[').trim_end_matches(']');
-        let address = name.parse::<std::net::IpAddr>();
-        let is_local = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        self.protocol == "http" && !is_local
+        let url = Url::parse(&format!("http://{}", self.host));
+        self.protocol == "http" && !url.is_ok_and(|url| is_loopback(&url))
     }
 }
 
@@ -134,10 +127,7 @@ fn answer(options: &GitCredentialOptions, asked: &Asked, held: &Held) -> SecretB
     if let Some(expiry) = held.expiry_unix {
         text.push_str(&format!("password_expiry_utc={expiry}\n"));
     }
-    let name = match as_header {
-        true => "credential",
-        false => "password",
-    };
+    let name = if as_header { "credential" } else { "password" };
     let line = format!("{name}={}\n", held.token.expose());
     SecretBytes::new((text + &line).into_bytes())
 }

@@ -105,10 +105,14 @@ pub(super) fn is_here(failure: &Failure) -> bool {
 /// Whether the socket only waits for the next server: a service manager made it, or who did has ended,
 /// and a manager keeps it.
 fn is_to_come(server: &UnixStream) -> bool {
-    let Some(pid) = peer(server).and_then(|peer| peer.pid) else {
-        return false;
-    };
-    kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || name(pid) == "systemd"
+    process(server).is_some_and(|pid| {
+        kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || name(pid) == "systemd"
+    })
+}
+
+/// Who listens there, as far as the system says.
+pub(super) fn process(server: &UnixStream) -> Option<i32> {
+    peer(server)?.pid
 }
 
 fn name(pid: i32) -> String {
@@ -118,13 +122,10 @@ fn name(pid: i32) -> String {
 
 /// Something listens that says nothing.
 fn stranger(server: &UnixStream, address: &paths::Address) -> Failure {
-    let pid = peer(server).and_then(|peer| peer.pid);
-    let who = pid.map_or("something".into(), |pid| {
+    let who = process(server).map_or("something".into(), |pid| {
         format!("process {pid} ({})", name(pid))
     });
-    let what = format!(
-        "{who} listens at {} but is no pizauth",
-        address.socket.display()
-    );
+    let place = address.socket.display();
+    let what = format!("{who} listens at {place} but is no pizauth");
     no_server(&what).hint("end it, then run `pizauth server`")
 }

@@ -15,7 +15,7 @@ use super::{connect, dump, older, patience, tell};
 use crate::{
     cli::{self, ServerOptions, Verb},
     error::Failure,
-    paths::{self, peer},
+    paths,
     wire::Request,
 };
 
@@ -36,10 +36,8 @@ const SUPERVISORS: [(&str, &str); 5] = [
 ];
 
 pub(super) fn run() -> Result<(), Failure> {
-    let server = connect()?;
-    let pid = peer(&server).and_then(|peer| peer.pid);
-    drop(server);
-    let process = pid.map(|pid| PathBuf::from(format!("/proc/{pid}")));
+    let process = older::process(&connect()?);
+    let process = process.map(|pid| PathBuf::from(format!("/proc/{pid}")));
     let old = Old::of(process.as_deref());
     if let Some(command) = &old.restarted_by {
         let what = "the older pizauth belongs to a service manager, which has to start the new one";
@@ -64,15 +62,16 @@ pub(super) fn run() -> Result<(), Failure> {
     taken_over.map_err(|failure| {
         let file = paths::runtime_dir().join("dump");
         let kept = match dump::save(&file, &dump) {
-            Ok(()) => format!(
-                "its tokens are in {}, for `pizauth restore`",
-                file.display()
-            ),
+            Ok(()) => {
+                let place = file.display();
+                format!("its tokens are in {place}, for `pizauth restore`")
+            }
             Err(error) => format!("and its tokens are not saved: {error}"),
         };
-        let known = failure.hint.as_ref().map(|hint| format!("{hint}; "));
-        let known = known.unwrap_or_default();
-        failure.hint(format!("{known}if the older pizauth has ended, {kept}"))
+        let kept = format!("if the older pizauth has ended, {kept}");
+        let known = failure.hint.iter().map(|hint| format!("{hint}; "));
+        let hint = known.collect::<String>() + &kept;
+        failure.hint(hint)
     })?;
     tell("an older pizauth was running here; this one has its tokens now\n");
     Ok(())
@@ -140,7 +139,7 @@ fn has_ended() -> Result<bool, Failure> {
 /// The new server, which has the tokens and waits for the old one's end.
 struct Heir {
     line: UnixStream,
-    command: Child,
+    child: Child,
 }
 
 impl Heir {
@@ -159,10 +158,7 @@ impl Heir {
         let child = streams.stderr(Stdio::piped()).spawn().map_err(cant)?;
         // Its end of the line is to be its alone.
         drop(command);
-        let mut heir = Heir {
-            line,
-            command: child,
-        };
+        let mut heir = Heir { line, child };
         match heir.tell(dump) {
             Ok(()) => Ok(heir),
             Err(_) => Err(heir.failure()),
@@ -180,7 +176,7 @@ impl Heir {
     /// The old one's place is its own; returns when it answers there.
     fn go_on(mut self) -> Result<(), Failure> {
         let told = self.line.write_all(&[1]);
-        match told.and_then(|()| self.command.wait()) {
+        match told.and_then(|()| self.child.wait()) {
             Ok(status) if status.success() => Ok(()),
             _ => Err(self.failure()),
         }
@@ -190,10 +186,10 @@ impl Heir {
     fn failure(mut self) -> Failure {
         let _ = self.line.shutdown(std::net::Shutdown::Both);
         let mut said = String::new();
-        if let Some(stderr) = self.command.stderr.take() {
+        if let Some(stderr) = self.child.stderr.take() {
             let _ = File::from(OwnedFd::from(stderr)).read_to_string(&mut said);
         }
-        let _ = self.command.wait();
+        let _ = self.child.wait();
         let said = said.trim().trim_start_matches("ERROR - ");
         Failure::other(format!("the new server can't start: {said}"))
     }
