@@ -34,7 +34,7 @@ pub use server::{Protocol, Server, Tls};
 pub use source::TokenSource;
 pub use state::keepers;
 pub use value::{is_loopback, is_plain};
-pub use write::{account, comment, quoted};
+pub use write::{account, comment, quoted, string};
 
 /// How large a config file may be, in bytes: room for tens of thousands of accounts, and whatever
 /// is larger was named by mistake. A reader needs to read no more than one byte more.

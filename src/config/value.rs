@@ -197,8 +197,7 @@ pub(super) fn uri(
     };
     let url = parse_uri(&text.value).map_err(|why| {
         let error = refuse(&format!("isn't a usable URI: {why}"));
-        let hint = (!text.value.contains(':')).then(|| start.into());
-        error.maybe_hint(hint)
+        error.maybe_hint((!text.value.contains(':')).then(|| start.into()))
     })?;
     if endpoint == UriKind::Redirect && is_no_web_address(&url) {
         return private_use(url, refuse);
@@ -206,11 +205,11 @@ pub(super) fn uri(
     if !matches!(url.scheme(), "http" | "https") {
         let scheme = quoted(url.scheme());
         let why = format!("has the scheme {scheme}, which isn't http or https");
+        let private =
+            "a private-use scheme is a domain name backwards, with a dot: `com.example.app`";
         let hint = match endpoint {
-            _ if !text.value.contains("://") && !text.value.contains(":/") => Some(start),
-            UriKind::Redirect => Some(
-                "a private-use scheme is a domain name backwards, with a dot: `com.example.app`",
-            ),
+            _ if !text.value.contains(":/") => Some(start),
+            UriKind::Redirect => Some(private),
             UriKind::Provider | UriKind::PlainProvider => None,
         };
         return Err(refuse(&why).maybe_hint(hint.map(Into::into)));
@@ -221,19 +220,13 @@ pub(super) fn uri(
         return Err(refuse("must not hold a user name or a password"));
     }
     if url.fragment().is_some() {
-        return Err(source
-            .error(
-                fragment(source, text.span),
-                format!("`{name}` has a fragment"),
-            )
-            .hint("leave out the `#` and what follows it"));
+        let place = fragment(source, text.span);
+        let error = source.error(place, format!("`{name}` has a fragment"));
+        return Err(error.hint("leave out the `#` and what follows it"));
     }
     if endpoint == UriKind::Provider && is_plain(&url) {
-        let hint = if name == "issuer" {
-            HTTP_ONLY
-        } else {
-            HTTP_UNLESS
-        };
+        let is_issuer = name == "issuer";
+        let hint = if is_issuer { HTTP_ONLY } else { HTTP_UNLESS };
         return Err(refuse("must be https, since its host isn't this machine").hint(hint));
     }
     if provider && url.port() == Some(0) {
@@ -282,10 +275,8 @@ fn private_use(url: Url, refuse: impl Fn(&str) -> ConfigError) -> Result<Url, Co
 fn parse_uri(text: &str) -> Result<Url, String> {
     let mended = Cell::new(None);
     let note = |violation| {
-        if matches!(
-            violation,
-            SyntaxViolation::Backslash | SyntaxViolation::ExpectedDoubleSlash
-        ) {
+        use SyntaxViolation::{Backslash, ExpectedDoubleSlash};
+        if matches!(violation, Backslash | ExpectedDoubleSlash) {
             mended.set(Some(violation));
         }
     };

@@ -73,7 +73,7 @@ pub fn account(account: &Account) -> String {
 }
 
 /// A string, made safe and quoted.
-fn string(value: &str) -> String {
+pub fn string(value: &str) -> String {
     quoted(&sanitize(value))
 }
 

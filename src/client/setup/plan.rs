@@ -4,7 +4,11 @@ use std::fmt::Write;
 
 use crate::mail::{Protocol, Server};
 use crate::providers::{Provider, SecretUse};
-use crate::{config, secret::Secret, text::sanitize};
+use crate::{
+    config::{self, string},
+    secret::Secret,
+    text::sanitize,
+};
 
 /// What stands where only the user knows.
 pub(super) const CLIENT_ID: &str = "your client id";
@@ -73,7 +77,7 @@ impl Plan {
     /// The account with this client.
     pub(super) fn block(&self, client_id: &str, secret: Option<&Secret>) -> Secret {
         let mut client = String::new();
-        option(&mut client, "client_id", &quoted(client_id));
+        option(&mut client, "client_id", &string(client_id));
         if let Some(secret) = secret {
             let secret = config::quoted(secret.expose());
             option(&mut client, "client_secret", &secret);
@@ -82,7 +86,7 @@ impl Plan {
     }
 
     fn account_block(&self, client: &str) -> String {
-        let mut text = format!("account {} {{\n", quoted(&self.account));
+        let mut text = format!("account {} {{\n", string(&self.account));
         self.endpoints(&mut text);
         text.push_str(client);
         self.request(&mut text);
@@ -94,10 +98,10 @@ impl Plan {
         let mut text = block.expose().trim_end().trim_end_matches('}').to_owned();
         let resource = self.endpoints.iter().filter(|(name, _)| *name == RESOURCE);
         for (name, value) in resource {
-            option(&mut text, name, &quoted(value));
+            option(&mut text, name, &string(value));
         }
         if let Some(user) = &self.user {
-            option(&mut text, "address", &quoted(user));
+            option(&mut text, "address", &string(user));
         }
         Secret::new(text + "}\n")
     }
@@ -134,13 +138,10 @@ impl Plan {
 
     /// What it is, and how to get a client id.
     pub(super) fn about(&self) -> String {
-        let mut text = String::new();
-        for note in std::iter::once(&self.title).chain(&self.notes) {
-            comment(&mut text, "", note);
-        }
-        text.lines()
-            .map(|line| line.trim_start_matches("// ").to_owned() + "\n")
-            .collect()
+        let notes = std::iter::once(&self.title).chain(&self.notes);
+        let text: String = notes.map(|it| config::comment("", it, WIDTH)).collect();
+        let lines = text.lines().map(|line| line.trim_start_matches("// "));
+        lines.map(|line| format!("{line}\n")).collect()
     }
 
     fn introduction(&self, text: &mut String, file: &str) {
@@ -196,25 +197,25 @@ impl Plan {
 
     fn endpoints(&self, text: &mut String) {
         if let Some(provider) = self.provider {
-            option(text, "provider", &quoted(provider.name));
+            option(text, "provider", &string(provider.name));
         }
         for (name, value) in &self.endpoints {
             if *name == "issuer" {
                 comment(text, INDENT, "It publishes its endpoints (RFC 8414).");
             }
-            option(text, name, &quoted(value));
+            option(text, name, &string(value));
         }
         let hint = self.server(Protocol::Imap).map(|_| NOBODY);
         if let Some(user) = self.user.as_deref().or(hint) {
-            option(text, "address", &quoted(user));
+            option(text, "address", &string(user));
         }
     }
 
     /// What stands where only the user knows.
     fn placeholders(&self) -> String {
         let mut text = String::from("\n");
-        option(&mut text, "client_id", &quoted(CLIENT_ID));
-        let secret = format!("client_secret = {};", quoted(CLIENT_SECRET));
+        option(&mut text, "client_id", &string(CLIENT_ID));
+        let secret = format!("client_secret = {};", string(CLIENT_SECRET));
         match self.provider.map(|it| it.secret) {
             Some(SecretUse::Never) => {}
             Some(SecretUse::Always) => text.push_str(&format!("{INDENT}{secret}\n")),
@@ -235,7 +236,7 @@ impl Plan {
                 if !about.is_empty() {
                     comment(text, INNER, about);
                 }
-                let _ = writeln!(text, "{INNER}{}{comma}", quoted(scope));
+                let _ = writeln!(text, "{INNER}{}{comma}", string(scope));
             }
             let _ = writeln!(text, "{INDENT}];");
         }
@@ -245,7 +246,7 @@ impl Plan {
         text.push('\n');
         let what = "Exactly as registered, except for the port.";
         comment(text, INDENT, what);
-        option(text, "redirect_uri", &quoted(REDIRECT_URI));
+        option(text, "redirect_uri", &string(REDIRECT_URI));
     }
 }
 
@@ -254,11 +255,6 @@ const INNER: &str = "        ";
 
 fn option(text: &mut String, name: &str, value: &str) {
     let _ = writeln!(text, "{INDENT}{name} = {value};");
-}
-
-/// A string of the configuration, made safe.
-fn quoted(text: &str) -> String {
-    config::quoted(&sanitize(text))
 }
 
 /// Words as a comment.
