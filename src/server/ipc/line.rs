@@ -153,7 +153,7 @@ impl<Out: Serialize, In: DeserializeOwned> Line<Out, In> {
     /// When the time is over ([`Line::set_patience`]), or the line is lost.
     pub fn recv(&mut self) -> io::Result<Option<Message<In>>> {
         loop {
-            match self.read(false)? {
+            match self.reading.read(&self.stream, false)? {
                 Next::Message(message) => return Ok(Some(message)),
                 Next::Lost => return Err(self.reading.give_up("a descriptor got lost")),
                 Next::Nothing => {}
@@ -168,7 +168,7 @@ impl<Out: Serialize, In: DeserializeOwned> Line<Out, In> {
     /// When the line is lost.
     pub fn try_recv(&mut self) -> io::Result<Next<In>> {
         loop {
-            match self.read(true) {
+            match self.reading.read(&self.stream, true) {
                 Ok(Next::Nothing) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Nothing),
                 outcome => return outcome,
@@ -214,40 +214,12 @@ impl<Out: Serialize, In: DeserializeOwned> Line<Out, In> {
     pub fn is_flushed(&self) -> bool {
         self.queue.is_empty()
     }
-
-    /// Reads a piece; what is whole is taken out.
-    fn read(&mut self, now: bool) -> io::Result<Next<In>> {
-        let outcome = self.reading.read(&self.stream, now);
-        match outcome {
-            Ok(Progress::Whole) => {
-                let Reading {
-                    body, fds, lost, ..
-                } = std::mem::take(&mut self.reading);
-                if lost {
-                    return Ok(Next::Lost);
-                }
-                match serde_json::from_slice(&body) {
-                    Ok(body) => Ok(Next::Message(Message { body, fds })),
-                    Err(error) => Err(self.reading.give_up(&error.to_string())),
-                }
-            }
-            Ok(Progress::Part) => Ok(Next::Nothing),
-            Ok(Progress::End) => Ok(Next::End),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 impl<Out, In> AsFd for Line<Out, In> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
-}
-
-enum Progress {
-    Whole,
-    Part,
-    End,
 }
 
 impl Reading {
@@ -259,7 +231,8 @@ impl Reading {
         Some((number(length), number(count)))
     }
 
-    fn read(&mut self, stream: &UnixStream, now: bool) -> io::Result<Progress> {
+    /// Reads a piece; what is whole is taken out.
+    fn read<T: DeserializeOwned>(&mut self, stream: &UnixStream, now: bool) -> io::Result<Next<T>> {
         if self.broken {
             return Err(io::Error::other("the line is broken"));
         }
@@ -286,27 +259,36 @@ impl Reading {
     }
 
     /// How far the message has come.
-    fn progress(&mut self) -> io::Result<Progress> {
+    fn progress<T: DeserializeOwned>(&mut self) -> io::Result<Next<T>> {
         let Some((length, count)) = self.expected() else {
-            return Ok(Progress::Part);
+            return Ok(Next::Nothing);
         };
         if length == 0 || length > MAX_BYTES || self.fds.len() > count {
             return Err(self.give_up("a message makes no sense"));
         }
         if self.body.len() < length {
-            return Ok(Progress::Part);
+            return Ok(Next::Nothing);
         }
         // They come with the first byte.
         if self.fds.len() < count && !self.lost {
             return Err(self.give_up("a descriptor is missing"));
         }
-        Ok(Progress::Whole)
+        let Reading {
+            body, fds, lost, ..
+        } = std::mem::take(self);
+        if lost {
+            return Ok(Next::Lost);
+        }
+        match serde_json::from_slice(&body) {
+            Ok(body) => Ok(Next::Message(Message { body, fds })),
+            Err(error) => Err(self.give_up(&error.to_string())),
+        }
     }
 
     /// The peer has hung up, between messages or within one.
-    fn end(&mut self) -> io::Result<Progress> {
+    fn end<T>(&mut self) -> io::Result<Next<T>> {
         if self.header.is_empty() {
-            return Ok(Progress::End);
+            return Ok(Next::End);
         }
         Err(self.give_up("a message broke off"))
     }
