@@ -51,26 +51,19 @@ pub enum Verdict {
 
 /// What a request means in a phase.
 pub fn verdict(phase: Phase, request: LifeRequest) -> Verdict {
+    use Phase::{
+        HandingOver, Reloading, ReloadingMeanwhile, Restarting, Running, Starting, Stopping,
+    };
     match (phase, request) {
-        (Phase::Running, _) | (Phase::Restarting, LifeRequest::Reload) => Verdict::Begin,
-        (Phase::Starting | Phase::Reloading, LifeRequest::Reload | LifeRequest::Restart)
-        | (Phase::ReloadingMeanwhile | Phase::HandingOver, LifeRequest::Reload) => Verdict::Follow,
-        (
-            Phase::Restarting | Phase::ReloadingMeanwhile | Phase::HandingOver,
-            LifeRequest::Restart,
-        )
-        | (Phase::Stopping, LifeRequest::Stop) => Verdict::Done,
-        (
-            Phase::Starting
-            | Phase::Reloading
-            | Phase::Restarting
-            | Phase::ReloadingMeanwhile
-            | Phase::HandingOver,
-            LifeRequest::Stop,
-        ) => Verdict::Begin,
-        (Phase::Stopping, LifeRequest::Reload | LifeRequest::Restart) => {
+        (Stopping, LifeRequest::Stop) => Verdict::Done,
+        (Stopping, LifeRequest::Reload | LifeRequest::Restart) => {
             Verdict::Refuse("the server is stopping")
         }
+        (Running, _) | (Restarting, LifeRequest::Reload) => Verdict::Begin,
+        (_, LifeRequest::Stop) => Verdict::Begin,
+        (Starting | Reloading, _) => Verdict::Follow,
+        (ReloadingMeanwhile | HandingOver, LifeRequest::Reload) => Verdict::Follow,
+        (Restarting | ReloadingMeanwhile | HandingOver, LifeRequest::Restart) => Verdict::Done,
     }
 }
 
