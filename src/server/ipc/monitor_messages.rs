@@ -47,21 +47,19 @@ pub enum MonitorEvent {
     RunnerStarted(u32),
 }
 
-/// The holder's lines to the monitor: one to ask, and one to be told.
-pub struct HolderLines {
-    /// Requests.
-    pub requests: Line<MonitorRequest, ()>,
-    /// Events.
-    pub events: Line<(), MonitorEvent>,
+/// One end of the two lines between the holder and the monitor.
+pub struct Lines<Requests, Events> {
+    /// Where the holder asks.
+    pub requests: Requests,
+    /// Where it is told.
+    pub events: Events,
 }
 
-/// The monitor's ends of both.
-pub struct MonitorLines {
-    /// Requests.
-    pub requests: Line<(), MonitorRequest>,
-    /// Events.
-    pub events: Line<MonitorEvent, ()>,
-}
+/// The holder's ends.
+pub type HolderLines = Lines<Line<MonitorRequest, ()>, Line<(), MonitorEvent>>;
+
+/// The monitor's ends.
+pub type MonitorLines = Lines<Line<(), MonitorRequest>, Line<MonitorEvent, ()>>;
 
 /// How the server was started, which all of its programs go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +87,9 @@ pub struct SuccessorArgs {
     pub holder: i32,
     /// The pipe with the key of the capabilities.
     pub key: i32,
-    /// The memory with the state.
-    pub state: i32,
-    /// The two pieces of memory with its checkpoints: what has changed since, if the state has no
-    /// core.
-    pub checkpoints: Vec<i32>,
     /// When holders were killed lately, in milliseconds of the machine's clock.
     pub deaths: Vec<u64>,
-    /// What the state counts.
+    /// The memory with the state; the [`CHECKPOINTS`] pieces of memory with what has changed since, if
+    /// the state has no core; and what the state counts.
     pub fds: Vec<i32>,
 }

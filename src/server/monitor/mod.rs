@@ -269,19 +269,16 @@ impl Monitor {
     /// held back. Returns only when that isn't possible.
     fn become_successor(&self, holder: Pid, kept: &[OwnedFd], reload: bool) -> io::Error {
         let outcome = self.context.key.to_pipe().and_then(|key| {
-            let missing = || io::Error::other("there is no state");
-            let (state, fds) = kept.split_first().ok_or_else(missing)?;
-            let (checkpoints, fds) = fds.split_at_checked(CHECKPOINTS).ok_or_else(missing)?;
-            let numbers = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
+            if kept.len() <= CHECKPOINTS {
+                return Err(io::Error::other("there is no state"));
+            }
             let args = SuccessorArgs {
                 start: self.start,
                 runners: self.children.runners(),
                 holder: holder.as_raw(),
                 key: key.as_raw_fd(),
-                state: state.as_raw_fd(),
-                checkpoints: numbers(checkpoints),
                 deaths: self.deaths.clone(),
-                fds: numbers(fds),
+                fds: kept.iter().map(AsRawFd::as_raw_fd).collect(),
             };
             let words = [
                 self.context.program.as_os_str().as_bytes(),

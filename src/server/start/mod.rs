@@ -17,7 +17,7 @@ use self::detach::{Detached, Launcher};
 pub use self::{check::check, take_over::take_over};
 use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
-use crate::server::base::{self, fork::close_stdio, handlers, limits, log, program};
+use crate::server::base::{self, fork::close_stdio, handlers, limits, log};
 use crate::server::holder::{self, Beginning};
 use crate::server::{ipc::monitor_messages::StartOptions, monitor::Predecessor};
 use crate::{cli::ServerOptions, error::Failure, paths, sys};
@@ -75,10 +75,9 @@ fn run(
     };
     sys::tune_heap();
     log::start(options.verbose, options.detached);
-    let none = Predecessor::default();
-    let options = processes::monitor_options(program::program(), &config_file, options, none);
-    let (detached, start) = (options.start.detached, launcher.clone());
-    let forked = processes::fork_holder(start, options, (inherited, launcher));
+    let (detached, none) = (options.detached, Predecessor::default());
+    let for_holder = (inherited, launcher.clone());
+    let forked = processes::fork_holder(launcher, &config_file, options, none, for_holder);
     let (lines, (inherited, launcher)) = forked.map_err(cant)?;
     holder::run(Beginning {
         lines,

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{fd::AsRawFd, unix::net::UnixStream},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::unistd::{ForkResult, Pid, getppid};
@@ -11,31 +11,12 @@ use nix::unistd::{ForkResult, Pid, getppid};
 use super::detach::Launcher;
 use crate::error::Exit;
 use crate::server::base::fork::{close_inherited, close_stdio, fork_patiently, let_go_of_terminal};
-use crate::server::base::{rights, signals};
+use crate::server::base::{program, rights, signals};
 use crate::server::ipc::helper_messages::{HelperContext, HelperKind};
 use crate::server::ipc::line::Line;
-use crate::server::ipc::monitor_messages::{HolderLines, MonitorLines, StartOptions};
+use crate::server::ipc::monitor_messages::{HolderLines, Lines, StartOptions};
 use crate::server::monitor::{self, Options, Predecessor, Programs};
 use crate::server::{helper, proxy, runner};
-
-/// What the monitor is to know.
-pub fn monitor_options(
-    program: PathBuf,
-    config_file: &Path,
-    start: StartOptions,
-    predecessor: Predecessor,
-) -> Options {
-    Options {
-        program,
-        config_file: config_file.to_owned(),
-        start,
-        programs: Programs {
-            helper: serve,
-            runner: runner::run,
-        },
-        predecessor,
-    }
-}
 
 /// What a helper of this kind does.
 fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::Result<()> {
@@ -52,7 +33,9 @@ fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::Resu
 /// As fork(2).
 pub fn fork_holder<T>(
     launcher: Launcher,
-    options: Options,
+    config_file: &Path,
+    start: StartOptions,
+    predecessor: Predecessor,
     not_for_it: T,
 ) -> io::Result<(HolderLines, T)> {
     let (our_requests, requests) = UnixStream::pair()?;
@@ -61,7 +44,7 @@ pub fn fork_holder<T>(
     signals::block()?;
     let monitor = Pid::this();
     let ForkResult::Parent { child } = fork_patiently()? else {
-        drop((requests, events, options));
+        drop((requests, events, predecessor));
         signals::end_with_parent();
         // It may have been killed before that.
         if getppid() != monitor {
@@ -70,15 +53,15 @@ pub fn fork_holder<T>(
         if !launcher.waits() {
             let_go_of_terminal()?;
         }
-        let lines = HolderLines {
+        let lines = Lines {
             requests: Line::new(our_requests),
             events: Line::new(our_events),
         };
         return Ok((lines, not_for_it));
     };
     let mut kept = vec![requests.as_raw_fd(), events.as_raw_fd()];
-    kept.extend(options.predecessor.key.iter().map(AsRawFd::as_raw_fd));
-    kept.extend(options.predecessor.guarded.iter().map(AsRawFd::as_raw_fd));
+    kept.extend(predecessor.key.iter().map(AsRawFd::as_raw_fd));
+    kept.extend(predecessor.guarded.iter().map(AsRawFd::as_raw_fd));
     // The command that started a detached server waits for the end of its line and of its output.
     if launcher.waits() && close_stdio().is_err() {
         std::process::exit(Exit::Other.code().into());
@@ -87,9 +70,19 @@ pub fn fork_holder<T>(
     close_inherited(&kept);
     std::mem::forget((launcher, our_requests, our_events, not_for_it));
     rights::keep_out();
-    let lines = MonitorLines {
+    let lines = Lines {
         requests: Line::new(requests),
         events: Line::new(events),
+    };
+    let options = Options {
+        program: program::program(),
+        config_file: config_file.to_owned(),
+        start,
+        programs: Programs {
+            helper: serve,
+            runner: runner::run,
+        },
+        predecessor,
     };
     std::process::exit(monitor::run(lines, child, options))
 }

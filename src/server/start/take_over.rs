@@ -1,7 +1,7 @@
 //! The program that a `restart` becomes: its beginning, and its trial before.
 
 use std::io::{self, Write};
-use std::{iter, os::fd::OwnedFd, path::PathBuf};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::{detach::Launcher, own_umask, processes};
 use crate::server::base::error::{cant, other};
-use crate::server::base::{descriptors::own, handlers, log, program, rights};
+use crate::server::base::{descriptors::own, handlers, log, rights};
 use crate::server::{holder, ipc::monitor_messages::SuccessorArgs, monitor::Predecessor};
 use crate::{error::Failure, sys};
 
@@ -37,8 +37,7 @@ pub fn take_over(config_file: PathBuf, args: Option<&str>) -> Result<(), Failure
 
 fn succeed(config_file: PathBuf, args: SuccessorArgs) -> Result<(), Failure> {
     end_holder(Pid::from_raw(args.holder));
-    let numbers = iter::once(args.state).chain(args.checkpoints);
-    let left: Vec<OwnedFd> = numbers.chain(args.fds).map(own).collect();
+    let left: Vec<OwnedFd> = args.fds.into_iter().map(own).collect();
     // The same once more, for the case that this program's first holder is killed before it has left
     // something itself.
     let guarded = left.iter().map(OwnedFd::try_clone);
@@ -49,8 +48,7 @@ fn succeed(config_file: PathBuf, args: SuccessorArgs) -> Result<(), Failure> {
         deaths: args.deaths,
     };
     let start = args.start;
-    let options = processes::monitor_options(program::program(), &config_file, start, predecessor);
-    let forked = processes::fork_holder(Launcher::none(), options, left);
+    let forked = processes::fork_holder(Launcher::none(), &config_file, start, predecessor, left);
     let (lines, left) = forked.map_err(cant)?;
     if start.detached {
         std::env::set_current_dir("/").map_err(cant)?;
