@@ -1,20 +1,16 @@
 //! Makes the capabilities of what the configuration has other processes do.
 
 use crate::config::{ClientSecret, Config, TokenSource};
-use crate::server::ipc::capability::{CapabilityGrant, Key, SOCKET, TOKEN_FILE};
+use crate::server::ipc::capability::{Capabilities, Key, SOCKET, TOKEN_FILE};
 use crate::server::ipc::hook_messages::HookKind;
 
 /// One for each command, token file and restricted socket.
-pub fn grants(key: &Key, config: &Config) -> Vec<CapabilityGrant> {
+pub fn grants(key: &Key, config: &Config) -> Capabilities {
     let accounts = || config.accounts.iter();
     let files = accounts().filter_map(|it| it.token_file.as_ref());
     let files = files.map(|file| (TOKEN_FILE, &*file.path));
     let sockets = config.sockets.iter().map(|socket| (SOCKET, &*socket.path));
-    commands(config)
-        .chain(files)
-        .chain(sockets)
-        .map(|(option, value)| (option.into(), value.into(), key.grant(option, value)))
-        .collect()
+    Capabilities::of(key, commands(config).chain(files).chain(sockets))
 }
 
 fn commands(config: &Config) -> impl Iterator<Item = (&'static str, &str)> {
@@ -53,7 +49,6 @@ fn commands(config: &Config) -> impl Iterator<Item = (&'static str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::ipc::capability::Capabilities;
 
     // Covers: sandbox
     #[test]
@@ -78,10 +73,7 @@ mod tests {
         );
         let config = crate::config::parse("x", &text).unwrap();
         let key = Key::of([1; 32]);
-        let grants = grants(&key, &config);
-        let mut options: Vec<_> = grants.iter().map(|(option, ..)| option.as_str()).collect();
-        options.sort_unstable();
-        options.dedup();
+        let found = grants(&key, &config);
         let all = [
             "auth_notify_cmd",
             "client_secret_cmd",
@@ -95,11 +87,16 @@ mod tests {
             "token_file",
             "transient_error_if_cmd",
         ];
-        assert_eq!(options, all);
-        let found = Capabilities::new(grants.clone());
-        for (option, value, capability) in grants {
-            assert!(key.allows(&option, &value, &capability));
-            assert_eq!(found.find(&option, &value), Some(capability));
+        assert_eq!(found.options(), all);
+        for (option, value) in [
+            ("auth_notify_cmd", "run auth_notify_cmd"),
+            ("client_secret_cmd", "run s"),
+            ("socket", "/s"),
+            ("token_cmd", "run t"),
+            ("token_file", "/t"),
+        ] {
+            let capability = found.find(option, value).unwrap();
+            assert!(key.allows(option, value, &capability), "{option}");
         }
         assert_eq!(found.find("token_event_cmd", "something else"), None);
     }

@@ -22,7 +22,7 @@ use crate::server::base::runtime_files::{self, FileId};
 use crate::server::base::{activation::listener, config_file, error::other};
 use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
 use crate::server::ipc::helper_messages::{
-    HelperContext, HelperKind, HelperReply, HelperRequest, ReplyLine,
+    FileStep, HelperContext, HelperKind, HelperReply, HelperRequest, ReplyLine,
 };
 use crate::server::ipc::line::Message;
 use crate::{error::Failure, paths};
@@ -34,7 +34,7 @@ use crate::{error::Failure, paths};
 pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::Result<()> {
     let mut line = ReplyLine::new(line);
     while let Some(Message { body, mut fds }) = line.recv()? {
-        if body.kind() != kind {
+        if body.about().0 != kind {
             return Err(io::Error::other("another helper does that"));
         }
         #[cfg(debug_assertions)]
@@ -65,13 +65,6 @@ fn perform(
     request: HelperRequest,
     brought: Option<OwnedFd>,
 ) -> Result<Done, Failure> {
-    let token_file = |path, capability| {
-        let path = place_of(context, TOKEN_FILE, path, capability)?;
-        match fs::metadata(&path) {
-            Ok(found) if !found.is_file() => Err(other("there is something that is no file")),
-            _ => Ok(path),
-        }
-    };
     match request {
         HelperRequest::ReadConfig => {
             let text = config_file::read(&context.config_file)?;
@@ -89,21 +82,21 @@ fn perform(
             return listen(&place_of(context, SOCKET, &path, &capability)?);
         }
         HelperRequest::RemoveSocket(path, id) => remove_socket(&path, id, brought)?,
-        HelperRequest::Write(path, capability) => {
-            return Ok(opened(write(&token_file(&path, &capability)?)?));
-        }
-        HelperRequest::Replace(path, capability) => {
-            let path = token_file(&path, &capability)?;
-            fs::rename(beside(&path), path)?;
-        }
-        HelperRequest::Discard(path, capability) => {
-            remove(&beside(&token_file(&path, &capability)?))?;
-        }
-        HelperRequest::Remove(path, capability) => {
-            let path = token_file(&path, &capability)?;
-            // A server that was killed may have left that one, too.
-            remove(&beside(&path))?;
-            remove(&path)?;
+        HelperRequest::TokenFile(step, path, capability) => {
+            let path = place_of(context, TOKEN_FILE, &path, &capability)?;
+            if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+                return Err(other("there is something that is no file"));
+            }
+            match step {
+                FileStep::Write => return Ok(opened(write(&path)?)),
+                FileStep::Replace => fs::rename(beside(&path), path)?,
+                FileStep::Discard => remove(&beside(&path))?,
+                FileStep::Remove => {
+                    // A server that was killed may have left that one, too.
+                    remove(&beside(&path))?;
+                    remove(&path)?;
+                }
+            }
         }
         HelperRequest::LookUp(host, port) => {
             let addresses = (host.as_str(), port).to_socket_addrs()?.collect();

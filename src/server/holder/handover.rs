@@ -20,7 +20,7 @@ use super::{
 use crate::core::{CoreState, STATE_VERSION};
 use crate::server::base::config_file::{self, ConfigText};
 use crate::server::base::error::other;
-use crate::server::ipc::capability::{Capabilities, CapabilityGrant};
+use crate::server::ipc::capability::Capabilities;
 use crate::server::ipc::{memfd, slots::Slot};
 use crate::{config::Config, error::Failure, secret::SecretBytes};
 
@@ -34,8 +34,8 @@ pub struct Handover {
     /// The configuration as its text, so that what was tried is what will be in force.
     pub config: ConfigText,
     /// The capabilities of what it names, and those of the configuration before.
-    pub grants: Vec<CapabilityGrant>,
-    pub old_grants: Vec<CapabilityGrant>,
+    pub grants: Capabilities,
+    pub old_grants: Capabilities,
     /// Which listeners there are, in the words of [`listeners`].
     pub listeners: String,
     pub restarts: u32,

@@ -12,7 +12,9 @@ use nix::poll::{PollTimeout, poll};
 use crate::server::base::config_file::{self, ConfigText};
 use crate::server::base::{error::other, runtime_files::FileId};
 use crate::server::ipc::capability::{Capabilities, Capability, SOCKET};
-use crate::server::ipc::helper_messages::{HelperKind, HelperReply, HelperRequest, RequestLine};
+use crate::server::ipc::helper_messages::{
+    FileStep, HelperKind, HelperReply, HelperRequest, RequestLine,
+};
 use crate::server::ipc::line::{Line, MAX_FDS, Message};
 use crate::server::ipc::monitor_messages::{MonitorReply, MonitorRequest};
 use crate::{config::Config, error::Failure, lock::Lock, secret::Secret, time::humane};
@@ -230,7 +232,7 @@ impl Helper {
         };
         let parsed = parse(text)?;
         match self.hear(&request)?.0 {
-            HelperReply::Grants(grants) => Ok((parsed, Capabilities::new(grants))),
+            HelperReply::Grants(grants) => Ok((parsed, grants)),
             _ => Err(odd(&request)),
         }
     }
@@ -303,16 +305,15 @@ impl Helper {
         capability: &Capability,
         content: &Secret,
     ) -> Result<(), Failure> {
-        type Make = fn(Arc<str>, Capability) -> HelperRequest;
-        let request = |make: Make| make(path.clone(), capability.clone());
-        let mut file = File::from(self.open(&request(HelperRequest::Write))?);
+        let step = |step| HelperRequest::TokenFile(step, path.clone(), capability.clone());
+        let mut file = File::from(self.open(&step(FileStep::Write))?);
         let outcome = file.write_all(content.expose().as_bytes());
         let outcome = outcome
             .map_err(Failure::from)
-            .and_then(|()| self.ask(&request(HelperRequest::Replace), None).map(drop));
+            .and_then(|()| self.ask(&step(FileStep::Replace), None).map(drop));
         if outcome.is_err() {
             // The error that matters is known.
-            let _ = self.ask(&request(HelperRequest::Discard), None);
+            let _ = self.ask(&step(FileStep::Discard), None);
         }
         outcome
     }
@@ -322,7 +323,7 @@ impl Helper {
     /// # Errors
     /// When it can't.
     pub fn remove(&mut self, path: &Arc<str>, capability: &Capability) -> Result<(), Failure> {
-        let request = HelperRequest::Remove(path.clone(), capability.clone());
+        let request = HelperRequest::TokenFile(FileStep::Remove, path.clone(), capability.clone());
         self.ask(&request, None).map(drop)
     }
 
@@ -404,7 +405,7 @@ impl Helper {
     }
 
     fn broken(&mut self, request: &HelperRequest, error: &io::Error) -> Failure {
-        let words = request.words();
+        let (_, words) = request.about();
         other(&match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 format!(
@@ -443,7 +444,7 @@ pub fn read_config(
 
 /// A helper has answered something else.
 fn odd(request: &HelperRequest) -> Failure {
-    other(&format!("{} has brought nothing", request.words()))
+    other(&format!("{} has brought nothing", request.about().1))
 }
 
 fn listening(

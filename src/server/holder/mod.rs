@@ -71,7 +71,6 @@ use crate::server::base::activation::{self, InheritedFd};
 use crate::server::base::error::{cant, other};
 use crate::server::base::{guard, limits, runtime_files, sandbox};
 use crate::server::ipc::{
-    capability::Capabilities,
     memfd,
     monitor_messages::{CHECKPOINTS, HolderLines},
     slots::SlotReader,
@@ -186,8 +185,8 @@ pub fn succeed(
     let restricted = restricted.collect::<io::Result<Vec<_>>>().map_err(cant)?;
     let redirects = RedirectPorts::adopt(handover.redirects, &mut fds).map_err(cant)?;
     place.sandbox.tell();
-    place.monitor.learn(Capabilities::new(handover.old_grants));
-    place.monitor.learn(Capabilities::new(handover.grants));
+    place.monitor.learn(handover.old_grants);
+    place.monitor.learn(handover.grants);
     let restarts = handover.restarts.saturating_add((!killed).into());
     let (main, inboxes) = place.assemble(lock, restarts, config, redirects)?;
     let holder = &main.holder;

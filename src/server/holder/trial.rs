@@ -86,8 +86,8 @@ pub fn describe_sockets(
     let restricted = holder.restricted.sockets().into_iter();
     Ok(Handover {
         config: config.text.clone(),
-        grants: config.capabilities.grants(),
-        old_grants: holder.monitor.capabilities().grants(),
+        grants: config.capabilities.clone(),
+        old_grants: holder.monitor.capabilities(),
         listeners: holder.redirect_info.listeners.clone(),
         restarts: holder.restarts,
         lock: fds.put(lock),

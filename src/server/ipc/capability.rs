@@ -26,9 +26,6 @@ const KEY_BYTES: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability(String);
 
-/// A value of the configuration: its option, and its capability.
-pub type CapabilityGrant = (String, String, Capability);
-
 /// Makes and checks capabilities.
 #[derive(Clone)]
 pub struct Key {
@@ -83,34 +80,32 @@ fn message(option: &str, value: &str) -> Vec<u8> {
     [option.as_bytes(), &[0], value.as_bytes()].concat()
 }
 
-/// The capabilities of one reading of the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Capabilities(HashMap<(String, String), Capability>);
+/// The capabilities of one reading of the configuration, by option and value.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Capabilities(HashMap<String, HashMap<String, Capability>>);
 
 impl Capabilities {
-    /// All of these.
-    pub fn new(grants: Vec<CapabilityGrant>) -> Self {
-        let grants = grants.into_iter();
-        Capabilities(
-            grants
-                .map(|(option, value, capability)| ((option, value), capability))
-                .collect(),
-        )
+    /// Of these options and their values, made with `key`.
+    pub fn of<'a>(key: &Key, values: impl Iterator<Item = (&'static str, &'a str)>) -> Self {
+        let mut made = Capabilities::default();
+        for (option, value) in values {
+            let of_option = made.0.entry(option.into()).or_default();
+            of_option.insert(value.into(), key.grant(option, value));
+        }
+        made
     }
 
     /// That of this value.
     pub fn find(&self, option: &str, value: &str) -> Option<Capability> {
-        self.0.get(&(option.to_owned(), value.to_owned())).cloned()
+        self.0.get(option)?.get(value).cloned()
     }
 
-    /// The state for a restart.
-    pub fn grants(&self) -> Vec<CapabilityGrant> {
-        let grants = self.0.iter();
-        grants
-            .map(|((option, value), capability)| {
-                (option.clone(), value.clone(), capability.clone())
-            })
-            .collect()
+    /// The options, in order.
+    #[cfg(test)]
+    pub fn options(&self) -> Vec<&str> {
+        let mut options: Vec<_> = self.0.keys().map(String::as_str).collect();
+        options.sort_unstable();
+        options
     }
 }
 

@@ -1,12 +1,12 @@
 //! What a helper can do, and what it answers. Each helper is of one kind, which has a quota and a
 //! deadline of its own: configurations that hang must not keep a name from being looked up.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    capability::{Capability, CapabilityGrant, Key},
+    capability::{Capabilities, Capability, Key},
     line::Line,
 };
 use crate::{
@@ -76,14 +76,8 @@ pub enum HelperRequest {
     /// Remove a socket's file, at this path if it still is that file: the control socket's, or that
     /// of the listening socket that comes along.
     RemoveSocket(PathBuf, FileId),
-    /// Open a new file beside a token file.
-    Write(Arc<str>, Capability),
-    /// Put that in the token file's place.
-    Replace(Arc<str>, Capability),
-    /// Remove that again.
-    Discard(Arc<str>, Capability),
-    /// Remove a token file.
-    Remove(Arc<str>, Capability),
+    /// Something with a token file.
+    TokenFile(FileStep, Arc<str>, Capability),
     /// Look up the addresses of a host. The holder can't ask all who may know them: a resolver, a
     /// cache or a directory at a Unix socket, or files that the system has anywhere.
     LookUp(String, u16),
@@ -96,43 +90,38 @@ pub enum HelperRequest {
     Drain,
 }
 
-impl HelperRequest {
-    /// Which helper may do it.
-    pub fn kind(&self) -> HelperKind {
-        match self {
-            HelperRequest::ReadConfig => HelperKind::Config,
-            HelperRequest::Prepare
-            | HelperRequest::OpenLock
-            | HelperRequest::ListenControl
-            | HelperRequest::Listen(..)
-            | HelperRequest::RemoveSocket(..) => HelperKind::Sockets,
-            HelperRequest::Write(..)
-            | HelperRequest::Replace(..)
-            | HelperRequest::Discard(..)
-            | HelperRequest::Remove(..) => HelperKind::Files,
-            HelperRequest::LookUp(..) => HelperKind::Names,
-            HelperRequest::Try => HelperKind::Trial,
-            HelperRequest::Proxies | HelperRequest::Drain => HelperKind::Proxies,
-        }
-    }
+/// What is done with a token file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileStep {
+    /// Open a new file beside it.
+    Write,
+    /// Put that in its place.
+    Replace,
+    /// Remove that again.
+    Discard,
+    /// Remove it.
+    Remove,
+}
 
-    /// What it is, as the subject of an error.
-    pub fn words(&self) -> String {
+impl HelperRequest {
+    /// Which helper may do it, and what it is, as the subject of an error.
+    pub fn about(&self) -> (HelperKind, Cow<'static, str>) {
+        use HelperKind::{Config, Files, Names, Proxies, Sockets, Trial};
         match self {
-            HelperRequest::ReadConfig => "reading the configuration".into(),
-            HelperRequest::Prepare => "making the runtime directory".into(),
-            HelperRequest::OpenLock => "opening the lock".into(),
-            HelperRequest::ListenControl => "making the control socket".into(),
-            HelperRequest::Listen(path, _) => format!("making the socket {path}"),
-            HelperRequest::RemoveSocket(..) => "removing a socket".into(),
-            HelperRequest::Write(path, _)
-            | HelperRequest::Replace(path, _)
-            | HelperRequest::Discard(path, _) => format!("writing {path}"),
-            HelperRequest::Remove(path, _) => format!("removing {path}"),
-            HelperRequest::LookUp(host, _) => format!("looking up {host}"),
-            HelperRequest::Try => "trying the new program".into(),
-            HelperRequest::Proxies => "starting the proxies".into(),
-            HelperRequest::Drain => "draining the proxies".into(),
+            HelperRequest::ReadConfig => (Config, "reading the configuration".into()),
+            HelperRequest::Prepare => (Sockets, "making the runtime directory".into()),
+            HelperRequest::OpenLock => (Sockets, "opening the lock".into()),
+            HelperRequest::ListenControl => (Sockets, "making the control socket".into()),
+            HelperRequest::Listen(path, _) => (Sockets, format!("making the socket {path}").into()),
+            HelperRequest::RemoveSocket(..) => (Sockets, "removing a socket".into()),
+            HelperRequest::TokenFile(FileStep::Remove, path, _) => {
+                (Files, format!("removing {path}").into())
+            }
+            HelperRequest::TokenFile(_, path, _) => (Files, format!("writing {path}").into()),
+            HelperRequest::LookUp(host, _) => (Names, format!("looking up {host}").into()),
+            HelperRequest::Try => (Trial, "trying the new program".into()),
+            HelperRequest::Proxies => (Proxies, "starting the proxies".into()),
+            HelperRequest::Drain => (Proxies, "draining the proxies".into()),
         }
     }
 }
@@ -149,7 +138,7 @@ pub enum HelperReply {
     /// The configuration. [`HelperReply::Grants`] follows.
     Config(ConfigText),
     /// The capabilities of what it names; none of what is no configuration.
-    Grants(Vec<CapabilityGrant>),
+    Grants(Capabilities),
     /// The addresses of a host.
     Addresses(Vec<SocketAddr>),
     /// What the program said that was tried.
