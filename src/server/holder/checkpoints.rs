@@ -203,7 +203,7 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
     // One that the service manager has made is its own already.
     let control = holder.socket.parts();
     let control = control.and_then(|(_, control, given)| (!given).then_some(control));
-    let restricted = holder.restricted.sockets().into_iter().map(|(_, it)| it);
+    let restricted = holder.restricted.sockets();
     let sockets: Vec<_> = control.into_iter().chain(restricted).collect();
     let files = keeper.files();
     let ports = holder.redirects.with(|redirects| redirects.sites());

@@ -11,22 +11,17 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::{fs::MetadataExt, net::UnixListener};
-use std::path::{Path, PathBuf};
-use std::{env, fs::File, sync::Arc};
+use std::{env, fs::File, path::PathBuf, sync::Arc};
 
 use sd_notify::NotifyState;
 use serde::{Deserialize, Serialize};
 
+use super::helpers::MonitorClient;
 use super::redirect_ports::RedirectInfo;
-use super::{control_socket::SocketFile, helpers::MonitorClient};
 use crate::core::{CoreState, Ports, STATE_VERSION};
+use crate::redirect::{Identity, IdentityDer};
 use crate::server::base::activation::{InheritedFd, listener};
 use crate::server::ipc::memfd;
-use crate::{
-    config::RestrictedSocket,
-    paths,
-    redirect::{Identity, IdentityDer},
-};
 
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
@@ -156,11 +151,10 @@ pub fn remove(monitor: &MonitorClient, kept: &mut Vec<String>, gone: impl Fn(&st
 pub struct Predecessor {
     monitor: Arc<MonitorClient>,
     states: Vec<File>,
-    sockets: Vec<(PathBuf, UnixListener)>,
+    /// The control socket and the restricted ones.
+    pub sockets: Vec<(PathBuf, UnixListener)>,
     /// The redirect listeners' sockets.
     pub ports: Vec<TcpListener>,
-    /// Which paths were asked for.
-    used: Vec<PathBuf>,
     /// What is still the manager's, too, and not the new server's to take away.
     pub kept: Vec<String>,
 }
@@ -172,7 +166,6 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
         states: Vec::new(),
         sockets: Vec::new(),
         ports: Vec::new(),
-        used: Vec::new(),
         kept: Vec::new(),
     };
     let mut others = Vec::new();
@@ -205,34 +198,9 @@ impl Predecessor {
         read.max_by_key(|state| state.at)
     }
 
-    /// The socket whose file is there.
-    pub fn socket_at(&mut self, path: &Path) -> Option<UnixListener> {
-        self.used.push(path.to_owned());
-        let at = self.sockets.iter().position(|(place, _)| place == path)?;
-        Some(self.sockets.swap_remove(at).1)
-    }
-
-    /// Those of the restricted sockets that are wanted, with their paths as in the configuration.
-    pub fn restricted(&mut self, wanted: &[RestrictedSocket]) -> Vec<(Arc<str>, UnixListener)> {
-        let found = wanted.iter().filter_map(|socket| {
-            let listener = self.socket_at(&paths::expand(&socket.path)?)?;
-            Some((socket.path.clone(), listener))
-        });
-        found.collect()
-    }
-
     /// The new server answers: the state is its own now, and no other process shall have it.
     pub fn forget(self) {
         self.states.iter().for_each(memfd::discard);
-        for (path, socket) in &self.sockets {
-            // Those that the configuration has no more.
-            if self.used.contains(path) {
-                continue;
-            }
-            if let Ok(file) = SocketFile::of(path) {
-                file.remove_with(&self.monitor, socket);
-            }
-        }
     }
 }
 

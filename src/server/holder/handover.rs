@@ -8,7 +8,7 @@
 //! It has understood when it says so in the words of [`memfd::proof`]; that it ends well is no sign.
 
 use std::io::{self, Read, Seek};
-use std::{fs::File, path::Path, sync::Arc};
+use std::{fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub struct Handover {
     /// The control socket's file is a service manager's.
     pub given: bool,
     pub redirects: Vec<PortState>,
-    pub restricted: Vec<(Arc<str>, Slot)>,
+    pub restricted: Vec<Slot>,
     pub hooks: HooksState,
     #[serde(default)]
     pub proxies: ProxiesState,

@@ -129,7 +129,11 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         .for_each(|it| holder.adopt(it.core, Some(true)));
     main.load()?;
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
-    let control = holder.open(given, &mut left)?;
+    let sockets = std::mem::take(&mut left.sockets).into_iter();
+    let (own, restricted): (Vec<_>, _) = sockets.partition(|(at, _)| at == holder.socket.path());
+    let is_given = given.is_some();
+    let control = given.or_else(|| Some(own.into_iter().next()?.1));
+    let control = holder.open(control, is_given, restricted, false)?;
     serve(main, inboxes, control, |holder| {
         holder.keeper.succeed(std::mem::take(&mut left.kept));
         if checkpoints::store(holder)? {
@@ -181,8 +185,8 @@ pub fn succeed(
     let lock = lock.map_err(cant)?;
     let control: UnixListener = fds.take(handover.control).map_err(cant)?.into();
     let restricted = handover.restricted.into_iter();
-    let restricted = restricted.map(|(path, slot)| Ok((path, fds.take(slot)?.into())));
-    let restricted = restricted.collect::<io::Result<Vec<_>>>().map_err(cant)?;
+    let restricted = restricted.filter_map(|slot| activation::listener(fds.take(slot).ok()?));
+    let restricted = restricted.collect();
     let redirects = RedirectPorts::adopt(handover.redirects, &mut fds).map_err(cant)?;
     place.sandbox.tell();
     place.monitor.learn(handover.old_grants);
@@ -203,7 +207,7 @@ pub fn succeed(
         true => log::warn!("the state of the token holder that was killed was taken over"),
         false => log::info!("the server was restarted in place"),
     }
-    let control = holder.reopen(control, handover.given, restricted)?;
+    let control = holder.open(Some(control), handover.given, restricted, true)?;
     serve(main, inboxes, control, |holder| {
         if checkpoints::store(holder)? {
             // Only now is it of no more use.

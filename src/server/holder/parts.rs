@@ -14,10 +14,10 @@ use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::restricted::RestrictedSockets;
 use super::state::{Holder, RestartProgress};
 use super::{
-    effects::Effects, engine::Engine, fdstore, helpers::MonitorClient, hooks::Hooks, life::Life,
-    provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
+    effects::Effects, engine::Engine, helpers::Helper, helpers::MonitorClient, hooks::Hooks,
+    life::Life, provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
 };
-use crate::config::{Config, Proxy, RestrictedSocket};
+use crate::config::Config;
 use crate::core::{Core, CoreState};
 use crate::redirect::Pages;
 use crate::serve::{self, Inbox, Listener};
@@ -154,71 +154,53 @@ impl Holder {
         });
     }
 
-    fn wanted_proxies(&self) -> Vec<Proxy> {
-        self.engine.with(|core, _| core.config().proxies.clone())
-    }
-
-    fn wanted(&self) -> Vec<RestrictedSocket> {
-        self.engine.with(|core, _| core.config().sockets.clone())
-    }
-
-    /// Opens the sockets, or takes those that are open; the control socket as the last, so that who
-    /// finds it finds all. That is returned, to be served.
+    /// Opens the sockets, or takes those that are open: the control socket as the last, so that who
+    /// finds it finds all. That is returned, to be served. With `given` its file is a service
+    /// manager's. A server that `goes_on` does without what can't be opened: that is no reason to lose
+    /// all the others, and the tokens.
     ///
     /// # Errors
     /// When one can't be opened.
     pub fn open(
         &self,
-        given: Option<UnixListener>,
-        left: &mut fdstore::Predecessor,
+        control: Option<UnixListener>,
+        given: bool,
+        restricted: Vec<(PathBuf, UnixListener)>,
+        goes_on: bool,
     ) -> Result<Listener, Failure> {
-        let proxies = self.proxies.prepare(&self.wanted_proxies())?;
-        self.proxies.commit(proxies);
-        let wanted = self.wanted();
-        self.restricted.adopt(left.restricted(&wanted), &wanted);
-        let capabilities = self.monitor.capabilities();
-        let path = self.socket.path();
-        let mut there = match (given, left.socket_at(path)) {
-            // Its file is the service manager's.
-            (Some(listener), _) => Some((listener, None)),
-            (None, left) => left.map(|listener| (listener, Some(SocketFile::of_open(path)))),
-        };
-        let opened = self.monitor.with_helper(HelperKind::Sockets, |helper| {
-            let plan = (self.restricted).prepare(helper, &wanted, &capabilities)?;
-            let made = || control_socket::listen(helper, path).map(|(it, file)| (it, Some(file)));
-            Ok((plan, there.take().map_or_else(made, Ok)?))
+        let (proxies, wanted) = self.engine.with(|core, _| {
+            let config = core.config();
+            (config.proxies.clone(), config.sockets.clone())
         });
-        let (plan, (control, file)) = opened?;
-        self.restricted.commit(plan);
+        self.restricted.adopt(restricted, &wanted);
+        if let Some(plan) = spare(self.proxies.prepare(&proxies), goes_on)? {
+            self.proxies.commit(plan);
+        }
+        let capabilities = self.monitor.capabilities();
+        let plan = spare(self.restricted.prepare(&wanted, &capabilities), goes_on)?;
+        let path = self.socket.path();
+        let (control, file) = match control {
+            Some(control) => (control, (!given).then(|| SocketFile::of_open(path))),
+            None => {
+                let listen = |helper: &mut Helper| Ok(control_socket::listen(helper, path)?);
+                let (control, file) = self.monitor.with_helper(HelperKind::Sockets, listen)?;
+                (control, Some(file))
+            }
+        };
+        if let Some(plan) = plan {
+            self.restricted.commit(plan);
+        }
         self.socket.opened(control, file).map_err(cant)
     }
+}
 
-    /// The same with what a predecessor had open.
-    ///
-    /// # Errors
-    /// When the process has no descriptor left.
-    pub fn reopen(
-        &self,
-        control: UnixListener,
-        given: bool,
-        open: Vec<(Arc<str>, UnixListener)>,
-    ) -> Result<Listener, Failure> {
-        let wanted = self.wanted();
-        self.restricted.adopt(open, &wanted);
-        let capabilities = self.monitor.capabilities();
-        let prepared = self.monitor.with_helper(HelperKind::Sockets, |helper| {
-            (self.restricted).prepare(helper, &wanted, &capabilities)
-        });
-        match prepared {
-            Ok(plan) => self.restricted.commit(plan),
-            // No reason to lose all the others, and the tokens.
-            Err(failure) => log::error!("{failure}"),
+/// What came of something that a server which `goes_on` can do without.
+fn spare<T>(outcome: Result<T, Failure>, goes_on: bool) -> Result<Option<T>, Failure> {
+    match outcome {
+        Err(failure) if goes_on => {
+            log::error!("{failure}");
+            Ok(None)
         }
-        match self.proxies.prepare(&self.wanted_proxies()) {
-            Ok(plan) => self.proxies.commit(plan),
-            Err(failure) => log::error!("{failure}"),
-        }
-        let file = (!given).then(|| SocketFile::of_open(self.socket.path()));
-        self.socket.opened(control, file).map_err(cant)
+        outcome => outcome.map(Some),
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 
 use super::{checkpoints, fdstore, helpers, redirect_ports::listeners, state::Holder};
-use crate::server::{base::config_file, ipc::helper_messages::HelperKind};
-use crate::{error::Failure, sys};
+use crate::{error::Failure, server::base::config_file, sys};
 
 /// The ports that browsers know don't change while the server runs.
 const LISTENERS_STAY: &str = "http_listen and https_listen stay as they were until you run \
@@ -32,9 +31,7 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     config_file::check_readable_again()?;
     let monitor = &holder.monitor;
     let (config, text, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
-    let sockets = monitor.with_helper(HelperKind::Sockets, |helper| {
-        (holder.restricted).prepare(helper, &config.sockets, &capabilities)
-    })?;
+    let sockets = (holder.restricted).prepare(&config.sockets, &capabilities)?;
     let proxies = holder.proxies.prepare(&config.proxies)?;
     monitor.learn(capabilities);
     let listeners = listeners(&config);

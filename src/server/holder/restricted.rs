@@ -1,9 +1,9 @@
 //! The restricted sockets: opening and closing them as the configuration says, and what their
 //! clients may ask.
 
-use std::{collections::HashMap, os::unix::net::UnixListener, sync::Arc};
+use std::{collections::HashMap, os::unix::net::UnixListener, path::PathBuf, sync::Arc};
 
-use super::helpers::{Helper, MonitorClient};
+use super::helpers::MonitorClient;
 use super::{control_socket::SocketFile, replies::no_account};
 use crate::config::RestrictedSocket;
 use crate::control::{Asker, FULL};
@@ -11,7 +11,7 @@ use crate::core::access::{self, Denial};
 use crate::error::{Exit, Failure};
 use crate::serve::{Listener, Remote};
 use crate::server::base::{error::other, log::ACCESS};
-use crate::server::ipc::capability::Capabilities;
+use crate::server::ipc::{capability::Capabilities, helper_messages::HelperKind};
 use crate::view::AccountView;
 use crate::wire::{NOT_ALLOWED, Reply, Request};
 use crate::{lock::Lock, paths};
@@ -41,15 +41,25 @@ struct OpenSocket {
 pub struct Plan {
     monitor: Arc<MonitorClient>,
     wanted: Vec<RestrictedSocket>,
-    /// Those of them that are new, with their files.
-    opened: Vec<(Arc<str>, UnixListener, SocketFile)>,
+    /// Those of them that are new.
+    opened: Vec<OpenSocket>,
+}
+
+impl Plan {
+    fn add(&mut self, rules: &RestrictedSocket, listener: UnixListener, file: SocketFile) {
+        self.opened.push(OpenSocket {
+            rules: Arc::new(rules.clone()),
+            file,
+            listener: Arc::new(listener),
+        });
+    }
 }
 
 impl Drop for Plan {
     /// What wasn't put into force leaves nothing behind.
     fn drop(&mut self) {
-        for (_, listener, file) in &self.opened {
-            file.remove_with(&self.monitor, listener);
+        for socket in &self.opened {
+            socket.file.remove_with(&self.monitor, &socket.listener);
         }
     }
 }
@@ -70,22 +80,19 @@ impl RestrictedSockets {
     /// When one can't be; nothing has changed then.
     pub fn prepare(
         &self,
-        helper: &mut Helper,
         wanted: &[RestrictedSocket],
         capabilities: &Capabilities,
     ) -> Result<Plan, Failure> {
-        let mut plan = self.plan(wanted);
-        for socket in wanted {
-            if self.is_open(&socket.path) {
-                continue;
+        self.monitor.with_helper(HelperKind::Sockets, |helper| {
+            let mut plan = self.plan(wanted);
+            for rules in wanted.iter().filter(|it| !self.is_open(&it.path)) {
+                let path = paths::expand(&rules.path)
+                    .ok_or_else(|| other(&format!("no home directory for {}", rules.path)))?;
+                let (listener, id) = helper.listen(&rules.path, capabilities)?;
+                plan.add(rules, listener, SocketFile::known(&path, id));
             }
-            let path = paths::expand(&socket.path)
-                .ok_or_else(|| other(&format!("no home directory for {}", socket.path)))?;
-            let (listener, id) = helper.listen(&socket.path, capabilities)?;
-            let file = SocketFile::known(&path, id);
-            plan.opened.push((socket.path.clone(), listener, file));
-        }
-        Ok(plan)
+            Ok(plan)
+        })
     }
 
     fn plan(&self, wanted: &[RestrictedSocket]) -> Plan {
@@ -103,27 +110,19 @@ impl RestrictedSockets {
             socket.file.remove_with(&self.monitor, &socket.listener);
             self.server.close(number);
         }
-        for (path, listener, file) in std::mem::take(&mut plan.opened) {
-            let Some(rules) = plan.wanted.iter().find(|it| it.path == path) else {
-                continue;
-            };
-            let number = self.state.with(|state| {
-                state.last = state.last.saturating_add(1);
-                FULL.saturating_add(state.last)
-            });
-            let served = listener.try_clone().and_then(Listener::new);
-            let socket = OpenSocket {
-                rules: Arc::new(rules.clone()),
-                file,
-                listener: Arc::new(listener),
-            };
-            match served {
+        for socket in std::mem::take(&mut plan.opened) {
+            match socket.listener.try_clone().and_then(Listener::new) {
                 Ok(served) => {
-                    self.state.with(|state| state.open.insert(number, socket));
+                    let number = self.state.with(|state| {
+                        state.last = state.last.saturating_add(1);
+                        let number = FULL.saturating_add(state.last);
+                        state.open.insert(number, socket);
+                        number
+                    });
                     self.server.open(number, served);
                 }
                 Err(error) => {
-                    log::error!("can't serve the socket {path}: {error}");
+                    log::error!("can't serve the socket {}: {error}", socket.rules.path);
                     socket.file.remove_with(&self.monitor, &socket.listener);
                 }
             }
@@ -148,29 +147,29 @@ impl RestrictedSockets {
         })
     }
 
-    /// Goes on with a predecessor's sockets.
-    pub fn adopt(&self, sockets: Vec<(Arc<str>, UnixListener)>, wanted: &[RestrictedSocket]) {
+    /// Goes on with a predecessor's sockets; those that aren't wanted go.
+    pub fn adopt(&self, sockets: Vec<(PathBuf, UnixListener)>, wanted: &[RestrictedSocket]) {
         let mut plan = self.plan(wanted);
         for (path, listener) in sockets {
-            let file = paths::expand(&path);
-            let file = file.and_then(|path| SocketFile::of(&path).ok());
-            match file {
-                Some(file) if wanted.iter().any(|it| it.path == path) => {
-                    plan.opened.push((path, listener, file));
-                }
-                Some(file) => file.remove_with(&self.monitor, &listener),
-                None => {}
+            let Ok(file) = SocketFile::of(&path) else {
+                continue;
+            };
+            let is_there = |it: &RestrictedSocket| paths::expand(&it.path).as_ref() == Some(&path);
+            match wanted.iter().find(|it| is_there(it)) {
+                // A service manager may have an earlier one of the same path.
+                Some(_) if plan.opened.iter().any(|it| is_there(&it.rules)) => {}
+                Some(rules) => plan.add(rules, listener, file),
+                None => file.remove_with(&self.monitor, &listener),
             }
         }
         self.commit(plan);
     }
 
-    /// The state for a restart: paths and sockets.
-    pub fn sockets(&self) -> Vec<(Arc<str>, Arc<UnixListener>)> {
+    /// The sockets, for another server.
+    pub fn sockets(&self) -> Vec<Arc<UnixListener>> {
         self.state.with(|state| {
             let open = state.open.values();
-            open.map(|socket| (socket.rules.path.clone(), socket.listener.clone()))
-                .collect()
+            open.map(|socket| socket.listener.clone()).collect()
         })
     }
 

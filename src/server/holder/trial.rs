@@ -94,9 +94,7 @@ pub fn describe_sockets(
         control: fds.put(control),
         given,
         redirects: holder.redirects.with(|redirects| redirects.state(fds))?,
-        restricted: restricted
-            .map(|(path, socket)| (path, fds.put(socket)))
-            .collect(),
+        restricted: restricted.map(|socket| fds.put(socket)).collect(),
         hooks: HooksState::default(),
         proxies: holder.proxies.state(fds),
         core: None,
