@@ -358,7 +358,7 @@ fn a_state_that_makes_no_sense_is_not_used() {
         ("memory", "it is no sealed memory"),
         (
             "version",
-            "it is of version 999, and this program knows version 14",
+            "it is of version 999, and this program knows version 15",
         ),
     ] {
         manager.order("pause");
