@@ -35,12 +35,14 @@ say() {
 }
 
 # Leaves out a journey whose programs aren't there; never in CI.
+left_out=''
 needs() {
     local program
     for program; do
         if ! command -v "$program" >/dev/null; then
             [ -z "${CI:-}" ] || die "no $program here"
             echo "no $program here"
+            left_out=yes
             exit 77
         fi
     done
@@ -141,6 +143,8 @@ helpers=()
 leave() {
     local status=$?
     trap - EXIT
+    # So end pizauth, msmtp and mpop, too, when they fail.
+    [ "$status" -ne 77 ] || [ -n "$left_out" ] || status=1
     pizauth shutdown >/dev/null 2>&1 || :
     [ ! -S "$XDG_RUNTIME_DIR/tmux" ] || end_terminal 2>/dev/null || :
     for pid in ${helpers[@]+"${helpers[@]}"}; do

@@ -20,3 +20,10 @@ say 'a token at a server that did not issue it'
 echo '{"what": "shown", "name": "token", "secret": "of-here", "to": "/introspection"}' >world/there/op.log
 ! node "$tests/astray.mjs" world home >found || die 'not noticed'
 says '^there was shown at /introspection a token that here issued$' found
+
+say 'a program that fails with the status of a journey that is left out'
+for command in 'needs no-such-program:77' 'sh -c "exit 77":1'; do
+    status=0
+    JOURNEY=$JOURNEY/inner CI='' bash -c ". '$tests/lib.bash'; ${command%:*}" inner >said 2>&1 || status=$?
+    [ "$status" -eq "${command##*:}" ] || die "${command%:*}: exit status $status: $(cat said)"
+done
