@@ -565,6 +565,44 @@ fn the_readme_stays_short() {
     assert!(file(&files, "README.md").text.len() <= 12_000);
 }
 
+/// What examples of programs say to put beside an account, in their comments or as it is.
+#[test]
+fn the_examples_of_proxies_are_understood() {
+    let files = tree();
+    let mut count = 0;
+    for file in &files {
+        if !file.path.starts_with("examples/clients/") {
+            continue;
+        }
+        let lines = file.text.lines();
+        let lines = lines.map(|line| line.strip_prefix("#   ").unwrap_or(line));
+        let mut block: Vec<&str> = lines
+            .skip_while(|line| !line.starts_with("proxy "))
+            .collect();
+        let end = block.iter().position(|line| *line == "}");
+        let Some(end) = end.filter(|_| !block.is_empty()) else {
+            continue;
+        };
+        block.truncate(end + 1);
+        let account = "account \"work\" { issuer = \"https://login.example.com\"; \
+             client_id = \"pizauth\"; }";
+        let text = format!("{account}\n{}\n", block.join("\n"));
+        let config = config::parse(&file.path, &text);
+        let mut config = config.unwrap_or_else(|error| panic!("{}", error.report()));
+        assert_eq!(config.proxies.len(), 1, "{}", file.path);
+        // That is what a printer is for.
+        (config.warnings).retain(|it| !it.contains("from other machines"));
+        assert!(
+            config.warnings.is_empty(),
+            "{}: {:?}",
+            file.path,
+            config.warnings
+        );
+        count += 1;
+    }
+    assert_eq!(count, 6);
+}
+
 /// Whatever users are to copy must be understood.
 #[test]
 fn the_examples_are_understood() {
