@@ -267,7 +267,9 @@ impl<E: CallbackHandler> Redirects<E> {
         let short = name.len() == SHORT_LENGTH && request.query.is_empty() && asked;
         match short.then(|| self.endpoint.sign_in_at(name)).flatten() {
             Some(Ok(Some(uri))) => return Some(http::found(&uri, bare)),
-            Some(Ok(None)) => return Some(http::refresh(&page::going_on(), request.path, SOON)),
+            Some(Ok(None)) => {
+                return Some(http::refresh(&page::fixed("going_on"), request.path, SOON));
+            }
             Some(Err(page)) => return Some(self.pages.reply(&page)),
             None => {}
         }
@@ -309,8 +311,10 @@ impl<E: CallbackHandler> Redirects<E> {
         };
         match self.pages.at(path, waiting) {
             Some((status, page)) => http::reply(status, &page, bare),
-            None if known => http::reply_with_script(&page::idle(), page::SCRIPT_HASH, bare),
-            None if self.pages.had(path) => http::reply(StatusCode::NOT_FOUND, &page::gone(), bare),
+            None if known => http::reply_with_script(&page::fixed("idle"), page::SCRIPT_HASH, bare),
+            None if self.pages.had(path) => {
+                http::reply(StatusCode::NOT_FOUND, &page::fixed("gone"), bare)
+            }
             None => refuse(StatusCode::NOT_FOUND, bare),
         }
     }
@@ -321,7 +325,7 @@ impl<E: CallbackHandler> Redirects<E> {
         let token = token.filter(|_| request.is_same_origin(scheme));
         let account = token.and_then(|token| self.pages.take_again(token));
         match account.and_then(|account| self.endpoint.sign_in_again(&account)) {
-            Some(uri) => http::refresh(&page::going_on(), &uri, 0),
+            Some(uri) => http::refresh(&page::fixed("going_on"), &uri, 0),
             None => self.pages.reply(&SignInPage::Stale),
         }
     }

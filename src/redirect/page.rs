@@ -57,12 +57,12 @@ pub fn of(page: &SignInPage, again: Option<&str>) -> (StatusCode, String) {
             refused(account, reason, hint.as_deref(), again),
         ),
         SignInPage::OtherProvider { account } => (StatusCode::BAD_REQUEST, other_issuer(account)),
-        SignInPage::Stale => (StatusCode::NOT_FOUND, stale()),
+        SignInPage::Stale => (StatusCode::NOT_FOUND, fixed("stale")),
         SignInPage::Waiting { account } => {
             let page = waiting(account, None, None, Duration::ZERO);
             (StatusCode::ACCEPTED, page)
         }
-        SignInPage::Stopping => (StatusCode::SERVICE_UNAVAILABLE, stopping()),
+        SignInPage::Stopping => (StatusCode::SERVICE_UNAVAILABLE, fixed("stopping")),
     }
 }
 
@@ -94,21 +94,7 @@ fn refused(account: &str, reason: &str, hint: Option<&str>, again: Option<&str>)
 
 fn other_issuer(account: &str) -> String {
     let title = format!("Account {} was not authorised", quoted(account));
-    let paragraphs = [
-        "<strong>Warning:</strong> this answer comes from another provider than the one that was \
-         asked, or doesn't say whose it is, so it was ignored. Another site may be trying to mix up \
-         your accounts.",
-        "The sign-in is still pending: open the address that pizauth gave you again.",
-    ];
-    render(BAD, &title, &paragraphs)
-}
-
-fn stale() -> String {
-    let paragraphs = [
-        "It may have been used before, or a newer request may have taken its place.",
-        "<code>pizauth status</code> shows how your accounts stand.",
-    ];
-    render(NEUTRAL, "This link is no longer valid", &paragraphs)
+    render(BAD, &title, &texts("other_provider").collect::<Vec<_>>())
 }
 
 /// For a browser that has brought a code for which there are no tokens yet, after `waited`: what
@@ -142,50 +128,30 @@ pub fn waiting(
 /// After what time a page says that the provider is slow; it is looked at every two seconds.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-/// For a browser that is on its way to another sign-in.
-pub fn going_on() -> String {
-    let paragraph = "If nothing happens, run <code>pizauth auth</code> in a terminal.";
-    render(NEUTRAL, "Going on to the provider", &[paragraph])
-}
+/// The pages that say the same to everybody: of each its title and its paragraphs, one a line.
+/// - `going_on`: for a browser that is on its way to another sign-in.
+/// - `gone`: for a page that isn't kept any more: it was there for the browser that had just signed in.
+/// - `use_https`: for plain http on the port of https.
+/// - `idle`: for a visit to the right address without an authorization response. Some providers put it
+///   into the fragment (`response_mode=fragment`), which browsers keep to themselves: the script moves
+///   it to the query. Only that: a token has no business in a query.
+const TEXTS: &str = include_str!("page.txt");
 
-fn stopping() -> String {
-    let paragraph =
-        "Start it again and run <code>pizauth status</code> to see how your accounts stand.";
-    render(NEUTRAL, "pizauth is being stopped", &[paragraph])
-}
-
-/// For a page that isn't kept any more: it was there for the browser that had just signed in.
-pub fn gone() -> String {
-    let paragraphs = [
-        "It showed the outcome of a sign-in. Such pages are kept for ten minutes, unless pizauth is \
-         restarted: then the sign-in goes on without its page.",
-        "<code>pizauth status</code> shows how your accounts stand.",
-    ];
-    render(NEUTRAL, "This page is no longer there", &paragraphs)
-}
-
-/// Moves an authorization response from the address's fragment, which browsers keep to themselves,
-/// to its query. Only that: a token has no business in a query.
-const SCRIPT: &str = "var f=location.hash.slice(1);\
-if(/(^|&)(code|error)=/.test(f))location.replace(location.pathname+'?'+f)";
-
-/// The base64 of [`SCRIPT`]'s SHA-256, for the page's policy.
+/// The base64 of that script's SHA-256, for the page's policy.
 pub const SCRIPT_HASH: &str = "o9lSw3QKS0p4afQtNOg7ncMDmSVBYksmeu/HuFLG9qY=";
 
-/// For a visit to the right address without an authorization response. Some
-/// providers put it into the fragment (`response_mode=fragment`), where only a script can see it.
-pub fn idle() -> String {
-    let script = format!(
-        "<noscript>If you have just signed in and the address of this page has \
-         <code>#code=</code> or <code>#error=</code> in it, copy the whole address, run \
-         <code>pizauth redirect</code> and paste it there.</noscript><script>{SCRIPT}</script>"
-    );
-    let paragraphs = [
-        "This is the address to which a sign-in returns. There is nothing to do here.",
-        "To sign in, open the address that pizauth gave you.",
-        &script,
-    ];
-    render(NEUTRAL, "pizauth is listening", &paragraphs)
+/// What [`TEXTS`] has under a name.
+fn texts(name: &str) -> impl Iterator<Item = &'static str> {
+    let all = TEXTS.lines().filter_map(|line| line.split_once(": "));
+    all.filter(move |(whose, _)| *whose == name)
+        .map(|(_, text)| text)
+}
+
+/// The page in [`TEXTS`] of this name.
+pub fn fixed(name: &str) -> String {
+    let mut texts = texts(name);
+    let title = texts.next().unwrap_or_default();
+    render(NEUTRAL, title, &texts.collect::<Vec<_>>())
 }
 
 /// For a request that isn't served. It says nothing that the status doesn't, but what to do after a
@@ -200,13 +166,6 @@ pub fn refusal(status: StatusCode) -> String {
         );
     }
     render(NEUTRAL, phrase, &paragraphs)
-}
-
-/// For plain http on the port of https.
-pub fn use_https() -> String {
-    let paragraph = "Change <code>http://</code> at the start of the address to <code>https://</code>, \
-        and accept the certificate if its fingerprint is the one that <code>pizauth info</code> shows.";
-    render(NEUTRAL, "This address needs https", &[paragraph])
 }
 
 fn quoted(account: &str) -> String {
@@ -235,12 +194,11 @@ fn render(tone: &str, title: &str, paragraphs: &[impl AsRef<str>]) -> String {
         })
         .collect();
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-        <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-        <meta name=\"color-scheme\" content=\"light dark\">\n\
-        <title>{title} - pizauth</title>\n<style>{STYLE}:root{{--tone:var(--{tone})}}</style>\n\
-        </head>\n<body>\n<main>\n<h1>{title}</h1>\n{text}<footer>pizauth</footer>\n</main>\n\
-        </body>\n</html>\n"
+        include_str!("page.html"),
+        title = title,
+        style = STYLE,
+        tone = tone,
+        text = text
     )
 }
 
@@ -275,8 +233,12 @@ mod tests {
         let mut pages: Vec<String> = pages.collect();
         let host = Some("login.example");
         let slow = waiting(&account(), host, Some(&reason()), SLOW_AFTER);
-        pages.extend([slow, going_on()]);
-        pages.extend([gone(), refusal(StatusCode::NOT_FOUND), use_https()]);
+        pages.extend([slow, fixed("going_on")]);
+        pages.extend([
+            fixed("gone"),
+            refusal(StatusCode::NOT_FOUND),
+            fixed("use_https"),
+        ]);
         pages
     }
 
@@ -292,6 +254,9 @@ mod tests {
                 "prefers-color-scheme",
             ] {
                 assert_eq!(page.matches(part).count(), 1, "{part} in {page}");
+            }
+            for nothing in ["<h1></h1>", "</h1>\n<footer>", "<p></p>"] {
+                assert!(!page.contains(nothing), "{nothing} in {page}");
             }
             // Not what runs a script, which the last of these is to find.
             let page = page.replace(" action=\"/pizauth/again\"", "");
@@ -328,9 +293,10 @@ mod tests {
     fn the_policy_names_the_script() {
         use base64::{Engine, engine::general_purpose::STANDARD};
         use sha2::{Digest, Sha256};
-        assert_eq!(SCRIPT_HASH, STANDARD.encode(Sha256::digest(SCRIPT)));
-        let page = idle();
-        assert!(page.contains(&format!("<script>{SCRIPT}</script>")));
+        let page = fixed("idle");
+        let (_, script) = page.split_once("<script>").unwrap();
+        let (script, _) = script.split_once("</script>").unwrap();
+        assert_eq!(SCRIPT_HASH, STANDARD.encode(Sha256::digest(script)));
         assert_eq!(page.matches("<script").count(), 1);
         for part in ["src=", "href=", "on=\"", "style=", "http"] {
             assert!(!page.contains(part), "{part} in {page}");

@@ -161,7 +161,7 @@ impl Tls {
             self.begun = true;
             return Ok(());
         }
-        self.refusal = http::reply(StatusCode::BAD_REQUEST, &page::use_https(), false);
+        self.refusal = http::reply(StatusCode::BAD_REQUEST, &page::fixed("use_https"), false);
         let what = "plain http on the port of https";
         Err(io::Error::new(ErrorKind::InvalidData, what))
     }
