@@ -39,39 +39,20 @@ const LOOP_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 /// The grant that a client signs (RFC 7523, 2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Errors that pass, whichever side causes them (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen in
-/// the wild).
-const PASSING_ERRORS: &str = "authorization_pending internal_error internal_failure internal_server_error \
-    rate_limit_exceeded rate_limited server_error service_unavailable slow_down \
-    temporarily_unavailable timeout too_many_requests";
-
-/// Errors about the client or what it asks for, which no sign-in mends (RFC 6749, 5.2; RFC 8707;
-/// RFC 9449; GitHub, Google, Microsoft, Zoho).
-const CLIENT_ERRORS: &str = "deleted_client disabled_client incorrect_client_credentials invalid_client \
-    invalid_client_secret invalid_dpop_proof invalid_redirect_uri invalid_resource \
-    invalid_scope invalid_target redirect_uri_mismatch use_dpop_nonce";
-
-/// Errors about the grant itself, definite whatever the status (RFC 6749, 5.2; OpenID Connect
-/// Core, 3.1.2.6).
-const GRANT_ERRORS: &str =
-    "access_denied consent_required interaction_required invalid_grant login_required";
-
-/// Errors that about anything can be behind, so that the description decides (RFC 6749, 5.2).
-const VAGUE_ERRORS: &str = "invalid_request unauthorized_client unsupported_grant_type";
-
-/// Errors that forbid the client this grant type: a server that doesn't let it refresh may well
-/// let it sign in, but not the other way round.
-const GRANT_TYPE_ERRORS: &str = "unauthorized_client unsupported_grant_type";
-
-/// What a status is called (RFC 9110, 15) and what else gateways say, as an error code would spell it:
-/// whoever answers so need not be the provider.
-const PHRASES: &str = "bad_gateway bad_request blocked conflict error failed fault forbidden \
-    gateway_timeout gone maintenance method_not_allowed not_acceptable not_found not_implemented \
-    payment_required proxy_authentication_required request_blocked request_timeout throttled true \
-    unauthorized unavailable";
-
-/// The error codes of providers that don't look like one (Facebook).
-const ODD_ERRORS: &str = "oauthexception";
+/// Error codes by what they are, one kind a line:
+/// - `passing`: they pass, whichever side causes them (RFC 6749, 4.1.2.1; RFC 8628, 3.5; the rest is seen
+///   in the wild).
+/// - `client`: about the client or what it asks for, which no sign-in mends (RFC 6749, 5.2; RFC 8707;
+///   RFC 9449; GitHub, Google, Microsoft, Zoho).
+/// - `grant`: about the grant itself, definite whatever the status (RFC 6749, 5.2; OpenID Connect Core,
+///   3.1.2.6).
+/// - `vague`: about anything can be behind them, so that the description decides (RFC 6749, 5.2).
+/// - `grant_type`: they forbid the client this grant type: a server that doesn't let it refresh may well
+///   let it sign in, but not the other way round.
+/// - `phrase`: what a status is called (RFC 9110, 15) and what else gateways say, as an error code would
+///   spell it: whoever answers so need not be the provider.
+/// - `odd`: the error codes of providers that don't look like one (Facebook).
+const ERRORS: &str = include_str!("errors.txt");
 
 /// What was asked of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,25 +378,28 @@ impl Case<'_> {
         let refresh = self.grant_type == GrantType::RefreshToken;
         let about_client = number == Some(Class::Config) || description.contains("client_secret");
         let code = error.code.to_ascii_lowercase();
-        let is_among = |codes: &str| codes.split(' ').any(|it| it == code);
+        let is_among = |kind: &str| {
+            let mut kinds = ERRORS.lines().filter_map(|line| line.split_once(' '));
+            kinds.any(|(it, codes)| it == kind && codes.split(' ').any(|it| it == code))
+        };
         // A number within an object says no more than the status does.
         let is_number = error.code.parse::<u64>().is_ok();
         let is_code = match is_number {
             true => status == 400,
-            false => is_among(ODD_ERRORS) || looks_like_code(&error.code),
+            false => is_among("odd") || looks_like_code(&error.code),
         };
-        if is_among(PASSING_ERRORS) {
+        if is_among("passing") {
             Class::Transient
-        } else if is_among(CLIENT_ERRORS)
-            || (is_among(VAGUE_ERRORS) && about_client)
-            || (is_among(GRANT_TYPE_ERRORS) && !refresh)
+        } else if is_among("client")
+            || (is_among("vague") && about_client)
+            || (is_among("grant_type") && !refresh)
         {
             Class::Config
-        } else if is_among(GRANT_ERRORS) || is_among(VAGUE_ERRORS) {
+        } else if is_among("grant") || is_among("vague") {
             Class::Login
         } else {
             match by_status(status, description) {
-                Class::Login if !is_code || is_among(PHRASES) => Class::Vague,
+                Class::Login if !is_code || is_among("phrase") => Class::Vague,
                 class => class,
             }
         }
