@@ -159,7 +159,7 @@ pub fn run<S: Service>(
     inbox: Inbox,
 ) -> io::Result<()> {
     let mut poller = Poller::new()?;
-    poller.watch(inbox.as_fd(), Who::Inbox.name(), PollFlags::POLLIN)?;
+    poller.watch(inbox.alarm.as_fd(), Who::Inbox.name(), PollFlags::POLLIN)?;
     let mut server = Server {
         listeners: BTreeMap::new(),
         service,
@@ -278,13 +278,14 @@ impl<S: Service> Server<S> {
             self.deadlines.first().map(|(deadline, _)| *deadline),
         );
         let wanted = wanted_of_listeners(self.accepting);
-        let inbox = (Who::Inbox.name(), self.inbox.as_fd(), PollFlags::POLLIN);
+        let alarm = self.inbox.alarm.as_fd();
+        let inbox = (Who::Inbox.name(), alarm, PollFlags::POLLIN);
         let listeners = self.listeners.iter().map(|(number, listener)| {
             let name = Who::Listener(*number).name();
             (name, listener.as_fd(), wanted)
         });
         let connections = self.connections.values().map(|connection| {
-            let name = Who::Connection(connection.id()).name();
+            let name = Who::Connection(connection.id).name();
             (name, connection.as_fd(), connection.interest())
         });
         let all = [inbox].into_iter().chain(listeners).chain(connections);
@@ -350,7 +351,7 @@ impl<S: Service> Server<S> {
         if parks && self.draining.is_some() {
             fate = connection.unpark(&mut self.turn(), Unparked::Draining);
         }
-        let listener = connection.listener();
+        let listener = connection.listener;
         match fate {
             Fate::Keep => self.keep(connection),
             Fate::Drop => self.let_go(connection),
@@ -365,7 +366,7 @@ impl<S: Service> Server<S> {
         let share = self.share(listener).parked;
         // Without a crowd nobody need be counted.
         while self.connections.len() > share {
-            let mut parked = self.crowd(listener, true).map(Connection::id);
+            let mut parked = self.crowd(listener, true).map(|it| it.id);
             let Some(first) = parked.next().filter(|_| parked.count() >= share) else {
                 return;
             };
@@ -378,7 +379,7 @@ impl<S: Service> Server<S> {
     /// The connections that came by a listener and are parked, or aren't, the first one first.
     fn crowd(&self, listener: usize, parked: bool) -> impl Iterator<Item = &Connection<S::Conn>> {
         let all = self.connections.values();
-        all.filter(move |it| it.listener() == listener && it.is_parked() == parked)
+        all.filter(move |it| it.listener == listener && it.is_parked() == parked)
     }
 
     fn share(&self, listener: usize) -> Share {
@@ -393,7 +394,7 @@ impl<S: Service> Server<S> {
 
     /// Keeps a connection, and in mind what it waits for.
     fn keep(&mut self, mut connection: Connection<S::Conn>) {
-        let (id, interest) = (connection.id(), connection.interest());
+        let (id, interest) = (connection.id, connection.interest());
         let name = Who::Connection(id).name();
         let watched = match connection.filed.interest {
             None => self.poller.watch(connection.as_fd(), name, interest),
@@ -414,10 +415,10 @@ impl<S: Service> Server<S> {
         let deadline = connection.deadline();
         if deadline != connection.filed.deadline {
             if let Some(old) = connection.filed.deadline {
-                self.deadlines.remove(&(old, connection.id()));
+                self.deadlines.remove(&(old, connection.id));
             }
             if let Some(new) = deadline {
-                self.deadlines.insert((new, connection.id()));
+                self.deadlines.insert((new, connection.id));
             }
             connection.filed.deadline = deadline;
         }
@@ -430,7 +431,7 @@ impl<S: Service> Server<S> {
             self.poller.forget(connection.as_fd());
         }
         if let Some(deadline) = filed.deadline {
-            self.deadlines.remove(&(deadline, connection.id()));
+            self.deadlines.remove(&(deadline, connection.id));
         }
         connection.close(&mut self.service);
     }
@@ -444,8 +445,9 @@ impl<S: Service> Server<S> {
     }
 
     fn read_inbox(&mut self) {
-        self.inbox.clear();
-        while let Some(message) = self.inbox.next() {
+        // Before the messages are read, so that none is overlooked.
+        self.inbox.alarm.clear();
+        while let Ok(message) = self.inbox.receiver.try_recv() {
             match message {
                 Message::Send { id, bytes, last } => {
                     self.with(id, |connection, turn| connection.send(turn, bytes, last));
@@ -479,7 +481,7 @@ impl<S: Service> Server<S> {
         act: impl Fn(&mut Connection<S::Conn>, &mut Turn<S>) -> Fate,
     ) {
         let connections = self.connections.values().filter(|it| wanted(it));
-        let ids: Vec<ConnId> = connections.map(Connection::id).collect();
+        let ids: Vec<ConnId> = connections.map(|it| it.id).collect();
         for id in ids {
             self.with(id, &act);
         }
@@ -529,8 +531,9 @@ impl<S: Service> Server<S> {
         let Some(listener) = self.listeners.get(&index) else {
             return;
         };
-        let is_unix = listener.is_unix();
-        let transport = match listener.wrap(&socket) {
+        let is_unix = listener.is_unix;
+        let wrap = listener.wrap.as_ref();
+        let transport = match wrap.map(|wrap| wrap(&socket)).transpose() {
             Ok(transport) => transport,
             Err(error) => return log::debug!("a connection could not be set up: {error}"),
         };
@@ -555,7 +558,7 @@ impl<S: Service> Server<S> {
     fn evict(&mut self, listener: usize) -> bool {
         loop {
             let victim = self.crowd(listener, false).min_by_key(|it| it.worth());
-            let victim = victim.map(Connection::id);
+            let victim = victim.map(|it| it.id);
             let Some(mut connection) = victim.and_then(|id| self.connections.remove(&id)) else {
                 return false;
             };

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, net::TcpListener};
 
+use url::form_urlencoded;
+
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
 use self::http::{HttpRequest, Method, Parser, StatusCode};
@@ -26,7 +28,7 @@ pub use tls::{Identity, IdentityDer};
 /// has as much as all others together: what keeps one of them busy keeps nobody from the other. The
 /// first connections make way in a crowd, so as many are kept as come in while a browser says what it
 /// wants: it needs milliseconds, unless the machine is busy.
-fn limits(descriptors: usize) -> Limits {
+pub fn limits(descriptors: usize) -> Limits {
     let share = Share {
         connections: (descriptors / 16).clamp(8, 256),
         parked: 32,
@@ -42,7 +44,7 @@ fn limits(descriptors: usize) -> Limits {
 }
 
 /// How long a browser waits for the exchange before it gets a page that says what it waits for.
-const WAIT_TIMEOUT: Duration = Duration::from_millis(700);
+pub const WAIT_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// After how many seconds a browser asks again that waits for the provider's answer.
 const SOON: u8 = 1;
@@ -129,22 +131,11 @@ pub trait CallbackHandler {
     fn left(&mut self, _id: ConnId) {}
 }
 
-/// Serves these ports until [`serve::Remote::stop`], in a process that may have so many `descriptors`.
+/// Serves these ports until [`serve::Remote::stop`]; a browser waits for so long until it gets a page.
 ///
 /// # Errors
 /// When a socket can't be made non-blocking, and those of [`serve::run`].
 pub fn run(
-    sites: Vec<Site>,
-    endpoint: impl CallbackHandler,
-    pages: Arc<Pages>,
-    inbox: Inbox,
-    descriptors: usize,
-) -> io::Result<()> {
-    let limits = limits(descriptors);
-    run_with(limits, WAIT_TIMEOUT, sites, endpoint, pages, inbox)
-}
-
-fn run_with(
     limits: Limits,
     wait_timeout: Duration,
     sites: Vec<Site>,
@@ -158,11 +149,9 @@ fn run_with(
         for socket in sockets {
             let port = socket.local_addr()?.port();
             origins.push(Origin { scheme, port });
-            let listener = Listener::new(socket)?;
-            listeners.push(match &identity {
-                Some(identity) => listener.wrapped(identity.wrap()),
-                None => listener,
-            });
+            let mut listener = Listener::new(socket)?;
+            listener.wrap = identity.as_ref().map(|it| it.wrap());
+            listeners.push(listener);
         }
     }
     serve::run(
@@ -343,12 +332,8 @@ impl<E: CallbackHandler> Redirects<E> {
 
 /// Whether there is anything of an authorization response (RFC 6749 4.1.2) in `params`.
 fn is_response(params: &str) -> bool {
-    let names = params
-        .split('&')
-        .map(|pair| pair.split('=').next().unwrap_or_default());
-    names
-        .into_iter()
-        .any(|name| matches!(name, "code" | "error" | "state"))
+    let mut pairs = form_urlencoded::parse(params.as_bytes());
+    pairs.any(|(name, _)| matches!(&*name, "code" | "error" | "state"))
 }
 
 fn refuse(status: StatusCode, bare: bool) -> Vec<u8> {

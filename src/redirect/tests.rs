@@ -127,9 +127,8 @@ impl Server {
         let pages = Pages::new(name);
         let theirs = pages.clone();
         let sites = vec![plain, secure];
-        let thread = std::thread::spawn(move || {
-            run_with(limits, wait_timeout, sites, script, theirs, inbox)
-        });
+        let thread =
+            std::thread::spawn(move || run(limits, wait_timeout, sites, script, theirs, inbox));
         Server {
             http,
             https,

@@ -60,9 +60,9 @@ enum Phase {
 
 pub(super) struct Connection<C> {
     pub(super) filed: Filed,
-    id: ConnId,
+    pub(super) id: ConnId,
     /// The number of the listener that it came by.
-    listener: usize,
+    pub(super) listener: usize,
     socket: Socket,
     is_unix: bool,
     transport: Option<Box<dyn Transport>>,
@@ -118,14 +118,6 @@ impl<C> Connection<C> {
             excess: false,
             discarded: 0,
         }
-    }
-
-    pub(super) fn id(&self) -> ConnId {
-        self.id
-    }
-
-    pub(super) fn listener(&self) -> usize {
-        self.listener
     }
 
     pub(super) fn is_parked(&self) -> bool {

@@ -1,7 +1,6 @@
 //! How other threads reach a server's connections.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
@@ -17,8 +16,9 @@ pub struct Remote {
 
 /// The server's end of a [`Remote`], for [`super::run`].
 pub struct Inbox {
-    receiver: Receiver<Message>,
-    alarm: Arc<Alarm>,
+    pub(super) receiver: Receiver<Message>,
+    /// Rings when there is something in it.
+    pub(super) alarm: Arc<Alarm>,
 }
 
 pub(super) enum Message {
@@ -101,22 +101,5 @@ impl Remote {
         if self.sender.send(message).is_ok() {
             self.alarm.ring();
         }
-    }
-}
-
-impl Inbox {
-    pub(super) fn next(&mut self) -> Option<Message> {
-        self.receiver.try_recv().ok()
-    }
-
-    /// Forgets the alarm; to be done before the messages are read, so that none is overlooked.
-    pub(super) fn clear(&self) {
-        self.alarm.clear();
-    }
-}
-
-impl AsFd for Inbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.alarm.as_fd()
     }
 }

@@ -41,8 +41,9 @@ pub type Wrap = Box<dyn Fn(&Socket) -> io::Result<Box<dyn Transport>> + Send>;
 /// A socket that is listened on.
 pub struct Listener {
     socket: Socket,
-    is_unix: bool,
-    wrap: Option<Wrap>,
+    pub(super) is_unix: bool,
+    /// Puts a transport around each of its connections.
+    pub wrap: Option<Wrap>,
 }
 
 /// Gives a socket that is listened on the longest backlog that the system has: a peer that finds it
@@ -70,19 +71,6 @@ impl Listener {
         })
     }
 
-    /// The same listener, with a transport around each of its connections.
-    pub fn wrapped(self, wrap: Wrap) -> Self {
-        Listener {
-            wrap: Some(wrap),
-            ..self
-        }
-    }
-
-    /// A Unix socket.
-    pub(super) fn is_unix(&self) -> bool {
-        self.is_unix
-    }
-
     /// A connection's socket: closed on exec, and its methods never block.
     ///
     /// # Errors
@@ -96,10 +84,6 @@ impl Listener {
             socket.set_tcp_nodelay(true)?;
         }
         Ok(socket)
-    }
-
-    pub(super) fn wrap(&self, socket: &Socket) -> io::Result<Option<Box<dyn Transport>>> {
-        self.wrap.as_ref().map(|wrap| wrap(socket)).transpose()
     }
 }
 

@@ -290,7 +290,9 @@ fn start(
         serve::run(vec![control], answering, limits, clients)
     });
     let browsers = spawn(holder, "redirect", "redirect listener", move || {
-        redirect::run(sites, endpoint, pages, browsers, limits::descriptors())
+        let limits = redirect::limits(limits::descriptors());
+        let wait = redirect::WAIT_TIMEOUT;
+        redirect::run(limits, wait, sites, endpoint, pages, browsers)
     });
     Ok([clients?, browsers?])
 }
