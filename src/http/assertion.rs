@@ -81,7 +81,7 @@ impl Key {
 
     /// A JWT of `claims`.
     fn sign(&self, claims: Value) -> Option<String> {
-        let parts = [object(self.header.clone()), claims].map(|part| part.to_string());
+        let parts = [Value::from_iter(self.header.clone()), claims].map(|part| part.to_string());
         let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
         let mut signature = self.signer.sign(message.as_bytes()).ok()?;
         if self.signer.scheme() == SignatureScheme::ECDSA_NISTP256_SHA256 {
@@ -144,15 +144,9 @@ fn jwt(assertion: &Assertion, endpoint: &Url, now: i64) -> Result<String, String
         ("exp", now.saturating_add(LIFE_SECS).into()),
         ("jti", URL_SAFE_NO_PAD.encode(id).into()),
     ]);
-    Ok(key.sign(object(claims)).ok_or("the key can't sign")?)
-}
-
-/// A JSON object; of two members with a name, the later one counts.
-fn object(members: Vec<(&str, Value)>) -> Value {
-    let members = members.into_iter();
-    members
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    // Of two with a name, the later one counts.
+    let jwt = key.sign(Value::from_iter(claims));
+    Ok(jwt.ok_or("the key can't sign")?)
 }
 
 #[cfg(test)]

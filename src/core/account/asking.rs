@@ -136,11 +136,8 @@ impl LiveAccount {
         attempt: AttemptId,
         secret: Result<Secret, String>,
     ) {
-        let (secret, why) = match secret {
-            Ok(secret) => (Some(secret), None),
-            Err(why) => (None, Some(why)),
-        };
-        for request in self.credentials.answered(attempt, secret) {
+        let why = secret.as_ref().err().cloned();
+        for request in self.credentials.answered(attempt, secret.ok()) {
             match &why {
                 None => self.send(env, request),
                 Some(why) => {

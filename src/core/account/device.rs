@@ -217,10 +217,9 @@ impl LiveAccount {
                     self.remind(env, Reminder::WithWhatThereIs);
                 }
             }
-            (false, Some(refusal)) => self.pending_failed(env, refusal),
-            (false, None) => {
-                let refusal = Refusal::new("there is no longer an endpoint for device codes");
-                self.pending_failed(env, refusal);
+            (false, refusal) => {
+                let none = || Refusal::new("there is no longer an endpoint for device codes");
+                self.pending_failed(env, refusal.unwrap_or_else(none));
             }
         }
     }
