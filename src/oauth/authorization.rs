@@ -100,37 +100,20 @@ pub enum CallbackResult {
     },
 }
 
-/// Why something isn't an authorization response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackFault {
-    /// It is longer than [`MAX_CALLBACK_BYTES`].
-    #[error("longer than {MAX_CALLBACK_BYTES} bytes")]
-    TooLong,
-    /// It has no `state`, or an empty one.
-    #[error("no state")]
-    NoState,
-    /// It has neither a `code` nor an `error`.
-    #[error("neither a code nor an error")]
-    NoResult,
-    /// It has this parameter more than once (RFC 6749, 3.1 forbids it).
-    #[error("{0} is there more than once")]
-    Repeated(&'static str),
-}
-
 /// Reads an authorization response: the query of the redirect, or the body of a form_post. An
 /// empty parameter counts as absent and an unknown one is ignored (RFC 6749, 3.1 and 4.1.2). With
 /// both an error and a code, the error counts.
 ///
 /// # Errors
 /// What it lacks, or has too much of.
-pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
+pub fn parse_callback(query: &str) -> Result<Callback, String> {
     if query.len() > MAX_CALLBACK_BYTES {
-        return Err(CallbackFault::TooLong);
+        return Err(format!("longer than {MAX_CALLBACK_BYTES} bytes"));
     }
     let code = parameter(query, "code")?.map(Secret::new);
     let error = parameter(query, "error")?;
     let iss = parameter(query, "iss")?;
-    let state = parameter(query, "state")?.ok_or(CallbackFault::NoState)?;
+    let state = parameter(query, "state")?.ok_or("no state")?;
     let mut secrets = Scrubber::default();
     secrets.add(&state);
     (code.iter()).for_each(|code| secrets.add(code.expose()));
@@ -142,7 +125,7 @@ pub fn parse_callback(query: &str) -> Result<Callback, CallbackFault> {
             uri: first(query, "error_uri").map(&clean),
         },
         (None, Some(code)) => CallbackResult::Code(code),
-        (None, None) => return Err(CallbackFault::NoResult),
+        (None, None) => return Err("neither a code nor an error".into()),
     };
     Ok(Callback {
         // It is compared letter by letter.
@@ -224,10 +207,10 @@ pub fn refusal(error: &str, description: Option<&str>, uri: Option<&str>) -> Ref
     }
 }
 
-/// The value of a parameter that must not repeat.
-fn parameter(query: &str, name: &'static str) -> Result<Option<String>, CallbackFault> {
+/// The value of a parameter that must not repeat (RFC 6749, 3.1).
+fn parameter(query: &str, name: &str) -> Result<Option<String>, String> {
     match values(query, name).nth(1) {
-        Some(_) => Err(CallbackFault::Repeated(name)),
+        Some(_) => Err(format!("{name} is there more than once")),
         None => Ok(first(query, name)),
     }
 }
@@ -356,7 +339,7 @@ mod tests {
         }
     }
 
-    fn code(state: &str, iss: Option<&str>, code: &str) -> Result<Callback, CallbackFault> {
+    fn code(state: &str, iss: Option<&str>, code: &str) -> Result<Callback, String> {
         Ok(Callback {
             state: Secret::new(state.into()),
             iss: iss.map(str::to_owned),
@@ -364,7 +347,11 @@ mod tests {
         })
     }
 
-    fn error(error: &str, description: Option<&str>) -> Result<Callback, CallbackFault> {
+    fn fault(text: &str) -> Result<Callback, String> {
+        Err(text.to_owned())
+    }
+
+    fn error(error: &str, description: Option<&str>) -> Result<Callback, String> {
         Ok(Callback {
             state: Secret::new("S".into()),
             iss: None,
@@ -398,29 +385,32 @@ mod tests {
                 error("e", Some("a b")),
             ),
             ("error=e&code=c&state=S", error("e", None)),
-            ("", Err(CallbackFault::NoState)),
-            ("code=c", Err(CallbackFault::NoState)),
-            ("code=c&state=", Err(CallbackFault::NoState)),
-            ("error=access_denied", Err(CallbackFault::NoState)),
-            ("state=S", Err(CallbackFault::NoResult)),
-            ("state=S&code=", Err(CallbackFault::NoResult)),
-            ("state=S&Code=c", Err(CallbackFault::NoResult)),
+            ("", fault("no state")),
+            ("code=c", fault("no state")),
+            ("code=c&state=", fault("no state")),
+            ("error=access_denied", fault("no state")),
+            ("state=S", fault("neither a code nor an error")),
+            ("state=S&code=", fault("neither a code nor an error")),
+            ("state=S&Code=c", fault("neither a code nor an error")),
             (
                 "state=S&state=S&code=c",
-                Err(CallbackFault::Repeated("state")),
+                fault("state is there more than once"),
             ),
-            ("state=S&code=c&code=", Err(CallbackFault::Repeated("code"))),
+            (
+                "state=S&code=c&code=",
+                fault("code is there more than once"),
+            ),
             (
                 "state=S&error=a&error=b",
-                Err(CallbackFault::Repeated("error")),
+                fault("error is there more than once"),
             ),
             (
                 "state=S&code=c&iss=a&iss=a",
-                Err(CallbackFault::Repeated("iss")),
+                fault("iss is there more than once"),
             ),
             (
                 &format!("state=S&code={long}c"),
-                Err(CallbackFault::TooLong),
+                fault("longer than 16384 bytes"),
             ),
         ] {
             assert_eq!(parse_callback(query), callback, "{query}");
@@ -480,21 +470,6 @@ mod tests {
         ] {
             let at = Url::parse(at).unwrap();
             assert_eq!(is_redirect(redirect_uri, &at), same, "{redirect_uri} {at}");
-        }
-    }
-
-    #[test]
-    fn faults_say_what_is_wrong() {
-        for (fault, text) in [
-            (CallbackFault::TooLong, "longer than 16384 bytes"),
-            (CallbackFault::NoState, "no state"),
-            (CallbackFault::NoResult, "neither a code nor an error"),
-            (
-                CallbackFault::Repeated("code"),
-                "code is there more than once",
-            ),
-        ] {
-            assert_eq!(fault.to_string(), text);
         }
     }
 
