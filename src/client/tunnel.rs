@@ -1,10 +1,7 @@
 //! `pizauth tunnel`: a sign-in for a program that knows no OAuth2, which then talks to the server
 //! through this one.
 
-use std::{
-    io,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::{io, os::fd::AsFd, sync::Arc};
 
 use nix::{
     poll::{PollFd, PollFlags, poll},
@@ -49,10 +46,9 @@ pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
 
 /// The program at stdin and stdout.
 fn program() -> io::Result<End> {
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let [input, output]: [io::Result<OwnedFd>; 2] =
-        [stdin.as_fd(), stdout.as_fd()].map(|fd| fd.try_clone_to_owned());
-    Ok(End::new(input?, output?))
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(End::new(Arc::new(input.into()), Arc::new(output.into())))
 }
 
 /// Waits until the program has hung up, or is sure to have read what it was told last: a relay such as

@@ -117,7 +117,7 @@ impl Connection {
         let (stream, address) = race(addresses, CONNECT_TIMEOUT)
             .map_err(|error| unreachable(&format!("can't be reached: {}", why(&error))))?;
         Ok(Connection {
-            end: End::socket(stream.into()),
+            end: End::socket(stream),
             deadline,
             loopback: address.ip().to_canonical().is_loopback(),
         })

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, ErrorKind, Read, Write},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::Arc,
     time::Instant,
 };
@@ -39,22 +39,11 @@ pub struct End {
 
 impl End {
     /// One at two descriptors.
-    pub fn new(input: OwnedFd, output: OwnedFd) -> Self {
-        dont_block(input.as_fd());
-        dont_block(output.as_fd());
-        End::of(Arc::new(input.into()), Arc::new(output.into()))
-    }
-
-    /// One at a socket.
-    pub fn socket(socket: OwnedFd) -> Self {
-        dont_block(socket.as_fd());
-        // Without it, a peer that vanishes is never missed.
-        let _ = setsockopt(&socket, sockopt::KeepAlive, &true);
-        let socket = Arc::new(File::from(socket));
-        End::of(socket.clone(), socket)
-    }
-
-    fn of(input: Arc<File>, output: Arc<File>) -> Self {
+    pub fn new(input: Arc<File>, output: Arc<File>) -> Self {
+        dont_block(&input);
+        dont_block(&output);
+        // Without it, a peer that vanishes is never missed; a pipe knows no such thing.
+        let _ = setsockopt(&*input, sockopt::KeepAlive, &true);
         End {
             input,
             output,
@@ -63,6 +52,12 @@ impl End {
             has_ended: false,
             is_shut: false,
         }
+    }
+
+    /// One at a socket.
+    pub fn socket(socket: impl Into<OwnedFd>) -> Self {
+        let socket = Arc::new(File::from(socket.into()));
+        End::new(socket.clone(), socket)
     }
 
     /// TLS begins.
@@ -227,7 +222,7 @@ impl End {
 }
 
 /// Others may have a terminal or a file open, too; a pipe or a socket is this program's alone.
-fn dont_block(end: BorrowedFd) {
+fn dont_block(end: &File) {
     let kind = fstat(end).map(|it| SFlag::from_bits_truncate(it.st_mode) & SFlag::S_IFMT);
     if matches!(kind, Ok(SFlag::S_IFIFO | SFlag::S_IFSOCK)) {
         let flags = fcntl(end, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);

@@ -39,10 +39,10 @@ pub fn stop_by_signal(holder: &Arc<Holder>) {
 
 /// The proxies' process has ended: another one takes its place.
 pub fn revive_proxies(holder: &Arc<Holder>) {
-    let revive = holder.proxies.bury();
+    let since = holder.proxies.bury();
     let started = holder.spawn("proxies", move |holder| {
         guard::job("the proxies", || {
-            revive(&holder.proxies);
+            holder.proxies.revive(since);
             checkpoints::guard(holder);
             // The main thread hears of the end of this one, too.
             holder.alarm.ring();

@@ -173,9 +173,7 @@ impl Holder {
             (config.proxies.clone(), config.sockets.clone())
         });
         self.restricted.adopt(restricted, &wanted);
-        if let Some(plan) = spare(self.proxies.prepare(&proxies), goes_on)? {
-            self.proxies.commit(plan);
-        }
+        spare(self.proxies.replace(&proxies), goes_on)?;
         let capabilities = self.monitor.capabilities();
         let plan = spare(self.restricted.prepare(&wanted, &capabilities), goes_on)?;
         let path = self.socket.path();

@@ -69,9 +69,6 @@ pub struct ProxiesState {
     processes: Vec<(Slot, Vec<Named>, Slot)>,
 }
 
-/// What a new configuration changes, ready to be put into force without fail.
-pub struct NewProxies(Vec<Proxy>, Option<(Process, Vec<Arc<OwnedFd>>)>);
-
 impl Proxies {
     /// None yet.
     pub fn new(monitor: Arc<MonitorClient>) -> Self {
@@ -81,11 +78,12 @@ impl Proxies {
         }
     }
 
-    /// Has a process listen for those that are `wanted`, unless the one that there is does.
+    /// Has a process listen for those that are `wanted`, unless the one that there is does; that one
+    /// drains.
     ///
     /// # Errors
     /// When one can't be listened for; nothing has changed then.
-    pub fn prepare(&self, wanted: &[Proxy]) -> Result<Option<NewProxies>, Failure> {
+    pub fn replace(&self, wanted: &[Proxy]) -> Result<(), Failure> {
         let (stays, open) = self.state.with(|state| {
             let serves = match &state.current {
                 Some(process) => !process.has_ended(),
@@ -95,42 +93,34 @@ impl Proxies {
             (stays, state.sockets.clone())
         });
         if stays {
-            return Ok(None);
+            return Ok(());
         }
-        if wanted.is_empty() {
-            return Ok(Some(NewProxies(Vec::new(), None)));
+        let (mut process, mut sockets) = (None, Vec::new());
+        if !wanted.is_empty() {
+            let open: Vec<_> = open.iter().map(AsFd::as_fd).collect();
+            let mut helper = self.monitor.helper(HelperKind::Proxies)?;
+            let (counts, fds) = helper.start_proxies(&open)?;
+            let named = |proxy: &Proxy| (proxy.address.clone(), proxy.account.clone());
+            sockets = fds.into_iter().map(Arc::new).collect();
+            process = Some(Process {
+                line: helper.into_line(),
+                of: wanted.iter().map(named).collect(),
+                counts: Arc::new(counts),
+                since: Instant::now(),
+            });
         }
-        let open: Vec<_> = open.iter().map(AsFd::as_fd).collect();
-        let mut helper = self.monitor.helper(HelperKind::Proxies)?;
-        let (counts, sockets) = helper.start_proxies(&open)?;
-        let named = |proxy: &Proxy| (proxy.address.clone(), proxy.account.clone());
-        let process = Process {
-            line: helper.into_line(),
-            of: wanted.iter().map(named).collect(),
-            counts: Arc::new(counts),
-            since: Instant::now(),
-        };
-        let sockets = sockets.into_iter().map(Arc::new).collect();
-        Ok(Some(NewProxies(wanted.to_vec(), Some((process, sockets)))))
-    }
-
-    /// Puts a plan into force: the process that there was drains.
-    pub fn commit(&self, plan: Option<NewProxies>) {
-        let Some(NewProxies(wanted, started)) = plan else {
-            return;
-        };
-        let (process, sockets) = started.unzip();
-        let before = self.state.with(|state| {
+        self.state.with(|state| {
             state.earlier.retain(|it| !it.has_ended());
             if let Some(process) = state.current.take() {
                 // One that was killed hears nothing.
                 let _ = process.line.send(&HelperRequest::Drain, &[]);
                 state.earlier.push(process);
             }
-            (state.wanted, state.current) = (Some(wanted), process);
-            std::mem::replace(&mut state.sockets, sockets.unwrap_or_default())
+            (state.wanted, state.current) = (Some(wanted.to_vec()), process);
+            state.sockets = sockets;
         });
-        self.remove_files(&before);
+        self.remove_files(&open);
+        Ok(())
     }
 
     /// Removes the files of those of `sockets` that nobody listens at any more.
@@ -148,12 +138,6 @@ impl Proxies {
         }
     }
 
-    /// Removes all of them, so that no program finds them any more.
-    pub fn remove(&self) {
-        let sockets = self.state.with(|state| std::mem::take(&mut state.sockets));
-        self.remove_files(&sockets);
-    }
-
     /// Readable when the process that takes programs has ended.
     pub fn line(&self) -> Option<Arc<UnixStream>> {
         self.state
@@ -166,24 +150,24 @@ impl Proxies {
             .with(|state| state.current.as_ref().is_some_and(Process::has_ended))
     }
 
-    /// Forgets the process that has ended; what is to be done then, which may take a while.
-    pub fn bury(&self) -> impl FnOnce(&Self) + use<> {
-        let since = self
-            .state
-            .with(|state| state.current.take().map(|it| it.since));
+    /// Forgets the process that has ended; since when it was there.
+    pub fn bury(&self) -> Option<Instant> {
+        let process = self.state.with(|state| state.current.take());
+        process.map(|it| it.since)
+    }
+
+    /// Starts another one, for one that was there `since` then: at once, or after a pause, since what
+    /// kills every one is likely still there.
+    pub fn revive(&self, since: Option<Instant>) {
         log::error!("the proxies' process was killed: another one goes on");
-        move |proxies| {
-            let early = since.and_then(|since| PAUSE.checked_sub(since.elapsed()));
-            // What kills every one is likely still there.
-            let _ = poll(
-                &mut [],
-                early.map_or(PollTimeout::ZERO, clock::poll_timeout),
-            );
-            let wanted = proxies.state.with(|state| state.wanted.clone());
-            match proxies.prepare(&wanted.unwrap_or_default()) {
-                Ok(plan) => proxies.commit(plan),
-                Err(failure) => log::error!("the proxies are gone until a reload: {failure}"),
-            }
+        let early = since.and_then(|since| PAUSE.checked_sub(since.elapsed()));
+        let _ = poll(
+            &mut [],
+            early.map_or(PollTimeout::ZERO, clock::poll_timeout),
+        );
+        let wanted = self.state.with(|state| state.wanted.clone());
+        if let Err(failure) = self.replace(&wanted.unwrap_or_default()) {
+            log::error!("the proxies are gone until a reload: {failure}");
         }
     }
 

@@ -32,7 +32,8 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     let monitor = &holder.monitor;
     let (config, text, capabilities) = helpers::read_config(monitor, &holder.config_file)?;
     let sockets = (holder.restricted).prepare(&config.sockets, &capabilities)?;
-    let proxies = holder.proxies.prepare(&config.proxies)?;
+    // Nothing fails from here on.
+    holder.proxies.replace(&config.proxies)?;
     monitor.learn(capabilities);
     let listeners = listeners(&config);
     // With 10,000 accounts, letting go of it takes as long as the event.
@@ -40,7 +41,6 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     holder.engine.with(|core, cx| core.reload(cx, config));
     drop(before);
     holder.restricted.commit(sockets);
-    holder.proxies.commit(proxies);
     holder.alarm.ring();
     holder.keeper.learn(text);
     checkpoints::guard(holder);

@@ -111,7 +111,8 @@ impl Holder {
     pub fn hide(&self) {
         self.socket.remove();
         self.restricted.remove();
-        self.proxies.remove();
+        // Without proxies there is nothing to start.
+        let _ = self.proxies.replace(&[]);
     }
 
     /// Has the main thread end, once the sockets can't be found any more.

@@ -10,8 +10,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::{ServerConfig, ServerConnection};
 
-use super::Shared;
 use super::privileged::{Errand, ask};
+use super::{Shared, is_full};
 use crate::config::{self, ProxyTls};
 use crate::mail::accept::{Accepted, Acceptor, ProgramRefusal, UserPassword};
 use crate::mail::{Goal, Session};
@@ -143,7 +143,7 @@ pub fn admit(shared: &Arc<Shared>, number: usize, socket: Socket) -> io::Result<
     let mut door = Door {
         proxy,
         acceptor: Acceptor::new(protocol, capabilities, starttls),
-        program: End::socket(socket.into()),
+        program: End::socket(socket),
         shared,
         since: Instant::now(),
         input: Vec::new(),
@@ -202,7 +202,7 @@ impl Door<'_> {
             let deadline = Instant::now() + CROWDED_PATIENCE;
             let heard = self.program.listen(&mut self.input, deadline);
             let waited = self.since.elapsed();
-            let is_over = waited > PATIENCE || (waited > CROWDED_PATIENCE && self.shared.is_full());
+            let is_over = waited > PATIENCE || (waited > CROWDED_PATIENCE && is_full(self.shared));
             match heard {
                 Err(error) if error.kind() == ErrorKind::TimedOut && !is_over => {}
                 Ok(false) => return Err(ErrorKind::UnexpectedEof.into()),

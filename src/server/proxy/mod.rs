@@ -84,11 +84,9 @@ struct Shared {
     alarm: Arc<Alarm>,
 }
 
-impl Shared {
-    /// Whether programs that are silent keep others waiting. Each that signs in has one of these.
-    fn is_full(self: &Arc<Self>) -> bool {
-        Arc::strong_count(self) > MAX_SIGN_INS
-    }
+/// Whether programs that are silent keep others waiting. Each that signs in shares this.
+fn is_full(shared: &Arc<Shared>) -> bool {
+    Arc::strong_count(shared) > MAX_SIGN_INS
 }
 
 /// A session, and the number of its proxy.
@@ -139,14 +137,17 @@ impl Worker {
 
     fn run(&mut self, mut line: ReplyLine) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK_BYTES];
-        while !(self.drains && self.sessions.is_empty() && self.sign_ins() == 0) {
+        while !(self.drains && self.sessions.is_empty() && Arc::strong_count(&self.shared) == 1) {
             let (is_new, is_ready) = self.wait(&line)?;
             loop {
                 match line.try_recv()? {
                     Next::Nothing => break,
                     Next::End => return Ok(()),
-                    // There is only one more thing to be told.
-                    Next::Message(_) | Next::Lost => self.drain(),
+                    // Only one more thing is said: what listens is the next process's.
+                    Next::Message(_) | Next::Lost => {
+                        self.drains = true;
+                        self.listeners.clear();
+                    }
                 }
             }
             let before = self.sessions.len();
@@ -163,23 +164,12 @@ impl Worker {
         Ok(())
     }
 
-    /// How many programs are signing in.
-    fn sign_ins(&self) -> usize {
-        Arc::strong_count(&self.shared).saturating_sub(1)
-    }
-
-    /// Takes no more programs; what listens is the next process's.
-    fn drain(&mut self) {
-        self.drains = true;
-        self.listeners.clear();
-    }
-
     /// Whether there is room for another program.
     fn accepts(&self) -> bool {
         let sessions = self.sessions.len().saturating_mul(PER_SESSION);
         let sign_ins = Arc::strong_count(&self.shared).saturating_mul(PER_SIGN_IN);
         let taken = sessions.saturating_add(sign_ins).saturating_add(RESERVE);
-        !self.shared.is_full() && taken < limits::descriptors()
+        !is_full(&self.shared) && taken < limits::descriptors()
     }
 
     /// Sleeps until there is something to do: which listeners have a program, and which descriptors of
