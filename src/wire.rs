@@ -82,6 +82,9 @@ pub fn unavailable(uri: Option<&str>) -> String {
     }
 }
 
+/// What both ends say of a line that is none of theirs.
+const FOREIGN: &str = "this is not pizauth's protocol";
+
 /// What a server says of a verb that it doesn't know.
 pub const UNKNOWN: &str = "unknown request: is the client newer than the server?";
 
@@ -151,7 +154,7 @@ requests! {
     /// An authorization response, pasted.
     "redirect" => Redirect(args: RedirectArgs);
     /// A new token now.
-    "refresh" => Refresh(args: AccountArgs);
+    "refresh" => Refresh(args: ShowArgs);
     /// Read the config again.
     "reload" => Reload;
     /// Become the program that is there now.
@@ -168,16 +171,6 @@ requests! {
     "status" => Status;
     /// What happens from now on, each as JSON.
     "watch" => Watch;
-}
-
-/// The arguments of a verb about one account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountArgs {
-    /// The account's name.
-    pub account: String,
-    /// Leave the authorisation URL out of the error.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub no_url: bool,
 }
 
 /// The arguments of `auth` and `await`.
@@ -227,7 +220,7 @@ pub struct ImportArgs {
     pub refresh_token: Secret,
 }
 
-/// The arguments of `show`.
+/// The arguments of `show`, and of `refresh`, which takes no more than the first two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShowArgs {
     /// The account's name.
@@ -377,26 +370,21 @@ pub fn receive_next(
         let (missing, end) = measure(input).map_err(|why| trouble(&why))?;
         let have = input.len();
         input.resize(have.saturating_add(missing.min(MAX_READ_BYTES)), 0);
-        let room = input.get_mut(have..).unwrap_or_default();
-        let count = match room {
-            [] => 0,
-            room => match stream.read(room) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    input.truncate(have);
-                    continue;
-                }
-                // As a socket says that has a timeout.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    input.truncate(have);
-                    return Err(silence());
-                }
-                // It was killed before it had read all.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
-                outcome => outcome.map_err(|error| trouble(&error.to_string()))?,
-            },
+        let read = match input.get_mut(have..).unwrap_or_default() {
+            [] => Ok(0),
+            room => stream.read(room),
         };
-        input.truncate(have.saturating_add(count));
-        if count == 0 {
+        input.truncate(have.saturating_add(*read.as_ref().unwrap_or(&0)));
+        let whole = match read.map_err(|error| (error.kind(), error)) {
+            Ok(count) => count == 0,
+            Err((io::ErrorKind::Interrupted, _)) => false,
+            // As a socket says that has a timeout.
+            Err((io::ErrorKind::WouldBlock, _)) => return Err(silence()),
+            // It was killed before it had read all.
+            Err((io::ErrorKind::ConnectionReset, _)) => true,
+            Err((_, error)) => return Err(trouble(&error.to_string())),
+        };
+        if whole {
             // Whole, or the server has hung up: what has come by then says which.
             let rest = SecretBytes::new(input.split_off(end));
             let body = parse_reply(input)?;
@@ -461,23 +449,20 @@ fn split_head(input: &[u8]) -> Result<Option<Head<'_>>, String> {
     let Some(end) = window.iter().position(|byte| *byte == b'\n') else {
         return match input.len() < MAX_HEAD_BYTES {
             true => Ok(None),
-            false => Err("this is not pizauth's protocol".into()),
+            false => Err(FOREIGN.into()),
         };
     };
     let (line, body) = input.split_at(end);
-    let line = std::str::from_utf8(line).map_err(|_| "this is not pizauth's protocol")?;
-    let mut words = line.split(' ');
+    let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
     let mut word = || words.next().unwrap_or_default();
     if word() != "pizauth" {
-        return Err("this is not pizauth's protocol".into());
+        return Err(FOREIGN.into());
     }
     if word() != VERSION {
         return Err("client and server speak different versions of the protocol".into());
     }
     let third = word();
-    let length = word()
-        .parse()
-        .map_err(|_| "this is not pizauth's protocol")?;
+    let length = word().parse().map_err(|_| FOREIGN)?;
     Ok(Some((third, length, body.get(1..).unwrap_or_default())))
 }
 
@@ -495,8 +480,8 @@ mod tests {
     use super::*;
     use crate::form::Format;
 
-    fn account() -> AccountArgs {
-        AccountArgs {
+    fn account() -> ShowArgs {
+        ShowArgs {
             account: "wörk \"x\"\n".into(),
             no_url: true,
         }

@@ -38,21 +38,18 @@ const OPENER: &str = if cfg!(target_os = "macos") {
 pub(super) fn run(options: &AuthOptions, listens: bool) -> Result<(), Failure> {
     let has_browser = is_terminal() && has_desktop() && is_installed(OPENER);
     let opens = options.open || has_browser && !options.no_wait;
-    let is_open = match start(options, opens)? {
-        SignInStart::Open(ways) => {
-            let all = options.qr || !has_browser;
-            print(text(&ways, all, options.qr).as_bytes())?;
-            if opens {
-                open(here(&ways));
-            }
-            true
+    if let SignInStart::Open(ways) = start(options, opens)? {
+        let all = options.qr || !has_browser;
+        print(text(&ways, all, options.qr).as_bytes())?;
+        if opens {
+            open(here(&ways));
         }
-        SignInStart::AskingForCode | SignInStart::Exchanging | SignInStart::Over => false,
-    };
-    match (is_open, options.no_wait) {
-        (true, true) => return Ok(()),
-        (false, true) => {}
-        (_, false) => wait(&options.account, listens)?,
+        if options.no_wait {
+            return Ok(());
+        }
+    }
+    if !options.no_wait {
+        wait(&options.account, listens)?;
     }
     status::run_one(&options.account)
 }

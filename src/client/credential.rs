@@ -4,7 +4,7 @@
 use url::Url;
 
 use super::{
-    account, input, print, say,
+    input, print, say,
     token::{self, Held},
 };
 use crate::{
@@ -53,12 +53,12 @@ fn get(options: &GitCredentialOptions, asked: &Asked) -> Result<SecretBytes, Fai
 /// The server at the other end has refused what git sent. If that is still the token that others
 /// would get, too, it is replaced.
 fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
-    let present = token::fetch(ShowArgs {
+    let args = ShowArgs {
         wait_secs: None,
         min_valid_secs: None,
         ..options.token.clone()
-    });
-    let present = match present {
+    };
+    let present = match token::fetch(args.clone()) {
         // It is being replaced already.
         Err(failure) if failure.exit == Exit::TryLater => return Ok(()),
         present => present?,
@@ -66,7 +66,7 @@ fn erase(options: &GitCredentialOptions, asked: &Asked) -> Result<(), Failure> {
     if asked.secret.as_ref().is_some_and(|it| *it != present.token) {
         return Ok(());
     }
-    say(Request::Refresh(account(&options.token)))
+    say(Request::Refresh(args))
 }
 
 /// What git says about the credential.

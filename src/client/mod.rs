@@ -24,7 +24,7 @@ mod watch;
 
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::{fd::AsFd, unix::net::UnixStream};
-use std::{env, time::Duration};
+use std::{env, fs::File, time::Duration};
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -38,7 +38,7 @@ use crate::{
     paths::{self, peer},
     secret::{Secret, SecretBytes},
     text::{nearest, sanitize},
-    wire::{self, AccountArgs, RedirectArgs, Request, RevokeArgs, ShowArgs},
+    wire::{self, RedirectArgs, Request, RevokeArgs},
 };
 
 /// Carries out `verb`, which is none of the daemon's.
@@ -84,7 +84,7 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Import(account) => import::run(account),
         Verb::Info { json, config } => info::run(*json, config.as_deref()),
         Verb::Redirect { address, account } => redirect(address.as_deref(), account.clone()),
-        Verb::Refresh(options) => say(Request::Refresh(account(options))),
+        Verb::Refresh(options) => say(Request::Refresh(options.clone())),
         Verb::Register(options) => register::run(options),
         Verb::Reload => say(Request::Reload),
         Verb::Restart => restart::run(),
@@ -96,13 +96,6 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Test(options) => test::run(options),
         Verb::Tunnel(options) => tunnel::run(options),
         Verb::Watch { json } => watch::run(*json),
-    }
-}
-
-fn account(options: &ShowArgs) -> AccountArgs {
-    AccountArgs {
-        account: options.account.clone(),
-        no_url: options.no_url,
     }
 }
 
@@ -308,18 +301,9 @@ fn no_server(what: &str) -> Failure {
 /// Writes to stdout, and means it: a full disk or a closed pipe is an error.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
     // Straight to the descriptor: std's buffer would keep a copy of a token.
-    let mut left = bytes;
-    while !left.is_empty() {
-        match nix::unistd::write(io::stdout(), left) {
-            Ok(written) => left = left.get(written..).unwrap_or_default(),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => {
-                let error = io::Error::from(errno);
-                return Err(Failure::other(format!("can't write to stdout: {error}")));
-            }
-        }
-    }
-    Ok(())
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    let written = stdout.and_then(|stdout| File::from(stdout).write_all(bytes));
+    written.map_err(|error| Failure::other(format!("can't write to stdout: {error}")))
 }
 
 /// Says something beside the output.

@@ -122,7 +122,7 @@ fn pending(uri: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{AccountArgs, RevokeArgs, ShowArgs};
+    use crate::wire::{RevokeArgs, ShowArgs};
 
     fn show(no_url: bool) -> Request {
         Request::Show(ShowArgs {
@@ -133,9 +133,10 @@ mod tests {
     }
 
     fn refresh() -> Request {
-        Request::Refresh(AccountArgs {
+        Request::Refresh(ShowArgs {
             account: "work".into(),
             no_url: true,
+            ..ShowArgs::default()
         })
     }
 

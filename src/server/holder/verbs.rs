@@ -19,7 +19,7 @@ use crate::{
     server::base::guard,
     sys,
     view::{STATUS_FORMAT_VERSION, ServerInfo, Status},
-    wire::{AccountArgs, Reply},
+    wire::{Reply, ShowArgs},
 };
 
 /// How many dumps and restores may be under way at once: they take memory and a thread each.
@@ -130,7 +130,7 @@ pub fn status(holder: &Holder, admitted: &Admitted) -> Reply {
 }
 
 /// Obtains a new token.
-pub fn refresh(engine: &Arc<Engine>, args: &AccountArgs) -> Reply {
+pub fn refresh(engine: &Arc<Engine>, args: &ShowArgs) -> Reply {
     match engine.on(&args.account, |it, env| it.refresh(env)) {
         None => no_account(&args.account),
         Some(Progress::Refreshing { .. }) => Reply::done(),
