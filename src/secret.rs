@@ -68,15 +68,6 @@ impl Mark {
     }
 }
 
-impl Text {
-    fn as_str(&self) -> &str {
-        match self {
-            Text::Heap(text) => text,
-            Text::Locked(text) => text,
-        }
-    }
-}
-
 impl Secret {
     /// Moves `text` into locked memory or, if there is none, keeps it where it is.
     pub fn new(text: String) -> Self {
@@ -102,7 +93,10 @@ impl Secret {
 
     /// The secret itself, for the one place that must send or print it.
     pub fn expose(&self) -> &str {
-        self.text.as_str()
+        match &self.text {
+            Text::Heap(text) => text,
+            Text::Locked(text) => text,
+        }
     }
 }
 
@@ -114,7 +108,7 @@ impl fmt::Debug for Secret {
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        let [ours, theirs] = [self, other].map(|it| it.text.as_str().as_bytes());
+        let [ours, theirs] = [self, other].map(|it| it.expose().as_bytes());
         ours.ct_eq(theirs).into()
     }
 }

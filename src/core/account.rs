@@ -156,7 +156,7 @@ impl AccountState {
             renewal.phase.settle(now, &is_sent);
         }
         self.sign_in.settle(now.instant, &is_sent);
-        (self.revocations.iter_mut()).for_each(|it| it.settle(now.instant));
+        (self.revocations.iter_mut()).for_each(|it| it.dispatch.settle(now.instant));
     }
 }
 
@@ -213,7 +213,7 @@ impl LiveAccount {
             (refresh, Operation::Refresh),
         ];
         let revocations = self.state.revocations.iter();
-        let revocations = revocations.map(|it| (it.dispatch().attempt(), Operation::Revocation));
+        let revocations = revocations.map(|it| (it.dispatch.attempt(), Operation::Revocation));
         let all = one.into_iter().chain(revocations);
         all.filter_map(|(attempt, operation)| Some((attempt?, operation)))
     }
@@ -252,7 +252,7 @@ impl LiveAccount {
         let notice = self.notice_due(common);
         let due = [refresh, sign_in, notice, self.token_file_due()];
         let revocations = self.state.revocations.iter();
-        let revocations = revocations.filter_map(|it| it.dispatch().due());
+        let revocations = revocations.filter_map(|it| it.dispatch.due());
         due.into_iter().flatten().chain(revocations).min()
     }
 
@@ -473,7 +473,7 @@ impl LiveAccount {
         // Each of them once: one that can't be sent takes another place among them.
         for _ in 0..self.state.revocations.len() {
             let mut all = self.state.revocations.iter_mut();
-            let is_due = |it: &&mut Revocation| it.dispatch().due().is_some_and(|at| at <= now);
+            let is_due = |it: &&mut Revocation| it.dispatch.due().is_some_and(|at| at <= now);
             let Some(revocation) = all.find(is_due) else {
                 break;
             };

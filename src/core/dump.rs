@@ -223,10 +223,6 @@ fn version(bytes: &[u8]) -> Result<u32, DumpError> {
         .ok()
         .and_then(|version| version.parse().ok())
         .ok_or(DumpError::Damaged)?;
-    // A number has one spelling: `+1` and `01` were never written here.
-    if version != number.to_string().as_bytes() {
-        return Err(DumpError::Damaged);
-    }
     match number {
         0 => Err(DumpError::Foreign),
         1..=VERSION => Ok(number),

@@ -283,18 +283,14 @@ impl Core {
         callback: Callback,
         waiter: Waiter,
     ) -> CallbackAnswer {
-        if let Some(spent) = self
-            .common
-            .spent
-            .iter()
-            .find(|spent| *spent.state == callback.state)
-        {
+        let mut spent = self.common.spent.iter();
+        if let Some(spent) = spent.find(|spent| *spent.state == callback.state) {
             return CallbackAnswer::Over {
                 account: spent.account.clone(),
                 result: spent.result.clone(),
             };
         }
-        let Some(name) = self.awaiting(&callback.state) else {
+        let Some(name) = self.named_by(|it| it.awaits(&callback.state)) else {
             return CallbackAnswer::Stale;
         };
         let answer = self.on(cx, &name, |account, env| {
@@ -305,15 +301,11 @@ impl Core {
     }
 
     /// Where the browser goes that has opened the short address with this name of a pending sign-in,
-    /// as [`LiveAccount::visit`] says, and whose it is. Looks at every one, so that the time taken says
-    /// nothing about their names.
+    /// as [`LiveAccount::visit`] says, and whose it is.
     pub fn sign_in_at(&mut self, cx: &mut Cx, name: &Secret) -> Option<Visit> {
-        let named = self.accounts.values().fold(None, |found, account| {
+        let named = self.named_by(|account| {
             let browser = account.pending_browser();
-            match browser.is_some_and(|it| Secret::new(it.short_name()) == *name) {
-                true => Some(account.name().clone()),
-                false => found,
-            }
+            browser.is_some_and(|it| Secret::new(it.short_name()) == *name)
         })?;
         let way = self.on(cx, &named, LiveAccount::visit)?;
         Some((named, way))
@@ -458,16 +450,14 @@ impl Core {
             .collect()
     }
 
-    /// The account that waits for an authorization response with this state. Looks at every
-    /// pending account, so that the time taken says nothing about the state.
-    fn awaiting(&self, state: &Secret) -> Option<Arc<str>> {
-        let mut found = None;
-        for account in self.accounts.values() {
-            if account.awaits(state) {
-                found = Some(account.name().clone());
-            }
-        }
-        found
+    /// The account of which this secret `is`. Looks at every one, so that the time taken says nothing
+    /// about their secrets.
+    fn named_by(&self, is: impl Fn(&LiveAccount) -> bool) -> Option<Arc<str>> {
+        let all = self.accounts.values();
+        all.fold(None, |found, account| match is(account) {
+            true => Some(account.name().clone()),
+            false => found,
+        })
     }
 
     /// Runs one transition of one account as a part of an event. Its token file and its deadline

@@ -39,7 +39,7 @@ pub(super) struct Revocation {
     /// The refresh token has been revoked.
     renewal_ended: bool,
     tries: u32,
-    dispatch: Dispatch,
+    pub dispatch: Dispatch,
     #[serde(skip)]
     pub waiters: Vec<Waiter>,
 }
@@ -107,15 +107,6 @@ impl Revocation {
 
     pub fn token(&self) -> (TokenType, &Secret) {
         (self.current.kind, &self.current.token)
-    }
-
-    pub fn dispatch(&self) -> &Dispatch {
-        &self.dispatch
-    }
-
-    /// The answer to the request in flight will not arrive: it has to be sent again.
-    pub fn settle(&mut self, now: Instant) {
-        self.dispatch.settle(now);
     }
 
     /// Waits until `now` is over: nothing has been sent yet.

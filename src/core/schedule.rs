@@ -79,24 +79,15 @@ struct Busy {
 impl Pauses {
     /// When `endpoint` may be asked again; `None` when it may be now.
     pub fn until(&self, endpoint: &Url) -> Option<Instant> {
-        if self.busy.is_empty() {
-            return None;
-        }
         self.busy.get(endpoint)?.all
     }
 
     pub(super) fn set(&mut self, endpoint: &Url, account: &Arc<str>, until: Instant) {
-        let Some(busy) = self.busy.get_mut(endpoint) else {
-            let account = account.clone();
-            let all = None;
-            let busy = Busy {
-                account,
-                until,
-                all,
-            };
-            self.busy.insert(endpoint.clone(), busy);
-            return;
-        };
+        let busy = self.busy.entry(endpoint.clone()).or_insert_with(|| Busy {
+            account: account.clone(),
+            until,
+            all: None,
+        });
         if busy.account == *account {
             busy.until = busy.until.max(until);
             return;

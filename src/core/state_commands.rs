@@ -212,16 +212,10 @@ impl Core {
         let taken = dump.map_or(0, |dump| self.take_over(cx, dump));
         self.common.tokens_changed = false;
         // What has just been loaded needn't be saved again.
-        let before = std::mem::take(&mut self.commands);
-        self.commands = StateCommands {
-            loaded: true,
-            changed: before.changed.max(saved.flatten()),
-            trouble,
-            told: false,
-            work: None,
-            retry_at: None,
-            ..before
-        };
+        let commands = &mut self.commands;
+        (commands.loaded, commands.told, commands.retry_at) = (true, false, None);
+        commands.changed = commands.changed.max(saved.flatten());
+        commands.trouble = trouble;
         let message = format!("the saved tokens of {taken} accounts have been loaded");
         Env::new(cx, &mut self.common).log(Level::Info, &ALL.into(), message);
     }

@@ -46,19 +46,14 @@ impl Scrubber {
             let pieces: HashSet<&[u8]> = pieces.collect();
             for (piece, spans) in bytes.windows(length).zip(spans.windows(length)) {
                 if let ([(from, _), .., (_, to)], true) = (spans, pieces.contains(piece)) {
-                    cut.iter_mut()
-                        .take(*to)
-                        .skip(*from)
-                        .for_each(|it| *it = true);
+                    cut.get_mut(*from..*to).unwrap_or_default().fill(true);
                 }
             }
         }
         let mut clean = String::with_capacity(text.len());
         let mut within = false;
-        for ((_, char), is_cut) in text
-            .char_indices()
-            .map(|it| (it, cut.get(it.0) == Some(&true)))
-        {
+        for (at, char) in text.char_indices() {
+            let is_cut = cut.get(at) == Some(&true);
             match (is_cut, within) {
                 (false, _) => clean.push(char),
                 (true, false) => clean.push_str(mark),

@@ -41,7 +41,7 @@ impl LiveAccount {
     /// Sends the next request of a revocation, unless nothing is to be sent for now.
     pub(super) fn tell_provider(&mut self, env: &mut Env, attempt: AttemptId) {
         let mut all = self.state.revocations.iter_mut();
-        match all.find(|it| it.dispatch().is(attempt)) {
+        match all.find(|it| it.dispatch.is(attempt)) {
             Some(revocation) if env.common.held => revocation.put_off(env.now.instant),
             Some(_) | None => self.send(env, attempt),
         }
@@ -50,7 +50,7 @@ impl LiveAccount {
     /// The revocation whose request is `attempt`.
     pub(super) fn revocation(&self, attempt: AttemptId) -> Option<&Revocation> {
         let mut all = self.state.revocations.iter();
-        all.find(|it| it.dispatch().is(attempt))
+        all.find(|it| it.dispatch.is(attempt))
     }
 
     /// Why the revocation whose request is `attempt` has nowhere to go, if it hasn't.
@@ -94,7 +94,7 @@ impl LiveAccount {
         verdict: revocation::Verdict,
     ) {
         let mut all = self.state.revocations.iter();
-        let Some(at) = all.position(|it| it.dispatch().is(attempt)) else {
+        let Some(at) = all.position(|it| it.dispatch.is(attempt)) else {
             return;
         };
         let next = env.attempt();

@@ -56,7 +56,7 @@ impl LiveAccount {
             code: one(Operation::Code),
             poll: one(Operation::Poll),
             revocations: revocations
-                .filter_map(|it| Some((it.dispatch().attempt()?, it.waiters.first().copied())))
+                .filter_map(|it| Some((it.dispatch.attempt()?, it.waiters.first().copied())))
                 .collect(),
             told: self.state.revocations.len(),
             told_of_end: self.state.sign_ins.told.is_some(),
