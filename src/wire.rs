@@ -484,6 +484,7 @@ mod tests {
         ShowArgs {
             account: "wörk \"x\"\n".into(),
             no_url: true,
+            ..ShowArgs::default()
         }
     }
 

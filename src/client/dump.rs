@@ -59,12 +59,9 @@ fn destination(file: &Path) -> io::Result<PathBuf> {
     match fs::metadata(file) {
         Ok(found) if found.is_file() => fs::canonicalize(file),
         Ok(_) => Err(io::Error::other("it is there and no regular file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => match fs::symlink_metadata(file) {
-            Ok(_) => Err(io::Error::other("it is a link to nothing")),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(file.to_owned()),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Err(_) if file.is_symlink() => Err(io::Error::other("it is a link to nothing")),
+        Err(_) => Ok(file.to_owned()),
     }
 }
 

@@ -22,7 +22,7 @@ pub mod token;
 mod tunnel;
 mod watch;
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Read, Write};
 use std::os::{fd::AsFd, unix::net::UnixStream};
 use std::{env, fs::File, time::Duration};
 
@@ -232,18 +232,13 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
     if io::stdin().is_terminal() {
         tell("Paste the address that the browser ended at, or the code that its page shows:\n");
     }
-    let mut line = Zeroizing::new(String::new());
     let limit = wire::MAX_REQUEST_BYTES as u64 / 2;
-    let mut input = io::BufReader::new(io::stdin().take(limit));
-    while line.trim().is_empty() {
-        let read = io::BufRead::read_line(&mut input, &mut line);
-        let count =
-            read.map_err(|error| Failure::other(format!("can't read the address: {error}")))?;
-        if count == 0 {
-            break;
-        }
-    }
-    Ok(line)
+    let mut lines = io::BufReader::new(io::stdin().take(limit)).lines();
+    let is_blank = |line: &String| line.trim().is_empty();
+    let line = lines.find(|line| !line.as_ref().is_ok_and(is_blank));
+    let line = line.unwrap_or_else(|| Ok(String::new()));
+    let line = line.map_err(|error| Failure::other(format!("can't read the address: {error}")))?;
+    Ok(Zeroizing::new(line))
 }
 
 /// What stdin has, up to so many bytes; `what` is done with it, as in "read the dump".
@@ -349,10 +344,7 @@ fn wait_for(stream: &UnixStream) -> bool {
             Err(_) => return true,
             Ok(_) => {
                 let [_, stdout] = &fds;
-                let ended = PollFlags::POLLERR | PollFlags::POLLHUP;
-                return !stdout
-                    .revents()
-                    .is_some_and(|flags| flags.intersects(ended));
+                return !stdout.any().unwrap_or(false);
             }
         }
     }

@@ -142,12 +142,7 @@ pub(super) struct Code {
 impl Device {
     /// Whether the user may still sign in this way, now or at the next reminder.
     pub fn is_open(&self) -> bool {
-        match self {
-            Device::None | Device::Over { again: false } => false,
-            Device::Wanted | Device::Asking(_) | Device::Code(_) | Device::Over { again: true } => {
-                true
-            }
-        }
+        !matches!(self, Device::None | Device::Over { again: false })
     }
 }
 
@@ -212,10 +207,9 @@ impl SignIn {
                     asking @ Device::Asking(_) => *asking = Device::Wanted,
                     Device::None | Device::Wanted | Device::Over { .. } => {}
                 }
-                if let Some(browser) = &mut pending.browser {
-                    if browser.pushing().is_some() {
-                        browser.pushed = Pushed::Due;
-                    }
+                let pushed = pending.browser.as_mut().map(|it| &mut it.pushed);
+                if let Some(pushed @ Pushed::Asking(_)) = pushed {
+                    *pushed = Pushed::Due;
                 }
             }
         }

@@ -99,7 +99,9 @@ pub fn reply(request: &Request, mut answer: SecretBytes) -> Result<SecretBytes, 
         // What these say, it says as it is.
         Request::Dump | Request::Info | Request::Shutdown => b"",
         Request::Refresh(_) | Request::Show(_) if answer.starts_with(b"pending:") => {
-            return Err(pending(&rest(b"pending:").unwrap_or_default()));
+            // Somebody has to sign in, there if it says where.
+            let what = super::unavailable(rest(b"pending:").as_deref());
+            return Err(Failure::new(Exit::AuthorisationNeeded, what));
         }
         Request::Refresh(_) => b"scheduled:",
         Request::Show(_) => b"access_token:",
@@ -112,11 +114,6 @@ pub fn reply(request: &Request, mut answer: SecretBytes) -> Result<SecretBytes, 
         }
         false => Err(trouble("an older pizauth gives an answer that isn't one")),
     }
-}
-
-/// Somebody has to sign in, there if it says where.
-fn pending(uri: &str) -> Failure {
-    Failure::new(Exit::AuthorisationNeeded, super::unavailable(Some(uri)))
 }
 
 #[cfg(test)]
