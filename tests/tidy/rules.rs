@@ -508,6 +508,10 @@ pub const BANS: [Ban; 7] = [
         why: "every place where a secret leaves its wrapper is a place to check",
         only_in: &[
             (
+                "src/secret.rs",
+                "whether two are the same, in constant time",
+            ),
+            (
                 "src/oauth/token.rs",
                 "the form that is sent, and the check of a token's characters",
             ),
