@@ -22,28 +22,10 @@ const TAKEOVER_POLL: Duration = Duration::from_millis(20);
 /// doesn't: a busy one does, and one that was killed hangs up when the kernel gets to that.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a server can't be where clients look for it.
-pub enum Unavailable {
-    /// Another one is.
-    Running,
-    /// Anything else.
-    Other(Failure),
-}
-
-impl From<Failure> for Unavailable {
-    fn from(failure: Failure) -> Self {
-        Unavailable::Other(failure)
-    }
-}
-
-impl From<Unavailable> for Failure {
-    fn from(why: Unavailable) -> Self {
-        match why {
-            Unavailable::Running => other("a server is already running")
-                .hint("`pizauth restart` has this version take over, even from an older pizauth"),
-            Unavailable::Other(failure) => failure,
-        }
-    }
+/// Another server is where clients look for this one.
+pub fn already_running() -> Failure {
+    other("a server is already running")
+        .hint("`pizauth restart` has this version take over, even from an older pizauth")
 }
 
 /// The lock, for the server's whole life. Waits for a server that is just ending. A socket that was
@@ -61,7 +43,7 @@ pub fn lock(address: &Address, given: bool) -> Result<Flock<fs::File>, Failure> 
         };
         // A server that answers is running; any other is just ending.
         if (!given && answers(&address.socket)) || Instant::now() >= give_up {
-            return Err(Unavailable::Running.into());
+            return Err(already_running());
         }
         thread::sleep(TAKEOVER_POLL);
     }

@@ -8,10 +8,10 @@ use std::{fs, io, sync::Arc};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::helpers::{Helper, MonitorClient};
+use super::helpers::MonitorClient;
 use crate::serve::{Listener, Remote};
 use crate::server::base::error::other;
-use crate::server::base::runtime_files::{self, FileId, Unavailable, id_of};
+use crate::server::base::runtime_files::{self, FileId, id_of};
 use crate::server::ipc::helper_messages::HelperKind;
 use crate::{control, error::Failure, lock::Lock, paths::Address, time::Wall};
 
@@ -123,11 +123,9 @@ impl ControlSocket {
     /// can't be made now is to be tried again later: the tokens are worth keeping.
     pub fn mend(&self, clients: &Remote) -> Found {
         let (found, complaint) = match self.try_mend(clients) {
-            Ok(found) => (found, None),
-            Err(Unavailable::Running) => (Found::Replaced, None),
-            Err(Unavailable::Other(failure)) => (Found::Missing, Some(failure)),
+            Ok(found) => (found, String::new()),
+            Err(failure) => (Found::Missing, failure.what),
         };
-        let complaint = complaint.map(|failure| failure.what).unwrap_or_default();
         let before = self
             .state
             .with(|state| std::mem::replace(&mut state.complaint, complaint.clone()));
@@ -137,7 +135,7 @@ impl ControlSocket {
         found
     }
 
-    fn try_mend(&self, clients: &Remote) -> Result<Found, Unavailable> {
+    fn try_mend(&self, clients: &Remote) -> Result<Found, Failure> {
         let (lock, file) = self
             .state
             .with(|state| (state.lock.clone(), state.file.clone()));
@@ -150,8 +148,10 @@ impl ControlSocket {
         let mut helper = self.monitor.helper(HelperKind::Sockets)?;
         helper.prepare()?;
         if lock_gone {
-            let lock = Flock::lock(helper.lock_file()?, FlockArg::LockExclusiveNonblock)
-                .map_err(|_| Unavailable::Running)?;
+            let lock = Flock::lock(helper.lock_file()?, FlockArg::LockExclusiveNonblock);
+            let Ok(lock) = lock else {
+                return Ok(Found::Replaced);
+            };
             self.state.with(|state| {
                 (state.lock, state.noted) = (Arc::new(lock), None);
             });
@@ -160,22 +160,16 @@ impl ControlSocket {
         if there {
             return Ok(Found::Mended);
         }
-        let (listener, file) = listen(&mut helper, &self.address.socket)?;
+        let Some((listener, id)) = helper.listen_control()? else {
+            return Ok(Found::Replaced);
+        };
+        let file = SocketFile::known(self.path(), id);
         let served = self.opened(listener, Some(file));
         let served = served.map_err(|error| other(&format!("can't serve it: {error}")))?;
         clients.open(control::FULL, served);
         log::warn!("the control socket was gone and has been made again");
         Ok(Found::Mended)
     }
-}
-
-/// Listens on the control socket.
-///
-/// # Errors
-/// When another server answers there, or it can't be made.
-pub fn listen(helper: &mut Helper, path: &Path) -> Result<(UnixListener, SocketFile), Unavailable> {
-    let (listener, id) = helper.listen_control()?.ok_or(Unavailable::Running)?;
-    Ok((listener, SocketFile::known(path, id)))
 }
 
 fn file_id(file: &fs::File) -> Option<FileId> {

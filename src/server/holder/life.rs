@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use crate::serve::ConnId;
 
 /// What a server is doing, beside answering.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// It doesn't answer yet.
+    #[default]
     Starting,
     /// Nothing else.
     Running,
@@ -70,7 +71,8 @@ pub fn verdict(phase: Phase, request: LifeRequest) -> Verdict {
 /// Who has asked: a client, or a signal.
 pub type AskedBy = Option<ConnId>;
 
-/// A server's life.
+/// A server's life, from its start on.
+#[derive(Default)]
 pub struct Life {
     phase: Phase,
     waiting: VecDeque<(LifeRequest, AskedBy)>,
@@ -83,17 +85,6 @@ pub struct Life {
 }
 
 impl Life {
-    /// A server that is starting.
-    pub fn new() -> Self {
-        Life {
-            phase: Phase::Starting,
-            waiting: VecDeque::new(),
-            over: false,
-            signalled: false,
-            leaves: false,
-        }
-    }
-
     /// Takes up a request.
     pub fn ask(&mut self, request: LifeRequest, by: AskedBy) -> Verdict {
         let verdict = verdict(self.phase, request);
@@ -125,14 +116,7 @@ impl Life {
                 return None;
             }
             (Phase::ReloadingMeanwhile, _) => Phase::Restarting,
-            (
-                Phase::Starting
-                | Phase::Running
-                | Phase::Reloading
-                | Phase::Restarting
-                | Phase::HandingOver,
-                _,
-            ) => Phase::Running,
+            _ => Phase::Running,
         };
         let (request, _) = *self.waiting.front()?;
         let mut by = Vec::new();
@@ -203,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_hundred_reloads_are_two() {
-        let mut life = Life::new();
+        let mut life = Life::default();
         assert_eq!(life.proceed(None), None);
         let by = |number| Some(ConnId::from_number(number));
         assert_eq!(life.ask(LifeRequest::Reload, by(0)), Verdict::Begin);
@@ -235,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_restart_that_fails_beside_a_reload_leaves_the_reload() {
-        let mut life = Life::new();
+        let mut life = Life::default();
         life.proceed(None);
         assert_eq!(life.ask(LifeRequest::Restart, None), Verdict::Begin);
         assert_eq!(life.ask(LifeRequest::Reload, None), Verdict::Begin);

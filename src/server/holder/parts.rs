@@ -6,16 +6,16 @@ use std::{fs::File, os::unix::net::UnixListener, sync::Arc};
 use nix::fcntl::Flock;
 
 use super::checkpoints::StateKeeper;
-use super::control_socket::{self, ControlSocket, SocketFile};
+use super::control_socket::{ControlSocket, SocketFile};
 use super::main_thread::MainThread;
 use super::network_watch::NetworkWatch;
 use super::proxies::Proxies;
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::restricted::RestrictedSockets;
-use super::state::{Holder, RestartProgress};
+use super::state::Holder;
 use super::{
     effects::Effects, engine::Engine, helpers::Helper, helpers::MonitorClient, hooks::Hooks,
-    life::Life, provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
+    provider::Provider, socket_watch::SocketWatch, token_files::TokenFiles,
 };
 use crate::config::Config;
 use crate::core::{Core, CoreState};
@@ -129,9 +129,9 @@ impl Place {
             config_file: self.config_file,
             restarts,
             sandbox: self.sandbox,
-            life: Lock::new(Life::new()),
-            restart: Lock::new(RestartProgress::default()),
-            requests: Lock::new(0),
+            life: Lock::default(),
+            restart: Lock::default(),
+            requests: Lock::default(),
             alarm,
         };
         let main = MainThread::new(Arc::new(holder), self.watch, self.network);
@@ -180,9 +180,10 @@ impl Holder {
         let (control, file) = match control {
             Some(control) => (control, (!given).then(|| SocketFile::of_open(path))),
             None => {
-                let listen = |helper: &mut Helper| Ok(control_socket::listen(helper, path)?);
-                let (control, file) = self.monitor.with_helper(HelperKind::Sockets, listen)?;
-                (control, Some(file))
+                let listening =
+                    (self.monitor).with_helper(HelperKind::Sockets, Helper::listen_control)?;
+                let (control, id) = listening.ok_or_else(runtime_files::already_running)?;
+                (control, Some(SocketFile::known(path, id)))
             }
         };
         if let Some(plan) = plan {
