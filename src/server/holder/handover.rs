@@ -75,27 +75,10 @@ impl Handover {
             ))
         })
     }
-
-    /// The configuration, if it goes with the listeners that there are.
-    fn config(&self, file: &Path) -> Result<Config, Failure> {
-        let config = config_file::parse(file, &self.config)?;
-        if listeners(&config) == self.listeners {
-            return Ok(config);
-        }
-        Err(other(
-            "http_listen or https_listen was changed, which needs a stop and a start",
-        ))
-    }
-}
-
-/// The successor's view of what it is given, checked.
-pub struct Succession {
-    pub handover: Handover,
-    pub config: Config,
 }
 
 /// Reads and checks what a predecessor has left in `state`.
-pub fn take(config_file: &Path, mut state: &File) -> Result<Succession, Failure> {
+pub fn take(config_file: &Path, mut state: &File) -> Result<(Handover, Config), Failure> {
     let rewound = state.rewind();
     rewound.map_err(|error| other(&format!("there is no state: {error}")))?;
     let handover = Handover::read(&mut state)?;
@@ -111,14 +94,20 @@ pub fn try_out(config_file: &Path) -> Result<String, Failure> {
     Ok(memfd::proof(&bytes))
 }
 
-/// Whether a successor can go by it.
-pub fn check(handover: Handover, config_file: &Path) -> Result<Succession, Failure> {
-    let config = handover.config(config_file)?;
+/// What a successor is given, if it can go by it: the configuration goes with the listeners that
+/// there are.
+pub fn check(handover: Handover, config_file: &Path) -> Result<(Handover, Config), Failure> {
+    let config = config_file::parse(config_file, &handover.config)?;
+    if listeners(&config) != handover.listeners {
+        return Err(other(
+            "http_listen or https_listen was changed, which needs a stop and a start",
+        ));
+    }
     for port in &handover.redirects {
         let identity = port.identity();
         identity.map_err(|error| other(&format!("the certificate makes no sense: {error}")))?;
     }
-    Ok(Succession { handover, config })
+    Ok((handover, config))
 }
 
 #[cfg(test)]

@@ -61,8 +61,7 @@ use sd_notify::NotifyState;
 use self::parts::Place;
 use self::state::{Holder, STACK};
 use self::{
-    clients::Clients, handover::Succession, main_thread::MainThread, redirect_ports::RedirectPorts,
-    redirects::Endpoint,
+    clients::Clients, main_thread::MainThread, redirect_ports::RedirectPorts, redirects::Endpoint,
 };
 use crate::control::{self, Control};
 use crate::core::{Core, hook::Hook};
@@ -177,7 +176,7 @@ pub fn succeed(
     let (state, files) = memory
         .split_first()
         .ok_or_else(|| other("it is given nothing"))?;
-    let Succession { handover, config } = handover::take(&place.config_file, state)?;
+    let (handover, config) = handover::take(&place.config_file, state)?;
     let killed = handover.core.is_none();
     let core = (handover.core).map_or_else(|| checkpoints::core_of(files), Ok)?;
     let mut fds = SlotReader::new(fds);

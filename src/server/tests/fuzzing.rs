@@ -19,7 +19,7 @@ pub use super::ipc::{
 use super::{
     base::error::other,
     holder::fdstore::{MAGIC, StoredState},
-    holder::handover::{self, Handover, Succession},
+    holder::handover::{self, Handover},
     ipc::line::send_some,
     ipc::memfd::{Checkpoints, head_of, last_checkpoint},
     runner,
@@ -42,7 +42,7 @@ pub fn send(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result
 pub fn take_over(state: &[u8]) -> Result<(Vec<u8>, Config, CoreState), Failure> {
     let handover = Handover::read(&mut &*state)?;
     let written = serde_json::to_vec(&handover).unwrap_or_default();
-    let Succession { handover, config } = handover::check(handover, Path::new("pizauth.conf"))?;
+    let (handover, config) = handover::check(handover, Path::new("pizauth.conf"))?;
     let core = handover
         .core
         .ok_or_else(|| other("the core is in checkpoints"))?;
