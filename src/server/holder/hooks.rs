@@ -244,16 +244,11 @@ impl Hooks {
     /// The lines to poll.
     pub fn sockets(&self) -> Sockets {
         self.state.with(|state| {
-            let runners = state.runners().map(|runner| {
-                let flags = if runner.line.is_flushed() {
-                    PollFlags::POLLIN
-                } else {
-                    PollFlags::POLLIN | PollFlags::POLLOUT
-                };
-                (runner.line.socket(), flags)
-            });
+            let runners = state
+                .runners()
+                .map(|it| (it.line.socket(), it.line.awaits()));
             let events = state.events.iter();
-            let events = events.map(|line| (line.socket(), PollFlags::POLLIN));
+            let events = events.map(|line| (line.socket(), line.awaits()));
             runners.chain(events).collect()
         })
     }
@@ -469,11 +464,7 @@ fn pipe_of(kind: HookKind) -> Option<Pipe> {
     match kind {
         HookKind::Save => Some(Pipe::Input),
         HookKind::Load | HookKind::Secret | HookKind::Token => Some(Pipe::Output),
-        HookKind::Startup
-        | HookKind::Event
-        | HookKind::Error
-        | HookKind::Probe
-        | HookKind::Notify => None,
+        _ => None,
     }
 }
 

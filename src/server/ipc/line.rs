@@ -14,6 +14,7 @@ use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration}
 
 use nix::{
     errno::Errno,
+    poll::PollFlags,
     sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -213,6 +214,14 @@ impl<Out: Serialize, In: DeserializeOwned> Line<Out, In> {
     /// Whether all that was queued has gone.
     pub fn is_flushed(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// What to poll the socket for: messages, and room for what is queued.
+    pub fn awaits(&self) -> PollFlags {
+        match self.is_flushed() {
+            true => PollFlags::POLLIN,
+            false => PollFlags::POLLIN | PollFlags::POLLOUT,
+        }
     }
 }
 

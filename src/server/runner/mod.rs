@@ -136,13 +136,8 @@ impl Runner {
 
     /// Sleeps until something is to be done.
     fn wait(&self) -> io::Result<()> {
-        let flags = if self.line.is_flushed() {
-            PollFlags::POLLIN
-        } else {
-            PollFlags::POLLIN | PollFlags::POLLOUT
-        };
         let mut fds = vec![
-            PollFd::new(self.line.as_fd(), flags),
+            PollFd::new(self.line.as_fd(), self.line.awaits()),
             PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
         ];
         let outputs = self.running.iter().map(|hook| &hook.output);
@@ -164,7 +159,7 @@ impl Runner {
             match self.line.try_recv()? {
                 Next::Message(Message { body, mut fds }) => match body {
                     HookOrder::Run(job) => {
-                        self.tell(&HookEvent::Begun(job.id))?;
+                        self.line.queue(&HookEvent::Begun(job.id), Vec::new())?;
                         self.announced.push_back((job, fds.pop()));
                     }
                     HookOrder::End(id) => self.end(id)?,
@@ -179,14 +174,11 @@ impl Runner {
     fn end(&mut self, id: u64) -> io::Result<()> {
         if let Some(hook) = self.running.iter_mut().find(|hook| hook.id == id) {
             hook.end(HookEnd::Ended);
-            return Ok(());
+        } else if let Some(at) = self.announced.iter().position(|(job, _)| job.id == id) {
+            self.announced.remove(at);
+            self.report(HookReport::silent(id, HookEnd::Ended))?;
         }
-        let before = self.announced.len();
-        self.announced.retain(|(job, _)| job.id != id);
-        if self.announced.len() == before {
-            return Ok(());
-        }
-        self.report(HookReport::silent(id, HookEnd::Ended))
+        Ok(())
     }
 
     /// Starts what the holder has been told of: a job that it knows nothing of would be run again by
@@ -230,11 +222,7 @@ impl Runner {
     }
 
     fn report(&mut self, report: HookReport) -> io::Result<()> {
-        self.tell(&HookEvent::Ended(report))
-    }
-
-    fn tell(&mut self, event: &HookEvent) -> io::Result<()> {
-        self.line.queue(event, Vec::new())
+        self.line.queue(&HookEvent::Ended(report), Vec::new())
     }
 }
 
@@ -260,19 +248,15 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
         (None, _) => {}
     }
+    let env = job.env.iter().filter_map(|(name, value)| {
+        let value = match name.as_str() {
+            REQUESTER => requester(value)?,
+            _ => value.clone(),
+        };
+        Some((name, value))
+    });
     let mut command = program::shell(&job.command);
-    command
-        .envs(
-            job.env
-                .iter()
-                .filter_map(|(name, value)| match name.as_str() {
-                    REQUESTER => Some((name, requester(value)?)),
-                    _ => Some((name, value.clone())),
-                }),
-        )
-        .stdin(stdin)
-        .stdout(stdout)
-        .stderr(stderr);
+    command.envs(env).stdin(stdin).stdout(stdout).stderr(stderr);
     Ok(Hook {
         id: job.id,
         child: signals::unmasked(|| command.spawn())??,
