@@ -61,34 +61,32 @@ pub fn start(verbose: u8, detached: bool) {
     // A terminal that has hung up is none any more.
     ON_TERMINAL.get_or_init(|| !detached && std::io::stderr().is_terminal());
     DETACHED.get_or_init(|| detached);
-    let write = match detached {
-        true => {
-            open_syslog();
-            to_syslog
-        }
-        false => to_stderr,
-    };
+    if detached {
+        open_syslog();
+    }
     let level = level(verbose);
     // The first call wins, and there is one in a process's life.
-    if log::set_boxed_logger(Box::new(Lines { level, write })).is_ok() {
+    if log::set_boxed_logger(Box::new(Lines(level))).is_ok() {
         log::set_max_level(level.max(LevelFilter::Info));
     }
 }
 
-struct Lines {
-    level: LevelFilter,
-    write: fn(Level, &str),
-}
+/// Logs up to this level.
+struct Lines(LevelFilter);
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
         let (target, level) = (metadata.target(), metadata.level());
-        target == ACCESS || (target.starts_with(OWN) && level <= self.level)
+        target == ACCESS || (target.starts_with(OWN) && level <= self.0)
     }
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            (self.write)(record.level(), &text::sanitize(&record.args().to_string()));
+            let line = text::sanitize(&record.args().to_string());
+            match is_detached() {
+                true => to_syslog(record.level(), &line),
+                false => to_stderr(record.level(), &line),
+            }
         }
     }
 
@@ -155,10 +153,7 @@ mod tests {
 
     #[test]
     fn access_is_logged_however_quiet_the_server_is() {
-        let quiet = Lines {
-            level: level(0),
-            write: |_, _| {},
-        };
+        let quiet = Lines(level(0));
         let heard = |target: &str, level| {
             quiet.enabled(&Metadata::builder().target(target).level(level).build())
         };

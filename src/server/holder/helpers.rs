@@ -83,8 +83,11 @@ impl MonitorClient {
             UnixStream::pair().map_err(|error| other(&format!("can't open a line: {error}")))?;
         let line = RequestLine::new(ours);
         line.set_patience(kind.deadline()).map_err(unheard)?;
-        self.send(MonitorRequest::Helper(kind), &[theirs.as_fd()])
-            .map_err(unheard)?;
+        let request = MonitorRequest::Helper(kind);
+        let sent = self
+            .line
+            .with(|line| line.send(&request, &[theirs.as_fd()]));
+        sent.map_err(unheard)?;
         Ok(Helper {
             line,
             kind,
@@ -118,7 +121,7 @@ impl MonitorClient {
     /// # Errors
     /// When it can't be told.
     pub fn notify(&self, text: String, fds: &[BorrowedFd]) -> io::Result<()> {
-        self.ask(MonitorRequest::Notify(text), fds)
+        self.ask(Some(TIMEOUT), &[], MonitorRequest::Notify(text), fds)
     }
 
     /// Has the monitor hold back signals from now on, or pass them on again. What it has passed on
@@ -127,7 +130,7 @@ impl MonitorClient {
     /// # Errors
     /// When it can't be told.
     pub fn hold_signals(&self, hold: bool) -> io::Result<()> {
-        self.ask(MonitorRequest::HoldSignals(hold), &[])
+        self.ask(Some(TIMEOUT), &[], MonitorRequest::HoldSignals(hold), &[])
     }
 
     /// Has the monitor keep this for another holder, should this one be killed: as for
@@ -137,7 +140,7 @@ impl MonitorClient {
     /// When it couldn't.
     pub fn guard(&self, kept: &[BorrowedFd]) -> io::Result<()> {
         let request = MonitorRequest::Guard(kept.len());
-        self.ask_within(Some(TIMEOUT), kept, request, &[])
+        self.ask(Some(TIMEOUT), kept, request, &[])
     }
 
     /// Has the monitor become the program that is there now, with the state's memory, its checkpoints
@@ -151,7 +154,7 @@ impl MonitorClient {
         };
         // Without a limit: a monitor that gets to it late becomes the successor all the same, and the
         // end of the line is never missing.
-        match self.ask_within(None, kept, request, &[]) {
+        match self.ask(None, kept, request, &[]) {
             Ok(()) => io::Error::other("the monitor makes no sense"),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 // The monitor is another program now, and everything is that one's.
@@ -164,13 +167,9 @@ impl MonitorClient {
         }
     }
 
-    fn ask(&self, request: MonitorRequest, fds: &[BorrowedFd]) -> io::Result<()> {
-        self.ask_within(Some(TIMEOUT), &[], request, fds)
-    }
-
     /// Sends a request, behind what the monitor is to keep for it, and waits for the reply; the end of
     /// the line is one, too, as an error.
-    fn ask_within(
+    fn ask(
         &self,
         limit: Option<Duration>,
         kept: &[BorrowedFd],
@@ -194,10 +193,6 @@ impl MonitorClient {
             Some(Message { body, .. }) => body.map_err(io::Error::other),
             None => Err(ErrorKind::UnexpectedEof.into()),
         }
-    }
-
-    fn send(&self, request: MonitorRequest, fds: &[BorrowedFd]) -> io::Result<()> {
-        self.line.with(|line| line.send(&request, fds))
     }
 }
 
@@ -226,7 +221,7 @@ impl Helper {
         parse: impl FnOnce(ConfigText) -> Result<T, Failure>,
     ) -> Result<(T, Capabilities), Failure> {
         let request = HelperRequest::ReadConfig;
-        let (reply, _) = self.ask(&request, None)?;
+        let (reply, _) = self.ask(&request, &[])?;
         let HelperReply::Config(text) = reply else {
             return Err(odd(&request));
         };
@@ -242,7 +237,7 @@ impl Helper {
     /// # Errors
     /// Why it can't be used.
     pub fn prepare(&mut self) -> Result<(), Failure> {
-        self.ask(&HelperRequest::Prepare, None).map(drop)
+        self.ask(&HelperRequest::Prepare, &[]).map(drop)
     }
 
     /// Opens the lock's file.
@@ -259,7 +254,7 @@ impl Helper {
     /// When it can't.
     pub fn listen_control(&mut self) -> Result<Option<(UnixListener, FileId)>, Failure> {
         let request = HelperRequest::ListenControl;
-        match self.ask(&request, None)? {
+        match self.ask(&request, &[])? {
             (HelperReply::Taken, _) => Ok(None),
             outcome => listening(&request, outcome).map(Some),
         }
@@ -276,7 +271,7 @@ impl Helper {
     ) -> Result<(UnixListener, FileId), Failure> {
         let capability = capabilities.find(SOCKET, path).unwrap_or_default();
         let request = HelperRequest::Listen(path.clone(), capability);
-        let outcome = self.ask(&request, None)?;
+        let outcome = self.ask(&request, &[])?;
         listening(&request, outcome)
     }
 
@@ -292,7 +287,7 @@ impl Helper {
         socket: Option<BorrowedFd>,
     ) -> Result<(), Failure> {
         let request = HelperRequest::RemoveSocket(path.to_owned(), id);
-        self.ask(&request, socket).map(drop)
+        self.ask(&request, socket.as_slice()).map(drop)
     }
 
     /// Puts `content` into a token file, in one step.
@@ -310,10 +305,10 @@ impl Helper {
         let outcome = file.write_all(content.expose().as_bytes());
         let outcome = outcome
             .map_err(Failure::from)
-            .and_then(|()| self.ask(&step(FileStep::Replace), None).map(drop));
+            .and_then(|()| self.ask(&step(FileStep::Replace), &[]).map(drop));
         if outcome.is_err() {
             // The error that matters is known.
-            let _ = self.ask(&step(FileStep::Discard), None);
+            let _ = self.ask(&step(FileStep::Discard), &[]);
         }
         outcome
     }
@@ -324,7 +319,7 @@ impl Helper {
     /// When it can't.
     pub fn remove(&mut self, path: &Arc<str>, capability: &Capability) -> Result<(), Failure> {
         let request = HelperRequest::TokenFile(FileStep::Remove, path.clone(), capability.clone());
-        self.ask(&request, None).map(drop)
+        self.ask(&request, &[]).map(drop)
     }
 
     /// Starts the proxies of the configuration, at the sockets that are `open` and at new ones: what
@@ -334,9 +329,7 @@ impl Helper {
     /// When a proxy can't listen.
     pub fn start_proxies(&mut self, open: &[BorrowedFd]) -> Result<(File, Vec<OwnedFd>), Failure> {
         let request = HelperRequest::Proxies;
-        let sent = self.line.send(&request, open);
-        sent.map_err(|error| self.broken(&request, &error))?;
-        let (_, mut fds) = self.hear(&request)?;
+        let (_, mut fds) = self.ask(&request, open)?;
         if fds.is_empty() {
             return Err(odd(&request));
         }
@@ -357,7 +350,7 @@ impl Helper {
         let limit = limit.min(self.kind.deadline());
         let limited = self.line.set_patience(limit);
         limited.map_err(|error| self.broken(&request, &error))?;
-        match self.ask(&request, None)?.0 {
+        match self.ask(&request, &[])?.0 {
             HelperReply::Addresses(addresses) => Ok(addresses),
             _ => Err(odd(&request)),
         }
@@ -368,7 +361,7 @@ impl Helper {
     /// # Errors
     /// Why it couldn't take over.
     pub fn try_program(&mut self, memory: BorrowedFd) -> Result<String, Failure> {
-        match self.ask(&HelperRequest::Try, Some(memory))?.0 {
+        match self.ask(&HelperRequest::Try, &[memory])?.0 {
             HelperReply::Tried(said) => Ok(said),
             _ => Err(odd(&HelperRequest::Try)),
         }
@@ -380,20 +373,18 @@ impl Helper {
     }
 
     fn open(&mut self, request: &HelperRequest) -> Result<OwnedFd, Failure> {
-        let (_, fd) = self.ask(request, None)?;
-        fd.ok_or_else(|| odd(request))
+        let (_, mut fds) = self.ask(request, &[])?;
+        fds.pop().ok_or_else(|| odd(request))
     }
 
     fn ask(
         &mut self,
         request: &HelperRequest,
-        fd: Option<BorrowedFd>,
-    ) -> Result<(HelperReply, Option<OwnedFd>), Failure> {
-        let fds: Vec<_> = fd.into_iter().collect();
-        let sent = self.line.send(request, &fds);
+        fds: &[BorrowedFd],
+    ) -> Result<(HelperReply, Vec<OwnedFd>), Failure> {
+        let sent = self.line.send(request, fds);
         sent.map_err(|error| self.broken(request, &error))?;
-        let (reply, mut fds) = self.hear(request)?;
-        Ok((reply, fds.pop()))
+        self.hear(request)
     }
 
     fn hear(&mut self, request: &HelperRequest) -> Result<(HelperReply, Vec<OwnedFd>), Failure> {
@@ -449,10 +440,10 @@ fn odd(request: &HelperRequest) -> Failure {
 
 fn listening(
     request: &HelperRequest,
-    outcome: (HelperReply, Option<OwnedFd>),
+    (reply, mut fds): (HelperReply, Vec<OwnedFd>),
 ) -> Result<(UnixListener, FileId), Failure> {
-    let (HelperReply::Listening(id), Some(fd)) = outcome else {
-        return Err(odd(request));
-    };
-    Ok((fd.into(), id))
+    match (reply, fds.pop()) {
+        (HelperReply::Listening(id), Some(fd)) => Ok((fd.into(), id)),
+        _ => Err(odd(request)),
+    }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::server::base::error::{cant, other};
 use crate::server::base::guard;
 use crate::server::base::signals::{ServerSignal, SignalWatch};
-use crate::{core::Core, error::Failure, serve::Remote};
+use crate::{error::Failure, serve::Remote};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
 /// within a second, and a network that is down must not hold up a logout.
@@ -355,9 +355,8 @@ impl MainThread {
 
     /// Hears what providers still have to say.
     fn wait_for_replies(&mut self) {
-        let awaits = |core: &mut Core| core.awaits_reply();
         self.wait_while(REPLY_GRACE, |holder| {
-            holder.engine.with(|core, _| awaits(core))
+            holder.engine.with(|core, _| core.awaits_reply())
         });
     }
 

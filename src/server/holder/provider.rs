@@ -124,17 +124,12 @@ impl Provider {
             .stack_size(WORKER_STACK);
         if let Err(error) = worker.spawn(move || us.work(&theirs)) {
             log::warn!("can't start a thread: {error}");
-            self.without_worker(engine, &error);
-        }
-    }
-
-    /// A thread couldn't be had. Another worker does its work; when there is none, the request has
-    /// failed and the core will come again.
-    fn without_worker(&self, engine: &Arc<Engine>, error: &io::Error) {
-        let orphans = self.requests(RequestQueue::without_worker);
-        for job in orphans {
-            let outcome = Outcome::NotSent(format!("no thread to ask with: {error}"));
-            report(engine, &job, clock::now().instant, &outcome);
+            // Another worker does its work; when there is none, the request has failed and the core
+            // will come again.
+            for job in self.requests(RequestQueue::without_worker) {
+                let outcome = Outcome::NotSent(format!("no thread to ask with: {error}"));
+                report(engine, &job, clock::now().instant, &outcome);
+            }
         }
     }
 

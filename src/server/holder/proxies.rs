@@ -160,11 +160,8 @@ impl Proxies {
     /// kills every one is likely still there.
     pub fn revive(&self, since: Option<Instant>) {
         log::error!("the proxies' process was killed: another one goes on");
-        let early = since.and_then(|since| PAUSE.checked_sub(since.elapsed()));
-        let _ = poll(
-            &mut [],
-            early.map_or(PollTimeout::ZERO, clock::poll_timeout),
-        );
+        let early = since.map(|since| PAUSE.saturating_sub(since.elapsed()));
+        let _ = poll(&mut [], clock::poll_timeout(early.unwrap_or_default()));
         let wanted = self.state.with(|state| state.wanted.clone());
         if let Err(failure) = self.replace(&wanted.unwrap_or_default()) {
             log::error!("the proxies are gone until a reload: {failure}");
