@@ -252,7 +252,7 @@ mod tests {
     fn as_much_is_held_for_all_as_one_may_send() {
         let mut control = Control::new(Counts(0));
         let client = |number| Client {
-            id: ConnId::from_number(number),
+            id: ConnId(number),
             asker: Asker {
                 listener: FULL,
                 uid: Uid::effective(),

@@ -113,7 +113,7 @@ impl Agents {
                 .build()
         };
         let agent = |proxy| {
-            let connect = Connect::new(names.clone(), step);
+            let connect = Connect::new(step);
             Agent::with_parts(config(proxy), connect, names.clone())
         };
         Agents {

@@ -40,22 +40,12 @@ const MAX_ACCEPTS_PER_TURN: usize = 128;
 
 /// Names one connection for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(u64);
+pub struct ConnId(pub u64);
 
 impl ConnId {
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         ConnId(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// As a number, for those who name a connection without knowing of connections.
-    pub fn number(self) -> u64 {
-        self.0
-    }
-
-    /// The connection with this number.
-    pub fn from_number(number: u64) -> Self {
-        ConnId(number)
     }
 }
 

@@ -23,7 +23,7 @@ use ureq::{
 
 use super::{
     head::ShortHead,
-    names::{Names, NotConnected},
+    names::NotConnected,
     trust::{tls_error, tls_failure},
 };
 
@@ -45,16 +45,14 @@ pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes connections for ureq.
 #[derive(Debug)]
 pub(super) struct Connect {
-    names: Names,
     step: Duration,
     tls: RustlsConnector,
 }
 
 impl Connect {
-    /// Learns from failures for `names`; a step takes `step` at most.
-    pub(super) fn new(names: Names, step: Duration) -> Self {
+    /// A step takes `step` at most.
+    pub(super) fn new(step: Duration) -> Self {
         Connect {
-            names,
             step,
             tls: RustlsConnector::default(),
         }
@@ -68,15 +66,10 @@ impl Connect {
         let left = || details.timeout.after.saturating_sub(began.elapsed());
         loop {
             let (stream, address) = race(&addresses, self.step.min(left()))?;
-            if let Some(first) = addresses.first() {
-                self.names.connected(*first, address);
-            }
             addresses.retain(|it| *it != address);
             match self.secure(details, Box::new(Tcp::new(stream, details)), left()) {
                 // Another address may do better, unless it is about certificates.
-                Err(error) if !addresses.is_empty() && is_silence(&error) => {
-                    self.names.avoid(address);
-                }
+                Err(error) if !addresses.is_empty() && is_silence(&error) => {}
                 outcome => return outcome,
             }
         }

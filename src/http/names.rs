@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, OnceLock, Weak, mpsc},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ureq::{
@@ -35,24 +35,13 @@ pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>
 /// How many addresses of a name are tried: as many as ureq has room for.
 const MAX_ADDRESSES: usize = 16;
 
-/// How long an address family comes second after it has failed: as long as a network is likely to
-/// stay as it is. Being wrong costs a quarter of a second.
-const AVOIDED: Duration = Duration::from_secs(10 * 60);
-
 /// Looks names up, or has somebody do it, and says which failures are of that: nothing was sent
-/// then. It remembers which address family has failed lately; clones share that.
+/// then. Clones share what is under way.
 #[derive(Clone)]
 pub struct Names {
     look_up: LookUp,
-    state: Arc<Lock<State>>,
-}
-
-#[derive(Default)]
-struct State {
     /// By name and port.
-    under_way: HashMap<String, Weak<Lookup>>,
-    /// Whether IPv6 is what has failed, and when.
-    failed: Option<(bool, Instant)>,
+    under_way: Arc<Lock<HashMap<String, Weak<Lookup>>>>,
 }
 
 impl fmt::Debug for Names {
@@ -94,7 +83,7 @@ impl Resolver for Names {
             })?,
         };
         let mut addresses = self.empty();
-        for address in self.ordered(&found).into_iter().take(MAX_ADDRESSES) {
+        for address in ordered(&found).into_iter().take(MAX_ADDRESSES) {
             addresses.push(address);
         }
         Ok(addresses)
@@ -110,40 +99,8 @@ impl Default for Names {
 impl Names {
     /// Has this look names up.
     pub fn asking(look_up: LookUp) -> Self {
-        let state = Arc::default();
-        Names { look_up, state }
-    }
-
-    /// Of the addresses that were tried in order, `first` came first and `last` has answered.
-    pub(super) fn connected(&self, first: SocketAddr, last: SocketAddr) {
-        if first.is_ipv6() != last.is_ipv6() {
-            self.avoid(first);
-        }
-    }
-
-    /// An address like this one has failed.
-    pub(super) fn avoid(&self, address: SocketAddr) {
-        self.state
-            .with(|state| state.failed = Some((address.is_ipv6(), Instant::now())));
-    }
-
-    /// The address families in turn, each in the resolver's order; its first one comes first, unless
-    /// that has failed lately.
-    fn ordered(&self, found: &[SocketAddr]) -> Vec<SocketAddr> {
-        let failed = self.state.with(|state| state.failed);
-        let avoided = failed.filter(|(_, at)| at.elapsed() < AVOIDED);
-        let first_is_ipv6 = match avoided {
-            Some((ipv6, _)) => !ipv6,
-            None => found.first().is_some_and(SocketAddr::is_ipv6),
-        };
-        let of = |ipv6| {
-            found
-                .iter()
-                .filter(move |address| address.is_ipv6() == ipv6)
-        };
-        let (mut first, mut second) = (of(first_is_ipv6), of(!first_is_ipv6));
-        let in_turn = found.iter().flat_map(|_| [first.next(), second.next()]);
-        in_turn.flatten().copied().collect()
+        let under_way = Arc::default();
+        Names { look_up, under_way }
     }
 
     /// What `look_up` says, or what somebody hears just then who has asked for the same name.
@@ -152,7 +109,7 @@ impl Names {
         name: &str,
         look_up: impl FnOnce() -> Result<Vec<SocketAddr>, NotConnected>,
     ) -> Result<Vec<SocketAddr>, NotConnected> {
-        let lookup = self.state.with(|State { under_way, .. }| {
+        let lookup = self.under_way.with(|under_way| {
             // Whoever comes after its end wants to know it anew.
             under_way.retain(|_, lookup| lookup.strong_count() > 0);
             let found = under_way.get(name).and_then(Weak::upgrade);
@@ -162,6 +119,15 @@ impl Names {
         });
         lookup.get_or_init(look_up).clone()
     }
+}
+
+/// The address families in turn, the resolver's first one first, each in its order (RFC 8305, 4).
+fn ordered(found: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_ipv6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let of = |ipv6| found.iter().filter(move |it| it.is_ipv6() == ipv6);
+    let (mut first, mut second) = (of(first_is_ipv6), of(!first_is_ipv6));
+    let in_turn = found.iter().flat_map(|_| [first.next(), second.next()]);
+    in_turn.flatten().copied().collect()
 }
 
 /// The addresses of `host`. The C library has no time limit for that, so a thread of its own asks, and
@@ -222,8 +188,8 @@ mod tests {
             });
             // It has the first one's lookup in hand, and can't begin its own.
             while names
-                .state
-                .with(|state| state.under_way["a"].strong_count())
+                .under_way
+                .with(|under_way| under_way["a"].strong_count())
                 < 2
             {
                 thread::yield_now();
@@ -247,20 +213,12 @@ mod tests {
             let each = text.split(' ').map(|host| format!("{host}:1"));
             each.map(|it| it.parse().unwrap()).collect()
         };
-        let names = Names::default();
         for (found, ordered) in [
             ("[::1] [::2] [::3] 0.0.0.1", "[::1] 0.0.0.1 [::2] [::3]"),
             ("0.0.0.1 0.0.0.2 [::1]", "0.0.0.1 [::1] 0.0.0.2"),
             ("[::1]", "[::1]"),
         ] {
-            assert_eq!(names.ordered(&addresses(found)), addresses(ordered));
+            assert_eq!(super::ordered(&addresses(found)), addresses(ordered));
         }
-        let found = addresses("[::1] [::2] 0.0.0.1");
-        names.connected(found[0], found[1]);
-        assert_eq!(names.ordered(&found)[0], found[0]);
-        names.connected(found[0], found[2]);
-        assert_eq!(names.ordered(&found), addresses("0.0.0.1 [::1] [::2]"));
-        names.clone().connected(found[2], found[0]);
-        assert_eq!(names.ordered(&found)[0], found[0]);
     }
 }

@@ -468,10 +468,6 @@ pub const BANS: [Ban; 7] = [
                 "src/http/connect.rs",
                 "how long an address may take to answer, which the core never learns",
             ),
-            (
-                "src/http/names.rs",
-                "how long ago an address family failed, which the core never learns",
-            ),
             ("src/relay/dial.rs", "how long a mail server may take"),
             ("src/relay/end.rs", "how long a side of a session may take"),
             (

@@ -38,7 +38,7 @@ impl Clients {
             (None, Some(_)) => (Patience::Refresh, REFRESH_WAIT),
         };
         let request = ShowRequest {
-            waiter: Waiter(id.number()),
+            waiter: Waiter(id.0),
             form: args.form,
             no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
@@ -143,7 +143,7 @@ impl Handler for Clients {
         else {
             return;
         };
-        let waiter = Waiter(id.number());
+        let waiter = Waiter(id.0);
         (self.0.engine).on(&account, |it, _| it.forget(waiter));
     }
 }
@@ -169,7 +169,7 @@ fn words(request: &Request) -> String {
 pub fn answer(remote: &Remote, asker: &ShowRequest, account: &str, answer: ShowAnswer) {
     let Waiter(number) = asker.waiter;
     let reply = show::reply(asker, account, answer);
-    remote.send(ConnId::from_number(number), control::encode(&reply), true);
+    remote.send(ConnId(number), control::encode(&reply), true);
 }
 
 /// Answers a client that waits for an end, if it is one.
@@ -181,7 +181,7 @@ pub fn settle(
     result: &Result<(), Refusal>,
 ) {
     let reply = control::encode(&sign_in::settled(what, account, result));
-    remote.send(ConnId::from_number(number), reply, true);
+    remote.send(ConnId(number), reply, true);
 }
 
 /// Tells those who watch, of all of it at once: a dump that is restored has news of every account.

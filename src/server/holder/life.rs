@@ -189,7 +189,7 @@ mod tests {
     fn a_hundred_reloads_are_two() {
         let mut life = Life::default();
         assert_eq!(life.proceed(None), None);
-        let by = |number| Some(ConnId::from_number(number));
+        let by = |number| Some(ConnId(number));
         assert_eq!(life.ask(LifeRequest::Reload, by(0)), Verdict::Begin);
         for number in 1..100 {
             assert_eq!(life.ask(LifeRequest::Reload, by(number)), Verdict::Follow);

@@ -43,7 +43,7 @@ impl redirect::CallbackHandler for Endpoint {
         log::debug!("a browser brings an authorization response");
         let (scheme, host, path) = (callback.scheme, callback.host, callback.path);
         let at = Url::parse(&format!("{scheme}://{host}{path}")).map_err(|_| SignInPage::Stale)?;
-        let waiter = Waiter(id.number());
+        let waiter = Waiter(id.0);
         let answer = (self.0).with(|core, cx| core.callback(cx, &at, response, waiter));
         Err(match answer {
             CallbackAnswer::Wait { account } => return Ok(account.to_string()),
@@ -139,6 +139,6 @@ pub fn settle(
     view: Option<&AccountView>,
 ) {
     let outcome = ended(account, result, view.map(remarks).unwrap_or_default());
-    let id = ConnId::from_number(number);
+    let id = ConnId(number);
     remote.send(id, pages.promise(id, &outcome), true);
 }

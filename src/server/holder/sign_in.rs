@@ -127,7 +127,7 @@ fn taken(
     account: Option<&str>,
     text: &Secret,
 ) -> Result<CallbackAnswer, (String, &'static str)> {
-    let waiter = Waiter(id.number());
+    let waiter = Waiter(id.0);
     let code_for = |at: Option<&Url>, code: &str| {
         let code = Secret::new(code.to_owned());
         engine.with(|core, cx| core.pasted_code(cx, account, at, code, waiter))
@@ -157,7 +157,7 @@ fn taken(
 
 /// Says where a sign-in stands, once there is something to say.
 pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> ClientAnswer {
-    let waiter = Waiter(id.number());
+    let waiter = Waiter(id.0);
     let AuthArgs {
         account,
         join,
@@ -178,7 +178,7 @@ pub fn auth(engine: &Arc<Engine>, id: ConnId, args: &AuthArgs) -> ClientAnswer {
 
 /// Takes a refresh token of another program, and says what a refresh with it came to.
 pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswer {
-    let waiter = Waiter(id.number());
+    let waiter = Waiter(id.0);
     let ImportArgs {
         account,
         refresh_token,
@@ -198,7 +198,7 @@ pub fn import(engine: &Arc<Engine>, id: ConnId, args: ImportArgs) -> ClientAnswe
 
 /// Waits for the end of a sign-in.
 pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> ClientAnswer {
-    let waiter = Waiter(id.number());
+    let waiter = Waiter(id.0);
     match engine.on(account, |it, env| it.wait_for_sign_in(env, waiter)) {
         None => no_account(account).into(),
         Some(Ok(true)) => {
@@ -212,7 +212,7 @@ pub fn wait_for_sign_in(engine: &Arc<Engine>, id: ConnId, account: &str) -> Clie
 
 /// Forgets the tokens, and tells the provider unless it shan't.
 pub fn revoke(engine: &Arc<Engine>, id: ConnId, args: &RevokeArgs) -> ClientAnswer {
-    let waiter = Waiter(id.number());
+    let waiter = Waiter(id.0);
     let tell = (!args.local).then_some(waiter);
     match engine.on(&args.account, |it, env| it.revoke(env, tell)) {
         None => no_account(&args.account).into(),

@@ -96,7 +96,7 @@ fn on_its_own(
 
 /// Saves the state, if there is anything to save it with.
 pub fn save(engine: &Arc<Engine>, id: ConnId) -> ClientAnswer {
-    match engine.with(|core, cx| core.save_now(cx, Waiter(id.number()))) {
+    match engine.with(|core, cx| core.save_now(cx, Waiter(id.0))) {
         true => by_job(),
         false => Reply::done().into(),
     }
