@@ -1,14 +1,11 @@
-//! Looking names up: each name once at a time, for all who want it just then. Every lookup takes a
-//! thread or a process, since the C library's may take longer than a request, and accounts that are
-//! due together mostly ask the same server. The addresses come in the order in which they are tried
-//! (RFC 8305, 4).
+//! Looking names up. Every lookup takes a thread or a process, since the C library's may take longer
+//! than a request. The addresses come in the order in which they are tried (RFC 8305, 4).
 
 use std::{
-    collections::HashMap,
     fmt,
     io::{self, ErrorKind},
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, OnceLock, Weak, mpsc},
+    sync::{Arc, mpsc},
     thread,
     time::Duration,
 };
@@ -23,11 +20,6 @@ use ureq::{
     },
 };
 
-use crate::lock::Lock;
-
-/// A lookup that is under way; whoever comes meanwhile waits for its end.
-type Lookup = OnceLock<Result<Vec<SocketAddr>, NotConnected>>;
-
 /// Asks for the addresses of a host: its name, the port that goes with them, and how
 /// long that may take.
 pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
@@ -36,12 +28,10 @@ pub type LookUp = Arc<dyn Fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>
 const MAX_ADDRESSES: usize = 16;
 
 /// Looks names up, or has somebody do it, and says which failures are of that: nothing was sent
-/// then. Clones share what is under way.
+/// then.
 #[derive(Clone)]
 pub struct Names {
     look_up: LookUp,
-    /// By name and port.
-    under_way: Arc<Lock<HashMap<String, Weak<Lookup>>>>,
 }
 
 impl fmt::Debug for Names {
@@ -77,10 +67,8 @@ impl Resolver for Names {
         let found = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             // An address of numbers takes nobody's time.
             Ok(address) => vec![(address, port).into()],
-            Err(_) => self.once(&format!("{host}:{port}"), || {
-                let found = (self.look_up)(host, port, *timeout.after);
-                found.map_err(|error| NotConnected(error.to_string()))
-            })?,
+            Err(_) => (self.look_up)(host, port, *timeout.after)
+                .map_err(|error| NotConnected(error.to_string()))?,
         };
         let mut addresses = self.empty();
         for address in ordered(&found).into_iter().take(MAX_ADDRESSES) {
@@ -99,25 +87,7 @@ impl Default for Names {
 impl Names {
     /// Has this look names up.
     pub fn asking(look_up: LookUp) -> Self {
-        let under_way = Arc::default();
-        Names { look_up, under_way }
-    }
-
-    /// What `look_up` says, or what somebody hears just then who has asked for the same name.
-    fn once(
-        &self,
-        name: &str,
-        look_up: impl FnOnce() -> Result<Vec<SocketAddr>, NotConnected>,
-    ) -> Result<Vec<SocketAddr>, NotConnected> {
-        let lookup = self.under_way.with(|under_way| {
-            // Whoever comes after its end wants to know it anew.
-            under_way.retain(|_, lookup| lookup.strong_count() > 0);
-            let found = under_way.get(name).and_then(Weak::upgrade);
-            let lookup = found.unwrap_or_default();
-            under_way.insert(name.to_owned(), Arc::downgrade(&lookup));
-            lookup
-        });
-        lookup.get_or_init(look_up).clone()
+        Names { look_up }
     }
 }
 
@@ -150,62 +120,7 @@ pub fn look_up(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketA
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::{
-            atomic::{AtomicUsize, Ordering},
-            mpsc::channel,
-        },
-        thread,
-    };
-
     use super::*;
-
-    #[test]
-    fn those_who_want_the_same_name_at_once_share_one_lookup() {
-        let names = Names::default();
-        let (lookups, address) = (AtomicUsize::new(0), SocketAddr::from(([127, 0, 0, 1], 1)));
-        let (begun, has_begun) = channel();
-        let (end, may_end) = channel();
-        thread::scope(|scope| {
-            let (names, lookups) = (&names, &lookups);
-            let first = scope.spawn(move || {
-                names.once("a", || {
-                    lookups.fetch_add(1, Ordering::Relaxed);
-                    begun.send(()).unwrap();
-                    may_end.recv().unwrap();
-                    Ok(vec![address])
-                })
-            });
-            has_begun.recv().unwrap();
-            // Another name waits for nobody.
-            let other = names.once("b", || Err(NotConnected("none".into())));
-            assert_eq!(other.unwrap_err().to_string(), "none");
-            let second = scope.spawn(move || {
-                names.once("a", || {
-                    lookups.fetch_add(1, Ordering::Relaxed);
-                    Err(NotConnected("a second one".into()))
-                })
-            });
-            // It has the first one's lookup in hand, and can't begin its own.
-            while names
-                .under_way
-                .with(|under_way| under_way["a"].strong_count())
-                < 2
-            {
-                thread::yield_now();
-            }
-            end.send(()).unwrap();
-            assert_eq!(first.join().unwrap().unwrap(), [address]);
-            assert_eq!(second.join().unwrap().unwrap(), [address]);
-        });
-        assert_eq!(lookups.load(Ordering::Relaxed), 1);
-        // It isn't remembered.
-        assert!(
-            names
-                .once("a", || Err(NotConnected("gone".into())))
-                .is_err()
-        );
-    }
 
     #[test]
     fn address_families_take_turns() {

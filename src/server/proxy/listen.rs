@@ -7,47 +7,44 @@ use crate::config::Proxy;
 use crate::server::base::{activation, error::other, runtime_files};
 use crate::{error::Failure, paths, redirect, serve::Listener};
 
-/// What is open already.
-#[derive(Default)]
-struct Open {
-    ports: Vec<TcpListener>,
-    paths: Vec<(PathBuf, UnixListener)>,
-}
-
 /// Listens at the addresses of `proxies`; each listener comes with the number of its proxy. Sockets
 /// that are `open` already are taken.
 ///
 /// # Errors
 /// When one can't be listened on.
 pub fn listen(proxies: &[Proxy], open: Vec<OwnedFd>) -> Result<Vec<(usize, Listener)>, Failure> {
-    let mut known = Open::default();
+    let (mut ports, mut paths) = (Vec::new(), Vec::new());
     for fd in open {
         let port = TcpListener::from(fd);
         match port.local_addr() {
-            Ok(_) => known.ports.push(port),
-            Err(_) => known.paths.extend(activation::listener(port.into())),
+            Ok(_) => ports.push(port),
+            Err(_) => paths.extend(activation::listener(port.into())),
         }
     }
     let mut listeners = Vec::new();
     for (number, proxy) in proxies.iter().enumerate() {
         let address = &proxy.address;
-        let made = at(address, &mut known);
+        let made = at(address, &mut ports, &mut paths);
         let made = made.map_err(|failure| other(&format!("proxy {address}: {}", failure.what)))?;
         listeners.extend(made.into_iter().map(|listener| (number, listener)));
     }
     Ok(listeners)
 }
 
-fn at(address: &str, open: &mut Open) -> Result<Vec<Listener>, Failure> {
+fn at(
+    address: &str,
+    ports: &mut Vec<TcpListener>,
+    open: &mut Vec<(PathBuf, UnixListener)>,
+) -> Result<Vec<Listener>, Failure> {
     let port = address.rsplit_once(':').filter(|_| !address.contains('/'));
     if let Some((host, port)) = port.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
-        let bound = redirect::bind(host, port, &mut open.ports)?;
+        let bound = redirect::bind(host, port, ports)?;
         let listeners = bound.into_iter().map(Listener::new);
         return Ok(listeners.collect::<io::Result<_>>()?);
     }
     let path = paths::expand(address).ok_or_else(|| other("there is no home directory"))?;
-    let listener = match open.paths.iter().position(|(known, _)| *known == path) {
-        Some(at) => open.paths.swap_remove(at).1,
+    let listener = match open.iter().position(|(known, _)| *known == path) {
+        Some(at) => open.swap_remove(at).1,
         None => runtime_files::listen(&path)?.0,
     };
     Ok(vec![Listener::new(listener)?])

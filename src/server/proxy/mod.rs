@@ -36,11 +36,8 @@ const MAX_SIGN_INS: usize = 256;
 /// The stack of such a thread, in bytes: checking certificates goes deepest.
 const STACK: usize = 512 << 10;
 
-/// How many descriptors a session takes.
-const PER_SESSION: usize = 2;
-
-/// How many a sign-in takes, which tries several addresses at once.
-const PER_SIGN_IN: usize = 6;
+/// How many descriptors a program takes at most: its sign-in tries several addresses at once.
+const PER_PROGRAM: usize = 6;
 
 /// How many are left for the process itself.
 const RESERVE: usize = 64;
@@ -166,9 +163,8 @@ impl Worker {
 
     /// Whether there is room for another program.
     fn accepts(&self) -> bool {
-        let sessions = self.sessions.len().saturating_mul(PER_SESSION);
-        let sign_ins = Arc::strong_count(&self.shared).saturating_mul(PER_SIGN_IN);
-        let taken = sessions.saturating_add(sign_ins).saturating_add(RESERVE);
+        let programs = Arc::strong_count(&self.shared).saturating_add(self.sessions.len());
+        let taken = programs.saturating_mul(PER_PROGRAM).saturating_add(RESERVE);
         !is_full(&self.shared) && taken < limits::descriptors()
     }
 
