@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -59,40 +58,6 @@ fn auth_notify_cmd_gets_the_account_and_the_url() {
     assert_eq!(daemon.authorization_url(name), url);
     browser::visit(&url);
     assert_eq!(daemon.record("notified").lines().len(), 1);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn auth_notify_cmd_is_told_which_program_lacks_a_token() {
-    let provider = Provider::start();
-    let mut daemon = world(|daemon| {
-        let record = daemon.record("notified");
-        let notify = record.option("auth_notify_cmd", &["PIZAUTH_ACCOUNT", "PIZAUTH_REQUESTER"]);
-        notify + &provider.account("work") + &provider.account("home")
-    });
-    // With a name that is hard to read, for a program and for a terminal.
-    let program = daemon.path("x) R 1\u{1b}[2J");
-    let pizauth = env!("CARGO_BIN_EXE_pizauth");
-    let script = format!("#!/bin/sh\n'{pizauth}' show \"$1\"\nread until_told\n");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    daemon.start();
-    let ours = fs::read_to_string(format!("/proc/{}/comm", std::process::id())).unwrap();
-    let named = format!("x) R 1 [2J, started by {}", ours.trim_end());
-    for (count, account) in ["work", "home"].into_iter().enumerate() {
-        let mut command = daemon.neighbour(program.to_str().unwrap());
-        for (name, value) in daemon.command(&[]).get_envs() {
-            value.map(|value| command.env(name, value));
-        }
-        // As a service manager or a shell starts it.
-        let mut running = Running::start(command.arg(account).process_group(0));
-        let lines = daemon.record("notified").wait_lines(count + 1);
-        running.feed(b"told\n");
-        running.finish();
-        assert_eq!(lines[count], format!("{account}\t{named}"));
-        let said = format!("INFO - a token is lacking for {named}");
-        daemon.log().wait_line(&said);
-    }
 }
 
 #[test]

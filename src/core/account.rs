@@ -75,8 +75,6 @@ pub struct LiveAccount {
     /// A client of `auth` that waits for the ways to sign in will open a browser: the first
     /// notification is not needed.
     opens: bool,
-    /// The client that has last lacked a token.
-    requester: Option<i32>,
     /// Who has signed in, as the last id_token says.
     user: Option<String>,
     /// The deadline under which the core has filed this account.
@@ -174,7 +172,6 @@ impl LiveAccount {
             waiting: BTreeMap::new(),
             waiters: Vec::new(),
             opens: false,
-            requester: None,
             user: None,
             filed: None,
         }

@@ -61,8 +61,6 @@ pub struct ShowRequest {
     pub min_valid: Duration,
     /// What may be waited for.
     pub patience: Patience,
-    /// The client's process, if the system tells; only handed on to `auth_notify_cmd`.
-    pub process: Option<i32>,
 }
 
 /// What a `show` waits for.

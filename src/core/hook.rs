@@ -50,8 +50,6 @@ pub enum HookInput {
     SignIn {
         /// How to complete it; there is an address.
         ways: SignInWays,
-        /// The process of the client that lacks a token, if one has just asked.
-        requester: Option<i32>,
         /// Whether the tokens held still serve, and their sign-in will end soon.
         expiring: bool,
         /// How long the command may run: until the next reminder.

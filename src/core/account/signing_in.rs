@@ -334,7 +334,6 @@ impl LiveAccount {
         let (kind, attempt) = (HookKind::Notify, Some(pending.attempt));
         let input = HookInput::SignIn {
             ways,
-            requester: self.requester.take(),
             expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
         };

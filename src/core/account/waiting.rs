@@ -27,7 +27,6 @@ impl LiveAccount {
         if let Some(answer) = self.in_vain(env.now, &ask) {
             return Some(answer);
         }
-        self.requester = ask.process;
         let progress = self.bring(env);
         let waits = match &progress {
             Progress::Refreshing { .. } | Progress::Deferred { .. } => {

@@ -348,7 +348,6 @@ fn hook_line(hook: &Hook) -> String {
                 ways,
                 limit,
                 expiring,
-                requester: _,
             },
         ) => {
             let number = number_of(ways.uri().expect("an address"));

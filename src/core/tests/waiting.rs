@@ -18,7 +18,6 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
         no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
-        process: None,
     };
     match bench.feed(|core, cx| core.ask(cx, "work", ask)) {
         None => "waits".into(),
@@ -252,7 +251,6 @@ fn ask_for_id_token(bench: &mut Bench, min_valid_secs: u64, patience: Patience) 
         no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
-        process: None,
     };
     let answer = bench.feed(|core, cx| core.ask(cx, "work", ask));
     let told = answer.map_or("waits".into(), |answer| told(&answer));

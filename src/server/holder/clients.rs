@@ -31,7 +31,7 @@ const CROWDED: &str = "too many clients are waiting";
 pub struct Clients(pub Arc<Holder>);
 
 impl Clients {
-    fn show(&self, id: ConnId, asker: &control::Asker, args: ShowArgs) -> ClientAnswer {
+    fn show(&self, id: ConnId, args: ShowArgs) -> ClientAnswer {
         let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
             (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
             (Some(secs), _) => (Patience::Token, Duration::from_secs(secs).min(MAX_WAIT)),
@@ -43,7 +43,6 @@ impl Clients {
             no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
             patience,
-            process: asker.pid,
         };
         let account = args.account;
         let engine = &self.0.engine;
@@ -84,7 +83,7 @@ impl Handler for Clients {
             Request::Import(args) => sign_in::import(engine, id, args),
             Request::Redirect(args) => sign_in::redirect(engine, id, &args),
             Request::Revoke(args) => sign_in::revoke(engine, id, &args),
-            Request::Show(args) => self.show(id, asker, args),
+            Request::Show(args) => self.show(id, args),
             Request::Watch => ClientAnswer::Stream(json(&News {
                 at: clock::now().wall,
                 ..Happening::Watching.into()
@@ -110,10 +109,10 @@ impl Handler for Clients {
                 failure(Exit::TryLater, &longest)
             }
             (Unparked::Crowded, _) | (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
-            (Unparked::Deadline, Some(Waiting::Token(asker, account))) => {
-                let answer = engine.on(account, |it, env| it.give_up(env, asker.waiter));
+            (Unparked::Deadline, Some(Waiting::Token(request, account))) => {
+                let answer = engine.on(account, |it, env| it.give_up(env, request.waiter));
                 match answer.flatten() {
-                    Some(answer) => show::reply(asker, account, answer),
+                    Some(answer) => show::reply(request, account, answer),
                     // The answer is on its way, and comes too late.
                     None => failure(Exit::TryLater, "the time to wait is over"),
                 }
@@ -166,9 +165,9 @@ fn words(request: &Request) -> String {
 }
 
 /// Answers those who wait for a token.
-pub fn answer(remote: &Remote, asker: &ShowRequest, account: &str, answer: ShowAnswer) {
-    let Waiter(number) = asker.waiter;
-    let reply = show::reply(asker, account, answer);
+pub fn answer(remote: &Remote, request: &ShowRequest, account: &str, answer: ShowAnswer) {
+    let Waiter(number) = request.waiter;
+    let reply = show::reply(request, account, answer);
     remote.send(ConnId(number), control::encode(&reply), true);
 }
 

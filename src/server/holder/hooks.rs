@@ -15,10 +15,7 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    poll::PollFlags,
-    unistd::{Pid, getpgid},
-};
+use nix::poll::PollFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,7 +37,7 @@ use crate::{
         ipc::{
             hook_messages::{
                 ACCOUNT, HookEnd, HookEvent, HookJob, HookKind, HookLine, HookOrder, HookReport,
-                Pipe, REQUESTER,
+                Pipe,
             },
             line::{Line, Message, Next},
             monitor_messages::MonitorEvent,
@@ -422,17 +419,7 @@ fn tell(input: HookInput, env: &mut Vec<(String, String)>) -> Option<SecretBytes
         HookInput::None => {}
         HookInput::Message(message) => set("PIZAUTH_MSG", message),
         HookInput::Event(event) => set("PIZAUTH_EVENT", event.name()),
-        HookInput::SignIn {
-            ways,
-            requester,
-            expiring,
-            ..
-        } => {
-            // Its group begins with the program that the user knows, which outlives it.
-            let group = requester.map(|client| getpgid(Some(Pid::from_raw(client))));
-            if let Some(Ok(program)) = group {
-                set(REQUESTER, program.to_string());
-            }
+        HookInput::SignIn { ways, expiring, .. } => {
             set("PIZAUTH_URL", ways.uri().unwrap_or_default().into());
             if let Some(device) = ways.device {
                 set("PIZAUTH_USER_CODE", device.user_code);

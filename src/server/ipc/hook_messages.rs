@@ -9,12 +9,11 @@ pub use crate::hook::{HookEnd, HookKind};
 
 /// The variables that commands are told something by. Others mean something to shells and programs,
 /// pizauth itself among them.
-pub const VARIABLES: [&str; 8] = [
+pub const VARIABLES: [&str; 7] = [
     ACCOUNT,
     "PIZAUTH_BYTES",
     "PIZAUTH_EVENT",
     "PIZAUTH_MSG",
-    REQUESTER,
     "PIZAUTH_URL",
     "PIZAUTH_USER_CODE",
     "PIZAUTH_VERIFICATION_URI",
@@ -22,10 +21,6 @@ pub const VARIABLES: [&str; 8] = [
 
 /// The variable that tells a command whose it is.
 pub const ACCOUNT: &str = "PIZAUTH_ACCOUNT";
-
-/// The variable that tells for which program a token is lacking. The holder, which may not look, has the
-/// number of its process there.
-pub const REQUESTER: &str = "PIZAUTH_REQUESTER";
 
 /// What the holder tells the runner.
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,7 +9,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     io::{self, ErrorKind, Read},
     os::{
         fd::{AsFd, OwnedFd},
@@ -36,13 +35,12 @@ use crate::server::{
     ipc::{
         capability::Key,
         hook_messages::{
-            HookEnd, HookEvent, HookJob, HookOrder, HookReport, OrderLine, Pipe, REQUESTER,
-            VARIABLES,
+            HookEnd, HookEvent, HookJob, HookOrder, HookReport, OrderLine, Pipe, VARIABLES,
         },
         line::{Message, Next},
     },
 };
-use crate::{alarm::Alarm, sys, text::sanitize};
+use crate::{alarm::Alarm, sys};
 
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
@@ -248,15 +246,12 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         (Some(_), None) => return Err(io::Error::other("its pipe got lost")),
         (None, _) => {}
     }
-    let env = job.env.iter().filter_map(|(name, value)| {
-        let value = match name.as_str() {
-            REQUESTER => requester(value)?,
-            _ => value.clone(),
-        };
-        Some((name, value))
-    });
     let mut command = program::shell(&job.command);
-    command.envs(env).stdin(stdin).stdout(stdout).stderr(stderr);
+    command
+        .envs(job.env.iter().map(|(name, value)| (name, value)))
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr);
     Ok(Hook {
         id: job.id,
         child: signals::unmasked(|| command.spawn())??,
@@ -265,27 +260,6 @@ fn start(job: &HookJob, pipe: Option<OwnedFd>) -> io::Result<Hook> {
         deadline: Instant::now().checked_add(job.limit),
         killed: None,
     })
-}
-
-/// A process and the one that has started it, by name. It may have ended by now, and then another may
-/// have its number: nothing depends on it.
-fn requester(process: &str) -> Option<String> {
-    let (name, parent) = look_at(process)?;
-    let parent = look_at(&parent).map(|(parent, _)| format!(", started by {parent}"));
-    let words = sanitize(&(name + &parent.unwrap_or_default()));
-    ::log::info!("a token is lacking for {words}");
-    Some(words)
-}
-
-/// A process's name, and its parent (proc_pid_stat(5)).
-fn look_at(process: &str) -> Option<(String, String)> {
-    let process: u32 = process.parse().ok()?;
-    let stat = fs::read(format!("/proc/{process}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // The name may hold anything, brackets too.
-    let (head, rest) = stat.rsplit_once(") ")?;
-    let (_, name) = head.split_once(" (")?;
-    Some((name.to_owned(), rest.split(' ').nth(1)?.to_owned()))
 }
 
 /// Where a command's stdout and stderr go: in the foreground to those of the server. The last of
@@ -395,18 +369,6 @@ mod tests {
             job(HookKind::Event, "true", "PIZAUTH_SOCK"),
         ] {
             assert!(check(&key, &forged).is_err(), "{forged:?}");
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_process_that_is_no_more_has_no_name() {
-        let ours = std::process::id().to_string();
-        let (_, parent) = look_at(&ours).unwrap();
-        assert_eq!(parent, std::os::unix::process::parent_id().to_string());
-        assert!(requester(&ours).is_some_and(|words| words.contains(", started by ")));
-        for gone in ["4194305", "0", "self", "../proc/self", "-1", ""] {
-            assert_eq!(requester(gone), None, "{gone}");
         }
     }
 
