@@ -31,16 +31,12 @@ const CONFIG: &str = "pizauth.conf";
 
 /// `$XDG_CONFIG_HOME/pizauth.conf`, else `~/.config/pizauth.conf`.
 pub fn config() -> Result<PathBuf, Failure> {
-    if let Some(dir) = absolute("XDG_CONFIG_HOME") {
-        return Ok(dir.join(CONFIG));
-    }
-    match home() {
-        Some(home) => Ok(home.join(".config").join(CONFIG)),
-        None => Err(
-            Failure::other("no home directory: where the configuration is can't be told")
-                .hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`"),
-        ),
-    }
+    let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")));
+    let dir = dir.ok_or_else(|| {
+        let what = "no home directory: where the configuration is can't be told";
+        Failure::other(what).hint("set HOME or XDG_CONFIG_HOME, or give the file with `-c`")
+    })?;
+    Ok(dir.join(CONFIG))
 }
 
 /// `path`, with the home directory in the place of a leading `~`; `None` without one.

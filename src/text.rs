@@ -27,12 +27,7 @@ pub fn sanitize(text: &str) -> String {
 /// `text` as lines, each harmless and as long as it was: what [`sanitize`] takes out becomes a
 /// space, so that a caret stays below its culprit. Empty lines at the end go.
 pub fn sanitize_lines(text: &str) -> String {
-    let harmless = |c: char| match c {
-        '\n' => c,
-        c if is_harmful(c) => ' ',
-        c => c,
-    };
-    let lines: String = text.chars().map(harmless).collect();
+    let lines = text.replace(|c| c != '\n' && is_harmful(c), " ");
     lines.trim_end().to_owned()
 }
 
