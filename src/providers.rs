@@ -207,13 +207,12 @@ impl Provider {
 /// The name of a provider with mail addresses in this domain, or with this host for incoming mail, that
 /// knows no OAuth2 for mail programs, and what it takes instead.
 pub fn without_oauth(domain: &str) -> Option<(&'static str, &'static str)> {
-    let mut lines = WITHOUT.lines().filter_map(|line| {
+    WITHOUT.lines().find_map(|line| {
         let (name, rest) = line.split_once(": ")?;
-        Some((name, rest.split_once(": ")?))
-    });
-    let found =
-        lines.find(|(_, (_, domains))| domains.split(' ').any(|own| is_within(domain, own)));
-    found.map(|(name, (instead, _))| (name, instead))
+        let (instead, domains) = rest.split_once(": ")?;
+        let is_its = domains.split(' ').any(|own| is_within(domain, own));
+        is_its.then_some((name, instead))
+    })
 }
 
 /// The paragraph, if it is in the text of this name.

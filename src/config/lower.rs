@@ -591,13 +591,9 @@ impl<'a> Lowering<'_, '_, 'a> {
     /// Further parameters of the authorization request, with `login_hint` as the last.
     fn auth_uri_fields(&mut self) -> Result<Vec<(String, String)>, ConfigError> {
         let mut fields = self.fields("auth_uri_fields", RESERVED_FIELDS)?;
-        let preset = self
-            .section
-            .provider()
-            .map_or(&[][..], |it| &it.auth_fields);
-        let preset = preset
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let preset = self.section.provider().into_iter();
+        let preset = preset.flat_map(|it| &it.auth_fields);
+        let preset = preset.map(|(key, value)| (key.to_string(), value.to_string()));
         let address = self.section.filled("address")?;
         let hint = address
             .filter(|_| self.section.value("login_hint").is_none())

@@ -385,15 +385,3 @@ pub struct Policy {
     /// Tell so long before that a sign-in will end; zero is never.
     pub notice_before: Duration,
 }
-
-impl Policy {
-    /// Its times, by the names of their options.
-    fn times(&self) -> [(&'static str, Duration); 4] {
-        [
-            ("notice_before", self.notice_before),
-            ("refresh_at_least", self.refresh_at_least),
-            ("refresh_before_expiry", self.refresh_before_expiry),
-            ("refresh_retry", self.refresh_retry),
-        ]
-    }
-}

@@ -84,8 +84,7 @@ fn allowed(section: &Section) -> Result<Vec<Allowed>, ConfigError> {
         allow.push(command);
     }
     if allow.is_empty() {
-        Ok(vec![Allowed::Show])
-    } else {
-        Ok(allow)
+        allow.push(Allowed::Show);
     }
+    Ok(allow)
 }

@@ -98,15 +98,13 @@ impl TokenSource {
             let what = "`key_file` and `subject` need `grant = \"jwt_bearer\"`";
             return Err(section.source.error(text.span, what));
         }
-        let mut useless = useless.split(' ').filter(|option| !option.is_empty());
-        match useless.find(|option| section.value(option).is_some()) {
-            None => Ok(source),
-            Some(option) => {
-                let place = section.place(option, Span::new(0, 0));
-                let what = format!("`{option}` has no use with `{by}`");
-                Err(section.source.error(place, what).hint(hint))
-            }
+        let is_set = |option: &&str| section.value(option).is_some();
+        if let Some(option) = useless.split(' ').find(is_set) {
+            let place = section.place(option, Span::new(0, 0));
+            let what = format!("`{option}` has no use with `{by}`");
+            return Err(section.source.error(place, what).hint(hint));
         }
+        Ok(source)
     }
 
     /// Complains of a client without a secret and `client_auth`, if it must prove who it is.

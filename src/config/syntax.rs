@@ -235,7 +235,11 @@ impl Failure<'_> {
             return error;
         }
         if c == '"' {
-            return self.bad_string(at, rest);
+            let Some(nul) = rest.find('\0') else {
+                return self.unclosed_string(at, "the string isn't closed");
+            };
+            let nul = Span::new(at + nul, at + nul + 1);
+            return (self.source).error(nul, "a string can't hold a NUL character");
         }
         let span = Span::new(at, at + c.len_utf8());
         let (alike, code) = (look_alike(c), u32::from(c));
@@ -254,18 +258,6 @@ impl Failure<'_> {
         self.source
             .error(span, what)
             .maybe_hint(hint.map(Into::into))
-    }
-
-    /// A string at `at` that the lexer refused: it goes on to a NUL or to the end of the file.
-    fn bad_string(&self, at: usize, rest: &str) -> ConfigError {
-        match rest.find('\0') {
-            Some(nul) => {
-                let nul = Span::new(at + nul, at + nul + 1);
-                let what = "a string can't hold a NUL character";
-                self.source.error(nul, what)
-            }
-            None => self.unclosed_string(at, "the string isn't closed"),
-        }
     }
 
     /// A string at `at` whose line has no quote that closes it.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use cfgrammar::Span;
-use url::{Host, SyntaxViolation, Url};
+use url::{SyntaxViolation, Url};
 
 use super::{
     Listen,
@@ -265,7 +265,7 @@ fn private_use(url: Url, refuse: impl Fn(&str) -> ConfigError) -> Result<Url, Co
         return Err(refuse("has a fragment").hint("leave out the `#` and what follows it"));
     }
     let scheme = url.scheme();
-    if scheme.starts_with('.') || scheme.ends_with('.') || scheme.contains("..") {
+    if scheme.ends_with('.') || scheme.contains("..") {
         return Err(refuse("has a scheme that is no domain name backwards"));
     }
     Ok(url)
@@ -300,12 +300,8 @@ pub fn is_plain(url: &Url) -> bool {
 
 /// Whether `url` leads to this machine whatever a name server says.
 pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+    let host = url.host_str().unwrap_or_default();
+    is_loopback_host(host.trim_matches(['[', ']']))
 }
 
 /// The issuer as it is written: the comparison with what a document says is one of strings.

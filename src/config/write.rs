@@ -1,6 +1,6 @@
 //! The language the other way round: what is put into a configuration that is printed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -66,9 +66,12 @@ pub fn account(account: &Account) -> String {
         option("token_file", Some(string(&file.path)));
         option("token_file_format", Some(word(&file.format).into()));
     }
-    for (name, time) in account.policy.times() {
-        option(name, Some(format!("{}s", time.as_secs())));
-    }
+    let policy = &account.policy;
+    let secs = |time: Duration| Some(format!("{}s", time.as_secs()));
+    option("notice_before", secs(policy.notice_before));
+    option("refresh_at_least", secs(policy.refresh_at_least));
+    option("refresh_before_expiry", secs(policy.refresh_before_expiry));
+    option("refresh_retry", secs(policy.refresh_retry));
     text + "}\n"
 }
 
