@@ -30,9 +30,7 @@ const MAX_ADDRESSES: usize = 16;
 /// Looks names up, or has somebody do it, and says which failures are of that: nothing was sent
 /// then.
 #[derive(Clone)]
-pub struct Names {
-    look_up: LookUp,
-}
+pub struct Names(pub LookUp);
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +65,7 @@ impl Resolver for Names {
         let found = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             // An address of numbers takes nobody's time.
             Ok(address) => vec![(address, port).into()],
-            Err(_) => (self.look_up)(host, port, *timeout.after)
+            Err(_) => (self.0)(host, port, *timeout.after)
                 .map_err(|error| NotConnected(error.to_string()))?,
         };
         let mut addresses = self.empty();
@@ -80,14 +78,7 @@ impl Resolver for Names {
 
 impl Default for Names {
     fn default() -> Self {
-        Names::asking(Arc::new(look_up))
-    }
-}
-
-impl Names {
-    /// Has this look names up.
-    pub fn asking(look_up: LookUp) -> Self {
-        Names { look_up }
+        Names(Arc::new(look_up))
     }
 }
 

@@ -73,7 +73,7 @@ fn black_hole() -> (SocketAddr, TcpListener, TcpStream) {
 
 /// Agents for which every name has these addresses.
 fn agents(addresses: Vec<SocketAddr>, step: Duration) -> Agents {
-    let names = Names::asking(Arc::new(move |_, _, _| Ok(addresses.clone())));
+    let names = Names(Arc::new(move |_, _, _| Ok(addresses.clone())));
     Agents::build(&names, step)
 }
 

@@ -94,7 +94,7 @@ impl Provider {
     pub fn new(monitor: Arc<MonitorClient>) -> Self {
         Provider {
             workers: Lock::default(),
-            names: Names::asking(Arc::new(move |host, port, limit| {
+            names: Names(Arc::new(move |host, port, limit| {
                 let found = monitor.with_helper(HelperKind::Names, |helper| {
                     helper.look_up(host, port, limit)
                 });

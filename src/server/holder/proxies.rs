@@ -51,8 +51,8 @@ struct Process {
 impl Process {
     fn has_ended(&self) -> bool {
         let line = self.line.socket();
-        let mut fds = [PollFd::new(line.as_fd(), PollFlags::empty())];
-        poll(&mut fds, PollTimeout::ZERO) == Ok(1)
+        let end = PollFd::new(line.as_fd(), PollFlags::empty());
+        poll(&mut [end], PollTimeout::ZERO) == Ok(1)
     }
 }
 
@@ -213,10 +213,8 @@ impl Proxies {
     /// # Errors
     /// When a descriptor is missing.
     pub fn adopt(&self, left: ProxiesState, fds: &mut SlotReader) -> io::Result<()> {
-        let sockets = left
-            .sockets
-            .into_iter()
-            .map(|it| fds.take(it).map(Arc::new));
+        let sockets = left.sockets.into_iter();
+        let sockets = sockets.map(|it| fds.take(it).map(Arc::new));
         let sockets = sockets.collect::<io::Result<_>>()?;
         let processes = left.processes.into_iter().map(|(line, of, counts)| {
             Ok(Process {

@@ -136,13 +136,11 @@ pub fn admit(shared: &Arc<Shared>, number: usize, socket: Socket) -> io::Result<
     if socket.local_addr()?.is_unix() && !paths::peer(&socket).is_some_and(is_ours) {
         return Ok(None);
     }
-    let tls = proxy.config.tls.as_ref();
-    let starttls = tls.is_some_and(|tls| !tls.implicit);
+    let starttls = proxy.config.tls.as_ref().is_some_and(|tls| !tls.implicit);
     let capabilities = proxy.capabilities.with(|it| it.clone());
-    let protocol = proxy.config.server.protocol;
     let mut door = Door {
         proxy,
-        acceptor: Acceptor::new(protocol, capabilities, starttls),
+        acceptor: Acceptor::new(proxy.config.server.protocol, capabilities, starttls),
         program: End::socket(socket),
         shared,
         since: Instant::now(),

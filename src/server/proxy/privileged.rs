@@ -2,7 +2,7 @@
 //! a mail server: it runs a proxy's `password_cmd`, and fetches a token of a proxy's account, as any
 //! client does. Each errand has a process of its own, so that none waits for another.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -31,9 +31,6 @@ const PASSWORD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an errand may take: the longest of the others, and the time in which a server that is being
 /// restarted is back.
 const ERRAND_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How much of a password is read, in bytes.
-const MAX_PASSWORD_BYTES: u64 = 4096;
 
 /// What is wanted. The answer goes to the descriptor that comes along.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -143,12 +140,11 @@ fn password(command: &str) -> Result<Secret, Failure> {
     if !status.success() {
         return Err(other(&format!("failed: {status}")));
     }
-    let mut said = String::new();
-    let stdout = child.stdout.take().map(|it| it.take(MAX_PASSWORD_BYTES));
-    stdout
-        .map(|mut it| it.read_to_string(&mut said))
-        .transpose()?;
-    let line = said.lines().next().unwrap_or_default();
+    // What it has left behind may have the rest open.
+    let mut line = String::new();
+    let stdout = child.stdout.take().map(BufReader::new);
+    stdout.map(|mut it| it.read_line(&mut line)).transpose()?;
+    let line = line.trim_end_matches(['\r', '\n']);
     if line.is_empty() {
         return Err(other("prints nothing"));
     }
