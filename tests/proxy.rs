@@ -16,7 +16,7 @@ use crate::support::PATIENCE;
 use crate::support::browser;
 use crate::support::daemon::{Daemon, children, gone};
 use crate::support::mail::{MailServer, Manners, Protocol, Tls};
-use crate::support::provider::Provider;
+use crate::support::provider::{Provider, Scripted};
 use crate::support::tls::Authority;
 use crate::support::wait;
 
@@ -225,6 +225,54 @@ fn programs_sign_in_with_the_password_and_the_server_sees_the_token() {
     wait::until("all sessions to end", || {
         (sessions(&daemon) == 0).then_some(())
     });
+}
+
+/// Many lines of IRC's, and longer than those of IMAP's servers are allowed to be.
+#[test]
+fn a_token_of_8_kib_gets_through_each_of_them_and_a_tunnel() {
+    let token: &'static str = format!("token{}", "x".repeat(8 << 10)).leak();
+    let provider = Provider::start();
+    let all = [
+        Protocol::Imap,
+        Protocol::Pop3,
+        Protocol::Smtp,
+        Protocol::Irc,
+    ];
+    let servers = all.map(|protocol| {
+        let user = if protocol == Protocol::Irc { "" } else { ME };
+        let manners = Manners::of(protocol, Tls::Never).admit(user, token);
+        (protocol, MailServer::start(manners))
+    });
+    let blocks: String = servers
+        .iter()
+        .map(|(protocol, server)| {
+            let path = format!("~/{}", scheme(*protocol));
+            block(&path, *protocol, server.port, "")
+        })
+        .collect();
+    let reply = serde_json::json!({
+        "access_token": token, "token_type": "Bearer", "expires_in": 3600, "refresh_token": "r",
+    });
+    provider.script("/token", Scripted::json(200, &reply));
+    let daemon = started(&provider, &blocks);
+    let plain = base64("\0a\0b");
+    for (name, line, answer) in [
+        ("imap", "a LOGIN a b".into(), "a OK"),
+        ("pop3", format!("AUTH PLAIN {plain}"), "+OK signed in"),
+        ("smtp", format!("AUTH PLAIN {plain}"), "235 "),
+        (
+            "irc",
+            "PASS b\r\nNICK me\r\nUSER me 0 * :me".into(),
+            ":mail.test 001 me",
+        ),
+    ] {
+        let mut program = Program::at_path(&daemon.path("home").join(name));
+        program.ask(&line, answer);
+    }
+    let (_, imap) = &servers[0];
+    let url = format!("imap://127.0.0.1:{}", imap.port);
+    let said = daemon.run_with(&["tunnel", "work", &url], b"b LOGOUT\r\n");
+    assert!(said.ok().starts_with("* PREAUTH "), "{}", said.stdout);
 }
 
 /// irssi says `PASS` after `CAP END`, others before anything; some know SASL.
