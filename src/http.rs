@@ -21,15 +21,15 @@ use ureq::{
 use url::Url;
 use zeroize::Zeroizing;
 
-pub use self::{
-    connect::race,
-    mail_exchangers::mail_exchangers,
-    names::{LookUp, Names, look_up},
-    trust::{tls_error, tls_failure},
-};
 use self::{
     connect::{Connect, STEP_TIMEOUT},
     names::NotConnected,
+};
+pub use self::{
+    connect::{poll_timeout, race},
+    mail_exchangers::mail_exchangers,
+    names::{LookUp, Names, look_up},
+    trust::{tls_error, tls_failure},
 };
 use crate::{
     config::is_loopback,

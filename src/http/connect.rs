@@ -229,16 +229,18 @@ fn ready(under_way: &[(TcpStream, SocketAddr)], limit: Duration) -> io::Result<V
         .iter()
         .map(|(stream, _)| PollFd::new(stream.as_fd(), PollFlags::POLLOUT))
         .collect();
-    // A millisecond more, so that the limit is over when poll says so.
-    let limit =
-        PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX);
-    match poll(&mut waiting, limit) {
+    match poll(&mut waiting, poll_timeout(limit)) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     let ready = waiting.iter().enumerate().rev();
     let ready = ready.filter(|(_, fd)| fd.any().unwrap_or_default());
     Ok(ready.map(|(at, _)| at).collect())
+}
+
+/// So long as poll(2) has it, and a millisecond more, so that the time is over when poll says so.
+pub fn poll_timeout(limit: Duration) -> PollTimeout {
+    PollTimeout::try_from(limit.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 
 /// What has come of connecting.

@@ -11,13 +11,15 @@ use std::{
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags, poll},
     sys::{
         socket::{Shutdown, setsockopt, shutdown, sockopt},
         stat::{SFlag, fstat},
     },
 };
 use rustls::Connection;
+
+use crate::http::poll_timeout;
 
 /// How much is read at once where a side is waited for, in bytes: more than the longest line.
 const PIECE_BYTES: usize = 16 << 10;
@@ -130,11 +132,8 @@ impl End {
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        // A millisecond more, so that the time is over when poll says so.
-        let millis = left.as_millis().saturating_add(1);
         let mut fds = [PollFd::new(self.input.as_fd(), flags)];
-        let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-        match poll(&mut fds, timeout) {
+        match poll(&mut fds, poll_timeout(left)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }

@@ -134,11 +134,11 @@ impl Pump {
     ///
     /// # Errors
     /// When the connection broke before the server had closed it.
-    pub fn end(mut self) -> io::Result<()> {
+    pub fn end(&mut self) -> io::Result<()> {
         let _ = self.program.flush(true);
         match self.server.has_closed() {
             true => Ok(()),
-            false => self.broken,
+            false => std::mem::replace(&mut self.broken, Ok(())),
         }
     }
 

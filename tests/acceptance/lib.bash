@@ -257,6 +257,16 @@ letter() {
     printf 'From: %s\nTo: %s\nSubject: %s\n\nHello.\n' "$me" "$me" "$1"
 }
 
+# Has getmail fetch mail, and not say a word.
+quiet_getmail() {
+    for _ in 1 2 3; do
+        # On a busy machine it may miss the end of a process of its own.
+        getmail --quiet >log 2>&1 || :
+        grep -q 'waiting child' log || break
+    done
+    [ ! -s log ] || die "getmail says: $(cat log)"
+}
+
 # Whether a mail with that subject is anywhere below a directory.
 has_mail() {
     grep -rqx -e "Subject: $2" "$1"

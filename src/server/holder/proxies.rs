@@ -208,7 +208,7 @@ impl Proxies {
         })
     }
 
-    /// Goes on with what a predecessor had, until [`Proxies::commit`].
+    /// Goes on with what a predecessor had, until [`Proxies::replace`].
     ///
     /// # Errors
     /// When a descriptor is missing.

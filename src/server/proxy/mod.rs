@@ -48,13 +48,14 @@ const RESERVE: usize = 64;
 /// When the line breaks.
 pub fn serve(context: &HelperContext, line: UnixStream) -> io::Result<()> {
     let mut line = ReplyLine::new(line);
-    let (body, open) = match line.recv()? {
-        Some(Message { body, fds }) => (body, fds),
+    let open = match line.recv()? {
+        Some(Message {
+            body: HelperRequest::Proxies,
+            fds,
+        }) => fds,
+        Some(_) => return Err(io::Error::other("it begins with the proxies")),
         None => return Ok(()),
     };
-    if !matches!(body, HelperRequest::Proxies) {
-        return Err(io::Error::other("it begins with the proxies"));
-    }
     match Worker::begin(context, open) {
         Ok(mut worker) => {
             let listeners = worker
@@ -97,6 +98,8 @@ struct Worker {
     sessions: Vec<Session>,
     /// How many sessions each proxy has, for the holder.
     counts: File,
+    /// How many descriptors the process may have.
+    descriptors: usize,
     drains: bool,
 }
 
@@ -128,6 +131,7 @@ impl Worker {
             listeners,
             sessions: Vec::new(),
             counts,
+            descriptors: limits::descriptors(),
             drains: false,
         })
     }
@@ -165,7 +169,7 @@ impl Worker {
     fn accepts(&self) -> bool {
         let programs = Arc::strong_count(&self.shared).saturating_add(self.sessions.len());
         let taken = programs.saturating_mul(PER_PROGRAM).saturating_add(RESERVE);
-        !is_full(&self.shared) && taken < limits::descriptors()
+        !is_full(&self.shared) && taken < self.descriptors
     }
 
     /// Sleeps until there is something to do: which listeners have a program, and which descriptors of
@@ -174,12 +178,9 @@ impl Worker {
         let line = line.socket();
         let half = self.shared.privileged.with(|line| line.socket());
         let own = [line.as_fd(), self.shared.alarm.as_fd(), half.as_fd()].into_iter();
-        let listeners = if self.accepts() {
-            &*self.listeners
-        } else {
-            &[]
-        };
-        let listening = listeners.iter().map(|(_, listener)| listener.as_fd());
+        let accepts = self.accepts();
+        let listeners = self.listeners.iter().filter(|_| accepts);
+        let listening = listeners.map(|(_, listener)| listener.as_fd());
         let heard = own
             .chain(listening)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -206,17 +207,17 @@ impl Worker {
     /// Copies in the sessions what there is, and lets go of those that are over.
     fn copy(&mut self, is_ready: &[bool], chunk: &mut [u8]) {
         let mut is_ready = is_ready.iter().copied();
-        for (number, mut pump) in std::mem::take(&mut self.sessions) {
+        self.sessions.retain_mut(|(_, pump)| {
             let ready = pump.ready(&mut is_ready);
             if ready == [false; 3] {
                 pump.rest();
             } else if !matches!(pump.turn(ready, chunk), Ok(true)) {
                 // What broke is the program's to notice.
                 let _ = pump.end();
-                continue;
+                return false;
             }
-            self.sessions.push((number, pump));
-        }
+            true
+        });
     }
 
     /// Tells the holder how many sessions each proxy has.

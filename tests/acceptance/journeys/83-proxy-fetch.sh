@@ -39,12 +39,7 @@ says 'authorised with URL\|Access token unavailable' log
 
 say 'getmail, and not a word'
 sign_in work "$me"
-for _ in 1 2 3; do
-    # On a busy machine it may miss the end of a process of its own.
-    getmail --quiet >log 2>&1 || :
-    grep -q 'waiting child' log || break
-done
-[ ! -s log ] || die "getmail says: $(cat log)"
+quiet_getmail
 has_mail Maildir 'a mail for the first' || die 'it was not fetched'
 
 say 'mpop, at the path of a socket, by USER and by AUTH'
