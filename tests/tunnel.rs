@@ -404,20 +404,28 @@ fn the_last_words_of_a_server_that_hangs_up_reach_a_program_that_talks_on() {
     assert_eq!(output.status.code(), Some(75), "{said}");
 }
 
-/// A relay that can't pass on what the program says would not pass on the reason either.
+/// A relay that can't pass on what the program says would not pass on the reason either. And a program
+/// such as fdm(1) reads no more of stderr when it has been refused.
 #[test]
-fn a_socket_stays_open_until_the_reason_has_been_read() {
+fn a_socket_stays_open_until_the_reason_has_been_read_and_stderr_has_it_first() {
     let daemon = Daemon::new("");
     let mut command = daemon.command(&["tunnel", "work", "irc://127.0.0.1:1"]);
     let (mut program, end) = UnixStream::pair().unwrap();
     let begin = Instant::now();
     command.stdin(OwnedFd::from(end.try_clone().unwrap()));
-    command.stdout(OwnedFd::from(end)).stderr(Stdio::null());
+    command.stdout(OwnedFd::from(end.try_clone().unwrap()));
+    command.stderr(OwnedFd::from(end));
     let mut tunnel = command.spawn().unwrap();
     drop(command);
-    let mut reason = String::new();
-    program.read_to_string(&mut reason).unwrap();
-    assert_eq!(reason, "ERROR :pizauth is not running\r\n");
+    let mut told = String::new();
+    program.read_to_string(&mut told).unwrap();
+    let lines: Vec<_> = told.lines().collect();
+    let [on_stderr, hint, on_stdout] = lines[..] else {
+        panic!("{told}");
+    };
+    assert_eq!(on_stderr, "ERROR - pizauth is not running");
+    assert!(hint.starts_with("hint: "), "{hint}");
+    assert_eq!(on_stdout, "ERROR :pizauth is not running");
     assert!(begin.elapsed() >= Duration::from_secs(1));
     assert_eq!(tunnel.wait().unwrap().code(), Some(69));
 }

@@ -47,15 +47,15 @@ pub fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Show(options) => show::run(options),
         other => run_seldom(other),
     };
-    outcome.map_err(|failure| match failure.exit {
-        Exit::NoAccount => with_names(failure),
-        _ => failure,
-    })
+    outcome.map_err(with_names)
 }
 
-/// Says which accounts there are, and which was likely meant.
+/// Says of an account that there isn't which ones there are, and which was likely meant.
 #[cold]
 fn with_names(failure: Failure) -> Failure {
+    if failure.exit != Exit::NoAccount {
+        return failure;
+    }
     let names = status::names().unwrap_or_default();
     let meant = failure.what.split('\'').nth(1).unwrap_or_default();
     let hint = match nearest(meant, names.iter().map(String::as_str)) {
@@ -350,8 +350,14 @@ fn wait_for(stream: &UnixStream) -> bool {
     }
 }
 
+/// What a failure says that the user has been told of.
+const SAID: &str = "";
+
 /// Prints why a command failed, on stderr.
 pub fn complain(failure: &Failure) {
+    if failure.what == SAID {
+        return;
+    }
     // The exit status tells, too.
     tell(&format!("ERROR - {failure}\n"));
 }

@@ -8,7 +8,7 @@ use nix::{
     sys::socket::{getsockopt, sockopt},
 };
 
-use super::{print, test::server, token};
+use super::{SAID, complain, print, test::server, token, with_names};
 use crate::{
     cli::TunnelOptions,
     error::{Exit, Failure},
@@ -26,12 +26,8 @@ const LINGER_MS: u16 = 1000;
 
 pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
     let server = server(&options.url)?;
-    let (connection, session) = sign_in(options, &server).inspect_err(|failure| {
-        // The program may have left.
-        let reason = failure.what.lines().next().unwrap_or_default();
-        let _ = print(refuse(server.protocol, reason).as_bytes());
-        linger();
-    })?;
+    let (connection, session) =
+        sign_in(options, &server).map_err(|failure| refused(&server, failure))?;
     let front = Front::new(&server, &session);
     let copied = program().and_then(|mut program| {
         program.tell(front.greeting().as_bytes());
@@ -42,6 +38,18 @@ pub(super) fn run(options: &TunnelOptions) -> Result<(), Failure> {
         let what = format!("the connection broke: {error}");
         of(&server, Failure::new(Exit::TryLater, what))
     })
+}
+
+/// Says why there is no session: on stderr first, of which a program such as fdm(1) reads no more when it
+/// has been refused.
+fn refused(server: &Server, failure: Failure) -> Failure {
+    let failure = with_names(failure);
+    complain(&failure);
+    let reason = failure.what.lines().next().unwrap_or_default();
+    // The program may have left.
+    let _ = print(refuse(server.protocol, reason).as_bytes());
+    linger();
+    Failure::new(failure.exit, SAID)
 }
 
 /// The program at stdin and stdout.
