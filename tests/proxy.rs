@@ -309,6 +309,12 @@ fn irc_programs_sign_in_with_pass_or_sasl() {
             ("NICK me\r\nUSER me 0 * :me\r\nCAP END", welcome),
         ],
         vec![
+            ("CAP LS 302\r\nCAP REQ :sasl", ":pizauth CAP * ACK :sasl"),
+            ("AUTHENTICATE PLAIN", "AUTHENTICATE +"),
+            (&plain, ":pizauth CAP * NEW :multi-prefix"),
+            ("NICK me\r\nUSER me 0 * :me\r\nCAP END", welcome),
+        ],
+        vec![
             ("CAP LS", ":pizauth CAP * LS "),
             (register, ""),
             ("CAP REQ :sasl\r\nAUTHENTICATE PLAIN", "AUTHENTICATE +"),

@@ -137,6 +137,20 @@ fn listed<'a>(own: &[&'a str], capabilities: &'a [String]) -> Vec<&'a str> {
     own.iter().copied().chain(others).collect()
 }
 
+/// What IRC's servers say of capabilities, in lines that are short enough.
+pub(super) fn cap(verb: &str, capabilities: &[String]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for it in capabilities {
+        match lines.last_mut() {
+            Some(line) if line.len() + it.len() < MAX_REASON_BYTES => {
+                line.extend([" ", it]);
+            }
+            _ => lines.push(format!(":pizauth CAP * {verb} :{it}")),
+        }
+    }
+    lines.iter().map(|line| format!("{line}\r\n")).collect()
+}
+
 /// The codes of a reply in IMAP, POP3, SMTP and IRC, and its text.
 pub(super) type ProgramReply<'a> = ([&'a str; 4], &'a str);
 

@@ -1,7 +1,7 @@
 //! IRC: sign in before a nick is named (IRCv3's "Capability Negotiation" and "SASL Authentication").
 //! The client speaks first. The registration stays open, for whoever goes on with it.
 
-use super::{Commands, Reply, State, strip};
+use super::{Commands, Reply, State};
 use crate::text::sanitize;
 
 pub const COMMANDS: Commands = Commands {
@@ -45,11 +45,11 @@ fn read(state: &State, line: &str, heard: &mut Vec<String>) -> Reply {
         ("PING", _) => Reply::Ping(format!("PONG :{}", sanitize(last))),
         ("ERROR", _) => Reply::Bye(last.into()),
         ("CAP", State::Capabilities) if second.eq_ignore_ascii_case("LS") => {
-            let listed = last.split(' ').filter_map(|it| strip(it, "sasl"));
-            heard.extend(listed.filter_map(|list| match list {
-                // Of a server that lists none of its mechanisms.
-                "" => Some("SASL=OAUTHBEARER".to_owned()),
-                list => list.starts_with('=').then(|| format!("SASL{list}")),
+            let listed = last.split(' ').filter(|it| !it.is_empty());
+            // A server may list none of its mechanisms.
+            heard.extend(listed.map(|it| match it.eq_ignore_ascii_case("sasl") {
+                true => "SASL=OAUTHBEARER".to_owned(),
+                false => it.to_owned(),
             }));
             match params.get(2) {
                 Some(&"*") => Reply::Part,

@@ -197,12 +197,13 @@ fn mechanisms(capability: &str) -> Option<&str> {
 
 /// Whether a capability is still of use when TLS and the sign-in are done.
 fn is_for_a_session(capability: &str) -> bool {
-    let mut done = "STARTTLS STLS LOGINDISABLED SASL-IR AUTH SASL".split(' ');
+    let mut done = "STARTTLS STLS TLS STS LOGINDISABLED SASL-IR AUTH SASL".split(' ');
     let capability = capability.trim();
+    let name = capability.split('=').next().unwrap_or_default();
     mechanisms(capability).is_none()
         // It has to fit between brackets, on a line.
         && !capability.contains(|c: char| c.is_control() || c == ']')
-        && !done.any(|it| capability.eq_ignore_ascii_case(it))
+        && !done.any(|it| name.eq_ignore_ascii_case(it))
 }
 
 /// The mechanism to use of those that are offered: the standard's, where there is a choice.
@@ -384,6 +385,21 @@ mod tests {
         ];
         let can = play_for(Goal::Session, Protocol::Smtp, SECURE, &smtp);
         assert_eq!(can, ["SIZE 1000"]);
+        let irc = [
+            ("START", send("CAP LS 302")),
+            (
+                ":s CAP * LS * :sts=duration=9 tls  Batch sasl=PLAIN,OAUTHBEARER",
+                MailStep::Read,
+            ),
+            (
+                ":s CAP * LS :a.b/c=d=e,f sasl",
+                send("CAP REQ :sasl\r\nAUTHENTICATE OAUTHBEARER"),
+            ),
+            ("AUTHENTICATE +", respond()),
+            (":s 903 * :in", end()),
+        ];
+        let can = play_for(Goal::Session, Protocol::Irc, SECURE, &irc);
+        assert_eq!(can, ["Batch", "a.b/c=d=e,f"]);
     }
 
     #[test]

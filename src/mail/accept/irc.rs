@@ -14,6 +14,8 @@ pub struct IrcProgram {
     pub password: Option<String>,
     /// It has begun a negotiation, and will end it.
     pub negotiating: bool,
+    /// It wants to know of capabilities that come later, as all do that know version 302.
+    pub is_notified: bool,
     /// The lines of a SASL message.
     message: String,
 }
@@ -30,6 +32,7 @@ pub fn answer(acceptor: &mut Acceptor, said: Option<String>, verb: &str, rest: &
             irc.negotiating = true;
             let (command, wanted) = rest.split_once(' ').unwrap_or((rest, ""));
             let wanted = wanted.trim_start_matches(':').trim();
+            irc.is_notified |= wanted.parse().is_ok_and(|version: u32| version >= 302);
             // Only SASL is there, until the server itself answers.
             let reply = match (command.to_ascii_uppercase().as_str(), wanted) {
                 (list @ ("LS" | "LIST"), _) => format!("{list} :sasl"),

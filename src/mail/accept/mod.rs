@@ -266,10 +266,16 @@ impl Acceptor {
     /// The program is signed in at a server that can do this: what to say to it.
     pub fn admit(&self, capabilities: &[String]) -> String {
         let imap = format!("OK [CAPABILITY {}]", capabilities.join(" "));
+        let done = self.line(([&imap, "+OK", "235 2.7.0", ":pizauth 903 *"], "signed in"));
+        // It can ask for them before it ends its negotiation. (Others don't know of version 302.)
+        let news = match self.irc.is_notified {
+            true => front::cap("NEW", capabilities),
+            false => String::new(),
+        };
         match self.protocol {
             // It has no answer to a password.
-            Irc if self.irc.password.is_some() => String::new(),
-            _ => self.line(([&imap, "+OK", "235 2.7.0", ":pizauth 903 *"], "signed in")),
+            Irc if self.irc.password.is_some() => news,
+            _ => news + &done,
         }
     }
 

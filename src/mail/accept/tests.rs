@@ -627,6 +627,55 @@ fn replies_have_the_shape_of_their_protocol() {
 }
 
 #[test]
+fn irc_programs_of_version_302_are_told_what_the_server_can_do() {
+    let can = ["server-time", "chghost=x"].map(str::to_owned);
+    let new = ":pizauth CAP * NEW :server-time chghost=x\r\n";
+    let register = "NICK n\r\nUSER u 0 * :r\r\n";
+    let sasl = "CAP REQ :sasl\r\nAUTHENTICATE PLAIN\r\nAUTHENTICATE AGEAYg==\r\n";
+    for (said, told) in [
+        (format!("PASS x\r\n{register}"), ""),
+        (format!("CAP LS\r\nCAP END\r\nPASS x\r\n{register}"), ""),
+        (format!("CAP LS 301\r\nCAP END\r\nPASS x\r\n{register}"), ""),
+        (
+            format!("CAP LS 302\r\nCAP END\r\nPASS x\r\n{register}"),
+            new,
+        ),
+        (
+            format!("PASS x\r\ncap ls :303\r\n{register}CAP END\r\n"),
+            new,
+        ),
+        (format!("CAP LS\r\n{sasl}"), ":pizauth 903 * :signed in\r\n"),
+        // Before the answer after which some end the negotiation.
+        (
+            format!("CAP LS 302\r\nCAP LIST\r\n{sasl}"),
+            &format!("{new}:pizauth 903 * :signed in\r\n"),
+        ),
+    ] {
+        let mut acceptor = acceptor(Irc);
+        let (mut input, mut output) = (said.as_bytes().to_vec(), Vec::new());
+        let accepted = acceptor.feed(&mut input, &mut output);
+        assert!(matches!(accepted, Accepted::SignIn(_)), "{said:?}");
+        assert_eq!(acceptor.admit(&can), told, "{said:?}");
+        assert!(!acceptor.admit(&[]).contains("NEW"));
+    }
+    // No line is longer than it may be.
+    let many: Vec<_> = (100..300).map(|it| format!("cap-{it}")).collect();
+    let lines = front::cap("NEW", &many);
+    let lines: Vec<_> = lines.split_terminator("\r\n").collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| (400..=510).contains(&line.len()) || line.ends_with("299"))
+    );
+    let listed = lines.iter().flat_map(|line| {
+        line.strip_prefix(":pizauth CAP * NEW :")
+            .unwrap()
+            .split(' ')
+    });
+    assert!(listed.eq(&many));
+}
+
+#[test]
 fn a_refused_program_tries_again() {
     for (protocol, first, again, told) in [
         (Imap, "a LOGIN me x\r\n", "b LOGIN me y\r\n", "b NO "),

@@ -36,6 +36,9 @@ with_sasl() {
 }
 with_sasl right "$own_password"
 await 20 screen_shows 'Welcome to soju'
+type_in -l '/quote CAP REQ :server-time'
+type_in Enter
+await 20 screen_shows 'acknowledged: server-time'
 end_terminal
 with_sasl wrong 'a wrong one'
 await 20 screen_shows 'wrong password'
@@ -50,6 +53,11 @@ grep -v '^#' commands | while read -r line; do
     type_in Enter
 done
 await 20 screen_shows "Welcome to soju, ${JOURNEY,,}"
+# What the server has becomes available, WeeChat asks for some of it, and the server enables that.
+is_enabled() {
+    screen_shows "$1" && [ "$(grep -c -e "$1" screen)" -ge 3 ]
+}
+await 20 is_enabled server-time
 
 say 'a refresh leaves a session alone'
 pizauth refresh work
