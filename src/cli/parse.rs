@@ -9,8 +9,7 @@ use lexopt::{
 };
 
 use super::{
-    AuthOptions, CheckOptions, DumpOptions, GitCredentialOptions, RegisterOptions, ServerOptions,
-    SetupOptions, TestOptions, TunnelOptions, Verb,
+    Verb,
     help::{help, overview, synopsis, version},
     table::{Spec, VERBS},
 };
@@ -83,42 +82,114 @@ fn take_over(mut parser: lexopt::Parser) -> Result<Verb, Failure> {
     Ok(Verb::TakeOver { config, handed })
 }
 
-/// What the options of one verb came to.
+/// What the options and operands of one verb came to. Each of the table's readers has a function here.
 #[derive(Default)]
-struct Given {
+pub struct Given {
     /// By the long name, in the order given.
     options: Vec<(&'static str, Option<OsString>)>,
     operands: Vec<String>,
 }
 
 impl Given {
-    fn has(&self, long: &str) -> bool {
-        self.count(long) > 0
+    /// An operand.
+    pub(super) fn operand(&self, at: usize) -> Result<String, String> {
+        Ok(self.maybe(at)?.unwrap_or_default())
     }
 
-    fn operand(&self, at: usize) -> Option<String> {
-        self.operands.get(at).cloned()
+    /// One that may be left out.
+    pub(super) fn maybe(&self, at: usize) -> Result<Option<String>, String> {
+        Ok(self.operands.get(at).cloned())
     }
 
-    fn count(&self, long: &str) -> usize {
+    /// All from there.
+    pub(super) fn operands(&self, from: usize) -> Result<Vec<String>, String> {
+        Ok(self.operands.iter().skip(from).cloned().collect())
+    }
+
+    /// Whether an option was given.
+    pub(super) fn flag(&self, long: &str) -> Result<bool, String> {
+        Ok(self.count(long)? > 0)
+    }
+
+    /// How often it was.
+    pub(super) fn count(&self, long: &str) -> Result<u8, String> {
         let same = self.options.iter().filter(|(name, _)| *name == long);
-        same.count()
+        Ok(u8::try_from(same.count()).unwrap_or(u8::MAX))
     }
 
-    /// The last value given; an earlier one is overridden.
-    fn value(&self, long: &str) -> Option<&OsString> {
-        self.values(long).last()
+    /// A file.
+    pub(super) fn path(&self, long: &str) -> Result<Option<PathBuf>, String> {
+        Ok(self.values(long).last().map(PathBuf::from))
     }
 
-    /// All the values given.
+    /// A text on one line.
+    pub(super) fn text(&self, long: &str) -> Result<Option<String>, String> {
+        self.read(long, &TEXT)
+    }
+
+    /// A name that a line can hold, and the configuration with it.
+    pub(super) fn name(&self, long: &str) -> Result<Option<String>, String> {
+        self.read(long, &NAME)
+    }
+
+    /// Whatever was given, each time.
+    pub(super) fn words(&self, long: &str) -> Result<Vec<String>, String> {
+        let words = self
+            .values(long)
+            .map(|it| it.to_string_lossy().into_owned());
+        Ok(words.collect())
+    }
+
+    /// Scopes (RFC 6749, 3.3).
+    pub(super) fn scopes(&self, long: &str) -> Result<Vec<String>, String> {
+        self.values(long).map(|it| SCOPE.read(long, it)).collect()
+    }
+
+    /// Whose token is wanted, and how.
+    pub(super) fn token(&self) -> Result<ShowArgs, String> {
+        Ok(ShowArgs {
+            account: self.operand(0)?,
+            no_url: self.flag("no-url")?,
+            wait_secs: self.read("wait", &SPAN_SECS)?,
+            min_valid_secs: self.read("min-valid", &SPAN_SECS)?,
+            form: Form {
+                user: self.text("user")?,
+                ..Form::default()
+            },
+        })
+    }
+
+    /// The same, and in which form.
+    pub(super) fn shown(&self) -> Result<ShowArgs, String> {
+        let mut token = self.token()?;
+        let form = &mut token.form;
+        form.format = self.read("format", &FORMAT)?.unwrap_or_default();
+        form.id_token = self.flag("id-token")?;
+        form.host = self.text("host")?;
+        form.port = self.read("port", &PORT)?;
+        let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
+        if form.user.is_some() && !sasl {
+            return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
+        }
+        if form.id_token && sasl {
+            return Err("mail servers take no ID token: leave out `--id-token`".into());
+        }
+        let server = form.host.is_some() || form.port.is_some();
+        if server && form.format != Format::Oauthbearer {
+            return Err("`--host` and `--port` are for the format oauthbearer".into());
+        }
+        Ok(token)
+    }
+
+    /// All the values given of an option.
     fn values(&self, long: &str) -> impl Iterator<Item = &OsString> {
         let same = self.options.iter().filter(move |(name, _)| *name == long);
         same.filter_map(|(_, value)| value.as_ref())
     }
 
-    /// The same, if it is of this kind.
+    /// The last of them, which overrides the others, if it is of this kind.
     fn read<T>(&self, long: &str, kind: &Kind<T>) -> Result<Option<T>, String> {
-        let value = self.value(long);
+        let value = self.values(long).last();
         value.map(|value| kind.read(long, value)).transpose()
     }
 }
@@ -238,130 +309,7 @@ fn parse_verb(spec: &Spec, mut parser: lexopt::Parser) -> Result<Verb, Failure> 
     if let Some(operand) = missing.filter(|operand| !operand.starts_with('[')) {
         return Err(wrong(&format!("no {operand} given")));
     }
-    verb(spec.name, given).map_err(|why| wrong(&why))
-}
-
-fn verb(name: &str, given: Given) -> Result<Verb, String> {
-    let json = given.has("json");
-    let config = given.value("config").map(PathBuf::from);
-    Ok(match name {
-        "check" => Verb::Check(CheckOptions {
-            config,
-            show: given.has("show"),
-        }),
-        "dump" => Verb::Dump(DumpOptions {
-            force: given.has("force"),
-            file: given.value("output").map(PathBuf::from),
-        }),
-        "info" => Verb::Info { json, config },
-        "redirect" => Verb::Redirect {
-            address: given.operand(0),
-            account: given.read("account", &TEXT)?,
-        },
-        "register" => Verb::Register(register(&given)?),
-        "reload" => Verb::Reload,
-        "restart" => Verb::Restart,
-        "restore" => Verb::Restore,
-        "server" => Verb::Server(ServerOptions {
-            foreground: given.has("debug"),
-            verbose: u8::try_from(given.count("verbose")).unwrap_or(u8::MAX),
-            config,
-        }),
-        "setup" => Verb::Setup(setup(&given)?),
-        "shutdown" => Verb::Shutdown(given.has("force")),
-        "status" => Verb::Status { json },
-        "watch" => Verb::Watch { json },
-        _ => return about_account(name, given),
-    })
-}
-
-/// A verb whose first operand is an account.
-fn about_account(name: &str, given: Given) -> Result<Verb, String> {
-    let token = ShowArgs {
-        account: given.operand(0).unwrap_or_default(),
-        no_url: given.has("no-url"),
-        wait_secs: given.read("wait", &SPAN_SECS)?,
-        min_valid_secs: given.read("min-valid", &SPAN_SECS)?,
-        form: Form {
-            user: given.read("user", &TEXT)?,
-            ..Form::default()
-        },
-    };
-    Ok(match name {
-        "auth" => Verb::Auth(AuthOptions {
-            account: token.account,
-            open: given.has("open"),
-            qr: given.has("qr"),
-            no_wait: given.has("no-wait"),
-        }),
-        "git-credential" => Verb::GitCredential(GitCredentialOptions {
-            token,
-            operation: given.operand(1).unwrap_or_default(),
-            bearer: given.has("bearer"),
-        }),
-        "import" => Verb::Import(token.account),
-        "refresh" => Verb::Refresh(token),
-        "revoke" => Verb::Revoke {
-            account: token.account,
-            local: given.has("local"),
-        },
-        "show" => Verb::Show(show(&given, token)?),
-        "test" => Verb::Test(TestOptions {
-            token,
-            verbose: given.has("verbose"),
-            urls: given.operands.into_iter().skip(1).collect(),
-        }),
-        "tunnel" => Verb::Tunnel(TunnelOptions {
-            token,
-            url: given.operand(1).unwrap_or_default(),
-        }),
-        // A row of the table without a line above; tests.rs looks for one.
-        _ => return Err(super::ELSEWHERE.into()),
-    })
-}
-
-fn register(given: &Given) -> Result<RegisterOptions, String> {
-    let scopes = given.values("scope");
-    let scopes = scopes.map(|value| SCOPE.read("scope", value));
-    Ok(RegisterOptions {
-        issuer: given.operand(0).unwrap_or_default(),
-        scopes: scopes.collect::<Result<_, _>>()?,
-        name: given.read("name", &NAME)?,
-        token_cmd: given.read("token-cmd", &TEXT)?,
-    })
-}
-
-fn setup(given: &Given) -> Result<SetupOptions, String> {
-    let clients = given.values("client");
-    Ok(SetupOptions {
-        target: given.operand(0).unwrap_or_default(),
-        user: given.operand(1),
-        name: given.read("name", &NAME)?,
-        print: given.read("print", &TEXT)?,
-        clients: clients
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect(),
-    })
-}
-
-fn show(given: &Given, mut token: ShowArgs) -> Result<ShowArgs, String> {
-    let form = &mut token.form;
-    form.format = given.read("format", &FORMAT)?.unwrap_or_default();
-    form.id_token = given.has("id-token");
-    form.host = given.read("host", &TEXT)?;
-    form.port = given.read("port", &PORT)?;
-    let sasl = matches!(form.format, Format::Xoauth2 | Format::Oauthbearer);
-    if form.user.is_some() && !sasl {
-        return Err("`--user` is for the formats xoauth2 and oauthbearer".into());
-    }
-    if form.id_token && sasl {
-        return Err("mail servers take no ID token: leave out `--id-token`".into());
-    }
-    let server = form.host.is_some() || form.port.is_some();
-    if server && form.format != Format::Oauthbearer {
-        return Err("`--host` and `--port` are for the format oauthbearer".into());
-    }
-    Ok(token)
+    (spec.read)(&given).map_err(|why| wrong(&why))
 }
 
 fn usage(spec: Option<&Spec>, why: &str) -> Failure {

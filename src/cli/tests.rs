@@ -4,6 +4,7 @@ use super::{help::overview, *};
 use crate::{
     error::{Exit, Failure},
     form::{Form, Format},
+    wire::ShowArgs,
 };
 
 fn parsed(line: &str) -> Result<Verb, Failure> {
@@ -56,34 +57,44 @@ fn command_lines_mean_what_the_manual_says() {
         ),
         (
             "info",
-            Verb::Info {
+            Verb::Info(InfoOptions {
                 json: false,
                 config: None,
-            },
+            }),
         ),
         (
             "info -v -j -c x --verbose",
-            Verb::Info {
+            Verb::Info(InfoOptions {
                 json: true,
                 config: Some("x".into()),
-            },
+            }),
         ),
-        ("import work", Verb::Import("work".into())),
+        (
+            "import work",
+            Verb::Import(ImportOptions {
+                account: "work".into(),
+            }),
+        ),
         (
             "redirect",
-            Verb::Redirect {
+            Verb::Redirect(RedirectOptions {
                 address: None,
                 account: None,
-            },
+            }),
         ),
         (
             "redirect -a work a:/?b",
-            Verb::Redirect {
+            Verb::Redirect(RedirectOptions {
                 address: Some("a:/?b".into()),
                 account: Some("work".into()),
-            },
+            }),
         ),
-        ("refresh work", Verb::Refresh(account(false))),
+        (
+            "refresh work",
+            Verb::Refresh(RefreshOptions {
+                token: account(false),
+            }),
+        ),
         (
             "register --scope a:b -s c -n x -t y op.example",
             Verb::Register(RegisterOptions {
@@ -93,29 +104,48 @@ fn command_lines_mean_what_the_manual_says() {
                 token_cmd: Some("y".into()),
             }),
         ),
-        ("refresh -u work", Verb::Refresh(account(true))),
-        ("show work -u", Verb::Show(account(true))),
-        ("show -- work", Verb::Show(account(false))),
+        (
+            "refresh -u work",
+            Verb::Refresh(RefreshOptions {
+                token: account(true),
+            }),
+        ),
+        (
+            "show work -u",
+            Verb::Show(ShowOptions {
+                token: account(true),
+            }),
+        ),
+        (
+            "show -- work",
+            Verb::Show(ShowOptions {
+                token: account(false),
+            }),
+        ),
         (
             "show -w 30s -m10m -f oauthbearer --user me --host=h --port 993 work",
-            Verb::Show(ShowArgs {
-                wait_secs: Some(30),
-                min_valid_secs: Some(600),
-                form: Form {
-                    format: Format::Oauthbearer,
-                    id_token: false,
-                    user: Some("me".into()),
-                    host: Some("h".into()),
-                    port: Some(993),
+            Verb::Show(ShowOptions {
+                token: ShowArgs {
+                    wait_secs: Some(30),
+                    min_valid_secs: Some(600),
+                    form: Form {
+                        format: Format::Oauthbearer,
+                        id_token: false,
+                        user: Some("me".into()),
+                        host: Some("h".into()),
+                        port: Some(993),
+                    },
+                    ..account(false)
                 },
-                ..account(false)
             }),
         ),
         (
             "show --wait 1 --wait=45 work",
-            Verb::Show(ShowArgs {
-                wait_secs: Some(45),
-                ..account(false)
+            Verb::Show(ShowOptions {
+                token: ShowArgs {
+                    wait_secs: Some(45),
+                    ..account(false)
+                },
             }),
         ),
         ("check", Verb::Check(CheckOptions::default())),
@@ -126,15 +156,15 @@ fn command_lines_mean_what_the_manual_says() {
                 show: false,
             }),
         ),
-        ("reload", Verb::Reload),
-        ("restart", Verb::Restart),
-        ("restore", Verb::Restore),
+        ("reload", Verb::Reload(ReloadOptions {})),
+        ("restart", Verb::Restart(RestartOptions {})),
+        ("restore", Verb::Restore(RestoreOptions {})),
         (
             "revoke --local work",
-            Verb::Revoke {
+            Verb::Revoke(RevokeOptions {
                 account: "work".into(),
                 local: true,
-            },
+            }),
         ),
         (
             "setup -c mutt --client=msmtp -n mine -p config me@mail.example",
@@ -146,10 +176,13 @@ fn command_lines_mean_what_the_manual_says() {
                 clients: vec!["mutt".into(), "msmtp".into()],
             }),
         ),
-        ("shutdown", Verb::Shutdown(false)),
-        ("shutdown -f", Verb::Shutdown(true)),
-        ("status", Verb::Status { json: false }),
-        ("status --json", Verb::Status { json: true }),
+        ("shutdown", Verb::Shutdown(ShutdownOptions { force: false })),
+        (
+            "shutdown -f",
+            Verb::Shutdown(ShutdownOptions { force: true }),
+        ),
+        ("status", Verb::Status(StatusOptions { json: false })),
+        ("status --json", Verb::Status(StatusOptions { json: true })),
         (
             "test work --user me -v imaps://a smtp://b",
             Verb::Test(TestOptions {
@@ -178,8 +211,8 @@ fn command_lines_mean_what_the_manual_says() {
                 url: "imaps://a".into(),
             }),
         ),
-        ("watch", Verb::Watch { json: false }),
-        ("watch -j", Verb::Watch { json: true }),
+        ("watch", Verb::Watch(WatchOptions { json: false })),
+        ("watch -j", Verb::Watch(WatchOptions { json: true })),
         ("server", Verb::Server(ServerOptions::default())),
         (
             "server -dvvvv -c x.conf",

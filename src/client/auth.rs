@@ -14,7 +14,9 @@ use super::{patience::Patience, programs::is_installed};
 use super::{redirect, tell};
 use crate::view::{DeviceView, PASTE, SignInStart, SignInWays};
 use crate::wire::{self, AuthArgs, Request};
-use crate::{cli::AuthOptions, error::Exit, error::Failure, secret::SecretBytes};
+use crate::{
+    cli::AuthOptions, cli::RedirectOptions, error::Exit, error::Failure, secret::SecretBytes,
+};
 use crate::{text::sanitize, time::humane};
 
 /// How often to ask while the endpoints or the code are being asked for: the server answers when
@@ -266,7 +268,11 @@ fn take_pasted(pasted: &mut Option<SecretBytes>, account: &str) {
     let rest = SecretBytes::new(input.split_off(end));
     let lines = String::from_utf8_lossy(&input);
     for line in lines.lines().filter(|line| !line.trim().is_empty()) {
-        match redirect(Some(line), Some(account.to_owned())) {
+        let options = RedirectOptions {
+            address: Some(line.to_owned()),
+            account: Some(account.to_owned()),
+        };
+        match redirect(&options) {
             // That is what is waited for.
             Err(failure) if failure.exit != Exit::AuthorisationNeeded => complain(&failure),
             Err(_) | Ok(()) => {}

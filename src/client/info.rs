@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{ask, older, print, read};
 use crate::error::{Exit, Failure};
 use crate::wire::{self, Request};
-use crate::{paths, text::sanitize};
+use crate::{cli::InfoOptions, paths, text::sanitize};
 
 /// Raised when a script that reads `info -j` would have to change.
 const FORMAT_VERSION: u32 = 2;
@@ -40,9 +40,10 @@ struct Info {
     server_info: Option<Value>,
 }
 
-pub(super) fn run(json: bool, config: Option<&Path>) -> Result<(), Failure> {
+pub(super) fn run(options: &InfoOptions) -> Result<(), Failure> {
+    let config = options.config.as_deref();
     let info = gather(config)?;
-    if json {
+    if options.json {
         let mut text =
             serde_json::to_string(&info).map_err(|error| Failure::other(error.to_string()))?;
         text.push('\n');

@@ -33,7 +33,7 @@ use nix::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{self, Verb},
+    cli::{self, RedirectOptions, RevokeOptions, Verb},
     error::{Exit, Failure},
     paths::{self, peer},
     secret::{Secret, SecretBytes},
@@ -44,7 +44,7 @@ use crate::{
 /// Carries out `verb`, which is none of the daemon's.
 pub fn run(verb: &Verb) -> Result<(), Failure> {
     let outcome = match verb {
-        Verb::Show(options) => show::run(options),
+        Verb::Show(options) => show::run(&options.token),
         other => run_seldom(other),
     };
     outcome.map_err(with_names)
@@ -81,21 +81,21 @@ fn run_seldom(verb: &Verb) -> Result<(), Failure> {
         Verb::Dump(options) => dump::run(options),
         Verb::GitCredential(options) => credential::run(options),
         Verb::Help(text) => print(text.as_bytes()),
-        Verb::Import(account) => import::run(account),
-        Verb::Info { json, config } => info::run(*json, config.as_deref()),
-        Verb::Redirect { address, account } => redirect(address.as_deref(), account.clone()),
-        Verb::Refresh(options) => say(Request::Refresh(options.clone())),
+        Verb::Import(options) => import::run(&options.account),
+        Verb::Info(options) => info::run(options),
+        Verb::Redirect(options) => redirect(options),
+        Verb::Refresh(options) => say(Request::Refresh(options.token.clone())),
         Verb::Register(options) => register::run(options),
-        Verb::Reload => say(Request::Reload),
-        Verb::Restart => restart::run(),
-        Verb::Restore => restore::run(),
-        Verb::Revoke { account, local } => revoke(account, *local),
+        Verb::Reload(_) => say(Request::Reload),
+        Verb::Restart(_) => restart::run(),
+        Verb::Restore(_) => restore::run(),
+        Verb::Revoke(options) => revoke(options),
         Verb::Setup(options) => setup::run(options),
-        Verb::Shutdown(force) => shutdown(*force),
-        Verb::Status { json } => status::run(*json),
+        Verb::Shutdown(options) => shutdown(options.force),
+        Verb::Status(options) => status::run(options.json),
         Verb::Test(options) => test::run(options),
         Verb::Tunnel(options) => tunnel::run(options),
-        Verb::Watch { json } => watch::run(*json),
+        Verb::Watch(options) => watch::run(options.json),
     }
 }
 
@@ -201,19 +201,19 @@ fn is_restarting(failure: &Failure) -> bool {
 
 /// Has the tokens forgotten. What became of the provider's copy is a remark: the command has done
 /// what it is for.
-fn revoke(account: &str, local: bool) -> Result<(), Failure> {
+fn revoke(options: &RevokeOptions) -> Result<(), Failure> {
     let remark = ask(&Request::Revoke(RevokeArgs {
-        account: account.to_owned(),
-        local,
+        account: options.account.clone(),
+        local: options.local,
     }))?;
     tell(&String::from_utf8_lossy(&remark));
     Ok(())
 }
 
 /// Hands on the address that a browser was sent to, and says what came of it.
-fn redirect(address: Option<&str>, account: Option<String>) -> Result<(), Failure> {
-    let text = match address {
-        Some(address) => Zeroizing::new(address.to_owned()),
+fn redirect(options: &RedirectOptions) -> Result<(), Failure> {
+    let text = match &options.address {
+        Some(address) => Zeroizing::new(address.clone()),
         None => pasted()?,
     };
     let address = text.lines().map(str::trim).find(|line| !line.is_empty());
@@ -223,7 +223,7 @@ fn redirect(address: Option<&str>, account: Option<String>) -> Result<(), Failur
     })?;
     say(Request::Redirect(RedirectArgs {
         address: Secret::new(address.to_owned()),
-        account,
+        account: options.account.clone(),
     }))
 }
 
