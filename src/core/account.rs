@@ -424,8 +424,14 @@ impl LiveAccount {
         let same_client = self.config.client == described.client;
         self.config = described.clone();
         // It may name other optional endpoints.
+        let before = self.endpoints.take();
         self.endpoints = Endpoints::of(described, None).map(Arc::new);
-        self.locate(env);
+        if self.locate(env).is_none() && self.in_flight().any(|(attempt, _)| self.is_sent(attempt))
+        {
+            // The issuer is being asked again, and whoever has been asked a token answers before that.
+            let said = before.and_then(|it| it.metadata.clone());
+            self.endpoints = Endpoints::of(described, said.as_ref()).map(Arc::new);
+        }
         self.state.works &= same_client;
         for attempt in self.credentials.reconfigure(described) {
             self.send(env, attempt);

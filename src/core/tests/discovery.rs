@@ -224,12 +224,17 @@ fn a_document_need_not_have_what_the_config_says() {
     assert!(effects[1].contains(" https://b.example/t "), "{effects:?}");
     bench.outcome("work", &tokens(1, 3600));
     bench.effects();
-    let mut both = found(&["work"], options);
-    both.accounts.extend(found(&["other"], "").accounts);
+    let mut both = found(&["other"], "");
+    both.accounts.extend(found(&["work"], options).accounts);
+    // What has been asked by then is answered.
+    bench.pass(60);
+    assert_eq!(bench.refresh("work"), "refreshing");
+    assert_eq!(bench.effects().len(), 1);
     bench.feed(|core, cx| core.reload(cx, both));
+    bench.outcome("work", &tokens(2, 3600));
     bench.effects();
     assert_eq!(bench.show("other"), "discovering");
-    assert_eq!(bench.effects(), [format!("discover/4 {INSERTED}")]);
+    assert_eq!(bench.effects(), [format!("discover/5 {INSERTED}")]);
     bench.discovered(&without);
     bench.effects();
     bench.discovered(&nothing());
@@ -237,7 +242,7 @@ fn a_document_need_not_have_what_the_config_says() {
                without a usable token_endpoint";
     assert_eq!(bench.show("other"), why);
     // The one that is served goes on.
-    assert_eq!(bench.show("work"), "token access1");
+    assert_eq!(bench.show("work"), "token access2");
     bench.effects();
     assert_eq!(bench.refresh("work"), "refreshing");
 }
