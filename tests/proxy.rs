@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -11,6 +11,7 @@ use std::time::Instant;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::PATIENCE;
 use crate::support::browser;
@@ -68,9 +69,16 @@ impl Program {
     }
 }
 
+/// A port that no other test is given: it stays bound, which keeps nobody from listening there who reuses
+/// addresses, as the proxies do.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let bound = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    bound.port()
 }
 
 fn scheme(protocol: Protocol) -> &'static str {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::sys::socket::{Backlog, listen};
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::secret::{Mark, Secret};
@@ -113,9 +114,11 @@ fn nothing_is_sent_before_there_is_a_connection() {
     let (hole, ..) = &black_hole();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silence = silent.local_addr().unwrap();
-    let refusing = TcpListener::bind("127.0.0.1:0").unwrap();
-    let refusal = refusing.local_addr().unwrap();
-    drop(refusing);
+    // It doesn't listen, and nobody else gets its port meanwhile.
+    let refusing = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    refusing.bind(&any.into()).unwrap();
+    let refusal = refusing.local_addr().unwrap().as_socket().unwrap();
     for (scheme, addresses, why) in [
         ("http", vec![], "the name has no address"),
         ("http", vec![*hole], "no address answered"),
