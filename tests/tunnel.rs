@@ -93,7 +93,7 @@ fn a_program_finds_itself_signed_in_whatever_it_speaks() {
             "irc",
             "",
             &[
-                ("CAP LS", ":mail.test CAP * LS :sasl="),
+                ("CAP LS", ":pizauth CAP * LS :multi-prefix"),
                 (
                     "NICK me\nUSER me 0 * :me\nCAP END",
                     ":mail.test 001 me :Welcome",

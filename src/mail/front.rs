@@ -11,6 +11,9 @@ const MAX_LINE_BYTES: usize = 8191 + 512;
 /// 4.5.3.1.5; RFC 2812, 2.3).
 const MAX_REASON_BYTES: usize = 480;
 
+/// How long a list of capabilities may be, in bytes, which stands on such a line.
+const MAX_LIST_BYTES: usize = 400;
+
 /// The side of a session that a program sees.
 pub struct Front {
     protocol: Protocol,
@@ -18,6 +21,8 @@ pub struct Front {
     capabilities: Vec<String>,
     /// A line that isn't complete.
     input: Vec<u8>,
+    /// It negotiates IRC's capabilities, and will end that.
+    is_negotiating: bool,
     /// The program talks to the server.
     is_through: bool,
 }
@@ -39,6 +44,7 @@ impl Front {
             host: server.host.clone(),
             capabilities: session.capabilities.clone(),
             input: Vec::new(),
+            is_negotiating: false,
             is_through: server.protocol == Protocol::Imap,
         }
     }
@@ -78,12 +84,10 @@ impl Front {
     }
 
     fn answer(&mut self, line: Vec<u8>, passage: &mut Passage) {
-        let word = line
-            .split(u8::is_ascii_whitespace)
-            .next()
-            .unwrap_or_default();
-        let word = word.to_ascii_uppercase();
-        match (self.protocol, word.as_slice()) {
+        let line_in_capitals = line.to_ascii_uppercase();
+        let mut words = line_in_capitals.split(u8::is_ascii_whitespace);
+        let word = words.next().unwrap_or_default();
+        match (self.protocol, word) {
             (Protocol::Pop3, b"USER") => passage.answer += "+OK\r\n",
             (Protocol::Pop3, b"CAPA") => {
                 passage.answer += &capa(&["USER"], &self.capabilities);
@@ -92,19 +96,20 @@ impl Front {
                 passage.answer += "+OK signed in\r\n";
                 self.is_through = true;
             }
+            // As often as it asks: the server would offer it ways to sign in.
             (Protocol::Smtp, b"EHLO") => {
                 passage.answer += &ehlo(&self.host, &[], &self.capabilities);
-                self.is_through = true;
             }
-            (Protocol::Smtp, b"HELO") => {
-                passage.answer += &format!("250 {}\r\n", self.host);
-                self.is_through = true;
+            (Protocol::Smtp, b"HELO") => passage.answer += &format!("250 {}\r\n", self.host),
+            (Protocol::Irc, b"CAP") if words.next() == Some(b"LS") => {
+                self.is_negotiating = true;
+                passage.answer += &cap("LS *", "LS", &self.capabilities);
             }
-            // One that negotiates capabilities goes on with what the sign-in has begun, and ends it.
+            // One that negotiates goes on with what the sign-in has begun, and ends it.
             (Protocol::Irc, word) => {
                 self.is_through = matches!(word, b"CAP" | b"USER");
                 passage.passed.extend(&line);
-                if word == b"USER" {
+                if word == b"USER" && !self.is_negotiating {
                     passage.passed.extend(b"CAP END\r\n");
                 }
             }
@@ -137,18 +142,21 @@ fn listed<'a>(own: &[&'a str], capabilities: &'a [String]) -> Vec<&'a str> {
     own.iter().copied().chain(others).collect()
 }
 
-/// What IRC's servers say of capabilities, in lines that are short enough.
-pub(super) fn cap(verb: &str, capabilities: &[String]) -> String {
-    let mut lines: Vec<String> = Vec::new();
+/// What IRC's servers say of capabilities, in lines that are short enough: `part` begins those that
+/// another one follows, and `last` the last.
+pub(super) fn cap(part: &str, last: &str, capabilities: &[String]) -> String {
+    let mut lines = vec![String::new()];
     for it in capabilities {
         match lines.last_mut() {
-            Some(line) if line.len() + it.len() < MAX_REASON_BYTES => {
-                line.extend([" ", it]);
-            }
-            _ => lines.push(format!(":pizauth CAP * {verb} :{it}")),
+            Some(line) if line.len() + it.len() < MAX_LIST_BYTES => line.extend([it, " "]),
+            _ => lines.push(format!("{it} ")),
         }
     }
-    lines.iter().map(|line| format!("{line}\r\n")).collect()
+    let end = lines.pop().unwrap_or_default();
+    let verbs = lines.iter().map(|line| (part, line)).chain([(last, &end)]);
+    let line =
+        |(verb, list): (&str, &String)| format!(":pizauth CAP * {verb} :{}\r\n", list.trim_end());
+    verbs.map(line).collect()
 }
 
 /// The codes of a reply in IMAP, POP3, SMTP and IRC, and its text.
@@ -247,11 +255,19 @@ mod tests {
             ),
             (
                 "smtps://m",
+                &["SIZE 9", "PIPELINING"],
+                "220 m ESMTP pizauth\r\n",
+                "EHLO me\r\nHELO me\r\nEHLO me\r\nNOOP\r\n",
+                &format!("{ehlo}250 m\r\n{ehlo}"),
+                "NOOP\r\n",
+            ),
+            (
+                "smtps://m",
                 &["SIZE 9"],
                 "220 m ESMTP pizauth\r\n",
-                "HELO me\r\nMAIL",
+                "HELO me\r\nMAIL\r\n",
                 "250 m\r\n",
-                "MAIL",
+                "MAIL\r\n",
             ),
             (
                 "smtps://m",
@@ -281,9 +297,28 @@ mod tests {
                 "ircs://m",
                 &[],
                 "",
-                "CAP LS 302\r\nNICK me\r\nUSER a 0 * :b\r\n",
+                "CAP LS 302\r\nNICK me\r\nUSER a 0 * :b\r\nCAP END\r\n",
+                ":pizauth CAP * LS :\r\n",
+                "NICK me\r\nUSER a 0 * :b\r\nCAP END\r\n",
+            ),
+            (
+                "ircs://m",
+                &["batch", "x=y"],
                 "",
-                "CAP LS 302\r\nNICK me\r\nUSER a 0 * :b\r\n",
+                "cap ls\r\nCAP LS 302\r\nCAP REQ :batch\r\nCAP LS\r\nUSER a 0 * :b\r\n",
+                ":pizauth CAP * LS :batch x=y\r\n:pizauth CAP * LS :batch x=y\r\n",
+                "CAP REQ :batch\r\nCAP LS\r\nUSER a 0 * :b\r\n",
+            ),
+            (
+                "ircs://m",
+                &[&"x".repeat(390), "and=more", "last"],
+                "",
+                "CAP LS 302\r\nCAP END\r\n",
+                &format!(
+                    ":pizauth CAP * LS * :{} and=more\r\n:pizauth CAP * LS :last\r\n",
+                    "x".repeat(390)
+                ),
+                "CAP END\r\n",
             ),
         ] {
             for length in [1, 3, 1000] {

@@ -268,8 +268,8 @@ impl Acceptor {
         let imap = format!("OK [CAPABILITY {}]", capabilities.join(" "));
         let done = self.line(([&imap, "+OK", "235 2.7.0", ":pizauth 903 *"], "signed in"));
         // It can ask for them before it ends its negotiation. (Others don't know of version 302.)
-        let news = match self.irc.is_notified {
-            true => front::cap("NEW", capabilities),
+        let news = match self.irc.is_notified && !capabilities.is_empty() {
+            true => front::cap("NEW", "NEW", capabilities),
             false => String::new(),
         };
         match self.protocol {

@@ -660,7 +660,7 @@ fn irc_programs_of_version_302_are_told_what_the_server_can_do() {
     }
     // No line is longer than it may be.
     let many: Vec<_> = (100..300).map(|it| format!("cap-{it}")).collect();
-    let lines = front::cap("NEW", &many);
+    let lines = front::cap("NEW", "NEW", &many);
     let lines: Vec<_> = lines.split_terminator("\r\n").collect();
     assert!(
         lines
