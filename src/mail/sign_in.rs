@@ -1,6 +1,8 @@
 //! A sign-in with its token: bytes of the server go in, bytes for it come out. All that it keeps is
 //! bounded, and none of what it tells has the token in it.
 
+use std::cell::OnceCell;
+
 use super::{
     Challenge, Goal, MailVerdict, Mechanism, Protocol, Reply, Server, State, Tls, choose,
     is_for_a_session, mechanisms,
@@ -81,9 +83,11 @@ pub struct SignIn {
     is_secure: bool,
     /// It doesn't leave the machine, so that it needs no TLS.
     loopback: bool,
+    token: Secret,
     oauthbearer: Option<Secret>,
     xoauth2: Option<Secret>,
-    scrubber: Scrubber,
+    /// Made when it is needed: that takes longer than all else here.
+    scrubber: OnceCell<Scrubber>,
     /// What was received and isn't used.
     input: Vec<u8>,
     bytes: usize,
@@ -96,7 +100,8 @@ pub struct SignIn {
     next: Option<Action>,
     /// The server's first line.
     pub greeting: Option<String>,
-    /// What both sides have said since this was taken last, made safe: `S:` is the server, `C:` the client.
+    /// What both sides have said since this was taken last, made safe: `S:` is the server, `C:` the
+    /// client. Only for [`Goal::Trial`].
     pub transcript: Vec<String>,
 }
 
@@ -115,19 +120,16 @@ impl SignIn {
         let (host, port) = (Some(server.host.as_str()), Some(server.port));
         let oauthbearer = sasl::oauthbearer(user, host, port, token).ok();
         let xoauth2 = sasl::xoauth2(user.unwrap_or_default(), token).ok();
-        let mut scrubber = Scrubber::default();
-        for secret in [Some(token), oauthbearer.as_ref(), xoauth2.as_ref()] {
-            secret.inspect(|secret| scrubber.add(secret.expose()));
-        }
         let mut sign_in = SignIn {
             protocol: server.protocol,
             goal,
             state: State::Greeting,
             is_secure: server.tls == Tls::AtOnce,
             loopback,
+            token: Secret::new(token.expose().to_owned()),
             oauthbearer,
             xoauth2,
-            scrubber,
+            scrubber: OnceCell::new(),
             input: Vec::new(),
             bytes: 0,
             lines: 0,
@@ -357,8 +359,10 @@ impl SignIn {
     }
 
     fn note(&mut self, who: char, line: &str) {
-        let line = sanitize(&self.scrub(line));
-        self.transcript.push(format!("{who}: {line}"));
+        if self.goal == Goal::Trial {
+            let line = sanitize(&self.scrub(line));
+            self.transcript.push(format!("{who}: {line}"));
+        }
     }
 
     fn nonsense(&self, line: &str) -> Action {
@@ -378,7 +382,18 @@ impl SignIn {
 
     /// `text` without the token.
     pub fn scrub(&self, text: &str) -> String {
-        self.scrubber.scrub(text, TOKEN)
+        let scrubber = self.scrubber.get_or_init(|| {
+            let mut scrubber = Scrubber::default();
+            for secret in [
+                Some(&self.token),
+                self.oauthbearer.as_ref(),
+                self.xoauth2.as_ref(),
+            ] {
+                secret.inspect(|secret| scrubber.add(secret.expose()));
+            }
+            scrubber
+        });
+        scrubber.scrub(text, TOKEN)
     }
 }
 
@@ -389,14 +404,13 @@ mod tests {
     const LONG: &str = "eyJhbGciOiJSUzI1NiJ9.payload.signature";
 
     fn sign_in(url: &str, loopback: bool) -> SignIn {
+        sign_in_for(Goal::Session, url, loopback)
+    }
+
+    fn sign_in_for(goal: Goal, url: &str, loopback: bool) -> SignIn {
         let server = Server::parse(url).unwrap();
-        SignIn::new(
-            &server,
-            loopback,
-            Some("me"),
-            &Secret::new(LONG.into()),
-            Goal::Session,
-        )
+        let token = Secret::new(LONG.into());
+        SignIn::new(&server, loopback, Some("me"), &token, goal)
     }
 
     /// What is sent, and what ends it, when the server says all of `script` at once or byte by byte.
@@ -481,16 +495,20 @@ mod tests {
              a1 NO not {LONG} nor {} \r\n",
             packed.expose()
         );
-        let mut noted = sign_in("imaps://m", false);
-        noted.feed(script.as_bytes());
-        let (end, lines) = loop {
-            match noted.next_action() {
-                Action::Send(_) => {}
-                end => break (end, noted.transcript),
-            }
-        };
         let told = "refused the token, sent with OAUTHBEARER: not [token] nor [token]";
-        assert_eq!(reason(end), (told.to_owned(), false));
+        let [unread, lines] = [Goal::Session, Goal::Trial].map(|goal| {
+            let mut noted = sign_in_for(goal, "imaps://m", false);
+            noted.feed(script.as_bytes());
+            let end = loop {
+                match noted.next_action() {
+                    Action::Send(_) => {}
+                    end => break end,
+                }
+            };
+            assert_eq!(reason(end), (told.to_owned(), false));
+            noted.transcript
+        });
+        assert_eq!(unread, Vec::<String>::new());
         assert_eq!(
             lines,
             [
