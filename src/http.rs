@@ -19,7 +19,6 @@ use ureq::{
     tls::{RootCerts, TlsConfig},
 };
 use url::Url;
-use zeroize::Zeroizing;
 
 use self::{
     connect::{Connect, STEP_TIMEOUT},
@@ -158,8 +157,8 @@ impl Agents {
                 .header(http::header::ACCEPT, JSON)
                 .header(http::header::CONTENT_TYPE, JSON);
             if let Some(token) = token {
-                let value = Zeroizing::new(format!("Bearer {}", token.expose()));
-                post = post.header(http::header::AUTHORIZATION, value.as_str());
+                let value = format!("Bearer {}", token.expose());
+                post = post.header(http::header::AUTHORIZATION, value);
             }
             post.send(json)
         })

@@ -30,7 +30,6 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::Uid,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, RedirectOptions, RevokeOptions, Verb},
@@ -213,7 +212,7 @@ fn revoke(options: &RevokeOptions) -> Result<(), Failure> {
 /// Hands on the address that a browser was sent to, and says what came of it.
 fn redirect(options: &RedirectOptions) -> Result<(), Failure> {
     let text = match &options.address {
-        Some(address) => Zeroizing::new(address.clone()),
+        Some(address) => address.clone(),
         None => pasted()?,
     };
     let address = text.lines().map(str::trim).find(|line| !line.is_empty());
@@ -228,7 +227,7 @@ fn redirect(options: &RedirectOptions) -> Result<(), Failure> {
 }
 
 /// What stdin has up to the end of its first line that isn't empty.
-fn pasted() -> Result<Zeroizing<String>, Failure> {
+fn pasted() -> Result<String, Failure> {
     if io::stdin().is_terminal() {
         tell("Paste the address that the browser ended at, or the code that its page shows:\n");
     }
@@ -237,8 +236,7 @@ fn pasted() -> Result<Zeroizing<String>, Failure> {
     let is_blank = |line: &String| line.trim().is_empty();
     let line = lines.find(|line| !line.as_ref().is_ok_and(is_blank));
     let line = line.unwrap_or_else(|| Ok(String::new()));
-    let line = line.map_err(|error| Failure::other(format!("can't read the address: {error}")))?;
-    Ok(Zeroizing::new(line))
+    line.map_err(|error| Failure::other(format!("can't read the address: {error}")))
 }
 
 /// What stdin has, up to so many bytes; `what` is done with it, as in "read the dump".

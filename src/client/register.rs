@@ -7,7 +7,6 @@ use std::{
 };
 
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::{print, tell};
 use crate::error::{Exit, Failure};
@@ -145,15 +144,12 @@ fn printed(command: &str) -> Result<Secret, Failure> {
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| failed(&format!("can't be run: {error}")))?;
-    let stdout = Zeroizing::new(output.stdout);
     if !output.status.success() {
         return Err(failed(&format!("failed: {}", output.status)));
     }
-    let line = stdout
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let token = std::str::from_utf8(line).unwrap_or_default().trim();
+    let line = output.stdout.split(|byte| *byte == b'\n').next();
+    let token = std::str::from_utf8(line.unwrap_or_default());
+    let token = token.unwrap_or_default().trim();
     let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
     match token.is_empty() || !printable {
         true => Err(failed("printed no token")),

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-use zeroize::Zeroizing;
-
 use super::plan::Plan;
 use super::programs;
 use crate::cli::{AuthOptions, RegisterOptions, SetupOptions, TestOptions};
@@ -82,8 +80,8 @@ fn ask(question: &str, default: &str) -> Result<String, Failure> {
     })
 }
 
-fn line() -> Result<Zeroizing<String>, Failure> {
-    let mut line = Zeroizing::new(String::new());
+fn line() -> Result<String, Failure> {
+    let mut line = String::new();
     let stdin = io::stdin();
     let read = stdin.read_line(&mut line);
     if !stdin.is_terminal() {
@@ -109,8 +107,7 @@ fn ask_secret(question: &str) -> Result<Secret, Failure> {
             .stderr(Stdio::inherit())
             .output();
         tell("\n")?;
-        let bytes = Zeroizing::new(shell?.stdout);
-        Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+        String::from_utf8_lossy(&shell?.stdout).into_owned()
     } else {
         line()?
     };
@@ -210,7 +207,7 @@ struct Old {
     path: PathBuf,
     /// The path as it may be shown.
     file: String,
-    text: Zeroizing<String>,
+    text: String,
     /// None if there is nothing in it.
     config: Option<Config>,
 }
@@ -222,8 +219,7 @@ impl Old {
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
             read => read.map_err(|error| Failure::other(format!("can't read {file}: {error}"))),
-        };
-        let text = Zeroizing::new(text?);
+        }?;
         let is_empty = text.trim().is_empty();
         let config = (!is_empty).then(|| parsed(&file, &text)).transpose()?;
         Ok(Old {
@@ -243,14 +239,10 @@ impl Old {
     }
 
     /// The new text, and what `state` in it is tried by: what is written is good, or isn't written.
-    fn with(
-        &self,
-        head: &str,
-        block: &Secret,
-    ) -> Result<(Zeroizing<String>, Option<String>), Failure> {
-        let parts = [head, &*self.text, block.expose()].map(str::trim);
+    fn with(&self, head: &str, block: &Secret) -> Result<(String, Option<String>), Failure> {
+        let parts = [head, &self.text, block.expose()].map(str::trim);
         let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        let text = Zeroizing::new(parts.join("\n\n") + "\n");
+        let text = parts.join("\n\n") + "\n";
         let trial = parsed(&self.file, &text)?.state_trial;
         Ok((text, trial.map(|(_, trial)| trial)))
     }

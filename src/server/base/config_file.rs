@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, Account, ClientSecret, Config, ConfigError},
-    error::{Exit, Failure},
+    error::Failure,
 };
 
 /// A configuration as it was read.
@@ -74,7 +74,7 @@ pub fn check_readable_again() -> Result<(), Failure> {
         return Ok(());
     }
     let what = "the configuration came through a pipe and can't be read again";
-    Err(Failure::new(Exit::Other, what).hint("start the server with a file to be able to"))
+    Err(Failure::other(what).hint("start the server with a file to be able to"))
 }
 
 /// Reads the configuration. A FIFO without a writer doesn't hold it up.
@@ -94,7 +94,7 @@ pub fn read(file: &Path) -> Result<ConfigText, Failure> {
     let found = found.map_err(|error| unreadable(file, &error))?;
     if !found.is_file() {
         let what = format!("the configuration {} is no regular file", file.display());
-        return Err(Failure::new(Exit::Other, what));
+        return Err(Failure::other(what));
     }
     let text = text(file, opened)?;
     let shared = found.mode() & READABLE_BY_OTHERS != 0;
@@ -113,7 +113,7 @@ fn text(file: &Path, opened: fs::File) -> Result<String, Failure> {
 fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
     let what = format!("can't read the configuration {}: {error}", file.display());
     let hint = (error.kind() == ErrorKind::NotFound).then(|| "`pizauth setup` makes one".into());
-    Failure::new(Exit::Other, what).with_hint(hint)
+    Failure::other(what).with_hint(hint)
 }
 
 /// The bits of a file's mode that let its group and the rest read it (inode(7)).
@@ -121,9 +121,5 @@ const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// A config error as the one who asks gets to see it.
 fn bad_config(error: ConfigError) -> Failure {
-    Failure {
-        what: error.report(),
-        hint: error.advice,
-        exit: Exit::Other,
-    }
+    Failure::other(error.report()).with_hint(error.advice)
 }

@@ -11,7 +11,7 @@ use nix::{
     unistd::{ForkResult, setsid},
 };
 
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
 use crate::server::base::activation::InheritedFd;
 use crate::server::base::fork::{close_inherited, fork};
 
@@ -93,9 +93,6 @@ fn verdict(mut line: UnixStream) -> Result<(), Failure> {
     let said = String::from_utf8_lossy(&said);
     match said.split_once(' ') {
         Some((code, text)) if read.is_ok() => Err(Failure::parse(code, text)),
-        _ => Err(Failure::new(
-            Exit::Other,
-            "the server ended while it was starting",
-        )),
+        _ => Err(Failure::other("the server ended while it was starting")),
     }
 }
