@@ -177,8 +177,8 @@ pub fn kept<'a>(memory: &'a File, files: &'a [File], fds: &'a SlotWriter) -> Vec
 }
 
 fn try_guard(holder: &Holder) -> io::Result<()> {
-    let files = holder.keeper.files();
-    let text = holder.keeper.config.with(|config| {
+    let files = holder.effects.keeper.files();
+    let text = holder.effects.keeper.config.with(|config| {
         let file = config.as_mut().ok_or("there is no configuration")?;
         file.rewind().map_err(|_| "it can't be read")?;
         memfd::read(CONFIG_MAGIC, CONFIG_VERSION, file).map_err(|_| "it makes no sense")
@@ -199,7 +199,7 @@ fn try_guard(holder: &Holder) -> io::Result<()> {
 /// # Errors
 /// When the monitor is gone: what the manager has is for the next server.
 pub fn store(holder: &Holder) -> Result<bool, Failure> {
-    let keeper = &holder.keeper;
+    let keeper = &holder.effects.keeper;
     // One that the service manager has made is its own already.
     let control = holder.socket.parts();
     let control = control.and_then(|(_, control, given)| (!given).then_some(control));
@@ -226,10 +226,11 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
 /// Leaves the state as it is now with the service manager; nothing is served any more. What can't be
 /// left goes.
 pub fn leave(holder: &Holder) {
-    holder.keeper.write_now(&holder.engine);
+    let keeper = &holder.effects.keeper;
+    keeper.write_now(&holder.engine);
     // What it hasn't taken before it may take now.
     let taken = store(holder).unwrap_or(false);
-    if taken && holder.keeper.stored.with(|stored| !stored.is_empty()) {
+    if taken && keeper.stored.with(|stored| !stored.is_empty()) {
         log::info!("the service manager has the state, should it start another server");
     } else {
         holder.stop();
@@ -238,8 +239,8 @@ pub fn leave(holder: &Holder) {
 
 /// Nobody goes on from the state any more.
 pub fn forget(holder: &Holder) {
-    holder.keeper.end();
-    let mut kept = holder.keeper.stored.with(std::mem::take);
+    holder.effects.keeper.end();
+    let mut kept = holder.effects.keeper.stored.with(std::mem::take);
     fdstore::remove(&holder.monitor, &mut kept, |_| true);
 }
 

@@ -15,7 +15,7 @@ use crate::{
 pub struct Engine {
     core: Lock<Core>,
     outbox: Outbox<Parcel>,
-    effects: Effects,
+    effects: Arc<Effects>,
 }
 
 /// What follows from one event.
@@ -52,7 +52,7 @@ impl Entropy for Random {
 
 impl Engine {
     /// Puts the parts together.
-    pub fn new(core: Core, effects: Effects) -> Arc<Self> {
+    pub fn new(core: Core, effects: Arc<Effects>) -> Arc<Self> {
         Arc::new(Engine {
             core: Lock::new(core),
             outbox: Outbox::default(),

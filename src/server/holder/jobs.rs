@@ -45,7 +45,7 @@ pub fn revive_proxies(holder: &Arc<Holder>) {
             holder.proxies.revive(since);
             checkpoints::guard(holder);
             // The main thread hears of the end of this one, too.
-            holder.alarm.ring();
+            holder.effects.alarm.ring();
         });
     });
     if let Err(error) = started {

@@ -127,7 +127,7 @@ impl MainThread {
         if self.holder.proxies.has_ended() {
             jobs::revive_proxies(&self.holder);
         }
-        if !self.holder.hooks.has_monitor() {
+        if !self.holder.effects.hooks.has_monitor() {
             return Err(io::Error::other("the monitor was killed"));
         }
         Ok(())
@@ -157,17 +157,16 @@ impl MainThread {
     ) -> io::Result<Vec<ServerSignal>> {
         let Holder {
             engine,
-            hooks,
-            alarm,
+            effects,
             proxies,
             ..
         } = &*self.holder;
         let (deadline, heeds) = engine.with(|core, _| (core.poll_timeout(), core.heeds_network()));
         self.timer.arm(deadline)?;
-        let sockets = hooks.sockets();
+        let sockets = effects.hooks.sockets();
         let proxies = proxies.line();
         let mut fds = vec![
-            PollFd::new(alarm.as_fd(), PollFlags::POLLIN),
+            PollFd::new(effects.alarm.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
         ];
         let timers = self.timer.fds().into_iter().flatten();
@@ -198,7 +197,7 @@ impl MainThread {
         if fds.iter().any(|fd| has(fd, PollFlags::POLLPRI)) {
             self.watch.mounted();
         }
-        alarm.clear();
+        effects.alarm.clear();
         self.timer.clear();
         let changed = heeds && self.network.changed();
         engine.with(|core, cx| {
@@ -207,7 +206,7 @@ impl MainThread {
             }
             core.tick(cx);
         });
-        hooks.exchange(engine);
+        effects.hooks.exchange(engine);
         Ok(self.signals())
     }
 
@@ -309,9 +308,9 @@ impl MainThread {
         let (sender, found) = sync_channel(1);
         let started = self.holder.spawn("control socket", move |holder| {
             guard::job("control socket", || {
-                let _ = sender.send(holder.socket.mend(&holder.clients));
+                let _ = sender.send(holder.socket.mend(&holder.effects.clients));
             });
-            holder.alarm.ring();
+            holder.effects.alarm.ring();
         });
         match started {
             Ok(()) => self.looking = Some(found),
@@ -347,10 +346,10 @@ impl MainThread {
         if !self.wait_while(CLOSE_TIMEOUT, keeping) {
             log::error!("the tokens could not be saved in time");
         }
-        if !holder.files.finish(FILES_TIMEOUT) {
+        if !holder.effects.files.finish(FILES_TIMEOUT) {
             log::error!("the token files could not be removed in time");
         }
-        self.wait_while(TELL_GRACE, |holder| holder.hooks.tells());
+        self.wait_while(TELL_GRACE, |holder| holder.effects.hooks.tells());
     }
 
     /// Hears what providers still have to say.

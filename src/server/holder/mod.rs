@@ -122,7 +122,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
 
     let (mut main, inboxes) = place.assemble(lock, 0, config, redirects)?;
     let holder = main.holder.clone();
-    holder.keeper.learn(text);
+    holder.effects.keeper.learn(text);
     state
         .into_iter()
         .for_each(|it| holder.adopt(it.core, Some(true)));
@@ -134,14 +134,15 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
     let control = given.or_else(|| Some(own.into_iter().next()?.1));
     let control = holder.open(control, is_given, restricted, false)?;
     serve(main, inboxes, control, |holder| {
-        holder.keeper.succeed(std::mem::take(&mut left.kept));
+        let kept = std::mem::take(&mut left.kept);
+        holder.effects.keeper.succeed(kept);
         if checkpoints::store(holder)? {
             left.forget();
         }
         (beginning.answers)().map_err(cant)?;
         if let Some(command) = startup_cmd {
-            holder.hooks.run(Hook::startup(command));
-            holder.alarm.ring();
+            holder.effects.hooks.run(Hook::startup(command));
+            holder.effects.alarm.ring();
         }
         Ok(())
     })
@@ -193,14 +194,14 @@ pub fn succeed(
     let restarts = handover.restarts.saturating_add((!killed).into());
     let (main, inboxes) = place.assemble(lock, restarts, config, redirects)?;
     let holder = &main.holder;
-    let hooks = holder.hooks.adopt(handover.hooks, &mut fds);
+    let hooks = holder.effects.hooks.adopt(handover.hooks, &mut fds);
     hooks.map_err(cant)?;
     let proxies = holder.proxies.adopt(handover.proxies, &mut fds);
     proxies.map_err(cant)?;
-    holder.keeper.learn(handover.config);
+    holder.effects.keeper.learn(handover.config);
     // The sockets are stored once more, which the manager notices.
     let kept = fdstore::named(files, iter::empty(), iter::empty());
-    (holder.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
+    (holder.effects.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
     holder.adopt(core, killed.then_some(false));
     match killed {
         true => log::warn!("the state of the token holder that was killed was taken over"),
@@ -225,7 +226,7 @@ fn serve(
 ) -> Result<(), Failure> {
     let holder = main.holder.clone();
     holder.engine.with(|core, cx| core.publish(cx));
-    if let Err(error) = holder.keeper.begin(&holder.engine) {
+    if let Err(error) = holder.effects.keeper.begin(&holder.engine) {
         log::warn!("the state is lost should the token holder be killed: {error}");
     }
     checkpoints::guard(&holder);
@@ -284,7 +285,8 @@ fn start(
     let sites = holder.redirects.with(|it| it.sites())?;
     let answering = Control::new(Clients(holder.clone()));
     let limits = control::limits(limits::descriptors());
-    let (endpoint, pages) = (Endpoint(holder.engine.clone()), holder.pages.clone());
+    let endpoint = Endpoint(holder.engine.clone());
+    let pages = holder.effects.pages.clone();
     let clients = spawn(holder, "control", "control socket", move || {
         serve::run(vec![control], answering, limits, clients)
     });

@@ -92,47 +92,37 @@ impl Place {
         redirects: RedirectPorts,
     ) -> Result<(MainThread, [Inbox; 2]), Failure> {
         let monitor = self.monitor;
-        let alarm = Arc::new(Alarm::new().map_err(cant)?);
+        let alarm = Alarm::new().map_err(cant)?;
         let (clients, client_inbox) = serve::remote().map_err(cant)?;
         let (browsers, browser_inbox) = serve::remote().map_err(cant)?;
-        let pages = Pages::new(clock::name);
-        let hooks = Arc::new(Hooks::new(self.events, monitor.clone()));
-        let files = Arc::new(TokenFiles::new(monitor.clone()));
         let redirect_info = Arc::new(RedirectInfo::of(&redirects, &config));
-        let keeper = Arc::new(StateKeeper::new(redirect_info.clone()));
-        let effects = Effects {
+        let effects = Arc::new(Effects {
             provider: Arc::new(Provider::new(monitor.clone())),
-            hooks: hooks.clone(),
-            files: files.clone(),
-            browsers: browsers.clone(),
-            pages: pages.clone(),
-            clients: clients.clone(),
-            alarm: alarm.clone(),
-            keeper: keeper.clone(),
-        };
+            hooks: Arc::new(Hooks::new(self.events, monitor.clone())),
+            files: Arc::new(TokenFiles::new(monitor.clone())),
+            browsers,
+            pages: Pages::new(clock::name),
+            clients,
+            alarm: Arc::new(alarm),
+            keeper: Arc::new(StateKeeper::new(redirect_info.clone())),
+        });
         let mut core = Core::new(config, redirect_info.ports);
         core.know_last_change(runtime_files::last_change(&lock));
         let holder = Holder {
-            engine: Engine::new(core, effects),
+            engine: Engine::new(core, effects.clone()),
             socket: ControlSocket::new(self.address, monitor.clone(), lock),
-            restricted: RestrictedSockets::new(clients.clone(), monitor.clone()),
+            restricted: RestrictedSockets::new(effects.clients.clone(), monitor.clone()),
             proxies: Proxies::new(monitor.clone()),
+            effects,
             monitor,
-            hooks,
-            files,
-            clients,
-            browsers,
-            pages,
             redirects: Lock::new(redirects),
             redirect_info,
-            keeper,
             config_file: self.config_file,
             restarts,
             sandbox: self.sandbox,
             life: Lock::default(),
             restart: Lock::default(),
             requests: Lock::default(),
-            alarm,
         };
         let main = MainThread::new(Arc::new(holder), self.watch, self.network);
         Ok((main.map_err(cant)?, [client_inbox, browser_inbox]))

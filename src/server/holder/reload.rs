@@ -41,8 +41,8 @@ fn try_reload(holder: &Arc<Holder>) -> Result<String, Failure> {
     holder.engine.with(|core, cx| core.reload(cx, config));
     drop(before);
     holder.restricted.commit(sockets);
-    holder.alarm.ring();
-    holder.keeper.learn(text);
+    holder.effects.alarm.ring();
+    holder.effects.keeper.learn(text);
     checkpoints::guard(holder);
     checkpoints::store(holder)?;
     sys::trim();

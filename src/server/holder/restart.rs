@@ -46,7 +46,7 @@ pub fn go_on(main: &MainThread, why: &str) {
     let why = crate::text::sanitize(why);
     holder.restart.with(|restart| restart.failure = Some(why));
     jobs::proceed(holder, Some(LifeRequest::Restart));
-    holder.alarm.ring();
+    holder.effects.alarm.ring();
 }
 
 /// From now on the configuration stays as it is: a reload that is under way ends before, and another
@@ -63,7 +63,7 @@ fn settle(main: &mut MainThread) -> io::Result<()> {
     wait_until(main, SETTLE_TIMEOUT, late, |holder| {
         let busy = |core: &mut Core| core.awaits_reply() || core.is_keeping();
         let settled = !holder.engine.with(|core, _| busy(core))
-            && holder.hooks.is_settled()
+            && holder.effects.hooks.is_settled()
             && holder.requests_under_way() == 0;
         settled.then_some(())
     })
@@ -104,7 +104,7 @@ fn try_again(main: &mut MainThread) -> io::Result<NewConfig> {
             // Who asked may have given up.
             let _ = sender.send(try_program(holder));
         });
-        holder.alarm.ring();
+        holder.effects.alarm.ring();
     })?;
     let late = "trying the new program takes too long";
     let tried = wait_until(main, TRIAL_TIMEOUT, late, |_| tried.try_recv().ok())?;
@@ -117,13 +117,13 @@ enum Never {}
 fn drain_and_become(main: &mut MainThread, config: &NewConfig) -> io::Result<Never> {
     main.drain_clients()?;
     let holder = main.holder.clone();
-    if holder.is_stopping() || !holder.files.finish(FILES_TIMEOUT) {
+    if holder.is_stopping() || !holder.effects.files.finish(FILES_TIMEOUT) {
         return Err(io::Error::other(
             "it ends, or a token file can't be written",
         ));
     }
     // What the last clients have brought about.
-    holder.hooks.exchange(&holder.engine);
+    holder.effects.hooks.exchange(&holder.engine);
     // One that came meanwhile may still change the state.
     if holder.requests_under_way() > 0 {
         return Err(io::Error::other("a dump or a restore is under way"));
@@ -165,13 +165,13 @@ fn hand_over(main: &MainThread, config: &NewConfig) -> (io::Error, bool) {
     let mut fds = SlotWriter::default();
     let memory = describe(holder, config, &mut fds).and_then(|state| {
         // Only this thread writes to runners: an order that came meanwhile is still here.
-        match holder.hooks.is_settled() {
+        match holder.effects.hooks.is_settled() {
             true => state.memory(),
             false => Err(io::Error::other("the hook runner takes no orders")),
         }
     });
     let error = memory.map_or_else(Into::into, |memory| {
-        let files = holder.keeper.files();
+        let files = holder.effects.keeper.files();
         let kept = kept(&memory, &files, &fds);
         let error = holder.monitor.become_successor(&kept, reload);
         memfd::discard(&memory);

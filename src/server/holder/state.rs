@@ -5,12 +5,11 @@ use std::{io, path::PathBuf, sync::Arc, thread};
 use super::life::{AskedBy, Life};
 use super::redirect_ports::{RedirectInfo, RedirectPorts};
 use super::{
-    checkpoints::StateKeeper, control_socket::ControlSocket, engine::Engine, fdstore,
-    helpers::MonitorClient, hooks::Hooks, proxies::Proxies, restricted::RestrictedSockets,
-    token_files::TokenFiles,
+    control_socket::ControlSocket, effects::Effects, engine::Engine, fdstore,
+    helpers::MonitorClient, proxies::Proxies, restricted::RestrictedSockets,
 };
 use crate::server::base::sandbox::Sandbox;
-use crate::{alarm::Alarm, control, lock::Lock, redirect::Pages, serve::Remote, wire::Reply};
+use crate::{control, lock::Lock, serve::Remote, wire::Reply};
 
 /// The stack of the threads that serve and of jobs, in bytes: config parsing goes deepest.
 pub const STACK: usize = 1 << 20;
@@ -19,18 +18,10 @@ pub const STACK: usize = 1 << 20;
 pub struct Holder {
     /// The core.
     pub engine: Arc<Engine>,
+    /// Who does what it says: hooks, token files, the servers of clients and of browsers.
+    pub effects: Arc<Effects>,
     /// The line to the monitor.
     pub monitor: Arc<MonitorClient>,
-    /// The lines to the hook runners.
-    pub hooks: Arc<Hooks>,
-    /// Writes token files.
-    pub files: Arc<TokenFiles>,
-    /// The clients of the control socket and of the restricted ones.
-    pub clients: Remote,
-    /// The browsers at the redirect listeners.
-    pub browsers: Remote,
-    /// What those are shown.
-    pub pages: Arc<Pages>,
     /// The control socket.
     pub socket: ControlSocket,
     /// The restricted sockets.
@@ -41,8 +32,6 @@ pub struct Holder {
     pub redirects: Lock<RedirectPorts>,
     /// What the redirect listeners are.
     pub redirect_info: Arc<RedirectInfo>,
-    /// Keeps the state for a successor.
-    pub keeper: Arc<StateKeeper>,
     /// The configuration.
     pub config_file: PathBuf,
     /// How often it was restarted in place.
@@ -55,8 +44,6 @@ pub struct Holder {
     pub restart: Lock<RestartProgress>,
     /// How many requests are being dealt with on threads of their own.
     pub requests: Lock<usize>,
-    /// Wakes the main thread.
-    pub alarm: Arc<Alarm>,
 }
 
 /// How a restart goes.
@@ -87,7 +74,7 @@ impl Holder {
 
     /// The servers of clients and of browsers.
     pub fn servers(&self) -> [&Remote; 2] {
-        [&self.clients, &self.browsers]
+        [&self.effects.clients, &self.effects.browsers]
     }
 
     /// How many requests are being dealt with on threads of their own.
@@ -98,7 +85,7 @@ impl Holder {
     /// Answers clients that wait for this; signals hear nothing.
     pub fn reply(&self, to: &[AskedBy], reply: &Reply) {
         for id in to.iter().flatten() {
-            self.clients.send(*id, control::encode(reply), true);
+            self.effects.clients.send(*id, control::encode(reply), true);
         }
     }
 
@@ -119,13 +106,13 @@ impl Holder {
     pub fn stop(&self) {
         self.hide();
         self.life.with(|life| life.finish(false));
-        self.alarm.ring();
+        self.effects.alarm.ring();
     }
 
     /// The same for a service manager, which may start another server: if it keeps something for
     /// that, the sockets stay.
     pub fn leave(&self) {
         self.life.with(|life| life.finish(fdstore::is_there()));
-        self.alarm.ring();
+        self.effects.alarm.ring();
     }
 }

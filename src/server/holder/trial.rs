@@ -18,7 +18,7 @@ pub fn prepare(holder: &Arc<Holder>) -> Result<(), Failure> {
     config_file::check_readable_again()?;
     try_program(holder)?;
     holder.restart.with(|restart| restart.wanted = true);
-    holder.alarm.ring();
+    holder.effects.alarm.ring();
     Ok(())
 }
 
@@ -66,7 +66,7 @@ fn try_out(holder: &Holder, config: &NewConfig) -> Result<(), Failure> {
 /// When the server is just ending, or its hooks can't be handed over.
 pub fn describe(holder: &Holder, config: &NewConfig, fds: &mut SlotWriter) -> io::Result<Handover> {
     Ok(Handover {
-        hooks: holder.hooks.state(fds)?,
+        hooks: holder.effects.hooks.state(fds)?,
         core: Some(holder.engine.with(|core, cx| core.state(cx.now))),
         ..describe_sockets(holder, config, fds)?
     })

@@ -76,7 +76,7 @@ fn on_its_own(
         holder
             .requests
             .with(|count| *count = count.saturating_sub(1));
-        holder.alarm.ring();
+        holder.effects.alarm.ring();
     };
     let started = holder.spawn(name, move |holder| {
         let reply = guard::job(name, || work(&holder.engine));
@@ -140,7 +140,7 @@ pub fn refresh(engine: &Arc<Engine>, args: &ShowArgs) -> Reply {
 
 /// What the server is.
 pub fn info(holder: &Holder) -> Reply {
-    let (hook_runner, hook_runner_losses) = holder.hooks.runner();
+    let (hook_runner, hook_runner_losses) = holder.effects.hooks.runner();
     let (redirects, sandbox) = (&holder.redirect_info, &holder.sandbox);
     let identity = redirects.identity.as_ref();
     let port = |port: Option<u16>| port.map_or("none".into(), |port| port.to_string());

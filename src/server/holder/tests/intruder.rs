@@ -35,8 +35,8 @@ pub fn visit(holder: &Arc<Holder>) {
         tell(what, outcome);
     }
     let script = format!("touch '{}'", drills.join("by-runner").display());
-    holder.hooks.run(Hook::startup(script));
-    holder.alarm.ring();
+    holder.effects.hooks.run(Hook::startup(script));
+    holder.effects.alarm.ring();
 }
 
 /// Stays when the holder is to end, if there is an order to.
