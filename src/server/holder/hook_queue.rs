@@ -2,7 +2,7 @@
 //! belongs to a job's pipe.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::BTreeMap,
     io,
     sync::{Arc, mpsc::Receiver},
 };
@@ -15,9 +15,9 @@ use crate::{
     server::ipc::hook_messages::{HookJob, HookKind},
 };
 
-/// How many jobs of a kind may wait; a hook that hangs for a minute at every token of 10,000
+/// How many jobs of a kind may be there; a hook that hangs for a minute at every token of 10,000
 /// accounts stays below it.
-const MAX_WAITING: usize = 20_000;
+const MAX_JOBS: usize = 20_000;
 
 /// What a command has printed.
 pub type Output = io::Result<Vec<u8>>;
@@ -42,82 +42,69 @@ pub struct JobOwner {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Waiting {
+struct Entry {
     job: HookJob,
     owner: JobOwner,
+    /// The process that runs it; without one, it waits.
+    runner: Option<u32>,
+    /// Whether the runner may have begun with it, and loses it when it is killed.
+    begun: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Running {
-    owner: JobOwner,
-    /// The process that runs it.
-    runner: u32,
-    /// The job itself, as long as the runner may lose it without having begun.
-    unbegun: Option<HookJob>,
-}
-
-/// The jobs that wait and those that a runner has. A successor gets them as they are: none of them
-/// has a pipe then.
+/// The jobs of each kind in their order: those that wait and those that a runner has. A successor gets
+/// them as they are: none of them has a pipe then.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HookQueues {
-    waiting: BTreeMap<HookKind, VecDeque<Waiting>>,
-    running: HashMap<u64, Running>,
-}
+pub struct HookQueues(BTreeMap<HookKind, BTreeMap<u64, Entry>>);
 
 impl HookQueues {
     /// Puts a job at its queue's end; `Err` with whose it is when too many are there.
     pub fn enqueue(&mut self, job: HookJob, owner: JobOwner) -> Result<(), JobOwner> {
-        let queue = self.waiting.entry(job.kind).or_default();
-        if queue.len() >= MAX_WAITING {
+        let queue = self.0.entry(job.kind).or_default();
+        if queue.len() >= MAX_JOBS {
             return Err(owner);
         }
-        queue.push_back(Waiting { job, owner });
+        let entry = Entry {
+            job,
+            owner,
+            runner: None,
+            begun: false,
+        };
+        queue.insert(entry.job.id, entry);
         Ok(())
     }
 
     /// The next job that there is room for, and whose it is. It counts as running from now on.
     pub fn next(&mut self, runner: u32) -> Option<(HookJob, &mut JobOwner)> {
-        let running = &self.running;
-        let has_room = |kind: HookKind| {
-            let running = running.values().filter(|it| it.owner.kind == kind);
-            running.count() < room(kind)
-        };
-        let mut open = (self.waiting.iter_mut()).filter(|(kind, _)| has_room(**kind));
-        let Waiting { job, owner } = open.find_map(|(_, queue)| queue.pop_front())?;
-        let running = self.running.entry(job.id).insert_entry(Running {
-            owner,
-            runner,
-            unbegun: Some(job.clone()),
-        });
-        Some((job, &mut running.into_mut().owner))
+        let next = self.0.iter_mut().find_map(|(kind, queue)| {
+            let mut first = queue.values_mut().take(room(*kind));
+            first.find(|entry| entry.runner.is_none())
+        })?;
+        next.runner = Some(runner);
+        Some((next.job.clone(), &mut next.owner))
     }
 
     /// The runner has begun with a job.
     pub fn begun(&mut self, id: u64) {
-        if let Some(running) = self.running.get_mut(&id) {
-            running.unbegun = None;
+        if let Some(entry) = self.0.values_mut().find_map(|queue| queue.get_mut(&id)) {
+            entry.begun = true;
         }
     }
 
     /// A job's end, and whose it was.
     pub fn ended(&mut self, id: u64) -> Option<JobOwner> {
-        self.running.remove(&id).map(|running| running.owner)
+        let ended = self.0.values_mut().find_map(|queue| queue.remove(&id));
+        ended.map(|entry| entry.owner)
     }
 
     /// Drops the reminders of a sign-in that is over; returns those that a runner must end.
     pub fn end(&mut self, attempt: AttemptId) -> Vec<u64> {
-        let meant =
-            |owner: &JobOwner| owner.kind == HookKind::Notify && owner.attempt == Some(attempt);
-        if let Some(queue) = self.waiting.get_mut(&HookKind::Notify) {
-            queue.retain(|waiting| !meant(&waiting.owner));
-        }
-        let running = self.running.iter_mut();
-        let ended = running.filter(|(_, running)| meant(&running.owner));
+        let queue = self.0.entry(HookKind::Notify).or_default();
+        let meant = |entry: &Entry| entry.owner.attempt == Some(attempt);
+        queue.retain(|_, entry| !meant(entry) || entry.runner.is_some());
+        let ended = queue.iter_mut().filter(|(_, entry)| meant(entry));
         ended
-            .map(|(id, running)| {
-                running.unbegun = None;
+            .map(|(id, entry)| {
+                entry.begun = true;
                 *id
             })
             .collect()
@@ -126,19 +113,16 @@ impl HookQueues {
     /// This runner is gone. What it hadn't begun with waits again, in its old place; the rest is
     /// lost.
     pub fn lose(&mut self, runner: u32) -> Vec<(u64, JobOwner)> {
-        let running = std::mem::take(&mut self.running).into_iter();
-        let (mut gone, left): (Vec<_>, Vec<_>) =
-            running.partition(|(_, running)| running.runner == runner);
-        self.running = left.into_iter().collect();
-        gone.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
         let mut lost = Vec::new();
-        for (id, Running { owner, unbegun, .. }) in gone {
-            match unbegun {
-                Some(job) => {
-                    let queue = self.waiting.entry(job.kind).or_default();
-                    queue.push_front(Waiting { job, owner });
+        for queue in self.0.values_mut() {
+            for (id, mut entry) in std::mem::take(queue) {
+                let was_its = entry.runner == Some(runner);
+                if was_its && entry.begun {
+                    lost.push((id, entry.owner));
+                } else {
+                    entry.runner = entry.runner.filter(|_| !was_its);
+                    queue.insert(id, entry);
                 }
-                None => lost.push((id, owner)),
             }
         }
         lost
@@ -146,27 +130,24 @@ impl HookQueues {
 
     /// There won't be a runner any more: nothing runs or waits.
     pub fn give_up(&mut self) -> Vec<(u64, JobOwner)> {
-        let running = self.running.drain().map(|(id, it)| (id, it.owner));
-        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
-        running
-            .chain(waiting.map(|it| (it.job.id, it.owner)))
-            .collect()
+        let entries = std::mem::take(&mut self.0).into_values().flatten();
+        entries.map(|(id, entry)| (id, entry.owner)).collect()
     }
 
     /// Whether a job of one of these kinds waits or runs.
     pub fn has(&self, kinds: &[HookKind]) -> bool {
-        let waiting = self.waiting.values().flatten().map(|it| it.owner.kind);
-        let running = self.running.values().map(|it| it.owner.kind);
-        waiting.chain(running).any(|kind| kinds.contains(&kind))
+        let mut queues = kinds.iter().filter_map(|kind| self.0.get(kind));
+        queues.any(|queue| !queue.is_empty())
     }
 
     /// Whether this runner has a job.
     pub fn has_jobs_of(&self, runner: u32) -> bool {
-        self.running.values().any(|it| it.runner == runner)
+        let mut entries = self.0.values().flat_map(BTreeMap::values);
+        entries.any(|entry| entry.runner == Some(runner))
     }
 }
 
-/// How many hooks of a kind run at once.
+/// How many hooks of a kind run at once: so many of those that came first.
 fn room(kind: HookKind) -> usize {
     match kind {
         // Their order is promised.
@@ -294,12 +275,12 @@ mod tests {
     #[test]
     fn a_queue_that_is_full_takes_no_more() {
         let mut queues = HookQueues::default();
-        for id in 0..MAX_WAITING as u64 {
+        for id in 0..MAX_JOBS as u64 {
             put(&mut queues, id, HookKind::Event, None);
         }
-        let waiting = queues.waiting.get_mut(&HookKind::Event).unwrap();
-        let Waiting { job, owner } = waiting.pop_back().unwrap();
-        put(&mut queues, MAX_WAITING as u64, HookKind::Event, None);
+        let waiting = queues.0.get_mut(&HookKind::Event).unwrap();
+        let (_, Entry { job, owner, .. }) = waiting.pop_last().unwrap();
+        put(&mut queues, MAX_JOBS as u64, HookKind::Event, None);
         assert!(queues.enqueue(job, owner).is_err());
     }
 }
