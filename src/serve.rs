@@ -256,17 +256,10 @@ impl<S: Service> Server<S> {
 
     /// Sleeps until a descriptor is ready or a deadline has come.
     fn wait(&mut self) -> io::Result<Vec<(Name, PollFlags)>> {
-        if self
-            .accept_after
-            .is_some_and(|after| after <= Instant::now())
-        {
-            self.accept_after = None;
-        }
+        self.accept_after = self.accept_after.filter(|after| *after > Instant::now());
         self.accept_or_not()?;
-        let wake_at = earliest(
-            self.accept_after,
-            self.deadlines.first().map(|(deadline, _)| *deadline),
-        );
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let wake_at = [self.accept_after, deadline].into_iter().flatten().min();
         let wanted = wanted_of_listeners(self.accepting);
         let alarm = self.inbox.alarm.as_fd();
         let inbox = (Who::Inbox.name(), alarm, PollFlags::POLLIN);
@@ -599,10 +592,6 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
 
 fn spare() -> Option<File> {
     File::open("/dev/null").ok()
-}
-
-fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    [a, b].into_iter().flatten().min()
 }
 
 /// What to watch a listener for.

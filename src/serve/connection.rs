@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
 
-use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, earliest, guarded};
+use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, guarded};
 
 /// How many bytes are read at first: a request nearly always fits, and no more than these are to be
 /// wiped for it. After that as many as there are already, so that a long one takes few turns.
@@ -144,7 +144,7 @@ impl<C> Connection<C> {
         match self.phase {
             Phase::Reading { by } => by,
             Phase::Lingering { by } => Some(by),
-            Phase::Parked { by, .. } => earliest(by, self.write_by),
+            Phase::Parked { by, .. } => [by, self.write_by].into_iter().flatten().min(),
             Phase::Replying => self.write_by,
         }
     }
@@ -155,10 +155,14 @@ impl<C> Connection<C> {
         if !self.ended && !matches!(self.phase, Phase::Replying) {
             flags |= PollFlags::POLLIN;
         }
-        if self.write_by.is_some() || self.transport.as_ref().is_some_and(|t| t.wants_write()) {
+        if self.write_by.is_some() || self.has_more_to_write() {
             flags |= PollFlags::POLLOUT;
         }
         flags
+    }
+
+    fn has_more_to_write(&self) -> bool {
+        self.transport.as_ref().is_some_and(|it| it.wants_write())
     }
 
     /// Ends it; the service hears of it.
@@ -358,11 +362,8 @@ impl<C> Connection<C> {
     }
 
     fn write_all(&mut self) -> io::Result<()> {
-        while let Some(rest) = self
-            .output
-            .get(self.written..)
-            .filter(|rest| !rest.is_empty())
-        {
+        while self.waiting() > 0 {
+            let rest = self.output.get(self.written..).unwrap_or_default();
             let written = match &mut self.transport {
                 None => self.socket.write(rest)?,
                 Some(transport) => transport.write(&self.socket, rest)?,
@@ -387,10 +388,8 @@ impl<C> Connection<C> {
         self.write_by = None;
         // A Unix socket keeps what was written for its peer, unless something is left unread.
         let unix = self.is_unix && !self.excess;
-        if unix && self.drained {
-            return Fate::Drop;
-        }
-        if self.discard() == Fate::Drop || self.ended || unix {
+        let taken = unix && self.drained;
+        if taken || self.discard() == Fate::Drop || self.ended || unix {
             return Fate::Drop;
         }
         // The peer may have left already.
@@ -404,15 +403,10 @@ impl<C> Connection<C> {
     /// The transport has failed: its last words (an alert), then the end.
     fn abandon<S>(&mut self, turn: &mut Turn<S>, error: &io::Error) -> Fate {
         log::debug!("a connection is given up: {error}");
-        if self
-            .transport
-            .as_ref()
-            .is_some_and(|transport| transport.wants_write())
-        {
+        match self.has_more_to_write() {
             // From here on the peer's bytes are only read so that they don't reset the connection.
-            self.say(turn, Vec::new(), true)
-        } else {
-            Fate::Drop
+            true => self.say(turn, Vec::new(), true),
+            false => Fate::Drop,
         }
     }
 
