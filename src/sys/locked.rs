@@ -12,12 +12,13 @@ use std::{
     ops::Deref,
     ptr::{self, NonNull},
     slice,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::OnceLock,
 };
 
 use nix::libc;
 
 use super::alloc::wipe;
+use crate::lock::Lock;
 
 /// How much is locked at most, in bytes: the secrets of about a thousand accounts with large
 /// tokens.
@@ -68,7 +69,7 @@ struct Arena {
     base: NonNull<u8>,
     /// How much there is from there on; a whole number of pages.
     size: usize,
-    room: Mutex<Room>,
+    room: Lock<Room>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread; the bytes in use are each one
@@ -99,7 +100,7 @@ impl Arena {
         let arena = Arena {
             base: map(size)?,
             size,
-            room: Mutex::new(Room(BTreeMap::from([(0, size)]))),
+            room: Lock::new(Room(BTreeMap::from([(0, size)]))),
         };
         // SAFETY: it is the mapping that was just made.
         match unsafe { lock(arena.base.as_ptr().cast(), size) } {
@@ -108,18 +109,13 @@ impl Arena {
         }
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
-        // Nothing that panics leaves numbers behind that aren't whole.
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A block with a copy of `bytes`; `None` when there is no room, or nothing to be put there.
     fn copy_of(&self, bytes: &[u8]) -> Option<Block<'_>> {
         let len = bytes.len();
         if len == 0 || len > MAX_TEXT {
             return None;
         }
-        let at = self.room().take(grains(len))?;
+        let at = self.room.with(|room| room.take(grains(len)))?;
         let block = Block {
             arena: self,
             at: u32::try_from(at).ok()?,
@@ -183,7 +179,8 @@ impl Drop for Block<'_> {
         let len = self.len as usize;
         // SAFETY: the block is this one's until it is given back.
         unsafe { wipe(self.start().as_ptr().cast(), len) };
-        self.arena.room().give(self.at as usize, grains(len));
+        let room = &self.arena.room;
+        room.with(|room| room.give(self.at as usize, grains(len)));
     }
 }
 
@@ -276,8 +273,8 @@ mod tests {
     }
 
     fn gaps(arena: &Arena) -> Vec<(usize, usize)> {
-        let room = arena.room();
-        room.0.iter().map(|(at, len)| (*at, *len)).collect()
+        let gaps = |room: &mut Room| room.0.iter().map(|(at, len)| (*at, *len)).collect();
+        arena.room.with(gaps)
     }
 
     /// What is in the arena, whoever it belongs to.

@@ -74,7 +74,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
         ],
     ),
     // The allocator, locked memory and the entry, below everything.
-    ("sys", &[]),
+    ("sys", &["lock"]),
     ("main", &["cli", "client", "server", "sys"]),
 ];
 
@@ -382,7 +382,6 @@ pub const BANS: [Ban; 7] = [
                 "src/redirect/pages.rs",
                 "the pages that browsers were sent on to",
             ),
-            ("src/sys/locked.rs", "which locked memory is free"),
         ],
     },
     Ban {
