@@ -37,12 +37,9 @@ pub fn inherited() -> Vec<InheritedFd> {
         return named.map(inherit).collect();
     }
     // An error is a variable that makes no sense, which was meant for another process then.
-    let Ok(numbers) = sd_notify::listen_fds() else {
-        return Vec::new();
-    };
-    numbers
-        .map(|number| inherit((number, String::new())))
-        .collect()
+    let numbers = sd_notify::listen_fds().into_iter().flatten();
+    let unnamed = numbers.map(|number| inherit((number, String::new())));
+    unnamed.collect()
 }
 
 /// A socket that listens, and where; `None` for any other descriptor.

@@ -99,9 +99,7 @@ const FORK_PAUSE_MILLIS: u8 = 100;
 /// The token holder of a server in the foreground logs, and neither reads nor writes anything else:
 /// what is typed at the terminal is the shell's.
 pub fn let_go_of_terminal() -> io::Result<()> {
-    let null = open_null()?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
+    close_stdin_and_stdout()?;
     // SAFETY: nothing closes it for as long as the process lives.
     if unsafe { BorrowedFd::borrow_raw(2) }.is_terminal() {
         // Terminals are open for both. Linux opens it anew; where it can't be, it stays as it is.
@@ -151,15 +149,18 @@ fn open_descriptors() -> Vec<RawFd> {
 /// How many descriptors to close where the limit is none.
 const MAX_CLOSED: RawFd = 65_536;
 
-fn open_null() -> io::Result<fs::File> {
-    fs::File::options().read(true).write(true).open("/dev/null")
+/// Has null in their place; returns that.
+fn close_stdin_and_stdout() -> io::Result<fs::File> {
+    let null = fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    Ok(null)
 }
 
 /// Lets the starting command's terminal and its files go.
 pub fn close_stdio() -> io::Result<()> {
-    let null = open_null()?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    nix::unistd::dup2_stderr(&null)?;
-    Ok(())
+    Ok(nix::unistd::dup2_stderr(&close_stdin_and_stdout()?)?)
 }
