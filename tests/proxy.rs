@@ -373,6 +373,33 @@ fn wrong_passwords_are_refused_late_and_seldom() {
 }
 
 #[test]
+fn many_wrong_passwords_keep_nobody_out_and_are_one_line_in_the_log() {
+    let provider = Provider::start();
+    let server = server(Protocol::Imap);
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let password = "password_cmd = \"echo right\";";
+    let daemon = started(
+        &provider,
+        &block(&address, Protocol::Imap, server.port, password),
+    );
+    let mut wrong: Vec<_> = (0..60).map(|_| Program::at_port(port)).collect();
+    for program in &mut wrong {
+        program.say(&"a LOGIN me guessed\r\n".repeat(3));
+    }
+    let mut program = Program::at_port(port);
+    program.ask("a LOGIN me right", "a OK");
+    for program in &mut wrong {
+        program.ask("", "* BYE too many wrong passwords");
+        assert_eq!(program.hear(), "");
+    }
+    program.ask("b NOOP", "b OK fine");
+    let log = daemon.log().text();
+    assert_eq!(log.matches("wrong password").count(), 1, "{log}");
+    assert!(!log.contains("guessed") && !log.contains("at-1"), "{log}");
+}
+
+#[test]
 fn a_path_needs_no_password_and_what_is_pipelined_arrives() {
     let provider = Provider::start();
     let server = server(Protocol::Imap);

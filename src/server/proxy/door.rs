@@ -34,6 +34,9 @@ const MAX_TRIES: u32 = 3;
 /// How long it waits for the answer then, in milliseconds: whoever guesses has to come often.
 const WRONG_PAUSE_MILLIS: u16 = 1000;
 
+/// How often wrong passwords make a line in the log: who guesses is not to fill it.
+const WRONG_LINE_EVERY: Duration = Duration::from_secs(60);
+
 /// How old a password may be that a program doesn't know, before it is asked for again: it may have
 /// been changed, and who guesses is not to have a command run each time.
 const PASSWORD_AGE: Duration = Duration::from_secs(60);
@@ -44,6 +47,8 @@ pub struct Entrance {
     tls: Option<Arc<ServerConfig>>,
     /// The programs' password, and when the command printed it.
     password: Lock<Option<(Secret, Instant)>>,
+    /// When wrong passwords made a line in the log, and how many there were since.
+    wrong: Lock<(Option<Instant>, u32)>,
     /// What the server's sessions can do, as far as that is known.
     capabilities: Lock<Vec<String>>,
 }
@@ -60,6 +65,7 @@ impl Entrance {
             tls: config.tls.as_ref().map(identity).transpose().map_err(of)?,
             config: config.clone(),
             password: Lock::default(),
+            wrong: Lock::default(),
             capabilities: Lock::default(),
         })
     }
@@ -78,6 +84,21 @@ impl Entrance {
             }
             let password = ask(&shared.privileged, Errand::Password(number))?.secret;
             Ok(known.insert((password, Instant::now())).0 == *given)
+        })
+    }
+
+    /// The line in the log for this wrong password and those before, if it is time for one.
+    fn count_wrong(&self) -> Option<String> {
+        self.wrong.with(|(told, count)| {
+            *count = count.saturating_add(1);
+            if told.is_some_and(|at| at.elapsed() < WRONG_LINE_EVERY) {
+                return None;
+            }
+            *told = Some(Instant::now());
+            Some(match std::mem::take(count) {
+                1 => "a wrong password".into(),
+                count => format!("{count} wrong passwords since the last such line"),
+            })
         })
     }
 
@@ -241,8 +262,14 @@ impl Door<'_> {
             }
             None => {
                 let _ = poll(&mut [], WRONG_PAUSE_MILLIS);
-                self.tries = self.tries.saturating_add(1);
-                log::warn!("proxy {address}: a wrong password");
+                // Where others wait for their turn there is no second one.
+                self.tries = match is_full(self.shared) {
+                    true => MAX_TRIES,
+                    false => self.tries.saturating_add(1),
+                };
+                if let Some(line) = self.proxy.count_wrong() {
+                    log::warn!("proxy {address}: {line}");
+                }
                 ProgramRefusal::Password
             }
         };
