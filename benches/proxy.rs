@@ -1,6 +1,6 @@
 //! A proxy between a program and a mail server, beside stunnel(8) in the same place and a program that
-//! speaks TLS itself: how fast a long answer comes and at what cost, how long a sign-in takes, and what a
-//! thousand idle sessions keep.
+//! speaks TLS itself: how fast a long answer comes and at what cost, what `show` waits for meanwhile, how
+//! long a sign-in takes, and what a thousand idle sessions keep.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use rustls::{
 };
 
 use crate::{
-    report::{Report, median, millis},
+    report::{Report, median, millis, percentile},
     world::{World, field},
 };
 
@@ -279,6 +279,52 @@ impl Ways {
         report.row("its CPU", "ms", median(&mut our_cpu), &beside);
     }
 
+    /// The slowest of a hundred requests at the control socket, while `copy` copies.
+    fn slowest_show(&self, copy: impl FnOnce() + Send) -> f64 {
+        let mut times = Vec::new();
+        thread::scope(|scope| {
+            let copying = scope.spawn(copy);
+            while !copying.is_finished() {
+                let begun = Instant::now();
+                self.world.ask("show", r#"{"account":"a0"}"#);
+                times.push(millis(begun.elapsed()));
+                // why: those who ask without a pause wait for each other, not for the proxy.
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        percentile(&mut times, 99.0)
+    }
+
+    fn shows(&self, report: &mut Report) {
+        // why: there is nothing to wait for.
+        let alone = self.slowest_show(|| thread::sleep(Duration::from_secs(2)));
+        let (proxy, direct) = (enter(self.port), self.direct());
+        let by_itself = self.slowest_show(|| {
+            speed(direct);
+        });
+        let by_us = self.slowest_show(|| {
+            speed(proxy);
+        });
+        let beside = format!("alone {alone:.2}, while it is fetched directly {by_itself:.2}");
+        report.row("show meanwhile, the slowest of 100", "ms", by_us, &beside);
+    }
+
+    /// The proxies' process, and its half that has the user's rights.
+    fn at_rest(&self, report: &mut Report) {
+        let children = |pid: &u32| {
+            let file = format!("/proc/{pid}/task/{pid}/children");
+            let all = fs::read_to_string(file).unwrap_or_default();
+            all.split_whitespace()
+                .map(|it| it.parse().unwrap())
+                .collect()
+        };
+        let of = |pid: &u32| -> Vec<u32> { [vec![*pid], children(pid)].concat() };
+        // The first one is the monitor; of its children only the proxies' has one.
+        let halves = self.ours[1..].iter().map(of).find(|it| it.len() == 2);
+        let both = halves.map_or(f64::NAN, |halves| proportional(&halves));
+        report.row("its two processes at rest (PSS)", "kB", both, "");
+    }
+
     fn sign_ins(&self, report: &mut Report) {
         let time = |enter: &dyn Fn()| {
             let mut times: Vec<f64> = (0..SIGN_INS)
@@ -352,7 +398,9 @@ pub fn proxy(report: &mut Report) {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     let ways = Ways::new();
+    ways.at_rest(report);
     ways.speeds(report);
+    ways.shows(report);
     ways.sign_ins(report);
     ways.idle(report);
 }
