@@ -207,20 +207,16 @@ impl LiveAccount {
         let asked = pending.device.is_to_come();
         pending.device = Device::Over { again };
         self.settle(env, Ended::Code, Ok(()));
-        match (other, refusal) {
-            (true, refusal) => {
-                if let Some(refusal) = refusal {
-                    let message = format!("no sign-in by code: {}", refusal.line());
-                    env.log(Level::Warn, &self.name, message);
-                }
-                if asked && self.is_reminder_due(env) {
-                    self.remind(env, Reminder::WithWhatThereIs);
-                }
-            }
-            (false, refusal) => {
-                let none = || Refusal::new("there is no longer an endpoint for device codes");
-                self.pending_failed(env, refusal.unwrap_or_else(none));
-            }
+        if !other {
+            let none = || Refusal::new("there is no longer an endpoint for device codes");
+            return self.pending_failed(env, refusal.unwrap_or_else(none));
+        }
+        if let Some(refusal) = refusal {
+            let message = format!("no sign-in by code: {}", refusal.line());
+            env.log(Level::Warn, &self.name, message);
+        }
+        if asked && self.is_reminder_due(env) {
+            self.remind(env, Reminder::WithWhatThereIs);
         }
     }
 }
