@@ -23,6 +23,8 @@ pub enum HookKind {
     Secret,
     /// `token_cmd`.
     Token,
+    /// No command, but the name of the program whose process is given: the runner may see it.
+    Requester,
     /// `auth_notify_cmd`: they wait for a click, so each account's runs beside the others.
     Notify,
 }
@@ -40,6 +42,7 @@ impl HookKind {
             HookKind::Save => "state_save_cmd",
             HookKind::Secret => "client_secret_cmd",
             HookKind::Token => "token_cmd",
+            HookKind::Requester => "the look-up of who asks",
         }
     }
 

@@ -286,6 +286,9 @@ pub enum SignInView {
         /// Since when.
         #[serde(flatten, with = "sign_in_since")]
         since: Wall,
+        /// Which program has asked for a token.
+        #[serde(rename = "sign_in_requester", skip_serializing_if = "Option::is_none")]
+        requester: Option<String>,
         /// When the user was last asked.
         #[serde(flatten, with = "sign_in_reminded")]
         reminded: Option<Wall>,
@@ -438,6 +441,9 @@ pub struct News<Event = Happening> {
     /// When the new access token expires, unless the provider didn't say, or when the sign-in ends.
     #[serde(flatten, with = "expires")]
     pub expires: Option<Wall>,
+    /// Which program has asked for a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
     /// How many refreshes have failed in a row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_failures: Option<u32>,
@@ -652,6 +658,7 @@ mod tests {
             },
             sign_in: SignInView::Pending {
                 since: AT,
+                requester: Some("msmtp".into()),
                 reminded: None,
                 device: None,
                 paste: true,
@@ -684,7 +691,8 @@ mod tests {
                  \"refresh_since_unix\":1700000000,\"refresh_failures\":2,\
                  \"refresh_error\":\"it said no\",\"refresh_hint\":\"ask again\",\
                  \"sign_in\":\"pending\",\"sign_in_since\":{at},\
-                 \"sign_in_since_unix\":1700000000,\"sign_in_paste\":true,\"sign_in_error\":\"it said no\",\
+                 \"sign_in_since_unix\":1700000000,\"sign_in_requester\":\"msmtp\",\
+                 \"sign_in_paste\":true,\"sign_in_error\":\"it said no\",\
                  \"sign_in_hint\":\"ask again\",\"sign_in_ends\":{at},\
                  \"sign_in_ends_unix\":1700000000,\"sign_in_ends_by\":\"experience\"}}]}}"
             )

@@ -60,6 +60,101 @@ fn auth_notify_cmd_gets_the_account_and_the_url() {
     assert_eq!(daemon.record("notified").lines().len(), 1);
 }
 
+/// A program has asked, whatever is between it and us; it is named where the user is told of it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sign_in_is_said_to_be_for_the_program_that_asks() {
+    // How it is started, and how it starts us; whether our own process is still the one that has
+    // started it.
+    let cases = [
+        ("exec \"$0\" work", "'{pizauth}' show work; exit 1", true),
+        (
+            "\"$0\" work; exit 1",
+            "sh -c '\"{pizauth}\" show work; exit 1'; exit 1",
+            true,
+        ),
+        (
+            "(\"$0\" work >out 2>&1 &)",
+            "'{pizauth}' show -w 5s work; exit 1",
+            false,
+        ),
+    ];
+    let ours = fs::read_to_string(format!("/proc/{}/comm", std::process::id())).unwrap();
+    for (start, asks, is_ours) in cases {
+        let provider = Provider::start();
+        let mut daemon = world(|daemon| {
+            let record = daemon.record("notified");
+            let variables = ["PIZAUTH_ACCOUNT", "PIZAUTH_REQUESTER"];
+            record.option("auth_notify_cmd", &variables) + &provider.account("work")
+        });
+        // With a name that is hard to read, for a program and for a terminal.
+        let program = daemon.path("x) R 1\u{1b}[2J");
+        let script = asks.replace("{pizauth}", env!("CARGO_BIN_EXE_pizauth"));
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        daemon.start();
+        let watcher = daemon.spawn(&["watch", "-j"]);
+        watcher.stdout.wait_line("\"watching\"");
+        let mut command = daemon.neighbour("sh");
+        for (name, value) in daemon.command(&[]).get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        Running::start(command.args(["-c", start]).arg(&program)).finish();
+        let lines = daemon.record("notified").wait_lines(1);
+        let (account, named) = lines[0].split_once('\t').unwrap();
+        let expected = match is_ours {
+            true => format!("x) R 1 [2J (started by {})", ours.trim_end()),
+            false => named.to_owned(),
+        };
+        assert_eq!((account, named), ("work", &*expected));
+        assert!(named.starts_with("x) R 1 [2J"), "{named}");
+        daemon
+            .log()
+            .wait_line(&format!("INFO - work: asked for by {named}"));
+        let event = watcher.stdout.wait_line("authorisation_pending");
+        assert!(
+            event.contains(&format!("\"requester\":\"{named}\"")),
+            "{event}"
+        );
+        let status = daemon.run(&["status", "-j"]);
+        assert!(
+            status
+                .ok()
+                .contains(&format!("\"sign_in_requester\":\"{named}\""))
+        );
+        let status = daemon.run(&["status"]);
+        assert!(
+            status.ok().contains(&format!(", asked for by {named}\n")),
+            "{status:?}"
+        );
+        // It isn't for a program that this sign-in begins.
+        daemon.run(&["revoke", "work"]).ok();
+        daemon.run(&["auth", "--no-wait", "work"]);
+        assert_eq!(
+            daemon.record("notified").wait_lines(2)[1],
+            format!("work\t{UNSET}")
+        );
+    }
+}
+
+/// No sign-in depends on the process that looks up for which program it is.
+#[test]
+fn a_sign_in_begins_without_a_look_at_who_asks() {
+    let provider = Provider::start();
+    let mut daemon = world(|daemon| {
+        let record = daemon.record("notified");
+        let variables = ["PIZAUTH_ACCOUNT", "PIZAUTH_REQUESTER"];
+        record.option("auth_notify_cmd", &variables) + &provider.account("work")
+    });
+    daemon.start();
+    let runner = wait::until("the hook runner", || daemon.hook_runner());
+    kill(runner, Signal::SIGSTOP).unwrap();
+    daemon.authorization_url("work");
+    kill(runner, Signal::SIGCONT).unwrap();
+    let lines = daemon.record("notified").wait_lines(1);
+    assert_eq!(lines, [format!("work\t{UNSET}")]);
+}
+
 #[test]
 fn reminders_come_every_interval_until_the_attempt_ends() {
     let provider = Provider::start();

@@ -209,6 +209,7 @@ fn signing_in(account: &AccountView, name: &str, now: Wall) -> Option<String> {
         ),
         SignInView::Pending {
             since,
+            requester,
             reminded,
             device,
             paste,
@@ -217,6 +218,9 @@ fn signing_in(account: &AccountView, name: &str, now: Wall) -> Option<String> {
             let mut pending = format!("authorisation pending{}", lasting(*since, now));
             if let Some(at) = reminded {
                 pending.push_str(&format!(" (last reminder {})", ago(*at, now)));
+            }
+            if let Some(requester) = requester {
+                pending.push_str(&format!(", asked for by {}", sanitize(requester)));
             }
             if let Some(device) = device {
                 pending.push_str(&format!(
@@ -488,6 +492,7 @@ mod tests {
     fn a_sign_in_is_described_by_how_far_it_is() {
         let pending = |since, reminded| SignInView::Pending {
             since,
+            requester: None,
             reminded,
             device: None,
             paste: false,
@@ -510,12 +515,13 @@ mod tests {
             (
                 SignInView::Pending {
                     since: past(1),
+                    requester: Some("msmtp (started by neomutt)".into()),
                     reminded: None,
                     device: None,
                     paste: true,
                     failed: Some(reason(Some("sign in"))),
                 },
-                "authorisation pending for 1s; after signing in, give the address of the last page, \
+                "authorisation pending for 1s, asked for by msmtp (started by neomutt); after signing in, give the address of the last page, \
                  or the code that it shows, to `pizauth redirect`; \
                  the last one failed: invalid_grant: gone (sign in)",
             ),

@@ -60,6 +60,9 @@ fn told(body: &[u8], zone: &TimeZone) -> Result<String, Failure> {
         let until = moment(expires, now, zone);
         line.push_str(&format!(", valid until {until}"));
     }
+    if let Some(requester) = &event.requester {
+        line.push_str(&format!(", asked for by {}", text::sanitize(requester)));
+    }
     if let (Some(failures), Some(at)) = (event.refresh_failures, event.refresh_at) {
         let next = humane(at.since(now));
         line.push_str(&format!(", {failures} in a row, next try in {next}"));

@@ -19,10 +19,14 @@ pub fn sees(rules: &RestrictedSocket, account: &str) -> bool {
     rules.accounts.iter().any(|name| **name == *account)
 }
 
-/// An account without what signs somebody in: whoever has that could sign in as another user.
+/// An account without what signs somebody in, since whoever has that could sign in as another user,
+/// and without what the user runs elsewhere.
 pub fn without_sign_in(mut view: AccountView) -> AccountView {
-    if let SignInView::Pending { device, .. } = &mut view.sign_in {
-        *device = None;
+    if let SignInView::Pending {
+        device, requester, ..
+    } = &mut view.sign_in
+    {
+        (*device, *requester) = (None, None);
     }
     view
 }
@@ -132,6 +136,7 @@ mod tests {
             SignInView::Discovering { since },
             SignInView::Pending {
                 since,
+                requester: Some("msmtp".into()),
                 reminded: Some(since),
                 failed: Some(reason()),
                 device: Some(DeviceView {
@@ -174,11 +179,12 @@ mod tests {
                 } => {}
                 SignInView::Pending {
                     since: _,
+                    requester,
                     reminded: _,
                     failed: _,
                     device,
                     paste: _,
-                } => *device = None,
+                } => (*device, *requester) = (None, None),
             }
             assert_eq!(shown, wanted);
         }

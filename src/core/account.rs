@@ -90,6 +90,9 @@ struct AccountState {
     /// Why there are no tokens any more, unless `revoke` ended them.
     lost: Option<Refusal>,
     sign_in: SignIn,
+    /// For which program that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    requester: Option<String>,
     /// Why the last sign-in ended without tokens.
     failed: Option<Refusal>,
     /// When the last token request was made; see [`schedule::MIN_REQUEST_GAP`].

@@ -61,6 +61,9 @@ pub struct ShowRequest {
     pub min_valid: Duration,
     /// What may be waited for.
     pub patience: Patience,
+    /// The client's process, where the system tells: who asks is looked up before a user is to sign in
+    /// for it.
+    pub process: Option<i32>,
 }
 
 /// What a `show` waits for.

@@ -50,6 +50,8 @@ pub enum HookInput {
     SignIn {
         /// How to complete it; there is an address.
         ways: SignInWays,
+        /// Which program has asked for a token.
+        requester: Option<String>,
         /// Whether the tokens held still serve, and their sign-in will end soon.
         expiring: bool,
         /// How long the command may run: until the next reminder.
@@ -97,6 +99,7 @@ pub fn conclude(kind: HookKind, end: &HookEnd) -> HookConclusion {
         HookKind::Probe => matches!(end, HookEnd::Exit(_)),
         // The core waits for what it prints or keeps.
         HookKind::Load | HookKind::Save | HookKind::Secret | HookKind::Token => true,
+        HookKind::Requester => true,
     };
     HookConclusion {
         logs: trouble.is_some() && !is_usual,
@@ -157,6 +160,7 @@ mod tests {
                 (Save, answer),
                 (Secret, answer),
                 (Token, answer),
+                (Requester, answer),
             ] {
                 let expected = HookConclusion {
                     trouble: trouble.map(str::to_owned),

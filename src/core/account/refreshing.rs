@@ -236,7 +236,7 @@ impl LiveAccount {
         });
         self.state.failed = None;
         self.announce(env, Happening::TokenInvalidated);
-        self.ask_for_waiting(env);
+        self.bring_for_waiting(env);
     }
 
     /// The scopes that the provider has granted, if it said.

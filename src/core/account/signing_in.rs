@@ -26,7 +26,7 @@ use crate::{
     },
     secret::Secret,
     time::{Instant, Now},
-    view::{self, Happening, SignInStart, SignInWays},
+    view::{self, Happening, News, SignInStart, SignInWays},
 };
 
 /// What the refusal of a code that was sent twice may come from (RFC 6749, 4.1.2).
@@ -312,7 +312,14 @@ impl LiveAccount {
             false => "authorisation needed",
         };
         env.log(Level::Info, &self.name, message);
-        env.news(&self.name, Happening::AuthorisationPending);
+        if let Some(requester) = &self.state.requester {
+            env.log(Level::Info, &self.name, format!("asked for by {requester}"));
+        }
+        let news = News {
+            requester: self.state.requester.clone(),
+            ..Happening::AuthorisationPending.into()
+        };
+        env.news(&self.name, news);
     }
 
     pub(super) fn remind(&mut self, env: &mut Env, reminder: Reminder) {
@@ -334,6 +341,7 @@ impl LiveAccount {
         let (kind, attempt) = (HookKind::Notify, Some(pending.attempt));
         let input = HookInput::SignIn {
             ways,
+            requester: self.state.requester.clone(),
             expiring: notice && self.is_live(env.now.instant),
             limit: env.config().auth_notify_interval,
         };
@@ -416,69 +424,59 @@ impl LiveAccount {
             env.log(Level::Warn, &self.name, message);
             return CallbackAnswer::OtherProvider { account };
         }
-        match std::mem::take(&mut self.state.sign_in) {
-            exchanging @ SignIn::Exchanging(_) => {
-                self.state.sign_in = exchanging;
+        let (attempt, browser) = match &self.state.sign_in {
+            SignIn::Exchanging(_) => {
                 self.waiters.push((Ended::SignIn, waiter));
-                CallbackAnswer::Wait { account }
+                return CallbackAnswer::Wait { account };
             }
             SignIn::Pending(Pending {
                 attempt,
                 browser: Some(browser),
                 ..
-            }) => {
+            }) => (*attempt, browser.clone()),
+            // No sign-in has this state.
+            SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_) => {
+                return CallbackAnswer::Stale;
+            }
+        };
+        match result {
+            CallbackResult::Code(code) => {
                 env.emit(Effect::NotifyEnd { attempt });
                 self.state.failed = None;
                 self.settle(env, Ended::Code, Ok(()));
-                match result {
-                    CallbackResult::Code(code) => {
-                        code.bind(self.registration.mark());
-                        self.waiters.push((Ended::SignIn, waiter));
-                        self.begin_exchange(env, browser, Arc::new(code));
-                        CallbackAnswer::Wait { account }
-                    }
-                    CallbackResult::Error {
-                        error,
-                        description,
-                        uri,
-                    } => {
-                        let refusal =
-                            authorization::refusal(&error, description.as_deref(), uri.as_deref());
-                        let refusal = self
-                            .with_scopes(refusal, &error)
-                            .with_consent_address(&self.registration);
-                        env.spend(browser.state, &self.name, Err(refusal.clone()));
-                        self.settle(env, Ended::SignIn, Err(refusal.clone()));
-                        self.sign_in_failed(env, refusal.clone());
-                        let result = Err(refusal);
-                        CallbackAnswer::Over { account, result }
-                    }
-                }
+                code.bind(self.registration.mark());
+                self.waiters.push((Ended::SignIn, waiter));
+                self.begin_exchange(env, browser, Arc::new(code));
+                CallbackAnswer::Wait { account }
             }
-            // No sign-in has this state.
-            other @ (SignIn::None | SignIn::Discovering(_) | SignIn::Pending(_)) => {
-                self.state.sign_in = other;
-                CallbackAnswer::Stale
+            CallbackResult::Error {
+                error,
+                description,
+                uri,
+            } => {
+                let refusal =
+                    authorization::refusal(&error, description.as_deref(), uri.as_deref());
+                let refusal = self
+                    .with_scopes(refusal, &error)
+                    .with_consent_address(&self.registration);
+                self.pending_failed(env, refusal.clone());
+                let result = Err(refusal);
+                CallbackAnswer::Over { account, result }
             }
         }
     }
 
     fn begin_exchange(&mut self, env: &mut Env, browser: Browser, code: Arc<Secret>) {
-        let attempt = env.attempt();
         self.state.sign_in = SignIn::Exchanging(Exchanging {
             browser,
             code,
             since: env.now,
-            dispatch: if env.common.held {
-                Dispatch::At(env.now.instant)
-            } else {
-                Dispatch::InFlight(attempt)
-            },
+            dispatch: Dispatch::At(env.now.instant),
             trouble: None,
             told: false,
         });
         if !env.common.held {
-            self.send(env, attempt);
+            self.retry_exchange(env);
         }
         env.news(&self.name, Happening::AuthorisationCompleting);
     }
@@ -579,6 +577,7 @@ impl LiveAccount {
     /// Ends the sign-in under way: its reminder, its state and all waits for it.
     pub(super) fn end_sign_in(&mut self, env: &mut Env, result: Result<(), Refusal>) {
         (self.opens, self.state.notice) = (false, false);
+        self.state.requester = None;
         let sign_in = std::mem::take(&mut self.state.sign_in);
         if !matches!(sign_in, SignIn::None) {
             self.state.failed = None;

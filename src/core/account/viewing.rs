@@ -82,6 +82,7 @@ impl LiveAccount {
             },
             SignIn::Pending(pending) => SignInView::Pending {
                 since: pending.since.wall,
+                requester: self.state.requester.clone(),
                 reminded: pending.reminded.map(|now| now.wall),
                 failed,
                 device: pending.device.view(now),

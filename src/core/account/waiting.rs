@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use super::{Ended, LiveAccount, Progress, ShowRequest, Waiter};
+use super::{Ended, LiveAccount, Progress, ShowRequest, SignIn, Waiter};
 use crate::{
     core::{
         answer::{AccessToken, Patience, ShowAnswer},
         effect::Effect,
         env::Env,
+        hook::HookInput,
         schedule,
     },
+    hook::HookKind,
     oauth::token::{self, Refusal},
     secret::Secret,
     time::{Instant, Now, Wall},
@@ -20,12 +22,19 @@ use crate::{
 impl LiveAccount {
     /// `show` with all its options: the answer, or `None` when the client waits for
     /// [`Effect::Answer`].
-    pub fn ask_for_token(&mut self, env: &mut Env, ask: ShowRequest) -> Option<ShowAnswer> {
+    pub fn ask_for_token(&mut self, env: &mut Env, mut ask: ShowRequest) -> Option<ShowAnswer> {
         if let Some(handed) = self.hand_out(env.now, &ask) {
             return Some(ShowAnswer::Token(handed));
         }
         if let Some(answer) = self.in_vain(env.now, &ask) {
             return Some(answer);
+        }
+        if let Some(process) = ask.process.filter(|_| self.begins_sign_in()) {
+            ask.process = None;
+            let (kind, process) = (HookKind::Requester, process.to_string());
+            env.run(kind, &self.name, None, process, HookInput::None);
+            self.waiting.insert(ask.waiter, ask);
+            return None;
         }
         let progress = self.bring(env);
         let waits = match &progress {
@@ -48,8 +57,22 @@ impl LiveAccount {
     /// A client's time is over: what `show` would say now, or `None` when it has been answered.
     pub fn give_up(&mut self, env: &mut Env, waiter: Waiter) -> Option<ShowAnswer> {
         let mut request = self.waiting.remove(&waiter)?;
-        request.patience = Patience::None;
+        (request.patience, request.process) = (Patience::None, None);
         self.ask_for_token(env, request)
+    }
+
+    /// Which program asks, as far as it could be looked up: the sign-in that has waited for that begins.
+    pub fn identified(&mut self, env: &mut Env, requester: Option<String>) {
+        if self.begins_sign_in() && !self.waiting.is_empty() {
+            self.state.requester = requester;
+            let _ = self.ask(env);
+        }
+        self.bring_for_waiting(env);
+    }
+
+    /// Whether who asks for a token now begins a sign-in.
+    fn begins_sign_in(&self) -> bool {
+        self.needs_person() && matches!(self.state.sign_in, SignIn::None)
     }
 
     /// A client that waited has left.
@@ -86,22 +109,14 @@ impl LiveAccount {
         });
     }
 
-    /// Tokens were restored, or an account starts anew: the clients that wait get a token that
-    /// will do, or wait for the next.
+    /// Tokens were restored, an account starts anew, or a sign-in is needed: the clients that wait get
+    /// a token that will do, or wait for the next.
     pub(super) fn bring_for_waiting(&mut self, env: &mut Env) {
         if self.valid_access(env.now.instant).is_some() {
             self.settle(env, Ended::Refresh, Ok(()));
         }
         self.answer_waiting(env, |account, env, request| {
             account.ask_for_token(env, request.clone())
-        });
-    }
-
-    /// A sign-in is needed. The clients that wait for a token wait for it.
-    pub(super) fn ask_for_waiting(&mut self, env: &mut Env) {
-        self.answer_waiting(env, |account, env, request| {
-            let progress = account.ask(env);
-            (request.patience != Patience::Token).then(|| account.lacking(env, request, progress))
         });
     }
 

@@ -41,6 +41,7 @@ impl World {
             no_url: false,
             min_valid: wait.min_valid,
             patience: wait.patience,
+            process: None,
         };
         let answer = self.feed(|sut, cx| sut.ask(cx, NAMES[account], ask));
         self.begin(account);

@@ -346,6 +346,7 @@ fn hook_line(hook: &Hook) -> String {
             HookKind::Notify,
             HookInput::SignIn {
                 ways,
+                requester,
                 limit,
                 expiring,
             },
@@ -353,7 +354,9 @@ fn hook_line(hook: &Hook) -> String {
             let number = number_of(ways.uri().expect("an address"));
             let expiring = if *expiring { ", expiring" } else { "" };
             let limit = limit.as_secs();
-            format!("notify {account}/{attempt} `{command}` {number} for {limit}s{expiring}")
+            let by = requester.as_ref().map(|it| format!(", by {it}"));
+            let by = by.unwrap_or_default();
+            format!("notify {account}/{attempt} `{command}` {number} for {limit}s{expiring}{by}")
         }
         (HookKind::Error, HookInput::Message(message)) => {
             format!("error {account} `{command}` {message}")
@@ -365,6 +368,7 @@ fn hook_line(hook: &Hook) -> String {
         (HookKind::Load, HookInput::None) => format!("load {attempt}"),
         (HookKind::Probe, HookInput::None) => format!("probe {account}/{attempt} `{command}`"),
         (HookKind::Secret | HookKind::Token, HookInput::None) => "fetch".into(),
+        (HookKind::Requester, HookInput::None) => format!("look up {command}"),
         _ => panic!("{kind:?} is told {input:?}"),
     }
 }

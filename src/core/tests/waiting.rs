@@ -6,9 +6,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::bench::{Bench, busy, invalid_client, invalid_grant, reply, tokens};
 use super::{one, sign_in, signed_in};
-use crate::core::{Patience, Progress, ShowAnswer, ShowRequest, Waiter};
+use crate::core::{
+    Core, Cx, Env, LiveAccount, Patience, Progress, ShowAnswer, ShowRequest, Waiter,
+};
 use crate::form::Form;
 use crate::oauth::token::Outcome;
+use crate::view::SignInView;
 
 /// What is asked for, by the client with this number.
 fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) -> String {
@@ -18,6 +21,7 @@ fn ask(bench: &mut Bench, waiter: u64, min_valid_secs: u64, patience: Patience) 
         no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
+        process: None,
     };
     match bench.feed(|core, cx| core.ask(cx, "work", ask)) {
         None => "waits".into(),
@@ -224,6 +228,131 @@ fn who_gives_up_or_leaves_is_not_answered_again() {
     assert_eq!(gone, None);
 }
 
+// ---- for which program ------------------------------------------------------------------------
+
+/// The same by this process.
+fn ask_by(bench: &mut Bench, waiter: u64, process: i32, patience: Patience) -> String {
+    let ask = ShowRequest {
+        waiter: Waiter(waiter),
+        process: Some(process),
+        patience,
+        ..ShowRequest::default()
+    };
+    let answer = bench.feed(|core, cx| core.ask(cx, "work", ask));
+    answer.map_or("waits".into(), |answer| told(&answer))
+}
+
+fn identified(bench: &mut Bench, requester: Option<&str>) {
+    let requester = requester.map(str::to_owned);
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.identified(env, requester)));
+}
+
+/// For which program the sign-in has begun, as `status` says.
+fn requester(bench: &Bench) -> Option<String> {
+    match bench.core.view("work", bench.now).map(|it| it.sign_in) {
+        Some(SignInView::Pending { requester, .. }) => requester,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_sign_in_begins_when_it_is_known_which_program_asks() {
+    let mut bench = one();
+    bench.log = false;
+    assert_eq!(ask_by(&mut bench, 1, 7, Patience::None), "waits");
+    assert_eq!(ask_by(&mut bench, 2, 8, Patience::Token), "waits");
+    assert_eq!(bench.effects(), ["look up 7", "look up 8"]);
+    identified(&mut bench, Some("msmtp"));
+    let effects = bench.effects();
+    let notified: Vec<_> = effects
+        .iter()
+        .filter(|it| it.starts_with("notify"))
+        .collect();
+    assert!(
+        matches!(&notified[..], [it] if it.ends_with(", by msmtp")),
+        "{effects:?}"
+    );
+    assert!(
+        effects.contains(&"answer work 1: sign in".into()),
+        "{effects:?}"
+    );
+    // Whoever comes later, or is looked up later, changes nothing.
+    identified(&mut bench, Some("mbsync"));
+    assert_eq!(ask_by(&mut bench, 3, 9, Patience::None), "sign in");
+    assert_eq!(bench.effects(), [""; 0]);
+    assert_eq!(requester(&bench).as_deref(), Some("msmtp"));
+    let (_, effects) = bench.deadline();
+    assert!(
+        matches!(&effects[..], [it] if it.ends_with(", by msmtp")),
+        "{effects:?}"
+    );
+    // The next sign-in is nobody's that asks for a token.
+    bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
+    let begin = |it: &mut LiveAccount, env: &mut Env| it.auth(env, false, false, false, Waiter(4));
+    let _ = bench.feed(|core, cx| core.on(cx, "work", begin));
+    assert_eq!(requester(&bench), None);
+}
+
+#[test]
+fn a_sign_in_needs_no_answer_to_which_program_asks() {
+    for patience in [Patience::None, Patience::Refresh, Patience::Token] {
+        // Nobody knows.
+        let mut bench = one();
+        assert_eq!(ask_by(&mut bench, 1, 7, patience), "waits");
+        identified(&mut bench, None);
+        assert_eq!(requester(&bench), None);
+        // It takes too long.
+        let mut bench = one();
+        assert_eq!(ask_by(&mut bench, 1, 7, patience), "waits");
+        let late = |core: &mut Core, cx: &mut Cx| {
+            core.on(cx, "work", |it, env| it.give_up(env, Waiter(1)))
+        };
+        let answer = bench.feed(late).flatten();
+        assert_eq!(answer.as_ref().map(told), Some("sign in".into()));
+        identified(&mut bench, Some("msmtp"));
+        assert_eq!(requester(&bench), None);
+        // The client has gone meanwhile, or the user wants it no more.
+        let mut bench = one();
+        assert_eq!(ask_by(&mut bench, 1, 7, patience), "waits");
+        assert_eq!(ask_by(&mut bench, 2, 7, patience), "waits");
+        bench.feed(|core, cx| core.on(cx, "work", |it, _| it.forget(Waiter(1))));
+        bench.feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
+        let (heard, _) = answers(&mut bench);
+        assert_eq!(heard, ["2: failed: the account's tokens were revoked"]);
+        identified(&mut bench, Some("msmtp"));
+        let view = bench.core.view("work", bench.now);
+        assert_eq!(view.map(|it| it.sign_in), Some(SignInView::None));
+    }
+}
+
+#[test]
+fn nobody_is_looked_up_where_no_sign_in_begins() {
+    let mut bench = signed_in(3600);
+    assert_eq!(ask_by(&mut bench, 1, 7, Patience::None), "access1");
+    bench.pass(3600);
+    bench.effects();
+    assert_eq!(ask_by(&mut bench, 2, 7, Patience::None), "refreshing");
+    assert_eq!(ask_by(&mut bench, 3, 7, Patience::Token), "waits");
+    assert_eq!(
+        bench
+            .effects()
+            .iter()
+            .filter(|it| it.starts_with("look"))
+            .count(),
+        0
+    );
+    // Now one does.
+    bench.outcome("work", &invalid_grant());
+    assert!(bench.effects().contains(&"look up 7".into()));
+    identified(&mut bench, Some("msmtp"));
+    assert_eq!(requester(&bench).as_deref(), Some("msmtp"));
+    bench.show("work");
+    bench.code();
+    bench.effects();
+    bench.outcome("work", &tokens(2, 60));
+    assert_eq!(answers(&mut bench).0, ["3: access2"]);
+}
+
 // ---- the ID token beside it -------------------------------------------------------------------
 
 /// Tokens for an hour, with an ID token that expires in so many seconds, if it says so.
@@ -251,6 +380,7 @@ fn ask_for_id_token(bench: &mut Bench, min_valid_secs: u64, patience: Patience) 
         no_url: false,
         min_valid: Duration::from_secs(min_valid_secs),
         patience,
+        process: None,
     };
     let answer = bench.feed(|core, cx| core.ask(cx, "work", ask));
     let told = answer.map_or("waits".into(), |answer| told(&answer));

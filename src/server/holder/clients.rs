@@ -16,6 +16,10 @@ use crate::{
     view::{Happening, News},
 };
 
+/// How long a `show` that doesn't wait lets who asks be looked up: that takes a hundredth of it, and
+/// what it begins doesn't depend on it.
+const REQUESTER_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a `show` that asks for some life left, but not to wait, waits for one refresh: what
 /// a slow provider needs, and what a mail program bears.
 const REFRESH_WAIT: Duration = Duration::from_secs(30);
@@ -31,9 +35,9 @@ const CROWDED: &str = "too many clients are waiting";
 pub struct Clients(pub Arc<Holder>);
 
 impl Clients {
-    fn show(&self, id: ConnId, args: ShowArgs) -> ClientAnswer {
+    fn show(&self, id: ConnId, asker: &control::Asker, args: ShowArgs) -> ClientAnswer {
         let (patience, limit) = match (args.wait_secs, args.min_valid_secs) {
-            (Some(0), _) | (None, None) => (Patience::None, Duration::ZERO),
+            (Some(0), _) | (None, None) => (Patience::None, REQUESTER_WAIT),
             (Some(secs), _) => (Patience::Token, Duration::from_secs(secs).min(MAX_WAIT)),
             (None, Some(_)) => (Patience::Refresh, REFRESH_WAIT),
         };
@@ -43,14 +47,16 @@ impl Clients {
             no_url: args.no_url,
             min_valid: Duration::from_secs(args.min_valid_secs.unwrap_or(0)),
             patience,
+            process: asker.pid,
         };
         let account = args.account;
         let engine = &self.0.engine;
         match engine.with(|core, cx| core.ask(cx, &account, request.clone())) {
             Some(answer) => show::reply(&request, &account, answer).into(),
             None => {
-                let name = crate::text::sanitize(&account);
-                log::debug!("{name}: a client waits for a token");
+                if patience != Patience::None {
+                    log::debug!("{account}: a client waits for a token");
+                }
                 ClientAnswer::Wait(limit, Waiting::Token(request, account))
             }
         }
@@ -83,7 +89,7 @@ impl Handler for Clients {
             Request::Import(args) => sign_in::import(engine, id, args),
             Request::Redirect(args) => sign_in::redirect(engine, id, &args),
             Request::Revoke(args) => sign_in::revoke(engine, id, &args),
-            Request::Show(args) => self.show(id, args),
+            Request::Show(args) => self.show(id, asker, args),
             Request::Watch => ClientAnswer::Stream(json(&News {
                 at: clock::now().wall,
                 ..Happening::Watching.into()

@@ -30,6 +30,12 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Tells the core, once the command's output is there as well. Never waits.
 pub fn conclude(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
+    if owner.kind == HookKind::Requester {
+        let name = crate::text::sanitize(&report.stderr);
+        let requester = Some(name).filter(|name| !name.is_empty());
+        engine.on(&owner.account, |it, env| it.identified(env, requester));
+        return;
+    }
     let received = owner.output.as_ref().map(Receiver::try_recv);
     let output = match received {
         Some(Err(TryRecvError::Empty)) => return conclude_later(engine, report, owner),
@@ -60,8 +66,7 @@ fn conclude_later(engine: &Arc<Engine>, report: HookReport, owner: JobOwner) {
 }
 
 fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: Option<Output>) {
-    let (kind, account) = (owner.kind, &owner.account);
-    let option = kind.option();
+    let (kind, account, option) = (owner.kind, &owner.account, owner.kind.option());
     let stderr = crate::text::sanitize(&report.stderr);
     let said = match stderr.is_empty() {
         true => stderr,
@@ -117,6 +122,7 @@ fn finish(engine: &Arc<Engine>, report: &HookReport, owner: &JobOwner, output: O
             engine.on(account, |it, env| it.notified(env, attempt));
         }
         HookKind::Notify | HookKind::Error | HookKind::Event | HookKind::Startup => {}
+        HookKind::Requester => {}
     }
 }
 

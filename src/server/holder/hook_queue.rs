@@ -155,7 +155,7 @@ fn room(kind: HookKind) -> usize {
         // A state that is being replaced must not be read or replaced at once.
         HookKind::Load | HookKind::Save => 1,
         // A network that is down fails every account at once.
-        HookKind::Probe | HookKind::Secret | HookKind::Token => 4,
+        HookKind::Probe | HookKind::Secret | HookKind::Token | HookKind::Requester => 4,
         // Each may wait for a click for a quarter of an hour.
         HookKind::Notify => 64,
     }

@@ -50,12 +50,9 @@ use crate::{
 /// How long `token_event_cmd`, `error_notify_cmd` and `startup_cmd` may run: the manual's minute.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long `transient_error_if_cmd` may think: the manual's three minutes.
-const PROBE_LIMIT: Duration = Duration::from_secs(180);
-
-/// How long `client_secret_cmd` and `token_cmd` may take: a password manager may ask for its own
-/// password first.
-const SECRET_LIMIT: Duration = Duration::from_secs(180);
+/// How long `transient_error_if_cmd`, `client_secret_cmd` and `token_cmd` may take, the manual's three
+/// minutes: a password manager may ask for its own password first.
+const ANSWER_LIMIT: Duration = Duration::from_secs(180);
 
 /// The stack of the thread that fills or empties a pipe, in bytes.
 const PIPE_STACK: usize = 256 << 10;
@@ -184,8 +181,7 @@ impl Hooks {
         let kind = hook.kind;
         let limit = match (kind, &hook.input) {
             (_, HookInput::SignIn { limit, .. }) => *limit,
-            (HookKind::Probe, _) => PROBE_LIMIT,
-            (HookKind::Secret | HookKind::Token, _) => SECRET_LIMIT,
+            (HookKind::Probe | HookKind::Secret | HookKind::Token, _) => ANSWER_LIMIT,
             _ => LIMIT,
         };
         let mut env = Vec::new();
@@ -419,7 +415,15 @@ fn tell(input: HookInput, env: &mut Vec<(String, String)>) -> Option<SecretBytes
         HookInput::None => {}
         HookInput::Message(message) => set("PIZAUTH_MSG", message),
         HookInput::Event(event) => set("PIZAUTH_EVENT", event.name()),
-        HookInput::SignIn { ways, expiring, .. } => {
+        HookInput::SignIn {
+            ways,
+            requester,
+            expiring,
+            ..
+        } => {
+            if let Some(requester) = requester {
+                set("PIZAUTH_REQUESTER", requester);
+            }
             set("PIZAUTH_URL", ways.uri().unwrap_or_default().into());
             if let Some(device) = ways.device {
                 set("PIZAUTH_USER_CODE", device.user_code);

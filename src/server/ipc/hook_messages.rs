@@ -9,11 +9,12 @@ pub use crate::hook::{HookEnd, HookKind};
 
 /// The variables that commands are told something by. Others mean something to shells and programs,
 /// pizauth itself among them.
-pub const VARIABLES: [&str; 7] = [
+pub const VARIABLES: [&str; 8] = [
     ACCOUNT,
     "PIZAUTH_BYTES",
     "PIZAUTH_EVENT",
     "PIZAUTH_MSG",
+    "PIZAUTH_REQUESTER",
     "PIZAUTH_URL",
     "PIZAUTH_USER_CODE",
     "PIZAUTH_VERIFICATION_URI",

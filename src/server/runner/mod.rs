@@ -9,7 +9,9 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     io::{self, ErrorKind, Read},
+    iter::successors,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::ExitStatusExt},
@@ -35,12 +37,13 @@ use crate::server::{
     ipc::{
         capability::Key,
         hook_messages::{
-            HookEnd, HookEvent, HookJob, HookOrder, HookReport, OrderLine, Pipe, VARIABLES,
+            HookEnd, HookEvent, HookJob, HookKind, HookOrder, HookReport, OrderLine, Pipe,
+            VARIABLES,
         },
         line::{Message, Next},
     },
 };
-use crate::{alarm::Alarm, sys};
+use crate::{alarm::Alarm, sys, text::sanitize};
 
 /// How much of a hook's stderr is kept for the log, in bytes: the last words say why, and a log
 /// line ([`crate::text::MAX_FOREIGN_CHARS`]) holds them whole beside whose they are.
@@ -49,6 +52,9 @@ const MAX_STDERR_BYTES: usize = 512;
 /// How many hooks' output is read beyond their end, for the sake of what they have left behind: a
 /// pipe that nobody reads would end a program that writes to it.
 const MAX_LEFT: usize = 64;
+
+/// How many processes may be between a program and what asks for it: more than wrappers do.
+const MAX_ANCESTORS: usize = 32;
 
 /// Runs hooks until the holder at the other end of `line` is gone.
 ///
@@ -186,6 +192,12 @@ impl Runner {
             return Ok(());
         }
         for (job, pipe) in std::mem::take(&mut self.announced) {
+            if job.kind == HookKind::Requester {
+                let mut report = HookReport::silent(job.id, HookEnd::Ended);
+                report.stderr = requester(&job.command).unwrap_or_default();
+                self.report(report)?;
+                continue;
+            }
             match check(&self.key, &job).and_then(|()| start(&job, pipe)) {
                 Ok(hook) => self.running.push(hook),
                 Err(error) => {
@@ -222,6 +234,33 @@ impl Runner {
     fn report(&mut self, report: HookReport) -> io::Result<()> {
         self.line.queue(&HookEvent::Ended(report), Vec::new())
     }
+}
+
+/// Which program asks for a token, and which one has started that: the process that asks waits for the
+/// answer, so it and those above it are there.
+fn requester(process: &str) -> Option<String> {
+    let line = successors(look_at(process.parse().ok()?), |it| look_at(it.1));
+    let mut names = line.take(MAX_ANCESTORS).filter_map(|it| it.0);
+    let program = names.next()?;
+    let parent = names.next().map(|it| format!(" (started by {it})"));
+    Some(program + &parent.unwrap_or_default())
+}
+
+/// A process's name and its parent. What only asks for another has no name here: this program, and a
+/// shell with one command. Nor does the server ask for itself, or what has started it.
+fn look_at(process: i32) -> Option<(Option<String>, i32)> {
+    if process == Pid::parent().as_raw() {
+        return None;
+    }
+    let read = |file| fs::read(format!("/proc/{process}/{file}")).ok();
+    let (status, words) = read("status").zip(read("cmdline"))?;
+    // What would end a line in a name is escaped there (proc_pid_status(5)).
+    let status = String::from_utf8_lossy(&status);
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let (name, parent) = (sanitize(field("Name:")?), field("PPid:")?.trim());
+    let runs_one = words.split(|it| *it == 0).nth(1) == Some(b"-c");
+    let asks = !name.is_empty() && name != "pizauth" && !(name.ends_with("sh") && runs_one);
+    Some((asks.then_some(name), parent.parse().ok()?))
 }
 
 /// Only what the configuration has is run, and only told what hooks are told.
@@ -369,6 +408,19 @@ mod tests {
             job(HookKind::Event, "true", "PIZAUTH_SOCK"),
         ] {
             assert!(check(&key, &forged).is_err(), "{forged:?}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_is_no_more_has_no_name() {
+        let ours = fs::read_to_string("/proc/self/comm").unwrap();
+        let process = std::process::id().to_string();
+        assert_eq!(requester(&process).as_deref(), Some(ours.trim_end()));
+        // What has started the server doesn't ask.
+        let above = Pid::parent().to_string();
+        for gone in ["4194305", "0", "self", "../proc/self", "-1", "", &above] {
+            assert_eq!(requester(gone), None, "{gone}");
         }
     }
 
