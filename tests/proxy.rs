@@ -409,6 +409,10 @@ fn a_path_needs_no_password_and_what_is_pipelined_arrives() {
     let mut program = Program::at_path(&path);
     program.say("a LOGIN \"\" \"\"\r\nb NOOP\r\nc NOOP\r\n");
     program.ask("d NOOP", "a OK");
+    let half = children(proxies(&daemon)[0])[0];
+    wait::until("the process that fetched the token to be gone", || {
+        children(half).is_empty().then_some(())
+    });
     assert_eq!(program.hear(), "b OK fine");
     assert_eq!(program.hear(), "c OK fine");
     assert_eq!(program.hear(), "d OK fine");

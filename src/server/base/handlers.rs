@@ -19,13 +19,18 @@ pub fn hear_of_children() -> io::Result<()> {
     set(SigHandler::SigDfl, [Signal::SIGCHLD])
 }
 
+/// Has the kernel forget this process's children as they end.
+pub fn forget_children() -> io::Result<()> {
+    set(SigHandler::SigIgn, [Signal::SIGCHLD])
+}
+
 /// Has this done at these signals. `handler` calls nothing that isn't safe in a handler
 /// (signal-safety(7)).
 fn set(handler: SigHandler, signals: impl IntoIterator<Item = Signal>) -> io::Result<()> {
     let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     for signal in signals {
-        // SAFETY: of the handlers of this file, one calls kill(2), one write(2), one nothing; and
-        // the default is what processes usually begin with.
+        // SAFETY: of the handlers of this file, one calls kill(2), one write(2), one nothing;
+        // the default is what processes usually begin with, and to ignore a signal is no code.
         unsafe { sigaction(signal, &action) }?;
     }
     Ok(())

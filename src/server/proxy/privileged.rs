@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::{net::SocketAddr, time::Duration};
 
-use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use wait_timeout::ChildExt;
@@ -20,7 +19,7 @@ use crate::secret::Secret;
 use crate::secret::plain;
 use crate::server::base::error::{cant, other};
 use crate::server::base::fork::fork_child;
-use crate::server::base::{program, signals};
+use crate::server::base::{handlers, program, signals};
 use crate::server::ipc::line::{Line, Message};
 use crate::wire::ShowArgs;
 use crate::{error::Failure, lock::Lock};
@@ -84,10 +83,9 @@ pub fn fork(proxies: Vec<Proxy>) -> io::Result<UnixStream> {
 
 /// Runs errands until the other half has ended.
 fn serve(proxies: &[Proxy], line: UnixStream) -> io::Result<()> {
+    handlers::forget_children()?;
     let mut line = Line::<(), Errand>::new(line);
     while let Some(Message { body, mut fds }) = line.recv()? {
-        // Those that have ended meanwhile.
-        while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it.pid().is_some()) {}
         let Some(answer) = fds.pop() else {
             continue;
         };
