@@ -1,7 +1,5 @@
 //! What a failed command says, and the only place that knows exit codes.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// Why a command failed, as its exit code tells it (sysexits.h).
@@ -51,7 +49,8 @@ impl Exit {
 }
 
 /// A command that didn't do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}{}", below(.hint))]
 pub struct Failure {
     /// The thing and the cause, on one line (a config error has its source lines below).
     pub what: String,
@@ -105,17 +104,11 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
-            None => Ok(()),
-        }
-    }
+/// A hint on the line below what has failed.
+pub fn below(hint: &Option<String>) -> String {
+    let line = hint.as_ref().map(|hint| format!("\nhint: {hint}"));
+    line.unwrap_or_default()
 }
-
-impl std::error::Error for Failure {}
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,10 @@
 //! What is wrong with a config file, and where: a line that names the place, the line of the
 //! file, a caret under the culprit, and a hint.
 
-use std::fmt;
-
 use cfgrammar::Span;
 
 use super::secrets;
-use crate::text::is_harmful;
+use crate::{error::below, text::is_harmful};
 
 /// How much of an overlong line is shown, in characters: an ordinary line fits whole, and a
 /// terminal doesn't wrap the caret away from its culprit.
@@ -19,7 +17,8 @@ const MAX_NAME_CHARS: usize = 60;
 const NEUTRAL: char = '\u{fffd}';
 
 /// A config file that can't be used. It never holds the value of a client secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{}", self.report(), below(.advice))]
 pub struct ConfigError {
     file: String,
     /// The line of the file, from 1.
@@ -70,18 +69,6 @@ impl ConfigError {
         }
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.report())?;
-        match &self.advice {
-            Some(hint) => write!(f, "\nhint: {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// A file's name and text: what turns spans into text and errors.
 pub(super) struct Source<'a> {

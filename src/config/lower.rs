@@ -523,8 +523,7 @@ impl<'a> Lowering<'_, '_, 'a> {
                 return Err(self.error(place, what));
             }
         };
-        let methods = ClientAuth::ALL.map(|it| (it.name(), it));
-        let auth = self.section.word("client_auth", &methods)?;
+        let auth = self.section.word("client_auth", &ClientAuth::ALL)?;
         let none = secret == ClientSecret::None;
         let unfit = auth.filter(|(auth, _)| none != (*auth == ClientAuth::None));
         if let Some((_, span)) = unfit {

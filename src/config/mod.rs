@@ -273,22 +273,17 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
-    /// All there are.
-    const ALL: [ClientAuth; 4] = [
-        ClientAuth::Basic,
-        ClientAuth::Body,
-        ClientAuth::PrivateKeyJwt,
-        ClientAuth::None,
+    /// All there are, as in the config.
+    const ALL: [(&str, ClientAuth); 4] = [
+        ("basic", ClientAuth::Basic),
+        ("body", ClientAuth::Body),
+        ("private_key_jwt", ClientAuth::PrivateKeyJwt),
+        ("none", ClientAuth::None),
     ];
 
-    /// As in the config.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ClientAuth::Basic => "basic",
-            ClientAuth::Body => "body",
-            ClientAuth::PrivateKeyJwt => "private_key_jwt",
-            ClientAuth::None => "none",
-        }
+    fn name(self) -> &'static str {
+        let mut all = Self::ALL.into_iter();
+        all.find(|(_, it)| *it == self).map_or("", |(name, _)| name)
     }
 }
 

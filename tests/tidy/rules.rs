@@ -20,7 +20,7 @@ const ARROWS: [(&str, &[&str]); 26] = [
     // Where its bytes are is the process's business.
     ("secret", &["sys"]),
     // Pure: texts and numbers in, texts and numbers out.
-    ("config", &["providers", "secret", "text", "time"]),
+    ("config", &["error", "providers", "secret", "text", "time"]),
     ("oauth", &["config", "secret", "text", "time", "view"]),
     ("providers", &[]),
     (
