@@ -16,8 +16,8 @@ use super::{
     socket_watch::SocketWatch, state::Holder, timer::Timer,
 };
 use crate::server::base::error::{cant, other};
-use crate::server::base::guard;
 use crate::server::base::signals::{ServerSignal, SignalWatch};
+use crate::server::base::{clock, guard};
 use crate::{error::Failure, serve::Remote};
 
 /// How long an ending server waits for replies of token endpoints, in order to save them: most come
@@ -139,8 +139,7 @@ impl MainThread {
         let signals = turned.unwrap_or_else(|| {
             // A signal may still end it.
             let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
-            let pause = PollTimeout::try_from(PANIC_PAUSE).unwrap_or(PollTimeout::MAX);
-            let _ = poll(&mut fds, pause);
+            let _ = poll(&mut fds, clock::poll_timeout(PANIC_PAUSE));
             Ok(Vec::new())
         });
         let changed = self.holder.engine.with(|core, _| core.last_change());
@@ -179,15 +178,13 @@ impl MainThread {
         // Their end is told unasked.
         fds.extend((proxies.iter()).map(|line| PollFd::new(line.as_fd(), PollFlags::empty())));
         fds.extend((sockets.iter()).map(|(line, flags)| PollFd::new(line.as_fd(), *flags)));
-        let mut timeout = match limit {
-            Some(limit) => PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX),
-            None => self.timer.timeout(),
-        };
+        let mut limit = limit.into_iter().chain(self.timer.left()).min();
         if watches {
             fds.extend((self.watch.fd()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
             fds.extend((self.watch.mounts()).map(|fd| PollFd::new(fd, PollFlags::POLLPRI)));
-            timeout = self.watch.timeout(timeout);
+            limit = limit.into_iter().chain(self.watch.left()).min();
         }
+        let timeout = limit.map_or(PollTimeout::NONE, clock::poll_timeout);
         match poll(&mut fds, timeout) {
             // Without memory it is as if something had happened: there may be some the next time.
             Ok(_) | Err(Errno::EINTR | Errno::ENOMEM | Errno::EAGAIN) => {}

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{cell::Cell, fs::File};
 
-use nix::poll::PollTimeout;
-
-use crate::{alarm::drain, server::base::clock};
+use crate::alarm::drain;
 
 /// How long a change is left alone before it is looked at: who removes a directory file by file
 /// must not find a new file in it.
@@ -62,18 +60,10 @@ impl SocketWatch {
         self.mounted.set(true);
     }
 
-    /// How long poll(2) may sleep, when `timeout` is how long the others let it.
-    pub fn timeout(&self, timeout: PollTimeout) -> PollTimeout {
-        let Some(due) = self.due else {
-            return timeout;
-        };
-        let left = clock::poll_timeout(due.saturating_duration_since(Instant::now()));
-        // As poll(2) has them: a negative one is none.
-        let (others, ours) = (i32::from(timeout), i32::from(left));
-        match others < 0 || ours < others {
-            true => left,
-            false => timeout,
-        }
+    /// How long until the socket should be looked at, whatever happens.
+    pub fn left(&self) -> Option<Duration> {
+        let due = self.due?;
+        Some(due.saturating_duration_since(Instant::now()))
     }
 
     /// Whether the socket should be looked at now.

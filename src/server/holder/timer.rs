@@ -3,8 +3,6 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use nix::poll::PollTimeout;
-
 use crate::time::Instant;
 
 #[cfg(target_os = "linux")]
@@ -71,8 +69,8 @@ mod sys {
         }
 
         /// How long poll(2) may sleep at most.
-        pub fn timeout(&self) -> PollTimeout {
-            PollTimeout::NONE
+        pub fn left(&self) -> Option<Duration> {
+            None
         }
     }
 }
@@ -114,11 +112,8 @@ mod sys {
         }
 
         /// How long poll(2) may sleep at most.
-        pub fn timeout(&self) -> PollTimeout {
-            match self.armed {
-                None => PollTimeout::NONE,
-                Some(at) => clock::poll_timeout(clock::until(at).min(MAX_NAP)),
-            }
+        pub fn left(&self) -> Option<Duration> {
+            self.armed.map(|at| clock::until(at).min(MAX_NAP))
         }
     }
 }
@@ -127,7 +122,7 @@ pub use sys::Timer;
 
 #[cfg(test)]
 mod tests {
-    use nix::poll::{PollFd, PollFlags, poll};
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
     use crate::server::base::clock;
