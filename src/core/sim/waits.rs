@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     people::Wait,
     promise::{Check, Invariant, fail, must},
-    provider::{id_token_expires, read_id_token, read_tag},
+    provider::{Tag, id_token_expires, read_id_token, read_tag},
     setup::{NAMES, Origin},
     state::{Device, Doing, Renewal, Said, SignIn},
     world::World,
@@ -329,15 +329,21 @@ impl World {
         self.look(Doing::Other)
     }
 
-    /// Whether an ID token that is shown is the one held.
-    fn id_token_shown(&self, account: usize, token: &Secret) -> Check {
-        let tag = read_id_token(token.expose());
+    /// Whether what was issued with this tag is of the account's registration.
+    fn is_its(&self, account: usize, tag: Option<Tag>, what: &'static str) -> Check {
         let origin = tag
             .and_then(|tag| self.provider.get(tag))
             .map(|it| it.origin);
-        must(
-            origin.map(Origin::registered) == Some(self.origin(account).registered()),
-            Invariant::Origin,
+        let same = origin.map(Origin::registered) == Some(self.origin(account).registered());
+        must(same, Invariant::Origin, what)
+    }
+
+    /// Whether an ID token that is shown is the one held.
+    fn id_token_shown(&self, account: usize, token: &Secret) -> Check {
+        let tag = read_id_token(token.expose());
+        self.is_its(
+            account,
+            tag,
             "an ID token of another registration was shown",
         )?;
         let held = self.state.shadows[account].held.as_ref();
@@ -351,14 +357,7 @@ impl World {
     /// Whether a token that is shown is the one held, and valid.
     pub fn shown(&self, account: usize, token: &Secret) -> Check {
         let tag = read_tag(token.expose());
-        let origin = tag
-            .and_then(|tag| self.provider.get(tag))
-            .map(|minted| minted.origin);
-        must(
-            origin.map(Origin::registered) == Some(self.origin(account).registered()),
-            Invariant::Origin,
-            "a token of another registration was shown",
-        )?;
+        self.is_its(account, tag, "a token of another registration was shown")?;
         let held = self.state.shadows[account].held.as_ref();
         let access = held.and_then(|held| held.access);
         must(
