@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, net::TcpListener};
 
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::serve::{self, ConnId, Inbox, Limits, Listener, Next, Service, Share, Socket, Unparked};
 
@@ -87,18 +87,6 @@ impl Site {
     }
 }
 
-/// An authorization response, as it arrived. It has no `Debug`, since it holds secrets.
-pub struct RawCallback<'a> {
-    /// How it came: `http` or `https`.
-    pub scheme: &'static str,
-    /// To which host, in lower case, without the port (IPv6 addresses in brackets).
-    pub host: &'a str,
-    /// To which path, as sent (`/` when there was none).
-    pub path: &'a str,
-    /// The query, or the form of a POST: `application/x-www-form-urlencoded`, not yet decoded.
-    pub params: &'a str,
-}
-
 /// Knows the redirect URIs, and takes the callbacks. Its calls must not block.
 pub trait CallbackHandler {
     /// Whether a redirect URI of this scheme has this host (lower case, no port). The loopback
@@ -108,13 +96,14 @@ pub trait CallbackHandler {
     /// Whether a redirect URI of this scheme has this path.
     fn has_path(&self, scheme: &str, path: &str) -> bool;
 
-    /// A browser has brought parameters of an authorization response to such a path. The account whose
+    /// A browser has come to such a path `at` one of these hosts, with `params` of an authorization
+    /// response: the query, or the form of a POST, not yet decoded. The account whose
     /// sign-in they are for, when its outcome isn't known yet: that is [`Pages::promise`], sent to the
     /// connection through [`serve::Remote::send`] as its last bytes.
     ///
     /// # Errors
     /// The page to show at once.
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage>;
+    fn callback(&mut self, id: ConnId, at: &Url, params: &str) -> Result<String, SignInPage>;
 
     /// Who is to give the tokens for the sign-in to `account` that a browser waits for, and what has
     /// gone wrong so far.
@@ -276,13 +265,10 @@ impl<E: CallbackHandler> Redirects<E> {
         if !known || !is_response(params) {
             return Some(self.page(known, request.path, bare));
         }
-        let callback = RawCallback {
-            scheme,
-            host: &host,
-            path: request.path,
-            params,
+        let Ok(at) = Url::parse(&format!("{scheme}://{host}{}", request.path)) else {
+            return Some(self.pages.reply(&SignInPage::Stale));
         };
-        match self.endpoint.callback(conn.id, &callback) {
+        match self.endpoint.callback(conn.id, &at, params) {
             Err(outcome) => Some(self.pages.reply(&outcome)),
             Ok(account) => {
                 conn.waiting = Some(account);

@@ -33,13 +33,8 @@ impl CallbackHandler for Script {
         path == "/" || path == "/cb"
     }
 
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage> {
-        let RawCallback {
-            scheme,
-            host,
-            path,
-            params,
-        } = callback;
+    fn callback(&mut self, id: ConnId, at: &Url, params: &str) -> Result<String, SignInPage> {
+        let (scheme, host, path) = (at.scheme(), at.host_str().unwrap(), at.path());
         self.calls
             .send((id, format!("{scheme} {host} {path} {params}")))
             .unwrap();

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use crate::{
     core::{CallbackAnswer, Waiter},
     oauth::{authorization, token::Refusal},
-    redirect::{self, Pages, RawCallback, SignInPage},
+    redirect::{self, Pages, SignInPage},
     secret::Secret,
     serve::{ConnId, Remote},
     time::humane,
@@ -35,16 +35,14 @@ impl redirect::CallbackHandler for Endpoint {
         })
     }
 
-    fn callback(&mut self, id: ConnId, callback: &RawCallback) -> Result<String, SignInPage> {
-        let response = authorization::parse_callback(callback.params).map_err(|fault| {
+    fn callback(&mut self, id: ConnId, at: &Url, params: &str) -> Result<String, SignInPage> {
+        let response = authorization::parse_callback(params).map_err(|fault| {
             log::warn!("a request at the redirect port was no authorization response: {fault}");
             SignInPage::Stale
         })?;
         log::debug!("a browser brings an authorization response");
-        let (scheme, host, path) = (callback.scheme, callback.host, callback.path);
-        let at = Url::parse(&format!("{scheme}://{host}{path}")).map_err(|_| SignInPage::Stale)?;
         let waiter = Waiter(id.0);
-        let answer = (self.0).with(|core, cx| core.callback(cx, &at, response, waiter));
+        let answer = (self.0).with(|core, cx| core.callback(cx, at, response, waiter));
         Err(match answer {
             CallbackAnswer::Wait { account } => return Ok(account.to_string()),
             CallbackAnswer::Over { account, result } => {
