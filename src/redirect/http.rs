@@ -64,7 +64,8 @@ impl Parser {
         if self.end.is_some_and(|end| input.len() < end) {
             return Ok(None);
         }
-        let blank = skip_empty_line(input);
+        // Some senders put an empty line before a request (RFC 9112 2.2).
+        let blank = if input.starts_with(b"\r\n") { 2 } else { 0 };
         let message = input.get(blank..).unwrap_or_default();
         if message.first() == Some(&b'\n') || (blank > 0 && message.first() == Some(&b'\r')) {
             return Err(StatusCode::BAD_REQUEST);
@@ -92,14 +93,6 @@ impl Parser {
         };
         request.body = std::str::from_utf8(body).map_err(|_| StatusCode::BAD_REQUEST)?;
         Ok(Some(request))
-    }
-}
-
-/// Some senders put an empty line before a request (RFC 9112 2.2).
-fn skip_empty_line(input: &[u8]) -> usize {
-    match input {
-        [b'\r', b'\n', ..] => 2,
-        _ => 0,
     }
 }
 
