@@ -316,15 +316,12 @@ fn frame(message: &impl Serialize, fds: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; HEADER];
     serde_json::to_writer(&mut bytes, message)?;
     let length = bytes.len().saturating_sub(HEADER);
-    let (Ok(length), Ok(count)) = (u32::try_from(length), u32::try_from(fds)) else {
-        return Err(io::Error::other("a message is too long"));
-    };
-    if length as usize > MAX_BYTES || fds > MAX_FDS {
+    if length > MAX_BYTES || fds > MAX_FDS {
         return Err(io::Error::other("a message is too long"));
     }
-    let header = [length.to_ne_bytes(), count.to_ne_bytes()].concat();
-    let room = bytes.iter_mut().zip(header);
-    room.for_each(|(byte, value)| *byte = value);
+    // Both are far below what fits.
+    let [length, count] = [length, fds].map(|it| (it as u32).to_ne_bytes());
+    drop(bytes.splice(..HEADER, [length, count].concat()));
     Ok(bytes)
 }
 

@@ -154,12 +154,8 @@ pub fn head_of(count: u64, length: u64, body: &[u8]) -> [u8; HEAD] {
         .chain_update(length)
         .chain_update(body)
         .finalize();
-    let mut head = [0; HEAD];
     let parts = [count.as_slice(), length.as_slice(), digest.as_slice()];
-    for (to, from) in head.iter_mut().zip(parts.into_iter().flatten()) {
-        *to = *from;
-    }
-    head
+    parts.concat().try_into().unwrap_or([0; HEAD])
 }
 
 /// The last value that [`Checkpoints::write`] wrote into one of these; `None` when there is none.
