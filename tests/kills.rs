@@ -53,6 +53,12 @@ const DEATHS_FOR_TWICE: usize = 100;
 /// How many commands run beside the deaths.
 const BESIDE: usize = 6;
 
+/// How many programs want a token at once that has to be refreshed.
+const RACERS: usize = 12;
+
+/// So old is a token that they want for 50 s more, and so long does the next one do.
+const RACE: Duration = Duration::from_secs(10);
+
 struct Kills<'a> {
     strict: &'a Provider,
     lax: &'a Provider,
@@ -165,6 +171,9 @@ impl Kills<'_> {
             0 => self.complete(),
             _ => self.ask(last),
         }
+        if self.deaths.len() % 8 == 0 {
+            self.race();
+        }
         if self.deaths.len() % 64 == 0 {
             (0..ACCOUNTS).for_each(|number| self.look(number));
         }
@@ -209,6 +218,44 @@ impl Kills<'_> {
                 self.wrong.push(format!("a command beside: {output:?}"));
             }
         }
+    }
+
+    /// Many programs want the same token, which one refresh yields, and somebody dies meanwhile. That the
+    /// provider takes none of their requests for theft is looked at as for all accounts.
+    fn race(&mut self) {
+        let first = self.below(STRICT);
+        let last = |number: usize| self.strict.requests(&path(number)).pop();
+        let is_due = |it: &usize| last(*it).is_some_and(|it| it.at.elapsed() > RACE);
+        let mut all = (0..STRICT).map(|it| (first + it) % STRICT);
+        let Some(number) = all.find(is_due) else {
+            return;
+        };
+        // It may have been lost before.
+        self.look(number);
+        let before = self.strict.requests(&path(number)).len();
+        let began = Instant::now();
+        for _ in 0..RACERS {
+            let show = ["show", "-w", "20s", "-m", "50s", &name(number)];
+            self.beside.push_back((self.daemon.spawn(&show), true));
+        }
+        self.wait(MOMENT_MILLIS[0]);
+        self.strike();
+        while !self.beside.is_empty() {
+            self.end_one();
+        }
+        let requests = self.strict.requests(&path(number));
+        let mut refreshes: Vec<_> = requests[before..]
+            .iter()
+            .filter_map(|it| it.form.get("refresh_token"))
+            .collect();
+        refreshes.dedup();
+        match refreshes.len() {
+            0 => self.count("races for a token that is new"),
+            1 => self.count("races for one refresh"),
+            _ if began.elapsed() > RACE => self.count("races that took too long"),
+            many => (self.wrong).push(format!("{}: {many} refreshes in a race", name(number))),
+        }
+        self.look(number);
     }
 
     /// Kills some or all; when, if there was something to kill.
