@@ -624,13 +624,13 @@ fn a_provider_without_device_codes_leaves_the_browser() {
 // ---- requests that are pushed -----------------------------------------------------------------------
 
 /// Where a sign-in begins, once the issuer has named its endpoints.
-fn located(daemon: &Daemon) -> String {
+pub fn located(daemon: &Daemon) -> String {
     daemon.eventually(&["show", "work"], |output| output.status == 77);
     daemon.authorization_url("work")
 }
 
 /// Opens a short address until it leads elsewhere.
-fn led_on(short: &str) -> String {
+pub fn led_on(short: &str) -> String {
     wait::until("the way on", || {
         let page = browser::get(short);
         let waits = page

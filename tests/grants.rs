@@ -8,10 +8,12 @@ use std::time::SystemTime;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
+use super::anywhere::{led_on, located};
+use super::support::browser;
 use super::support::command::{Output, Running};
 use super::support::daemon::Daemon;
 use super::support::hooks;
-use super::support::provider::{Provider, REVOKE, Scripted, TOKEN};
+use super::support::provider::{PUSH, Provider, REVOKE, Scripted, TOKEN};
 
 /// An account of a client that asks for itself.
 fn own(provider: &Provider, options: &str) -> String {
@@ -237,6 +239,37 @@ fn a_client_signs_instead_of_sending_a_secret() {
     daemon.run(&["reload"]).ok();
     daemon.run(&["refresh", "work"]).ok();
     daemon.eventually(&["show", "work"], |output| output.stdout == "at-3\n");
+}
+
+/// The provider knows by it who leaves an authorization request there (RFC 9126, 2).
+#[test]
+fn a_client_signs_the_request_that_it_pushes() {
+    let provider = Provider::start();
+    provider.set(|settings| settings.pushed_only = true);
+    let mut daemon = Daemon::new("");
+    let option = format!("client_key = \"{}\";", key(&daemon, "rsa.pem"));
+    daemon.write_config(&provider.issuer_account("work", &option));
+    daemon.start();
+    let on = led_on(&located(&daemon));
+    assert_eq!(browser::visit(&on).status(), 200);
+    assert_eq!(daemon.token("work"), "at-1");
+    let (pushed, exchange) = (provider.requests(PUSH), provider.requests(TOKEN));
+    let endpoints = [provider.url(PUSH), provider.token_uri()];
+    for (request, endpoint) in [&pushed[0], &exchange[0]].into_iter().zip(endpoints) {
+        let form = |name| request.form.get(name).unwrap_or_default();
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        assert_eq!(form("client_id"), "client-of-work");
+        assert_eq!(form("client_assertion_type"), kind);
+        let claims = claims(form("client_assertion"));
+        assert_eq!(
+            (&claims["iss"], &claims["sub"]),
+            (&json!("client-of-work"), &json!("client-of-work"))
+        );
+        assert_eq!(claims["aud"], endpoint);
+        assert_eq!(request.form.get("client_secret"), None);
+        assert_eq!(request.headers.header("Authorization"), None);
+    }
+    assert_eq!(pushed[0].form.get("code_challenge_method"), Some("S256"));
 }
 
 #[test]
