@@ -368,7 +368,7 @@ fn wrong_passwords_are_refused_late_and_seldom() {
     assert_eq!(program.hear(), "* BYE too many wrong passwords");
     assert_eq!(program.hear(), "");
     assert_eq!(server.heard(), Vec::<String>::new());
-    let told = format!("WARN - proxy {address}: a wrong password");
+    let told = format!("WARN - proxy {address}: wrong passwords: 1");
     assert_eq!(daemon.log().wait_line(&told), told);
 }
 
@@ -395,7 +395,7 @@ fn many_wrong_passwords_keep_nobody_out_and_are_one_line_in_the_log() {
     }
     program.ask("b NOOP", "b OK fine");
     let log = daemon.log().text();
-    assert_eq!(log.matches("wrong password").count(), 1, "{log}");
+    assert_eq!(log.matches("wrong passwords: ").count(), 1, "{log}");
     assert!(!log.contains("guessed") && !log.contains("at-1"), "{log}");
 }
 

@@ -1,8 +1,6 @@
 //! A sign-in with its token: bytes of the server go in, bytes for it come out. All that it keeps is
 //! bounded, and none of what it tells has the token in it.
 
-use std::cell::OnceCell;
-
 use super::{
     Challenge, Goal, MailVerdict, Mechanism, Protocol, Reply, Server, State, Tls, choose,
     is_for_a_session, mechanisms,
@@ -86,8 +84,6 @@ pub struct SignIn {
     token: Secret,
     oauthbearer: Option<Secret>,
     xoauth2: Option<Secret>,
-    /// Made when it is needed: that takes longer than all else here.
-    scrubber: OnceCell<Scrubber>,
     /// What was received and isn't used.
     input: Vec<u8>,
     bytes: usize,
@@ -129,7 +125,6 @@ impl SignIn {
             token: Secret::new(token.expose().to_owned()),
             oauthbearer,
             xoauth2,
-            scrubber: OnceCell::new(),
             input: Vec::new(),
             bytes: 0,
             lines: 0,
@@ -380,19 +375,13 @@ impl SignIn {
         }
     }
 
-    /// `text` without the token.
+    /// `text` without the token. This takes longer than all else here.
     pub fn scrub(&self, text: &str) -> String {
-        let scrubber = self.scrubber.get_or_init(|| {
-            let mut scrubber = Scrubber::default();
-            for secret in [
-                Some(&self.token),
-                self.oauthbearer.as_ref(),
-                self.xoauth2.as_ref(),
-            ] {
-                secret.inspect(|secret| scrubber.add(secret.expose()));
-            }
-            scrubber
-        });
+        let packed = [self.oauthbearer.as_ref(), self.xoauth2.as_ref()];
+        let mut scrubber = Scrubber::default();
+        for secret in packed.into_iter().flatten().chain([&self.token]) {
+            scrubber.add(secret.expose());
+        }
         scrubber.scrub(text, TOKEN)
     }
 }

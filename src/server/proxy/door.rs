@@ -87,17 +87,14 @@ impl Entrance {
         })
     }
 
-    /// The line in the log for this wrong password and those before, if it is time for one.
-    fn count_wrong(&self) -> Option<String> {
-        self.wrong.with(|(told, count)| {
+    /// Counts a wrong password; how many there were since this was last said, if it is time to say so.
+    fn count_wrong(&self) -> Option<u32> {
+        self.wrong.with(|(said, count)| {
             *count = count.saturating_add(1);
-            if told.is_some_and(|at| at.elapsed() < WRONG_LINE_EVERY) {
-                return None;
-            }
-            *told = Some(Instant::now());
-            Some(match std::mem::take(count) {
-                1 => "a wrong password".into(),
-                count => format!("{count} wrong passwords since the last such line"),
+            let is_due = said.is_none_or(|at| at.elapsed() >= WRONG_LINE_EVERY);
+            is_due.then(|| {
+                *said = Some(Instant::now());
+                std::mem::take(count)
             })
         })
     }
@@ -263,19 +260,17 @@ impl Door<'_> {
             None => {
                 let _ = poll(&mut [], WRONG_PAUSE_MILLIS);
                 // Where others wait for their turn there is no second one.
-                self.tries = match is_full(self.shared) {
-                    true => MAX_TRIES,
-                    false => self.tries.saturating_add(1),
-                };
-                if let Some(line) = self.proxy.count_wrong() {
-                    log::warn!("proxy {address}: {line}");
+                let cost = if is_full(self.shared) { MAX_TRIES } else { 1 };
+                self.tries = self.tries.saturating_add(cost);
+                if let Some(count) = self.proxy.count_wrong() {
+                    log::warn!("proxy {address}: wrong passwords: {count}");
                 }
                 ProgramRefusal::Password
             }
         };
         self.say(&self.acceptor.refuse(refusal))?;
         self.since = Instant::now();
-        if self.tries == MAX_TRIES {
+        if self.tries >= MAX_TRIES {
             self.say(&self.acceptor.bye("too many wrong passwords"))?;
         }
         Ok(self.tries < MAX_TRIES && !self.acceptor.has_ended())
