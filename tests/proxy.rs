@@ -71,7 +71,7 @@ impl Program {
 
 /// A port that no other test is given: it stays bound, which keeps nobody from listening there who reuses
 /// addresses, as the proxies do.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

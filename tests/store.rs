@@ -1,7 +1,10 @@
 //! A restart by the service manager, which keeps state and sockets meanwhile.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::{fs::PermissionsExt, net::UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,10 +12,12 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::proxy::free_port;
 use crate::support::browser;
 use crate::support::command::{Output, Running};
 use crate::support::daemon::Daemon;
 use crate::support::hooks::option;
+use crate::support::mail::{MailServer, Manners, Protocol, Tls};
 use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
 use crate::support::wait;
 
@@ -340,6 +345,76 @@ fn a_client_waits_for_the_server_that_comes_to_a_kept_socket() {
     manager.order("start");
     manager.expect_taken();
     assert_eq!(client.finish().ok(), "at-1\n");
+}
+
+/// Mail programs know no pizauth: they find nobody refusing them, and wait.
+#[test]
+fn programs_at_a_proxy_wait_for_the_next_server() {
+    let provider = Provider::start();
+    let manners = Manners::of(Protocol::Imap, Tls::Never).with_mechanisms(&["OAUTHBEARER"]);
+    let server = MailServer::start(manners.admit("me@example.com", "at-1"));
+    let port = free_port();
+    let block = |address: &str| {
+        format!(
+            "proxy \"{address}\" {{ account = \"work\"; user = \"me@example.com\";
+                 password_cmd = \"echo right\"; server = \"imap://127.0.0.1:{}\"; }}\n",
+            server.port
+        )
+    };
+    let blocks = block("~/mail") + &block(&format!("127.0.0.1:{port}"));
+    let daemon = Daemon::new(&(provider.account("work") + &blocks));
+    let Some(mut manager) = Manager::start(&daemon) else {
+        return;
+    };
+    daemon.sign_in("work");
+    let path = daemon.path("home/mail");
+    let begin = || {
+        let connections: [OwnedFd; 2] = [
+            UnixStream::connect(&path).unwrap().into(),
+            TcpStream::connect(("127.0.0.1", port)).unwrap().into(),
+        ];
+        connections.map(File::from)
+    };
+    let end = |connections: [File; 2]| {
+        for mut program in connections {
+            program.write_all(b"a LOGIN me right\r\n").unwrap();
+            let lines = BufReader::new(program).lines();
+            let mut told = lines.map_while(Result::ok);
+            assert!(told.any(|line| line.starts_with("a OK ")));
+        }
+    };
+    end(begin());
+    let mut stored = WITHOUT_RESTRICTED.to_vec();
+    stored.insert(1, "pizauth-proxy");
+    for which in ["all", "monitor"] {
+        manager.order(&format!("kill {which}"));
+        manager.expect(&[&["ended -9"], &stored[..]].concat().join(" "));
+        let programs = begin();
+        manager.order("start");
+        manager.expect_taken();
+        end(programs);
+    }
+    manager.order("pause");
+    manager.expect_left(&stored);
+    let programs = begin();
+    manager.order("start");
+    manager.expect_taken();
+    end(programs);
+    // A configuration without some of them.
+    daemon.write_config(&(provider.account("work") + &block("~/mail")));
+    daemon.run(&["reload"]).ok();
+    manager.expect("heard RELOADING=1");
+    manager.expect("heard READY=1");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    manager.order("pause");
+    manager.expect_left(&stored);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    daemon.write_config(&provider.account("work"));
+    manager.order("start");
+    manager.expect_taken();
+    assert!(!path.exists());
+    manager.order("pause");
+    manager.expect_left(&WITHOUT_RESTRICTED);
 }
 
 #[test]

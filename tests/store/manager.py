@@ -16,6 +16,9 @@ import sys
 import tempfile
 import threading
 
+# Of these there is one or two, by whether the machine has ::1.
+PORTS = "pizauth-port", "pizauth-proxy"
+
 path, command = sys.argv[1], sys.argv[2:]
 line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 line.bind(path)
@@ -54,8 +57,7 @@ def hear():
         elif "FDSTOREREMOVE" in words:
             gone = [entry for entry in store if entry[0] == words["FDNAME"]]
             discard(gone)
-            # One port or two, by whether the machine has ::1.
-            if kind(words["FDNAME"]) != "pizauth-port":
+            if kind(words["FDNAME"]) not in PORTS:
                 say("removed", len(gone), kind(words["FDNAME"]))
             if not ends and not any(kind(name) == "pizauth-state" for name, _ in store):
                 say("nothing is left should it be killed now")
@@ -86,7 +88,7 @@ def start():
         os.dup2(fd, 3 + number)
     os.closerange(3 + len(store), 1000)
     os.environ["NOTIFY_SOCKET"] = path
-    os.environ["FDSTORE"] = "8"
+    os.environ["FDSTORE"] = "16"
     os.environ["LISTEN_PID"] = str(os.getpid())
     os.environ["LISTEN_FDS"] = str(len(store))
     os.environ["LISTEN_FDNAMES"] = ":".join(name for name, _ in store)
@@ -105,7 +107,7 @@ def wait():
         own.sendto(b"HEARD=1", path)
     heard.acquire()
     kinds = [kind(name) for name, _ in store]
-    ports = sorted({name for name in kinds if name == "pizauth-port"})
+    ports = sorted({name for name in kinds if name in PORTS})
     say("ended", status, *ports, *sorted(name for name in kinds if name not in ports))
 
 

@@ -209,7 +209,11 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
     let ports = holder.redirects.with(|redirects| redirects.sites());
     let ports = ports.unwrap_or_default();
     let ports = ports.iter().flat_map(|site| &site.sockets);
-    let wanted = fdstore::named(&files, sockets.iter().map(|it| &**it), ports);
+    let proxies = holder.proxies.sockets();
+    let listening = (sockets.iter().map(|it| (fdstore::SOCKET, it.as_fd())))
+        .chain(ports.map(|it| (fdstore::PORT, it.as_fd())))
+        .chain(proxies.iter().map(|it| (fdstore::PROXY, it.as_fd())));
+    let wanted = fdstore::named(&files, listening);
     let mut kept = keeper.stored.with(std::mem::take);
     let outcome = fdstore::put(&holder.monitor, &mut kept, &wanted);
     keeper.succeed(kept);
@@ -228,6 +232,7 @@ pub fn store(holder: &Holder) -> Result<bool, Failure> {
 pub fn leave(holder: &Holder) {
     let keeper = &holder.effects.keeper;
     keeper.write_now(&holder.engine);
+    holder.proxies.drain();
     // What it hasn't taken before it may take now.
     let taken = store(holder).unwrap_or(false);
     if taken && keeper.stored.with(|stored| !stored.is_empty()) {

@@ -26,12 +26,13 @@ use crate::server::ipc::memfd;
 /// How many descriptors the manager keeps: systemd says so since 254, and for older ones the unit.
 const CAPACITY: &str = "FDSTORE";
 
-/// What the state is called there, and what each of the sockets for clients and for browsers, before a
-/// number of its own: so one can be stored before another is taken away, and what stays isn't
-/// touched.
+/// What the state is called there, and what each of the sockets for clients, for browsers and for the
+/// proxies' programs, before a number of its own: so one can be stored before another is taken away,
+/// and what stays isn't touched.
 const STATE: &str = "pizauth-state";
-const SOCKET: &str = "pizauth-socket";
-const PORT: &str = "pizauth-port";
+pub const SOCKET: &str = "pizauth-socket";
+pub const PORT: &str = "pizauth-port";
+pub const PROXY: &str = "pizauth-proxy";
 
 /// What the state starts with.
 pub const MAGIC: &str = "pizauth state ";
@@ -92,19 +93,16 @@ fn capacity() -> usize {
     number.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What is stored, if anything is, by its name, the most important first: the checkpoints, into which
-/// the state is written from then on, and the sockets.
+/// What is stored, if anything is, by its name: the checkpoints, into which the state is written from
+/// then on, and what is `listening`, by what it is and the most important first.
 pub fn named<'a>(
     checkpoints: &'a [File],
-    sockets: impl Iterator<Item = &'a UnixListener>,
-    ports: impl Iterator<Item = &'a TcpListener>,
+    listening: impl Iterator<Item = (&'static str, BorrowedFd<'a>)>,
 ) -> Vec<(String, BorrowedFd<'a>)> {
     if checkpoints.is_empty() || !is_there() {
         return Vec::new();
     }
     let states = checkpoints.iter().map(|file| (STATE, file.as_fd()));
-    let sockets = sockets.map(|socket| (SOCKET, socket.as_fd()));
-    let listening = sockets.chain(ports.map(|port| (PORT, port.as_fd())));
     let all = states.chain(listening.take(capacity().saturating_sub(STATES)));
     let named = all.filter_map(|(kind, fd)| {
         let found = File::from(fd.try_clone_to_owned().ok()?).metadata().ok()?;
@@ -155,6 +153,8 @@ pub struct Predecessor {
     pub sockets: Vec<(PathBuf, UnixListener)>,
     /// The redirect listeners' sockets.
     pub ports: Vec<TcpListener>,
+    /// The proxies' sockets.
+    pub proxies: Vec<OwnedFd>,
     /// What is still the manager's, too, and not the new server's to take away.
     pub kept: Vec<String>,
 }
@@ -166,6 +166,7 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
         states: Vec::new(),
         sockets: Vec::new(),
         ports: Vec::new(),
+        proxies: Vec::new(),
         kept: Vec::new(),
     };
     let mut others = Vec::new();
@@ -176,6 +177,8 @@ pub fn split(monitor: &Arc<MonitorClient>, given: Vec<InheritedFd>) -> (Predeces
             predecessor.sockets.extend(listener(fd));
         } else if name.starts_with(PORT) {
             predecessor.ports.push(fd.into());
+        } else if name.starts_with(PROXY) {
+            predecessor.proxies.push(fd);
         } else {
             others.push(fd);
             continue;

@@ -127,6 +127,7 @@ pub fn run(beginning: Beginning) -> Result<(), Failure> {
         .into_iter()
         .for_each(|it| holder.adopt(it.core, Some(true)));
     main.load()?;
+    holder.proxies.inherit(std::mem::take(&mut left.proxies));
     dump.map(|dump| holder.engine.with(|core, cx| core.restore(cx, dump)));
     let sockets = std::mem::take(&mut left.sockets).into_iter();
     let (own, restricted): (Vec<_>, _) = sockets.partition(|(at, _)| at == holder.socket.path());
@@ -200,7 +201,7 @@ pub fn succeed(
     proxies.map_err(cant)?;
     holder.effects.keeper.learn(handover.config);
     // The sockets are stored once more, which the manager notices.
-    let kept = fdstore::named(files, iter::empty(), iter::empty());
+    let kept = fdstore::named(files, iter::empty());
     (holder.effects.keeper).succeed(kept.into_iter().map(|(name, _)| name).collect());
     holder.adopt(core, killed.then_some(false));
     match killed {

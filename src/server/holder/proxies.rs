@@ -54,6 +54,12 @@ impl Process {
         let end = PollFd::new(line.as_fd(), PollFlags::empty());
         poll(&mut [end], PollTimeout::ZERO) == Ok(1)
     }
+
+    /// Tells it to let nobody in any more.
+    fn drain(&self) {
+        // One that was killed hears nothing.
+        let _ = self.line.send(&HelperRequest::Drain, &[]);
+    }
 }
 
 /// The address of a proxy, and its account.
@@ -112,8 +118,7 @@ impl Proxies {
         self.state.with(|state| {
             state.earlier.retain(|it| !it.has_ended());
             if let Some(process) = state.current.take() {
-                // One that was killed hears nothing.
-                let _ = process.line.send(&HelperRequest::Drain, &[]);
+                process.drain();
                 state.earlier.push(process);
             }
             (state.wanted, state.current) = (Some(wanted.to_vec()), process);
@@ -123,13 +128,30 @@ impl Proxies {
         Ok(())
     }
 
+    /// Has whoever comes from now on wait for the next process, of this server or of another.
+    pub fn drain(&self) {
+        self.state
+            .with(|state| state.current.iter().for_each(Process::drain));
+    }
+
+    /// The sockets at which programs are waited for.
+    pub fn sockets(&self) -> Vec<Arc<OwnedFd>> {
+        self.state.with(|state| state.sockets.clone())
+    }
+
+    /// What a service manager has kept of them.
+    pub fn inherit(&self, sockets: Vec<OwnedFd>) {
+        let sockets = sockets.into_iter().map(Arc::new).collect();
+        self.state.with(|state| state.sockets = sockets);
+    }
+
     /// Removes the files of those of `sockets` that nobody listens at any more.
     fn remove_files(&self, sockets: &[Arc<OwnedFd>]) {
         let paths = |sockets: &[Arc<OwnedFd>]| -> Vec<(PathBuf, UnixListener)> {
             let sockets = sockets.iter().filter_map(|it| it.try_clone().ok());
             sockets.filter_map(activation::listener).collect()
         };
-        let kept = paths(&self.state.with(|state| state.sockets.clone()));
+        let kept = paths(&self.sockets());
         for (path, socket) in paths(sockets) {
             let file = SocketFile::of(&path);
             if let (Ok(file), false) = (file, kept.iter().any(|(it, _)| *it == path)) {
