@@ -178,6 +178,23 @@ sign_in() {
     rm "url-$account"
 }
 
+# Registers a client that signs, with the members $2, and prints its id: its public key is that of the file
+# $1.pem, to sign by $1. The issuer is $3, or else that of the world.
+register_signer() {
+    openssl pkey -in "$1.pem" -pubout -out public.pem
+    node - "$1" >registration.json <<END
+const [alg] = process.argv.slice(2);
+const key = require('node:crypto').createPublicKey(require('node:fs').readFileSync('public.pem'));
+console.log(JSON.stringify({
+    $2,
+    token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: alg,
+    jwks: { keys: [{ ...key.export({ format: 'jwk' }), use: 'sig', alg }] },
+}));
+END
+    curl --silent --show-error --fail --cacert "$WORLD/ca.pem" --json @registration.json \
+        "${3:-$(at here issuer)}/reg" | sed -n 's/.*"client_id":"\([^"]*\)".*/\1/p'
+}
+
 # What a file of examples/clients says to run first: the home is empty but for ~/.config.
 from_nothing() {
     sh -c "$(sed -n 's/^[#;]*   \(\(mkdir\|touch\|chmod\) .*\)/\1/p' "$examples/clients/$1")"

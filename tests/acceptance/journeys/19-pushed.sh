@@ -11,19 +11,33 @@ helpers+=($!)
 exec 4>alive
 read -r port <said
 
-{
-    hooks
+umask 077
+openssl ecparam -name prime256v1 -genkey -noout -out ES256.pem
+signs=$(register_signer ES256 "application_type: 'native', grant_types: ['authorization_code', 'refresh_token'],
+    redirect_uris: ['http://localhost/']" "https://127.0.0.1:$port")
+
+# An account of the provider: pushing <name> <client> [<more options>].
+pushing() {
     cat <<END
-account "work" {
+account "$1" {
     issuer = "https://127.0.0.1:$port";
-    client_id = "pizauth";
+    client_id = "$2";
     scopes = ["openid", "offline_access"];
+    ${3:-}
 }
 END
+}
+
+{
+    hooks
+    pushing work pizauth
+    pushing signed "$signs" 'client_key = "~/ES256.pem";'
 } | configure
 start_pizauth
 
-say 'the sign-in, by the short address'
-sign_in work "$me"
-[ -n "$(pizauth show work)" ] || die 'there is no token'
+for name in work signed; do
+    say "the sign-in of $name, by the short address"
+    sign_in "$name" "$me"
+    [ -n "$(pizauth show "$name")" ] || die 'there is no token'
+done
 no_secret_astray

@@ -3,22 +3,6 @@
 # shellcheck source=tests/acceptance/lib.bash
 . "$(dirname "$0")/../lib.bash"
 
-# Registers a client whose public key is that of the file $1.pem, to sign by $1, and prints its id.
-register() {
-    openssl pkey -in "$1.pem" -pubout -out public.pem
-    node - "$1" >registration.json <<'END'
-const [alg] = process.argv.slice(2);
-const key = require('node:crypto').createPublicKey(require('node:fs').readFileSync('public.pem'));
-console.log(JSON.stringify({
-    grant_types: ['client_credentials'], response_types: [], redirect_uris: [],
-    token_endpoint_auth_method: 'private_key_jwt', token_endpoint_auth_signing_alg: alg,
-    jwks: { keys: [{ ...key.export({ format: 'jwk' }), use: 'sig', alg }] },
-}));
-END
-    curl --silent --show-error --fail --cacert "$WORLD/ca.pem" --json @registration.json \
-        "$(at here issuer)/reg" | sed -n 's/.*"client_id":"\([^"]*\)".*/\1/p'
-}
-
 # An account whose client has the key of the file $1.pem: robot <algorithm> <id> [<more options>].
 robot() {
     cat <<END
@@ -38,7 +22,8 @@ umask 077
     openssl req -x509 -newkey rsa:3072 -nodes -days 2 -subj /CN=robot -keyout PS256.pem -out certificate.pem
     openssl ecparam -name prime256v1 -genkey -noout -out ES256.pem
 } 2>openssl.log
-rs=$(register RS256) ps=$(register PS256) es=$(register ES256)
+robot="grant_types: ['client_credentials'], response_types: [], redirect_uris: []"
+rs=$(register_signer RS256 "$robot") ps=$(register_signer PS256 "$robot") es=$(register_signer ES256 "$robot")
 {
     hooks
     robot RS256 "$rs"
