@@ -241,6 +241,30 @@ fn a_client_signs_instead_of_sending_a_secret() {
     daemon.eventually(&["show", "work"], |output| output.stdout == "at-3\n");
 }
 
+/// It is said before the provider refuses it in its own words, and another one serves at once.
+#[test]
+fn a_certificate_that_has_expired_is_said_to_have() {
+    let provider = Provider::start();
+    let mut daemon = Daemon::new("");
+    let (file, certificate) = (key(&daemon, "rsa.pem"), key(&daemon, "certificate.pem"));
+    let good = fs::read(&certificate).unwrap();
+    let mut old = rcgen::CertificateParams::default();
+    old.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    old.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let old = old.self_signed(&rcgen::KeyPair::generate().unwrap());
+    fs::write(&certificate, old.unwrap().pem()).unwrap();
+    let option = format!("client_key = \"{file}\"; client_certificate = \"{certificate}\";");
+    daemon.write_config(&own(&provider, &option));
+    daemon.start();
+    daemon.run(&["show", "work"]).failed(75);
+    let said = "the certificate expired on 2020-01-01";
+    daemon.eventually(&["status"], |output| output.stdout.contains(said));
+    assert_eq!(provider.requests(TOKEN).len(), 0);
+    fs::write(&certificate, good).unwrap();
+    daemon.run(&["refresh", "work"]);
+    assert_eq!(daemon.run(&["show", "-w", "1m", "work"]).ok(), "at-1\n");
+}
+
 /// The provider knows by it who leaves an authorization request there (RFC 9126, 2).
 #[test]
 fn a_client_signs_the_request_that_it_pushes() {

@@ -1,19 +1,22 @@
 //! JSON Web Tokens that prove who asks by a private key (RFC 7521 and 7523; JWS, RFC 7515). Each
 //! request gets its own, right before it is sent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rustls::{
-    SignatureScheme,
+    CertificateError, Error, RootCertStore, SignatureScheme,
+    client::verify_server_cert_signed_by_trust_anchor,
     crypto::ring::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
     sign::Signer,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded::Serializer};
 
+use super::trust;
 use crate::{
     oauth::{client::Assertion, token::Request},
     secret::Secret,
@@ -25,6 +28,10 @@ const LIFE_SECS: i64 = 300;
 
 /// What to do with a key that is encrypted.
 const DECRYPT: &str = "`openssl pkcs8 -topk8 -nocrypt -in key.pem` writes one that isn't";
+
+/// What to do with a certificate that has expired.
+const RENEW: &str = "register a new one with the provider and name it as `client_certificate`, or set \
+                     the clock if it is wrong";
 
 /// A private key, and what its file says about it.
 struct Key {
@@ -91,6 +98,22 @@ impl Key {
     }
 }
 
+/// What to do if the certificate beside a key has expired: no provider takes it.
+fn expired(text: &str, now: i64) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
+    let certificate = ParsedCertificate::try_from(&certificate).ok()?;
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now.try_into().ok()?));
+    // Its end is looked at before its issuer, which nobody here can know.
+    let roots = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], now, &[]) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            let date = trust::date(&not_after);
+            Some(format!("the certificate expired on {date}; {RENEW}"))
+        }
+        _ => None,
+    }
+}
+
 /// A P-256 signature with both numbers in 32 bytes (RFC 7518, 3.4), from its DER (RFC 3279, 2.2.3).
 fn fixed(der: &[u8]) -> Option<Vec<u8>> {
     let (r, rest) = der.get(4..)?.split_at_checked((*der.get(3)?).into())?;
@@ -125,6 +148,7 @@ pub fn signed(request: &Request, now: i64) -> Result<Request, String> {
 /// The assertion for `endpoint`.
 fn jwt(assertion: &Assertion, endpoint: &Url, now: i64) -> Result<String, String> {
     let key = Key::read(assertion.key.expose())?;
+    expired(assertion.key.expose(), now).map_or(Ok(()), Err)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| format!("no random numbers: {error}"))?;
     let own = ["iss", "sub"].map(|name| Some((name, key.account.clone()?)));
@@ -317,6 +341,22 @@ mod tests {
             );
             assert_eq!(claims["scope"], "https://mail.google.com/");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_signs_nothing() {
+        let certified = concat!(key!("rsa.pem"), key!("certificate.pem"));
+        let sign = |now| jwt_of(certified, &[("iss", "c")], now);
+        // Its notAfter, by openssl(1): Nov 6 11:18:15 2126 GMT.
+        let end = 4_949_637_495;
+        assert!(sign(end).is_ok());
+        let error = sign(end + 1).unwrap_err();
+        assert!(
+            error.starts_with("the certificate expired on 2126-11-06"),
+            "{error}"
+        );
+        // A clock that is late is the provider's to judge.
+        assert!(sign(0).is_ok());
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn has_certificate(text: &[u8]) -> bool {
     text.windows(begin.len()).any(|window| window == begin)
 }
 
-fn date(time: &UnixTime) -> String {
+pub(super) fn date(time: &UnixTime) -> String {
     let secs = i64::try_from(time.as_secs()).ok();
     let time = secs.and_then(|secs| Timestamp::from_second(secs).ok());
     time.map_or_else(String::new, |time| {

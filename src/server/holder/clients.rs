@@ -127,7 +127,7 @@ impl Handler for Clients {
             (
                 Unparked::Draining,
                 None | Some(Waiting::Token(..) | Waiting::End { account: None, .. }),
-            ) => restarting(),
+            ) => Reply::Failure(Failure::new(Exit::TryLater, wire::RESTARTING).hint("ask again")),
             (Unparked::Deadline | Unparked::Draining, Some(Waiting::End { account, in_vain })) => {
                 in_vain.take().unwrap_or_else(|| {
                     let account = account.as_deref().unwrap_or_default();
@@ -151,11 +151,6 @@ impl Handler for Clients {
         let waiter = Waiter(id.0);
         (self.0.engine).on(&account, |it, _| it.forget(waiter));
     }
-}
-
-fn restarting() -> Reply {
-    let restarting = Failure::new(Exit::TryLater, wire::RESTARTING);
-    Reply::Failure(restarting.hint("ask again"))
 }
 
 /// A request for the log: what it is and whose, and nothing of what else it holds.
