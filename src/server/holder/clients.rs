@@ -116,10 +116,12 @@ impl Handler for Clients {
             }
             (Unparked::Crowded, _) | (Unparked::Deadline, None) => failure(Exit::TryLater, CROWDED),
             (Unparked::Deadline, Some(Waiting::Token(request, account))) => {
-                let answer = engine.on(account, |it, env| it.give_up(env, request.waiter));
-                match answer.flatten() {
+                let given_up = engine.on(account, |it, env| it.give_up(env, request.waiter));
+                // One that is on its way comes too late, but can be had again.
+                (request.patience, request.process) = (Patience::None, None);
+                let again = || engine.with(|core, cx| core.ask(cx, account, request.clone()));
+                match given_up.flatten().or_else(again) {
                     Some(answer) => show::reply(request, account, answer),
-                    // The answer is on its way, and comes too late.
                     None => failure(Exit::TryLater, "the time to wait is over"),
                 }
             }
