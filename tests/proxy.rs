@@ -109,6 +109,15 @@ fn started(provider: &Provider, blocks: &str) -> Daemon {
     daemon
 }
 
+/// The same with a proxy of this server at a port, whose password is `right`.
+fn started_at_port(provider: &Provider, protocol: Protocol, server: &MailServer) -> (u16, Daemon) {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let password = "password_cmd = \"echo right\";";
+    let blocks = block(&address, protocol, server.port, password);
+    (port, started(provider, &blocks))
+}
+
 fn base64(text: &str) -> String {
     STANDARD.encode(text)
 }
@@ -288,13 +297,7 @@ fn a_token_of_8_kib_gets_through_each_of_them_and_a_tunnel() {
 fn irc_programs_sign_in_with_pass_or_sasl() {
     let provider = Provider::start();
     let server = MailServer::start(Manners::of(Protocol::Irc, Tls::Never).admit("", "at-1"));
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let password = "password_cmd = \"echo right\";";
-    let _daemon = started(
-        &provider,
-        &block(&address, Protocol::Irc, server.port, password),
-    );
+    let (port, _daemon) = started_at_port(&provider, Protocol::Irc, &server);
     let register = "NICK me\r\nUSER me 0 * :me";
     let plain = format!("AUTHENTICATE {}", base64("\0me\0right"));
     let (welcome, good) = (":mail.test 001 me", ":pizauth 903");
@@ -376,13 +379,7 @@ fn wrong_passwords_are_refused_late_and_seldom() {
 fn many_wrong_passwords_keep_nobody_out_and_are_one_line_in_the_log() {
     let provider = Provider::start();
     let server = server(Protocol::Imap);
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let password = "password_cmd = \"echo right\";";
-    let daemon = started(
-        &provider,
-        &block(&address, Protocol::Imap, server.port, password),
-    );
+    let (port, daemon) = started_at_port(&provider, Protocol::Imap, &server);
     let mut wrong: Vec<_> = (0..60).map(|_| Program::at_port(port)).collect();
     for program in &mut wrong {
         program.say(&"a LOGIN me guessed\r\n".repeat(3));
@@ -585,13 +582,7 @@ fn programs_speak_tls_at_once_or_when_asked() {
 fn a_crowd_of_silent_programs_keeps_nobody_out() {
     let provider = Provider::start();
     let server = server(Protocol::Imap);
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let password = "password_cmd = \"echo right\";";
-    let daemon = started(
-        &provider,
-        &block(&address, Protocol::Imap, server.port, password),
-    );
+    let (port, daemon) = started_at_port(&provider, Protocol::Imap, &server);
     let silent = |_| TcpStream::connect(("127.0.0.1", port)).unwrap();
     let crowd: Vec<_> = (0..300).map(silent).collect();
     let mut program = Program::at_port(port);
