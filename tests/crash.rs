@@ -9,9 +9,10 @@ use nix::unistd::Pid;
 
 use crate::restart::goes_on_after;
 use crate::support::browser;
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, children, gone};
 use crate::support::hooks::option;
 use crate::support::provider::{Gate, Provider, Scripted, TOKEN};
+use crate::support::wait;
 
 #[test]
 fn everything_goes_on() {
@@ -102,6 +103,32 @@ fn the_third_death_within_a_minute_is_the_last() {
     daemon.start();
     daemon.authorization_url("work");
     daemon.shutdown();
+}
+
+/// The processes that are left hear of it, and needn't be killed: only after them a service manager starts
+/// the next server, for which clients wait.
+#[test]
+fn after_the_last_death_the_proxies_end_by_themselves() {
+    let provider = Provider::start();
+    let proxy = "proxy \"~/mail\" { account = \"work\"; server = \"imap://127.0.0.1:1\"; }\n";
+    let mut daemon = Daemon::new(&(provider.account("work") + proxy));
+    daemon.start();
+    daemon.kill_holder(Signal::SIGKILL);
+    daemon.kill_holder(Signal::SIGKILL);
+    let monitor = daemon.pid().unwrap();
+    let left = children(monitor);
+    kill(daemon.holder(), Signal::SIGKILL).unwrap();
+    daemon
+        .log()
+        .wait_line("was killed by SIGKILL and is not replaced");
+    // From now on it kills none.
+    kill(monitor, Signal::SIGSTOP).unwrap();
+    for process in left {
+        wait::until("the end of all its processes", || gone(process));
+    }
+    kill(monitor, Signal::SIGCONT).unwrap();
+    let ended = daemon.wait_end();
+    assert!(ended.is_none_or(|it| it == 128 + 9), "{ended:?}");
 }
 
 /// Something that never answers is at the control socket, which a helper waits for.

@@ -96,6 +96,8 @@ pub fn run(lines: MonitorLines, holder: Pid, options: Options) -> i32 {
             let error = monitor.replace_holder(signal);
             log::error!("the token holder was killed by {signal} and is not replaced: {error}");
         }
+        // A holder whose start has failed lets go of nothing.
+        drop((monitor.guarded, monitor.kept));
         monitor.children.outlive();
         Ok(end)
     });
@@ -254,7 +256,9 @@ impl Monitor {
         let recent = |at: &u64| now.saturating_sub(*at) < DEATHS_WITHIN;
         self.deaths.retain(recent);
         self.deaths.push(now);
-        if self.guarded.is_empty() {
+        // Among them are ends of the proxies' lines, which must hear it when there is no other holder.
+        let guarded = std::mem::take(&mut self.guarded);
+        if guarded.is_empty() {
             return io::Error::other("it was starting or ending");
         }
         if self.deaths.len() >= MAX_DEATHS {
@@ -262,7 +266,7 @@ impl Monitor {
         }
         log::error!("the token holder was killed by {signal}: another one goes on");
         // Its number may soon be another process's.
-        self.become_successor(Pid::from_raw(0), &self.guarded, false)
+        self.become_successor(Pid::from_raw(0), &guarded, false)
     }
 
     /// Becomes the program that is there now, which ends `holder` and answers the signals that are
