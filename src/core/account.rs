@@ -236,9 +236,9 @@ impl LiveAccount {
         !self.unlocated.contains(&attempt) && !self.credentials.keeps(attempt)
     }
 
-    /// Whether it has tokens.
+    /// Whether it has something to save.
     pub(super) fn holds(&self) -> bool {
-        self.state.grant.is_some()
+        self.state.grant.is_some() || self.state.sign_ins.has_learned()
     }
 
     pub(super) fn registration(&self) -> &Arc<Registration> {

@@ -62,7 +62,7 @@ impl Dump {
     }
 }
 
-/// One account's tokens.
+/// One account's tokens, or only what was learned of its sign-ins.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {

@@ -45,11 +45,15 @@ impl SignIns {
         (self.began, self.told) = (Some(now), None);
     }
 
-    /// What a dump has of an account that knows some of it: lives that were learned stay.
-    pub fn restore(&mut self, saved: SignIns) {
-        let lives = std::mem::replace(self, saved).lives;
-        if self.lives.is_empty() {
-            self.lives = lives;
+    /// Whether a life is known.
+    pub fn has_learned(&self) -> bool {
+        !self.lives.is_empty()
+    }
+
+    /// The lives that a dump has count where none is known, or if the dump `is_newer`.
+    pub fn learn(&mut self, saved: &SignIns, is_newer: bool) {
+        if self.lives.is_empty() || (is_newer && !saved.lives.is_empty()) {
+            self.lives.clone_from(&saved.lives);
         }
     }
 
@@ -112,6 +116,11 @@ mod tests {
     use super::*;
 
     impl SignIns {
+        /// What was learned.
+        pub fn lives(&self) -> &[Duration] {
+            &self.lives
+        }
+
         /// A planted bug.
         pub fn double_last(&mut self) {
             self.lives

@@ -142,7 +142,7 @@ impl Core {
     /// Saves what there is now. False when there is nothing that `waiter` could wait for.
     pub fn save_now(&mut self, cx: &mut Cx, waiter: Waiter) -> bool {
         let saves = self.common.config.state_save_cmd.is_some();
-        let wanted = saves && (self.commands.dirty || self.holds_tokens());
+        let wanted = saves && (self.commands.dirty || self.holds_anything());
         if wanted {
             self.commands.dirty = true;
             self.commands.retry_at = None;
@@ -160,7 +160,7 @@ impl Core {
         for account in self.accounts.values_mut() {
             account.close_token_file(&mut Env::new(cx, &mut self.common));
         }
-        self.commands.dirty |= self.holds_tokens() && !self.commands.current;
+        self.commands.dirty |= self.holds_anything() && !self.commands.current;
         self.commands.retry_at = None;
         self.end_for_all(cx);
     }
@@ -261,7 +261,7 @@ impl Core {
 
     /// A reloaded configuration with another command to save by: it has nothing yet.
     pub(super) fn save_by_another(&mut self, cx: &Cx) {
-        if self.holds_tokens() {
+        if self.holds_anything() {
             self.commands.changed(cx.now.wall);
         }
     }
@@ -314,7 +314,7 @@ impl Core {
         env.settle(&ALL.into(), Ended::Saving, waiters, result);
     }
 
-    fn holds_tokens(&self) -> bool {
+    fn holds_anything(&self) -> bool {
         self.accounts.values().any(|account| account.holds())
     }
 }

@@ -14,7 +14,11 @@ use crate::{
 impl LiveAccount {
     /// What a dump carries of this account.
     pub(in crate::core) fn saved(&self, now: Now) -> Option<Saved> {
-        let grant = self.state.grant.as_ref().filter(|it| it.has_tokens())?;
+        let none = Grant::without_tokens(now);
+        let held = self.state.grant.as_deref().filter(|it| it.has_tokens());
+        // What was learned is the account's, not its tokens'.
+        let learned = self.state.sign_ins.has_learned().then_some(&none);
+        let grant = held.or(learned)?;
         let renewal = grant.renewal.as_ref();
         // Loaded tokens are saved with the times that they came with.
         let loaded = grant.loaded;
@@ -57,6 +61,10 @@ impl LiveAccount {
         if saved.registration != self.registration {
             return false;
         }
+        self.state.sign_ins.learn(&saved.sign_ins, false);
+        if saved.access.is_none() && saved.refresh_token.is_none() {
+            return false;
+        }
         let asked = env.now.instant_at(saved.obtained);
         if let Some(grant) = self.state.grant.as_ref().filter(|it| it.has_tokens()) {
             // Tokens from the future can't be compared with the tokens held.
@@ -65,6 +73,7 @@ impl LiveAccount {
             if newer || (future && self.is_live(env.now.instant)) {
                 return false;
             }
+            self.state.sign_ins.learn(&saved.sign_ins, true);
         }
         env.tokens_changed();
         let access = saved.access.as_ref();
@@ -82,7 +91,8 @@ impl LiveAccount {
             other_user: saved.other_user,
             loaded: Some(times),
         };
-        self.state.sign_ins.restore(saved.sign_ins);
+        let known = &mut self.state.sign_ins;
+        (known.began, known.told) = (saved.sign_ins.began, saved.sign_ins.told);
         let behind = grant.tell_times(env.now);
         self.hold(grant);
         if let (false, Some(phase @ Phase::Waiting)) = (behind.is_zero(), self.phase_mut()) {

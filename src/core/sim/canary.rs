@@ -108,11 +108,13 @@ pub enum Canary {
     AnySignIn,
     /// The life of a sign-in that the provider has ended counts twice.
     LearnDouble,
+    /// A dump has what was learned of an account only beside its tokens.
+    UnlearnRevoked,
 }
 
 impl Canary {
     /// Each planted bug but `LearnDouble`, and the invariant that it breaks.
-    pub const ALL: [(Canary, Invariant); 34] = [
+    pub const ALL: [(Canary, Invariant); 35] = [
         (Canary::OldEndpoint, Invariant::Origin),
         (Canary::ShowAfterRevoke, Invariant::NothingOlder),
         (Canary::ForgetRefreshToken, Invariant::Kept),
@@ -147,6 +149,7 @@ impl Canary {
         (Canary::IgnoreUser, Invariant::User),
         (Canary::OwnRedirect, Invariant::Pasting),
         (Canary::AnySignIn, Invariant::Pasting),
+        (Canary::UnlearnRevoked, Invariant::Ending),
     ];
 }
 
@@ -335,8 +338,16 @@ impl Sut {
             .unwrap_or_default()
     }
 
+    /// What a dump has of it, if it has tokens.
     pub fn saved(&self, now: Now, name: &str) -> Option<Saved> {
-        self.core.accounts.get(name)?.saved(now)
+        let saved = self.core.accounts.get(name)?.saved(now);
+        saved.filter(has_tokens)
+    }
+
+    /// What it has learned of its sign-ins.
+    pub fn lives(&self, name: &str) -> &[Duration] {
+        let account = self.core.accounts.get(name);
+        account.map(|it| it.lives()).unwrap_or_default()
     }
 
     pub fn status(&self, now: Now) -> Vec<AccountView> {
@@ -617,12 +628,15 @@ impl Sut {
 
     pub fn dump(&self, cx: &mut Cx) -> Vec<u8> {
         let bytes = dump::seal(&self.core.unsealed_dump(cx.now), cx.entropy.bytes32());
-        if !self.has(Canary::DumpForgets) {
-            return bytes;
-        }
         let mut dump = dump::open(&bytes).unwrap_or_default();
-        for saved in &mut dump.grants {
-            (saved.refresh_token, saved.refresh_ends) = (None, None);
+        match self.canary {
+            Some(Canary::DumpForgets) => {
+                for saved in &mut dump.grants {
+                    (saved.refresh_token, saved.refresh_ends) = (None, None);
+                }
+            }
+            Some(Canary::UnlearnRevoked) => dump.grants.retain(has_tokens),
+            _ => return bytes,
         }
         dump::seal(&dump, cx.entropy.bytes32())
     }
@@ -651,6 +665,11 @@ impl Sut {
         }
         self.core.restore(cx, dump)
     }
+}
+
+/// Whether there is more in it than what was learned.
+pub fn has_tokens(saved: &Saved) -> bool {
+    saved.access.is_some() || saved.refresh_token.is_some()
 }
 
 /// The config, perhaps as one that knows of no pasting.

@@ -9,6 +9,7 @@ use super::{
     world::World,
 };
 use crate::{
+    core::dump,
     time::Instant,
     view::{AccountView, EndsBy, Happening},
 };
@@ -59,6 +60,17 @@ impl World {
             (Some(began), Some(held)) => lives.seen.push(held.obtained.since(began)),
             _ => lives.unknown = true,
         }
+    }
+
+    /// What was learned is in a dump, whether there are tokens or not.
+    pub fn must_tell_lives(&self, bytes: &[u8]) -> Check {
+        let dump = dump::open(bytes).unwrap_or_default();
+        let told = |name: &str| {
+            let saved = dump.grants.iter().find(|saved| *saved.account == *name);
+            saved.map_or(&[][..], |saved| saved.sign_ins.lives())
+        };
+        let all = NAMES.iter().all(|name| told(name) == self.sut.lives(name));
+        must(all, Invariant::Ending, "a dump has other lives than known")
     }
 
     /// Notices come for what serves, and once a day.

@@ -577,6 +577,7 @@ impl World {
 
     pub fn dump(&mut self) -> Check {
         let bytes = self.feed(|sut, cx| sut.dump(cx));
+        self.must_tell_lives(&bytes)?;
         self.people.dumps.push_front(bytes);
         self.people.dumps.truncate(MAX_KEPT);
         self.people.dumped.push_front(self.state.held());
@@ -673,6 +674,7 @@ impl World {
         if kill == Kill::Handover {
             self.dump()?;
         }
+        let knew = NAMES.map(|name| !self.sut.lives(name).is_empty());
         let before = self.state.shadows.clone();
         // Some requests are with the issuer already.
         for index in 0..self.state.flights.len() {
@@ -692,6 +694,9 @@ impl World {
             Kill::Crash(pick) => self.restore(pick.into()),
             Kill::Handover => {
                 self.restore(0)?;
+                let mut knows = knew.iter().zip(NAMES.map(|name| self.sut.lives(name)));
+                let stays = knows.all(|(knew, lives)| !knew || !lives.is_empty());
+                must(stays, Invariant::Ending, "a dump restored unlearns")?;
                 let dumped = |it: &Shadow| it.held.as_ref().map(|held| held.dumped(self.now));
                 let same = |(old, new): (&Shadow, &Shadow)| dumped(old) == dumped(new);
                 must(

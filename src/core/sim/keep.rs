@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    canary::has_tokens,
     promise::{Check, Invariant, Violation, fail, must},
     provider::read_tag,
     setup::{LOAD, MARK, NAMES, SAVE, index_of},
@@ -94,7 +95,7 @@ impl World {
             return fail(Invariant::Keeping, "a saved state doesn't open".into());
         };
         let mut held = self.state.held();
-        for saved in &dump.grants {
+        for saved in dump.grants.iter().filter(|it| has_tokens(it)) {
             let account = index_of(&saved.account)?;
             let ours = held[account].take();
             let same = ours.as_ref().is_some_and(|held| self.same(saved, held));
@@ -200,7 +201,7 @@ impl World {
         let now = self.now;
         let dumped = |held: &Option<Held>| held.as_ref().map(|held| held.dumped(now));
         let before: Vec<_> = self.state.held().iter().map(dumped).collect();
-        // Without tokens there is no last save.
+        // Without tokens there need be no last save.
         let holds = before.iter().any(Option::is_some);
         let same = holds && self.setup.has(SAVE) && self.setup.has(LOAD);
         self.renew();

@@ -8,10 +8,12 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::bench::{
     Bench, HOOKS, access_only, config, invalid_grant, lost, reply, state_of, tokens,
 };
+use super::handover::handed_over;
 use crate::{
     core::{Waiter, dump::SignIns},
     oauth::token::Outcome,
-    view::{EndsBy, Happening, SignInStart},
+    time::Now,
+    view::{EndsBy, Happening, SignInEnd, SignInStart},
 };
 
 const HOUR: u64 = 3600;
@@ -123,6 +125,11 @@ impl<R: FnMut(u64) -> (u64, u64)> World<R> {
                 self.access
             ),
         )
+    }
+
+    fn revoke(&mut self) {
+        (self.bench).feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
+        self.bench.effects();
     }
 
     /// Carries out what the core wants.
@@ -474,9 +481,7 @@ fn a_notice_comes_at_the_hour_that_the_config_says() {
 fn the_end_of_an_access_token_alone_is_told_of() {
     for (life, told) in [(30 * DAY, 1), (8 * HOUR, 1), (8 * HOUR - 1, 0)] {
         let mut world = World::new(|_| (YEAR, YEAR));
-        world
-            .bench
-            .feed(|core, cx| core.on(cx, "work", |it, env| it.revoke(env, None)));
+        world.revoke();
         world.bench.show("work");
         world.bench.effects();
         world.bench.state = state_of(&world.address(true));
@@ -530,20 +535,28 @@ fn a_limit_on_the_time_without_use_is_never_met() {
     assert_eq!(world.events, []);
 }
 
+fn ends(bench: &Bench) -> Option<SignInEnd> {
+    bench.core.status(bench.now)[0].sign_in_end
+}
+
+/// One that knows nothing yet.
+fn fresh(now: Now) -> Bench {
+    let mut bench = Bench::new(config(HOOKS, &[("work", "a.example")]));
+    (bench.log, bench.now) = (false, now);
+    bench
+}
+
 /// Lives that were learned go with the state, and an older state doesn't take them away.
 #[test]
 fn lives_that_were_learned_are_kept() {
     let mut world = World::new(|_| (7 * DAY, YEAR));
     world.live(9 * DAY);
-    let ends = |bench: &Bench| bench.core.status(bench.now)[0].sign_in_end;
     let end = ends(&world.bench).expect("an end");
     assert_eq!(end.by, EndsBy::Experience);
     let dump = world.bench.dump();
     let text = serde_json::to_string(&dump.grants[0].sign_ins).expect("a text");
     assert!(text.contains("\"lives\":[{"), "{text}");
-    let mut bench = Bench::new(config(HOOKS, &[("work", "a.example")]));
-    bench.log = false;
-    bench.now = world.bench.now;
+    let mut bench = fresh(world.bench.now);
     assert_eq!(bench.restore(dump), 1);
     assert_eq!(ends(&bench), Some(end));
     bench.pass(60);
@@ -553,6 +566,109 @@ fn lives_that_were_learned_are_kept() {
     older.grants[0].sign_ins.began = Some(bench.now.wall);
     assert_eq!(bench.restore(older), 1);
     assert_eq!(ends(&bench).map(|end| end.by), Some(EndsBy::Experience));
+}
+
+/// A user who has given up the second sign-in, after a first one that lived for a week.
+fn revoked() -> World<impl FnMut(u64) -> (u64, u64)> {
+    let mut world = World::new(|_| (7 * DAY, YEAR));
+    world.live(9 * DAY);
+    world.revoke();
+    world
+}
+
+/// They are the account's, and stay when its tokens go.
+#[test]
+fn lives_that_were_learned_outlive_a_revoke() {
+    type Passes = fn(&mut Bench, &mut Bench);
+    let ways: [(&str, Passes); 3] = [
+        ("a dump", |before, after| {
+            assert_eq!(after.restore(before.dump()), 0);
+        }),
+        ("two dumps", |before, after| {
+            let mut between = fresh(before.now);
+            assert_eq!(between.restore(before.dump()), 0);
+            assert_eq!(after.restore(between.dump()), 0);
+        }),
+        ("a state", |before, after| {
+            let config = (**before.core.config()).clone();
+            (*after, _) = handed_over(before, config);
+        }),
+    ];
+    for (way, pass) in ways {
+        let mut world = revoked();
+        let mut next = fresh(world.bench.now);
+        pass(&mut world.bench, &mut next);
+        assert_eq!(next.effects(), [""; 0], "{way}");
+        assert_eq!(ends(&next), None, "{way}");
+        world.bench = next;
+        world.bench.show("work");
+        world.bench.effects();
+        world.answer();
+        let end = ends(&world.bench).expect(way);
+        assert_eq!(end.by, EndsBy::Experience, "{way}");
+        let days = end.at.since(world.bench.now.wall).as_secs() / DAY;
+        assert!((6..=7).contains(&days), "{way}: {days}");
+    }
+}
+
+/// The last save has them, even if they have come by a restore.
+#[test]
+fn lives_that_were_learned_are_saved_without_tokens() {
+    let dump = revoked().bench.dump();
+    let saves = format!("{HOOKS} state_save_cmd = \"save\";");
+    let mut bench = Bench::new(config(&saves, &[("work", "a.example")]));
+    bench.log = false;
+    assert_eq!(bench.restore(dump), 0);
+    bench.feed(|core, cx| core.close(cx));
+    let effects = bench.effects();
+    let saved = |it: &String| it.starts_with("save ");
+    assert!(effects.iter().any(saved), "{effects:?}");
+}
+
+/// A dump without tokens takes none away, nor what is known of them.
+#[test]
+fn what_was_learned_elsewhere_is_learned_beside_tokens() {
+    let mut world = revoked();
+    let dump = world.bench.dump();
+    let mut bench = fresh(world.bench.now);
+    let obtained = bench.now.instant.before(Duration::from_secs(HOUR));
+    let mut held = bench.saved("work", Some("refresh"), obtained);
+    let began = held.grants[0].obtained;
+    held.grants[0].sign_ins.began = Some(began);
+    held.grants[0]
+        .access
+        .as_mut()
+        .expect("an access token")
+        .expires = None;
+    assert_eq!(bench.restore(held), 1);
+    bench.effects();
+    assert_eq!(ends(&bench), None);
+    assert_eq!(bench.restore(dump), 0);
+    assert_eq!(bench.show("work"), "token restored");
+    let end = ends(&bench).expect("an end");
+    assert!((6..=7).contains(&(end.at.since(began).as_secs() / DAY)));
+}
+
+/// The user gives up tokens, and takes those of a dump from before the last life was learned.
+#[test]
+fn an_older_dump_takes_no_life_away() {
+    let mut world = World::new(|n| (if n == 1 { 60 * DAY } else { 7 * DAY }, YEAR));
+    world.live(62 * DAY);
+    let older = world.bench.dump();
+    world.live(9 * DAY);
+    world.revoke();
+    assert_eq!(world.bench.restore(older), 1);
+    let known = serde_json::to_value(&world.bench.dump().grants[0].sign_ins).expect("a value");
+    assert_eq!(known["lives"].as_array().map(Vec::len), Some(2), "{known}");
+}
+
+/// Nothing but that is kept of an account without tokens.
+#[test]
+fn an_account_that_has_learned_nothing_is_in_no_dump() {
+    let mut world = World::new(|_| (YEAR, YEAR));
+    world.live(9 * DAY);
+    world.revoke();
+    assert_eq!(world.bench.dump().grants, []);
 }
 
 /// An end by experience moves with the clock that it is told by.

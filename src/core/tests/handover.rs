@@ -40,7 +40,7 @@ fn succeeded(config: Config) -> (Bench, Vec<String>) {
 }
 
 /// The same of another predecessor.
-fn handed_over(bench: &Bench, config: Config) -> (Bench, Vec<String>) {
+pub fn handed_over(bench: &Bench, config: Config) -> (Bench, Vec<String>) {
     let text = serde_json::to_string(&bench.core.state(bench.now)).unwrap();
     let state: CoreState = serde_json::from_str(&text).unwrap();
     let mut next = bench.clone();

@@ -1,5 +1,7 @@
 //! What an account says is under way, for the simulator: it must agree with what is.
 
+use std::time::Duration;
+
 use crate::core::{
     account::{LiveAccount, Operation, SignIn},
     attempt::{AttemptId, Waiter},
@@ -41,6 +43,11 @@ impl LiveAccount {
         if self.state.sign_ins.began.is_none() {
             self.state.sign_ins.double_last();
         }
+    }
+
+    /// How long sign-ins lived.
+    pub fn lives(&self) -> &[Duration] {
+        self.state.sign_ins.lives()
     }
 
     pub(in crate::core) fn under_way(&self) -> UnderWay {
