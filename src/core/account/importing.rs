@@ -42,6 +42,8 @@ impl LiveAccount {
         };
         refresh_token.bind(self.registration.mark());
         env.tokens_changed();
+        // Nobody knows when the user signed in for it.
+        (self.state.sign_ins.began, self.state.sign_ins.told) = (None, None);
         self.hold(Grant {
             access: None,
             renewal: Some(Renewal {

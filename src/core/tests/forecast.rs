@@ -12,6 +12,7 @@ use super::handover::handed_over;
 use crate::{
     core::{Waiter, dump::SignIns},
     oauth::token::Outcome,
+    secret::Secret,
     time::Now,
     view::{EndsBy, Happening, SignInEnd, SignInStart},
 };
@@ -660,6 +661,24 @@ fn an_older_dump_takes_no_life_away() {
     assert_eq!(world.bench.restore(older), 1);
     let known = serde_json::to_value(&world.bench.dump().grants[0].sign_ins).expect("a value");
     assert_eq!(known["lives"].as_array().map(Vec::len), Some(2), "{known}");
+}
+
+/// That is no end by the provider; nor is it known when the user signed in for what another program
+/// had.
+#[test]
+fn a_revoke_and_tokens_of_another_program_teach_nothing() {
+    let mut world = World::new(|n| (if n == 1 { 30 * DAY } else { YEAR }, YEAR));
+    world.live(20 * DAY);
+    world.revoke();
+    let imported = world.bench.feed(|core, cx| {
+        let token = Secret::new("refresh".into());
+        core.on(cx, "work", |it, env| it.import(env, token, Waiter(1)))
+    });
+    assert!(matches!(imported, Some(Ok(()))), "{imported:?}");
+    world.serve();
+    world.live(15 * DAY);
+    assert_eq!(world.sign_ins, 2);
+    assert_eq!(ends(&world.bench), None);
 }
 
 /// Nothing but that is kept of an account without tokens.
