@@ -17,10 +17,11 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::server::base::config_file::{self, ConfigText};
 use crate::server::base::places::{self, beside};
 use crate::server::base::runtime_files::{self, FileId};
-use crate::server::base::{activation::listener, config_file, error::other};
-use crate::server::ipc::capability::{Capability, SOCKET, TOKEN_FILE};
+use crate::server::base::{activation::listener, error::other};
+use crate::server::ipc::capability::{Capabilities, Capability, SOCKET, TOKEN_FILE};
 use crate::server::ipc::helper_messages::{
     FileStep, HelperContext, HelperKind, HelperReply, HelperRequest, ReplyLine,
 };
@@ -45,13 +46,9 @@ pub fn serve(context: HelperContext, kind: HelperKind, line: UnixStream) -> io::
         };
         let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
         line.send(&outcome, &fds)?;
-        // Both read it at once: the holder to go by it, and the helper to make capabilities. What is
-        // no configuration has none, and the holder says why.
+        // Both read it at once: the holder to go by it, and the helper to make capabilities.
         if let Ok(HelperReply::Config(text)) = outcome {
-            let config = config_file::parse(&context.config_file, &text);
-            let grants = config.map(|config| capabilities::grants(&context.key, &config));
-            let grants = HelperReply::Grants(grants.unwrap_or_default());
-            line.send(&Ok(grants), &[])?;
+            line.send(&grants(&context, &text).map(HelperReply::Grants), &[])?;
         }
     }
     Ok(())
@@ -68,9 +65,6 @@ fn perform(
     match request {
         HelperRequest::ReadConfig => {
             let text = config_file::read(&context.config_file)?;
-            if let Ok(config) = config_file::parse(&context.config_file, &text) {
-                places::check(&config, &context.config_file)?;
-            }
             return Ok((HelperReply::Config(text), None));
         }
         HelperRequest::Prepare => paths::address()?.prepare()?,
@@ -112,6 +106,16 @@ fn perform(
         }
     }
     Ok((HelperReply::Done, None))
+}
+
+/// The capabilities of what is in the configuration. What is none has none, and the holder says why.
+fn grants(context: &HelperContext, text: &ConfigText) -> Result<Capabilities, Failure> {
+    let file = &context.config_file;
+    let Ok(config) = config_file::parse(file, text) else {
+        return Ok(Capabilities::default());
+    };
+    places::check(&config, file)?;
+    Ok(capabilities::grants(&context.key, &config))
 }
 
 /// Where a file is that the configuration has under this option.
