@@ -110,8 +110,9 @@ impl Provider {
     /// The one whose endpoint has this host; the user's address tells apart those that share it.
     pub fn at(host: &str, user: Option<&str>) -> Option<&'static Provider> {
         let has_host = |provider: &&Provider| {
-            let own = provider.token_uri.split('/').nth(2);
-            own == Some(host) || provider.hosts.contains(&host)
+            let own = provider.token_uri.strip_prefix("https://");
+            let rest = own.and_then(|own| own.strip_prefix(host));
+            rest.is_some_and(|rest| rest.starts_with('/')) || provider.hosts.contains(&host)
         };
         let mut same = PROVIDERS.iter().filter(has_host);
         let domain = user.and_then(|user| Some(user.rsplit_once('@')?.1));

@@ -1,11 +1,6 @@
 //! From what the grammar saw to what it means: [`Item`]s to [`Config`].
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use cfgrammar::Span;
 use jiff::tz::TimeZone;
@@ -91,7 +86,7 @@ pub(super) fn lower(source: &Source, items: &[Item]) -> Result<Config, ConfigErr
         names: HashMap::new(),
         mailboxes: HashMap::new(),
         token_files: HashMap::new(),
-        uris: HashSet::new(),
+        uris: HashMap::new(),
         warnings: Vec::new(),
     };
     let is = |kind| move |block: &&Block| source.slice(block.kind) == kind;
@@ -166,6 +161,8 @@ impl Listeners {
     fn new(globals: &Section, blocks: &[&Block]) -> Result<Self, ConfigError> {
         let registered = |option: &str| {
             blocks.iter().find_map(|block| {
+                let named = |it: &Setting| globals.source.slice(it.name) == "provider";
+                block.settings.iter().any(named).then_some(())?;
                 let section = Section::new(globals.source, &block.settings, Level::Account).ok()?;
                 section.registered_listener(option)
             })
@@ -226,7 +223,7 @@ struct Accounts<'s, 'a> {
     /// The token files so far, and where they stand.
     token_files: HashMap<Cow<'a, str>, Span>,
     /// The addresses so far: many accounts are of few providers.
-    uris: HashSet<Arc<Url>>,
+    uris: HashMap<(Cow<'a, str>, UriKind), Arc<Url>>,
     warnings: Vec<Warning>,
 }
 
@@ -282,19 +279,25 @@ impl<'a> Accounts<'_, 'a> {
             let what = "an account's name can't hold control characters";
             return Err(self.source.error(name.span, what));
         }
-        let what = format!("there are two accounts {}", quoted(&name.value));
-        value::once(self.source, &mut self.names, &name, &what)?;
+        let what = || format!("there are two accounts {}", quoted(&name.value));
+        value::once(self.source, &mut self.names, &name, what)?;
         Ok(name)
     }
 
-    /// The same address as another account's, if one has it.
-    fn shared(&mut self, uri: Url) -> Arc<Url> {
-        if let Some(known) = self.uris.get(&uri) {
-            return known.clone();
+    /// A usable URI for `option`, which is another account's if that has the same.
+    fn uri(
+        &mut self,
+        option: &str,
+        text: &Text<'a>,
+        kind: UriKind,
+    ) -> Result<Arc<Url>, ConfigError> {
+        let key = (text.value.clone(), kind);
+        if let Some(known) = self.uris.get(&key) {
+            return Ok(known.clone());
         }
-        let uri = Arc::new(uri);
-        self.uris.insert(uri.clone());
-        uri
+        let uri = Arc::new(value::uri(self.source, option, text, kind)?);
+        self.uris.insert(key, uri.clone());
+        Ok(uri)
     }
 }
 
@@ -363,7 +366,7 @@ impl<'a> Lowering<'_, '_, 'a> {
         let registration = Registration {
             source,
             issuer: issuer.map(Arc::from),
-            redirect_uri: self.all.shared(redirect_uri),
+            redirect_uri,
             auth_uri,
             token_uri: self.endpoint("token_uri")?,
             client_id: client_id.into_owned(),
@@ -403,7 +406,8 @@ impl<'a> Lowering<'_, '_, 'a> {
             };
         };
         let (source, files) = (self.section.source, &mut self.all.token_files);
-        value::once(source, files, &path, "two accounts have this `token_file`")?;
+        let twice = || "two accounts have this `token_file`".into();
+        value::once(source, files, &path, twice)?;
         let user = registration.auth_uri_fields.iter().rev();
         let user = user.clone().find(|(key, _)| key == "login_hint");
         let format = match (format, user) {
@@ -436,28 +440,23 @@ impl<'a> Lowering<'_, '_, 'a> {
         let Some(text) = self.section.filled(option)? else {
             return Ok(None);
         };
-        let uri = value::uri(self.section.source, option, &text, kind)?;
+        let uri = self.all.uri(option, &text, kind)?;
         if value::is_plain(&uri) {
             let what = format!("`{option}` has no TLS: on the way, others can read the tokens");
             self.all.warnings.push((text.span, what));
         }
-        Ok(Some(self.all.shared(uri)))
+        Ok(Some(uri))
     }
 
     /// The redirection endpoint, and its text where nothing can listen for it. There must be a
     /// listener for one on this machine, if it is used.
-    fn redirect_uri(&mut self, used: bool) -> Result<(Url, Option<Arc<str>>), ConfigError> {
+    fn redirect_uri(&mut self, used: bool) -> Result<(Arc<Url>, Option<Arc<str>>), ConfigError> {
         let written = self.section.string("redirect_uri")?;
         let text = written.clone().unwrap_or(Text {
             value: REDIRECT_URI.into(),
             span: self.name.span,
         });
-        let uri = value::uri(
-            self.section.source,
-            "redirect_uri",
-            &text,
-            UriKind::Redirect,
-        )?;
+        let uri = self.all.uri("redirect_uri", &text, UriKind::Redirect)?;
         let is_web = matches!(uri.scheme(), "http" | "https");
         // The browser hands a private-use one to a program: no listener is asked.
         if !used || (!is_web && uri.scheme() != "urn") {
@@ -473,7 +472,7 @@ impl<'a> Lowering<'_, '_, 'a> {
             }
             return Ok((uri, Some(Arc::from(&*text.value))));
         }
-        let subject = match written {
+        let subject = || match written {
             Some(_) => "`redirect_uri`".into(),
             None => format!(
                 "account {} with its default `redirect_uri`",
@@ -481,11 +480,14 @@ impl<'a> Lowering<'_, '_, 'a> {
             ),
         };
         let Listen::On { port, .. } = listen else {
-            let what = format!("{subject} needs `{option}`, which is `none`");
+            let what = format!("{} needs `{option}`, which is `none`", subject());
             return Err(self.error(text.span, what));
         };
         if !is_heard {
-            let what = format!("{subject} is on an address where `{option}` doesn't listen");
+            let what = format!(
+                "{} is on an address where `{option}` doesn't listen",
+                subject()
+            );
             let hint = "another program could listen there: the two must have the same address";
             return Err(self.error(text.span, what).hint(hint));
         }

@@ -1,5 +1,7 @@
 //! The names that the language knows: options, where each may stand, and what became of old ones.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 /// Where an option may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
@@ -64,6 +66,9 @@ pub fn options() -> impl Iterator<Item = (&'static str, Level)> {
         .flat_map(|(level, names)| names.split(' ').map(move |name| (name, level)))
 }
 
+/// Those, to be looked up for each setting of a file.
+static BY_NAME: LazyLock<HashMap<&str, Level>> = LazyLock::new(|| options().collect());
+
 /// Names that were options once, and what to write instead.
 pub(super) const RETIRED: [(&str, &str); 3] = [
     ("auth_error_cmd", "use `error_notify_cmd` instead"),
@@ -93,5 +98,6 @@ pub(super) const RESERVED_HEADERS: &str = "\
 
 /// The option of this name, wherever it may stand.
 pub(super) fn option(name: &str) -> Option<(&'static str, Level)> {
-    options().find(|(known, _)| *known == name)
+    let (known, level) = BY_NAME.get_key_value(name)?;
+    Some((known, *level))
 }

@@ -15,12 +15,15 @@ const OWN: &str =
 
 /// Whether it still is what an example has in the place of one's own.
 fn is_placeholder(text: &str) -> bool {
-    let text = text.trim().to_ascii_lowercase();
-    let starts = ["your ", "your_", "your-", "<", "changeme"];
-    let is_template = text.contains("://") && text.contains(['<', '>', '{', '}']);
-    let is_filler = text.len() > 2 && text.chars().all(|c| "x.*…".contains(c));
-    let is_address = text.starts_with("you@") && text.ends_with("example.com");
-    starts.iter().any(|start| text.starts_with(start)) || is_template || is_filler || is_address
+    let text = text.trim();
+    let has = |part: Option<&str>, word: &str| part.is_some_and(|it| it.eq_ignore_ascii_case(word));
+    let starts = |start: &&str| has(text.get(..start.len()), start);
+    let is_template = text.bytes().any(|byte| b"<>{}".contains(&byte)) && text.contains("://");
+    let is_filler = text.len() > 2 && text.chars().all(|c| "xX.*…".contains(c));
+    let end = text.len().checked_sub("example.com".len());
+    let is_address = starts(&"you@") && has(end.and_then(|at| text.get(at..)), "example.com");
+    let words = ["your ", "your_", "your-", "<", "changeme"];
+    words.iter().any(starts) || is_template || is_filler || is_address
 }
 
 /// The slips in one account, each with its place.

@@ -27,7 +27,7 @@ pub(super) fn proxies(
         let address = value::string(source, block.name)?;
         let address = value::one_line(source, "a proxy's address", address)?;
         let is_path = address.value.contains('/');
-        let twice = "there are two proxies of this address";
+        let twice = || "there are two proxies of this address".into();
         value::once(source, &mut seen, &address, twice)?;
         let mut sockets = config.sockets.iter();
         if sockets.any(|socket| *socket.path == *address.value) {

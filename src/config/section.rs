@@ -37,9 +37,10 @@ impl<'s, 'a> Section<'s, 'a> {
         settings: impl IntoIterator<Item = &'s Setting>,
         place: Level,
     ) -> Result<Self, ConfigError> {
+        let settings = settings.into_iter();
         let mut section = Section {
             source,
-            settings: Vec::new(),
+            settings: Vec::with_capacity(settings.size_hint().0),
             preset: None,
         };
         for setting in settings {
@@ -120,7 +121,7 @@ impl<'s, 'a> Section<'s, 'a> {
     /// a closing quote was forgotten, and they would reach logs and file names.
     pub(super) fn string(&self, name: &str) -> Result<Option<Text<'a>>, ConfigError> {
         let text = self.lines(name)?;
-        let one_line = |text| value::one_line(self.source, &format!("`{name}`"), text);
+        let one_line = |text| value::one_line(self.source, format_args!("`{name}`"), text);
         text.map(one_line).transpose()
     }
 
@@ -248,7 +249,7 @@ impl<'s, 'a> Section<'s, 'a> {
         };
         let text = |span: &Span| {
             let text = value::string(self.source, *span)?;
-            value::one_line(self.source, &format!("a string of `{name}`"), text)
+            value::one_line(self.source, format_args!("a string of `{name}`"), text)
         };
         strings.iter().map(text).collect()
     }

@@ -24,7 +24,7 @@ pub(super) fn sockets(
         let path = value::string(source, block.name)?;
         let path = value::one_line(source, "a socket's path", path)?;
         absolute_file(source, "a socket's path", &path)?;
-        let twice = "there are two sockets of this path";
+        let twice = || "there are two sockets of this path".into();
         value::once(source, &mut paths, &path, twice)?;
         let section = Section::new(source, &block.settings, Level::Socket)?;
         sockets.push(RestrictedSocket {

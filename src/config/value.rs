@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     cell::Cell,
     collections::HashMap,
+    fmt::Display,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -56,10 +57,10 @@ pub(super) fn string<'a>(source: &Source<'a>, span: Span) -> Result<Text<'a>, Co
 /// The same text, if it stays on its line; `name` says whose it is.
 pub(super) fn one_line<'a>(
     source: &Source,
-    name: &str,
+    name: impl Display,
     text: Text<'a>,
 ) -> Result<Text<'a>, ConfigError> {
-    if !text.value.contains(['\n', '\r']) {
+    if !text.value.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
         return Ok(text);
     }
     let error = source.error(text.span, format!("{name} must stay on one line"));
@@ -71,13 +72,14 @@ pub(super) fn once<'a>(
     source: &Source,
     seen: &mut HashMap<Cow<'a, str>, Span>,
     text: &Text<'a>,
-    what: &str,
+    what: impl Fn() -> String,
 ) -> Result<(), ConfigError> {
     let Some(first) = seen.insert(text.value.clone(), text.span) else {
         return Ok(());
     };
     let line = source.line(first);
-    Err(source.error(text.span, format!("{what}, the first on line {line}")))
+    let what = format!("{}, the first on line {line}", what());
+    Err(source.error(text.span, what))
 }
 
 fn bad_escape(source: &Source, span: Span) -> ConfigError {
@@ -164,7 +166,7 @@ fn is_host_name(host: &str) -> bool {
 }
 
 /// Which of the protocol's endpoints a URI is, as far as it matters to what it may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum UriKind {
     /// The provider's: over TLS, or on this machine.
     Provider,
