@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{attempt::AttemptId, env::Env, hook::HookInput};
 use crate::{
-    config::{self, Client, ClientAuth, ClientSecret},
+    config::{self, Client, ClientAuth, ClientSecret, Registration},
     hook::HookKind,
     oauth::client,
-    secret::{Mark, Secret},
+    secret::Secret,
 };
 
 /// The credentials of one account, as far as they are known.
@@ -17,7 +17,7 @@ use crate::{
 pub(super) struct Credentials {
     client: Arc<Client>,
     /// The registration beside which it is configured.
-    under: Mark,
+    under: Arc<Registration>,
     fetched: SecretState,
 }
 
@@ -38,7 +38,7 @@ impl Credentials {
     pub fn new(described: &config::Account) -> Self {
         Credentials {
             client: described.client.clone(),
-            under: described.registration.mark(),
+            under: described.registration.clone(),
             fetched: SecretState::Nothing,
         }
     }
@@ -79,7 +79,7 @@ impl Credentials {
                 (ClientSecret::None | ClientSecret::Command(_), _) => None,
             },
             headers: &self.client.headers,
-            under: self.under,
+            under: self.under.mark(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Credentials {
     pub fn reconfigure(&mut self, described: &config::Account) -> Vec<AttemptId> {
         let same = self.client.secret == described.client.secret;
         self.client = described.client.clone();
-        self.under = described.registration.mark();
+        self.under = described.registration.clone();
         if same {
             return Vec::new();
         }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{LiveAccount, Origins, Phase, SignIn};
 use crate::{
-    config::{self, ClientAuth},
+    config::{self, ClientAuth, Registration},
     core::{
         attempt::AttemptId,
         discovery::Entry,
@@ -18,7 +18,6 @@ use crate::{
         metadata::{Gaps, Metadata},
         token::Refusal,
     },
-    secret::Mark,
     time::Now,
     view::{DiscoveryState, DiscoveryView},
 };
@@ -35,7 +34,7 @@ pub(in crate::core) struct Endpoints {
     /// Where the issuer wants tokens sent.
     pub origins: Origins,
     /// The registration that all this is for.
-    under: Mark,
+    under: Arc<Registration>,
     token_discovered: bool,
     revocation_discovered: bool,
 }
@@ -51,7 +50,7 @@ impl Endpoints {
     pub fn at<'a>(&self, url: &'a Url) -> Endpoint<'a> {
         Endpoint {
             url,
-            under: self.under,
+            under: self.under.mark(),
         }
     }
 
@@ -97,7 +96,7 @@ impl Endpoints {
             revocation_uri: or(&config.revocation_uri, |it| &it.revocation_endpoint),
             metadata: said.cloned(),
             origins,
-            under: ours.mark(),
+            under: ours.clone(),
             token_discovered: ours.token_uri.is_none(),
             revocation_discovered: config.revocation_uri.is_none(),
         })
