@@ -14,7 +14,7 @@ use super::{ConnId, Next, Service, Socket, Transport, Turn, Unparked, guarded};
 const CHUNK: usize = 512;
 
 /// How many bytes are read at once at most: others want their turn.
-const MAX_CHUNK: usize = 256 * 1024;
+const MAX_CHUNK: usize = 64 * 1024;
 
 /// How long a peer that has its reply may go on sending before it is cut off. A TCP socket that is
 /// closed with bytes unread resets the connection, and the reply may be lost with it.

@@ -100,6 +100,8 @@ pub struct Checkpoints {
     files: [File; 2],
     /// How many there have been.
     count: u64,
+    /// How long the last one was, which the next one hardly differs from.
+    length: usize,
 }
 
 impl Checkpoints {
@@ -113,7 +115,12 @@ impl Checkpoints {
         for file in &files {
             sys::close(file)?;
         }
-        Ok(Checkpoints { files, count: 0 })
+        let (count, length) = (0, 0);
+        Ok(Checkpoints {
+            files,
+            count,
+            length,
+        })
     }
 
     /// Both pieces.
@@ -126,7 +133,9 @@ impl Checkpoints {
     /// # Errors
     /// When it can't be written: then the one before counts.
     pub fn write(&mut self, kind: &str, version: u32, value: &impl Serialize) -> io::Result<()> {
-        let mut bytes = vec![0; HEAD];
+        // When it must grow, all of it is copied and wiped.
+        let mut bytes = Vec::with_capacity(self.length.saturating_add(self.length / 8));
+        bytes.resize(HEAD, 0);
         bytes.extend_from_slice(format!("{kind}{version}\n").as_bytes());
         serde_json::to_writer(&mut bytes, value)?;
         let count = self.count.wrapping_add(1);
@@ -141,7 +150,7 @@ impl Checkpoints {
             *head = head_of(count, length, body);
         }
         next.write_all_at(&bytes, 0)?;
-        self.count = count;
+        (self.count, self.length) = (count, bytes.len());
         wipe(last)
     }
 }
