@@ -40,6 +40,8 @@ pub struct StateKeeper {
     redirects: Arc<RedirectInfo>,
     /// The configuration in force, which has client secrets: not in this process's own memory.
     config: Lock<Option<File>>,
+    /// There is such memory. It is asked while the core is locked, which waits for no write.
+    begun: AtomicBool,
     /// There is something that isn't written yet.
     behind: AtomicBool,
     /// A thread is writing.
@@ -57,6 +59,7 @@ impl StateKeeper {
             checkpoints: Lock::default(),
             redirects,
             config: Lock::default(),
+            begun: AtomicBool::default(),
             behind: AtomicBool::default(),
             writing: AtomicBool::default(),
             stored: Lock::default(),
@@ -82,12 +85,14 @@ impl StateKeeper {
     pub fn begin(&self, engine: &Arc<Engine>) -> io::Result<()> {
         let checkpoints = Checkpoints::create()?;
         self.checkpoints.with(|ours| *ours = Some(checkpoints));
+        self.begun.store(true, Ordering::SeqCst);
         self.write_now(engine);
         Ok(())
     }
 
     /// The state is written no more, and what was written is wiped.
     pub fn end(&self) {
+        self.begun.store(false, Ordering::SeqCst);
         if let Some(checkpoints) = self.checkpoints.with(Option::take) {
             checkpoints.files().iter().for_each(memfd::discard);
         }
@@ -103,7 +108,7 @@ impl StateKeeper {
 
     /// The state after a change, if it is to be written at once; otherwise it will be.
     pub fn capture(&self, core: &Core, now: Now) -> Option<StoredState> {
-        if self.checkpoints.with(|it| it.is_none()) {
+        if !self.begun.load(Ordering::SeqCst) {
             return None;
         }
         if core.config().accounts.len() > AT_ONCE {
@@ -258,4 +263,41 @@ pub fn core_of(files: &[File]) -> Result<CoreState, Failure> {
     let last = last.and_then(|state| state.ok_or_else(|| "there is none".into()));
     last.map(|state| state.core)
         .map_err(|why| other(&format!("the state can't be taken over: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::core::Ports;
+    use crate::time::{Instant, Wall};
+
+    #[test]
+    fn an_event_waits_for_no_write_of_many_accounts() {
+        let account = |number| format!("account \"a{number}\" {{ token_cmd = \"true\"; }}\n");
+        let text: String = (0..=AT_ONCE).map(account).collect();
+        let config = crate::config::parse("x", &text).unwrap();
+        let redirects = RedirectInfo {
+            ports: Ports::default(),
+            identity: None,
+            listeners: String::new(),
+        };
+        let keeper = Arc::new(StateKeeper::new(Arc::new(redirects)));
+        keeper.begun.store(true, Ordering::SeqCst);
+        let core = Core::new(config, Ports::default());
+        let now = Now {
+            instant: Instant::from_millis(0),
+            wall: Wall::from_millis(0),
+        };
+        let (sender, captured) = mpsc::channel();
+        let ours = keeper.clone();
+        // As a write does, which takes a tenth of a second for 10,000 accounts.
+        let state = keeper.checkpoints.with(|_| {
+            thread::spawn(move || sender.send(ours.capture(&core, now).is_some()));
+            captured.recv_timeout(Duration::from_secs(30))
+        });
+        assert_eq!(state, Ok(false));
+        assert!(keeper.behind.load(Ordering::SeqCst));
+    }
 }
