@@ -86,15 +86,17 @@ fn readable() -> Vec<PathBuf> {
         let around = end.parent().filter(|_| end.is_file());
         let around = around.filter(|dir| home.as_ref().is_none_or(|it| !it.starts_with(dir)));
         let place = around.map(Path::to_owned).unwrap_or(end);
-        if !places.iter().any(|known| place.starts_with(known)) {
+        // The root isn't the system's own alone.
+        let is_root = place.parent().is_none();
+        if !is_root && !places.iter().any(|known| place.starts_with(known)) {
             places.push(place);
         }
     }
     places
 }
 
-/// The links in a directory that may lead out of the system's own. There are hundreds of links to
-/// certificates, and nobody is served before.
+/// The links in a directory that may lead out of the system's own. It is quick, since there are
+/// hundreds of links to certificates and no client is served before that.
 fn links_in(dir: &Path) -> Vec<PathBuf> {
     let entries = dir.read_dir().into_iter().flatten().flatten();
     let is_below = |end: &[u8], place: &str| {
@@ -104,10 +106,37 @@ fn links_in(dir: &Path) -> Vec<PathBuf> {
     let leads_out = |link: &PathBuf| {
         let end = link.read_link().unwrap_or_default().into_os_string();
         let end = end.as_bytes();
-        end.contains(&b'/') && !SYSTEM.split(' ').any(|place| is_below(end, place))
+        end.len() > 1 && end.contains(&b'/') && !SYSTEM.split(' ').any(|place| is_below(end, place))
     };
     entries
         .map(|entry| entry.path())
         .filter(leads_out)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_that_stay_in_place_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, end) in [
+            ("beside", "ca.pem"),
+            ("system", "/usr/share/ca.pem"),
+            ("root", "/"),
+            ("own", "/opt/ca.pem"),
+            ("like-system", "/usrlocal/ca.pem"),
+            ("relative", "../ca.pem"),
+        ] {
+            symlink(end, dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("ca.pem"), "").unwrap();
+        let mut found = links_in(dir.path());
+        found.sort();
+        let out = ["like-system", "own", "relative"].map(|it| dir.path().join(it));
+        assert_eq!(found, out);
+    }
 }
