@@ -50,11 +50,15 @@ impl SignIns {
         !self.lives.is_empty()
     }
 
-    /// The lives that a dump has count where none is known, or if the dump `is_newer`.
-    pub fn learn(&mut self, saved: &SignIns, is_newer: bool) {
-        if self.lives.is_empty() || (is_newer && !saved.lives.is_empty()) {
+    /// The lives that a dump has count where none is known, or if the dump `is_newer`. Whether that
+    /// changes something.
+    pub fn learn(&mut self, saved: &SignIns, is_newer: bool) -> bool {
+        let counts = self.lives.is_empty() || is_newer;
+        let new = counts && !saved.lives.is_empty() && self.lives != saved.lives;
+        if new {
             self.lives.clone_from(&saved.lives);
         }
+        new
     }
 
     /// What was called `before` is called `after` since the wall clock was set.

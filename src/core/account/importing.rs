@@ -42,7 +42,7 @@ impl LiveAccount {
         };
         refresh_token.bind(self.registration.mark());
         env.tokens_changed();
-        // Nobody knows when the user signed in for it.
+        // When the user signed in for it isn't known.
         (self.state.sign_ins.began, self.state.sign_ins.told) = (None, None);
         self.hold(Grant {
             access: None,

@@ -61,7 +61,9 @@ impl LiveAccount {
         if saved.registration != self.registration {
             return false;
         }
-        self.state.sign_ins.learn(&saved.sign_ins, false);
+        if self.state.sign_ins.learn(&saved.sign_ins, false) {
+            env.tokens_changed();
+        }
         if saved.access.is_none() && saved.refresh_token.is_none() {
             return false;
         }

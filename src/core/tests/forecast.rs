@@ -620,7 +620,6 @@ fn lives_that_were_learned_are_saved_without_tokens() {
     let mut bench = Bench::new(config(&saves, &[("work", "a.example")]));
     bench.log = false;
     assert_eq!(bench.restore(dump), 0);
-    bench.feed(|core, cx| core.close(cx));
     let effects = bench.effects();
     let saved = |it: &String| it.starts_with("save ");
     assert!(effects.iter().any(saved), "{effects:?}");
