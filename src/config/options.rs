@@ -66,7 +66,7 @@ pub fn options() -> impl Iterator<Item = (&'static str, Level)> {
         .flat_map(|(level, names)| names.split(' ').map(move |name| (name, level)))
 }
 
-/// Those, to be looked up for each setting of a file.
+/// The same by name: each setting of a file is looked up.
 static BY_NAME: LazyLock<HashMap<&str, Level>> = LazyLock::new(|| options().collect());
 
 /// Names that were options once, and what to write instead.

@@ -108,7 +108,10 @@ fn perform(
     Ok((HelperReply::Done, None))
 }
 
-/// The capabilities of what is in the configuration. What is none has none, and the holder says why.
+/// The capabilities of what is in the configuration. An invalid one has none: the holder says why.
+///
+/// # Errors
+/// When a token file is in the place of something else.
 fn grants(context: &HelperContext, text: &ConfigText) -> Result<Capabilities, Failure> {
     let file = &context.config_file;
     let Ok(config) = config_file::parse(file, text) else {

@@ -100,7 +100,7 @@ pub struct Checkpoints {
     files: [File; 2],
     /// How many there have been.
     count: u64,
-    /// How long the last one was, which the next one hardly differs from.
+    /// How long the last one was, in bytes; the next one is about as long.
     length: usize,
 }
 
