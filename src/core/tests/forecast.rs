@@ -612,7 +612,7 @@ fn lives_that_were_learned_outlive_a_revoke() {
     }
 }
 
-/// The last save has them, even if they have come by a restore.
+/// They are saved at once, even if they have come by a restore.
 #[test]
 fn lives_that_were_learned_are_saved_without_tokens() {
     let dump = revoked().bench.dump();
